@@ -1,0 +1,1 @@
+"""localsynth: a private table in, a synthetic one out, under differential privacy that anyone can check."""

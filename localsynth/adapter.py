@@ -1,0 +1,84 @@
+"""The trained adapter as files: `adapter.safetensors` with the LoRA factors, `adapter.json` with what they mean.
+
+The keys are "<Hugging Face module>.lora_A" (rank x inputs) and "<...>.lora_B" (outputs x rank), float32. An adapted layer
+computes W x + (alpha / rank) B A x.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.errors import IntegrityError, ResourceError
+from localsynth.workspace import read_json, write_file, write_json
+
+__all__ = ["Adapter", "read_adapter", "write_adapter"]
+
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """LoRA factors by Hugging Face module name: (A of shape (rank, inputs), B of shape (outputs, rank))."""
+
+    rank: int
+    alpha: float
+    pairs: Mapping[str, Pair]
+
+    @property
+    def scale(self) -> float:
+        """What B·A is multiplied by: alpha / rank (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
+        return self.alpha / self.rank
+
+    def is_zero(self) -> bool:
+        """Whether the adapter changes nothing, as before training."""
+        return all(not np.any(a) or not np.any(b) for a, b in self.pairs.values())
+
+
+def write_adapter(directory: Path, pairs: Mapping[str, Pair], rank: int, alpha: float) -> None:
+    """Write an adapter into `directory` (made if missing). Raises ResourceError."""
+    from safetensors.numpy import save
+
+    tensors = {}
+    for module, (a, b) in pairs.items():
+        tensors[f"{module}.lora_A"] = np.ascontiguousarray(a, dtype=np.float32)
+        tensors[f"{module}.lora_B"] = np.ascontiguousarray(b, dtype=np.float32)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"Cannot make {directory}: {error.strerror}.", "Check the permissions.") from None
+    targets = sorted({module.rpartition(".")[2] for module in pairs})
+    write_file(directory / "adapter.safetensors", save(tensors))
+    write_json(directory / "adapter.json", {"rank": rank, "alpha": alpha, "targets": targets})
+
+
+def read_adapter(directory: Path) -> Adapter:
+    """The adapter that `write_adapter` wrote. Raises IntegrityError where a file is missing, damaged or they do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = directory / "adapter.safetensors"
+    wrong = IntegrityError(f"The adapter in {directory} is damaged.", "Train again, or restore the directory from a backup.")
+    facts: Any = read_json(directory / "adapter.json")
+    try:
+        tensors = load(path.read_bytes())
+        rank, alpha = int(facts["rank"]), float(facts["alpha"])
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing.", "Train again, or restore it from a backup.") from None
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        raise wrong from None
+    modules = {key.removesuffix(".lora_A") for key in tensors if key.endswith(".lora_A")}
+    if set(tensors) != {f"{module}.lora_{part}" for module in modules for part in "AB"} or rank < 1:
+        raise wrong
+    pairs = {module: (tensors[f"{module}.lora_A"], tensors[f"{module}.lora_B"]) for module in sorted(modules)}
+    for a, b in pairs.values():
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
+            raise wrong
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise IntegrityError(
+                f"The adapter in {directory} holds numbers that are not finite.", "Train with a lower learning rate."
+            )
+    return Adapter(rank, alpha, pairs)

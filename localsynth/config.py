@@ -1,0 +1,228 @@
+"""`localsynth.toml`: the one file a person edits.
+
+Flags win over the file, the file over the defaults below. An unknown key is an error that names the nearest known one.
+Keeps comments: `init` writes a commented file, and `set_key` edits it in place.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from localsynth.errors import ConfigError
+from localsynth.schema import Schema
+
+__all__ = ["Config", "DataConfig", "PrivacyConfig", "SampleConfig", "TrainConfig", "load_config", "parse_config", "render_config"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Where the original table comes from."""
+
+    source: str
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "duckdb"] = "auto"
+    table: str | None = None
+    """The table inside a DuckDB file."""
+    encoding: str = "utf-8"
+    missing: list[str] = Field(default_factory=lambda: [""])
+    """Strings that mean "no value"."""
+    description: str = ""
+    """One public line on what the table is about, e.g. "Text messages"; it helps the model and must not hold private data."""
+
+
+class PrivacyConfig(_Section):
+    """What is promised, and to whom."""
+
+    epsilon: float = Field(default=4.0, gt=0, le=100)
+    delta: float | None = Field(default=None, gt=0, lt=0.1)
+    """None: min(1e-5, public_size ** -1.1), and 1e-6 where no public size is declared."""
+    unit: str = "row"
+    """ "row", or the column that says whose row it is (a patient number)."""
+    max_rows_per_unit: int = Field(default=1, ge=1, le=1000)
+    """A unit's rows beyond this many are dropped at random."""
+    public_size: int | None = Field(default=None, ge=1)
+    """How many units the table has, where that is public knowledge; otherwise it is measured under DP."""
+    schema_epsilon: float | None = Field(default=None, gt=0)
+    """The part of epsilon for measuring bounds, category lists and the number of units; None: a tenth."""
+    holdout: float = Field(default=0.1, ge=0, lt=0.9)
+    """Chance of each unit to be kept apart for the evaluation."""
+
+
+class TrainConfig(_Section):
+    """How the model learns."""
+
+    model: str = "smollm2-135m-instruct"
+    epochs: float = Field(default=4.0, gt=0, le=1000)
+    batch_size: int | None = Field(default=None, ge=1)
+    """Expected number of units in a step; None: from the size of the table."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    rank: int = Field(default=8, ge=1, le=256)
+    alpha: int = Field(default=16, ge=1)
+    micro_batch_tokens: int = Field(default=2048, ge=64)
+    """Tokens computed at once (the physical batch); memory grows with it, the result does not depend on it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"
+
+
+class SampleConfig(_Section):
+    """How synthetic rows are drawn."""
+
+    rows: int | None = Field(default=None, ge=1)
+    """None: as many as the original has units, by the public or measured size."""
+    quantization: Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "Q8_0"
+    temperature: float = Field(default=1.0, gt=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int = Field(default=0, ge=0)
+    """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""
+    sequences: int | None = Field(default=None, ge=1, le=256)
+    """Rows written side by side; None: from the machine."""
+    threads: int | None = Field(default=None, ge=1)
+    chunk_rows: int = Field(default=100, ge=1)
+    """Rows a transaction."""
+
+
+class Config(_Section):
+    """The whole of `localsynth.toml`."""
+
+    data: DataConfig
+    schema_: Schema = Field(alias="schema")
+    privacy: PrivacyConfig = PrivacyConfig()
+    train: TrainConfig = TrainConfig()
+    sample: SampleConfig = SampleConfig()
+
+    def delta(self) -> float:
+        """δ of the whole run: DESIGN's rule where the user declared none. Depends on public facts only."""
+        if self.privacy.delta is not None:
+            return self.privacy.delta
+        if self.privacy.public_size is None:
+            return 1e-6
+        return min(1e-5, float(self.privacy.public_size) ** -1.1)
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    model: Any = Config
+    for part in location[:-1]:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        model = annotation
+    known = _known_keys(model)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(known)}."
+
+
+def _explain(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    location = tuple(part for part in first["loc"] if part not in ("Schema",))
+    dotted = ".".join(str(part) for part in location) or "the file"
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{where}: unknown key '{dotted}'.", _nearest(location))
+    if first["type"] == "missing":
+        return ConfigError(f"{where}: '{dotted}' is missing.", "Add it, or make the workspace again with `localsynth init`.")
+    text = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{where}: '{dotted}': {text}.", f"Correct it in {where}.")
+
+
+def _apply(tree: dict[str, Any], assignment: str) -> None:
+    path, found, raw = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not found or len(keys) < 2 or not all(keys):
+        raise ConfigError(f"--set {assignment!r} is not of the form section.key=value.", "Example: --set privacy.epsilon=8")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {assignment!r}: {key!r} is not a section.")
+    tree[keys[-1]] = value
+
+
+def parse_config(text: str, where: str, overrides: list[str] | None = None) -> Config:
+    """The configuration in `text` with `overrides` ("section.key=value") applied. Raises ConfigError naming `where`."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}.", "Correct that line; strings need quotes.") from None
+    for assignment in overrides or []:
+        _apply(tree, assignment)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, where) from None
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """`parse_config` of a file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path.parent} is not a workspace: it has no {path.name}.",
+            f"Make one with: localsynth init {path.parent} --data FILE",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from None
+    return parse_config(text, str(path), overrides)
+
+
+_HEADER = """\
+# localsynth: the table, its schema, and what is promised.
+# Everything here is public: it is copied into the certificate. Do not write private values into it.
+# Change what you know better, then: localsynth plan {workspace}
+"""
+
+_PRIVACY = """\
+# The promise. A smaller epsilon protects more and keeps less: 1 is strong, 8 is common for text, above 10 says little.
+epsilon = 4.0
+# Who is protected: "row" (each row is another person), or the column that says whose row it is.
+unit = "row"
+# If the number of units is public knowledge, write it here; otherwise it is measured, at a small cost.
+# public_size = 10000
+"""
+
+_SCHEMA_NOTE = """\
+# What localsynth guessed from the first rows. Kinds: category, integer, number, boolean, date, datetime, text,
+# identifier (not learned, numbered anew), surrogate (not learned, invented; of = name | email | phone | address).
+# Where min/max or values are not written, they are measured under differential privacy. If you know them from
+# public sources (a code book), write them: that costs nothing. Example: values = ["ham", "spam"]
+# After checking kinds, decimals, nullable and max_tokens, set confirmed = true.
+"""
+
+
+def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
+    """The commented `localsynth.toml` that `init` writes."""
+    document = tomlkit.document()
+    document.add(tomlkit.nl())
+    section = tomlkit.table()
+    for key, value in data.model_dump(exclude_defaults=True).items():
+        section.add(key, value)
+    document.add("data", section)
+    columns = tomlkit.aot()
+    for column in schema.columns:
+        table = tomlkit.table()
+        for key, value in column.model_dump(exclude_none=True, exclude_unset=True).items():
+            if value != []:
+                table.add(key, value)
+        columns.append(table)
+    rest = tomlkit.table()
+    rest.add("confirmed", schema.confirmed)
+    rest.add("columns", columns)
+    document.add("schema", rest)
+    body = tomlkit.dumps(document).lstrip("\n")
+    head, _, tail = body.partition("[schema]\n")
+    text = _HEADER.format(workspace=workspace) + "\n" + head + "[privacy]\n" + _PRIVACY + "\n[schema]\n" + _SCHEMA_NOTE + tail
+    return text + "\n"

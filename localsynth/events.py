@@ -1,0 +1,49 @@
+"""What a running stage tells the outside: one stream of events, the same for the command line and the terminal UI.
+
+An event is a flat JSON object with `kind` and, except for `note` and `warning`, `stage`:
+
+    stage_started  stage
+    progress       stage, step, steps, epsilon?, rate?, unit?, seconds_left?, private?
+    stage_done     stage, seconds, and what the stage reports (rows, paths, ...)
+    note, warning  text
+    failed         code, message, hint           (last line of a child process that could not go on)
+
+`private` holds what depends on the original rows (loss, clipped share): it is shown to the person at the screen and
+must not be kept. `for_the_record` is the only way an event reaches a file, and lets through a fixed list of keys.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Emit", "Event", "Recorder", "for_the_record"]
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+
+_RECORDED_KINDS = {"stage_started", "progress", "stage_done"}
+_RECORDED_KEYS = ("kind", "stage", "step", "steps", "epsilon", "seal")
+
+
+def for_the_record(event: Event) -> Event | None:
+    """The part of an event that may be written to `events.jsonl`: stage, step, ε and seal only; None to keep nothing."""
+    if event.get("kind") not in _RECORDED_KINDS:
+        return None
+    return {key: event[key] for key in _RECORDED_KEYS if key in event}
+
+
+class Recorder:
+    """Passes events on and appends their recordable part, with the time of day, to a JSON-lines file."""
+
+    def __init__(self, path: Path, forward: Emit) -> None:
+        self._path = path
+        self._forward = forward
+
+    def __call__(self, event: Event) -> None:
+        self._forward(event)
+        kept = for_the_record(event)
+        if kept is not None:
+            with self._path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps({"time": round(time.time(), 3), **kept}) + "\n")

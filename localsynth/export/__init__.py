@@ -1,0 +1,1 @@
+"""From base model and adapter to a merged, quantized and verified GGUF."""

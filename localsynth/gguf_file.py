@@ -1,0 +1,270 @@
+"""Read and write GGUF files without loading them: metadata as raw bytes, tensors by rows.
+
+The `gguf` package reads every token of a vocabulary into its own array (seconds for a large one) and cannot write what it
+read (empty strings and arrays are dropped). Here metadata stays the bytes it was unless asked for, so a copied file says
+exactly what the original said. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
+
+Knows nothing about what the tensors mean.
+"""
+
+import math
+import os
+import secrets
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf.quants import dequantize
+from numpy.typing import NDArray
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
+
+__all__ = ["GgufFile", "Rows", "Tensor", "data_size", "string_field", "uint32_field", "write_gguf"]
+
+Rows = Iterable[NDArray[Any]]
+"""A tensor's content as consecutive arrays of rows."""
+
+_MAGIC = b"GGUF"
+_VERSION = 3
+_ALIGNMENT = 32
+_SCALARS = {
+    GGUFValueType.UINT8: "<B",
+    GGUFValueType.INT8: "<b",
+    GGUFValueType.UINT16: "<H",
+    GGUFValueType.INT16: "<h",
+    GGUFValueType.UINT32: "<I",
+    GGUFValueType.INT32: "<i",
+    GGUFValueType.FLOAT32: "<f",
+    GGUFValueType.UINT64: "<Q",
+    GGUFValueType.INT64: "<q",
+    GGUFValueType.FLOAT64: "<d",
+    GGUFValueType.BOOL: "<?",
+}
+_PLAIN = {GGMLQuantizationType.F32: "<f4", GGMLQuantizationType.F16: "<f2"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file; `shape` as in numpy and torch, (outputs, inputs)."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: GGMLQuantizationType
+
+    @property
+    def rows(self) -> int:
+        """Slices along the first axis; a vector is one row."""
+        return self.shape[0] if len(self.shape) > 1 else 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content, without padding."""
+        block, width = GGML_QUANT_SIZES[self.kind]
+        return int(math.prod(self.shape) // block * width)
+
+
+class _Cursor:
+    """Reads the header's values one after another, and never past the end of the file."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, count: int) -> memoryview:
+        if count > len(self.data) - self.at:
+            raise ValueError("it ends in the middle of its header")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, code: str) -> Any:
+        return struct.unpack(code, self.take(struct.calcsize(code)))[0]
+
+    def string(self) -> str:
+        return str(self.take(self.number("<Q")), "utf-8", "surrogateescape")
+
+    def value(self, kind: GGUFValueType) -> Any:
+        if kind == GGUFValueType.STRING:
+            return self.string()
+        if kind == GGUFValueType.ARRAY:
+            inner = GGUFValueType(self.number("<I"))
+            return [self.value(inner) for _ in range(self.number("<Q"))]
+        return self.number(_SCALARS[kind])
+
+    def skip(self, kind: GGUFValueType) -> None:
+        if kind == GGUFValueType.STRING:
+            self.take(self.number("<Q"))
+        elif kind == GGUFValueType.ARRAY:
+            inner, count = GGUFValueType(self.number("<I")), self.number("<Q")
+            if inner in _SCALARS:
+                self.take(count * struct.calcsize(_SCALARS[inner]))
+            else:
+                for _ in range(count):
+                    self.skip(inner)
+        else:
+            self.take(struct.calcsize(_SCALARS[kind]))
+
+
+class GgufFile:
+    """A GGUF file opened for reading.
+
+    `fields` maps each metadata key to its raw bytes (value type, then value), `tensors` each name to its `Tensor`, both in the
+    file's order. Raises IntegrityError where the file is missing, damaged or cut short, ConfigError where it is one part of
+    several.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fields: dict[str, bytes] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self._offsets: dict[str, int] = {}
+        try:
+            self._data: NDArray[np.uint8] = np.memmap(path, mode="r")
+            self._read_header()
+        except OSError as error:
+            raise IntegrityError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from None
+        except (ValueError, KeyError, struct.error) as error:
+            raise IntegrityError(f"{path} is not a whole GGUF file: {error}.", "Fetch or export the model again.") from None
+        if self.value("split.count", 1) > 1:
+            raise ConfigError(
+                f"{path} is one of several parts of a model.", "Join the parts with llama-gguf-split --merge first."
+            )
+
+    def _read_header(self) -> None:
+        cursor = _Cursor(self._data.data)
+        if cursor.take(4) != _MAGIC:
+            raise ValueError("it does not begin with GGUF")
+        if (version := cursor.number("<I")) not in (2, _VERSION):
+            raise ValueError(f"version {version} is not known")
+        tensor_count, field_count = cursor.number("<Q"), cursor.number("<Q")
+        for _ in range(field_count):
+            key = cursor.string()
+            start = cursor.at
+            cursor.skip(GGUFValueType(cursor.number("<I")))
+            if key in self.fields:
+                raise ValueError(f"it has the key {key!r} twice")
+            self.fields[key] = self._data[start : cursor.at].tobytes()
+        for _ in range(tensor_count):
+            name = cursor.string()
+            shape = tuple(reversed([cursor.number("<Q") for _ in range(cursor.number("<I"))]))
+            tensor = Tensor(name, shape, GGMLQuantizationType(cursor.number("<I")))
+            if name in self.tensors:
+                raise ValueError(f"it has the tensor {name!r} twice")
+            if not shape or shape[-1] % GGML_QUANT_SIZES[tensor.kind][0]:
+                raise ValueError(f"the tensor {name!r} has an impossible shape")
+            self.tensors[name] = tensor
+            self._offsets[name] = cursor.number("<Q")
+        alignment = self.value("general.alignment", _ALIGNMENT)
+        start = _padded(cursor.at, alignment)
+        for name, tensor in self.tensors.items():
+            self._offsets[name] += start
+            if self._offsets[name] + tensor.size > len(self._data):
+                raise ValueError(f"it ends before the content of {name!r}")
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """A metadata value as int, float, bool, str or list of these; `default` where the key is missing."""
+        if key not in self.fields:
+            return default
+        cursor = _Cursor(memoryview(self.fields[key]))
+        return cursor.value(GGUFValueType(cursor.number("<I")))
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """A tensor's content as it lies in the file: bytes of shape (rows, bytes a row), not copied."""
+        tensor, start = self.tensors[name], self._offsets[name]
+        return self._data[start : start + tensor.size].reshape(tensor.rows, -1)
+
+    def chunks(self, name: str, elements: int = 1 << 24) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """A tensor in float32, a part of about `elements` numbers at a time: (which rows, their values of shape (rows, inputs)).
+
+        Raises ConfigError where its quantization type cannot be read.
+        """
+        tensor, raw = self.tensors[name], self.raw(name)
+        step = max(1, elements * tensor.rows // max(1, math.prod(tensor.shape)))
+        for start in range(0, tensor.rows, step):
+            part = slice(start, min(start + step, tensor.rows))
+            yield part, self._dequantized(tensor, raw[part])
+
+    def _dequantized(self, tensor: Tensor, raw: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if tensor.kind in _PLAIN:
+            return np.frombuffer(raw.tobytes(), _PLAIN[tensor.kind]).astype(np.float32).reshape(len(raw), -1)
+        try:
+            result: NDArray[np.float32] = dequantize(np.ascontiguousarray(raw), tensor.kind)
+        except NotImplementedError:
+            raise ConfigError(
+                f"{self.path}: {tensor.name} is of type {tensor.kind.name}, which localsynth cannot read.",
+                "Choose the model in another quantization, for example Q8_0 or Q4_K_M.",
+            ) from None
+        return result
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """A whole tensor in float32, in its own shape."""
+        return np.concatenate([values for _, values in self.chunks(name)]).reshape(self.tensors[name].shape)
+
+
+def string_field(text: str) -> bytes:
+    """The raw bytes of a string value, as in `GgufFile.fields`."""
+    data = text.encode("utf-8")
+    return struct.pack("<IQ", GGUFValueType.STRING, len(data)) + data
+
+
+def uint32_field(number: int) -> bytes:
+    """The raw bytes of an unsigned 32-bit value, as in `GgufFile.fields`."""
+    return struct.pack("<II", GGUFValueType.UINT32, number)
+
+
+def _padded(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
+
+
+def data_size(tensors: Iterable[Tensor]) -> int:
+    """Bytes that the tensors take in a file, header not counted."""
+    return sum(_padded(tensor.size, _ALIGNMENT) for tensor in tensors)
+
+
+def _header(fields: Mapping[str, bytes], tensors: Sequence[Tensor]) -> bytes:
+    parts = [_MAGIC, struct.pack("<IQQ", _VERSION, len(tensors), len(fields))]
+    for key, raw in fields.items():
+        data = key.encode("utf-8", "surrogateescape")
+        parts += [struct.pack("<Q", len(data)), data, raw]
+    offset = 0
+    for tensor in tensors:
+        data = tensor.name.encode("utf-8", "surrogateescape")
+        dimensions = tuple(reversed(tensor.shape))
+        parts += [struct.pack("<Q", len(data)), data, struct.pack(f"<I{len(dimensions)}Q", len(dimensions), *dimensions)]
+        parts.append(struct.pack("<IQ", tensor.kind, offset))
+        offset += _padded(tensor.size, _ALIGNMENT)
+    header = b"".join(parts)
+    return header + bytes(_padded(len(header), _ALIGNMENT) - len(header))
+
+
+def write_gguf(path: Path, fields: Mapping[str, bytes], tensors: Sequence[Tensor], content: Callable[[Tensor], Rows]) -> None:
+    """Write a GGUF file whole or not at all: a temporary file beside it, fsync, rename.
+
+    `fields` as in `GgufFile.fields` (an alignment of its own is not kept: files are written with the usual 32). `content` gives
+    each tensor's rows, in the tensor's type and as little-endian bytes, when its turn comes. Raises ResourceError (disk full).
+    """
+    kept = {key: raw for key, raw in fields.items() if key != "general.alignment"}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as out:
+            out.write(_header(kept, tensors))
+            for tensor in tensors:
+                written = 0
+                for rows in content(tensor):
+                    written += out.write(np.ascontiguousarray(rows).view(np.uint8).reshape(-1).data)
+                if written != tensor.size:
+                    raise AssertionError(f"{tensor.name}: {written} bytes written, {tensor.size} announced")
+                out.write(bytes(_padded(written, _ALIGNMENT) - written))
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ResourceError(
+            f"Cannot write {path}: {error.strerror}.",
+            "Free some disk space or check the permissions, then start the command again.",
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,265 @@
+"""The one seam to llama.cpp: the vocabulary, batched decoding of many sequences, and quantization.
+
+Training tokenizes with the same code that sampling uses, so the two cannot disagree. Nothing else imports `llama_cpp`.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
+
+__all__ = ["Decoder", "Step", "Vocabulary", "gpu_offload", "quantize", "sequence_logits"]
+
+_QUANTIZATIONS = {
+    "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
+    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "Q6_K": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
+    "Q5_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_K_M,
+    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+}
+
+_LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR in ggml.h; the binding does not name it
+_errors: list[str] = []
+"""The last few error lines of llama.cpp, for our own messages; it would otherwise write them to stderr."""
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _log(level: int, text: bytes, _user_data: object) -> None:
+    if level == _LEVEL_ERROR:
+        _errors.append(text.decode("utf-8", "replace").strip())
+        del _errors[:-3]
+
+
+llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
+llama_cpp.llama_backend_init()
+
+
+def gpu_offload() -> bool:
+    """Whether this build of llama.cpp can run layers on a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def _load(path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> Any:
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = vocab_only
+    parameters.n_gpu_layers = gpu_layers
+    parameters.use_mmap = True
+    _errors.clear()
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
+    if not model:
+        reason = _errors[-1] if _errors else "no reason given"
+        raise IntegrityError(
+            f"llama.cpp cannot load {path}: {reason}.", "Fetch the model again: localsynth models fetch NAME, or check the file."
+        )
+    return model
+
+
+class Vocabulary:
+    """The tokenizer of a GGUF file, loaded without its weights."""
+
+    def __init__(self, path: Path) -> None:
+        self._model = _load(path, vocab_only=True)
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        add_bos = llama_cpp.llama_vocab_get_add_bos(self._vocab)
+        self.start: list[int] = [llama_cpp.llama_vocab_bos(self._vocab)] if add_bos else []
+        """What every sequence begins with: the BOS token where the model wants one."""
+        self._pieces: dict[int, bytes] = {}
+        # SentencePiece models put a space before the first word of every call. Our texts are spans of a longer text, so
+        # there we tokenize behind a line break and take its tokens off again.
+        self._guard = self._tokenize("\n") if self.piece(self._tokenize("a")[0])[:1] == b" " else []
+
+    def _tokenize(self, text: str) -> list[int]:
+        data = text.encode("utf-8")
+        room = len(data) + 8
+        buffer = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
+        if count < 0:
+            raise AssertionError(f"llama_tokenize wants {-count} tokens for {len(data)} bytes")
+        return list(buffer[:count])
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokens of a piece of text; names of special tokens in it are plain text."""
+        if not text:
+            return []
+        if self._guard:
+            return self._tokenize("\n" + text)[len(self._guard) :]
+        return self._tokenize(text)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for."""
+        if token not in self._pieces:
+            buffer = ctypes.create_string_buffer(1024)
+            length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, 1024, 0, True)
+            self._pieces[token] = buffer.raw[: max(0, length)]
+        return self._pieces[token]
+
+    def grammar_tokenizer(self) -> Any:
+        """An `llguidance.LLTokenizer` over this vocabulary (takes about a second to make)."""
+        from llguidance.llamacpp import lltokenizer_from_vocab
+
+        return lltokenizer_from_vocab(self._vocab)
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+    def __enter__(self) -> "Vocabulary":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(slots=True)
+class Step:
+    """Tokens to append to one sequence in the next `Decoder.decode`."""
+
+    sequence: int
+    position: int
+    tokens: Sequence[int]
+
+
+class Decoder:
+    """One llama.cpp context that holds many sequences side by side.
+
+    `sequences` is how many, `length` the most tokens each may have. `gpu_layers` < 0 puts every layer on the GPU.
+    """
+
+    def __init__(self, path: Path, sequences: int, length: int, threads: int, gpu_layers: int = 0) -> None:
+        self._model = _load(path, vocab_only=False, gpu_layers=gpu_layers)
+        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        if length > trained:
+            llama_cpp.llama_model_free(self._model)
+            raise ConfigError(
+                f"A row can take {length} tokens, and the model reads at most {trained}.",
+                "Lower max_tokens of the text columns in localsynth.toml, or choose a model with a longer context.",
+            )
+        # llama.cpp rounds a sequence's share of the context up by itself; asking for a multiple avoids its warning.
+        length = -(-length // 256) * 256
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = sequences * length
+        parameters.n_batch = parameters.n_ubatch = max(512, 4 * sequences)
+        parameters.n_seq_max = sequences
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.kv_unified = False
+        _errors.clear()
+        self._context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not self._context:
+            llama_cpp.llama_model_free(self._model)
+            raise ResourceError(
+                f"llama.cpp cannot make a context of {sequences} x {length} tokens: {_errors[-1] if _errors else 'no memory'}.",
+                "Lower sample.sequences, or close other programs.",
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._room = int(parameters.n_batch)
+        self._batch = llama_cpp.llama_batch_init(self._room, 0, 1)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+
+    def decode(self, steps: Sequence[Step]) -> NDArray[np.float32]:
+        """Append each step's tokens; returns the logits after each step's last token.
+
+        Shape (len(steps), vocabulary size). The array is llama.cpp's own buffer where one batch was enough, so it is valid
+        only until the next call.
+        """
+        parts: list[NDArray[np.float32]] = []
+        start = 0
+        while start < len(steps):
+            end, count = start, 0
+            while end < len(steps) and count + len(steps[end].tokens) <= self._room:
+                count += len(steps[end].tokens)
+                end += 1
+            if end == start:
+                parts.append(self._decode_long(steps[start]))
+                start += 1
+                continue
+            parts.append(self._decode_batch(steps[start:end]))
+            start = end
+            if start < len(steps):
+                parts[-1] = parts[-1].copy()
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _decode_long(self, step: Step) -> NDArray[np.float32]:
+        """A step with more tokens than a batch holds, in pieces."""
+        logits: NDArray[np.float32] | None = None
+        for offset in range(0, len(step.tokens), self._room):
+            piece = step.tokens[offset : offset + self._room]
+            logits = self._decode_batch([Step(step.sequence, step.position + offset, piece)])
+        assert logits is not None
+        return logits.copy()
+
+    def _decode_batch(self, steps: Sequence[Step], every: bool = False) -> NDArray[np.float32]:
+        batch, i = self._batch, 0
+        for step in steps:
+            last = len(step.tokens) - 1
+            for offset, token in enumerate(step.tokens):
+                batch.token[i] = token
+                batch.pos[i] = step.position + offset
+                batch.n_seq_id[i] = 1
+                batch.seq_id[i][0] = step.sequence
+                batch.logits[i] = every or offset == last
+                i += 1
+        batch.n_tokens = i
+        code = llama_cpp.llama_decode(self._context, batch)
+        if code != 0:
+            raise ResourceError(f"llama.cpp could not compute a batch (code {code}).", "Lower sample.sequences and try again.")
+        outputs = i if every else len(steps)
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), shape=(outputs, self.vocabulary_size))
+
+    def all_logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after every one of `tokens` (at most a batch of them), read as sequence 0 from its start."""
+        self.truncate(0, 0)
+        return self._decode_batch([Step(0, 0, tokens)], every=True).copy()
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Keep only a sequence's first `length` tokens."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        if self._context:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._context)
+            llama_cpp.llama_model_free(self._model)
+            self._context = None
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def sequence_logits(path: Path, tokens: Sequence[int], threads: int = 2) -> NDArray[np.float32]:
+    """The logits after each of `tokens` (at most 512): shape (len(tokens), vocabulary size)."""
+    with Decoder(path, 1, max(256, len(tokens)), threads) as decoder:
+        return decoder.all_logits(tokens)
+
+
+def quantize(source: Path, target: Path, quantization: str, threads: int) -> None:
+    """Quantize an F16 GGUF with llama.cpp. `quantization` is one of F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0.
+
+    No importance matrix is used: it would need texts, and private ones must not shape the result uncharged.
+    """
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.nthread = threads
+    parameters.ftype = _QUANTIZATIONS[quantization]
+    _errors.clear()
+    code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
+    if code != 0:
+        raise ResourceError(
+            f"llama.cpp could not quantize {source.name} to {quantization}: {_errors[-1] if _errors else f'code {code}'}.",
+            "Check the free disk space, or choose another sample.quantization.",
+        )

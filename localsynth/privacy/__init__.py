@@ -1,0 +1,1 @@
+"""The guarantee: secure noise, mechanisms, accountant, ledger and certificate."""

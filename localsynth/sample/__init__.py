@@ -1,0 +1,1 @@
+"""Drawing synthetic rows from the merged model with llama.cpp."""

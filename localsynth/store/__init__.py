@@ -1,0 +1,1 @@
+"""The two databases: private.duckdb (encrypted) and synthetic.duckdb."""

@@ -1,0 +1,76 @@
+"""Locks between processes: a file that one process holds and that says who holds it.
+
+The lock is the kernel's (`flock`), so a killed holder frees it; what stands in the file is only for the message.
+The file itself stays: removing it would let two processes lock two files of the same name.
+"""
+
+import datetime as dt
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from localsynth.errors import ResourceError
+
+__all__ = ["file_lock", "sampler_lock"]
+
+_PAUSE = 0.05
+
+
+def _signature() -> bytes:
+    # Only the verb of the command: later arguments may hold values.
+    command = " ".join([Path(sys.argv[0] or "python").name, *(arg for arg in sys.argv[1:2] if not arg.startswith("-"))])
+    since = dt.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return json.dumps({"pid": os.getpid(), "command": command, "since": since}).encode()
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        held = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {held['pid']} ({held['command']}), since {held['since']}"
+    except (ValueError, KeyError, TypeError):  # the holder has not signed yet
+        return "another process"
+
+
+@contextmanager
+def file_lock(path: Path, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` for the length of the block.
+
+    `what` is named in the message of the ResourceError raised when another process (or thread) still holds the lock
+    after `wait_seconds`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ResourceError(f"Cannot open {path}: {error.strerror}.", "Check the permissions of the directory.") from None
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise ResourceError(
+                        f"{what} is in use by {_holder(descriptor)}.", "Wait until it is done, or stop that process."
+                    ) from None
+            time.sleep(_PAUSE)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _signature(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def sampler_lock(path: Path) -> Iterator[None]:
+    """Be the only sampler of a workspace; `path` is its lock file. Raises ResourceError naming the first one."""
+    with file_lock(path, "The sampler of this workspace"):
+        yield

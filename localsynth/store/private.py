@@ -1,0 +1,290 @@
+"""private.duckdb: the original rows, typed and encrypted. This module is its only opener.
+
+Tables: `original(row_id, unit_id, split, c0, c1, ...)`, where `c<i>` is the i-th learned column of the schema (the user's
+names are never SQL here) and rows lie in the order of unit_id, row_id; and `info(key, value)`.
+
+Nothing here prints, logs or puts into a message what a row holds; DuckDB's own messages, which may, are never passed on.
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
+from localsynth.schema import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Value
+from localsynth.store.bulk import insert_rows
+from localsynth.store.encryption import attach, connect, make_key, read_key
+from localsynth.store.lock import file_lock
+from localsynth.workspace import Workspace
+
+__all__ = ["PrivateStore", "PrivateWriter", "Split"]
+
+Split: TypeAlias = Literal["train", "holdout"]
+
+_FETCH = 2000
+_TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Integer: "BIGINT", Number: "DOUBLE"}
+_INGEST_AGAIN = "Run `localsynth ingest` again."
+
+
+def _sql_type(column: Column) -> str:
+    return _TYPES.get(type(column), "VARCHAR")
+
+
+def _layout(schema: Schema) -> str:
+    """What must not change between writing and reading: the learned columns, in their order, and their SQL types."""
+    return json.dumps([[column.name, _sql_type(column)] for column in schema.learned()], ensure_ascii=False)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """DuckDB's errors as ours, without its text, which may quote a value."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise ResourceError(
+            f"Not enough memory or disk space to work on {path}.", "Close other programs or free disk space, then try again."
+        ) from None
+    except duckdb.Error as error:
+        text = str(error)
+        if "No space left" in text or "Could not write" in text:
+            raise ResourceError(f"Cannot write {path}: the disk is full.", "Free some space, then try again.") from None
+        if "Could not set lock" in text:
+            raise ResourceError(f"{path} is in use by another process.", "Wait until it is done, or stop that process.") from None
+        if "Wrong encryption key" in text:
+            raise IntegrityError(f"The key does not fit {path}.", f"Restore the matching key. {_INGEST_AGAIN}") from None
+        raise IntegrityError(f"{path} is damaged.", _INGEST_AGAIN) from None
+
+
+class PrivateStore:
+    """Reads private.duckdb. A context manager; several may be open at once."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    @staticmethod
+    def create(workspace: Workspace, schema: Schema) -> "PrivateWriter":
+        """A writer for a new store, which replaces the present one only when it is finished. Makes the key if needed."""
+        return PrivateWriter(workspace, schema)
+
+    @staticmethod
+    def open(workspace: Workspace) -> "PrivateStore":
+        """The finished store. Raises ConfigError where nothing was ingested, IntegrityError for a wrong key or a damaged file."""
+        path = workspace.private_path
+        if not path.is_file():
+            raise ConfigError(
+                f"{workspace.root} holds no ingested data.", f"Read the source table first: localsynth ingest {workspace.root}"
+            )
+        key = read_key(workspace)
+        connection = connect()
+        try:
+            with _translated(path):
+                attach(connection, path, key, read_only=True)
+        except LocalsynthError:
+            connection.close()
+            raise
+        return PrivateStore(connection, path)
+
+    def close(self) -> None:
+        """Close the file. Iterators that are still open become unusable."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[Value, ...]]:
+        with _translated(self._path):
+            # Its own cursor: an iterator may be open while other questions are asked.
+            cursor = self._connection.cursor()
+            try:
+                cursor.execute(sql, list(values))
+                while batch := cursor.fetchmany(_FETCH):
+                    yield from batch
+            finally:
+                cursor.close()
+
+    def info(self) -> dict[str, str]:
+        """What was written down at ingest (the source's hash, the unit, ...)."""
+        return {str(key): str(value) for key, value in self._rows("SELECT key, value FROM private.info")}
+
+    def units(self, split: Split) -> npt.NDArray[np.int64]:
+        """The distinct unit ids of a split, ascending: int64 of shape (units,)."""
+        found = self._rows("SELECT DISTINCT unit_id FROM private.original WHERE split = ? ORDER BY unit_id", [split])
+        return np.fromiter((row[0] for row in found), dtype=np.int64)
+
+    def row_count(self, split: Split) -> int:
+        """The exact number of rows of a split. Private: never show or keep it outside the report."""
+        return self._count("count(*)", split)
+
+    def unit_count(self, split: Split) -> int:
+        """The exact number of units of a split. Private: never show or keep it outside the report."""
+        return self._count("count(DISTINCT unit_id)", split)
+
+    def _count(self, what: str, split: Split) -> int:
+        (row,) = self._rows(f"SELECT {what} FROM private.original WHERE split = ?", [split])
+        return int(row[0])  # type: ignore[arg-type]
+
+    def records(self, split: Split, schema: Schema, unit_ids: Iterable[int] | None = None) -> Iterator[tuple[int, Record]]:
+        """(unit id, record of the learned columns) of a split, or of some of its units, by unit id and then source order.
+
+        Memory does not grow with the table. Raises ConfigError where the learned columns are not those of the ingest.
+        """
+        if self.info().get("columns") != _layout(schema):
+            raise ConfigError("The schema's columns have changed since the data was ingested.", _INGEST_AGAIN)
+        names = [column.name for column in schema.learned()]
+        picked = ", ".join(["unit_id", *(f"c{i}" for i in range(len(names)))])
+        values: list[object] = [split]
+        only = ""
+        if unit_ids is not None:
+            only = " AND unit_id IN (SELECT unnest(from_json(?, '[\"BIGINT\"]')))"
+            values.append(json.dumps([int(unit) for unit in unit_ids]))
+        # The rows were written in this order; sorting a subset again is cheap, sorting the whole table is not.
+        order = " ORDER BY unit_id, row_id" if only else ""
+        for row in self._rows(f"SELECT {picked} FROM private.original WHERE split = ?{only}{order}", values):
+            yield int(row[0]), dict(zip(names, row[1:], strict=True))  # type: ignore[arg-type]
+
+    def column_values(self, index: int, split: Split) -> Iterator[Value]:
+        """The values of the `index`-th learned column, nulls included, in the order of `records`."""
+        for row in self._rows(f"SELECT c{int(index)} FROM private.original WHERE split = ?", [split]):
+            yield row[0]
+
+
+class PrivateWriter:
+    """Writes a new private.duckdb in three steps: add rows, toss the units' coins, finish.
+
+    Until `finish` everything lies in an encrypted temporary table; a writer that was closed or killed before that leaves
+    the present private.duckdb as it was. One process at a time.
+    """
+
+    def __init__(self, workspace: Workspace, schema: Schema) -> None:
+        self._path = workspace.private_path
+        self._part = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+        self._spill = self._path.with_name(".private.spill")
+        self._schema = schema
+        self._types = [_sql_type(column) for column in schema.learned()]
+        self._rows = 0
+        self._open = ExitStack()
+        with ExitStack() as failed:
+            self._open.enter_context(file_lock(self._path.with_name(".private.lock"), "The private data of this workspace"))
+            failed.enter_context(self._open)
+            self._sweep()
+            self._open.callback(self._sweep)
+            key = make_key(workspace)
+            self._spill.mkdir(mode=0o700)
+            self._connection = connect(spill=self._spill)
+            self._open.callback(self._connection.close)
+            with self._writing():
+                attach(self._connection, self._part, key, read_only=False)
+                self._part.chmod(0o600)
+                self._make_tables()
+            failed.pop_all()
+
+    def _make_tables(self) -> None:
+        columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(self._types))
+        self._connection.execute(f"CREATE TEMP TABLE source_rows (row_id BIGINT, unit VARCHAR, {columns})")
+        self._connection.execute("CREATE TEMP TABLE row_units (row_id BIGINT, unit_id BIGINT)")
+        self._connection.execute("CREATE TEMP TABLE coins (unit_id BIGINT, keep BOOLEAN, holdout BOOLEAN)")
+        self._connection.execute("CREATE TEMP TABLE draws (row_id BIGINT, draw BIGINT)")
+        self._connection.execute(f"CREATE TABLE private.original (row_id BIGINT, unit_id BIGINT, split VARCHAR, {columns})")
+        self._connection.execute("CREATE TABLE private.info (key VARCHAR, value VARCHAR)")
+
+    def _sweep(self) -> None:
+        # Left by a killed writer (we hold the lock): encrypted, but of no use to anyone.
+        for path in self._path.parent.glob(f".{self._path.name}.*.part*"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with _translated(self._path):
+                yield
+        except IntegrityError:  # nothing was there to be damaged: the fault is the disk's
+            raise ResourceError(f"Cannot write {self._path}.", "Check the disk's space and permissions, then try again.") from None
+
+    def close(self) -> None:
+        """Let go of everything that was not finished."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def rows(self) -> int:
+        """How many rows were added."""
+        return self._rows
+
+    def add_rows(self, rows: Sequence[tuple[str | None, Sequence[Value]]]) -> None:
+        """Add (unit text or None, values of the learned columns) rows; they are numbered 1, 2, 3, ... over all calls."""
+        numbered = [(self._rows + i, unit, *values) for i, (unit, values) in enumerate(rows, start=1)]
+        with self._writing():
+            insert_rows(self._connection, "source_rows", ["BIGINT", "VARCHAR", *self._types], numbered)
+        self._rows += len(rows)
+
+    def number_units(self) -> int:
+        """Number the units 0, 1, 2, ... and return how many there are. A row whose unit is None is a unit of its own."""
+        with self._writing():
+            self._connection.execute("""
+                CREATE TEMP TABLE named_units AS
+                SELECT unit, row_number() OVER (ORDER BY min(row_id)) - 1 AS unit_id
+                FROM source_rows WHERE unit IS NOT NULL GROUP BY unit""")
+            self._connection.execute("INSERT INTO row_units SELECT row_id, unit_id FROM source_rows JOIN named_units USING (unit)")
+            self._connection.execute("""
+                INSERT INTO row_units
+                SELECT row_id, (SELECT count(*) FROM named_units) + row_number() OVER (ORDER BY row_id) - 1
+                FROM source_rows WHERE unit IS NULL""")
+            found = self._connection.execute("SELECT count(DISTINCT unit_id) FROM row_units").fetchone()
+        return int(found[0]) if found else 0
+
+    def toss(self, first_unit: int, keep: Sequence[bool], holdout: Sequence[bool]) -> None:
+        """The coins of the units first_unit, first_unit + 1, ...: is it kept, and is it held out."""
+        coins = [(first_unit + i, bool(k), bool(h)) for i, (k, h) in enumerate(zip(keep, holdout, strict=True))]
+        with self._writing():
+            insert_rows(self._connection, "coins", ["BIGINT", "BOOLEAN", "BOOLEAN"], coins)
+
+    def draw(self, first_row: int, draws: Sequence[int]) -> None:
+        """Random draws for the rows first_row, first_row + 1, ...: of a unit with too many, the lowest draws stay."""
+        numbered = [(first_row + i, int(value)) for i, value in enumerate(draws)]
+        with self._writing():
+            insert_rows(self._connection, "draws", ["BIGINT", "BIGINT"], numbered)
+
+    def finish(self, max_rows_per_unit: int, info: dict[str, str]) -> tuple[int, int]:
+        """Write the rows of the kept units, at most so many each, and put the new file in place. Returns (rows, units)."""
+        columns = ", ".join(f"c{i}" for i in range(len(self._types)))
+        with self._writing():
+            self._connection.execute(
+                """
+                CREATE TEMP TABLE kept_rows AS
+                SELECT row_id, unit_id, CASE WHEN holdout THEN 'holdout' ELSE 'train' END AS split
+                FROM row_units JOIN coins USING (unit_id) LEFT JOIN draws USING (row_id)
+                WHERE keep
+                QUALIFY row_number() OVER (PARTITION BY unit_id ORDER BY draw, row_id) <= ?""",
+                [max_rows_per_unit],
+            )
+            self._connection.execute(f"""
+                INSERT INTO private.original
+                SELECT row_id, unit_id, split, {columns} FROM source_rows JOIN kept_rows USING (row_id)
+                ORDER BY unit_id, row_id""")
+            noted = [*info.items(), ("columns", _layout(self._schema))]
+            insert_rows(self._connection, "private.info", ["VARCHAR", "VARCHAR"], noted)
+            counted = self._connection.execute("SELECT count(*), count(DISTINCT unit_id) FROM private.original").fetchone()
+            self._connection.execute("CHECKPOINT private")
+            self._connection.execute("DETACH private")
+            self._part.replace(self._path)
+        assert counted is not None
+        return int(counted[0]), int(counted[1])

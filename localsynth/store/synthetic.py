@@ -1,0 +1,267 @@
+"""synthetic.duckdb: the synthetic rows, and where each came from. This module is its only opener.
+
+    numbered_rows(row_number, run, chunk, c0, c1, ...)   what is written; c<i> is the i-th column of the schema
+    synthetic     a view with the user's column names only, in the order of the row numbers
+    provenance    a view (row_number, run, chunk); chunk is the number of the chunk's first row
+    runs(run, model_sha256, seed, epsilon, delta, created, settings)
+
+DuckDB allows one writing process or many readers. So the writer opens the file for one chunk, under a lock file that
+names it, readers open it for one statement, and both try again for a while when the other has it open.
+"""
+
+import datetime as dt
+import decimal
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import duckdb
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
+from localsynth.schema import Boolean, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Value
+from localsynth.store.bulk import insert_rows, quoted
+from localsynth.store.lock import file_lock
+
+__all__ = ["ExportFormat", "SyntheticStore"]
+
+ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
+
+_PATIENCE = 10.0
+_PAUSE = 0.05
+_FETCH = 2000
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+    "temp_directory": "",
+}
+_HARMLESS = {**_CONFIG, "enable_external_access": False, "lock_configuration": True}
+_COPY_OPTIONS: dict[str, str] = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet", "jsonl": "FORMAT json, ARRAY false"}
+_TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Identifier: "BIGINT", Integer: "BIGINT"}
+_SAMPLE_FIRST = "Draw rows first: localsynth sample WORKSPACE"
+
+
+def _sql_type(column: Column) -> str:
+    if isinstance(column, Number):
+        # 18 digits are one machine word; a range that needs more gets two.
+        largest = max(abs(bound) for bound in (column.min, column.max, 0.0) if bound is not None)
+        return f"DECIMAL({18 if largest < 10 ** (18 - column.decimals) else 38},{column.decimals})"
+    return _TYPES.get(type(column), "VARCHAR")
+
+
+def _is_busy(error: duckdb.Error) -> bool:
+    text = str(error)
+    return "Could not set lock" in text or "different configuration" in text
+
+
+class SyntheticStore:
+    """The synthetic table of a workspace. Holds no open file between calls, so it never has to be closed."""
+
+    def __init__(self, path: Path, patience: float = _PATIENCE) -> None:
+        """`path` need not exist yet; `patience` is how many seconds to wait for another process."""
+        self._path = path
+        self._patience = patience
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def _connect(self, read_only: bool, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        if read_only and not self._path.is_file():
+            raise ConfigError(f"There is no synthetic table yet: {self._path} does not exist.", _SAMPLE_FIRST)
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return duckdb.connect(str(self._path), read_only=read_only, config=config)
+            except duckdb.Error as error:
+                if not _is_busy(error):
+                    raise IntegrityError(
+                        f"{self._path} cannot be opened: it is damaged or not a DuckDB file.", "Remove it and sample again."
+                    ) from None
+                if time.monotonic() >= deadline:
+                    raise ResourceError(
+                        f"{self._path} is in use by another process.", "Close the program that has it open, then try again."
+                    ) from None
+            time.sleep(_PAUSE)
+
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self._connect(True, _CONFIG)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with file_lock(self._path.with_name(f".{self._path.stem}.lock"), str(self._path), self._patience):
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction; rolled back when the block fails."""
+        with self._locked():
+            connection = self._connect(False, _CONFIG)
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except duckdb.IOException:
+                raise ResourceError(f"Cannot write {self._path}.", "Free some disk space, then start the command again.") from None
+            finally:
+                connection.close()
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def create_table(self, schema: Schema) -> None:
+        """Make the empty table for an effective schema. Does nothing where it exists with these columns already.
+
+        Raises ConfigError where it exists with other columns.
+        """
+        wanted = [(column.name, _sql_type(column)) for column in schema.columns]
+        with self._writing() as connection:
+            present = self._present_columns(connection)
+            if present:
+                if present != wanted:
+                    raise ConfigError(
+                        f"{self._path} holds rows with other columns than the schema has now.",
+                        "Export them if you need them, then run again with --again.",
+                    )
+                return
+            columns = ", ".join(f"c{i} {kind}" for i, (_, kind) in enumerate(wanted))
+            named = ", ".join(f"c{i} AS {quoted(name)}" for i, (name, _) in enumerate(wanted))
+            connection.execute(f"CREATE TABLE numbered_rows (row_number BIGINT, run VARCHAR, chunk BIGINT, {columns})")
+            connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY row_number")
+            connection.execute("CREATE VIEW provenance AS SELECT row_number, run, chunk FROM numbered_rows ORDER BY row_number")
+            connection.execute("""
+                CREATE TABLE runs (run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
+                                   created TIMESTAMPTZ, settings JSON)""")
+
+    def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+        return connection.execute(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'synthetic' ORDER BY column_index"
+        ).fetchall()
+
+    def clear(self) -> None:
+        """Remove the table with all its rows and runs, to make room for a new run's."""
+        with self._locked():
+            # The log first: without its file it would be replayed into the next one.
+            self._path.with_name(self._path.name + ".wal").unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
+
+    def add_run(self, run: str, model_sha256: str, seed: int, epsilon: float, delta: float, settings: dict[str, Any]) -> None:
+        """Write down where the rows of `run` come from. Does nothing for a run that is known already."""
+        with self._writing() as connection:
+            if connection.execute("SELECT 1 FROM runs WHERE run = ?", [run]).fetchone() is None:
+                created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+                values = [run, model_sha256, seed, epsilon, delta, created, json.dumps(settings)]
+                connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def append(self, run: str, first_row_number: int, rows: Sequence[Record]) -> bool:
+        """Add `rows` (all columns of the schema) as first_row_number, first_row_number + 1, ... in one transaction.
+
+        False, with nothing changed, where this run has written exactly these row numbers before: a resumed job may send
+        its last chunk again. Raises IntegrityError where only some of the numbers are taken, or by another run.
+        """
+        if not rows:
+            return False
+        with self._writing() as connection:
+            columns = self._present_columns(connection)
+            if not columns:
+                raise ConfigError(f"{self._path} has no synthetic table.", _SAMPLE_FIRST)
+            taken = connection.execute(
+                "SELECT count(*), count(*) FILTER (run = ?) FROM numbered_rows WHERE row_number BETWEEN ? AND ?",
+                [run, first_row_number, first_row_number + len(rows) - 1],
+            ).fetchone()
+            if taken == (len(rows), len(rows)):
+                return False
+            if taken != (0, 0):
+                raise IntegrityError(
+                    f"{self._path} already holds some of the rows {first_row_number} to {first_row_number + len(rows) - 1}.",
+                    "Start the table over: run again with --again.",
+                )
+            numbered: list[list[Value]] = [
+                [first_row_number + i, run, first_row_number, *(row[name] for name, _ in columns)] for i, row in enumerate(rows)
+            ]
+            insert_rows(connection, "numbered_rows", ["BIGINT", "VARCHAR", "BIGINT", *(kind for _, kind in columns)], numbered)
+        return True
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def row_count(self, run: str | None = None) -> int:
+        """How many rows the table has, of one run or in all; 0 where there is no table yet."""
+        if not self._path.is_file():
+            return 0
+        with self._reading() as connection:
+            if not self._present_columns(connection):
+                return 0
+            found = connection.execute("SELECT count(*) FROM numbered_rows WHERE run = ? OR ? IS NULL", [run, run]).fetchone()
+        return int(found[0]) if found else 0
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs whose rows the table holds: run, model_sha256, seed, epsilon, delta, created (ISO, UTC), settings."""
+        with self._reading() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            found = connection.execute("SELECT * REPLACE (created::VARCHAR AS created) FROM runs ORDER BY created, run")
+            names = [column[0] for column in found.description]
+            rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        return [{**row, "settings": json.loads(row["settings"])} for row in rows]
+
+    def records(self) -> Iterator[Record]:
+        """Every row as a record (all columns of the schema; a number is a float), in order. Holds the file open meanwhile."""
+        with self._reading() as connection:
+            names = [name for name, _ in self._present_columns(connection)]
+            connection.execute("SELECT * FROM synthetic")
+            while batch := connection.fetchmany(_FETCH):
+                for row in batch:
+                    yield {name: _float_for_decimal(value) for name, value in zip(names, row, strict=True)}
+
+    def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Column names and rows that one SELECT yields. It cannot write, attach, or read any other file.
+
+        Decimals come as float. Raises ConfigError for anything that is not a single, valid SELECT.
+        """
+        connection = self._connect(True, _HARMLESS)
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+                raise ConfigError("Only one SELECT statement can be asked.", 'Example: localsynth query WS "select * from synthetic"')
+            connection.execute(statements[0])
+            names = [str(column[0]) for column in connection.description or []]
+            return names, [tuple(_float_for_decimal(value) for value in row) for row in connection.fetchall()]
+        except duckdb.Error as error:
+            raise ConfigError(f"The query failed: {str(error).strip()}", "The table is called synthetic.") from None
+        finally:
+            connection.close()
+
+    def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False) -> int:
+        """Write the table to `out`, whole or not at all, and return the number of rows. A null is an empty CSV field.
+
+        Raises ConfigError where `out` exists (unless `overwrite`) or cannot be there, ResourceError where the disk is full.
+        """
+        if out.is_dir() or not out.parent.is_dir():
+            raise ConfigError(f"{out} is not a place for a file.", "Name a file in an existing directory.")
+        if out.exists() and not overwrite:
+            raise ConfigError(f"{out} exists already.", "Choose another name, or allow overwriting it.")
+        part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+        literal = str(part).replace("'", "''")
+        try:
+            with self._reading() as connection:
+                written = connection.execute(
+                    f"COPY (SELECT * FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
+                ).fetchone()
+            part.replace(out)
+        except duckdb.CatalogException:
+            raise ConfigError(f"{self._path} has no synthetic table.", _SAMPLE_FIRST) from None
+        except (duckdb.Error, OSError):
+            raise ResourceError(f"Cannot write {out}.", "Free some disk space or check the permissions.") from None
+        finally:
+            with suppress(OSError):
+                part.unlink()
+        return int(written[0]) if written else 0
+
+
+def _float_for_decimal(value: Any) -> Any:
+    return float(value) if isinstance(value, decimal.Decimal) else value

@@ -1,0 +1,1 @@
+"""DP-SGD fine-tuning of the base model with LoRA adapters."""

