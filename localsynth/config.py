@@ -214,9 +214,8 @@ def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
     columns = tomlkit.aot()
     for column in schema.columns:
         table = tomlkit.table()
-        for key, value in column.model_dump(exclude_none=True, exclude_unset=True).items():
-            if value != []:
-                table.add(key, value)
+        for key, value in {"name": column.name, "kind": column.kind, **column.model_dump(exclude_defaults=True)}.items():
+            table.add(key, value)
         columns.append(table)
     rest = tomlkit.table()
     rest.add("confirmed", schema.confirmed)

@@ -11,11 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import llama_cpp
-import numpy as np
-from numpy.typing import NDArray
+# Threads that wait for each other must sleep, not spin: on a laptop where another program wants a core, spinning made decoding
+# 35 to 50 times slower (docs/experiments.md). OpenMP reads this once, when llama.cpp is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from localsynth.errors import ConfigError, IntegrityError, ResourceError
+import llama_cpp  # noqa: E402
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError  # noqa: E402
 
 __all__ = ["Decoder", "Step", "Vocabulary", "gpu_offload", "quantize", "sequence_logits"]
 

@@ -212,7 +212,9 @@ class PrivateWriter:
             with _translated(self._path):
                 yield
         except IntegrityError:  # nothing was there to be damaged: the fault is the disk's
-            raise ResourceError(f"Cannot write {self._path}.", "Check the disk's space and permissions, then try again.") from None
+            raise ResourceError(
+                f"Cannot write {self._path}.", "Check the disk's space and permissions, then try again."
+            ) from None
 
     def close(self) -> None:
         """Let go of everything that was not finished."""
@@ -243,7 +245,9 @@ class PrivateWriter:
                 CREATE TEMP TABLE named_units AS
                 SELECT unit, row_number() OVER (ORDER BY min(row_id)) - 1 AS unit_id
                 FROM source_rows WHERE unit IS NOT NULL GROUP BY unit""")
-            self._connection.execute("INSERT INTO row_units SELECT row_id, unit_id FROM source_rows JOIN named_units USING (unit)")
+            self._connection.execute(
+                "INSERT INTO row_units SELECT row_id, unit_id FROM source_rows JOIN named_units USING (unit)"
+            )
             self._connection.execute("""
                 INSERT INTO row_units
                 SELECT row_id, (SELECT count(*) FROM named_units) + row_number() OVER (ORDER BY row_id) - 1

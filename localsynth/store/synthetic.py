@@ -109,7 +109,9 @@ class SyntheticStore:
                 yield connection
                 connection.execute("COMMIT")
             except duckdb.IOException:
-                raise ResourceError(f"Cannot write {self._path}.", "Free some disk space, then start the command again.") from None
+                raise ResourceError(
+                    f"Cannot write {self._path}.", "Free some disk space, then start the command again."
+                ) from None
             finally:
                 connection.close()
 
@@ -227,7 +229,9 @@ class SyntheticStore:
         try:
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-                raise ConfigError("Only one SELECT statement can be asked.", 'Example: localsynth query WS "select * from synthetic"')
+                raise ConfigError(
+                    "Only one SELECT statement can be asked.", 'Example: localsynth query WS "select * from synthetic"'
+                )
             connection.execute(statements[0])
             names = [str(column[0]) for column in connection.description or []]
             return names, [tuple(_float_for_decimal(value) for value in row) for row in connection.fetchall()]

@@ -19,7 +19,7 @@ def choose_precision(wanted: str, device: str) -> str:
     """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor multiplies it, fp32."""
     if wanted != "auto":
         return wanted
-    if device == "cuda":
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         return "nf4"
     features = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return "bf16" if "avx512_bf16" in features or "amx_bf16" in features else "fp32"

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -88,22 +89,17 @@ def add(path: Path, name: str, directory: Path) -> Path:
     return place
 
 
-class _disk_errors:  # noqa: N801 - a context manager, used like a function
+@contextmanager
+def _disk_errors(directory: Path) -> Iterator[None]:
     """Turns what the file system refuses into a ModelError."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OSError):
-            raise ModelError(
-                f"Cannot put a model into {self._directory}: {error.strerror or error}.",
-                "Free some disk space, or set LOCALSYNTH_MODELS to a directory you may write to.",
-                kind="resource",
-            ) from None
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            f"Cannot put a model into {directory}: {error.strerror or error}.",
+            "Free some disk space, or set LOCALSYNTH_MODELS to a directory you may write to.",
+            kind="resource",
+        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -83,8 +83,7 @@ class _Bytes:
             if at + 8 > end:
                 raise _CutShortError
             at += 8 + unpack(data, at)[0]
-        self.at = at
-        self.skip(0)
+        self.at = at  # past the end, perhaps: then the next read finds out
 
 
 def read_header(path: Path) -> Header:

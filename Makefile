@@ -1,0 +1,60 @@
+# Every target works alone on a fresh clone; what is installed already is not installed again.
+#
+#   make demo        the whole pipeline on the bundled example, to a report, on the CPU
+#   make test        the tests, but those that take minutes
+#   make test-slow   the tests that take minutes
+#   make check       linter, types and import contracts
+#   make install     only install, for use with .venv/bin/localsynth
+#   make clean       remove .venv and everything else that was made here
+
+PYTHON ?= python3
+MODEL := smollm2-135m-instruct
+BIN := .venv/bin
+
+# llama.cpp is compiled on the first installation: use every core for that. pip keeps what it built for the next clone.
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Twice quiet: errors only. A mirror that lacks some package would otherwise fill the screen with warnings.
+PIP_INSTALL := $(BIN)/python -m pip install -qq -c constraints.txt
+
+.PHONY: demo test test-slow check install model clean
+
+demo: install model
+	$(BIN)/localsynth demo
+
+test: .venv/.installed-dev model
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.installed-dev model
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+install: .venv/.installed
+
+# Where models lie is the user's choice ($$LOCALSYNTH_MODELS), so no stamp here: this checks the file and its SHA-256 each time.
+model: .venv/.installed
+	@$(BIN)/localsynth models fetch $(MODEL)
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "localsynth needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.installed: .venv/.python pyproject.toml constraints.txt
+	@echo "Installing localsynth (the first time this compiles llama.cpp, for some minutes) ..."
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	@echo "Installing the development tools ..."
+	@$(PIP_INSTALL) -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf .venv build dist localsynth-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

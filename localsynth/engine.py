@@ -1,0 +1,183 @@
+"""The process that works: sealed from the network, it runs one command and speaks JSON lines.
+
+    parent ── request (one JSON object on stdin) ──▶ child
+    parent ◀─ events (one JSON object a line on stdout), the last one `result` or `failed` ─ child
+
+The command line and the terminal UI are both clients of this stream, so they cannot differ. `run_in_child` is the parent's
+side, `main` the child's. The child seals itself before it imports anything that could start a thread or open a socket.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from localsynth.errors import Cancelled, ExitCode, LocalsynthError
+from localsynth.events import Emit, Event
+
+__all__ = ["EngineFailure", "run_in_child"]
+
+
+class EngineFailure(LocalsynthError):
+    """The child's error, raised again in the parent with the child's exit code."""
+
+    def __init__(self, message: str, hint: str, code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = ExitCode(code)
+
+
+@contextmanager
+def _left_to_the_child() -> Iterator[None]:
+    """Ctrl-C reaches both processes; the child ends in good order and the parent waits for it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run a verb of the pipeline in a sealed child, passing its events to `emit`. Returns its result or raises its error."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "localsynth.engine"]
+    with (
+        _left_to_the_child(),
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8", preexec_fn=_take_interrupts
+        ) as child,
+    ):
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(json.dumps({"verb": verb, **request}))
+        child.stdin.close()
+        last: Event = {}
+        for line in child.stdout:
+            last = json.loads(line)
+            if last["kind"] not in ("result", "failed"):
+                emit(last)
+        code = child.wait()
+    if last.get("kind") == "result":
+        result: dict[str, Any] = last["result"]
+        return result
+    if last.get("kind") == "failed":
+        raise EngineFailure(last["message"], last["hint"], last["code"])
+    if code == -signal.SIGKILL:
+        raise EngineFailure(
+            "The working process was killed, probably because memory ran out.",
+            "Close other programs, lower train.micro_batch_tokens, then start the command again: it goes on where it stopped.",
+            ExitCode.RESOURCES,
+        )
+    raise EngineFailure(f"The working process ended without an answer (status {code}).", "Start the command again.", ExitCode.BUG)
+
+
+def _take_interrupts() -> None:
+    # The parent ignores ctrl-C while it waits, and an ignored signal would be inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Stop:
+    """Set by ctrl-C or by a parent that is gone; stages ask for it between steps. A second ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def ask(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _failure(error: BaseException) -> Event:
+    if isinstance(error, LocalsynthError):
+        return {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
+    if isinstance(error, KeyboardInterrupt):
+        return {"kind": "failed", "code": int(ExitCode.CANCELLED), "message": "Stopped.", "hint": "Start the command again to go on."}
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.RESOURCES),
+            "message": "Memory ran out.",
+            "hint": "Close other programs, lower train.micro_batch_tokens or sample.sequences, then start the command again.",
+        }
+    if isinstance(error, OSError) and error.filename is not None:
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.RESOURCES),
+            "message": f"{error.filename}: {error.strerror}.",
+            "hint": "Check disk space and permissions, then start the command again.",
+        }
+    # Where it happened, but not the error's own text: that may quote a private value.
+    places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
+    return {
+        "kind": "failed",
+        "code": int(ExitCode.BUG),
+        "message": f"A bug in localsynth: {type(error).__name__} at {' > '.join(places)}.",
+        "hint": "Please report these lines. What was finished before is kept.",
+    }
+
+
+def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[str, Any]:
+    from localsynth.config import load_config
+    from localsynth.pipeline import VERBS, Options, Session, initialise
+    from localsynth.workspace import Workspace
+
+    if request["verb"] == "init":
+        return initialise(Path(request["workspace"]), request["data"], emit)
+    workspace = Workspace.open(Path(request["workspace"]))
+    config = load_config(workspace.config_path, request.get("overrides"))
+
+    def emit_or_stop(event: Event) -> None:
+        emit(event)
+        if stop.asked and event.get("stage") in ("ingest", "export") and event["kind"] == "progress":
+            # These stages are whole or not at all, so they can be left anywhere.
+            raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to go on.")
+
+    session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
+    return VERBS[request["verb"]](session)
+
+
+def main() -> int:
+    """The child: one request from stdin, events to stdout."""
+    from localsynth.isolation import seal
+
+    sealed = seal()
+    request = json.load(sys.stdin)
+    # Libraries may write to stdout, which belongs to the events: they get stderr in its place.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    # Libraries' advice (a kernel that could be installed, a deprecation) is not for the person at the screen.
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    stop = _Stop()
+    signal.signal(signal.SIGINT, stop.ask)
+    signal.signal(signal.SIGTERM, stop.ask)
+
+    def emit(event: Event) -> None:
+        try:
+            events.write(json.dumps(event) + "\n")
+        except BrokenPipeError:
+            stop.asked = True
+
+    try:
+        result = _serve(request, emit, stop, sealed.level)
+    except (Exception, KeyboardInterrupt) as error:
+        failed = _failure(error)
+        emit(failed)
+        return int(failed["code"])
+    emit({"kind": "result", "result": result})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

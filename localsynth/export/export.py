@@ -1,0 +1,96 @@
+"""The export stage: merge the adapter into the base, check the result, quantize it, check it again.
+
+Reads only the base model and the adapter: no private data, and no text but the public probes.
+"""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from localsynth.adapter import read_adapter
+from localsynth.errors import ResourceError
+from localsynth.events import Emit
+from localsynth.export.merge import merge_adapter, merged_size
+
+__all__ = ["ExportResult", "export"]
+
+# Of the F16 size. Q8_0, the largest quantized type, has 8.5 bits a weight; the rest is for metadata and odd tensors.
+_QUANTIZED_SHARE = 0.6
+_STEPS = 5  # reference, merge, check, quantize, check
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The exported model. `kl` is its mean divergence from the trained model on public texts, in nats a token; `shift` is how
+    far training moved the model from the base, in the same measure."""
+
+    path: Path
+    kl: float
+    shift: float
+    size_bytes: int
+    seconds: float
+
+
+def export(base: Path, adapter_directory: Path, out: Path, quantization: str, threads: int, emit: Emit) -> ExportResult:
+    """Write the trained model to `out`, quantized to `quantization` (a key of `verify.KL_LIMITS`) and verified.
+
+    Only a verified file ever has the name `out`. Raises IntegrityError (the result is not what was trained), ResourceError
+    (disk space), ConfigError.
+    """
+    from localsynth.export.verify import check_adapter_arrived, probe_tokens, reference_logits, verify_export
+    from localsynth.llama import quantize
+
+    started = time.monotonic()
+    _check_space(base, out, quantization)
+    adapter = read_adapter(adapter_directory)
+    merged, finished = (out.with_name(f".{out.name}.{part}.part") for part in ("f16", "quantized"))
+
+    def step(number: int) -> None:
+        emit({"kind": "progress", "stage": "export", "step": number, "steps": _STEPS})
+
+    try:
+        step(1)
+        tokens = probe_tokens(base)
+        before, reference = reference_logits(base, adapter, tokens)
+        step(2)
+        merge_adapter(base, adapter, merged, {})
+        step(3)
+        kl = verify_export(reference, merged, "F16", tokens)
+        shift = check_adapter_arrived(before, reference, kl, adapter)
+        step(4)
+        if quantization == "F16":
+            finished = merged
+        else:
+            quantize(merged, finished, quantization, threads)
+        step(5)
+        if quantization != "F16":
+            kl = verify_export(reference, finished, quantization, tokens)
+        _publish(finished, out)
+    finally:
+        merged.unlink(missing_ok=True)
+        finished.unlink(missing_ok=True)
+    return ExportResult(out, kl, shift, out.stat().st_size, time.monotonic() - started)
+
+
+def _check_space(base: Path, out: Path, quantization: str) -> None:
+    size = merged_size(base)
+    needed = size if quantization == "F16" else int(size * (1 + _QUANTIZED_SHARE))
+    free = shutil.disk_usage(out.parent).free
+    if free < needed:
+        raise ResourceError(
+            f"The export needs {needed / 1e9:.1f} GB in {out.parent} for a while, and {free / 1e9:.1f} GB are free.",
+            "Free some disk space, then start the command again: training is kept.",
+        )
+
+
+def _publish(finished: Path, out: Path) -> None:
+    try:
+        with finished.open("rb+") as file:
+            os.fsync(file.fileno())
+        finished.replace(out)
+    except OSError as error:
+        raise ResourceError(
+            f"Cannot write {out}: {error.strerror}.", "Check disk space and permissions, then start again."
+        ) from None

@@ -1,0 +1,136 @@
+"""Prove that the exported GGUF computes what was trained, on public texts, before anything is sampled from it.
+
+The reference is computed in torch, in float32, from the base model and the adapter; llama.cpp computes the same texts from
+the exported file. A wrong scale, a wrong permutation or a damaged quantization shows as a divergence. Blocks of the
+reference are loaded and freed one after another, so this needs the memory of one block, not of the model.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from localsynth.adapter import Adapter
+from localsynth.errors import IntegrityError
+from localsynth.llama import Vocabulary, sequence_logits
+from localsynth.train.base_model import BaseWeights
+
+__all__ = ["KL_LIMITS", "PROBES", "check_adapter_arrived", "mean_kl", "probe_tokens", "reference_logits", "verify_export"]
+
+KL_LIMITS = {"F16": 1e-3, "Q8_0": 2.5e-2, "Q6_K": 6e-2, "Q5_K_M": 0.35, "Q4_K_M": 0.35, "Q4_0": 1.5}
+"""The largest accepted mean KL divergence, in nats a token, from the reference to a file of each quantization type.
+
+About five times what SmolLM2-135M with an adapter gives: 6e-6, 5e-3, 1.3e-2, 7e-2, 7e-2, 0.36. Small models suffer most from
+quantization. The F16 file is checked always, so these need not catch a wrong merge, only a quantization that went wrong."""
+
+PROBES = (
+    "The ferry leaves the harbour at seven and reaches the island before noon, unless the wind turns.",
+    "name: Table lamp\nprice: 24.90\nin_stock: true\nadded: 2021-03-14",
+    "Thank you for your message. We have opened a ticket and will reply within two working days.",
+    "def area(width: float, height: float) -> float:\n    return width * height",
+    "age: 41\nsex: female\nvisits: 3\ndiagnosis: seasonal allergy\nnote: Came in with sneezing, sleeps well.",
+    "Water boils at 100 degrees Celsius at sea level; on a mountain it boils sooner.",
+    "Der Zug nach Wien fährt heute von Gleis 9. Le musée est fermé le lundi. ¿Dónde está la biblioteca?",
+    "amount: -120.00\ncurrency: EUR\ncategory: groceries\nmemo: weekly shopping",
+    "Once upon a time a fox asked the river why it hurried, and the river, being young, did not know.",
+)
+"""Texts written for this purpose: nothing private, and diverse enough that every layer has work to do."""
+
+_MAX_TOKENS = 384
+# Below this, two correct implementations differ as much (F16 cache against float32): a shift so small cannot be looked for.
+_NOISE = 1e-4
+
+
+def probe_tokens(path: Path) -> list[int]:
+    """The probes as one sequence of at most 384 tokens of the model in `path`."""
+    with Vocabulary(path) as vocabulary:
+        return (vocabulary.start + vocabulary.tokenize("\n\n".join(PROBES)))[:_MAX_TOKENS]
+
+
+def mean_kl(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """The mean over rows of KL(softmax(reference) || softmax(other)), in nats, for two arrays of logits (tokens, vocabulary)."""
+    total = 0.0
+    for p_logits, q_logits in zip(reference.astype(np.float64), other.astype(np.float64), strict=True):
+        p, q = (logits - np.logaddexp.reduce(logits) for logits in (p_logits, q_logits))
+        total += float(np.sum(np.exp(p) * (p - q)))
+    return total / len(reference)
+
+
+def reference_logits(base: Path, adapter: Adapter, tokens: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The logits in float32 of (the base model, the base model with the adapter), each of shape (len(tokens), vocabulary).
+
+    Raises IntegrityError where the adapter does not fit the base, ConfigError where the base is not supported.
+    """
+    weights = BaseWeights(base)
+    model = weights.skeleton(torch.float32)
+    _apply_to_second(model, adapter)
+    inner = model.model
+    parts = {"model.embed_tokens": inner.embed_tokens, "model.norm": inner.norm, "lm_head": model.lm_head}
+    parts |= {f"model.layers.{number}": layer for number, layer in enumerate(inner.layers)}
+    for prefix, part in parts.items():
+        part.register_forward_pre_hook(lambda part, _inputs, prefix=prefix: weights.fill(part, prefix, torch.float32, "cpu"))
+        part.register_forward_hook(lambda part, _inputs, _output: _forget(part))
+    with torch.no_grad():
+        before, after = model(torch.tensor([list(tokens)] * 2)).logits.numpy()
+    return before, after
+
+
+def _apply_to_second(model: nn.Module, adapter: Adapter) -> None:
+    """Let the adapter act on the second sequence of a batch only, so that one pass over the weights gives both answers."""
+
+    def hook(a: torch.Tensor, b: torch.Tensor) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
+        def add(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+            output[1] += adapter.scale * (inputs[0][1] @ a.T @ b.T)
+
+        return add
+
+    modules = dict(model.named_modules())
+    for name, (a, b) in adapter.pairs.items():
+        linear = modules.get(name)
+        if not isinstance(linear, nn.Linear) or (linear.out_features, linear.in_features) != (b.shape[0], a.shape[1]):
+            raise IntegrityError(
+                f"The adapter changes {name}, which the base model does not have.", "Use the base it was trained on."
+            )
+        linear.register_forward_hook(hook(torch.from_numpy(a), torch.from_numpy(b)))
+
+
+def _forget(part: nn.Module) -> None:
+    """Free a part's parameters; its buffers stay."""
+    for inner in part.modules():
+        for leaf, parameter in list(inner.named_parameters(recurse=False)):
+            setattr(inner, leaf, nn.Parameter(parameter.to("meta"), requires_grad=False))
+
+
+def verify_export(reference: NDArray[np.float32], path: Path, quantization: str, tokens: Sequence[int]) -> float:
+    """The mean KL from `reference` (see `reference_logits`) to what llama.cpp computes from `path` on the same tokens.
+
+    Raises IntegrityError where it is above the limit of the quantization type.
+    """
+    kl = mean_kl(reference, sequence_logits(path, tokens))
+    if not kl <= KL_LIMITS[quantization]:
+        raise IntegrityError(
+            f"The exported {quantization} model does not compute what was trained: its divergence on public texts is {kl:.2g}"
+            f" nats a token, and at most {KL_LIMITS[quantization]:g} is accepted.",
+            'Try a larger quantization type (sample.quantization = "Q8_0"); if that fails too, report it.',
+        )
+    return kl
+
+
+def check_adapter_arrived(base: NDArray[np.float32], reference: NDArray[np.float32], merged_kl: float, adapter: Adapter) -> float:
+    """The shift KL(base || reference) that training made. Raises IntegrityError where the merged F16 file did not follow it.
+
+    `merged_kl` is the divergence of that file from the reference: it must be small beside the shift, or the file may as well
+    be the base model. An adapter that is not zero must shift something.
+    """
+    shift = mean_kl(base, reference)
+    if shift <= 0 and not adapter.is_zero():
+        raise IntegrityError("The adapter changes nothing that the model computes.", "Train again; if that fails too, report it.")
+    if shift > _NOISE and merged_kl > shift / 2:
+        raise IntegrityError(
+            "The exported model does not hold what was trained: it is as far from the trained model as the base model is.",
+            "Export again; if that fails too, report it.",
+        )
+    return shift

@@ -1,0 +1,163 @@
+"""One value: from the source's text to its typed form. The inverse of nothing: what is not understood is refused.
+
+The messages here say what sort of value was expected, never what was found.
+"""
+
+import datetime as dt
+import decimal
+import math
+import re
+from collections.abc import Callable, Collection
+
+from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Number, Text, Value
+
+__all__ = ["FALSE_WORDS", "TRUE_WORDS", "UnreadableValueError", "parse_value", "parser_for"]
+
+TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1", "1.0"})
+FALSE_WORDS = frozenset({"false", "f", "no", "n", "0", "0.0"})
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}(\.0*)?")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_ISO_START = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]|$)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_LARGEST = 2**62
+_REMEMBERED = 4096
+
+
+class UnreadableValueError(ValueError):
+    """A value is not of its column's kind; the text says which kind, and never holds the value."""
+
+
+def _integer(text: str) -> Value:
+    if _WHOLE.fullmatch(text):
+        number = int(text.partition(".")[0])
+    elif _NOT_FINITE.fullmatch(text):
+        return None
+    else:
+        number = _whole_decimal(text)
+    if abs(number) > _LARGEST:
+        raise UnreadableValueError("a whole number beyond 2^62")
+    return number
+
+
+def _whole_decimal(text: str) -> int:
+    # Statistics programs write 100000 as 1e+05.
+    if _DECIMAL.fullmatch(text):
+        value = decimal.Decimal(text)
+        if value.adjusted() > 30:
+            raise UnreadableValueError("a whole number beyond 2^62")
+        if value == value.to_integral_value():
+            return int(value)
+    raise UnreadableValueError("not a whole number")
+
+
+def _number(text: str) -> float | None:
+    if not _DECIMAL.fullmatch(text):
+        if _NOT_FINITE.fullmatch(text):
+            return None
+        raise UnreadableValueError("not a number (written with a decimal point and no thousands separators)")
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _boolean(text: str) -> Value:
+    word = text.lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise UnreadableValueError("not true or false")
+
+
+def _datetime(text: str) -> dt.datetime:
+    if not _ISO_START.match(text):
+        raise UnreadableValueError("not a date and time of the form YYYY-MM-DD HH:MM:SS")
+    try:
+        moment = dt.datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise UnreadableValueError("not a date and time of the form YYYY-MM-DD HH:MM:SS") from None
+    return moment.replace(microsecond=0)
+
+
+def _date(text: str) -> dt.date:
+    try:
+        if _ISO_DATE.fullmatch(text):
+            return dt.date.fromisoformat(text)
+        # A program that knows no plain dates writes midnight behind each; the day is what it says before any time zone.
+        if _ISO_START.match(text):
+            return dt.datetime.fromisoformat(text).date()
+    except ValueError:
+        pass
+    raise UnreadableValueError("not a date of the form YYYY-MM-DD")
+
+
+def _text(text: str) -> str:
+    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _category(text: str) -> Value:
+    return " ".join(_text(text).split()) or None
+
+
+def _converter(column: Column) -> Callable[[str], Value]:
+    if isinstance(column, Number):
+        decimals = column.decimals
+
+        def rounded(text: str) -> Value:
+            value = _number(text)
+            # Adding 0.0 turns a rounded-away "-0.0" into "0.0".
+            return None if value is None else round(value, decimals) + 0.0
+
+        return rounded
+    converters: dict[type, Callable[[str], Value]] = {
+        Integer: _integer,
+        Boolean: _boolean,
+        Date: _date,
+        DateTime: _datetime,
+        Category: _category,
+    }
+    return converters[type(column)]
+
+
+def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None], Value]:
+    """The function that parses the texts of a learned column. `missing`: the strings that mean "no value".
+
+    - integer: "3", "3.0", "1e+05"; number: rounded to the column's decimals; NaN and infinities are missing values
+    - boolean: true/false, t/f, yes/no, y/n, 1/0 in any case
+    - date, datetime: ISO 8601; a datetime's time zone is converted to UTC and dropped, as are fractions of a second
+    - category: white space at the ends removed, inside made single blanks
+    - text: line ends become \\n, other control characters except tab are removed
+
+    Blank texts are missing values except in a text column. The function raises UnreadableValueError.
+    """
+    absent = frozenset(missing)
+    if isinstance(column, Text):
+
+        def parse_text(text: str | None) -> Value:
+            return None if text is None or text in absent or text.strip() in absent else _text(text)
+
+        return parse_text
+    convert = _converter(column)
+    # Structured columns say the same thing again and again: looking it up halves the time of a wide table.
+    known: dict[str | None, Value] = {None: None}
+
+    def parse(text: str | None) -> Value:
+        if text in known:
+            return known[text]
+        assert text is not None
+        stripped = text.strip()
+        value = None if not stripped or text in absent or stripped in absent else convert(stripped)
+        if len(known) < _REMEMBERED:
+            known[text] = value
+        return value
+
+    return parse
+
+
+def parse_value(column: Column, text: str | None, missing: Collection[str]) -> Value:
+    """`parser_for(column, missing)(text)`, for a single value."""
+    return parser_for(column, missing)(text)

@@ -1,0 +1,170 @@
+"""What a run will cost and take, from public figures alone: budgets, steps, noise, minutes, memory and disk.
+
+Reads no private row and spends nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from localsynth.base_models import BaseModel
+from localsynth.codec import Codec
+from localsynth.config import Config
+from localsynth.errors import BudgetError, ConfigError
+from localsynth.events import Emit
+from localsynth.schema import Category, Schema, Text
+
+__all__ = ["FEW_UNITS", "TOO_FEW_UNITS", "Budgets", "accept_size", "budgets", "forecast", "size_warning"]
+
+FEW_UNITS = 10_000
+"""Below this many units, DP-SGD keeps little of what text is about; plan and train say so."""
+TOO_FEW_UNITS = 100
+"""Below this many units the noise drowns everything: refused without --force."""
+
+_SCHEMA_DELTA_SHARE = 0.1
+_DEFAULT_SCHEMA_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """How (ε, δ) is divided between measuring the schema and training; zero for a stage that needs none."""
+
+    schema_epsilon: float
+    schema_delta: float
+    train_epsilon: float
+    train_delta: float
+
+
+def budgets(config: Config) -> Budgets:
+    """The split, from the configuration alone. Raises ConfigError where the schema's part leaves nothing for training."""
+    privacy, schema = config.privacy, config.schema_
+    if not schema.unmeasured() and privacy.public_size is not None:
+        return Budgets(0.0, 0.0, privacy.epsilon, config.delta())
+    epsilon = privacy.schema_epsilon or _DEFAULT_SCHEMA_SHARE * privacy.epsilon
+    if epsilon >= privacy.epsilon:
+        raise ConfigError(
+            f"privacy.schema_epsilon ({epsilon}) leaves nothing of privacy.epsilon ({privacy.epsilon}) for training.",
+            "Lower schema_epsilon, or declare bounds and category lists that are public.",
+        )
+    lists = any(field == "values" for _, field in schema.unmeasured())
+    delta = _SCHEMA_DELTA_SHARE * config.delta() if lists else 0.0
+    return Budgets(epsilon, delta, privacy.epsilon - epsilon, config.delta() - delta)
+
+
+def size_warning(units: int) -> str | None:
+    """What a small number of units costs, in words; None where it is large enough."""
+    if units < TOO_FEW_UNITS:
+        return (
+            f"About {units} units are too few: below {TOO_FEW_UNITS} the noise that protects them drowns what they have in common."
+        )
+    if units < FEW_UNITS:
+        return (
+            f"About {units:,} units. Below {FEW_UNITS:,} the noise costs much of the detail: expect common patterns to survive, "
+            "rare values and links between columns to blur. Compare with the original before you rely on it."
+        )
+    return None
+
+
+def accept_size(units: int, force: bool, emit: Emit) -> None:
+    """Warn about a small table; refuse one that is far too small, unless `force`. `units` is a public or measured number."""
+    warning = size_warning(units)
+    if warning is None:
+        return
+    if units < TOO_FEW_UNITS and not force:
+        raise BudgetError(warning, "Collect more, or add --force to spend the budget all the same.")
+    emit({"kind": "warning", "text": warning})
+
+
+_TEXT_SHARE = 0.4
+"""A text uses this share of its max_tokens on average; a guess until the run itself tells."""
+_MATMUL_SHARE = 0.45
+"""Share of the machine's matrix-product rate that a training step reached when measured (docs/performance.md)."""
+_SAMPLE_SHARE = 0.5
+"""Sampling's tokens/s against training's, when measured beside it."""
+_LIBRARIES_BYTES = 900 * 2**20
+"""What Python, torch and their libraries take before any model is loaded."""
+
+
+def row_tokens(codec: Codec) -> float:
+    """Expected tokens of a row, guessed from the schema."""
+    total = 0.0
+    for field in codec.fields:
+        column = field.column
+        if isinstance(column, Text):
+            value = _TEXT_SHARE * field.budget
+        elif isinstance(column, Category):
+            value = 4.0
+        else:
+            value = 0.7 * field.budget
+        total += len(field.key) + value
+    return total
+
+
+def open_fields_filled(schema: Schema) -> Schema:
+    """The schema with stand-ins for what is not measured yet, good enough to count tokens."""
+    import datetime as dt
+
+    stand_ins: dict[str, dict[str, Any]] = {
+        "category": {"values": ["something"]},
+        "integer": {"min": 0, "max": 9999},
+        "number": {"min": 0.0, "max": 9999.0},
+        "date": {"min": dt.date(2000, 1, 1), "max": dt.date(2030, 1, 1)},
+        "datetime": {"min": dt.datetime(2000, 1, 1), "max": dt.datetime(2030, 1, 1)},
+    }
+    columns = [c.model_copy(update=stand_ins[c.kind]) if c.unmeasured() else c for c in schema.columns]
+    return schema.model_copy(update={"columns": columns})
+
+
+def forecast(
+    config: Config, base: BaseModel, schema: Schema, units: int, training_units: int, rows: int, matmul_rate: float, precision: str
+) -> dict[str, Any]:
+    """The whole forecast as a JSON object.
+
+    units, training_units: expected numbers; matmul_rate in floating-point operations a second at that precision.
+    Seconds are predicted from 4 operations a token for each weight of a matrix product (frozen base: no weight gradients).
+    """
+    from localsynth.llama import Vocabulary
+    from localsynth.train.plan import make_train_plan
+
+    share = budgets(config)
+    plan = make_train_plan(config.train, training_units, share.train_epsilon, share.train_delta)
+    with Vocabulary(base.path) as vocabulary:
+        codec = Codec(open_fields_filled(schema), vocabulary.tokenize, vocabulary.start, config.data.description)
+        tokens = row_tokens(codec)
+    rows_per_unit = 1 if config.privacy.unit == "row" else (1 + config.privacy.max_rows_per_unit) / 2
+    train_rate = _MATMUL_SHARE * matmul_rate / (4 * base.info.parameters)
+    trained_tokens = plan.steps * plan.batch_size * rows_per_unit * tokens
+    bytes_per_weight = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.6}[precision]
+    micro = config.train.micro_batch_tokens
+    info = base.info
+    adapter = 2 * info.block_count * config.train.rank * (4 * info.embedding_length + 3 * info.feed_forward_length)
+    memory = (
+        _LIBRARIES_BYTES
+        + base.info.parameters * bytes_per_weight
+        + adapter * 4 * (6 + micro / tokens)
+        + micro * info.block_count * (10 * info.embedding_length + 4 * info.feed_forward_length) * 4
+        + micro * info.vocab_size * 8
+    )
+    model_bytes = base.info.parameters * 2
+    return {
+        "units": units,
+        "training_units": training_units,
+        "rows_wanted": rows,
+        "steps": plan.steps,
+        "reserve_steps": plan.reserve,
+        "batch_size": plan.batch_size,
+        "sample_rate": plan.sample_rate,
+        "noise_multiplier": plan.noise_multiplier,
+        "max_grad_norm": plan.max_grad_norm,
+        "epsilon": {"total": config.privacy.epsilon, "schema": share.schema_epsilon, "train": share.train_epsilon},
+        "delta": {"total": config.delta(), "schema": share.schema_delta, "train": share.train_delta},
+        "seconds": {
+            "train": trained_tokens / train_rate,
+            "export": 15 + base.info.parameters / 1e7,
+            "sample": rows * tokens / (_SAMPLE_SHARE * train_rate),
+        },
+        "tokens_per_row": tokens,
+        "precision": precision,
+        "memory_bytes": math.ceil(memory),
+        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * adapter + 200 * rows),
+    }

@@ -1,0 +1,285 @@
+"""What mechanisms cost: serialisable descriptions of mechanisms, and their (ε, δ) by privacy loss distributions (PLD).
+
+The neighbouring relation is always "add or remove one unit". A description is a JSON object:
+
+    {"type": "gaussian", "noise_multiplier": s}            noise s times the L2 sensitivity
+    {"type": "laplace", "noise_multiplier": b}             noise b times the L1 sensitivity: 1/b-DP
+    {"type": "pure_dp", "epsilon": e}                      any mechanism with a proof of e-DP
+    {"type": "approximate_dp", "epsilon": e, "delta": d}   any mechanism with a proof of (e, d)-DP
+    {"type": "poisson_sampled", "rate": q, "of": gaussian} each unit takes part by its own coin
+    {"type": "repeated", "count": k, "of": mechanism}      k times, independently
+
+All figures are upper bounds: the PLDs are pessimistic ("connect the dots", Doroshenko et al. 2022, arXiv:2207.04380), and
+are composed by dp_accounting, which this file alone imports.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from localsynth.errors import BudgetError, ConfigError
+from localsynth.privacy.canonical import canonical_json
+
+__all__ = [
+    "Mechanism",
+    "calibrate_noise",
+    "dp_sgd_step",
+    "epsilon_of",
+    "flatten",
+    "group_epsilon",
+    "to_dp_event",
+]
+
+Mechanism: TypeAlias = dict[str, Any]
+
+_INTERVAL = 1e-4
+"""Discretization of the privacy loss, in nats."""
+_GROUP_BINS = 20_000
+"""At most about this many points for a group's distribution, which takes ten times longer to build than a single unit's."""
+_SMALLEST_NOISE = 0.05
+"""Less costs hundreds of ε a step and takes minutes to account for: its ε counts as infinite."""
+_LARGEST_NOISE = 1e5
+
+_FIELDS = {
+    "gaussian": {"noise_multiplier"},
+    "laplace": {"noise_multiplier"},
+    "pure_dp": {"epsilon"},
+    "approximate_dp": {"epsilon", "delta"},
+    "poisson_sampled": {"rate", "of"},
+    "repeated": {"count", "of"},
+}
+
+
+def _wrong(text: str) -> ConfigError:
+    return ConfigError(f"Not a privacy mechanism: {text}.", "Use one of the forms listed in localsynth.privacy.accountant.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _checked(mechanism: Any) -> Mechanism:
+    """`mechanism`, which may come from an edited file, if it is well formed (its own level only). Raises ConfigError."""
+    if not isinstance(mechanism, dict) or not isinstance(mechanism.get("type"), str):
+        raise _wrong("it has no type")
+    kind = mechanism["type"]
+    if kind not in _FIELDS or set(mechanism) != _FIELDS[kind] | {"type"}:
+        raise _wrong(f"type {kind!r} with the fields {', '.join(sorted(map(str, mechanism)))}")
+    for field in ("noise_multiplier", "epsilon"):
+        if field in mechanism and not (_is_number(mechanism[field]) and mechanism[field] > 0):
+            raise _wrong(f"{field} must be a positive number")
+    if "delta" in mechanism and not (_is_number(mechanism["delta"]) and 0 < mechanism["delta"] < 1):
+        raise _wrong("delta must be between 0 and 1")
+    if "rate" in mechanism and not (_is_number(mechanism["rate"]) and 0 < mechanism["rate"] <= 1):
+        raise _wrong("rate must be above 0 and at most 1")
+    if "count" in mechanism and not (type(mechanism["count"]) is int and mechanism["count"] >= 1):
+        raise _wrong("count must be a whole number of at least 1")
+    if kind == "poisson_sampled" and _checked(mechanism["of"])["type"] != "gaussian":
+        raise _wrong("only a Gaussian mechanism can be Poisson sampled")
+    return mechanism
+
+
+def flatten(mechanisms: list[Mechanism]) -> Counter[str]:
+    """The same mechanisms as canonical JSON of each one that is not `repeated`, with how often it runs. Raises ConfigError."""
+    counts: Counter[str] = Counter()
+    for mechanism in mechanisms:
+        times = 1
+        while _checked(mechanism)["type"] == "repeated":
+            times *= mechanism["count"]
+            mechanism = mechanism["of"]
+        counts[canonical_json(mechanism).decode("ascii")] += times
+    return counts
+
+
+def dp_sgd_step(noise_multiplier: float, rate: float) -> Mechanism:
+    """One step of DP-SGD: the noisy sum of the clipped gradients of a Poisson sample of the units."""
+    return _checked({"type": "poisson_sampled", "rate": rate, "of": {"type": "gaussian", "noise_multiplier": noise_multiplier}})
+
+
+def to_dp_event(mechanism: Mechanism) -> Any:
+    """The `dp_accounting.DpEvent` of `mechanism`, for any accountant that takes those.
+
+    Raises ConfigError for pure_dp and approximate_dp: DpEvents describe named noise, not proven bounds.
+    """
+    import dp_accounting
+
+    kind = _checked(mechanism)["type"]
+    if kind == "gaussian":
+        return dp_accounting.GaussianDpEvent(mechanism["noise_multiplier"])
+    if kind == "laplace":
+        return dp_accounting.LaplaceDpEvent(mechanism["noise_multiplier"])
+    if kind == "poisson_sampled":
+        return dp_accounting.PoissonSampledDpEvent(mechanism["rate"], to_dp_event(mechanism["of"]))
+    if kind == "repeated":
+        return dp_accounting.SelfComposedDpEvent(to_dp_event(mechanism["of"]), mechanism["count"])
+    raise ConfigError(f"dp_accounting has no event for a mechanism of type {kind!r}.", "Compose it with epsilon_of.")
+
+
+def _is_gaussian(mechanism: Mechanism) -> bool:
+    return mechanism["type"] in ("gaussian", "poisson_sampled")
+
+
+def _proven_bound(mechanism: Mechanism) -> tuple[float, float]:
+    """(ε, δ) of one run of a mechanism that has a finite ε at a fixed δ of its own."""
+    if mechanism["type"] == "laplace":
+        return 1.0 / mechanism["noise_multiplier"], 0.0
+    return mechanism["epsilon"], mechanism.get("delta", 0.0)
+
+
+@lru_cache(maxsize=16)
+def _distribution(text: str, units: int, interval: float) -> Any:
+    """The PLD of one run of the mechanism with this canonical JSON, when `units` units are added or removed."""
+    from dp_accounting.pld import common
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    mechanism = json.loads(text)
+    kind = mechanism["type"]
+    if kind == "gaussian":
+        return pld.from_gaussian_mechanism(mechanism["noise_multiplier"] / units, value_discretization_interval=interval)
+    if kind == "poisson_sampled":
+        noise, rate = mechanism["of"]["noise_multiplier"], mechanism["rate"]
+        if units == 1 or rate == 1:
+            return pld.from_gaussian_mechanism(noise / units, sampling_prob=rate, value_discretization_interval=interval)
+        # How many of the group are in the batch is binomial, and at worst their gradients point the same way
+        # (Ganesh 2024, "Tight Group-Level DP Guarantees for DP-SGD with Sampling", arXiv:2401.10294).
+        chances = [math.comb(units, taken) * rate**taken * (1 - rate) ** (units - taken) for taken in range(units + 1)]
+        return pld.from_mixture_gaussian_mechanism(noise, list(range(units + 1)), chances, value_discretization_interval=interval)
+    if kind == "laplace":
+        return pld.from_laplace_mechanism(mechanism["noise_multiplier"], value_discretization_interval=interval)
+    epsilon, delta = _proven_bound(mechanism)
+    parameters = common.DifferentialPrivacyParameters(epsilon, delta)
+    return pld.from_privacy_parameters(parameters, value_discretization_interval=interval)
+
+
+def _least_noise(counts: Iterable[str]) -> float:
+    """The smallest noise multiplier of the Gaussian mechanisms among them; infinite where there is none."""
+    mechanisms = [json.loads(text) for text in counts]
+    return min((float(m.get("of", m)["noise_multiplier"]) for m in mechanisms if _is_gaussian(m)), default=math.inf)
+
+
+def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: float = _INTERVAL) -> float:
+    """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small for it."""
+    if counts and (delta <= 0 or _least_noise(counts) < _SMALLEST_NOISE):
+        return math.inf
+    total: Any = None
+    for text, count in counts.items():
+        part = _distribution(text, units, interval).self_compose(count)
+        total = part if total is None else total.compose(part)
+    return 0.0 if total is None else max(0.0, float(total.get_epsilon_for_delta(delta)))
+
+
+def _split(counts: dict[str, int]) -> tuple[dict[str, int], list[tuple[float, float, int]]]:
+    """The Gaussian part, and (ε, δ, count) of each other mechanism."""
+    gaussian: dict[str, int] = {}
+    proven: list[tuple[float, float, int]] = []
+    for text, count in counts.items():
+        mechanism = json.loads(text)
+        if _is_gaussian(mechanism):
+            gaussian[text] = count
+        else:
+            proven.append((*_proven_bound(mechanism), count))
+    return gaussian, proven
+
+
+def _left_over(delta: float, proven: list[tuple[float, float, int]]) -> float:
+    """What is left of `delta` after the δ of the proven bounds, negative where they exceed it by more than rounding."""
+    left = delta - math.fsum(d * count for _, d, count in proven)
+    return 0.0 if abs(left) <= 1e-9 * delta else left
+
+
+def _check_delta(delta: float) -> None:
+    if not 0 <= delta < 1:
+        raise ConfigError(f"delta must be at least 0 and below 1, not {delta}.", "Correct privacy.delta; 1e-6 is common.")
+
+
+@lru_cache(maxsize=512)
+def _epsilon(counts: tuple[tuple[str, int], ...], delta: float) -> float:
+    gaussian, proven = _split(dict(counts))
+    left = _left_over(delta, proven)
+    # PLD rounds each proven ε up to its grid, so for many small ones adding them up is the better of two valid bounds.
+    added = math.inf if left < 0 else math.fsum(e * count for e, _, count in proven) + _composed(gaussian, left)
+    return min(added, _composed(dict(counts), delta)) if proven else added
+
+
+def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
+    """The ε, at `delta`, of running all of `mechanisms` on the same data, their parameters fixed beforehand.
+
+    The lower of two upper bounds: everything by PLD; the Gaussian mechanisms by PLD and the rest added to it. Infinite where
+    `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
+    """
+    _check_delta(delta)
+    return _epsilon(tuple(sorted(flatten(mechanisms).items())), delta)
+
+
+def _group_interval(gaussian: dict[str, int], delta: float, units: int) -> float:
+    """0.2 % of one unit's ε, coarser where little noise makes the losses span a long range. Costs about 2 % of the group's ε."""
+    reach = units / _least_noise(gaussian)
+    return max(2e-3 * _composed(gaussian, delta), (reach**2 / 2 + 10 * reach) / _GROUP_BINS)
+
+
+@lru_cache(maxsize=128)
+def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tuple[float, float]:
+    gaussian, proven = _split(dict(counts))
+    left = max(0.0, _left_over(delta, proven))
+    epsilon = math.fsum(units * e * count for e, _, count in proven)
+    if gaussian:
+        epsilon += _composed(gaussian, left, units, _group_interval(gaussian, left, units)) if left > 0 else math.inf
+    own = math.fsum(min(1.0, units * d * math.exp(min((units - 1) * e, 700.0))) * count for e, d, count in proven)
+    return epsilon, min(1.0, left + own)
+
+
+def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tuple[float, float]:
+    """(ε, δ) for a group of `units` units who are added or removed together.
+
+    Gaussian mechanisms keep their share of `delta` and are composed as the group's own dominating pair (arXiv:2401.10294);
+    an (e, d)-DP mechanism is (k e, k exp((k-1) e) d)-DP for k units. δ of 1 or an infinite ε mean: nothing is guaranteed.
+    Raises ConfigError.
+    """
+    _check_delta(delta)
+    if units < 1:
+        raise ConfigError(f"A group has at least 1 unit, not {units}.", "Ask for a group of 1 or more.")
+    return _group(tuple(sorted(flatten(mechanisms).items())), delta, units)
+
+
+def calibrate_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
+    """The smallest noise multiplier, to 0.2 %, for `steps` Poisson-sampled Gaussian steps to cost at most `epsilon` at `delta`.
+
+    Always on the safe side: `epsilon_of` of the answer is at most `epsilon`. Never below 0.05.
+
+    Raises ConfigError on senseless arguments, BudgetError where no noise is enough.
+    """
+    if not (0 < delta < 1 and epsilon > 0 and steps >= 1 and 0 < rate <= 1):
+        raise ConfigError(
+            f"Noise cannot be calibrated for epsilon {epsilon}, delta {delta}, rate {rate} and {steps} steps.",
+            "epsilon must be positive, delta between 0 and 1, the rate above 0 and at most 1, and there must be a step.",
+        )
+
+    def cost(noise: float, interval: float) -> float:
+        return _composed(flatten([{"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}]), delta, 1, interval)
+
+    # The search takes a coarser grid than the check of its answer, by 0.02 % of ε at 10,000 steps; a small ε needs the fine one.
+    interval = max(_INTERVAL, 2.5e-4 * epsilon)
+    enough = 1.0
+    while cost(enough, interval) > epsilon:
+        enough *= 2
+        if enough > _LARGEST_NOISE:
+            raise BudgetError(
+                f"No amount of noise keeps {steps} steps within epsilon {epsilon:g} at delta {delta:g}.",
+                "Raise privacy.epsilon, or train for fewer epochs.",
+            )
+    too_little = enough / 2
+    while too_little >= _SMALLEST_NOISE and cost(too_little, interval) <= epsilon:
+        enough, too_little = too_little, too_little / 2
+    too_little = max(too_little, _SMALLEST_NOISE)
+    while enough / too_little > 1.001:
+        middle = math.sqrt(enough * too_little)
+        if cost(middle, interval) <= epsilon:
+            enough = middle
+        else:
+            too_little = middle
+    while cost(enough, _INTERVAL) > epsilon:
+        enough *= 1.0005
+    return enough

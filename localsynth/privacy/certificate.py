@@ -1,0 +1,199 @@
+"""`certificate.json`: what is guaranteed, to whom, by how much, what is not, and everything needed to work it out again.
+
+    {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "hashes", "versions", "signature"}
+
+All of `summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared facts, so
+`localsynth.privacy.verification` regenerates them and compares. Nothing in a certificate depends on the data except through
+the ledger's mechanisms.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from importlib.metadata import version
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from localsynth.privacy.accountant import flatten
+from localsynth.privacy.canonical import sha256_of
+from localsynth.privacy.chain import Event, genesis_hash, group_spent, recompute
+from localsynth.privacy.signing import sign
+from localsynth.schema import Column, Number, Schema, Text
+
+__all__ = ["FORMAT", "GROUP_SIZES", "CertificateFacts", "build", "compose", "not_covered", "stated", "summarize"]
+
+FORMAT = 1
+RELATION = "add or remove one unit"
+SAMPLER = "Poisson: an independent secret coin for each unit and step"
+GROUP_SIZES = (2, 5, 10)
+
+_ALWAYS_NOT_COVERED = (
+    "The public text that the base model was trained on before: if it holds a person's data, that is neither hidden nor counted.",
+    "Facts that many units share: what is true of a whole group can be learned, and can be concluded about its members.",
+    "Third parties named in the text of several units: they are protected only as far as the group figures say.",
+    "The evaluation report: it reads the original table and is not part of the guarantee.",
+    "Running time and use of memory and disk, to whoever can watch the machine while it runs.",
+)
+
+
+@dataclass(frozen=True)
+class CertificateFacts:
+    """What `build` cannot work out by itself."""
+
+    target_epsilon: float
+    target_delta: float
+    unit: str
+    """ "row", or the name of the column that says whose row it is."""
+    max_rows_per_unit: int
+    noise_label: str
+    """`label` of the generator that was used."""
+    ledger: dict[str, Any]
+    """The whole document of the workspace: all runs, finished or not."""
+    schema: Schema
+    """The effective schema."""
+    hashes: dict[str, str]
+    """SHA-256 of "model" (`model_hash`), "config" and "base_model"."""
+    versions: dict[str, str]
+
+
+def stated(value: float) -> float | None:
+    """`value` rounded up at six significant digits, as certificates state ε and δ; None for infinity, which JSON lacks."""
+    if math.isinf(value):
+        return None
+    if value == 0:
+        return 0.0
+    # The last digits of a sum are rounding: 0.1 + 0.2 is stated as 0.3.
+    exact = Decimal(f"{value:.12e}")
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), rounding=ROUND_CEILING))
+
+
+def count_runs(events: list[Event]) -> int:
+    """How many runs charged something."""
+    return len({event["run"] for event in events if event["kind"] == "spend" and event["run"] is not None})
+
+
+def _mechanisms(events: list[Event]) -> list[dict[str, Any]]:
+    counts: Counter[tuple[str, str | None, str, str]] = Counter()
+    described: dict[str, Any] = {}
+    for event in events:
+        if event["kind"] == "spend":
+            for text, count in flatten([event["mechanism"]]).items():
+                mechanism = event["mechanism"]
+                while mechanism["type"] == "repeated":
+                    mechanism = mechanism["of"]
+                described[text] = mechanism
+                counts[event["budget"], event["run"], event["stage"], text] += count
+    return [
+        {"budget": budget, "run": run, "stage": stage, "mechanism": described[text], "count": count}
+        for (budget, run, stage, text), count in counts.items()
+    ]
+
+
+def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
+    events = facts.ledger["events"]
+    spent = recompute(events)
+    groups = []
+    for units in GROUP_SIZES:
+        epsilon, delta = group_spent(events, units)
+        groups.append({"units": units, "epsilon": None if delta >= 1 else stated(epsilon), "delta": stated(delta)})
+    return {
+        "target_epsilon": facts.target_epsilon,
+        "target_delta": facts.target_delta,
+        "spent_epsilon": stated(spent.epsilon),
+        "spent_delta": stated(spent.delta),
+        "unit": facts.unit,
+        "max_rows_per_unit": 1 if facts.unit == "row" else facts.max_rows_per_unit,
+        "relation": RELATION,
+        "mechanisms": _mechanisms(events),
+        "sampler": SAMPLER,
+        "accountant": "privacy loss distributions inside a stage's budget, sums over budgets and runs",
+        "noise": facts.noise_label,
+        "runs": count_runs(events),
+        "groups": groups,
+    }
+
+
+def _guessed(column: Column) -> str:
+    fields = ["kind", "nullable"]
+    if isinstance(column, Number):
+        fields.append("decimals")
+    if isinstance(column, Text):
+        fields.append("max_tokens")
+    return f"{column.name} ({', '.join(fields)})"
+
+
+def not_covered(schema: Schema, runs: int) -> list[str]:
+    """What the guarantee does not cover, one sentence each."""
+    sentences = list(_ALWAYS_NOT_COVERED)
+    times = "once" if runs == 1 else f"{runs} times"
+    sentences.append(
+        "Choosing again after having looked at the report, the loss or the holdout is a selection that no ledger sees. "
+        f"The table was trained on {times}; all of it is charged, the choice among it is not."
+    )
+    if not schema.confirmed:
+        sentences.append(
+            "These were guessed from the table and neither declared, confirmed nor measured: "
+            + "; ".join(_guessed(column) for column in schema.columns)
+            + "."
+        )
+    return sentences
+
+
+def _figure(value: float | None) -> str:
+    return "without bound" if value is None else f"{value:g}"
+
+
+def summarize(guarantee: dict[str, Any], signed: bool) -> str:
+    """The guarantee in plain words, made of its figures alone."""
+    unit, rows = guarantee["unit"], guarantee["max_rows_per_unit"]
+    if unit == "row":
+        who, one = "each single row", "row"
+    else:
+        who, one = f"each value of the column {unit!r} with its up to {rows} row{'' if rows == 1 else 's'}", f"value of {unit!r}"
+    spent, target = guarantee["spent_epsilon"], guarantee["target_epsilon"]
+    text = (
+        f"The synthetic table and the model are differentially private for {who} of the original table: whether or not that "
+        f"{one} was in it changes the chance of any outcome by at most a factor of e to the epsilon, but for a small delta. "
+        f"Everything that was run on the table spent epsilon {_figure(spent)} and delta {_figure(guarantee['spent_delta'])}, "
+        f"in {guarantee['runs']} run{'' if guarantee['runs'] == 1 else 's'}; the target was epsilon {_figure(target)}"
+        f" and delta {_figure(guarantee['target_delta'])}."
+    )
+    if spent is None or spent > target or guarantee["spent_delta"] > guarantee["target_delta"]:
+        text += " More was spent than the target allows."
+    parts = [f"{group['units']} together, epsilon {_figure(group['epsilon'])}" for group in guarantee["groups"]]
+    text += f" Units that belong together are protected less: {'; '.join(parts)}."
+    text += " The list of what is not covered is part of this statement; whether it satisfies a law is for a lawyer to judge."
+    text += f" Noise: {guarantee['noise']}."
+    if not signed:
+        text += " This certificate is not signed: its figures can be worked out again, but not who made it."
+    return text
+
+
+def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
+    """The certificate without its signature, worded for one that will be `signed` or not. Takes seconds.
+
+    Raises IntegrityError, ConfigError where the ledger cannot be accounted for.
+    """
+    guarantee = _guarantee(facts)
+    schema = facts.schema.model_dump(mode="json")
+    events = facts.ledger["events"]
+    head = events[-1]["hash"] if events else genesis_hash(facts.ledger["workspace"])
+    return {
+        "format": FORMAT,
+        "summary": summarize(guarantee, signed),
+        "guarantee": guarantee,
+        "not_covered": not_covered(facts.schema, guarantee["runs"]),
+        "ledger": facts.ledger,
+        "schema": schema,
+        "hashes": {**facts.hashes, "schema": sha256_of(schema), "ledger_head": head},
+        "versions": {**facts.versions, "dp-accounting": version("dp-accounting")},
+        "signature": None,
+    }
+
+
+def build(facts: CertificateFacts, key: Ed25519PrivateKey | None) -> dict[str, Any]:
+    """The certificate, signed with `key`; without one its signature is null and its summary says so. Raises as `compose`."""
+    document = compose(facts, signed=key is not None)
+    return document if key is None else sign(document, key)

@@ -1,0 +1,132 @@
+"""The ledger's document: its hash chain, and what the events in it add up to. Pure functions, for any machine.
+
+    {"format": 1, "workspace": id, "events": [event, ...]}
+
+Every event has index, time, run (or null), kind, stage, what, budget, previous and hash. Kind "budget" opens a budget
+(epsilon, delta, limit, limit_delta, beyond_limit), kind "spend" charges it (mechanism, details). `hash` is the SHA-256 of the
+canonical JSON of the rest, `previous` the hash before it; the first one's stands for the format and the workspace.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from localsynth.errors import IntegrityError
+from localsynth.privacy.accountant import Mechanism, epsilon_of, group_epsilon
+from localsynth.privacy.canonical import sha256_of
+
+__all__ = ["FORMAT", "Budget", "Event", "Spent", "break_in_chain", "chain_is_intact", "genesis_hash", "group_spent", "recompute"]
+
+FORMAT = 1
+_DISTRUST = "Do not trust it; ask whoever made it."
+Event = dict[str, Any]
+
+_COMMON_FIELDS = {"index", "time", "run", "kind", "stage", "what", "budget", "previous", "hash"}
+_FIELDS = {
+    "budget": _COMMON_FIELDS | {"epsilon", "delta", "limit", "limit_delta", "beyond_limit"},
+    "spend": _COMMON_FIELDS | {"mechanism", "details"},
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one stage of one run may spend; `run` is None for what all runs share (the schema)."""
+
+    name: str
+    run: str | None
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was executed: the sum over budgets, and each budget's own part."""
+
+    epsilon: float
+    delta: float
+    budgets: tuple[tuple[Budget, float], ...]
+    """Each budget that was charged, with the ε of its spends at its δ."""
+
+
+def _is_share(value: Any, below: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < below
+
+
+def _has_form(event: Any) -> bool:
+    """Whether every field is there, no other one, and each of its type (the mechanism is the accountant's to judge)."""
+    if not isinstance(event, dict) or set(event) != _FIELDS.get(str(event.get("kind")), set()):
+        return False
+    texts = all(isinstance(event[field], str) for field in ("time", "stage", "what", "budget", "previous", "hash"))
+    if not texts or type(event["index"]) is not int or not isinstance(event["run"], str | None):
+        return False
+    if event["kind"] == "spend":
+        return isinstance(event["mechanism"], dict) and isinstance(event["details"], dict)
+    numbers = _is_share(event["epsilon"], math.inf) and _is_share(event["limit"], math.inf)
+    return numbers and _is_share(event["delta"], 1) and _is_share(event["limit_delta"], 1) and type(event["beyond_limit"]) is bool
+
+
+def genesis_hash(workspace_id: str) -> str:
+    """What the first event names as the hash before it."""
+    return sha256_of({"format": FORMAT, "workspace": workspace_id})
+
+
+def break_in_chain(document: Any) -> str:
+    """Where the document is not what its hashes say, in words; "" where it is intact."""
+    if not isinstance(document, dict) or set(document) != {"format", "workspace", "events"}:
+        return "it has not the form of a ledger"
+    if type(document["format"]) is not int or document["format"] != FORMAT:
+        return "its format is not known to this version"
+    if not isinstance(document["workspace"], str) or not isinstance(document["events"], list):
+        return "it has not the form of a ledger"
+    previous = genesis_hash(document["workspace"])
+    for index, event in enumerate(document["events"]):
+        if not _has_form(event):
+            return f"event {index} has not the form of an event"
+        if event["index"] != index:
+            return f"event {index} is out of order"
+        if event["previous"] != previous:
+            return f"event {index} does not follow from the one before it"
+        try:
+            own = sha256_of({key: value for key, value in event.items() if key != "hash"})
+        except ValueError:
+            return f"event {index} holds a number that JSON lacks"
+        if event["hash"] != own:
+            return f"event {index} was changed"
+        previous = own
+    return ""
+
+
+def chain_is_intact(document: Any) -> bool:
+    """Whether every event is unchanged and follows from the one before. Needs no key, so it cannot see a missing end."""
+    return not break_in_chain(document)
+
+
+def _by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:
+    """The mechanisms charged to each budget that was opened. Raises IntegrityError."""
+    opened: dict[tuple[str, str | None], tuple[Budget, list[Mechanism]]] = {}
+    for event in events:
+        key = (event["budget"], event["run"])
+        if event["kind"] == "budget":
+            if key in opened:
+                raise IntegrityError(f"The ledger opens the budget {key[0]!r} twice.", _DISTRUST)
+            opened[key] = (Budget(*key, event["epsilon"], event["delta"]), [])
+        elif key not in opened:
+            raise IntegrityError(f"The ledger charges the budget {key[0]!r} before opening it.", _DISTRUST)
+        else:
+            opened[key][1].append(event["mechanism"])
+    return list(opened.values())
+
+
+def recompute(events: list[Event]) -> Spent:
+    """What `events` spent: PLD inside each budget, whose parameters were fixed beforehand, and a plain sum of ε and δ over
+    budgets and runs (basic composition). A budget that was never charged costs nothing. Raises IntegrityError, ConfigError.
+    """
+    budgets = [(budget, epsilon_of(mechanisms, budget.delta)) for budget, mechanisms in _by_budget(events) if mechanisms]
+    epsilon = math.fsum(epsilon for _, epsilon in budgets)
+    return Spent(epsilon, math.fsum(budget.delta for budget, _ in budgets), tuple(budgets))
+
+
+def group_spent(events: list[Event], units: int) -> tuple[float, float]:
+    """(ε, δ) of `events` for a group of `units` units, δ at most 1. Raises IntegrityError, ConfigError."""
+    parts = [group_epsilon(mechanisms, budget.delta, units) for budget, mechanisms in _by_budget(events) if mechanisms]
+    return math.fsum(epsilon for epsilon, _ in parts), min(1.0, math.fsum(delta for _, delta in parts))

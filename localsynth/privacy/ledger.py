@@ -1,0 +1,282 @@
+"""The ledger of a workspace: every privacy spend, written down before it is made, never changed after.
+
+`ledger.json` is rewritten whole at each event, one event a line. The chain's head (count and hash) also lies beside the
+workspace's key, so an older or shorter ledger put in its place is noticed. Knows nothing of what the mechanisms do.
+"""
+
+import datetime as dt
+import fcntl
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import BudgetError, IntegrityError, ResourceError
+from localsynth.privacy.accountant import Mechanism, epsilon_of, flatten
+from localsynth.privacy.canonical import canonical_json, sha256_of
+from localsynth.privacy.chain import FORMAT, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
+from localsynth.workspace import read_json, write_file, write_json
+
+__all__ = ["Ledger", "exclusive"]
+
+_TOLERANCE = 1e-9
+"""Of floating-point sums: budgets of 0.4 and 3.6 fit into 4."""
+_MOST_STEPS = 1_000_000
+"""Where `allowance` stops counting."""
+_START_OVER = "Restore it from a backup of the same moment, or start over in a new workspace."
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Only one process at a time, by a lock file beside `path`. Raises ResourceError."""
+    try:
+        lock = path.with_name(path.name + ".lock").open("a")
+    except OSError as error:
+        raise ResourceError(f"Cannot write beside {path}: {error.strerror}.", "Check the directory's permissions.") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _counts_json(counts: Counter[str]) -> list[Mechanism]:
+    return [{"type": "repeated", "count": count, "of": json.loads(text)} for text, count in counts.items()]
+
+
+class Ledger:
+    """The open ledger of one workspace. Make one with `Ledger.open`."""
+
+    def __init__(self, path: Path, head_path: Path, workspace_id: str, events: list[Event], head: dict[str, Any] | None) -> None:
+        self._path = path
+        self._head_path = head_path
+        self._workspace_id = workspace_id
+        self._events: list[Event] = []
+        self._lines: list[str] = []
+        self._budgets: dict[tuple[str, str | None], Budget] = {}
+        self._charged: dict[tuple[str, str | None], Counter[str]] = {}
+        # Counts of mechanisms known to fit into a budget: whatever is part of them fits too, without computing it again.
+        self._known_to_fit: dict[tuple[str, str | None], Counter[str]] = {}
+        self._head_on_disk = head
+        for event in events:
+            self._take_in(event)
+
+    @staticmethod
+    def open(path: Path, head_path: Path, workspace_id: str) -> "Ledger":
+        """The ledger in `path`, new if there is none yet, checked against its head in `head_path`.
+
+        A ledger exactly one event ahead of its head is what a crash between the two leaves behind; the head then follows.
+        Raises IntegrityError saying whether the file was edited, is missing, was cut or rolled back, or its head is missing.
+        """
+        with exclusive(head_path):
+            head = _read_head(head_path)
+            if not path.exists():
+                if head is not None and head["count"] > 0:
+                    raise IntegrityError(f"{path} is missing, though {head['count']} events were written to it.", _START_OVER)
+                return Ledger(path, head_path, workspace_id, [], head)
+            document = read_json(path)
+            broken = break_in_chain(document)
+            if broken:
+                raise IntegrityError(f"{path} was edited: {broken}.", _START_OVER)
+            if document["workspace"] != workspace_id:
+                raise IntegrityError(f"{path} was edited: it is another workspace's ledger.", _START_OVER)
+            if head is None:
+                raise IntegrityError(
+                    f"The head of the ledger, {head_path}, is missing: nothing shows that {path} is whole.",
+                    "Work on the machine and account that made the workspace, or restore its configuration directory.",
+                )
+            events = document["events"]
+            if len(events) < head["count"]:
+                raise IntegrityError(
+                    f"{path} was cut or rolled back: it has {len(events)} events, and {head['count']} were written.", _START_OVER
+                )
+            hashes = [genesis_hash(workspace_id), *(event["hash"] for event in events)]
+            if hashes[head["count"]] != head["hash"] or len(events) > head["count"] + 1:
+                raise IntegrityError(f"{path} was replaced: its events are not the ones that were written.", _START_OVER)
+            ledger = Ledger(path, head_path, workspace_id, events, head)
+            if len(events) == head["count"] + 1:
+                ledger._write_head()
+            return ledger
+
+    def _take_in(self, event: Event) -> None:
+        key = (event["budget"], event["run"])
+        if event["kind"] == "budget":
+            self._budgets[key] = Budget(*key, event["epsilon"], event["delta"])
+            self._charged[key] = Counter()
+        else:
+            self._charged[key].update(flatten([event["mechanism"]]))
+        self._events.append(event)
+        self._lines.append(canonical_json(event).decode("ascii"))
+
+    def _head(self) -> dict[str, Any]:
+        last = self._events[-1]["hash"] if self._events else genesis_hash(self._workspace_id)
+        return {"count": len(self._events), "hash": last}
+
+    def _write_head(self) -> None:
+        write_json(self._head_path, self._head())
+        self._head_on_disk = self._head()
+
+    def _append(self, run: str | None, kind: str, stage: str, what: str, budget: str, body: dict[str, Any]) -> Event:
+        with exclusive(self._head_path):
+            if _read_head(self._head_path) != self._head_on_disk:
+                raise ResourceError(
+                    f"Another process has written to {self._path} meanwhile.", "Wait until it has ended, then start again."
+                )
+            if self._head_on_disk != self._head():
+                # The very first event, or the head could not be written last time: never be two events ahead of it.
+                self._write_head()
+            event = {
+                "index": len(self._events),
+                "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "run": run,
+                "kind": kind,
+                "stage": stage,
+                "what": what,
+                "budget": budget,
+                **body,
+                "previous": self._head()["hash"],
+            }
+            event["hash"] = sha256_of(event)
+            opening = f'{{"format":{FORMAT},"workspace":{json.dumps(self._workspace_id)},"events":[\n'
+            lines = [*self._lines, canonical_json(event).decode("ascii")]
+            write_file(self._path, opening + ",\n".join(lines) + "\n]}\n")
+            self._take_in(event)
+            self._write_head()
+        return event
+
+    def document(self) -> dict[str, Any]:
+        """The whole ledger as JSON, for a certificate."""
+        return {"format": FORMAT, "workspace": self._workspace_id, "events": list(self._events)}
+
+    def budget(self, name: str, run: str | None) -> Budget | None:
+        """The budget of that name and run, if it was opened."""
+        return self._budgets.get((name, run))
+
+    def open_budget(
+        self,
+        name: str,
+        run: str | None,
+        epsilon: float,
+        delta: float,
+        *,
+        limit: float,
+        limit_delta: float,
+        beyond_limit: bool = False,
+    ) -> Budget:
+        """Fix what a stage may spend, before it touches the data. Opening it again with the same figures changes nothing.
+
+        Raises BudgetError where all opened budgets together would exceed `limit` (ε) or `limit_delta`, unless `beyond_limit`
+        (the user wants another run, charged on top), and where it is open with other figures.
+        """
+        found = self.budget(name, run)
+        if found is not None:
+            if (found.epsilon, found.delta) != (epsilon, delta):
+                raise BudgetError(
+                    f"The budget {name!r} was fixed at epsilon {found.epsilon:g}, delta {found.delta:g}; it cannot be changed.",
+                    "Put back the privacy settings it was started with, or start another run with --again.",
+                )
+            return found
+        if not (epsilon > 0 and 0 <= delta < 1):
+            raise BudgetError(
+                f"The budget {name!r} has epsilon {epsilon:g} and delta {delta:g}, which leaves it nothing to spend.",
+                "Raise privacy.epsilon, or give less of it to other stages.",
+            )
+        total = epsilon + sum(budget.epsilon for budget in self._budgets.values())
+        total_delta = delta + sum(budget.delta for budget in self._budgets.values())
+        if not beyond_limit and (total > limit * (1 + _TOLERANCE) or total_delta > limit_delta * (1 + _TOLERANCE)):
+            raise BudgetError(
+                f"The budget {name!r} does not fit: all budgets would come to epsilon {total:.4g} and delta {total_delta:.3g}, "
+                f"and the limit is epsilon {limit:.4g}, delta {limit_delta:.3g}.",
+                "To spend more on the same data and have the certificate say so, add --again.",
+            )
+        body = {"epsilon": epsilon, "delta": delta, "limit": limit, "limit_delta": limit_delta, "beyond_limit": beyond_limit}
+        self._append(run, "budget", name, "budget fixed before the first touch", name, body)
+        return self._budgets[(name, run)]
+
+    def _opened(self, name: str, run: str | None) -> Budget:
+        found = self.budget(name, run)
+        if found is None:
+            raise BudgetError(f"No budget {name!r} was opened for this run.", "Budgets are fixed before the data is touched.")
+        return found
+
+    def _fits(self, budget: Budget, counts: Counter[str]) -> bool:
+        key = (budget.name, budget.run)
+        if counts <= self._known_to_fit.get(key, Counter()):
+            return True
+        if epsilon_of(_counts_json(counts), budget.delta) > budget.epsilon + _TOLERANCE:
+            return False
+        self._known_to_fit[key] = counts
+        return True
+
+    def allowance(self, budget: str, run: str | None, mechanism: Mechanism) -> int:
+        """How many times `mechanism` still fits into the budget after what it was charged already (a million at most).
+
+        Takes about twenty compositions (seconds). Afterwards `charge` knows without computing. Raises BudgetError, ConfigError.
+        """
+        opened = self._opened(budget, run)
+        charged, each = self._charged[(budget, run)], flatten([mechanism])
+
+        def fits(times: int) -> bool:
+            return self._fits(opened, charged + Counter({text: count * times for text, count in each.items()}))
+
+        if not fits(1):
+            return 0
+        enough, too_many = 1, 32
+        while too_many <= _MOST_STEPS and fits(too_many):
+            enough, too_many = too_many, too_many * 4
+        while too_many - enough > 1:
+            middle = (enough + too_many) // 2
+            if fits(middle):
+                enough = middle
+            else:
+                too_many = middle
+        return min(enough, _MOST_STEPS)
+
+    def charge(
+        self,
+        *,
+        budget: str,
+        run: str | None,
+        stage: str,
+        what: str,
+        mechanism: Mechanism,
+        details: dict[str, Any] | None = None,
+    ) -> Event:
+        """Write down that `mechanism` is about to run on the data. Never taken back. `details` must be public.
+
+        Raises BudgetError, before anything is written, where the budget's spends with this one exceed its ε at its δ.
+        """
+        opened = self._opened(budget, run)
+        charged, each = self._charged[(budget, run)], flatten([mechanism])
+        if not charged + each <= self._known_to_fit.get((budget, run), Counter()):
+            if not self._fits(opened, charged + each):
+                raise BudgetError(
+                    f"The privacy budget {budget!r} (epsilon {opened.epsilon:g}, delta {opened.delta:g}) is used up: "
+                    f"{what!r} was not done.",
+                    "What was done until here is kept. Start another run with --again to spend more.",
+                )
+            if each <= charged:
+                # The second of what may be thousands of equal steps: find out once how many fit.
+                self.allowance(budget, run, mechanism)
+        return self._append(run, "spend", stage, what, budget, {"mechanism": mechanism, "details": details or {}})
+
+    def spent(self) -> Spent:
+        """What all runs executed, whether they finished or not."""
+        return recompute(self._events)
+
+    def spent_in(self, run: str | None) -> Spent:
+        """What this run executed (None: what all runs share)."""
+        return recompute([event for event in self._events if event["run"] == run])
+
+    def spends(self, run: str | None = None) -> list[Event]:
+        """The spends of one run, or of all of them."""
+        return [event for event in self._events if event["kind"] == "spend" and run in (None, event["run"])]
+
+
+def _read_head(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    head = read_json(path)
+    if not isinstance(head, dict) or set(head) != {"count", "hash"} or type(head["count"]) is not int or head["count"] < 0:
+        raise IntegrityError(f"{path} was edited: it is not the head of a ledger.", _START_OVER)
+    return head

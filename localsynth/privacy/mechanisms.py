@@ -1,0 +1,157 @@
+"""What is measured on the original table besides training: a count, a list of categories, a range.
+
+Each is a plan, which holds the mechanism to charge, and then a release, which touches the data: charge between the two.
+`contributions` is how many rows one unit has at most; adding or removing a unit then changes at most that many rows
+(OpenDP's symmetric distance). The noise is OpenDP's: exact discrete Laplace noise, its randomness from the operating system.
+Every plan asks OpenDP itself what its mechanism gives away and refuses to exist if that is more than it promises.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.errors import ConfigError
+from localsynth.privacy.accountant import Mechanism
+from localsynth.privacy.grids import Grid
+
+__all__ = ["MOST_CATEGORIES", "CategoriesPlan", "CountPlan", "RangePlan"]
+
+MOST_CATEGORIES = 200
+"""Of a measured list, the most frequent ones by their noisy counts."""
+
+_LEAST_EPSILON = 1e-4
+
+
+def _opendp() -> Any:
+    import opendp.prelude as dp
+
+    dp.enable_features("contrib")
+    return dp
+
+
+def _check(epsilon: float, contributions: int, delta: float | None = None) -> None:
+    if not (math.isfinite(epsilon) and epsilon >= _LEAST_EPSILON):
+        raise ConfigError(
+            f"An epsilon of {epsilon:g} is too small to measure anything with.",
+            "Raise privacy.schema_epsilon, or declare bounds and categories that are public knowledge.",
+        )
+    if contributions < 1:
+        raise ConfigError(f"A unit contributes at least 1 row, not {contributions}.", "Correct privacy.max_rows_per_unit.")
+    if delta is not None and not 0 < delta < 1:
+        raise ConfigError(f"The delta for a list of categories must be between 0 and 1, not {delta:g}.", "Correct privacy.delta.")
+
+
+def _least_noise(make: Callable[[float], Any], gives_away: Callable[[Any], float], epsilon: float, scale: float) -> Any:
+    """The measurement with noise `scale`, or a hair more where OpenDP, which rounds up, finds that above `epsilon`."""
+    for _ in range(20):
+        measurement = make(scale)
+        if gives_away(measurement) <= epsilon:
+            return measurement
+        scale *= 1 + 1e-9
+    raise AssertionError(f"the mechanism gives away more than the epsilon of {epsilon} that it is charged with")
+
+
+class CountPlan:
+    """The number of rows (or of units, with `contributions` 1) plus discrete Laplace noise."""
+
+    def __init__(self, epsilon: float, contributions: int) -> None:
+        _check(epsilon, contributions)
+        self.mechanism: Mechanism = {"type": "pure_dp", "epsilon": epsilon}
+        dp = _opendp()
+        space = dp.atom_domain(T=dp.i64), dp.absolute_distance(T=dp.i64)
+        self._measure = _least_noise(
+            lambda scale: dp.m.make_laplace(*space, scale=scale), lambda m: m.map(contributions), epsilon, contributions / epsilon
+        )
+
+    def release(self, count: int) -> int:
+        """The noisy count, at least 1."""
+        return max(1, int(self._measure(count)))
+
+
+class CategoriesPlan:
+    """The values that enough rows have: noisy counts above a threshold, which one unit's values alone pass with chance ≤ δ."""
+
+    def __init__(self, epsilon: float, delta: float, contributions: int) -> None:
+        _check(epsilon, contributions, delta)
+        self.mechanism: Mechanism = {"type": "approximate_dp", "epsilon": epsilon, "delta": delta}
+        dp = _opendp()
+        counts = dp.t.make_count_by(dp.vector_domain(dp.atom_domain(T=dp.String)), dp.symmetric_distance(), TV=dp.i64)
+
+        def measurement(scale: float, threshold: int) -> Any:
+            return counts >> dp.m.then_laplace_threshold(scale=scale, threshold=threshold)
+
+        def enough(threshold: int) -> bool:
+            return bool(measurement(scale, threshold).map(contributions)[1] <= delta)
+
+        scale = contributions / epsilon * (1 + 1e-9)
+        # The tail of the noise, exp(-t / scale), is below δ a little above this; OpenDP's own map decides.
+        high = contributions + math.ceil(scale * (math.log(contributions / delta) + 1)) + 1
+        low = contributions
+        if not enough(high):
+            raise AssertionError("the threshold for the list of categories gives away more than its delta")
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        self.threshold = high
+        """Rows a value must have, noise included, to be released."""
+        self._measure = _least_noise(lambda s: measurement(s, high), lambda m: m.map(contributions)[0], epsilon, scale)
+        if self._measure.map(contributions)[1] > delta:
+            raise AssertionError("the threshold for the list of categories gives away more than its delta")
+
+    def release(self, values: list[str]) -> list[str]:
+        """At most 200 of the values, by falling noisy count. `values` has one string a row, without nulls."""
+        released: dict[str, int] = self._measure([value for value in values if _passes_to_opendp(value)])
+        return sorted(released, key=lambda value: (-released[value], value))[:MOST_CATEGORIES]
+
+
+def _passes_to_opendp(value: str) -> bool:
+    """Not with NUL characters or lone surrogates, which OpenDP's strings cannot hold: such rows count for no value."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+class RangePlan:
+    """The range that holds nearly all values of a column: noisy counts of the buckets of a public grid, then a cut.
+
+    Each row lies in one bucket, so all counts together cost one ε. The cut is the run of buckets with the largest sum of
+    (noisy count - two noise scales), as post-processing: it spans gaps, leaves out stray values, and does not follow noise
+    far beyond the data, as two DP quantiles near 0 and 1 do when ε times the rows beyond them is small.
+    """
+
+    def __init__(self, epsilon: float, contributions: int, grid: Grid) -> None:
+        _check(epsilon, contributions)
+        self.mechanism: Mechanism = {"type": "pure_dp", "epsilon": epsilon}
+        self._grid = grid
+        self._penalty = 2 * contributions / epsilon
+        dp = _opendp()
+        space = dp.vector_domain(dp.atom_domain(T=dp.i64)), dp.l1_distance(T=dp.i64)
+        self._measure = _least_noise(
+            lambda scale: dp.m.make_laplace(*space, scale=scale), lambda m: m.map(contributions), epsilon, contributions / epsilon
+        )
+
+    def release(self, values: NDArray[np.float64] | NDArray[np.int64]) -> tuple[int | float, int | float]:
+        """(low, high), low ≤ high, both edges of buckets, as int (or float on a grid with decimals).
+
+        `values` has shape (rows,), nulls and NaN left out; infinities count as the ends of the grid.
+        """
+        starts = self._grid.starts
+        buckets = np.searchsorted(starts, self._grid.steps(values), side="right") - 1
+        counts = np.bincount(buckets, minlength=len(starts) - 1)
+        first, last = _heaviest_run(np.array(self._measure(counts.tolist()), dtype=np.float64) - self._penalty)
+        return self._grid.value(int(starts[first])), self._grid.value(int(starts[last + 1]) - 1)
+
+
+def _heaviest_run(weights: NDArray[np.float64]) -> tuple[int, int]:
+    """First and last index of the run of `weights` with the largest sum (Kadane's algorithm); never empty."""
+    best = -math.inf
+    first = last = start = 0
+    total = 0.0
+    for index, weight in enumerate(weights.tolist()):
+        if total <= 0:
+            start, total = index, 0.0
+        total += weight
+        if total > best:
+            best, first, last = total, start, index
+    return first, last

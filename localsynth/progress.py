@@ -1,0 +1,138 @@
+"""How events, plans and findings look on a terminal. Writes only to the stream it is given."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from localsynth.events import Event
+
+__all__ = ["Narrator", "doctor_text", "plan_text", "table_text"]
+
+_LINES_APART = 10.0
+"""Seconds between progress lines where stderr is a file."""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _printable(text: str) -> str:
+    """Control characters (a column may be named with an escape sequence) made visible."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+class Narrator:
+    """Tells a stream of events on stderr: one line that changes on a terminal, a line now and then in a file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._line_is_open = False
+        self._last = 0.0
+        self._stage = ""
+
+    def __call__(self, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "stage_started":
+            self._stage = event["stage"]
+            self._say(f"{event['stage']}: started (network seal: {event.get('seal', 'none')})")
+        elif kind == "progress":
+            self._progress(event)
+        elif kind == "stage_done":
+            self._say(f"{event['stage']}: done")
+        elif kind in ("note", "warning"):
+            self._say(f"{kind}: {event['text']}")
+
+    def _progress(self, event: Event) -> None:
+        now = time.monotonic()
+        last_step = event.get("step") is not None and event.get("step") == event.get("steps")
+        if now - self._last < (0.1 if self._live else _LINES_APART) and not last_step:
+            return
+        self._last = now
+        parts = [event["stage"]]
+        if event.get("steps"):
+            parts.append(f"{event['step']:,}/{event['steps']:,}")
+        if event.get("rate") is not None:
+            parts.append(f"{event['rate']:,.0f} {event.get('unit', '')}")
+        elif event.get("unit"):
+            parts.append(event["unit"])
+        if event.get("epsilon") is not None:
+            parts.append(f"ε spent {event['epsilon']:.3f}")
+        if event.get("seconds_left") is not None:
+            parts.append(f"{_duration(event['seconds_left'])} left")
+        if event.get("memory"):
+            parts.append(f"{event['memory'] / 2**30:.1f} GiB")
+        private = event.get("private")
+        if private and self._live:
+            shown = ", ".join(f"{name} {value:,.3g}" for name, value in private.items())
+            parts.append(f"[private, for your eyes: {shown}]")
+        text = _printable("  ".join(parts))
+        if self._live:
+            self._stream.write(f"\r\x1b[K{text}")
+            self._line_is_open = True
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _say(self, text: str) -> None:
+        self.close()
+        self._stream.write(_printable(text) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End the changing line."""
+        if self._line_is_open:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._line_is_open = False
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """`plan`'s object for a person."""
+    origin = {"declared": "declared", "measured": "measured", "assumed": "assumed: declare privacy.public_size for a real figure"}
+    epsilon, seconds = plan["epsilon"], plan["seconds"]
+    lines = [
+        f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
+        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} to measure the schema, {epsilon['train']:g} to train",
+        f"delta             {plan['delta']['total']:.2g}",
+        f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each (and {plan['reserve_steps']} in reserve)",
+        f"noise multiplier  {plan['noise_multiplier']:.3f}",
+        f"time              train {_duration(seconds['train'])}, export {_duration(seconds['export'])}, "
+        f"{plan['rows_wanted']:,} rows {_duration(seconds['sample'])} (in {plan['precision']})",
+        f"memory, disk      {plan['memory_bytes'] / 2**30:.1f} GiB, {plan['disk_bytes'] / 2**30:.1f} GiB "
+        f"({plan['free_disk_bytes'] / 2**30:.0f} GiB free)",
+    ]
+    if plan["to_be_measured"]:
+        lines.append(f"to be measured    {_printable(', '.join(plan['to_be_measured']))}")
+    lines += [f"warning: {_printable(text)}" for text in plan["warnings"]]
+    lines.append("Nothing was spent.")
+    return "\n".join(lines)
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of a query as aligned text; long values are cut."""
+    cells = [[_printable("" if value is None else str(value)).replace("\n", " ")[:60] for value in row] for row in [columns, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*lines, f"({len(rows):,} rows)"])
+
+
+def doctor_text(facts: dict[str, Any]) -> str:
+    """`doctor`'s object for a person."""
+    processor, memory, disk = facts["processor"], facts["memory"], facts["disk"]
+    lines = [
+        f"processor   {processor['name']}, {processor['physical_cores']} cores: {', '.join(processor['features'])}",
+        f"precision   {facts['precision']}",
+        f"memory      {memory['available'] / 2**30:.1f} of {memory['total'] / 2**30:.1f} GiB free",
+        "disk        " + ", ".join(f"{place['free'] / 2**30:.1f} GiB free at {place['path']}" for place in disk),
+        f"GPU         {', '.join(gpu['name'] for gpu in facts['gpus']) or 'none'}",
+        f"seal        {', '.join(facts['seal']) or 'none'}",
+        f"models      {', '.join(model['name'] + ' (' + model['state'] + ')' for model in facts['models']) or 'none'}",
+        "versions    " + ", ".join(f"{name} {version or 'missing'}" for name, version in facts["versions"].items()),
+    ]
+    for finding in facts["findings"]:
+        lines.append(f"{finding['level']}: {finding['text']}" + (f" {finding['fix']}" if finding["fix"] else ""))
+    return "\n".join(lines)

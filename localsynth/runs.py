@@ -1,0 +1,71 @@
+"""The record of a run: what was planned and which stages are done. Public facts only.
+
+A run is one adapter trained on one ingested table, and what was made of it. Its directory is runs/ID in the workspace.
+"""
+
+import datetime as dt
+import secrets
+from pathlib import Path
+from typing import Any
+
+from localsynth.workspace import Workspace, read_json, write_json
+
+__all__ = ["Run", "latest_run", "new_run"]
+
+_STAGES = ("train", "export", "sample")
+
+
+class Run:
+    """`run.json` of one run, read and written."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._facts: dict[str, Any] = read_json(directory / "run.json")
+
+    @property
+    def id(self) -> str:
+        """The run's name, which sorts by time."""
+        return self.directory.name
+
+    def __getitem__(self, key: str) -> Any:
+        return self._facts[key]
+
+    def get(self, key: str) -> Any:
+        """A fact, or None."""
+        return self._facts.get(key)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts and write the record."""
+        self._facts.update(facts)
+        write_json(self.directory / "run.json", self._facts)
+
+    @property
+    def finished(self) -> bool:
+        """Every stage is done."""
+        return all(stage in self._facts for stage in _STAGES)
+
+    def model_path(self, quantization: str) -> Path:
+        """The merged, quantized model."""
+        return self.directory / f"model.{quantization}.gguf"
+
+    @property
+    def certificate_path(self) -> Path:
+        """The run's certificate."""
+        return self.directory / "certificate.json"
+
+
+def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:
+    """Begin a run with these facts."""
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
+    directory = workspace.run_path(f"{stamp}-{secrets.token_hex(2)}")
+    directory.mkdir(mode=0o700, parents=True)
+    write_json(directory / "run.json", facts)
+    return Run(directory)
+
+
+def latest_run(workspace: Workspace) -> Run | None:
+    """The newest run, or None."""
+    if not workspace.runs_path.is_dir():
+        return None
+    directories = sorted(path for path in workspace.runs_path.iterdir() if (path / "run.json").is_file())
+    return Run(directories[-1]) if directories else None

@@ -1,0 +1,43 @@
+"""Values for the columns that are never learned: fresh numbers for identifiers, invented names and addresses for surrogates.
+
+Invented by Faker from the seed and the row number alone; no original value is read, so none can be copied.
+"""
+
+from faker import Faker
+
+from localsynth.schema import Identifier, Record, Schema, Surrogate, Value
+
+__all__ = ["Surrogates"]
+
+
+class Surrogates:
+    """Completes rows of learned columns to rows of all columns."""
+
+    def __init__(self, schema: Schema, seed: int) -> None:
+        self._schema = schema
+        self._seed = seed
+        self._faker = Faker("en_US")
+
+    def complete(self, row_number: int, learned: Record) -> Record:
+        """All columns of the schema, in its order. Row `row_number` (from 0) always gets the same invented values."""
+        self._faker.seed_instance(f"{self._seed}/{row_number}")
+        record: Record = {}
+        for column in self._schema.columns:
+            if isinstance(column, Identifier):
+                record[column.name] = row_number + 1
+            elif isinstance(column, Surrogate):
+                record[column.name] = self._invent(column)
+            else:
+                record[column.name] = learned[column.name]
+        return record
+
+    def _invent(self, column: Surrogate) -> Value:
+        if column.of == "name":
+            return str(self._faker.name())
+        if column.of == "email":
+            # example.org and its like can never be somebody's mailbox (RFC 2606).
+            return str(self._faker.safe_email())
+        if column.of == "phone":
+            # 555-0100 to 555-0199 are set aside for invented numbers.
+            return f"{self._faker.random_int(201, 989)}-555-01{self._faker.random_int(0, 99):02d}"
+        return str(self._faker.address()).replace("\n", ", ")

@@ -1,0 +1,81 @@
+"""`localsynth verify`: checks a certificate, alone or inside a GGUF, against everything that can be checked here."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import DataError, IntegrityError
+from localsynth.privacy.model_hash import model_hash
+from localsynth.privacy.verification import Finding, check
+
+__all__ = ["CERTIFICATE_KEY", "verify_file"]
+
+CERTIFICATE_KEY = "localsynth.certificate"
+"""The metadata key under which a GGUF carries its certificate."""
+
+_MOST_BYTES = 64 * 2**20
+
+
+def _read(path: Path) -> tuple[Any, list[Path]]:
+    """(certificate, models it should describe) of a certificate or a GGUF file."""
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.", "Give the path of a certificate.json or of a model's .gguf file.")
+    with path.open("rb") as file:
+        is_model = file.read(4) == b"GGUF"
+    if is_model:
+        from localsynth.gguf_file import GgufFile
+
+        text = GgufFile(path).value(CERTIFICATE_KEY)
+        if not isinstance(text, str):
+            raise IntegrityError(f"{path} carries no certificate.", "It was not made by localsynth, or was converted since.")
+        models = [path]
+    else:
+        if path.stat().st_size > _MOST_BYTES:
+            raise IntegrityError(f"{path} is not a certificate: it is too large.", "Give a certificate.json.")
+        text = path.read_bytes().decode("utf-8", "replace")
+        models = sorted(path.parent.glob("model.*.gguf"))
+    try:
+        return json.loads(text), models
+    except (json.JSONDecodeError, RecursionError):
+        raise IntegrityError(f"{path} holds no readable certificate.", "It is damaged: get it again from its maker.") from None
+
+
+def _check_models(document: Any, models: list[Path]) -> list[Finding]:
+    stated = document.get("hashes", {}).get("model") if isinstance(document, dict) else None
+    if not models:
+        return [Finding("model", "not checked", "The model is not beside the certificate.")]
+    findings = []
+    for model in models:
+        if model_hash(model) == stated:
+            findings.append(Finding("model", "ok", f"{model.name} is the model the certificate names."))
+        else:
+            findings.append(Finding("model", "failed", f"{model.name} is not the model the certificate names."))
+    return findings
+
+
+def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
+    """Every finding as a JSON object: valid, verdict, summary, not_covered, findings.
+
+    `known_key` is the fingerprint of the expected signer. Raises DataError for a missing file, IntegrityError for one that
+    is no certificate at all.
+    """
+    document, models = _read(path)
+    findings = check(document, known_key)
+    if not (len(findings) == 1 and findings[0].status == "failed"):
+        findings += _check_models(document, models)
+    valid = all(finding.status != "failed" for finding in findings)
+    failed = sum(finding.status == "failed" for finding in findings)
+    unchecked = [finding.name for finding in findings if finding.status == "not checked"]
+    if not valid:
+        verdict = f"NOT VALID: {failed} check{'s' if failed > 1 else ''} failed."
+    else:
+        verdict = "Valid." + (f" Could not be checked here: {', '.join(unchecked)}." if unchecked else "")
+    return {
+        "file": str(path),
+        "valid": valid,
+        "verdict": verdict,
+        "summary": document.get("summary", "") if valid else "The certificate does not hold; what it says is not to be trusted.",
+        "not_covered": document.get("not_covered", []) if valid else [],
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+    }

@@ -1,0 +1,88 @@
+"""The map of the house holds: imports point down, heavy libraries stay behind their doors, and starting is cheap.
+
+The contracts themselves are in pyproject.toml, so that `make check` and this test judge the same thing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {"localsynth": ROOT, "localsynth_models": ROOT / "models", "localsynth_tui": ROOT / "tui"}
+HEAVY = {"dp_accounting", "duckdb", "llama_cpp", "opendp", "textual", "torch", "transformers"}
+
+
+def run_python(code: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run `code` against the packages of the checkout at `root`, whatever is installed."""
+    path = os.pathsep.join([str(root), str(root / "models"), str(root / "tui")])
+    surroundings = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
+    return subprocess.run([sys.executable, "-c", code], cwd=root, env=surroundings, capture_output=True, text=True, check=False)
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    return run_python("import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))", root)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages, to break."""
+    copy = tmp_path_factory.mktemp("checkout")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for package, place in SOURCES.items():
+        shutil.copytree(place / package, copy / place.relative_to(ROOT) / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_the_import_contracts_are_kept() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("localsynth/codec.py", "from localsynth import pipeline", "Imports point down"),
+        ("localsynth/schema.py", "import localsynth.workspace", "Imports point down"),
+        ("models/localsynth_models/catalog.py", "import localsynth.errors", "Imports point down"),
+        ("localsynth/cli.py", "import localsynth_tui", "Imports point down"),
+        ("localsynth/sample/engine.py", "from localsynth.store.private import PrivateStore", "After training"),
+        ("localsynth/gguf_file.py", "import localsynth.store.private", "After training"),
+        ("localsynth/export/merge.py", "import torch", "torch only"),
+        ("localsynth/sample/engine.py", "import llama_cpp", "llama.cpp only"),
+        ("localsynth/pipeline.py", "import duckdb", "DuckDB only"),
+        ("localsynth/progress.py", "import textual", "Textual only"),
+    ],
+)
+def test_a_forbidden_import_breaks_its_contract(copied: Path, file: str, line: str, contract: str) -> None:
+    path = copied / file
+    original = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(f"{original}\n\ndef _deferred() -> None:\n    {line}\n", encoding="utf-8")
+        result = lint_imports(copied)
+    finally:
+        path.write_text(original, encoding="utf-8")
+    assert result.returncode == 1, result.stdout + result.stderr
+    broken = [report for report in result.stdout.splitlines() if report.endswith(" BROKEN")]
+    assert any(report.startswith(contract) for report in broken), result.stdout
+
+
+def test_every_module_has_its_layer() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    placed = {module for layer in layers for module in layer.replace("|", ":").replace(" ", "").split(":")}
+    found = {f"localsynth.{path.stem}" for path in (ROOT / "localsynth").glob("*.py")}
+    found |= {f"localsynth.{path.parent.name}" for path in (ROOT / "localsynth").glob("*/__init__.py")}
+    found = found - {"localsynth.__init__"} | {"localsynth_models", "localsynth_tui"}
+    assert found == placed, "give each new module its layer in pyproject.toml ([tool.importlinter])"
+
+
+@pytest.mark.parametrize("module", ["localsynth.cli", "localsynth_tui"])
+def test_starting_imports_nothing_heavy(module: str) -> None:
+    result = run_python(f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})", ROOT)
+    assert result.returncode == 0, result.stderr
+    assert not HEAVY & set(result.stdout.split())

@@ -1,0 +1,267 @@
+import csv
+import gzip
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localsynth.config import DataConfig
+from localsynth.errors import ConfigError, DataError, LocalsynthError, ResourceError
+from localsynth.ingest.source import Row, open_source
+
+SECRET = "SECRETvalue"
+
+
+def rows_of(path: Path, **options: str) -> tuple[list[str], list[Row]]:
+    source = open_source(DataConfig.model_validate({"source": str(path), **options}))
+    return source.columns, [row for batch in source.batches(2) for row in batch]
+
+
+def refused(path: Path, kind: type[LocalsynthError] = DataError, **options: str) -> str:
+    with pytest.raises(kind) as caught:
+        rows_of(path, **options)
+    error = caught.value
+    assert SECRET not in error.message + error.hint
+    assert error.hint
+    assert str(path) in error.message or "data.encoding" in error.message
+    # Nor may a value hang on the error as the one it came from.
+    assert error.__cause__ is None and (error.__suppress_context__ or error.__context__ is None)
+    return error.message
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# --- delimited text ---------------------------------------------------------------------------------------------------
+
+
+def test_csv_with_all_that_quoting_allows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'x,"y ""z"", w"\n1,"two\nlines"\r\n"a,b",\n\n" ","it\'s ""q"""\n')
+    assert rows_of(path) == (["x", 'y "z", w'], [("1", "two\nlines"), ("a,b", ""), (" ", 'it\'s "q"')])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))] * 2), min_size=1))
+def test_whatever_was_written_as_csv_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as out:
+        csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("first", "second"), *rows])
+    assert rows_of(path) == (["first", "second"], rows)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_taken_from_the_header(tmp_path: Path, delimiter: str) -> None:
+    path = write(tmp_path / "a.csv", delimiter.join(["x", '"a,;,;,;b"', "y"]) + "\n" + delimiter.join(["1", "2,5", "3"]) + "\n")
+    if delimiter == ",":
+        path.write_text('x,"a;b",y\n1,"2,5",3\n')
+    assert rows_of(path)[1] == [("1", "2,5", "3")]
+
+
+def test_tsv_and_a_single_column(tmp_path: Path) -> None:
+    assert rows_of(write(tmp_path / "a.tsv", "x,y\tz\n1,2\t3\n")) == (["x,y", "z"], [("1,2", "3")])
+    assert rows_of(write(tmp_path / "a.csv", "note\nhello there\n")) == (["note"], [("hello there",)])
+
+
+def test_gzip_by_content_whatever_the_name(tmp_path: Path) -> None:
+    packed = gzip.compress(b"x,y\n1,2\n")
+    assert (
+        rows_of(write(tmp_path / "a.csv.gz", packed)) == rows_of(write(tmp_path / "b.csv", packed)) == (["x", "y"], [("1", "2")])
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path / "a.csv", "größe,y\nÄrger,2\n".encode(encoding))
+    assert rows_of(path, encoding="utf-8" if encoding == "utf-8-sig" else encoding) == (["größe", "y"], [("Ärger", "2")])
+
+
+def test_an_empty_name_gets_its_number(tmp_path: Path) -> None:
+    assert rows_of(write(tmp_path / "a.csv", ",Clothing ID, ,Age\n0,767,x,33\n"))[0] == [
+        "column_1",
+        "Clothing ID",
+        "column_3",
+        "Age",
+    ]
+
+
+def test_odd_names_are_kept(tmp_path: Path) -> None:
+    names = ['a "b"', "select", "größe 📏", "two words", "; drop table", "x'y", "c0"]
+    path = tmp_path / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as out:
+        csv.writer(out).writerows([names, ["1"] * len(names)])
+    assert rows_of(path)[0] == names
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\n\n", "has no columns"),
+        ("x,y\n", "header but no rows"),
+        (f"x,X\n{SECRET},1\n", "columns 1 and 2 are both named 'X'"),
+        (f"column_2,\n{SECRET},1\n", "columns 1 and 2 are both named 'column_2'"),
+        (f'x,"a\nb"\n{SECRET},1\n', "the name of column 2 holds a line break"),
+        (f"x,{'n' * 300}\n{SECRET},1\n", "the name of column 2 is longer"),
+        (f"1,2.5\n{SECRET},1\n", "holds only numbers"),
+        (f"x,y\n1,2\n{SECRET}\n", "line 3: 1 fields where the header has 2"),
+        (f'x,y\n"1\n1",2\n{SECRET},2,3\n', "line 4: 3 fields where the header has 2"),
+        (f'x,y\n1,2\n3,"{SECRET}\n5,6\n', "line 3: unexpected end of data"),
+        (f'x,y\n1,2\n3,"{SECRET}"z\n5,6\n', "line 3: ',' expected after '\"'"),
+        (f"x,y\n1,2\n3,{SECRET}".encode() + b"\xff\n5,6\n", "line 3, byte 22 of the file: not utf-8 text"),
+        (b"x,y\n" + b"1,2\n" * 50_000 + SECRET.encode() + b"\xe4,2\n", "line 50002, byte 200016 of the file"),
+        (b"x,y\n1,2\n3,\xc3", "line 3: the file ends inside a character"),
+        ("x,y\n1,2\n".encode("utf-16"), "line 1, byte 1 of the file"),
+        (b"PK\x03\x04rest", "zip archive"),
+        (b"\x28\xb5\x2f\xfdrest", "Zstandard"),
+        (gzip.compress(f"x,y\n{SECRET},2\n".encode() * 1000)[:-20], "damaged or cut-off gzip"),
+        (gzip.compress(b"x,y\n1,2\n")[:12] + b"\xff" * 20, "damaged or cut-off gzip"),
+    ],
+)
+def test_bad_csv_is_refused_with_its_line_and_without_its_values(tmp_path: Path, content: str | bytes, message: str) -> None:
+    assert message in refused(write(tmp_path / "a.csv", content))
+
+
+def test_a_quote_that_never_closes_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'x,y\n1,"' + "z,\n" * 6_000_000)
+    assert "line 2: field larger than field limit" in refused(path)
+
+
+def test_wrong_places(tmp_path: Path) -> None:
+    assert "does not exist" in refused(tmp_path / "absent.csv")
+    assert "is a directory" in refused(tmp_path)
+    assert "not compressed" in refused(write(tmp_path / "a.csv.gz", "x,y\n1,2\n"))
+    unreadable = write(tmp_path / "u.csv", "x\n1\n")
+    assert refused(unreadable, ConfigError, table="t").endswith("not a DuckDB file.")
+
+
+def test_unknown_formats_and_encodings(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dat", "x,y\n1,2\n")
+    assert "Cannot tell the format" in refused(path, ConfigError)
+    assert rows_of(path, format="csv")[1] == [("1", "2")]
+    with pytest.raises(ConfigError) as caught:
+        rows_of(write(tmp_path / "a.xlsx", "x"))
+    assert "CSV" in caught.value.hint
+    for encoding in ("klingon", "hex", "rot13"):
+        assert "not a known text encoding" in refused(path, ConfigError, format="csv", encoding=encoding)
+
+
+def test_a_source_can_be_read_again_and_hashes_its_file(tmp_path: Path) -> None:
+    source = open_source(DataConfig(source=str(write(tmp_path / "a.csv", "x\n1\n2\n3\n"))))
+    assert list(source.batches(2)) == list(source.batches(2)) == [[("1",), ("2",)], [("3",)]]
+    assert source.sha256() == hashlib.sha256(b"x\n1\n2\n3\n").hexdigest()
+
+
+# --- JSON lines -------------------------------------------------------------------------------------------------------
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    lines = [
+        '{"a": 1.50, "b": true}',
+        "",
+        '{"c": "x\\ny", "a": null, "b": false}',
+        '{"a": 12345678901234567890, "b": null, "c": "\\ud800!"}',
+    ]
+    assert rows_of(write(tmp_path / "a.jsonl", "\n".join(lines))) == (
+        ["a", "b", "c"],
+        [("1.50", "true", None), (None, "false", "x\ny"), ("12345678901234567890", None, "\ufffd!")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f'{{"a": 1}}\n{{"a": "{SECRET}\n', "line 2: not valid JSON"),
+        (f'{{"a": 1}}\n\n["{SECRET}"]\n', "line 3: not a JSON object"),
+        (f'{{"a": 1, "b": 2}}\n{{"b": {{"x": "{SECRET}"}}}}\n', "line 2, column 'b': a list or an object"),
+        (f'{{"a": ["{SECRET}"]}}\n', "line 1, column 'a': a list or an object"),
+        ('{"a": 1, "A": 2}\n', "both named 'A'"),
+        ("{}\n", "has no columns"),
+        ("[" * 100_000, "line 1: not valid JSON"),
+    ],
+)
+def test_bad_json_lines(tmp_path: Path, content: str, message: str) -> None:
+    assert message in refused(write(tmp_path / "a.jsonl", content))
+
+
+# --- typed sources ----------------------------------------------------------------------------------------------------
+
+TYPED = """
+SELECT 1 AS i, 1.50::DECIMAL(9,2) AS d, 0.1::FLOAT AS f, true AS b, DATE '2020-02-29' AS day,
+       TIMESTAMPTZ '2020-01-01 10:00:00+02' AS moment, 'x' AS "odd ""name"" x"
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL
+"""
+TYPED_ROWS = (
+    ["i", "d", "f", "b", "day", "moment", 'odd "name" x'],
+    [("1", "1.50", "0.1", "true", "2020-02-29", "2020-01-01 08:00:00+00", "x"), (None,) * 7],
+)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"COPY ({TYPED}) TO '{tmp_path / 'a.parquet'}'")
+    assert rows_of(tmp_path / "a.parquet") == TYPED_ROWS
+
+
+def test_a_table_of_a_duckdb_file(tmp_path: Path) -> None:
+    path = tmp_path / "it's.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f'CREATE TABLE "my table" AS {TYPED}')
+    assert rows_of(path) == rows_of(path, table="my table") == TYPED_ROWS
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 5 AS n")
+    assert "several tables" in refused(path, ConfigError)
+    assert rows_of(path, table="s.t") == (["n"], [("5",)])
+    assert "has no table 'x'" in refused(path, ConfigError, table="x")
+
+
+def test_bad_typed_sources(tmp_path: Path) -> None:
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"COPY (SELECT ['{SECRET}'] AS l, 1 AS i) TO '{tmp_path / 'nested.parquet'}'")
+        connection.execute(f"COPY (SELECT 1 AS i WHERE false) TO '{tmp_path / 'none.parquet'}'")
+    assert "column 'l' holds lists" in refused(tmp_path / "nested.parquet")
+    assert "no rows" in refused(tmp_path / "none.parquet")
+    assert "cannot be read" in refused(write(tmp_path / "a.parquet", f"{SECRET},1\n"))
+    assert "cannot be read" in refused(write(tmp_path / "a.duckdb", f"{SECRET},1\n" * 1000))
+    duckdb.connect(str(tmp_path / "empty.duckdb")).close()
+    assert "no tables" in refused(tmp_path / "empty.duckdb")
+
+
+def test_five_formats_of_the_same_table(tmp_path: Path) -> None:
+    table = [("1", "x,y", "2020-01-02"), ("2", 'é "q"', "2021-12-31")]
+    records = [{"n": int(n), "t": t, "d": d} for n, t, d in table]
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        with (tmp_path / name).open("w", encoding="utf-8", newline="") as out:
+            csv.writer(out, delimiter=delimiter).writerows([("n", "t", "d"), *table])
+    write(tmp_path / "a.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    typed = f"SELECT n::INTEGER AS n, t, d::DATE AS d FROM read_csv('{tmp_path / 'a.csv'}', all_varchar = true)"
+    with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
+        connection.execute(f"CREATE TABLE t AS {typed}")
+        connection.execute(f"COPY t TO '{tmp_path / 'a.parquet'}'")
+    for name in ("a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.duckdb"):
+        assert rows_of(tmp_path / name) == (["n", "t", "d"], table), name
+
+
+HOLD = """
+import sys, time, duckdb
+connection = duckdb.connect(sys.argv[1])
+connection.execute("create table t (i int)")
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_duckdb_file_in_use_is_a_resource_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert "open in another program" in refused(path, ResourceError)
+        other.kill()

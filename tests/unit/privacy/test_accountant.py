@@ -1,0 +1,225 @@
+"""The accountant against three others, against closed forms, and the calibration against the accountant."""
+
+import json
+import math
+import warnings
+from typing import Any
+
+import dp_accounting
+import numpy as np
+import pytest
+from dp_accounting.pld import privacy_loss_distribution
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from localsynth.errors import BudgetError, ConfigError
+from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, flatten, group_epsilon, to_dp_event
+
+DELTA = 1e-6
+GRID = [(0.01, 1.0, 500), (0.05, 1.5, 200), (0.002, 0.8, 1000), (0.2, 4.0, 100), (1.0, 20.0, 50)]
+
+
+def dp_sgd(rate: float, noise: float, steps: int) -> list[dict[str, Any]]:
+    return [{"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}]
+
+
+def normal_cdf(x: float) -> float:
+    return 0.5 * math.erfc(-x / math.sqrt(2))
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps"), GRID)
+def test_agrees_with_the_other_accountants(rate: float, noise: float, steps: int) -> None:
+    from opacus.accountants import PRVAccountant
+    from opacus.accountants.analysis import rdp as opacus_rdp
+
+    ours = epsilon_of(dp_sgd(rate, noise, steps), DELTA)
+
+    theirs = dp_accounting.rdp.RdpAccountant()
+    theirs.compose(to_dp_event(dp_sgd(rate, noise, steps)[0]))
+    assert ours <= theirs.get_epsilon(DELTA)
+
+    orders = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rdp = opacus_rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=steps, orders=orders)
+        assert ours <= opacus_rdp.get_privacy_spent(orders=orders, rdp=rdp, delta=DELTA)[0]
+        if rate < 1:
+            prv = PRVAccountant()
+            prv.history = [(noise, rate, steps)]
+            assert ours == pytest.approx(prv.get_epsilon(DELTA, eps_error=0.02), abs=0.03)
+
+    optimistic = privacy_loss_distribution.from_gaussian_mechanism(
+        noise, sampling_prob=rate, pessimistic_estimate=False, use_connect_dots=False
+    ).self_compose(steps)
+    assert ours >= optimistic.get_epsilon_for_delta(DELTA)
+
+
+@pytest.mark.parametrize("noise", [0.7, 1.0, 3.0])
+def test_one_gaussian_is_the_closed_form(noise: float) -> None:
+    """Balle & Wang 2018, "Improving the Gaussian Mechanism for Differential Privacy", theorem 5."""
+    epsilon = epsilon_of([{"type": "gaussian", "noise_multiplier": noise}], DELTA)
+    a, b = 1 / (2 * noise), epsilon * noise
+    assert normal_cdf(a - b) - math.exp(epsilon) * normal_cdf(-a - b) == pytest.approx(DELTA, rel=1e-3)
+    assert epsilon == pytest.approx(epsilon_of([dp_sgd_step(noise, 1.0)], DELTA), rel=1e-6)
+
+
+def test_repeated_gaussians_are_one_with_less_noise() -> None:
+    many = [{"type": "repeated", "count": 16, "of": {"type": "gaussian", "noise_multiplier": 8.0}}]
+    assert epsilon_of(many, DELTA) == pytest.approx(epsilon_of([{"type": "gaussian", "noise_multiplier": 2.0}], DELTA), rel=1e-3)
+
+
+def test_repetition_may_be_nested_or_spelled_out() -> None:
+    step = dp_sgd_step(1.0, 0.1)
+    nested = {"type": "repeated", "count": 3, "of": {"type": "repeated", "count": 4, "of": step}}
+    assert flatten([nested]) == flatten([step] * 12)
+    assert epsilon_of([nested], DELTA) == epsilon_of([step] * 12, DELTA)
+    assert epsilon_of([json.loads(json.dumps(nested))], DELTA) == epsilon_of([nested], DELTA)
+
+
+@settings(max_examples=30, deadline=None)
+@given(parts=st.lists(st.floats(1e-3, 0.5), min_size=1, max_size=30))
+def test_pure_mechanisms_never_cost_more_than_their_sum(parts: list[float]) -> None:
+    epsilon = epsilon_of([{"type": "pure_dp", "epsilon": part} for part in parts], DELTA)
+    assert 0 < epsilon <= math.fsum(parts) * (1 + 1e-12)
+
+
+def test_many_pure_mechanisms_cost_less_than_their_sum() -> None:
+    assert epsilon_of([{"type": "repeated", "count": 300, "of": {"type": "pure_dp", "epsilon": 0.1}}], DELTA) < 12
+
+
+def test_one_pure_mechanism_costs_its_epsilon() -> None:
+    assert epsilon_of([{"type": "pure_dp", "epsilon": 0.3}], 0.0) == 0.3
+    assert epsilon_of([{"type": "pure_dp", "epsilon": 0.3}], DELTA) == pytest.approx(0.3, abs=2e-4)
+    assert epsilon_of([{"type": "laplace", "noise_multiplier": 4.0}], 0.0) == 0.25
+
+
+def test_deltas_of_mechanisms_are_inside_the_whole_delta() -> None:
+    approximate = {"type": "approximate_dp", "epsilon": 0.1, "delta": 1e-7}
+    assert epsilon_of([approximate] * 10, 1e-6) == pytest.approx(1.0)
+    assert epsilon_of([approximate] * 11, 1e-6) == math.inf
+    gaussian = {"type": "gaussian", "noise_multiplier": 2.0}
+    both = epsilon_of([gaussian, approximate], 1e-6)
+    assert epsilon_of([gaussian], 1e-6) < both <= epsilon_of([gaussian], 9e-7) + 0.1
+
+
+def test_a_gaussian_has_no_epsilon_without_a_delta() -> None:
+    assert epsilon_of([{"type": "gaussian", "noise_multiplier": 2.0}], 0.0) == math.inf
+    assert epsilon_of([{"type": "gaussian", "noise_multiplier": 0.01}], DELTA) == math.inf
+    assert epsilon_of([], DELTA) == 0
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps"), [(0.05, 1.0, 20), (0.3, 3.0, 1), (0.01, 0.9, 100)])
+def test_cost_grows_with_steps_and_rate_and_falls_with_noise_and_delta(rate: float, noise: float, steps: int) -> None:
+    cost = epsilon_of(dp_sgd(rate, noise, steps), DELTA)
+    assert epsilon_of(dp_sgd(rate, noise, steps * 2), DELTA) > cost
+    assert epsilon_of(dp_sgd(rate * 1.5, noise, steps), DELTA) > cost
+    assert epsilon_of(dp_sgd(rate, noise * 1.2, steps), DELTA) < cost
+    assert epsilon_of(dp_sgd(rate, noise, steps), DELTA * 10) < cost
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "rate", "steps"), [(4, 0.01, 1000), (0.5, 0.02, 300), (8, 0.02, 10_000), (2.0, 1.0, 1), (0.05, 0.01, 100)]
+)
+def test_calibration_is_tight_and_safe(epsilon: float, rate: float, steps: int) -> None:
+    spent = epsilon_of(dp_sgd(rate, calibrate_noise(epsilon, DELTA, rate, steps), steps), DELTA)
+    assert 0.98 * epsilon <= spent <= epsilon
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(0, 1), (1.1, 1), (-0.1, 1), (0.1, 0), (math.nan, 1)])
+def test_calibration_guards_its_arguments(rate: float, steps: int) -> None:
+    with pytest.raises(ConfigError):
+        calibrate_noise(1.0, DELTA, rate, steps)
+
+
+def test_calibration_says_when_no_noise_is_enough() -> None:
+    with pytest.raises(BudgetError, match="No amount of noise"):
+        calibrate_noise(1e-7, 1e-9, 1.0, 1)
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        None,
+        {},
+        {"type": "magic"},
+        {"type": "gaussian"},
+        {"type": "gaussian", "noise_multiplier": 0},
+        {"type": "gaussian", "noise_multiplier": "1"},
+        {"type": "gaussian", "noise_multiplier": True},
+        {"type": "gaussian", "noise_multiplier": math.nan},
+        {"type": "gaussian", "noise_multiplier": 1.0, "more": 1},
+        {"type": "pure_dp", "epsilon": -1},
+        {"type": "approximate_dp", "epsilon": 1.0, "delta": 1.0},
+        {"type": "repeated", "count": 0, "of": {"type": "pure_dp", "epsilon": 1}},
+        {"type": "repeated", "count": 1.5, "of": {"type": "pure_dp", "epsilon": 1}},
+        {"type": "repeated", "count": 1, "of": {}},
+        {"type": "poisson_sampled", "rate": 0.5, "of": {"type": "pure_dp", "epsilon": 1}},
+        {"type": "poisson_sampled", "rate": 2, "of": {"type": "gaussian", "noise_multiplier": 1.0}},
+    ],
+)
+def test_malformed_mechanisms_are_refused(mechanism: Any) -> None:
+    with pytest.raises(ConfigError, match="Not a privacy mechanism"):
+        epsilon_of([mechanism], DELTA)
+
+
+def test_delta_must_be_a_chance() -> None:
+    for delta in (-1e-9, 1.0, math.nan):
+        with pytest.raises(ConfigError):
+            epsilon_of([], delta)
+
+
+def test_events_are_those_of_dp_accounting() -> None:
+    event = to_dp_event({"type": "repeated", "count": 3, "of": dp_sgd_step(1.5, 0.1)})
+    assert event == dp_accounting.SelfComposedDpEvent(
+        dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(1.5)), 3
+    )
+    assert to_dp_event({"type": "laplace", "noise_multiplier": 2.0}) == dp_accounting.LaplaceDpEvent(2.0)
+    with pytest.raises(ConfigError):
+        to_dp_event({"type": "pure_dp", "epsilon": 1.0})
+
+
+def test_a_group_of_one_is_a_unit() -> None:
+    for mechanisms in (dp_sgd(0.02, 1.0, 100), [{"type": "pure_dp", "epsilon": 0.5}]):
+        epsilon, delta = group_epsilon(mechanisms, DELTA, 1)
+        assert delta == DELTA
+        assert epsilon_of(mechanisms, DELTA) * 0.999 <= epsilon <= epsilon_of(mechanisms, DELTA) * 1.05
+
+
+def test_groups_of_proven_bounds_follow_the_textbook() -> None:
+    """Dwork & Roth 2014, "The Algorithmic Foundations of Differential Privacy", theorem 2.2 and its (ε, δ) form."""
+    assert group_epsilon([{"type": "pure_dp", "epsilon": 0.5}], 0.0, 4) == (2.0, 0.0)
+    assert group_epsilon([{"type": "laplace", "noise_multiplier": 2.0}], 0.0, 4) == (2.0, 0.0)
+    epsilon, delta = group_epsilon([{"type": "approximate_dp", "epsilon": 0.5, "delta": 1e-7}], 1e-7, 3)
+    assert (epsilon, delta) == (1.5, pytest.approx(3 * math.exp(1.0) * 1e-7))
+
+
+def test_a_group_under_one_gaussian_is_a_larger_sensitivity() -> None:
+    group = group_epsilon([{"type": "gaussian", "noise_multiplier": 6.0}], DELTA, 3)
+    assert group[0] == pytest.approx(epsilon_of([{"type": "gaussian", "noise_multiplier": 2.0}], DELTA), rel=0.01)
+
+
+@pytest.mark.parametrize("units", [2, 5])
+def test_groups_in_poisson_batches_cost_no_more_than_the_textbook_says(units: int) -> None:
+    mechanisms = dp_sgd(0.01, 2.0, 50)
+    single = epsilon_of(mechanisms, 1e-9)
+    delta = units * math.exp((units - 1) * single) * 1e-9
+    assert single < group_epsilon(mechanisms, delta, units)[0] <= units * single
+
+
+def test_a_group_in_one_poisson_batch_is_the_integral_of_its_densities() -> None:
+    rate, noise, delta = 0.3, 1.5, 1e-3
+    epsilon, _ = group_epsilon(dp_sgd(rate, noise, 1), delta, 2)
+    x = np.linspace(-20, 24, 400_001)
+
+    def density(mean: float) -> Any:
+        return np.exp(-((x - mean) ** 2) / (2 * noise**2)) / (noise * math.sqrt(2 * math.pi))
+
+    with_group = (1 - rate) ** 2 * density(0) + 2 * rate * (1 - rate) * density(1) + rate**2 * density(2)
+    removed = np.maximum(with_group - math.exp(epsilon) * density(0), 0).sum() * (x[1] - x[0])
+    added = np.maximum(density(0) - math.exp(epsilon) * with_group, 0).sum() * (x[1] - x[0])
+    assert max(removed, added) == pytest.approx(delta, rel=0.02)
+    assert max(removed, added) <= delta
+
+
+def test_a_group_has_a_unit() -> None:
+    with pytest.raises(ConfigError):
+        group_epsilon([], DELTA, 0)

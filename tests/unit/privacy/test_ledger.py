@@ -1,0 +1,325 @@
+"""The ledger: nothing is charged past a budget, nothing in it can be changed unseen, and a crash loses nothing."""
+
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from localsynth.errors import BudgetError, IntegrityError, ResourceError
+from localsynth.privacy import ledger as ledger_module
+from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of
+from localsynth.privacy.chain import break_in_chain, chain_is_intact, group_spent, recompute
+from localsynth.privacy.ledger import Ledger
+
+PURE = {"type": "pure_dp", "epsilon": 0.1}
+ID = "0123456789abcdef"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> tuple[Path, Path]:
+    (tmp_path / "keys").mkdir()
+    return tmp_path / "ledger.json", tmp_path / "keys" / "ledger-head.json"
+
+
+def start(paths: tuple[Path, Path], epsilon: float = 0.5, delta: float = 0.0) -> Ledger:
+    ledger = Ledger.open(*paths, ID)
+    ledger.open_budget("schema", None, epsilon, delta, limit=4.0, limit_delta=1e-6)
+    return ledger
+
+
+def charge(ledger: Ledger, mechanism: dict[str, Any] = PURE, budget: str = "schema", run: str | None = None) -> None:
+    ledger.charge(budget=budget, run=run, stage="schema", what="the range of a column", mechanism=mechanism)
+
+
+def test_a_reopened_ledger_is_the_same(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    charge(ledger)
+    again = Ledger.open(*paths, ID)
+    assert again.document() == ledger.document() == json.loads(paths[0].read_text())
+    assert again.spent() == ledger.spent()
+    assert again.spent().epsilon == 0.1
+    assert len(paths[0].read_text().splitlines()) == 4  # one line an event, for people who read it
+    assert paths[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_opening_writes_nothing(paths: tuple[Path, Path]) -> None:
+    assert Ledger.open(*paths, ID).spent().epsilon == 0
+    assert not paths[0].exists() and not paths[1].exists()
+
+
+def test_a_budget_refuses_before_writing(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    for _ in range(5):
+        charge(ledger)
+    before = paths[0].read_bytes(), paths[1].read_bytes()
+    with pytest.raises(BudgetError, match="used up"):
+        charge(ledger)
+    assert (paths[0].read_bytes(), paths[1].read_bytes()) == before
+    assert ledger.spent().epsilon == pytest.approx(0.5)
+    with pytest.raises(BudgetError):
+        charge(Ledger.open(*paths, ID))
+
+
+def test_a_budget_must_be_opened_first(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    with pytest.raises(BudgetError, match="No budget 'train'"):
+        charge(ledger, budget="train")
+    with pytest.raises(BudgetError, match="No budget 'schema'"):
+        charge(ledger, run="another")
+
+
+def test_budgets_add_up_and_each_is_composed_by_itself(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    ledger.open_budget("train", "r1", 3.0, 5e-7, limit=4.0, limit_delta=1e-6)
+    gaussian = {"type": "gaussian", "noise_multiplier": 3.0}
+    charge(ledger)
+    charge(ledger, gaussian, "train", "r1")
+    charge(ledger, gaussian, "train", "r1")
+    train = epsilon_of([gaussian] * 2, 5e-7)
+    assert ledger.spent().epsilon == pytest.approx(0.1 + train)
+    assert ledger.spent().delta == 5e-7
+    assert train < 2 * epsilon_of([gaussian], 5e-7)
+    assert ledger.spent_in("r1").epsilon == pytest.approx(train)
+    assert ledger.spent_in(None).epsilon == pytest.approx(0.1)
+    assert [len(ledger.spends(run)) for run in (None, "r1", "r2")] == [3, 2, 0]
+    assert recompute(ledger.document()["events"]) == ledger.spent()
+    one, two = group_spent(ledger.document()["events"], 1), group_spent(ledger.document()["events"], 2)
+    assert one[0] == pytest.approx(0.1 + train, rel=0.05)
+    assert two[0] > 0.2 + train and two[1] == 5e-7
+
+
+def test_a_budget_that_was_not_charged_costs_nothing(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    ledger.open_budget("train", "r1", 3.0, 1e-6, limit=4.0, limit_delta=1e-6)
+    assert (ledger.spent().epsilon, ledger.spent().delta) == (0, 0)
+
+
+def test_budgets_of_all_runs_stay_within_the_limit(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths, 0.4)
+    ledger.open_budget("train", "r1", 3.6, 1e-6, limit=4.0, limit_delta=1e-6)
+    with pytest.raises(BudgetError, match="does not fit"):
+        ledger.open_budget("train", "r2", 0.01, 0.0, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("train", "r2", 3.6, 1e-6, limit=4.0, limit_delta=1e-6, beyond_limit=True)
+    assert ledger.document()["events"][-1]["beyond_limit"] is True
+
+
+def test_deltas_stay_within_their_limit(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths, 0.4, 6e-7)
+    with pytest.raises(BudgetError, match="does not fit"):
+        ledger.open_budget("train", "r1", 1.0, 5e-7, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("train", "r1", 1.0, 4e-7, limit=4.0, limit_delta=1e-6)
+
+
+def test_a_budget_cannot_be_changed_but_may_be_found_again(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths, 0.4)
+    found = ledger.open_budget("schema", None, 0.4, 0.0, limit=4.0, limit_delta=1e-6)
+    assert found == ledger.budget("schema", None)
+    assert len(ledger.document()["events"]) == 1
+    with pytest.raises(BudgetError, match="cannot be changed"):
+        ledger.open_budget("schema", None, 0.5, 0.0, limit=4.0, limit_delta=1e-6)
+    for epsilon, delta in ((0.0, 0.0), (-1.0, 0.0), (1.0, -1e-9), (float("nan"), 0.0)):
+        with pytest.raises(BudgetError, match="nothing to spend"):
+            ledger.open_budget("new", None, epsilon, delta, limit=4.0, limit_delta=1e-6)
+
+
+FIELDS = ["index", "time", "run", "kind", "stage", "what", "budget", "mechanism", "details", "previous", "hash"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_changing_any_field_is_noticed(paths: tuple[Path, Path], field: str) -> None:
+    ledger = start(paths)
+    charge(ledger)
+    charge(ledger)
+    document = json.loads(paths[0].read_text())
+    document["events"][1][field] = {"epsilon": 0.01, "type": "pure_dp"} if field == "mechanism" else "x"
+    paths[0].write_text(json.dumps(document))
+    assert not chain_is_intact(document)
+    with pytest.raises(IntegrityError, match=r"was edited: event 1"):
+        Ledger.open(*paths, ID)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_changing_any_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    directory = tmp_path_factory.mktemp("bytes")
+    paths = directory / "ledger.json", directory / "head.json"
+    charge(start(paths))
+    text = paths[0].read_bytes()
+    position = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:position] + bytes([data.draw(st.integers(32, 126))]) + text[position + 1 :]
+    paths[0].write_bytes(changed)
+    try:
+        same = json.loads(changed) == json.loads(text)
+    except ValueError:
+        same = False
+    if same:  # a space for a line break
+        Ledger.open(*paths, ID)
+    else:
+        with pytest.raises(IntegrityError):
+            Ledger.open(*paths, ID)
+
+
+def test_a_chain_hashed_anew_is_noticed_by_its_head(paths: tuple[Path, Path], tmp_path: Path) -> None:
+    charge(start(paths))
+    other = tmp_path / "other"
+    other.mkdir()
+    forged = start((other / "ledger.json", other / "head.json"))
+    charge(forged, {"type": "pure_dp", "epsilon": 0.01})
+    assert chain_is_intact(forged.document())
+    paths[0].write_bytes((other / "ledger.json").read_bytes())
+    with pytest.raises(IntegrityError, match="was replaced"):
+        Ledger.open(*paths, ID)
+
+
+def test_cut_and_rolled_back_ledgers_are_noticed(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    old = paths[0].read_bytes()
+    charge(ledger)
+    paths[0].write_bytes(old)
+    with pytest.raises(IntegrityError, match="cut or rolled back: it has 1 events, and 2 were written"):
+        Ledger.open(*paths, ID)
+    paths[0].unlink()
+    with pytest.raises(IntegrityError, match="is missing, though 2 events"):
+        Ledger.open(*paths, ID)
+
+
+def test_a_missing_or_damaged_head_is_noticed(paths: tuple[Path, Path]) -> None:
+    start(paths)
+    for content in ('{"count": "1", "hash": ""}', "[]", "not json"):
+        paths[1].write_text(content)
+        with pytest.raises(IntegrityError):
+            Ledger.open(*paths, ID)
+    paths[1].unlink()
+    with pytest.raises(IntegrityError, match=r"head of the ledger.*is missing"):
+        Ledger.open(*paths, ID)
+
+
+def test_another_workspaces_ledger_is_noticed(paths: tuple[Path, Path]) -> None:
+    start(paths)
+    with pytest.raises(IntegrityError, match="another workspace"):
+        Ledger.open(*paths, "another")
+
+
+def crash_before_the_head(monkeypatch: pytest.MonkeyPatch, head: Path) -> None:
+    def write_json(path: Path, value: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger_module, "write_json", write_json)
+
+
+def test_a_crash_between_ledger_and_head_is_mended(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = start(paths)
+    with monkeypatch.context() as patch:
+        crash_before_the_head(patch, paths[1])
+        with pytest.raises(KeyboardInterrupt):
+            charge(ledger)
+    assert json.loads(paths[1].read_text())["count"] == 1
+    mended = Ledger.open(*paths, ID)
+    assert mended.spent().epsilon == 0.1  # charged, though what it was charged for never ran
+    assert json.loads(paths[1].read_text())["count"] == 2
+    charge(mended)
+    assert Ledger.open(*paths, ID).spent().epsilon == pytest.approx(0.2)
+
+
+def test_the_same_process_goes_on_after_a_failed_head(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = start(paths)
+    with monkeypatch.context() as patch:
+        crash_before_the_head(patch, paths[1])
+        with pytest.raises(KeyboardInterrupt):
+            charge(ledger)
+    charge(ledger)
+    assert Ledger.open(*paths, ID).spent().epsilon == pytest.approx(0.2)
+
+
+def test_a_crash_in_the_first_event_is_mended(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    start(paths)
+    paths[1].write_text(json.dumps({"count": 0, "hash": json.loads(paths[0].read_text())["events"][0]["previous"]}))
+    assert len(Ledger.open(*paths, ID).document()["events"]) == 1
+
+
+def test_two_events_ahead_of_the_head_is_no_crash(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    head = paths[1].read_bytes()
+    charge(ledger)
+    charge(ledger)
+    paths[1].write_bytes(head)
+    with pytest.raises(IntegrityError, match="was replaced"):
+        Ledger.open(*paths, ID)
+
+
+def test_a_second_writer_is_refused(paths: tuple[Path, Path]) -> None:
+    first = start(paths)
+    second = Ledger.open(*paths, ID)
+    charge(first)
+    with pytest.raises(ResourceError, match="Another process"):
+        charge(second)
+    assert Ledger.open(*paths, ID).spent().epsilon == 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("format"),
+        lambda d: d.update(format=2),
+        lambda d: d.update(more=1),
+        lambda d: d.update(events={}),
+        lambda d: d["events"].reverse(),
+        lambda d: d["events"].pop(0),
+        lambda d: d["events"][0].update(epsilon="4"),
+        lambda d: d["events"][0].update(epsilon=float("nan")),
+        lambda d: d["events"][1]["details"].update(x=float("nan")),
+        lambda d: d["events"].append(None),
+    ],
+)
+def test_break_in_chain_names_every_malformed_document(paths: tuple[Path, Path], change: Any) -> None:
+    ledger = start(paths)
+    charge(ledger)
+    document = copy.deepcopy(ledger.document())
+    assert break_in_chain(document) == ""
+    change(document)
+    assert break_in_chain(document)
+    assert break_in_chain(None)
+
+
+def test_recompute_refuses_spends_outside_their_budgets(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    charge(ledger)
+    events = ledger.document()["events"]
+    with pytest.raises(IntegrityError, match="before opening"):
+        recompute(events[1:])
+    with pytest.raises(IntegrityError, match="twice"):
+        recompute([events[0], *events])
+
+
+def test_allowance_is_exact(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths)
+    assert ledger.allowance("schema", None, PURE) == 5
+    charge(ledger)
+    charge(ledger)
+    assert ledger.allowance("schema", None, PURE) == 3
+    assert ledger.allowance("schema", None, {"type": "pure_dp", "epsilon": 0.4}) == 0
+
+
+def test_thousands_of_steps_are_charged_quickly_and_to_the_end(paths: tuple[Path, Path]) -> None:
+    steps, extra = 1500, 8
+    ledger = start(paths, 0.4)
+    ledger.open_budget("train", "r1", 3.6, 1e-6, limit=4.0, limit_delta=1e-6)
+    step = {"type": "repeated", "count": 1, "of": dp_sgd_step(calibrate_noise(3.6, 1e-6, 0.01, steps + extra), 0.01)}
+    fit = ledger.allowance("train", "r1", step)
+    assert steps + extra <= fit <= 1.01 * (steps + extra)
+    began = time.perf_counter()
+    for _ in range(steps):
+        charge(ledger, step, "train", "r1")
+    assert time.perf_counter() - began < 30  # a composition for each would take minutes
+    resumed = Ledger.open(*paths, ID)
+    began = time.perf_counter()
+    for _ in range(fit - steps):
+        charge(resumed, step, "train", "r1")
+    with pytest.raises(BudgetError, match="used up"):
+        charge(resumed, step, "train", "r1")
+    assert time.perf_counter() - began < 30
+    assert 0.99 * 3.6 < resumed.spent().epsilon <= 3.6

@@ -1,0 +1,70 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from localsynth.errors import ResourceError
+from localsynth.store.lock import file_lock, sampler_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from localsynth.store.lock import file_lock
+with file_lock(Path(sys.argv[1]), "It"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_sampler_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+    path = tmp_path / ".sampler.lock"
+    with sampler_lock(path):
+        with pytest.raises(ResourceError, match=rf"process {os.getpid()} \(.*\), since 20\d\d-") as caught, sampler_lock(path):
+            pass
+        assert caught.value.hint
+    with sampler_lock(path):
+        pass
+
+
+def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ResourceError, match=f"process {holder.pid} "), file_lock(path, "It"):
+            pass
+        holder.kill()
+    with file_lock(path, "It"):
+        pass
+
+
+def test_waits_for_as_long_as_it_was_told(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    start = time.monotonic()
+    with file_lock(path, "It"), pytest.raises(ResourceError), file_lock(path, "It", wait_seconds=0.2):
+        pass
+    assert 0.2 <= time.monotonic() - start < 2
+
+
+def test_the_lock_is_freed_by_an_error_inside(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with pytest.raises(KeyError), file_lock(path, "It"):
+        raise KeyError
+    with file_lock(path, "It"):
+        pass
+
+
+def test_an_impossible_place_is_a_resource_error(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="Cannot open"), file_lock(tmp_path / "absent" / "lock", "It"):
+        pass
+
+
+def test_later_arguments_of_the_command_are_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/localsynth", "sample", "--where", "diagnosis='secret'"])
+    with file_lock(tmp_path / "lock", "It"):
+        text = (tmp_path / "lock").read_text()
+    assert "localsynth sample" in text
+    assert "secret" not in text

@@ -1,0 +1,271 @@
+import datetime as dt
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
+from localsynth.schema import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
+from localsynth.store import encryption
+from localsynth.store.encryption import key_path
+from localsynth.store.private import PrivateStore
+from localsynth.workspace import Workspace
+
+SCHEMA = Schema(
+    columns=[
+        Identifier(name="id"),
+        Category(name='odd "name"; --'),
+        Integer(name="select"),
+        Number(name="größe 📏", decimals=2),
+        Boolean(name="flag"),
+        Date(name="day"),
+        DateTime(name="moment"),
+        Text(name="note"),
+    ]
+)
+ROWS: list[list[Value]] = [
+    ["a", 1, 1.25, True, dt.date(2020, 2, 29), dt.datetime(2020, 1, 1, 23, 59, 58), "line\nbreak 'quoted' \"twice\""],
+    [None, None, None, None, None, None, None],
+    ["b", -(2**62), -0.01, False, dt.date(1, 1, 1), dt.datetime(9999, 12, 31, 0, 0), "émoji 🎈"],
+]
+NAMES = [column.name for column in SCHEMA.learned()]
+ONE_TEXT = Schema(columns=[Text(name="note")])
+
+
+def fill(
+    workspace: Workspace, schema: Schema, rows: Sequence[tuple[str | None, list[Value]]], holdout: Sequence[bool] = ()
+) -> None:
+    with PrivateStore.create(workspace, schema) as writer:
+        writer.add_rows(rows)
+        units = writer.number_units()
+        writer.toss(0, [True] * units, [*holdout, *[False] * (units - len(holdout))])
+        writer.finish(1000, {"source_sha256": "ab"})
+
+
+def as_records(rows: list[list[Value]]) -> list[Record]:
+    return [dict(zip(NAMES, row, strict=True)) for row in rows]
+
+
+def test_typed_rows_come_back_as_they_were(workspace: Workspace) -> None:
+    fill(workspace, SCHEMA, [(None, row) for row in ROWS])
+    with PrivateStore.open(workspace) as store:
+        assert list(store.records("train", SCHEMA)) == list(enumerate(as_records(ROWS)))
+        assert list(store.column_values(1, "train")) == [1, None, -(2**62)]
+        assert store.info()["source_sha256"] == "ab"
+
+
+def test_splits_units_and_counts(workspace: Workspace) -> None:
+    rows = [(unit, row) for unit, row in zip(["u", "v", "u"], ROWS, strict=True)]
+    fill(workspace, SCHEMA, rows, holdout=[False, True])
+    with PrivateStore.open(workspace) as store:
+        assert store.units("train").tolist() == [0]
+        assert store.units("holdout").tolist() == [1]
+        assert (store.row_count("train"), store.unit_count("train"), store.row_count("holdout")) == (2, 1, 1)
+        assert [record for _, record in store.records("train", SCHEMA)] == as_records([ROWS[0], ROWS[2]])
+        assert [unit for unit, _ in store.records("holdout", SCHEMA)] == [1]
+
+
+def test_records_of_some_units_only_and_of_none(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(None, [f"t{i}"]) for i in range(10)])
+    with PrivateStore.open(workspace) as store:
+        assert [record["note"] for _, record in store.records("train", ONE_TEXT, [7, 2])] == ["t2", "t7"]
+        assert list(store.records("train", ONE_TEXT, [])) == []
+        assert list(store.records("train", ONE_TEXT, [99])) == []
+
+
+def test_iterators_do_not_disturb_each_other(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(None, [f"t{i}"]) for i in range(5000)])
+    with PrivateStore.open(workspace) as store:
+        outer = store.records("train", ONE_TEXT)
+        first = next(outer)
+        assert store.unit_count("train") == 5000
+        assert sum(1 for _ in store.records("train", ONE_TEXT)) == 5000
+        assert [first, *outer][-1] == (4999, {"note": "t4999"})
+
+
+def test_the_order_holds_over_many_row_groups(workspace: Workspace) -> None:
+    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+        for start in range(0, 300_000, 50_000):
+            writer.add_rows([(str((start + i) % 100_000), [None]) for i in range(50_000)])
+        units = writer.number_units()
+        writer.toss(0, [True] * units, [False] * units)
+        assert writer.finish(3, {}) == (300_000, 100_000)
+    with PrivateStore.open(workspace) as store:
+        assert [unit for unit, _ in store.records("train", ONE_TEXT)] == [i // 3 for i in range(300_000)]
+
+
+def test_a_unit_without_coin_or_with_tails_is_left_out(workspace: Workspace) -> None:
+    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+        writer.add_rows([(None, ["a"]), (None, ["b"]), (None, ["c"])])
+        assert writer.number_units() == 3
+        writer.toss(0, [False, True], [False, False])
+        assert writer.finish(1, {}) == (1, 1)
+    with PrivateStore.open(workspace) as store:
+        assert [record["note"] for _, record in store.records("train", ONE_TEXT)] == ["b"]
+
+
+def test_of_a_units_rows_the_lowest_draws_stay(workspace: Workspace) -> None:
+    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+        writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
+        writer.toss(0, [True] * writer.number_units(), [False, False])
+        writer.draw(1, [2**61, 5, 4, 2**62 - 1])
+        assert writer.finish(2, {}) == (3, 2)
+    with PrivateStore.open(workspace) as store:
+        assert [record["note"] for _, record in store.records("train", ONE_TEXT)] == ["b", "c", "d"]
+
+
+def test_rows_without_a_unit_are_units_of_their_own(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [("u", ["a"]), (None, ["b"]), ("u", ["c"]), (None, ["d"])])
+    with PrivateStore.open(workspace) as store:
+        assert [(unit, record["note"]) for unit, record in store.records("train", ONE_TEXT)] == [
+            (0, "a"),
+            (0, "c"),
+            (1, "b"),
+            (2, "d"),
+        ]
+
+
+def test_a_changed_schema_is_refused(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(None, ["a"])])
+    with PrivateStore.open(workspace) as store:
+        for other in (Schema(columns=[Text(name="other")]), Schema(columns=[Integer(name="note")])):
+            with pytest.raises(ConfigError, match="changed since"):
+                list(store.records("train", other))
+        # What does not change how rows are stored may change.
+        assert len(list(store.records("train", Schema(columns=[Text(name="note", max_tokens=9)])))) == 1
+
+
+# --- encryption and the files -----------------------------------------------------------------------------------------
+
+PLANTED = "PLANTEDvalue"
+
+
+def files_holding(root: Path, needle: bytes) -> list[str]:
+    return [path.name for path in root.rglob("*") if path.is_file() and needle in path.read_bytes()]
+
+
+def test_nothing_original_is_readable_on_disk_even_while_spilling(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With very little memory DuckDB moves the rows to temporary files: those must be there, and unreadable."""
+    connect = encryption.connect
+    monkeypatch.setattr("localsynth.store.private.connect", lambda spill=None: connect(spill, memory="40MB"))
+    spilled = 0
+    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+        for batch in range(15):
+            writer.add_rows([(f"{PLANTED}unit{batch}{i}", [f"{PLANTED} {os.urandom(500).hex()}"]) for i in range(4000)])
+        spilled = sum(path.stat().st_size for path in workspace.root.glob(".private.spill/*"))
+        assert files_holding(workspace.root, PLANTED.encode()) == []
+    assert spilled > 10 * 2**20
+
+
+def test_the_finished_file_is_encrypted_and_nothing_else_is_left(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(f"{PLANTED}{i}", [f"{PLANTED}{i}"]) for i in range(5000)])
+    assert {path.name for path in workspace.root.iterdir()} == {"workspace.json", "private.duckdb", ".private.lock"}
+    assert files_holding(workspace.root, PLANTED.encode()) == []
+    assert stat.S_IMODE(workspace.private_path.stat().st_mode) == 0o600
+
+
+def test_the_key_is_random_private_and_outside_the_workspace(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(None, ["a"])])
+    path = key_path(workspace)
+    assert not path.is_relative_to(workspace.root)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(bytes.fromhex(path.read_text())) == 32
+    assert files_holding(workspace.root, path.read_bytes().strip()) == []
+    first = path.read_text()
+    path.unlink()
+    fill(workspace, ONE_TEXT, [(None, ["a"])])
+    assert path.read_text() != first
+
+
+def test_missing_wrong_and_broken_keys(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(None, ["a"])])
+    path = key_path(workspace)
+    path.write_text("00" * 32)
+    with pytest.raises(IntegrityError, match="does not fit"):
+        PrivateStore.open(workspace)
+    path.write_text("not a key")
+    with pytest.raises(IntegrityError, match="does not hold a key"):
+        PrivateStore.open(workspace)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="missing"):
+        PrivateStore.open(workspace)
+
+
+def test_nothing_ingested_is_a_config_error(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="no ingested data") as caught:
+        PrivateStore.open(workspace)
+    assert "localsynth ingest" in caught.value.hint
+
+
+def read_all(workspace: Workspace) -> None:
+    with PrivateStore.open(workspace) as store:
+        list(store.records("train", ONE_TEXT))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 0.9])
+def test_a_changed_byte_or_a_cut_is_noticed(workspace: Workspace, part: float) -> None:
+    fill(workspace, ONE_TEXT, [(None, [os.urandom(200).hex()]) for _ in range(6000)])
+    whole = workspace.private_path.read_bytes()
+    damaged = bytearray(whole)
+    for offset in range(int(part * len(whole)), int(part * len(whole)) + 4096):
+        damaged[offset] ^= 1
+    workspace.private_path.write_bytes(damaged)
+    with pytest.raises(IntegrityError, match="damaged") as caught:
+        read_all(workspace)
+    assert caught.value.__cause__ is None
+    workspace.private_path.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(IntegrityError, match="damaged"):
+        read_all(workspace)
+
+
+# --- all or nothing ---------------------------------------------------------------------------------------------------
+
+
+def test_an_unfinished_writer_leaves_the_old_store(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(None, ["old"])])
+    before = workspace.private_path.read_bytes()
+    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+        writer.add_rows([(None, ["new"])])
+    assert workspace.private_path.read_bytes() == before
+    assert {path.name for path in workspace.root.iterdir()} == {"workspace.json", "private.duckdb", ".private.lock"}
+
+
+def test_two_writers_at_once_are_refused(workspace: Workspace) -> None:
+    with PrivateStore.create(workspace, ONE_TEXT), pytest.raises(ResourceError, match="in use by process"):
+        PrivateStore.create(workspace, ONE_TEXT)
+    PrivateStore.create(workspace, ONE_TEXT).close()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from localsynth.schema import Schema, Text
+from localsynth.store.private import PrivateStore
+from localsynth.workspace import Workspace
+writer = PrivateStore.create(Workspace(Path(sys.argv[1])), Schema(columns=[Text(name="note")]))
+writer.add_rows([(None, ["x"])])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_writer_leaves_no_store_and_the_next_one_cleans_up(workspace: Workspace) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(workspace.root)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not workspace.private_path.exists()
+    assert list(workspace.root.glob(".private.duckdb.*.part"))
+    fill(workspace, ONE_TEXT, [(None, ["a"])])
+    assert {path.name for path in workspace.root.iterdir()} == {"workspace.json", "private.duckdb", ".private.lock"}
+
+
+def test_a_reader_keeps_reading_while_a_new_store_is_written(workspace: Workspace) -> None:
+    fill(workspace, ONE_TEXT, [(None, ["old"])])
+    with PrivateStore.open(workspace) as store:
+        fill(workspace, ONE_TEXT, [(None, ["new"])])
+        assert [record for _, record in store.records("train", ONE_TEXT)] == [{"note": "old"}]
+    with PrivateStore.open(workspace) as store:
+        assert [record for _, record in store.records("train", ONE_TEXT)] == [{"note": "new"}]

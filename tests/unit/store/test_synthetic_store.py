@@ -1,0 +1,349 @@
+import csv
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
+from localsynth.schema import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Surrogate, Text
+from localsynth.store.lock import file_lock
+from localsynth.store.synthetic import ExportFormat, SyntheticStore
+
+ODD = 'a "quoted"; name, --'
+SCHEMA = Schema(
+    columns=[
+        Identifier(name="id"),
+        Surrogate(name="row_number", of="name"),
+        Category(name=ODD, values=["x"], other="other"),
+        Integer(name="select", min=0, max=9),
+        Number(name="größe 📏", min=0, max=1e15, decimals=2),
+        Number(name="c0", min=-1, max=1e15, decimals=6),
+        Boolean(name="flag"),
+        Date(name="day", min=dt.date(2000, 1, 1), max=dt.date(2030, 1, 1)),
+        DateTime(name="moment", min=dt.datetime(2000, 1, 1), max=dt.datetime(2030, 1, 1)),
+        Text(name="note"),
+    ]
+)
+NAMES = [column.name for column in SCHEMA.columns]
+FULL: Record = dict(
+    zip(
+        NAMES,
+        [1, "Ann", "x", 3, 12.5, -0.000001, True, dt.date(2020, 1, 2), dt.datetime(2020, 1, 2, 3, 4, 5), 'two\nlines, "q"'],
+        strict=True,
+    )
+)
+EMPTY: Record = {**dict.fromkeys(NAMES), "id": 2, "note": ""}
+SMALL = Schema(columns=[Integer(name="n", min=0, max=10**9)])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SyntheticStore:
+    store = SyntheticStore(tmp_path / "synthetic.duckdb", patience=0.3)
+    store.create_table(SCHEMA)
+    return store
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SyntheticStore:
+    store = SyntheticStore(tmp_path / "small.duckdb", patience=0.3)
+    store.create_table(SMALL)
+    return store
+
+
+def numbers(first: int, count: int) -> list[Record]:
+    return [{"n": n} for n in range(first, first + count)]
+
+
+def test_rows_come_back_typed_under_the_users_names(store: SyntheticStore) -> None:
+    assert store.append("r1", 1, [FULL, EMPTY])
+    assert list(store.records()) == [FULL, EMPTY]
+    columns, rows = store.query("select * from synthetic")
+    assert columns == NAMES
+    assert rows == [tuple(FULL.values()), tuple(EMPTY.values())]
+    assert store.query(f'select "größe 📏", "{ODD.replace(chr(34), chr(34) * 2)}" from synthetic where "select" = 3')[1] == [
+        (12.5, "x")
+    ]
+
+
+def test_rows_keep_the_order_of_their_numbers(small: SyntheticStore) -> None:
+    small.append("r", 3, numbers(3, 2))
+    small.append("r", 1, numbers(1, 2))
+    assert [n for (n,) in small.query("select * from synthetic")[1]] == [1, 2, 3, 4]
+    assert small.query("select * from provenance")[1] == [(1, "r", 1), (2, "r", 1), (3, "r", 3), (4, "r", 3)]
+
+
+def test_the_same_chunk_again_changes_nothing(small: SyntheticStore) -> None:
+    assert small.append("r", 1, numbers(1, 3))
+    assert not small.append("r", 1, numbers(1, 3))
+    assert small.row_count() == small.row_count("r") == 3
+    assert small.row_count("other") == 0
+
+
+def test_overlapping_row_numbers_are_refused(small: SyntheticStore) -> None:
+    small.append("r", 1, numbers(1, 3))
+    for run, first in (("r", 3), ("other", 1)):
+        with pytest.raises(IntegrityError, match="already holds"):
+            small.append(run, first, numbers(first, 3))
+    assert small.row_count() == 3
+
+
+def test_a_chunk_is_written_whole_or_not_at_all(small: SyntheticStore) -> None:
+    with pytest.raises(KeyError):
+        small.append("r", 1, [{"n": 1}, {}])
+    with pytest.raises(duckdb.Error):
+        small.append("r", 1, [{"n": 1}, {"n": "not a number"}])
+    assert small.row_count() == 0
+
+
+def test_runs_are_written_down_once(small: SyntheticStore) -> None:
+    for seed in (7, 8):
+        small.add_run("r", "ab" * 32, seed, 4.0, 1e-6, {"temperature": 1.0})
+    (run,) = small.runs()
+    assert (run["seed"], run["epsilon"], run["delta"], run["settings"]) == (7, 4.0, 1e-6, {"temperature": 1.0})
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(run["created"])
+    assert dt.timedelta(0) <= age < dt.timedelta(minutes=1)
+
+
+def test_making_the_table_again_keeps_it_and_another_schema_is_refused(small: SyntheticStore) -> None:
+    small.append("r", 1, numbers(1, 3))
+    small.create_table(SMALL)
+    assert small.row_count() == 3
+    with pytest.raises(ConfigError, match="other columns"):
+        small.create_table(SCHEMA)
+    small.clear()
+    assert small.row_count() == 0
+    small.create_table(SCHEMA)
+    assert small.row_count() == 0
+
+
+def test_no_table_yet(tmp_path: Path) -> None:
+    store = SyntheticStore(tmp_path / "synthetic.duckdb")
+    assert store.row_count() == 0
+    for ask in (lambda: store.query("select 1"), lambda: store.export("csv", tmp_path / "x.csv"), lambda: store.runs()):
+        with pytest.raises(ConfigError, match="no synthetic table"):
+            ask()
+    assert not (tmp_path / "synthetic.duckdb").exists()
+
+
+def test_a_file_that_is_not_duckdb(tmp_path: Path) -> None:
+    path = tmp_path / "synthetic.duckdb"
+    path.write_bytes(b"x" * 10_000)
+    with pytest.raises(IntegrityError, match="cannot be opened"):
+        SyntheticStore(path).query("select 1")
+
+
+# --- queries ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "with t as (select n from synthetic) select max(n) from t",
+        "select n from synthetic order by n desc limit 1;",
+        "from synthetic select max(n)",
+        "values (3)",
+    ],
+)
+def test_select_like_statements_are_answered(small: SyntheticStore, sql: str) -> None:
+    small.append("r", 1, numbers(1, 3))
+    assert small.query(sql)[1] == [(3,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        "nonsense",
+        "select nothing from synthetic",
+        "select 1; select 2",
+        "select 1; drop view synthetic",
+        "insert into numbered_rows values (9, 'r', 9, 9)",
+        "delete from runs",
+        "create table t as select 1",
+        "create temp table t as select 1",
+        "drop view synthetic",
+        "explain analyze delete from runs",
+        "attach '{dir}/other.duckdb'",
+        "copy synthetic to '{dir}/out.csv'",
+        "explain analyze copy synthetic to '{dir}/out.csv'",
+        "export database '{dir}/out'",
+        "select * from read_text('{dir}/secret.txt')",
+        "select * from read_csv('{dir}/secret.txt')",
+        "select * from '{dir}/secret.txt'",
+        "select * from read_blob('/etc/hostname')",
+        "select * from glob('{dir}/*')",
+        "select * from local_variable",
+        "set enable_external_access = true",
+        "pragma enable_progress_bar",
+        "install httpfs",
+        "load httpfs",
+        "checkpoint",
+    ],
+)
+def test_a_query_can_do_no_harm(small: SyntheticStore, tmp_path: Path, sql: str) -> None:
+    local_variable = [1]
+    small.append("r", 1, numbers(1, 3))
+    (tmp_path / "secret.txt").write_text("a\nsecret\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    content = (tmp_path / "small.duckdb").read_bytes()
+    with pytest.raises(ConfigError) as caught:
+        small.query(sql.replace("{dir}", str(tmp_path)))
+    assert "secret\n" not in caught.value.message
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "small.duckdb").read_bytes() == content
+    assert local_variable == [1]
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+def test_csv_export(store: SyntheticStore, tmp_path: Path) -> None:
+    store.append("r", 1, [FULL, EMPTY])
+    assert store.export("csv", tmp_path / "out file's.csv") == 2
+    text = (tmp_path / "out file's.csv").read_text(encoding="utf-8")
+    header, first, second = csv.reader(text.splitlines(keepends=True))
+    assert header == NAMES
+    expected = ["1", "Ann", "x", "3", "12.50", "-0.000001", "true", "2020-01-02", "2020-01-02 03:04:05", 'two\nlines, "q"']
+    assert first == expected
+    assert second == ["2", *[""] * 9]
+    # An empty text and a null are told apart.
+    assert text.endswith(',,,,,,,,""\n')
+
+
+def test_jsonl_export(store: SyntheticStore, tmp_path: Path) -> None:
+    store.append("r", 1, [FULL, EMPTY])
+    store.export("jsonl", tmp_path / "out.jsonl")
+    first, second = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert list(first) == NAMES
+    assert first["größe 📏"] == 12.5
+    assert first["day"] == "2020-01-02"
+    assert first["note"] == FULL["note"]
+    assert second == EMPTY
+
+
+def test_parquet_export(store: SyntheticStore, tmp_path: Path) -> None:
+    store.append("r", 1, [FULL, EMPTY])
+    store.export("parquet", tmp_path / "out.parquet")
+    with duckdb.connect(":memory:") as connection:
+        found = connection.execute("select * from read_parquet(?)", [str(tmp_path / "out.parquet")])
+        assert [column[0] for column in found.description] == NAMES
+        rows = found.fetchall()
+    assert [float(rows[0][4]), rows[0][7], rows[1][9]] == [12.5, dt.date(2020, 1, 2), ""]
+
+
+@pytest.mark.parametrize("file_format", ["csv", "parquet", "jsonl"])
+def test_export_refuses_to_overwrite_unless_told(small: SyntheticStore, tmp_path: Path, file_format: ExportFormat) -> None:
+    out = tmp_path / "out"
+    out.write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        small.export(file_format, out)
+    assert out.read_text() == "mine"
+    small.append("r", 1, numbers(1, 3))
+    assert small.export(file_format, out, overwrite=True) == 3
+    assert out.read_bytes() != b"mine"
+
+
+def test_export_to_impossible_places(small: SyntheticStore, tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "absent" / "out.csv"):
+        with pytest.raises(ConfigError, match="not a place"):
+            small.export("csv", place, overwrite=True)
+
+
+def test_a_failed_export_leaves_what_was_there(small: SyntheticStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("mine")
+
+    def no_space(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", no_space)
+    with pytest.raises(ResourceError, match="Cannot write"):
+        small.export("csv", out, overwrite=True)
+    assert out.read_text() == "mine"
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
+# --- other processes --------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time, duckdb
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read")
+print("open", flush=True)
+time.sleep(float(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("mode", ["read", "write"])
+def test_waits_for_another_process_and_then_says_so(small: SyntheticStore, tmp_path: Path, mode: str) -> None:
+    small.append("r", 1, numbers(1, 3))
+    path = tmp_path / "small.duckdb"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode, "1"], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(ResourceError, match="in use by another process"):
+            small.append("r", 4, numbers(4, 1))
+        if mode == "write":
+            with pytest.raises(ResourceError, match="in use by another process"):
+                small.query("select 1")
+        assert SyntheticStore(path).append("r", 4, numbers(4, 1))
+    assert small.row_count() == 4
+
+
+def test_readers_and_a_writer_side_by_side(tmp_path: Path) -> None:
+    store = SyntheticStore(tmp_path / "synthetic.duckdb")
+    store.create_table(SMALL)
+    counts: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            counts.append(store.query("select count(*) from synthetic")[1][0][0])
+            time.sleep(0.02)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for chunk in range(10):
+            store.append("r", 1 + 5 * chunk, numbers(5 * chunk, 5))
+    finally:
+        done.set()
+        reader.join()
+    assert store.row_count() == 50
+    assert counts and all(count % 5 == 0 for count in counts) and counts == sorted(counts)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from localsynth.store import synthetic
+store = synthetic.SyntheticStore(Path(sys.argv[1]))
+store.append("r", 1, [{"n": 1}, {"n": 2}])
+insert = synthetic.insert_rows
+def insert_and_die(*arguments):
+    insert(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+synthetic.insert_rows = insert_and_die
+store.append("r", 3, [{"n": 3}, {"n": 4}])
+"""
+
+
+def test_a_killed_writer_loses_only_its_open_chunk(small: SyntheticStore, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "small.duckdb")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert small.row_count() == 2
+    assert small.append("r", 3, numbers(3, 2))
+    assert [record["n"] for record in small.records()] == [1, 2, 3, 4]
+
+
+def test_a_second_writer_is_told_who_the_first_is(small: SyntheticStore, tmp_path: Path) -> None:
+    with file_lock(tmp_path / ".small.lock", "It"), pytest.raises(ResourceError, match=f"in use by process {os.getpid()} "):
+        small.append("r", 1, numbers(1, 1))
+    assert small.append("r", 1, numbers(1, 1))
