@@ -277,11 +277,13 @@ class _Department:
         finding = draw.choice(complaint.alarms if urgent else complaint.findings)
         if complaint.fever > 0 and temperature is not None and temperature >= 38 and draw.random() < 0.5:
             finding = f"Temp {temperature:.1f}"
-        note = f"{self._opening(patient, mode)} {story} {when}. {finding}."
+        start = f"{self._opening(patient, mode)} {story} {when}"
         if draw.random() < _PLANTED:
-            return f"{note} {self._personal_data(patient)}."
-        plan = draw.choice(_PLANS[triage])
-        return f"{note} {plan}." if draw.random() < 0.4 and len(f"{note} {plan}".split()) <= _WORDS else note
+            planted = self._personal_data(patient)
+            note = f"{start}. {finding}. {planted}."
+            return note if len(note.split()) <= _WORDS else f"{start}. {planted}."
+        note = f"{start}. {finding}. {draw.choice(_PLANS[triage])}."
+        return note if draw.random() < 0.4 and len(note.split()) <= _WORDS else f"{start}. {finding}."
 
     def _opening(self, patient: _Patient, mode: str) -> str:
         noun, age = patient.noun, patient.age

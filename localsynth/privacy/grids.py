@@ -28,7 +28,8 @@ class Grid:
 
     def steps(self, values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int64]:
         """`values` as steps inside the grid, same shape."""
-        scaled = values if self.decimals == 0 and values.dtype.kind in "iu" else np.rint(values * 10.0**self.decimals)
+        with np.errstate(over="ignore"):  # to infinity, which the ends of the grid then hold
+            scaled = values if self.decimals == 0 and values.dtype.kind in "iu" else np.rint(values * 10.0**self.decimals)
         return np.clip(scaled, self.starts[0], self.starts[-1] - 1).astype(np.int64)
 
     def value(self, step: int) -> int | float:

@@ -53,9 +53,15 @@ def _sql_type(column: Column) -> str:
     return _TYPES.get(type(column), "VARCHAR")
 
 
+_BUSY = (
+    "Could not set lock",  # another process
+    "different configuration",  # another thread of this one, and so is the last
+    "Unique file handle conflict",
+)
+
+
 def _is_busy(error: duckdb.Error) -> bool:
-    text = str(error)
-    return "Could not set lock" in text or "different configuration" in text
+    return any(sign in str(error) for sign in _BUSY)
 
 
 class SyntheticStore:

@@ -11,6 +11,7 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, flatten, group_epsilon, to_dp_event
 

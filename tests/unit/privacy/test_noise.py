@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL, InsecureRandom, RandomSource, SecureRandom
 
 N = 200_000
@@ -45,7 +46,7 @@ def test_bytes_pass_chi_square(source: RandomSource) -> None:
 def test_uniform_is_uniform_with_53_bits(source: RandomSource) -> None:
     sample = source.uniform(N)
     assert sample.dtype == np.float64 and sample.min() >= 0 and sample.max() < 1
-    assert kolmogorov_distance(np.sort(sample), np.sort(sample)) < 2.2 / math.sqrt(N)
+    assert kolmogorov_distance(np.sort(sample), np.sort(sample)) < 2.8 / math.sqrt(N)
     scaled = sample * 2.0**53
     assert (scaled == np.floor(scaled)).all()
     assert (scaled % 2 == 1).mean() == pytest.approx(0.5, abs=0.01)  # the last bit is in use
@@ -53,7 +54,7 @@ def test_uniform_is_uniform_with_53_bits(source: RandomSource) -> None:
 
 def test_gaussian_follows_the_normal_distribution(source: RandomSource) -> None:
     sample = np.sort(source.gaussian(N))
-    assert kolmogorov_distance(sample, normal_cdf(sample)) < 2.2 / math.sqrt(N)
+    assert kolmogorov_distance(sample, normal_cdf(sample)) < 2.8 / math.sqrt(N)
     assert abs(sample.mean()) < 5 / math.sqrt(N)
     assert abs(sample.var() - 1) < 5 * math.sqrt(2 / N)
     assert abs((sample**4).mean() - 3) < 5 * math.sqrt(96 / N)

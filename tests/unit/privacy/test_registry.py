@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from localsynth.errors import IntegrityError
 from localsynth.privacy.registry import register_spend, registry_total
 

@@ -169,6 +169,13 @@ def test_the_finished_file_is_encrypted_and_nothing_else_is_left(workspace: Work
     assert stat.S_IMODE(workspace.private_path.stat().st_mode) == 0o600
 
 
+def test_the_cipher_is_the_authenticated_one(tmp_path: Path) -> None:
+    connection = encryption.connect()
+    encryption.attach(connection, tmp_path / "x.duckdb", "ab" * 32, read_only=False)
+    found = connection.execute("SELECT encrypted, cipher FROM duckdb_databases() WHERE database_name = 'private'")
+    assert found.fetchall() == [(True, "GCM")]
+
+
 def test_the_key_is_random_private_and_outside_the_workspace(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["a"])])
     path = key_path(workspace)

@@ -1,0 +1,86 @@
+"""A small table, and the `localsynth` command run as a user would, in a home of its own."""
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Command:
+    """Runs `localsynth` in a directory with the tiny model as base model."""
+
+    directory: Path
+    environment: dict[str, str]
+    model: Path
+
+    def __call__(self, *arguments: object) -> Outcome:
+        line = [sys.executable, "-m", "localsynth.cli", *map(str, arguments)]
+        done = subprocess.run(line, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=300)
+        assert "Traceback" not in done.stderr + done.stdout, done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *arguments: object) -> Outcome:
+        outcome = self(*arguments)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    def quick(self) -> list[str]:
+        """Overrides that make a run on the tiny model take seconds."""
+        keys = [f"train.model={self.model}", "train.precision=fp32", "train.epochs=1", "train.batch_size=60", "sample.sequences=8"]
+        return [part for key in keys for part in ("--set", key)]
+
+
+@pytest.fixture
+def localsynth(tmp_path: Path, tiny_model: Any) -> Command:
+    environment = {**os.environ, "LOCALSYNTH_HOME": str(tmp_path / "home"), "LOCALSYNTH_MODELS": str(tmp_path / "models")}
+    return Command(tmp_path, environment, tiny_model())
+
+
+HEADER = ["id", "name", "kind", "amount", "price", "day", "ok", "note"]
+
+
+def table(rows: int, seed: int = 0) -> list[list[str]]:
+    """Tickets with a column of nearly every kind; each note carries a unique planted word."""
+    r = random.Random(seed)
+    kinds = ["refund", "delivery", "question"]
+    return [
+        [
+            str(1000 + i),
+            f"Person{i} Planted{i:05d}",
+            r.choice(kinds),
+            str(r.randint(1, 90)),
+            f"{r.random() * 50:.2f}",
+            f"2024-{r.randint(1, 12):02d}-{r.randint(1, 28):02d}",
+            r.choice(["yes", "no"]),
+            "" if i % 17 == 0 else f"please help planted{i:05d}zq with my {r.choice(kinds)}",
+        ]
+        for i in range(rows)
+    ]
+
+
+@pytest.fixture
+def tickets(tmp_path: Path) -> Path:
+    path = tmp_path / "tickets.csv"
+    with path.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(HEADER)
+        writer.writerows(table(400))
+    return path

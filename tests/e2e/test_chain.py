@@ -1,0 +1,152 @@
+"""The whole chain on the tiny model, driven as a user drives it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import duckdb
+import pytest
+from conftest import HEADER  # type: ignore[import-not-found]
+
+from localsynth.schema import Schema, conform
+from localsynth.store.synthetic import SyntheticStore
+
+
+def events(workspace):
+    return json.loads((workspace / "ledger.json").read_text())["events"]
+
+
+def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
+    made = localsynth.ok("init", "ws", "--data", tickets, "--json").json()
+    kinds = {column["name"]: column["kind"] for column in made["columns"]}
+    assert kinds == dict(
+        zip(HEADER, ["identifier", "surrogate", "category", "integer", "number", "date", "boolean", "text"], strict=True)
+    )
+    planned = localsynth.ok("plan", "ws", *localsynth.quick(), "--json").json()
+    assert planned["units_origin"] == "assumed" and planned["noise_multiplier"] > 0
+    assert not (tmp_path / "ws" / "ledger.json").exists(), "plan must spend nothing"
+
+    result = localsynth.ok("run", "ws", "--rows", 70, *localsynth.quick(), "--json").json()
+    workspace = tmp_path / "ws"
+    assert result["rows"] == 70
+    assert 0 < result["epsilon_spent"] <= 4.0
+
+    effective = json.loads((workspace / "schema.json").read_text())
+    schema = Schema.model_validate(effective["schema"])
+    assert not schema.unmeasured() and effective["size"]["origin"] == "measured"
+    rows = list(SyntheticStore(workspace / "synthetic.duckdb").records())
+    assert len(rows) == 70
+    for row in rows:
+        learned = {column.name: row[column.name] for column in schema.learned()}
+        assert conform(schema, learned) == learned
+    assert [row["id"] for row in rows] == list(range(1, 71))
+
+    plan = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
+    steps = [e for e in events(workspace) if e["kind"] == "spend" and e["stage"] == "train"]
+    assert len(steps) == plan["train"]["steps"] == plan["plan"]["steps"]
+
+    for target in (result["certificate"], result["model"]):
+        verified = localsynth.ok("verify", target, "--json").json()
+        assert verified["valid"] and {"name": "model", "status": "ok"}.items() <= next(
+            f for f in verified["findings"] if f["name"] == "model"
+        ).items()
+    certificate = json.loads((workspace / "runs" / plan_id(workspace) / "certificate.json").read_text())
+    assert any("guessed from the table" in sentence for sentence in certificate["not_covered"])
+
+    counted = localsynth.ok("query", "ws", "select count(*) as n from synthetic", "--json").json()
+    assert counted == [{"n": 70}]
+    for kind in ("csv", "parquet", "jsonl"):
+        localsynth.ok("export-data", "ws", "--format", kind, "--out", f"out.{kind}")
+        assert duckdb.sql(f"select count(*) from '{tmp_path}/out.{kind}'").fetchone() == (70,)
+
+    assert localsynth("run", "ws", *localsynth.quick()).code == 2, "a finished run needs --again"
+    assert localsynth.ok("sample", "ws", "--more", 5, *localsynth.quick(), "--json").json()["rows"] == 75
+    no_planted_value_outside_the_private_store(workspace)
+
+
+def plan_id(workspace):
+    return next((workspace / "runs").iterdir()).name
+
+
+def no_planted_value_outside_the_private_store(workspace):
+    planted = re.compile(rb"[Pp]lanted\d{5}")
+    for path in workspace.rglob("*"):
+        if path.is_file():
+            assert not planted.search(path.read_bytes()), path
+
+
+def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
+    localsynth.ok("init", "ws", "--data", tickets)
+    result = localsynth.ok("run", "ws", "--rows", 3, *localsynth.quick(), "--json").json()
+    text = open(tmp_path / result["certificate"], encoding="utf-8").read()
+    spent = str(json.loads(text)["guarantee"]["spent_epsilon"])
+    open(tmp_path / result["certificate"], "w", encoding="utf-8").write(text.replace(spent, spent[:-1] + str((int(spent[-1]) + 1) % 10)))
+    assert localsynth("verify", result["certificate"]).code == 6
+    model = bytearray(open(tmp_path / result["model"], "rb").read())
+    model[-100] ^= 1
+    open(tmp_path / result["model"], "wb").write(model)
+    assert localsynth("verify", result["model"]).code == 6
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, sent):
+    localsynth.ok("init", "ws", "--data", tickets)
+    slow = [*localsynth.quick(), "--set", "train.epochs=30", "--set", "train.micro_batch_tokens=64"]
+    line = [sys.executable, "-m", "localsynth.cli", "run", "ws", "--rows", "20", *slow]
+    process = subprocess.Popen(
+        line, cwd=tmp_path, env=localsynth.environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    workspace = tmp_path / "ws"
+    while time.monotonic() < deadline and not train_steps(workspace):
+        time.sleep(0.1)
+    before = train_steps(workspace)
+    assert 0 < before < 180
+    import os
+
+    os.killpg(process.pid, sent)
+    process.communicate(timeout=60)
+    if sent == signal.SIGINT:
+        assert process.returncode == 130
+    result = localsynth.ok("run", "ws", "--rows", 20, *slow, "--json").json()
+    assert result["rows"] == 20
+    assert result["epsilon_spent"] <= 4.0
+    record = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
+    assert record["reruns"] == 1
+    repeated = train_steps(workspace) - record["train"]["steps"]
+    assert 0 <= repeated <= record["plan"]["reserve"]
+    if sent == signal.SIGINT:
+        assert repeated == 0
+
+
+def train_steps(workspace):
+    if not (workspace / "ledger.json").exists():
+        return 0
+    return sum(e["kind"] == "spend" and e["stage"] == "train" for e in events(workspace))
+
+
+def test_stages_one_by_one(localsynth, tickets, tmp_path):
+    localsynth.ok("init", "ws", "--data", tickets)
+    assert localsynth("train", "ws").code == 2  # nothing ingested
+    assert localsynth("export", "ws").code == 2  # nothing trained
+    assert localsynth("sample", "ws").code == 2
+    localsynth.ok("ingest", "ws", "--max-units", 200)
+    facts = localsynth.ok("ingest", "ws", "--json").json()
+    assert facts["done_before"] and 150 < facts["kept_units"] < 250
+    localsynth.ok("train", "ws", *localsynth.quick())
+    assert localsynth("train", "ws", *localsynth.quick()).code == 2  # would be charged again
+    localsynth.ok("export", "ws", "--no-sign", *localsynth.quick())
+    localsynth.ok("sample", "ws", "--rows", 9, *localsynth.quick())
+    certificate = next((tmp_path / "ws" / "runs").glob("*/certificate.json"))
+    verified = localsynth.ok("verify", certificate, "--json").json()
+    assert "not signed" in verified["summary"]
+    before = json.loads(certificate.read_text())["guarantee"]["spent_epsilon"]
+    refused = localsynth("run", "ws", *localsynth.quick())
+    assert refused.code == 2 and "--again" in refused.err
+    again = localsynth.ok("run", "ws", "--again", "--rows", 9, *localsynth.quick(), "--json").json()
+    assert again["epsilon_spent"] > before + 1
+    latest = json.loads(open(tmp_path / again["certificate"], encoding="utf-8").read())
+    assert latest["guarantee"]["runs"] == 2 and "More was spent than the target allows" in latest["summary"]

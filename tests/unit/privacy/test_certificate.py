@@ -1,0 +1,282 @@
+"""Certificates: whatever is changed in one, some finding fails."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localsynth.errors import IntegrityError
+from localsynth.privacy.accountant import dp_sgd_step
+from localsynth.privacy.certificate import CertificateFacts, build, not_covered, stated
+from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL
+from localsynth.privacy.signing import fingerprint, sign, signing_key
+from localsynth.privacy.verification import check
+from localsynth.schema import Category, Integer, Number, Schema, Text
+
+KEY = Ed25519PrivateKey.generate()
+SIGNER = fingerprint(KEY.public_key().public_bytes_raw())
+SCHEMA = Schema(
+    columns=[
+        Integer(name="age", min=0, max=100, measured=["min", "max"]),
+        Number(name="weight", min=0.5, max=200.0),
+        Category(name="ward", values=["a", "b"], other="other"),
+        Text(name="note"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
+    directory = tmp_path_factory.mktemp("ledger")
+    ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
+    ledger.open_budget("schema", None, 0.4, 1e-7, limit=4.0, limit_delta=1e-6)
+    ledger.charge(
+        budget="schema", run=None, stage="schema", what="range of age", mechanism={"type": "pure_dp", "epsilon": 0.2}, details={}
+    )
+    step = {"type": "repeated", "count": 20, "of": dp_sgd_step(2.0, 0.05)}
+    for run in ("r1", "r2"):
+        ledger.open_budget("train", run, 1.8, 4e-7, limit=4.0, limit_delta=1e-6)
+        ledger.charge(budget="train", run=run, stage="train", what="20 steps", mechanism=step)
+    return CertificateFacts(
+        target_epsilon=4.0,
+        target_delta=1e-6,
+        unit="patient",
+        max_rows_per_unit=3,
+        noise_label=SECURE_LABEL,
+        ledger=ledger.document(),
+        schema=SCHEMA,
+        hashes={"model": "00", "config": "11", "base_model": "22"},
+        versions={"localsynth": "0.1.0"},
+    )
+
+
+@pytest.fixture(scope="module")
+def signed(facts: CertificateFacts) -> dict[str, Any]:
+    return json.loads(json.dumps(build(facts, KEY)))
+
+
+@pytest.fixture(scope="module")
+def unsigned(facts: CertificateFacts) -> dict[str, Any]:
+    return json.loads(json.dumps(build(facts, None)))
+
+
+def failed(document: Any, known_key: str | None = None) -> set[str]:
+    return {finding.name for finding in check(document, known_key) if finding.status == "failed"}
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list) and value:
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(inner, (*path, key))
+    else:
+        yield path
+
+
+def changed(document: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
+    result = copy.deepcopy(document)
+    place = result
+    for key in path[:-1]:
+        place = place[key]
+    value = place[path[-1]]
+    if isinstance(value, bool):
+        place[path[-1]] = not value
+    elif isinstance(value, int):
+        place[path[-1]] = value + 1
+    elif isinstance(value, float):
+        place[path[-1]] = value * 1.00001
+    else:
+        place[path[-1]] = "changed" if isinstance(value, str) else "added"
+    return result
+
+
+def test_an_honest_certificate_holds(signed: dict[str, Any]) -> None:
+    findings = check(signed, SIGNER)
+    assert {finding.status for finding in findings} == {"ok"}
+    names = {
+        "form",
+        "signature",
+        "signer",
+        "ledger",
+        "epsilon",
+        "delta",
+        "groups",
+        "mechanisms",
+        "summary",
+        "not covered",
+        "schema",
+    }
+    assert {finding.name for finding in findings} == names | {"noise"}
+
+
+def test_it_states_what_the_design_asks_for(signed: dict[str, Any], facts: CertificateFacts) -> None:
+    guarantee = signed["guarantee"]
+    assert (guarantee["unit"], guarantee["max_rows_per_unit"], guarantee["relation"]) == ("patient", 3, "add or remove one unit")
+    assert guarantee["runs"] == 2
+    assert guarantee["spent_delta"] == 9e-7
+    assert [group["units"] for group in guarantee["groups"]] == [2, 5, 10]
+    epsilons = [guarantee["spent_epsilon"], *(group["epsilon"] for group in guarantee["groups"])]
+    assert epsilons == sorted(epsilons) and epsilons[0] > 0.2
+    assert [(m["budget"], m["run"], m["count"]) for m in guarantee["mechanisms"]] == [
+        ("schema", None, 1),
+        ("train", "r1", 20),
+        ("train", "r2", 20),
+    ]
+    assert signed["hashes"]["ledger_head"] == facts.ledger["events"][-1]["hash"]
+    for text in (
+        f"epsilon {guarantee['spent_epsilon']:g}",
+        "in 2 runs",
+        "column 'patient' with its up to 3 rows",
+        "target was epsilon 4",
+    ):
+        assert text in signed["summary"]
+
+
+def test_every_leaf_of_a_signed_certificate_is_under_the_signature(signed: dict[str, Any]) -> None:
+    for path in leaves(signed):
+        assert failed(changed(signed, path)), path
+
+
+def test_every_leaf_of_an_unsigned_one_that_follows_from_others_is_checked(unsigned: dict[str, Any]) -> None:
+    assert not failed(unsigned)
+    # Hashes of files and versions are facts of their own: only a signature can vouch for them.
+    own = {("hashes", "model"), ("hashes", "config"), ("hashes", "base_model"), ("versions", "localsynth")}
+    paths = [path for path in leaves(unsigned) if path not in own and path[0] != "versions"]
+    assert len(paths) > 80
+    for path in paths:
+        assert failed(changed(unsigned, path)), path
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_change_of_a_byte_passes_or_breaks_the_check(signed: dict[str, Any], data: st.DataObject) -> None:
+    text = json.dumps(signed)
+    position = data.draw(st.integers(0, len(text) - 1))
+    try:
+        document = json.loads(text[:position] + data.draw(st.sampled_from('0123456789abcdef{}[],:"-')) + text[position + 1 :])
+    except ValueError:
+        return
+    if document != signed:
+        assert failed(document)
+
+
+def test_lower_figures_are_named(unsigned: dict[str, Any]) -> None:
+    for name, path in {
+        "epsilon": ("guarantee", "spent_epsilon"),
+        "delta": ("guarantee", "spent_delta"),
+        "groups": ("guarantee", "groups", 0, "epsilon"),
+        "mechanisms": ("guarantee", "mechanisms", 1, "count"),
+        "summary": ("summary",),
+        "not covered": ("not_covered", 0),
+        "schema": ("schema", "columns", 0, "max"),
+        "ledger": ("ledger", "events", 1, "mechanism", "epsilon"),
+    }.items():
+        assert name in failed(changed(unsigned, path)), path
+
+
+def test_a_shortened_ledger_is_noticed_even_without_a_signature(unsigned: dict[str, Any]) -> None:
+    document = copy.deepcopy(unsigned)
+    document["ledger"]["events"] = document["ledger"]["events"][:-2]
+    assert {"ledger", "epsilon", "mechanisms"} <= failed(document)
+
+
+def test_an_unsigned_certificate_says_so(unsigned: dict[str, Any]) -> None:
+    assert unsigned["signature"] is None and "not signed" in unsigned["summary"]
+    assert {finding.name: finding.status for finding in check(unsigned)}["signature"] == "not checked"
+    assert failed(unsigned, SIGNER) == {"signer"}
+
+
+def test_removing_the_signature_is_noticed(signed: dict[str, Any]) -> None:
+    assert failed({**signed, "signature": None}) == {"summary"}
+
+
+def test_an_unknown_signer_is_told_from_a_known_one(signed: dict[str, Any]) -> None:
+    findings = {finding.name: finding for finding in check(signed)}
+    assert findings["signature"].status == "ok"
+    assert findings["signer"].status == "not checked" and SIGNER in findings["signer"].text
+    assert failed(signed, "0" * 32) == {"signer"}
+    forged = sign({**signed, "versions": {}}, Ed25519PrivateKey.generate())
+    assert failed(forged, SIGNER) == {"signer"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"algorithm": "none"}, {"value": ""}, {"public_key": "zz"}, {"public_key": "00" * 32}, {"more": "1"}]
+)
+def test_malformed_signatures_fail(signed: dict[str, Any], change: dict[str, str]) -> None:
+    assert "signature" in failed({**signed, "signature": {**signed["signature"], **change}})
+    assert "signature" in failed({**signed, "signature": "yes"})
+
+
+def test_insecure_noise_fails(facts: CertificateFacts) -> None:
+    document = build(CertificateFacts(**{**facts.__dict__, "noise_label": INSECURE_LABEL}), KEY)
+    assert document["guarantee"]["noise"] == "INSECURE, for tests"
+    assert failed(document, SIGNER) == {"noise"}
+
+
+def test_spending_more_than_the_target_is_said(facts: CertificateFacts) -> None:
+    document = build(CertificateFacts(**{**facts.__dict__, "target_epsilon": 0.5}), KEY)
+    assert "More was spent than the target allows" in document["summary"]
+
+
+@pytest.mark.parametrize("document", [None, [], {}, 3, "x", {"format": 1}])
+def test_what_is_no_certificate_fails(document: Any) -> None:
+    assert failed(document) == {"form"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"guarantee": None},
+        {"guarantee": {}},
+        {"hashes": {}},
+        {"versions": {"a": 1}},
+        {"schema": {}},
+        {"ledger": None},
+        {"format": True},
+        {"not_covered": None},
+    ],
+)
+def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) -> None:
+    assert failed({**unsigned, **change})
+
+
+def test_what_is_not_covered_depends_on_the_schema_and_the_runs() -> None:
+    guessed = not_covered(SCHEMA, 2)
+    assert "weight (kind, nullable, decimals); ward (kind, nullable); note (kind, nullable, max_tokens)" in guessed[-1]
+    assert "trained on 2 times" in guessed[-2]
+    confirmed = not_covered(Schema(confirmed=True, columns=SCHEMA.columns), 1)
+    assert len(confirmed) == len(guessed) - 1 and "trained on once" in confirmed[-1]
+
+
+def test_figures_are_rounded_up() -> None:
+    assert stated(3.99999901) == 4.0
+    assert stated(0.1 + 0.2) == 0.3
+    assert stated(1e-6) == 1e-6
+    assert stated(1.23456001e-7) == 1.23457e-7
+    assert stated(0.0) == 0.0
+    assert stated(float("inf")) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.floats(1e-12, 1e3))
+def test_stated_figures_are_never_too_low(value: float) -> None:
+    figure = stated(value)
+    assert figure is not None and value * (1 - 1e-11) <= figure <= value * 1.00002
+
+
+def test_the_signing_key_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
+    first = signing_key().private_bytes_raw()
+    assert signing_key().private_bytes_raw() == first
+    path = tmp_path / "home" / "signing-key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    for content in ("not hex", "00"):
+        path.write_text(content)
+        with pytest.raises(IntegrityError, match="signing-key"):
+            signing_key()

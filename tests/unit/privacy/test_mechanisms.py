@@ -1,0 +1,172 @@
+"""The measurements of the schema: they give away what they promise, and what they measure is of use."""
+
+import datetime as dt
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localsynth.errors import ConfigError
+from localsynth.privacy import mechanisms
+from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
+from localsynth.privacy.mechanisms import MOST_CATEGORIES, CategoriesPlan, CountPlan, RangePlan
+
+RNG = np.random.default_rng(7)
+
+
+def private_map(plan: Any, contributions: int) -> Any:
+    """OpenDP's own word on what the plan's mechanism gives away."""
+    return plan._measure.map(contributions)
+
+
+@settings(max_examples=40, deadline=None)
+@given(epsilon=st.floats(1e-3, 10), contributions=st.integers(1, 50), exponent=st.integers(5, 12))
+def test_opendp_confirms_what_is_charged(epsilon: float, contributions: int, exponent: int) -> None:
+    for plan in (CountPlan(epsilon, contributions), RangePlan(epsilon, contributions, integer_grid())):
+        assert plan.mechanism == {"type": "pure_dp", "epsilon": epsilon}
+        assert 0.999 * epsilon <= private_map(plan, contributions) <= epsilon
+        assert private_map(plan, 2 * contributions) > epsilon
+    categories = CategoriesPlan(epsilon, 10.0**-exponent, contributions)
+    assert categories.mechanism == {"type": "approximate_dp", "epsilon": epsilon, "delta": 10.0**-exponent}
+    spent = private_map(categories, contributions)
+    assert 0.999 * epsilon <= spent[0] <= epsilon and 0 < spent[1] <= 10.0**-exponent
+
+
+def test_a_plan_that_gives_away_too_much_cannot_exist() -> None:
+    with pytest.raises(AssertionError, match="gives away more"):
+        mechanisms._least_noise(lambda scale: scale, lambda _: 2.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CountPlan(0.0, 1),
+        lambda: CountPlan(math.nan, 1),
+        lambda: CountPlan(1.0, 0),
+        lambda: CategoriesPlan(1.0, 0.0, 1),
+        lambda: RangePlan(-1.0, 1, integer_grid()),
+    ],
+)
+def test_senseless_plans_are_refused(make: Any) -> None:
+    with pytest.raises(ConfigError):
+        make()
+
+
+def test_a_count_is_near_and_never_below_one() -> None:
+    plan = CountPlan(0.5, 1)
+    sample = [plan.release(5000) for _ in range(300)]
+    assert abs(np.mean(sample) - 5000) < 2
+    assert np.std(sample) == pytest.approx(2 * math.sqrt(2), rel=0.4)
+    assert len(set(sample)) > 5  # a new draw each time
+    assert all(plan.release(0) >= 1 for _ in range(50))
+
+
+def test_more_rows_a_unit_need_more_noise() -> None:
+    one, ten = CountPlan(0.5, 1), CountPlan(0.5, 10)
+    assert np.std([ten.release(5000) for _ in range(300)]) > 5 * np.std([one.release(5000) for _ in range(300)])
+    assert CategoriesPlan(0.5, 1e-7, 10).threshold > 9 * CategoriesPlan(0.5, 1e-7, 1).threshold
+
+
+def test_frequent_categories_are_found_in_their_order() -> None:
+    values = ["a"] * 3000 + ["é ü"] * 1500 + [""] * 400 + [f"rare {i}" for i in range(100)]
+    plan = CategoriesPlan(0.5, 1e-7, 1)
+    for _ in range(20):
+        assert plan.release(values) == ["a", "é ü", ""]
+
+
+def test_what_one_unit_alone_has_is_practically_never_released() -> None:
+    plan = CategoriesPlan(0.5, 1e-7, 10)
+    values = ["common"] * 5000 + ["one unit's own"] * 10
+    assert all(plan.release(values) == ["common"] for _ in range(200))
+
+
+def test_the_list_of_categories_is_limited_to_the_most_frequent() -> None:
+    values = [f"v{i}" for i in range(MOST_CATEGORIES + 30) for _ in range(200 if i < MOST_CATEGORIES else 60)]
+    released = CategoriesPlan(1.0, 1e-6, 1).release(values)
+    assert set(released) == {f"v{i}" for i in range(MOST_CATEGORIES)}
+
+
+def test_strings_that_opendp_cannot_hold_count_for_nothing() -> None:
+    assert CategoriesPlan(1.0, 1e-6, 1).release(["a"] * 500 + ["b\0c"] * 500 + ["\ud800"] * 500) == ["a"]
+    assert CategoriesPlan(1.0, 1e-6, 1).release([]) == []
+
+
+def test_a_small_scale_is_measured_exactly() -> None:
+    assert RangePlan(0.5, 1, integer_grid())._grid.value(5) == 5
+    found = [RangePlan(0.5, 1, integer_grid()).release(RNG.integers(1, 6, 5000)) for _ in range(20)]
+    assert sum(low == 1 for low, _ in found) >= 12 and all(high == 5 or high == 10 for _, high in found)
+
+
+@pytest.mark.parametrize("epsilon", [0.04, 0.4])
+def test_a_range_holds_the_data_and_little_more(epsilon: float) -> None:
+    ages = np.clip(RNG.normal(50, 18, 5000), 0, 104).astype(np.int64)
+    for _ in range(10):
+        low, high = RangePlan(epsilon, 1, integer_grid()).release(ages)
+        assert isinstance(low, int) and isinstance(high, int)
+        assert ((ages >= low) & (ages <= high)).mean() > 0.9
+        assert low >= -100 and high <= 1000
+
+
+def test_a_range_of_decimals_has_their_digits() -> None:
+    amounts = np.round(np.exp(RNG.normal(4, 1.2, 5000)), 2)
+    low, high = RangePlan(0.5, 1, number_grid(2)).release(amounts)
+    assert isinstance(low, float) and isinstance(high, float)
+    assert (low, high) == (round(low, 2), round(high, 2))
+    assert ((amounts >= low) & (amounts <= high)).mean() > 0.95 and high <= 50_000
+
+
+def test_a_range_spans_zero() -> None:
+    values = RNG.normal(0, 300, 5000)
+    low, high = RangePlan(0.5, 1, number_grid(2)).release(values)
+    assert -5000 <= low <= -500 and 500 <= high <= 5000
+
+
+def test_a_range_leaves_out_a_stray_value() -> None:
+    values = np.append(RNG.integers(0, 50, 5000), 987_654_321)
+    assert all(RangePlan(0.2, 1, integer_grid()).release(values)[1] < 100_000 for _ in range(10))
+
+
+def test_ranges_of_dates_and_moments() -> None:
+    first, last = dt.date(2015, 3, 1), dt.date(2022, 11, 5)
+    days = RNG.integers(first.toordinal(), last.toordinal() + 1, 5000)
+    low, high = (dt.date.fromordinal(int(day)) for day in RangePlan(0.5, 1, date_grid()).release(days))
+    assert dt.date(2014, 1, 1) <= low <= dt.date(2015, 7, 1) and dt.date(2022, 6, 30) <= high <= dt.date(2024, 12, 31)
+    seconds = (days - dt.date(1970, 1, 1).toordinal()) * 86400 + 3600
+    from_, to = RangePlan(0.5, 1, datetime_grid()).release(seconds)
+    epoch = dt.datetime(1970, 1, 1)
+    assert abs((epoch + dt.timedelta(seconds=from_)).toordinal() - low.toordinal()) < 400
+    assert (epoch + dt.timedelta(seconds=to)).time() == dt.time(23, 59, 59)
+
+
+@pytest.mark.parametrize("grid", [integer_grid(), number_grid(0), number_grid(9), date_grid(), datetime_grid()])
+def test_no_rows_and_extreme_rows_give_a_range_too(grid: Grid) -> None:
+    for values in (np.array([], dtype=np.int64), np.array([]), np.array([-np.inf, np.inf, 1e300]), np.array([2**62, -(2**62)])):
+        low, high = RangePlan(0.1, 3, grid).release(values)
+        assert low <= high
+
+
+@pytest.mark.parametrize("grid", [integer_grid(), number_grid(2), date_grid(), datetime_grid()])
+def test_grids_ascend(grid: Grid) -> None:
+    assert (np.diff(grid.starts) > 0).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.integers(-(10**12), 10**12), decimals=st.integers(0, 9))
+def test_every_number_lies_between_the_ends_of_its_bucket(value: int, decimals: int) -> None:
+    grid = number_grid(decimals)
+    number = value / 10**decimals
+    step = int(grid.steps(np.array([number]))[0])
+    assert grid.value(step) == pytest.approx(number, abs=10.0**-decimals / 2)
+    bucket = int(np.searchsorted(grid.starts, step, side="right")) - 1
+    assert grid.starts[bucket] <= step < grid.starts[bucket + 1]
+
+
+def test_the_heaviest_run_is_the_heaviest() -> None:
+    for _ in range(200):
+        weights = RNG.normal(0, 1, 12)
+        first, last = mechanisms._heaviest_run(weights)
+        best = max(weights[a : b + 1].sum() for a in range(12) for b in range(a, 12))
+        assert weights[first : last + 1].sum() == pytest.approx(best)

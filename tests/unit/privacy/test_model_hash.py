@@ -1,0 +1,79 @@
+"""The hash of a model sees every tensor and every field but localsynth's own."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from localsynth.errors import IntegrityError
+from localsynth.privacy.model_hash import model_hash
+
+FIELDS: dict[str, Any] = {"general.name": "small", "llama.block_count": 2, "tokenizer.tokens": ["a", "b"]}
+TENSORS = {"b.weight": np.arange(64, dtype=np.float32).reshape(2, 32), "a.weight": np.ones(32, dtype=np.float16)}
+
+
+def write(path: Path, fields: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in fields.items():
+        if isinstance(value, str):
+            writer.add_string(name, value)
+        elif isinstance(value, list):
+            writer.add_array(name, value)
+        else:
+            writer.add_uint32(name, value)
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    return model_hash(write(tmp_path / "base.gguf", FIELDS, TENSORS))
+
+
+def test_own_fields_and_order_do_not_matter(tmp_path: Path, base: str) -> None:
+    own = {"localsynth.certificate": "{}" * 500, **dict(reversed(FIELDS.items())), "localsynth.run": "r1"}
+    assert model_hash(write(tmp_path / "other.gguf", own, dict(reversed(TENSORS.items())))) == base
+
+
+@pytest.mark.parametrize(
+    ("fields", "tensors"),
+    [
+        ({"general.name": "Small"}, {}),
+        ({"general.more": "x"}, {}),
+        ({"localsynthetic": "x"}, {}),
+        ({"llama.block_count": 3}, {}),
+        ({"llama.block_count": "2"}, {}),
+        ({"tokenizer.tokens": ["ab", ""]}, {}),
+        ({}, {"a.weight": np.full(32, 1.001, dtype=np.float16)}),
+        ({}, {"a.weight": np.ones(32, dtype=np.float32)}),
+        ({}, {"b.weight": TENSORS["b.weight"].reshape(1, 64)}),
+        ({}, {"c.weight": np.ones(32, dtype=np.float16)}),
+    ],
+)
+def test_everything_else_matters(tmp_path: Path, base: str, fields: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    assert model_hash(write(tmp_path / "other.gguf", {**FIELDS, **fields}, {**TENSORS, **tensors})) != base
+
+
+def test_any_byte_of_the_tensors_matters(tmp_path: Path, base: str) -> None:
+    content = bytearray((tmp_path / "base.gguf").read_bytes())
+    start = gguf.GGUFReader(tmp_path / "base.gguf").tensors[0].data_offset
+    for position in (start, start + 100, start + 255):
+        changed = content.copy()
+        changed[position] ^= 1
+        (tmp_path / "changed.gguf").write_bytes(changed)
+        assert model_hash(tmp_path / "changed.gguf") != base
+
+
+def test_what_is_no_gguf_is_named(tmp_path: Path, base: str) -> None:
+    whole = (tmp_path / "base.gguf").read_bytes()
+    for content in (b"", b"x", b"not a model" * 100, whole[:50], whole[:-40]):
+        (tmp_path / "broken.gguf").write_bytes(content)
+        with pytest.raises(IntegrityError, match=r"broken\.gguf"):
+            model_hash(tmp_path / "broken.gguf")

@@ -1,0 +1,166 @@
+"""The loop: what is charged is what is taken, noise is really there, the adapter moves, and a killed run goes on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from localsynth.adapter import read_adapter
+from localsynth.codec import Encoded
+from localsynth.config import TrainConfig
+from localsynth.errors import BudgetError, Cancelled, IntegrityError
+from localsynth.privacy.noise import InsecureRandom, SecureRandom
+from localsynth.train.loop import learning_rate, noisy_mean, train
+from localsynth.train.plan import make_train_plan
+from localsynth.train.private_gradients import ClippedSum
+
+TARGETS = ["q_proj", "v_proj"]
+SETTINGS = TrainConfig(epochs=2, batch_size=8, rank=4, alpha=8, micro_batch_tokens=256, device="cpu", precision="fp32")
+
+
+def units(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [[Encoded(rng.integers(3, 250, 10).tolist(), [False] + [True] * 9)] for _ in range(count)]
+
+
+class Run:
+    def __init__(self, tiny_model, directory, random=None, limit=10**9):
+        self.base, self.directory, self.random, self.limit = tiny_model(), directory, random or SecureRandom(), limit
+        self.charged, self.events = 0, []
+        self.plan = make_train_plan(SETTINGS, 40, 8.0, 1e-6)
+
+    def charge(self):
+        if self.charged == self.limit:
+            raise BudgetError("used up")
+        self.charged += 1
+        return self.charged / 100
+
+    def __call__(self, data=None, stop=lambda: False, plan=None, settings=SETTINGS):
+        return train(
+            units=units(40) if data is None else data,
+            base=self.base,
+            targets=TARGETS,
+            plan=plan or self.plan,
+            settings=settings,
+            charge_step=self.charge,
+            random=self.random,
+            run_directory=self.directory,
+            emit=self.events.append,
+            should_stop=stop,
+        )
+
+    def weights(self):
+        pairs = read_adapter(self.directory / "adapter").pairs
+        return np.concatenate([np.concatenate([a.ravel(), b.ravel()]) for a, b in pairs.values()])
+
+
+def test_steps_taken_are_steps_charged_and_the_adapter_moves(tiny_model, tmp_path):
+    run = Run(tiny_model, tmp_path)
+    result = run()
+    assert result.steps == run.plan.steps == run.charged == 10
+    assert [e["step"] for e in run.events if e["kind"] == "progress"] == list(range(1, 11))
+    assert all(np.abs(b).max() > 0 for _, b in read_adapter(tmp_path / "adapter").pairs.values())
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_every_run_has_other_noise(tiny_model, tmp_path):
+    first, second = Run(tiny_model, tmp_path / "1"), Run(tiny_model, tmp_path / "2")
+    first(), second()
+    assert not np.allclose(first.weights(), second.weights(), atol=1e-4)
+
+
+def test_an_empty_table_still_takes_every_noisy_step(tiny_model, tmp_path):
+    run = Run(tiny_model, tmp_path)
+    assert run(data=[]).steps == run.charged == run.plan.steps
+    assert np.abs(run.weights()).max() > 0
+
+
+def test_the_noise_has_the_standard_deviation_the_plan_says():
+    plan = make_train_plan(SETTINGS, 40, 8.0, 1e-6)
+    total = ClippedSum([torch.zeros(200, 500), torch.ones(100_000)])
+    noise, shifted = noisy_mean(total, plan, SecureRandom())
+    expected = plan.noise_multiplier * plan.max_grad_norm / plan.batch_size
+    assert abs(float(noise.std()) / expected - 1) < 0.02
+    assert abs(float(shifted.mean()) * plan.batch_size - 1) < 0.05
+    assert abs(float(torch.dot(noise.flatten(), (shifted - shifted.mean())) / noise.numel())) < 0.02 * expected**2
+
+
+def test_with_the_noise_off_the_standard_deviation_test_would_fail(monkeypatch):
+    monkeypatch.setattr(SecureRandom, "gaussian", lambda self, n: np.zeros(n))
+    with pytest.raises(AssertionError):
+        test_the_noise_has_the_standard_deviation_the_plan_says()
+
+
+def test_training_that_moves_nothing_is_an_error(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
+    with pytest.raises(IntegrityError, match="did not move"):
+        Run(tiny_model, tmp_path)()
+
+
+def test_a_stopped_run_goes_on_where_it_was(tiny_model, tmp_path):
+    """With equal noise, stopping and going on gives the very adapter of an uninterrupted run."""
+    whole = Run(tiny_model, tmp_path / "whole", InsecureRandom(5))
+    whole()
+    parts = Run(tiny_model, tmp_path / "parts", InsecureRandom(5))
+    with pytest.raises(Cancelled):
+        parts(stop=lambda: parts.charged == 4)
+    assert (tmp_path / "parts" / "checkpoint" / "state.pt").exists()
+    parts()
+    assert parts.charged == 10
+    np.testing.assert_allclose(parts.weights(), whole.weights(), atol=1e-6)
+
+
+def test_a_checkpoint_holds_nothing_but_weights_moments_and_the_step(tiny_model, tmp_path):
+    run = Run(tiny_model, tmp_path)
+    with pytest.raises(Cancelled):
+        run(stop=lambda: run.charged == 3)
+    state = torch.load(tmp_path / "checkpoint" / "state.pt", weights_only=True)
+    assert set(state) == {"step", "weights", "optimizer"} and state["step"] == 3
+    assert set(state["optimizer"]["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_a_damaged_checkpoint_is_named(tiny_model, tmp_path):
+    run = Run(tiny_model, tmp_path)
+    with pytest.raises(Cancelled):
+        run(stop=lambda: run.charged == 3)
+    path = tmp_path / "checkpoint" / "state.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = b""
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError, match="state.pt"):
+        run()
+    assert run.charged == 3
+
+
+def test_a_used_up_reserve_ends_training_early_and_says_so(tiny_model, tmp_path):
+    run = Run(tiny_model, tmp_path, limit=6)
+    assert run().steps == 6
+    assert any(event["kind"] == "warning" for event in run.events)
+
+
+def test_without_any_budget_nothing_is_computed(tiny_model, tmp_path):
+    run = Run(tiny_model, tmp_path, limit=0)
+    with pytest.raises(BudgetError):
+        run()
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_bf16_trains_too(tiny_model, tmp_path):
+    run = Run(tiny_model, tmp_path)
+    assert run(settings=SETTINGS.model_copy(update={"precision": "bf16"})).precision == "bf16"
+    assert np.isfinite(run.weights()).all()
+
+
+def test_the_plan_depends_on_public_figures_alone():
+    plan = make_train_plan(TrainConfig(epochs=4), 4574, 7.2, 1e-6)
+    assert (plan.batch_size, plan.steps) == (286, 64)
+    assert plan.reserve >= 2 and plan.sample_rate == plan.batch_size / 4574
+    tighter = make_train_plan(TrainConfig(epochs=4), 4574, 1.0, 1e-6)
+    assert tighter.noise_multiplier > plan.noise_multiplier
+    assert dataclasses.replace(plan).step_mechanism["of"]["noise_multiplier"] == plan.noise_multiplier
+
+
+def test_the_learning_rate_rises_then_falls():
+    rates = [learning_rate(step, 100, 1e-3) for step in range(100)]
+    assert rates[0] < rates[4] and max(rates) == pytest.approx(1e-3) and rates[99] == pytest.approx(1e-4, rel=0.05)
