@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from localsynth.errors import ConfigError, ExitCode, LocalsynthError
 
@@ -358,8 +359,6 @@ def doctor(
 
 
 def _guarded(work: Callable[[], Any]) -> int:
-    import click
-
     try:
         code = work()
         return int(code or 0)
@@ -368,12 +367,13 @@ def _guarded(work: Callable[[], Any]) -> int:
         if error.hint:
             print(f"  {error.hint}", file=sys.stderr)
         return int(error.exit_code)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
-        error.show(sys.stderr)
+    except TyperException as error:
+        print(f"localsynth: {error}", file=sys.stderr)
+        print("  See: localsynth --help, or localsynth COMMAND --help", file=sys.stderr)
         return int(ExitCode.USAGE)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("Stopped.", file=sys.stderr)
         return int(ExitCode.CANCELLED)
     except BrokenPipeError:

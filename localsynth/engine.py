@@ -98,12 +98,16 @@ class _Stop:
         self.asked = True
 
 
+_SIGNS_OF_TOO_LITTLE_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "unable to allocate", "bad_alloc")
+"""How torch, the dynamic loader, NumPy and C++ say it, each in an error of its own kind."""
+
+
 def _failure(error: BaseException) -> Event:
     if isinstance(error, LocalsynthError):
         return {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
     if isinstance(error, KeyboardInterrupt):
         return {"kind": "failed", "code": int(ExitCode.CANCELLED), "message": "Stopped.", "hint": "Start the command again to go on."}
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS_OF_TOO_LITTLE_MEMORY):
         return {
             "kind": "failed",
             "code": int(ExitCode.RESOURCES),

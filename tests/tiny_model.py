@@ -10,7 +10,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, TokenType
 from numpy.typing import NDArray
 
-__all__ = ["ARCHITECTURES", "write_tiny_model"]
+__all__ = ["ARCHITECTURES", "random_adapter", "write_tiny_model"]
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 
@@ -29,7 +29,25 @@ _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _MERGES = [
     *("Ġ t", "Ġ a", "h e", "i n", "r e", "o n", "Ġt he", "e r", "Ġ s", "a t", "Ġ w", "Ġ o", "e n", "Ġ c", "i t", "i s", "a n"),
     *("o r", "e s", "Ġ b", "e d", "Ġ f", "in g", "Ġ p", "o u", "Ġa n", "a l", "a r", "Ġt o", "Ġ m", "Ġo f", "Ġ in", "Ġ d", "Ġ h"),
-    *("Ġan d", "i c", "a s", "l e", "Ġt h", "i on", "o m", "l l", "en t", "Ġ n", "Ġ l", "s t", "Ġ re", "v e", "Ġ e", "r o", "l y"),
+    *(
+        "Ġan d",
+        "i c",
+        "a s",
+        "l e",
+        "Ġt h",
+        "i on",
+        "o m",
+        "l l",
+        "en t",
+        "Ġ n",
+        "Ġ l",
+        "s t",
+        "Ġ re",
+        "v e",
+        "Ġ e",
+        "r o",
+        "l y",
+    ),
 ]
 
 
@@ -143,3 +161,25 @@ def write_tiny_model(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def random_adapter(path: Path, rank: int = 4, size: float = 0.1, seed: int = 1) -> dict[str, tuple[NDArray[np.float32], ...]]:
+    """Random LoRA factors for every linear layer of a tiny model's blocks, by Hugging Face module: (A, B).
+
+    `size` is the spread of B; 0 gives an adapter that changes nothing.
+    """
+    modules = {
+        "self_attn": {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output"},
+        "mlp": {"gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down"},
+    }
+    random = np.random.default_rng(seed)
+    pairs: dict[str, tuple[NDArray[np.float32], ...]] = {}
+    shapes = {tensor.name: tuple(reversed(tensor.shape.tolist())) for tensor in gguf.GGUFReader(path).tensors}
+    for layer in range(sum(name.endswith("attn_q.weight") for name in shapes)):
+        for group, names in modules.items():
+            for name, gguf_name in names.items():
+                outputs, inputs = shapes[f"blk.{layer}.{gguf_name}.weight"]
+                a = random.standard_normal((rank, inputs)) / np.sqrt(inputs)
+                b = size * random.standard_normal((outputs, rank))
+                pairs[f"model.layers.{layer}.{group}.{name}"] = (a.astype(np.float32), b.astype(np.float32))
+    return pairs

@@ -53,9 +53,10 @@ def probe_tokens(path: Path) -> list[int]:
 def mean_kl(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """The mean over rows of KL(softmax(reference) || softmax(other)), in nats, for two arrays of logits (tokens, vocabulary)."""
     total = 0.0
-    for p_logits, q_logits in zip(reference.astype(np.float64), other.astype(np.float64), strict=True):
-        p, q = (logits - np.logaddexp.reduce(logits) for logits in (p_logits, q_logits))
-        total += float(np.sum(np.exp(p) * (p - q)))
+    with np.errstate(invalid="ignore"):  # a damaged model may compute NaN: then so is the result
+        for p_logits, q_logits in zip(reference, other, strict=True):
+            p, q = (logits - np.logaddexp.reduce(logits) for logits in np.stack([p_logits, q_logits]).astype(np.float64))
+            total += float(np.sum(np.exp(p) * (p - q)))
     return total / len(reference)
 
 

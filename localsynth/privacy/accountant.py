@@ -260,7 +260,7 @@ def calibrate_noise(epsilon: float, delta: float, rate: float, steps: int) -> fl
     def cost(noise: float, interval: float) -> float:
         return _composed(flatten([{"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}]), delta, 1, interval)
 
-    # The search takes a coarser grid than the check of its answer, by 0.02 % of ε at 10,000 steps; a small ε needs the fine one.
+    # The search has a coarser grid than the check of its answer, by up to 0.3 % of ε at 10,000 steps; a small ε needs the fine.
     interval = max(_INTERVAL, 2.5e-4 * epsilon)
     enough = 1.0
     while cost(enough, interval) > epsilon:

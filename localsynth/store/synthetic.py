@@ -82,6 +82,8 @@ class SyntheticStore:
             try:
                 return duckdb.connect(str(self._path), read_only=read_only, config=config)
             except duckdb.Error as error:
+                if isinstance(error, duckdb.IOException) and "denied" in str(error):
+                    raise ResourceError(f"{self._path} cannot be opened.", "Check its permissions.") from None
                 if not _is_busy(error):
                     raise IntegrityError(
                         f"{self._path} cannot be opened: it is damaged or not a DuckDB file.", "Remove it and sample again."

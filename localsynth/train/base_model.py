@@ -107,7 +107,7 @@ class BaseWeights:
         if hasattr(embedding, "embed_scale"):  # Gemma 3
             embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale)
         self._check_names(model)
-        return model.eval().requires_grad_(False)
+        return model.eval()
 
     def _scale_rotation(self, rotary: nn.Module) -> None:
         """Divide the rotary frequencies as llama.cpp does: by the linear scaling factor, by Llama 3's tensor of factors."""
