@@ -58,14 +58,14 @@ class TrainConfig(_Section):
     """How the model learns."""
 
     model: str = "smollm2-135m-instruct"
-    epochs: float = Field(default=4.0, gt=0, le=1000)
+    epochs: float = Field(default=2.0, gt=0, le=1000)
     batch_size: int | None = Field(default=None, ge=1)
     """Expected number of units in a step; None: from the size of the table."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     rank: int = Field(default=8, ge=1, le=256)
     alpha: int = Field(default=16, ge=1)
-    micro_batch_tokens: int = Field(default=2048, ge=64)
+    micro_batch_tokens: int = Field(default=1024, ge=64)
     """Tokens computed at once (the physical batch); memory grows with it, the result does not depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"

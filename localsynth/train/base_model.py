@@ -99,7 +99,7 @@ class BaseWeights:
         from transformers import AutoModelForCausalLM
 
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation="sdpa")
+            model = AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation="eager")
         # Made anew outside the meta device: buffers are in no file, so nothing else would ever fill them.
         model.model.rotary_emb = type(model.model.rotary_emb)(config=self.config)
         self._scale_rotation(model.model.rotary_emb)

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
-from torch.nn import functional as F
 
 from localsynth.train.base_model import load_base_model
 from localsynth.train.batches import IGNORE
+from localsynth.train.lora_layer import LoraLinear, fuse_adapters
+from localsynth.train.loss import summed_cross_entropy
 
 __all__ = ["LossModel", "adapter_pairs", "build_model", "choose_precision"]
 
@@ -40,8 +42,7 @@ class LossModel(nn.Module):
         language_model = self.adapted.base_model.model
         hidden = language_model.model(input_ids=tokens, use_cache=False).last_hidden_state
         learned = targets != IGNORE
-        logits = language_model.lm_head(hidden[learned]).float()
-        return F.cross_entropy(logits, targets[learned], reduction="sum")
+        return summed_cross_entropy(hidden[learned], language_model.lm_head.weight, targets[learned])
 
 
 def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision: str, device: str, seed: int) -> LossModel:
@@ -58,6 +59,7 @@ def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision
         weight.requires_grad_("lora_" in name)
         if weight.requires_grad:
             weight.data = weight.data.to(device=device, dtype=torch.float32)
+    fuse_adapters(adapted)
     return LossModel(adapted)
 
 
@@ -65,7 +67,11 @@ def adapter_pairs(model: LossModel) -> dict[str, tuple[NDArray[np.float32], NDAr
     """The adapters as arrays: {module path in the base model: (A (rank, in), B (out, rank))}."""
     pairs = {}
     for name, module in model.adapted.base_model.model.named_modules():
-        if hasattr(module, "lora_A") and "default" in module.lora_A:
+        if isinstance(module, LoraLinear):
+            a, b = module.a, module.b
+        elif isinstance(module, LoraLayer):
             a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-            pairs[name] = (a.detach().cpu().numpy().copy(), b.detach().cpu().numpy().copy())
+        else:
+            continue
+        pairs[name] = (a.detach().cpu().numpy().copy(), b.detach().cpu().numpy().copy())
     return pairs
