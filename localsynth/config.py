@@ -5,6 +5,7 @@ Keeps comments: `init` writes a commented file, and `set_key` edits it in place.
 """
 
 import difflib
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -103,7 +104,7 @@ class Config(_Section):
             return self.privacy.delta
         if self.privacy.public_size is None:
             return 1e-6
-        return min(1e-5, float(self.privacy.public_size) ** -1.1)
+        return min(1e-5, math.pow(self.privacy.public_size, -1.1))
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
@@ -181,7 +182,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
 
 _HEADER = """\
 # localsynth: the table, its schema, and what is promised.
-# Everything here is public: it is copied into the certificate. Do not write private values into it.
+# Everything here is public, and the schema is copied into the certificate: do not write private values into it.
 # Change what you know better, then: localsynth plan {workspace}
 """
 

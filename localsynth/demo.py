@@ -16,6 +16,6 @@ def prepare_demo(root: Path, say: Callable[[str], None]) -> None:
         say(f"Going on with the demo in {root}.")
         return
     Workspace.create(root)
-    source = write_example(root)
+    source = write_example(root.with_name(root.name + "-source"))
     write_file(workspace.config_path, example_config(source, str(root)))
     say(f"Made {source}: visits to an emergency department, all invented. They play the private table.")

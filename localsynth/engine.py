@@ -24,10 +24,10 @@ from typing import Any
 from localsynth.errors import Cancelled, ExitCode, LocalsynthError
 from localsynth.events import Emit, Event
 
-__all__ = ["EngineFailure", "run_in_child"]
+__all__ = ["EngineError", "run_in_child"]
 
 
-class EngineFailure(LocalsynthError):
+class EngineError(LocalsynthError):
     """The child's error, raised again in the parent with the child's exit code."""
 
     def __init__(self, message: str, hint: str, code: int) -> None:
@@ -70,14 +70,14 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
         result: dict[str, Any] = last["result"]
         return result
     if last.get("kind") == "failed":
-        raise EngineFailure(last["message"], last["hint"], last["code"])
+        raise EngineError(last["message"], last["hint"], last["code"])
     if code == -signal.SIGKILL:
-        raise EngineFailure(
+        raise EngineError(
             "The working process was killed, probably because memory ran out.",
             "Close other programs, lower train.micro_batch_tokens, then start the command again: it goes on where it stopped.",
             ExitCode.RESOURCES,
         )
-    raise EngineFailure(f"The working process ended without an answer (status {code}).", "Start the command again.", ExitCode.BUG)
+    raise EngineError(f"The working process ended without an answer (status {code}).", "Start the command again.", ExitCode.BUG)
 
 
 def _take_interrupts() -> None:
@@ -108,7 +108,12 @@ def _failure(error: BaseException) -> Event:
     if isinstance(error, LocalsynthError):
         return {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
     if isinstance(error, KeyboardInterrupt):
-        return {"kind": "failed", "code": int(ExitCode.CANCELLED), "message": "Stopped.", "hint": "Start the command again to go on."}
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.CANCELLED),
+            "message": "Stopped.",
+            "hint": "Start the command again to go on.",
+        }
     if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS_OF_TOO_LITTLE_MEMORY):
         return {
             "kind": "failed",

@@ -15,11 +15,11 @@ from typing import Any
 # 35 to 50 times slower (docs/experiments.md). OpenMP reads this once, when llama.cpp is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import llama_cpp  # noqa: E402
-import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
-from localsynth.errors import ConfigError, IntegrityError, ResourceError  # noqa: E402
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
 
 __all__ = ["Decoder", "Step", "Vocabulary", "gpu_offload", "quantize", "sequence_logits"]
 

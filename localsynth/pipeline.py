@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.base_models import find_base_model
 from localsynth.config import Config, DataConfig, render_config
-from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError
+from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.events import Emit, Recorder
 from localsynth.planning import TOO_FEW_UNITS, accept_size, budgets, forecast, size_warning
 from localsynth.runs import Run, latest_run, new_run
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
 
 __all__ = ["VERBS", "Options", "Session", "export", "ingest", "initialise", "plan", "run", "sample", "train"]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -125,7 +126,7 @@ def ingest(session: Session) -> dict[str, Any]:
 
     Interrupted, it goes on: what was measured stands in schema.json and is not paid twice.
     """
-    workspace, config = session.workspace, session.config
+    workspace = session.workspace
     settings = _ingest_settings(session)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     if session.options.max_units is None and document:
@@ -145,8 +146,8 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     from localsynth.ingest.ingest import ingest as ingest_source
     from localsynth.ingest.measure import measure_column, measure_size, share_budget
     from localsynth.ingest.source import open_source
-    from localsynth.privacy.registry import register_spend
     from localsynth.privacy.noise import SecureRandom
+    from localsynth.privacy.registry import register_spend
     from localsynth.store.private import PrivateStore
 
     workspace, config, emit = session.workspace, session.config, session.emit
@@ -225,7 +226,13 @@ def _open_budget(session: Session, ledger: "Ledger", name: str, run_id: str | No
     config = session.config
     try:
         ledger.open_budget(
-            name, run_id, epsilon, delta, limit=config.privacy.epsilon, limit_delta=config.delta(), beyond_limit=session.options.again
+            name,
+            run_id,
+            epsilon,
+            delta,
+            limit=config.privacy.epsilon,
+            limit_delta=config.delta(),
+            beyond_limit=session.options.again,
         )
     except BudgetError as error:
         raise BudgetError(error.message, "Start a new workspace, or add --again to spend more than privacy.epsilon.") from None
@@ -254,6 +261,7 @@ def _train(session: Session) -> dict[str, Any]:
     from localsynth.codec import Codec
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import SecureRandom
+    from localsynth.privacy.registry import register_spend
     from localsynth.schema import conform
     from localsynth.store.private import PrivateStore
     from localsynth.train.loop import train as train_adapter
@@ -271,10 +279,16 @@ def _train(session: Session) -> dict[str, Any]:
             f"The train or privacy settings have changed since run {current.id} began.",
             "Undo the change to go on with it, or delete its directory in runs/ and add --again (what it spent stays charged).",
         )
+    base_sha256 = file_sha256(base.path)
+    if current is not None and current["base_sha256"] != base_sha256:
+        raise IntegrityError(
+            f"{base.path} is not the base model that run {current.id} began with.", "Put that file back to go on."
+        )
     if current is None:
+        _check_own_model(config.train.model, base.path)
         share = budgets(config)
         plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
-        current = new_run(workspace, {"settings": settings, "plan": vars(plan), "base_sha256": file_sha256(base.path), "reruns": 0})
+        current = new_run(workspace, {"settings": settings, "plan": vars(plan), "base_sha256": base_sha256, "reruns": 0})
     else:
         plan = TrainPlan(**current["plan"])
         current.note(reruns=current["reruns"] + 1)
@@ -285,6 +299,8 @@ def _train(session: Session) -> dict[str, Any]:
     schema = effective.schema
     random = SecureRandom()
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
+        source_sha256 = store.info()["source_sha256"]
+        _warn_of_other_spends(session, source_sha256)
         codec = Codec(schema, vocabulary.tokenize, vocabulary.start, config.data.description)
         units: dict[int, list[Any]] = {}
         for unit, record in store.records("train", schema):
@@ -312,17 +328,37 @@ def _train(session: Session) -> dict[str, Any]:
     )
     epsilon = ledger.spent().epsilon
     current.note(
-        train={
-            "steps": result.steps,
-            "seconds": round(result.seconds, 1),
-            "precision": result.precision,
-            "peak_memory_bytes": result.peak_memory_bytes,
-            "noise": random.label,
-            "seal": session.seal,
-        }
+        # Not the seconds or the memory: they depend on the private rows, and this file stays.
+        train={"steps": result.steps, "precision": result.precision, "noise": random.label, "seal": session.seal}
     )
+    register_spend(source_sha256, workspace.id, epsilon)
     emit({"kind": "stage_done", "stage": "train", "epsilon": epsilon, "steps": result.steps})
-    return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"]}
+    measured = {"seconds": round(result.seconds, 1), "peak_memory_bytes": result.peak_memory_bytes}
+    return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"], "private": measured}
+
+
+def _warn_of_other_spends(session: Session, source_sha256: str) -> None:
+    """Two workspaces on one source file add up for the people in it, which neither ledger alone shows."""
+    from localsynth.privacy.registry import registry_total
+
+    others = {name: spent for name, spent in registry_total(source_sha256).workspaces.items() if name != session.workspace.id}
+    if others:
+        text = (
+            f"This source file has been used in {len(others)} other workspace{'s' if len(others) > 1 else ''}, which spent "
+            f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
+            "its own part."
+        )
+        session.emit({"kind": "warning", "text": text})
+
+
+def _check_own_model(name: str, path: Path) -> None:
+    """Compare torch with llama.cpp on a model of the user's own *before* anything is spent on it."""
+    from localsynth_models.catalog import catalog
+
+    if name not in catalog():
+        from localsynth.export.verify import verify_base
+
+        verify_base(path)
 
 
 # --- export -----------------------------------------------------------------------------------------------------------
@@ -331,7 +367,9 @@ def _train(session: Session) -> dict[str, Any]:
 def _trained_run(session: Session) -> Run:
     latest = latest_run(session.workspace)
     if latest is None or not latest.get("train"):
-        raise ConfigError(f"{session.workspace.root} holds no trained run.", f"Train first: localsynth train {session.workspace.root}")
+        raise ConfigError(
+            f"{session.workspace.root} holds no trained run.", f"Train first: localsynth train {session.workspace.root}"
+        )
     return latest
 
 
@@ -541,7 +579,9 @@ def plan(session: Session) -> dict[str, Any]:
     if free < facts["disk_bytes"]:
         warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")
     if not config.schema_.confirmed:
-        warnings.append("The schema is a guess that you have not confirmed: check it in localsynth.toml, then set schema.confirmed = true.")
+        warnings.append(
+            "The schema is a guess that you have not confirmed: check it in localsynth.toml, then set schema.confirmed = true."
+        )
     if kept < TOO_FEW_UNITS and not session.options.force:
         raise BudgetError(warnings[0], "Collect more, or add --force to plan and run all the same.")
     still_open = [f"{name}.{field}" for name, field in schema.unmeasured()]

@@ -55,7 +55,7 @@ def size_warning(units: int) -> str | None:
     """What a small number of units costs, in words; None where it is large enough."""
     if units < TOO_FEW_UNITS:
         return (
-            f"About {units} units are too few: below {TOO_FEW_UNITS} the noise that protects them drowns what they have in common."
+            f"About {units} units are too few: below {TOO_FEW_UNITS} the noise to protect them drowns what they have in common."
         )
     if units < FEW_UNITS:
         return (
@@ -116,7 +116,14 @@ def open_fields_filled(schema: Schema) -> Schema:
 
 
 def forecast(
-    config: Config, base: BaseModel, schema: Schema, units: int, training_units: int, rows: int, matmul_rate: float, precision: str
+    config: Config,
+    base: BaseModel,
+    schema: Schema,
+    units: int,
+    training_units: int,
+    rows: int,
+    matmul_rate: float,
+    precision: str,
 ) -> dict[str, Any]:
     """The whole forecast as a JSON object.
 

@@ -95,9 +95,9 @@ def plan_text(plan: dict[str, Any]) -> str:
     epsilon, seconds = plan["epsilon"], plan["seconds"]
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
-        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} to measure the schema, {epsilon['train']:g} to train",
+        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} to measure the schema, {epsilon['train']:g} to learn",
         f"delta             {plan['delta']['total']:.2g}",
-        f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each (and {plan['reserve_steps']} in reserve)",
+        f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",
         f"noise multiplier  {plan['noise_multiplier']:.3f}",
         f"time              train {_duration(seconds['train'])}, export {_duration(seconds['export'])}, "
         f"{plan['rows_wanted']:,} rows {_duration(seconds['sample'])} (in {plan['precision']})",
@@ -113,7 +113,9 @@ def plan_text(plan: dict[str, Any]) -> str:
 
 def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Rows of a query as aligned text; long values are cut."""
-    cells = [[_printable("" if value is None else str(value)).replace("\n", " ")[:60] for value in row] for row in [columns, *rows]]
+    cells = [
+        [_printable("" if value is None else str(value)).replace("\n", " ")[:60] for value in row] for row in [columns, *rows]
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))

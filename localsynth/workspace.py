@@ -45,7 +45,7 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o600) -> None:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -54,7 +54,8 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o600) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ResourceError(
-            f"Cannot write {path}: {error.strerror}.", "Free some disk space or check the permissions, then start the command again."
+            f"Cannot write {path}: {error.strerror}.",
+            "Free some disk space or check the permissions, then start the command again.",
         ) from None
 
 
@@ -70,7 +71,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or start over in a new workspace.") from None
     except (UnicodeDecodeError, json.JSONDecodeError):
-        raise IntegrityError(f"{path} is damaged: it is not JSON.", "Restore it from a backup, or start over in a new workspace.") from None
+        raise IntegrityError(
+            f"{path} is damaged: it is not JSON.", "Restore it from a backup, or start over in a new workspace."
+        ) from None
 
 
 def file_sha256(path: Path) -> str:
@@ -129,7 +132,9 @@ class Workspace:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             root.chmod(0o700)
         except OSError as error:
-            raise ResourceError(f"Cannot make the directory {root}: {error.strerror}.", "Choose a place you may write to.") from None
+            raise ResourceError(
+                f"Cannot make the directory {root}: {error.strerror}.", "Choose a place you may write to."
+            ) from None
         write_json(workspace.identity_path, {"id": secrets.token_hex(8)})
         return workspace
 
@@ -153,5 +158,7 @@ class Workspace:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ResourceError(f"Cannot make {path}: {error.strerror}.", "Set LOCALSYNTH_HOME to a directory you may write to.") from None
+            raise ResourceError(
+                f"Cannot make {path}: {error.strerror}.", "Set LOCALSYNTH_HOME to a directory you may write to."
+            ) from None
         return path

@@ -27,7 +27,8 @@ def choose_tokens(
     chosen = np.array([np.searchsorted(row, t, side="right") for row, t in zip(cumulative, target, strict=True)], dtype=np.intp)
     # Rounding may push a draw past the last token with weight; the token with weight before it is meant.
     last = weights.shape[1] - 1 - np.argmax(weights[:, ::-1] > 0, axis=1)
-    return np.minimum(chosen, last)
+    result: NDArray[np.intp] = np.minimum(chosen, last)
+    return result
 
 
 def _keep_top(weights: NDArray[np.float32], top_p: float) -> None:

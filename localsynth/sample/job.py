@@ -102,5 +102,3 @@ def draw_rows(
                 )
         statistics = engine.statistics
     return SampleResult(written, present + written, time.monotonic() - started, statistics)
-
-

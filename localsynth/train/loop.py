@@ -107,7 +107,9 @@ def train(
             if step == 0:
                 raise
             # Every step of the reserve was lost to crashes. Fewer steps are still private, and better than none.
-            emit({"kind": "warning", "text": f"The reserve of steps is used up; training ends after step {step} of {plan.steps}."})
+            emit(
+                {"kind": "warning", "text": f"The reserve of steps is used up; training ends after step {step} of {plan.steps}."}
+            )
             break
         begun = time.monotonic()
         total = private.new_sum()

@@ -56,7 +56,7 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) → (..., out)."""
-        y: torch.Tensor = _LoraProduct.apply(x, self.base.weight, self.base.bias, self.a, self.b, self.scale)
+        y: torch.Tensor = _LoraProduct.apply(x, self.base.weight, self.base.bias, self.a, self.b, self.scale)  # type: ignore[no-untyped-call]
         return y
 
 

@@ -7,7 +7,7 @@ import torch
 __all__ = ["summed_cross_entropy"]
 
 _CHUNK = 96
-"""Positions computed at once: 96 x 49,152 float32 logits take 19 MB, which the allocator still reuses (twice as fast as 50 MB)."""
+"""Positions computed at once: 96 x 49,152 float32 logits take 19 MB, which the allocator reuses (50 MB it gives back)."""
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -42,5 +42,5 @@ def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, targets: to
 
     hidden (positions, width), weight (vocabulary, width), targets (positions,).
     """
-    loss: torch.Tensor = _SummedCrossEntropy.apply(hidden, weight, targets)
+    loss: torch.Tensor = _SummedCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
     return loss

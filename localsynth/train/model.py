@@ -1,6 +1,7 @@
 """The base model with LoRA adapters, and the loss over learned tokens."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from localsynth.train.base_model import load_base_model
+from localsynth.train.base_model import Precision, load_base_model
 from localsynth.train.batches import IGNORE
 from localsynth.train.lora_layer import LoraLinear, fuse_adapters
 from localsynth.train.loss import summed_cross_entropy
@@ -17,7 +18,7 @@ from localsynth.train.loss import summed_cross_entropy
 __all__ = ["LossModel", "adapter_pairs", "build_model", "choose_precision"]
 
 
-def choose_precision(wanted: str, device: str) -> str:
+def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precision:
     """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor multiplies it, fp32."""
     if wanted != "auto":
         return wanted
@@ -45,7 +46,7 @@ class LossModel(nn.Module):
         return summed_cross_entropy(hidden[learned], language_model.lm_head.weight, targets[learned])
 
 
-def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision: str, device: str, seed: int) -> LossModel:
+def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision: Precision, device: str, seed: int) -> LossModel:
     """A `LossModel` of the GGUF `base` with fresh float32 adapters (B = 0: the model starts as the base).
 
     The base is on its device before the adapters are added: otherwise Opacus leaves LoRA silently untrained (its issue 820).

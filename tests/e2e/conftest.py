@@ -44,7 +44,13 @@ class Command:
 
     def quick(self) -> list[str]:
         """Overrides that make a run on the tiny model take seconds."""
-        keys = [f"train.model={self.model}", "train.precision=fp32", "train.epochs=1", "train.batch_size=60", "sample.sequences=8"]
+        keys = [
+            f"train.model={self.model}",
+            "train.precision=fp32",
+            "train.epochs=1",
+            "train.batch_size=60",
+            "sample.sequences=8",
+        ]
         return [part for key in keys for part in ("--set", key)]
 
 

@@ -1,7 +1,6 @@
 """Every bad input gets one clear message, the right exit code, and leaves the workspace usable."""
 
 import gzip
-import os
 import shutil
 import subprocess
 import sys
@@ -62,7 +61,9 @@ def test_texts_longer_than_the_limit_are_cut_and_said(localsynth, tmp_path):
     (tmp_path / "long.csv").write_text("note\n" + "".join(f"word{i} " * 400 + "\n" for i in range(120)))
     made = localsynth.ok("init", "ws", "--data", "long.csv")
     assert "cut" in made.err
-    assert localsynth.ok("run", "ws", "--rows", 2, *localsynth.quick(), "--set", "sample.chunk_rows=1", "--json").json()["rows"] == 2
+    assert (
+        localsynth.ok("run", "ws", "--rows", 2, *localsynth.quick(), "--set", "sample.chunk_rows=1", "--json").json()["rows"] == 2
+    )
 
 
 @pytest.fixture
@@ -93,7 +94,9 @@ def test_mistakes_in_the_configuration(localsynth, workspace):
 def test_unusable_base_models(localsynth, workspace, tmp_path):
     (tmp_path / "text.gguf").write_text("not a model at all")
     (tmp_path / "cut.gguf").write_bytes(localsynth.model.read_bytes()[:-5000])
-    unknown = localsynth.model.read_bytes().replace(b"\x05\x00\x00\x00\x00\x00\x00\x00llama", b"\x05\x00\x00\x00\x00\x00\x00\x00mamba", 1)
+    unknown = localsynth.model.read_bytes().replace(
+        b"\x05\x00\x00\x00\x00\x00\x00\x00llama", b"\x05\x00\x00\x00\x00\x00\x00\x00mamba", 1
+    )
     (tmp_path / "mamba.gguf").write_bytes(unknown)
     for name, code, word in [
         ("text.gguf", 2, "GGUF"),
@@ -140,7 +143,12 @@ def test_a_full_disk(localsynth, workspace, tmp_path):
         mount -o remount,size=50m small
         {run}; echo "second: $?" >&2"""
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, env=localsynth.environment, capture_output=True, text=True, timeout=300
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=tmp_path,
+        env=localsynth.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert "first: 5" in done.stderr and "second: 0" in done.stderr, done.stderr
@@ -150,9 +158,13 @@ def test_a_full_disk(localsynth, workspace, tmp_path):
 def test_too_little_memory(localsynth, workspace, tmp_path):
     command = " ".join(map(str, [sys.executable, "-m", "localsynth.cli", "run", "ws", "--rows", 2, *localsynth.quick()]))
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -v 1500000; exec {command}"], cwd=tmp_path, env=localsynth.environment, capture_output=True, text=True
+        ["bash", "-c", f"ulimit -v 1500000; exec {command}"],
+        cwd=tmp_path,
+        env=localsynth.environment,
+        capture_output=True,
+        text=True,
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == 5, (done.returncode, done.stderr)
     localsynth.ok("run", "ws", "--rows", 2, *localsynth.quick())
-    assert os.listdir(tmp_path / "ws" / "runs")
+    assert list((tmp_path / "ws" / "runs").iterdir())

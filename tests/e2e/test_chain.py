@@ -1,6 +1,7 @@
 """The whole chain on the tiny model, driven as a user drives it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -50,9 +51,10 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
 
     for target in (result["certificate"], result["model"]):
         verified = localsynth.ok("verify", target, "--json").json()
-        assert verified["valid"] and {"name": "model", "status": "ok"}.items() <= next(
-            f for f in verified["findings"] if f["name"] == "model"
-        ).items()
+        assert (
+            verified["valid"]
+            and {"name": "model", "status": "ok"}.items() <= next(f for f in verified["findings"] if f["name"] == "model").items()
+        )
     certificate = json.loads((workspace / "runs" / plan_id(workspace) / "certificate.json").read_text())
     assert any("guessed from the table" in sentence for sentence in certificate["not_covered"])
 
@@ -81,13 +83,13 @@ def no_planted_value_outside_the_private_store(workspace):
 def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
     localsynth.ok("init", "ws", "--data", tickets)
     result = localsynth.ok("run", "ws", "--rows", 3, *localsynth.quick(), "--json").json()
-    text = open(tmp_path / result["certificate"], encoding="utf-8").read()
+    text = (tmp_path / result["certificate"]).read_text()
     spent = str(json.loads(text)["guarantee"]["spent_epsilon"])
-    open(tmp_path / result["certificate"], "w", encoding="utf-8").write(text.replace(spent, spent[:-1] + str((int(spent[-1]) + 1) % 10)))
+    (tmp_path / result["certificate"]).write_text(text.replace(spent, spent[:-1] + str((int(spent[-1]) + 1) % 10)))
     assert localsynth("verify", result["certificate"]).code == 6
-    model = bytearray(open(tmp_path / result["model"], "rb").read())
+    model = bytearray((tmp_path / result["model"]).read_bytes())
     model[-100] ^= 1
-    open(tmp_path / result["model"], "wb").write(model)
+    (tmp_path / result["model"]).write_bytes(model)
     assert localsynth("verify", result["model"]).code == 6
 
 
@@ -97,7 +99,13 @@ def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, 
     slow = [*localsynth.quick(), "--set", "train.epochs=30", "--set", "train.micro_batch_tokens=64"]
     line = [sys.executable, "-m", "localsynth.cli", "run", "ws", "--rows", "20", *slow]
     process = subprocess.Popen(
-        line, cwd=tmp_path, env=localsynth.environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        line,
+        cwd=tmp_path,
+        env=localsynth.environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     workspace = tmp_path / "ws"
@@ -105,8 +113,6 @@ def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, 
         time.sleep(0.1)
     before = train_steps(workspace)
     assert 0 < before < 180
-    import os
-
     os.killpg(process.pid, sent)
     process.communicate(timeout=60)
     if sent == signal.SIGINT:
@@ -148,5 +154,5 @@ def test_stages_one_by_one(localsynth, tickets, tmp_path):
     assert refused.code == 2 and "--again" in refused.err
     again = localsynth.ok("run", "ws", "--again", "--rows", 9, *localsynth.quick(), "--json").json()
     assert again["epsilon_spent"] > before + 1
-    latest = json.loads(open(tmp_path / again["certificate"], encoding="utf-8").read())
+    latest = json.loads((tmp_path / again["certificate"]).read_text())
     assert latest["guarantee"]["runs"] == 2 and "More was spent than the target allows" in latest["summary"]

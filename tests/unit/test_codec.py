@@ -21,7 +21,10 @@ clean = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_character
 
 CASES = [
     (Text(name="t", max_tokens=4096), clean),
-    (Category(name="c", values=["a", "b\nc", "\\N", "x|y", "[z]*", "\\", "ä😀"], other="rest"), st.sampled_from(["a", "b\nc", "\\N", "x|y", "[z]*", "\\", "ä😀", "rest"])),
+    (
+        Category(name="c", values=["a", "b\nc", "\\N", "x|y", "[z]*", "\\", "ä😀"], other="rest"),
+        st.sampled_from(["a", "b\nc", "\\N", "x|y", "[z]*", "\\", "ä😀", "rest"]),
+    ),
     (Integer(name="i", min=-500, max=100_000), st.integers(-500, 100_000)),
     (Number(name="n", min=-9.5, max=1234.25, decimals=2), st.integers(-950, 123_425).map(lambda x: x / 100)),
     (Boolean(name="b"), st.booleans()),

@@ -9,8 +9,16 @@ from localsynth.adapter import Adapter
 from localsynth.config import SampleConfig
 from localsynth.errors import IntegrityError
 from localsynth.export.merge import merge_adapter
-from localsynth.export.verify import KL_LIMITS, check_adapter_arrived, mean_kl, probe_tokens, reference_logits, verify_export
-from localsynth.llama import Vocabulary, quantize
+from localsynth.export.verify import (
+    KL_LIMITS,
+    check_adapter_arrived,
+    mean_kl,
+    probe_tokens,
+    reference_logits,
+    verify_base,
+    verify_export,
+)
+from localsynth.llama import Vocabulary, quantize, sequence_logits
 from localsynth.train.base_model import load_base_model
 
 
@@ -116,3 +124,10 @@ def test_probes_fit_the_context_and_begin_as_the_model_wants(tiny_model):
     tokens = probe_tokens(tiny_model())
     with Vocabulary(tiny_model()) as vocabulary:
         assert len(tokens) == 384 and b"The ferry" in b"".join(vocabulary.piece(token) for token in tokens[:20])
+
+
+def test_a_base_model_that_torch_understands_is_accepted_and_another_is_not(tiny_model, monkeypatch):
+    assert verify_base(tiny_model()) < 1e-4
+    monkeypatch.setattr("localsynth.export.verify.sequence_logits", lambda path, tokens: sequence_logits(path, tokens)[:, ::-1])
+    with pytest.raises(IntegrityError, match="do not agree"):
+        verify_base(tiny_model())

@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_is_named(tiny_model, tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 :] = b""
     path.write_bytes(data)
-    with pytest.raises(IntegrityError, match="state.pt"):
+    with pytest.raises(IntegrityError, match=r"state\.pt"):
         run()
     assert run.charged == 3
 

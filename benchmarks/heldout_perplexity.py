@@ -1,0 +1,67 @@
+"""Perplexity of held-out rows under the base model and under the trained adapter of a workspace's newest run.
+
+    .venv/bin/python benchmarks/heldout_perplexity.py WORKSPACE [ROWS]
+
+Reads the private store: the figures are for the person at the screen, not covered by the guarantee. Perplexity is per learned
+token (values and the line breaks that end them).
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+
+from localsynth.adapter import read_adapter
+from localsynth.base_models import find_base_model
+from localsynth.codec import Codec, Encoded
+from localsynth.config import load_config
+from localsynth.llama import Vocabulary
+from localsynth.pipeline import read_effective
+from localsynth.runs import latest_run
+from localsynth.schema import conform
+from localsynth.store.private import PrivateStore
+from localsynth.train.batches import micro_batches
+from localsynth.train.lora_layer import LoraLinear
+from localsynth.train.model import LossModel, build_model, choose_precision
+from localsynth.workspace import Workspace
+
+
+def perplexity(model: LossModel, rows: list[Encoded]) -> float:
+    """exp of the mean loss a learned token."""
+    loss, tokens = 0.0, 0
+    with torch.no_grad():
+        for micro in micro_batches([[row] for row in rows], 1024):
+            loss += float(model(micro.tokens, micro.targets))
+            tokens += int((micro.targets >= 0).sum())
+    return math.exp(loss / tokens)
+
+
+def main() -> None:
+    workspace = Workspace.open(Path(sys.argv[1]))
+    wanted = int(sys.argv[2]) if len(sys.argv) > 2 else 500
+    config = load_config(workspace.config_path)
+    effective, run = read_effective(workspace), latest_run(workspace)
+    assert run is not None
+    base = find_base_model(config.train.model)
+    rows: list[Encoded] = []
+    with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
+        codec = Codec(effective.schema, vocabulary.tokenize, vocabulary.start, config.data.description)
+        for _, record in store.records("holdout", effective.schema):
+            conformed = conform(effective.schema, record)
+            if conformed is not None and len(rows) < wanted:
+                rows.append(codec.encode(conformed))
+    adapter = read_adapter(run.directory / "adapter")
+    precision = choose_precision(config.train.precision, "cpu")
+    model = build_model(base.path, adapter.rank, int(adapter.alpha), base.targets, precision, "cpu", seed=0)
+    before = perplexity(model, rows)
+    for name, module in model.adapted.base_model.model.named_modules():
+        if isinstance(module, LoraLinear):
+            a, b = adapter.pairs[name]
+            module.a.data, module.b.data = torch.from_numpy(a), torch.from_numpy(b)
+    after = perplexity(model, rows)
+    print(f"held-out rows {len(rows)}: perplexity a token {before:.2f} (base) -> {after:.2f} (trained)")
+
+
+if __name__ == "__main__":
+    main()
