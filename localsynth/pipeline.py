@@ -139,7 +139,8 @@ def ingest(session: Session) -> dict[str, Any]:
             "The data, schema or privacy settings have changed since this workspace's table was ingested.",
             "Undo the change, start a new workspace, or add --again (what is measured anew is charged again).",
         )
-    return _ingest_anew(session, settings, document if same else {})
+    # With --again an interrupted ingest, too, is begun anew, on a budget of its own.
+    return _ingest_anew(session, settings, document if same and not session.options.again else {})
 
 
 def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +148,6 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     from localsynth.ingest.measure import measure_column, measure_size, share_budget
     from localsynth.ingest.source import open_source
     from localsynth.privacy.noise import SecureRandom
-    from localsynth.privacy.registry import register_spend
     from localsynth.store.private import PrivateStore
 
     workspace, config, emit = session.workspace, session.config, session.emit
@@ -158,15 +158,21 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     parts = share_budget(
         config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.max_rows_per_unit
     )
-    if parts is not None and not document:
-        _open_budget(session, ledger, "schema", None, share.schema_epsilon, share.schema_delta)
+    source_sha256 = source.sha256()
+    if not document:
+        # Each ingest that measures has a budget of its own; the first one is called plainly "schema".
+        before = sum(event["stage"].startswith("schema") for event in ledger.budgets())
+        document = {"budget": "schema" if before == 0 else f"schema-{before + 1}"}
+    if parts is not None:
+        _open_budget(session, ledger, document["budget"], None, share.schema_epsilon, share.schema_delta, source_sha256)
     measured_events: dict[str, int] = dict(document.get("measured_by", {}))
 
     def charge(what: str, mechanism: dict[str, Any]) -> None:
-        measured_events[what] = ledger.charge(budget="schema", run=None, stage="schema", what=what, mechanism=mechanism)["index"]
+        event = ledger.charge(budget=document["budget"], run=None, stage="schema", what=what, mechanism=mechanism)
+        measured_events[what] = event["index"]
 
-    if not document:
-        document = {
+    if "complete" not in document:
+        document |= {
             "complete": False,
             "ingested": False,
             "settings": settings,
@@ -207,7 +213,6 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
             emit({"kind": "progress", "stage": "ingest", "epsilon": ledger.spent().epsilon})
     document["complete"] = True
     write_json(workspace.schema_path, document)
-    register_spend(source.sha256(), workspace.id, ledger.spent().epsilon)
     emit({"kind": "stage_done", "stage": "ingest", "epsilon": ledger.spent().epsilon})
     return {"stage": "ingest", "done_before": False, **_size_facts(_effective(document)), "epsilon": ledger.spent().epsilon}
 
@@ -221,9 +226,17 @@ def _size_facts(effective: Effective) -> dict[str, Any]:
     }
 
 
-def _open_budget(session: Session, ledger: "Ledger", name: str, run_id: str | None, epsilon: float, delta: float) -> None:
+def _open_budget(
+    session: Session, ledger: "Ledger", name: str, run_id: str | None, epsilon: float, delta: float, source_sha256: str
+) -> None:
     """Set a stage's budget aside. Over the configured total only with --again, since that protects less than was promised."""
+    from localsynth.privacy.chain import Basis
+    from localsynth.privacy.registry import register_spend
+
     config = session.config
+    privacy = config.privacy
+    rows = 1 if privacy.unit == "row" else privacy.max_rows_per_unit
+    basis = Basis(privacy.unit, rows, privacy.public_size is not None)
     try:
         ledger.open_budget(
             name,
@@ -232,10 +245,13 @@ def _open_budget(session: Session, ledger: "Ledger", name: str, run_id: str | No
             delta,
             limit=config.privacy.epsilon,
             limit_delta=config.delta(),
+            basis=basis,
             beyond_limit=session.options.again,
         )
     except BudgetError as error:
         raise BudgetError(error.message, "Start a new workspace, or add --again to spend more than privacy.epsilon.") from None
+    # At once and in full: a run that is given up has spent, too.
+    register_spend(source_sha256, session.workspace.id, sum(event["epsilon"] for event in ledger.budgets()))
 
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -261,14 +277,20 @@ def _train(session: Session) -> dict[str, Any]:
     from localsynth.codec import Codec
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import SecureRandom
-    from localsynth.privacy.registry import register_spend
     from localsynth.schema import conform
     from localsynth.store.private import PrivateStore
+    from localsynth.train.checkpoint import remove_checkpoint
     from localsynth.train.loop import train as train_adapter
     from localsynth.train.plan import TrainPlan, make_train_plan
 
     workspace, config = session.workspace, session.config
+    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     effective = read_effective(workspace)
+    if document["settings"] != {**_ingest_settings(session), "max_units": document["settings"]["max_units"]}:
+        raise ConfigError(
+            "The data, schema or privacy settings have changed since this workspace's table was ingested.",
+            "Undo the change, or ingest again: localsynth ingest WS --again (what is measured anew is charged again).",
+        )
     accept_size(effective.kept_units, session.options.force, session.emit)
     base = find_base_model(config.train.model)
     current = _unfinished(session)
@@ -288,19 +310,34 @@ def _train(session: Session) -> dict[str, Any]:
         _check_own_model(config.train.model, base.path)
         share = budgets(config)
         plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
-        current = new_run(workspace, {"settings": settings, "plan": vars(plan), "base_sha256": base_sha256, "reruns": 0})
+        current = new_run(
+            workspace,
+            {
+                "settings": settings,
+                "plan": vars(plan),
+                "base_sha256": base_sha256,
+                "reruns": 0,
+                # The table may be ingested anew later; what this run's model writes stays this.
+                "table": document,
+            },
+        )
     else:
         plan = TrainPlan(**current["plan"])
         current.note(reruns=current["reruns"] + 1)
-    _open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta)
 
     emit = Recorder(current.directory / "events.jsonl", session.emit)
     emit({"kind": "stage_started", "stage": "train", "seal": session.seal})
     schema = effective.schema
     random = SecureRandom()
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
-        source_sha256 = store.info()["source_sha256"]
-        _warn_of_other_spends(session, source_sha256)
+        info = store.info()
+        _warn_of_other_spends(session, info["source_sha256"])
+        if (info["unit"], info["max_rows_per_unit"]) != (config.privacy.unit, str(config.privacy.max_rows_per_unit)):
+            raise IntegrityError(
+                "The private table was not ingested for the privacy unit in the configuration.",
+                "Ingest again: localsynth ingest WS --again",
+            )
+        _open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, info["source_sha256"])
         codec = Codec(schema, vocabulary.tokenize, vocabulary.start, config.data.description)
         units: dict[int, list[Any]] = {}
         for unit, record in store.records("train", schema):
@@ -331,7 +368,7 @@ def _train(session: Session) -> dict[str, Any]:
         # Not the seconds or the memory: they depend on the private rows, and this file stays.
         train={"steps": result.steps, "precision": result.precision, "noise": random.label, "seal": session.seal}
     )
-    register_spend(source_sha256, workspace.id, epsilon)
+    remove_checkpoint(current.directory / "checkpoint")
     emit({"kind": "stage_done", "stage": "train", "epsilon": epsilon, "steps": result.steps})
     measured = {"seconds": round(result.seconds, 1), "peak_memory_bytes": result.peak_memory_bytes}
     return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"], "private": measured}
@@ -373,6 +410,13 @@ def _trained_run(session: Session) -> Run:
     return latest
 
 
+def _recorder(session: Session, current: Run) -> Emit:
+    """Records events of a stage that spends nothing, with the ε spent before it, so that it is in view to the end."""
+    record = Recorder(current.directory / "events.jsonl", session.emit)
+    epsilon = open_ledger(session).spent().epsilon
+    return lambda event: record({"epsilon": epsilon, **event})
+
+
 def export(session: Session) -> dict[str, Any]:
     """Merge, quantize and verify the newest run's adapter, and write its certificate beside and into the model."""
     from localsynth.export.export import export as export_model
@@ -385,7 +429,7 @@ def export(session: Session) -> dict[str, Any]:
     if done and done["quantization"] == quantization and current.model_path(quantization).exists():
         return {"stage": "export", "run": current.id, "done_before": True, **done}
     base = find_base_model(current["settings"]["train"]["model"])
-    emit = Recorder(current.directory / "events.jsonl", session.emit)
+    emit = _recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
     path = current.model_path(quantization)
     result = export_model(base.path, current.directory / "adapter", path, quantization, default_threads(), emit)
@@ -411,16 +455,11 @@ def _certify(session: Session, current: Run, model: Path) -> dict[str, Any]:
     from localsynth.privacy.model_hash import model_hash
     from localsynth.privacy.signing import signing_key
 
-    config = session.config
     parts = ("localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp")
     facts = CertificateFacts(
-        target_epsilon=config.privacy.epsilon,
-        target_delta=config.delta(),
-        unit=config.privacy.unit,
-        max_rows_per_unit=config.privacy.max_rows_per_unit,
         noise_label=current["train"]["noise"],
         ledger=open_ledger(session).document(),
-        schema=read_effective(session.workspace).schema,
+        schema=_effective(current["table"]).schema,
         hashes={
             "model": model_hash(model),
             "config": file_sha256(session.workspace.config_path),
@@ -448,11 +487,11 @@ def sample(session: Session) -> dict[str, Any]:
     done = current.get("export")
     if not done:
         raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {workspace.root}")
-    effective = read_effective(workspace)
+    effective = _effective(current["table"])
     path = current.model_path(done["quantization"])
     if not path.exists():
         raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {workspace.root}")
-    emit = Recorder(current.directory / "events.jsonl", session.emit)
+    emit = _recorder(session, current)
     with sampler_lock(workspace.root / ".sampler.lock"):
         store = SyntheticStore(workspace.synthetic_path)
         if store.row_count() > store.row_count(current.id):
@@ -505,10 +544,9 @@ def run(session: Session) -> dict[str, Any]:
                 "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
             )
         return {"run": latest.id, "stages": [sample(session)]}
-    stages = [ingest(session)]
-    again = latest is not None and latest.finished
-    if latest is None or not latest.get("train") or again:
-        stages.append(_train(session))
+    stages = []
+    if latest is None or not latest.get("train") or latest.finished:
+        stages += [ingest(session), _train(session)]
     stages += [export(session), sample(session)]
     current = latest_run(session.workspace)
     assert current is not None

@@ -95,7 +95,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     epsilon, seconds = plan["epsilon"], plan["seconds"]
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
-        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} to measure the schema, {epsilon['train']:g} to learn",
+        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['train']:g} for training",
         f"delta             {plan['delta']['total']:.2g}",
         f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",
         f"noise multiplier  {plan['noise_multiplier']:.3f}",

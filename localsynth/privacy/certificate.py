@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from localsynth.privacy.accountant import flatten
 from localsynth.privacy.canonical import sha256_of
-from localsynth.privacy.chain import Event, genesis_hash, group_spent, recompute
+from localsynth.privacy.chain import Basis, Event, genesis_hash, group_spent, recompute, the_basis, the_target
 from localsynth.privacy.signing import sign
-from localsynth.schema import Column, Number, Schema, Text
+from localsynth.schema import Category, Column, Number, Schema, Text
 
 __all__ = ["FORMAT", "GROUP_SIZES", "CertificateFacts", "build", "compose", "not_covered", "stated", "summarize"]
 
@@ -35,6 +35,7 @@ _ALWAYS_NOT_COVERED = (
     "Third parties named in the text of several units: they are protected only as far as the group figures say.",
     "The evaluation report: it reads the original table and is not part of the guarantee.",
     "Running time and use of memory and disk, to whoever can watch the machine while it runs.",
+    "Other workspaces made from the same table or a copy of it, and runs after this certificate: their costs add to this one's.",
 )
 
 
@@ -42,13 +43,8 @@ _ALWAYS_NOT_COVERED = (
 class CertificateFacts:
     """What `build` cannot work out by itself."""
 
-    target_epsilon: float
-    target_delta: float
-    unit: str
-    """ "row", or the name of the column that says whose row it is."""
-    max_rows_per_unit: int
     noise_label: str
-    """`label` of the generator that was used."""
+    """`label` of the generator that was used in training."""
     ledger: dict[str, Any]
     """The whole document of the workspace: all runs, finished or not."""
     schema: Schema
@@ -93,18 +89,20 @@ def _mechanisms(events: list[Event]) -> list[dict[str, Any]]:
 
 def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
     events = facts.ledger["events"]
-    spent = recompute(events)
+    spent, basis, target = recompute(events), the_basis(events), the_target(events)
     groups = []
     for units in GROUP_SIZES:
         epsilon, delta = group_spent(events, units)
         groups.append({"units": units, "epsilon": None if delta >= 1 else stated(epsilon), "delta": stated(delta)})
     return {
-        "target_epsilon": facts.target_epsilon,
-        "target_delta": facts.target_delta,
+        "target_epsilon": stated(target[0]),
+        "target_delta": stated(target[1]),
+        "guaranteed_epsilon": stated(spent.bound),
         "spent_epsilon": stated(spent.epsilon),
         "spent_delta": stated(spent.delta),
-        "unit": facts.unit,
-        "max_rows_per_unit": 1 if facts.unit == "row" else facts.max_rows_per_unit,
+        "unit": basis.unit,
+        "max_rows_per_unit": basis.max_rows_per_unit,
+        "size_declared": basis.size_declared,
         "relation": RELATION,
         "mechanisms": _mechanisms(events),
         "sampler": SAMPLER,
@@ -124,9 +122,25 @@ def _guessed(column: Column) -> str:
     return f"{column.name} ({', '.join(fields)})"
 
 
-def not_covered(schema: Schema, runs: int) -> list[str]:
+def _is_declared(column: Column) -> bool:
+    """Whether any bound or list of the column was written by the user rather than measured."""
+    limits = {"values"} if isinstance(column, Category) else {"min", "max"} & set(type(column).model_fields)
+    return bool(limits - set(column.measured))
+
+
+def not_covered(schema: Schema, runs: int, basis: Basis) -> list[str]:
     """What the guarantee does not cover, one sentence each."""
     sentences = list(_ALWAYS_NOT_COVERED)
+    if basis.unit != "row":
+        sentences.append(f"Rows without a value of {basis.unit!r}: each of them is protected only as a unit of its own.")
+    declared = ["the number of units"] if basis.size_declared else []
+    declared += [f"bounds or list of {column.name}" for column in schema.learned() if _is_declared(column)]
+    if declared:
+        sentences.append(
+            "These were declared as public knowledge; if they were read off the table instead, that is not counted: "
+            + "; ".join(declared)
+            + "."
+        )
     times = "once" if runs == 1 else f"{runs} times"
     sentences.append(
         "Choosing again after having looked at the report, the loss or the holdout is a selection that no ledger sees. "
@@ -152,20 +166,23 @@ def summarize(guarantee: dict[str, Any], signed: bool) -> str:
         who, one = "each single row", "row"
     else:
         who, one = f"each value of the column {unit!r} with its up to {rows} row{'' if rows == 1 else 's'}", f"value of {unit!r}"
-    spent, target = guarantee["spent_epsilon"], guarantee["target_epsilon"]
+    bound, target = guarantee["guaranteed_epsilon"], guarantee["target_epsilon"]
     text = (
         f"The synthetic table and the model are differentially private for {who} of the original table: whether or not that "
         f"{one} was in it changes the chance of any outcome by at most a factor of e to the epsilon, but for a small delta. "
-        f"Everything that was run on the table spent epsilon {_figure(spent)} and delta {_figure(guarantee['spent_delta'])}, "
-        f"in {guarantee['runs']} run{'' if guarantee['runs'] == 1 else 's'}; the target was epsilon {_figure(target)}"
-        f" and delta {_figure(guarantee['target_delta'])}."
+        f"Everything that this workspace ran on the table until this certificate was made is within epsilon {_figure(bound)} and "
+        f"delta {_figure(guarantee['spent_delta'])}, the budgets that were fixed beforehand, in {guarantee['runs']} "
+        f"run{'' if guarantee['runs'] == 1 else 's'}; what was executed comes to epsilon {_figure(guarantee['spent_epsilon'])}. "
+        f"The target was epsilon {_figure(target)} and delta {_figure(guarantee['target_delta'])}."
     )
-    if spent is None or spent > target or guarantee["spent_delta"] > guarantee["target_delta"]:
+    if bound is None or bound > target or guarantee["spent_delta"] > guarantee["target_delta"]:
         text += " More was spent than the target allows."
     parts = [f"{group['units']} together, epsilon {_figure(group['epsilon'])}" for group in guarantee["groups"]]
     text += f" Units that belong together are protected less: {'; '.join(parts)}."
     text += " The list of what is not covered is part of this statement; whether it satisfies a law is for a lawyer to judge."
-    text += f" Noise: {guarantee['noise']}."
+    text += f" Noise of the training: {guarantee['noise']}."
+    if any(part["stage"] == "schema" for part in guarantee["mechanisms"]):
+        text += " Noise of the counts, lists and ranges: OpenDP's discrete mechanisms."
     if not signed:
         text += " This certificate is not signed: its figures can be worked out again, but not who made it."
     return text
@@ -184,7 +201,7 @@ def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
         "format": FORMAT,
         "summary": summarize(guarantee, signed),
         "guarantee": guarantee,
-        "not_covered": not_covered(facts.schema, guarantee["runs"]),
+        "not_covered": not_covered(facts.schema, guarantee["runs"], the_basis(events)),
         "ledger": facts.ledger,
         "schema": schema,
         "hashes": {**facts.hashes, "schema": sha256_of(schema), "ledger_head": head},

@@ -3,7 +3,8 @@
     {"format": 1, "workspace": id, "events": [event, ...]}
 
 Every event has index, time, run (or null), kind, stage, what, budget, previous and hash. Kind "budget" opens a budget
-(epsilon, delta, limit, limit_delta, beyond_limit), kind "spend" charges it (mechanism, details). `hash` is the SHA-256 of the
+(epsilon, delta, limit, limit_delta, beyond_limit, basis),
+kind "spend" charges it (mechanism, details). `hash` is the SHA-256 of the
 canonical JSON of the rest, `previous` the hash before it; the first one's stands for the format and the workspace.
 """
 
@@ -15,7 +16,20 @@ from localsynth.errors import IntegrityError
 from localsynth.privacy.accountant import Mechanism, epsilon_of, group_epsilon
 from localsynth.privacy.canonical import sha256_of
 
-__all__ = ["FORMAT", "Budget", "Event", "Spent", "break_in_chain", "chain_is_intact", "genesis_hash", "group_spent", "recompute"]
+__all__ = [
+    "FORMAT",
+    "Basis",
+    "Budget",
+    "Event",
+    "Spent",
+    "break_in_chain",
+    "chain_is_intact",
+    "genesis_hash",
+    "group_spent",
+    "recompute",
+    "the_basis",
+    "the_target",
+]
 
 FORMAT = 1
 _DISTRUST = "Do not trust it; ask whoever made it."
@@ -23,9 +37,19 @@ Event = dict[str, Any]
 
 _COMMON_FIELDS = {"index", "time", "run", "kind", "stage", "what", "budget", "previous", "hash"}
 _FIELDS = {
-    "budget": _COMMON_FIELDS | {"epsilon", "delta", "limit", "limit_delta", "beyond_limit"},
+    "budget": _COMMON_FIELDS | {"epsilon", "delta", "limit", "limit_delta", "beyond_limit", "basis"},
     "spend": _COMMON_FIELDS | {"mechanism", "details"},
 }
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What every figure of a ledger rests on: who is protected, and whether the table's size was declared or measured."""
+
+    unit: str
+    """ "row", or the name of the column that says whose row it is."""
+    max_rows_per_unit: int
+    size_declared: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +71,16 @@ class Spent:
     budgets: tuple[tuple[Budget, float], ...]
     """Each budget that was charged, with the ε of its spends at its δ."""
 
+    @property
+    def bound(self) -> float:
+        """What is guaranteed: the sum of the ε that the charged budgets were fixed at.
+
+        The ε of the steps that were executed holds for a number of steps fixed beforehand. A run that was stopped by somebody who
+        watched it, or that died on a large batch, stopped for reasons the data may have had a part in; what was fixed
+        beforehand are the budgets.
+        """
+        return math.fsum(max(budget.epsilon, epsilon) for budget, epsilon in self.budgets)
+
 
 def _is_share(value: Any, below: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < below
@@ -61,6 +95,11 @@ def _has_form(event: Any) -> bool:
         return False
     if event["kind"] == "spend":
         return isinstance(event["mechanism"], dict) and isinstance(event["details"], dict)
+    basis = event["basis"]
+    if not isinstance(basis, dict) or set(basis) != set(Basis.__dataclass_fields__) or not isinstance(basis["unit"], str):
+        return False
+    if type(basis["max_rows_per_unit"]) is not int or basis["max_rows_per_unit"] < 1 or type(basis["size_declared"]) is not bool:
+        return False
     numbers = _is_share(event["epsilon"], math.inf) and _is_share(event["limit"], math.inf)
     return numbers and _is_share(event["delta"], 1) and _is_share(event["limit_delta"], 1) and type(event["beyond_limit"]) is bool
 
@@ -124,6 +163,23 @@ def recompute(events: list[Event]) -> Spent:
     budgets = [(budget, epsilon_of(mechanisms, budget.delta)) for budget, mechanisms in _by_budget(events) if mechanisms]
     epsilon = math.fsum(epsilon for _, epsilon in budgets)
     return Spent(epsilon, math.fsum(budget.delta for budget, _ in budgets), tuple(budgets))
+
+
+def the_basis(events: list[Event]) -> Basis:
+    """What all of `events` rest on. Raises IntegrityError where budgets of the ledger disagree on it, or there is none."""
+    found = {(e["basis"]["unit"], e["basis"]["max_rows_per_unit"]) for e in events if e["kind"] == "budget"}
+    if len(found) != 1:
+        raise IntegrityError("The ledger does not state one unit for all of its spends.", _DISTRUST)
+    ((unit, rows),) = found
+    return Basis(unit, rows, any(e["basis"]["size_declared"] for e in events if e["kind"] == "budget"))
+
+
+def the_target(events: list[Event]) -> tuple[float, float]:
+    """(ε, δ) that was configured when the first budget was opened: what was promised before anything was spent."""
+    for event in events:
+        if event["kind"] == "budget":
+            return event["limit"], event["limit_delta"]
+    return 0.0, 0.0
 
 
 def group_spent(events: list[Event], units: int) -> tuple[float, float]:

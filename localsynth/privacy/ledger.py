@@ -4,6 +4,7 @@
 workspace's key, so an older or shorter ledger put in its place is noticed. Knows nothing of what the mechanisms do.
 """
 
+import dataclasses
 import datetime as dt
 import fcntl
 import json
@@ -16,7 +17,7 @@ from typing import Any
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy.accountant import Mechanism, epsilon_of, flatten
 from localsynth.privacy.canonical import canonical_json, sha256_of
-from localsynth.privacy.chain import FORMAT, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
+from localsynth.privacy.chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
 from localsynth.workspace import read_json, write_file, write_json
 
 __all__ = ["Ledger", "exclusive"]
@@ -150,6 +151,10 @@ class Ledger:
         """The whole ledger as JSON, for a certificate."""
         return {"format": FORMAT, "workspace": self._workspace_id, "events": list(self._events)}
 
+    def budgets(self) -> list[Event]:
+        """The events that opened budgets, in their order."""
+        return [event for event in self._events if event["kind"] == "budget"]
+
     def budget(self, name: str, run: str | None) -> Budget | None:
         """The budget of that name and run, if it was opened."""
         return self._budgets.get((name, run))
@@ -163,11 +168,14 @@ class Ledger:
         *,
         limit: float,
         limit_delta: float,
+        basis: Basis,
         beyond_limit: bool = False,
     ) -> Budget:
         """Fix what a stage may spend, before it touches the data. Opening it again with the same figures changes nothing.
 
-        Raises BudgetError where all opened budgets together would exceed `limit` (ε) or `limit_delta`, unless `beyond_limit`
+        `basis` says who is protected; the budgets of a workspace must agree on it, since their costs are added up.
+        Raises BudgetError where they do not, where all opened budgets together would exceed
+        `limit` (ε) or `limit_delta`, unless `beyond_limit`
         (the user wants another run, charged on top), and where it is open with other figures.
         """
         found = self.budget(name, run)
@@ -183,6 +191,7 @@ class Ledger:
                 f"The budget {name!r} has epsilon {epsilon:g} and delta {delta:g}, which leaves it nothing to spend.",
                 "Raise privacy.epsilon, or give less of it to other stages.",
             )
+        self._check_basis(basis)
         total = epsilon + sum(budget.epsilon for budget in self._budgets.values())
         total_delta = delta + sum(budget.delta for budget in self._budgets.values())
         if not beyond_limit and (total > limit * (1 + _TOLERANCE) or total_delta > limit_delta * (1 + _TOLERANCE)):
@@ -191,9 +200,29 @@ class Ledger:
                 f"and the limit is epsilon {limit:.4g}, delta {limit_delta:.3g}.",
                 "To spend more on the same data and have the certificate say so, add --again.",
             )
-        body = {"epsilon": epsilon, "delta": delta, "limit": limit, "limit_delta": limit_delta, "beyond_limit": beyond_limit}
+        body: dict[str, Any] = {
+            "epsilon": epsilon,
+            "delta": delta,
+            "limit": limit,
+            "limit_delta": limit_delta,
+            "beyond_limit": beyond_limit,
+        }
+        body["basis"] = dataclasses.asdict(basis)
         self._append(run, "budget", name, "budget fixed before the first touch", name, body)
         return self._budgets[(name, run)]
+
+    def _check_basis(self, basis: Basis) -> None:
+        """All budgets protect the same unit. (Whether the size was declared may change between them.)"""
+        for event in self._events:
+            if event["kind"] != "budget":
+                continue
+            unit, rows = event["basis"]["unit"], event["basis"]["max_rows_per_unit"]
+            if (unit, rows) != (basis.unit, basis.max_rows_per_unit):
+                raise BudgetError(
+                    f"What this workspace has spent protects unit {unit!r} with at most {rows} rows; it cannot be added to what "
+                    f"protects unit {basis.unit!r} with {basis.max_rows_per_unit}.",
+                    "Put back privacy.unit and max_rows_per_unit, or make a new workspace.",
+                )
 
     def _opened(self, name: str, run: str | None) -> Budget:
         found = self.budget(name, run)

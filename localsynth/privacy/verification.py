@@ -1,6 +1,5 @@
 """Checks a certificate by working out again everything in it that can be. Needs no private data, no key and no network."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,14 +41,8 @@ def _form(document: Any) -> str:
     if set(document["hashes"]) != _HASHES:
         return f"Its hashes are not the expected ones: {', '.join(sorted(_HASHES))}."
     guarantee = document["guarantee"]
-    for name in ("target_epsilon", "target_delta"):
-        figure = guarantee.get(name)
-        if not isinstance(figure, int | float) or isinstance(figure, bool) or not (math.isfinite(figure) and figure > 0):
-            return f"Its {name} is not a positive number."
-    if not isinstance(guarantee.get("unit"), str) or not isinstance(guarantee.get("noise"), str):
-        return "Its unit or its source of noise is not a text."
-    if type(guarantee.get("max_rows_per_unit")) is not int or guarantee["max_rows_per_unit"] < 1:
-        return "Its max_rows_per_unit is not a whole number of at least 1."
+    if not isinstance(guarantee.get("noise"), str):
+        return "Its source of noise is not a text."
     return ""
 
 
@@ -99,10 +92,6 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
     try:
         schema = Schema.model_validate(document["schema"])
         facts = CertificateFacts(
-            target_epsilon=guarantee["target_epsilon"],
-            target_delta=guarantee["target_delta"],
-            unit=guarantee["unit"],
-            max_rows_per_unit=guarantee["max_rows_per_unit"],
             noise_label=guarantee["noise"],
             ledger=document["ledger"],
             schema=schema,
@@ -119,7 +108,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
 
 def _compare_parts(document: dict[str, Any], expected: dict[str, Any]) -> list[Finding]:
     found, made = document["guarantee"], expected["guarantee"]
-    figures = {"spent_epsilon", "spent_delta", "groups"}
+    figures = {"guaranteed_epsilon", "spent_epsilon", "spent_delta", "groups"}
 
     def besides_figures(guarantee: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in guarantee.items() if key not in figures}
@@ -130,6 +119,7 @@ def _compare_parts(document: dict[str, Any], expected: dict[str, Any]) -> list[F
     epsilon, delta = made["spent_epsilon"], made["spent_delta"]
     compared: list[tuple[str, Any, Any, str]] = [
         ("ledger", document["hashes"]["ledger_head"], expected["hashes"]["ledger_head"], "The ledger is the one its hash names"),
+        ("guarantee", found.get("guaranteed_epsilon"), made["guaranteed_epsilon"], "The epsilon guaranteed is the ledger's"),
         ("epsilon", found.get("spent_epsilon"), epsilon, f"The epsilon spent is the ledger's, {epsilon}"),
         ("delta", found.get("spent_delta"), delta, f"The delta spent is the ledger's, {delta}"),
         ("groups", found.get("groups"), made["groups"], "The group figures are the ledger's"),

@@ -23,7 +23,7 @@ from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceEr
 from localsynth.events import Emit
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train.batches import IGNORE, micro_batches, poisson_batch
-from localsynth.train.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.model import adapter_pairs, build_model, choose_precision
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
@@ -82,7 +82,8 @@ def train(
     """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
 
     `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
-    Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there.
+    Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there. The last checkpoint stays: the
+    caller removes it once it has recorded that training is done.
     """
     started = time.monotonic()
     device = _choose_device(settings.device)
@@ -127,7 +128,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         step += 1
         computing += time.monotonic() - begun
-        if time.monotonic() - saved_at > _CHECKPOINT_SECONDS and step < plan.steps:
+        if time.monotonic() - saved_at > _CHECKPOINT_SECONDS or step == plan.steps:
             save_checkpoint(checkpoint, step, private.weights, optimizer)
             saved_at = time.monotonic()
         emit(
@@ -147,7 +148,6 @@ def train(
     if all(torch.equal(old, new.detach()) for old, new in zip(untouched, private.weights, strict=True)):
         raise IntegrityError("Training did not move the adapter.", "Please report this as a bug: nothing was learned.")
     write_adapter(run_directory / "adapter", adapter_pairs(model), settings.rank, settings.alpha)
-    remove_checkpoint(checkpoint)
     peak = max(process.memory_info().rss, _peak_memory())
     return TrainResult(step, time.monotonic() - started, peak, precision)
 

@@ -49,7 +49,8 @@ class PrivateGradients:
         """
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [_per_unit(_taken(weight), unit, units) for weight in self.weights]
-        norms = torch.sqrt(sum((g.reshape(units, -1).square().sum(1) for g in gradients), torch.zeros(units)))
+        squares = torch.stack([gradient.reshape(units, -1).square().sum(1) for gradient in gradients])
+        norms = squares.sum(0).sqrt()
         # A gradient that is not finite (overflow) would poison the sum and break the bound: it counts as zero.
         finite = torch.isfinite(norms)
         factors = torch.where(finite, (self._max_grad_norm / norms.clamp(min=1e-12)).clamp(max=1.0), 0.0)

@@ -152,7 +152,7 @@ def test_the_configuration_keeps_its_promises_and_its_source() -> None:
     parsed = parse_config(text, "localsynth.toml")
     assert parsed.data.source == str(source)
     assert (parsed.privacy.epsilon, parsed.privacy.public_size, parsed.privacy.unit) == (8.0, 40, "row")
-    assert (parsed.train.epochs, parsed.sample.rows) == (1, 150)
+    assert (parsed.train.epochs, parsed.sample.rows) == (0.8, 150)
     assert "localsynth plan my-demo" in text
 
 

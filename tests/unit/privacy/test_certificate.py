@@ -1,6 +1,7 @@
 """Certificates: whatever is changed in one, some finding fails."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localsynth.errors import IntegrityError
+from localsynth.errors import BudgetError, IntegrityError
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.certificate import CertificateFacts, build, not_covered, stated
+from localsynth.privacy.chain import Basis
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, sign, signing_key
@@ -32,23 +34,22 @@ SCHEMA = Schema(
 )
 
 
+BASIS = Basis("patient", 3, size_declared=False)
+
+
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
     directory = tmp_path_factory.mktemp("ledger")
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
-    ledger.open_budget("schema", None, 0.4, 1e-7, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("schema", None, 0.4, 1e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
     ledger.charge(
         budget="schema", run=None, stage="schema", what="range of age", mechanism={"type": "pure_dp", "epsilon": 0.2}, details={}
     )
     step = {"type": "repeated", "count": 20, "of": dp_sgd_step(6.0, 0.1)}
     for run in ("r1", "r2"):
-        ledger.open_budget("train", run, 1.8, 4e-7, limit=4.0, limit_delta=1e-6)
+        ledger.open_budget("train", run, 1.8, 4e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
         ledger.charge(budget="train", run=run, stage="train", what="20 steps", mechanism=step)
     return CertificateFacts(
-        target_epsilon=4.0,
-        target_delta=1e-6,
-        unit="patient",
-        max_rows_per_unit=3,
         noise_label=SECURE_LABEL,
         ledger=ledger.document(),
         schema=SCHEMA,
@@ -99,7 +100,7 @@ def changed(document: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
 def test_an_honest_certificate_holds(signed: dict[str, Any]) -> None:
     findings = check(signed, SIGNER)
     assert {finding.status for finding in findings} == {"ok"}
-    figures = {"ledger", "epsilon", "delta", "groups", "mechanisms", "summary", "not covered", "schema", "noise"}
+    figures = {"ledger", "guarantee", "epsilon", "delta", "groups", "mechanisms", "summary", "not covered", "schema", "noise"}
     assert {finding.name for finding in findings} == figures | {"form", "signature", "signer"}
 
 
@@ -212,9 +213,27 @@ def test_insecure_noise_fails(facts: CertificateFacts) -> None:
     assert failed(document, SIGNER) == {"noise"}
 
 
-def test_spending_more_than_the_target_is_said(facts: CertificateFacts) -> None:
-    document = build(CertificateFacts(**{**facts.__dict__, "target_epsilon": 0.5}), KEY)
+def test_spending_more_than_the_target_is_said(tmp_path: Path, facts: CertificateFacts) -> None:
+    """The target is the one configured when the first budget was opened; a later, larger one does not hide the excess."""
+    ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
+    for run, limit in (("r1", 1.8), ("r2", 20.0)):
+        ledger.open_budget("train", run, 1.8, 4e-7, limit=limit, limit_delta=1e-6, basis=BASIS, beyond_limit=True)
+        ledger.charge(budget="train", run=run, stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
+    document = build(dataclasses.replace(facts, ledger=ledger.document()), KEY)
+    assert document["guarantee"]["target_epsilon"] == 1.8
     assert "More was spent than the target allows" in document["summary"]
+    # One cheap step of each run was executed; what holds whatever made the runs stop are their budgets.
+    assert document["guarantee"]["guaranteed_epsilon"] == 3.6 > 2 * document["guarantee"]["spent_epsilon"]
+
+
+def test_the_unit_is_the_ledgers_and_there_is_only_one(tmp_path: Path, signed: dict[str, Any]) -> None:
+    assert (signed["guarantee"]["unit"], signed["guarantee"]["max_rows_per_unit"]) == ("patient", 3)
+    ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
+    ledger.open_budget("train", "r1", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, True))
+    for other in (BASIS, Basis("row", 2, True)):
+        with pytest.raises(BudgetError, match="cannot be added"):
+            ledger.open_budget("train", "r2", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=other)
+    ledger.open_budget("train", "r2", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, False))
 
 
 @pytest.mark.parametrize("document", [None, [], {}, 3, "x", {"format": 1}])
@@ -239,12 +258,16 @@ def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) 
     assert failed({**unsigned, **change})
 
 
-def test_what_is_not_covered_depends_on_the_schema_and_the_runs() -> None:
-    guessed = not_covered(SCHEMA, 2)
+def test_what_is_not_covered_depends_on_the_schema_the_unit_and_the_runs() -> None:
+    guessed = not_covered(SCHEMA, 2, Basis("row", 1, size_declared=True))
     assert "weight (kind, nullable, decimals); ward (kind, nullable); note (kind, nullable, max_tokens)" in guessed[-1]
     assert "trained on 2 times" in guessed[-2]
-    confirmed = not_covered(Schema(confirmed=True, columns=SCHEMA.columns), 1)
+    assert "the number of units" in guessed[-3] and "declared as public" in guessed[-3]
+    confirmed = not_covered(Schema(confirmed=True, columns=SCHEMA.columns), 1, Basis("row", 1, size_declared=True))
     assert len(confirmed) == len(guessed) - 1 and "trained on once" in confirmed[-1]
+    units = not_covered(SCHEMA, 2, BASIS)
+    assert any("Rows without a value of 'patient'" in sentence for sentence in units)
+    assert not any("the number of units" in sentence for sentence in units)
 
 
 def test_figures_are_rounded_up() -> None:

@@ -14,8 +14,10 @@ from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy import ledger as ledger_module
 from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of
 from localsynth.privacy.canonical import sha256_of
-from localsynth.privacy.chain import break_in_chain, chain_is_intact, group_spent, recompute
+from localsynth.privacy.chain import Basis, break_in_chain, chain_is_intact, group_spent, recompute
 from localsynth.privacy.ledger import Ledger
+
+BASIS = Basis("row", 1, size_declared=False)
 
 PURE = {"type": "pure_dp", "epsilon": 0.1}
 ID = "0123456789abcdef"
@@ -29,7 +31,7 @@ def paths(tmp_path: Path) -> tuple[Path, Path]:
 
 def start(paths: tuple[Path, Path], epsilon: float = 0.5, delta: float = 0.0) -> Ledger:
     ledger = Ledger.open(*paths, ID)
-    ledger.open_budget("schema", None, epsilon, delta, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("schema", None, epsilon, delta, limit=4.0, limit_delta=1e-6, basis=BASIS)
     return ledger
 
 
@@ -76,7 +78,7 @@ def test_a_budget_must_be_opened_first(paths: tuple[Path, Path]) -> None:
 
 def test_budgets_add_up_and_each_is_composed_by_itself(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
-    ledger.open_budget("train", "r1", 3.0, 5e-7, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("train", "r1", 3.0, 5e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
     gaussian = {"type": "gaussian", "noise_multiplier": 3.0}
     charge(ledger)
     charge(ledger, gaussian, "train", "r1")
@@ -96,36 +98,36 @@ def test_budgets_add_up_and_each_is_composed_by_itself(paths: tuple[Path, Path])
 
 def test_a_budget_that_was_not_charged_costs_nothing(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
-    ledger.open_budget("train", "r1", 3.0, 1e-6, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("train", "r1", 3.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=BASIS)
     assert (ledger.spent().epsilon, ledger.spent().delta) == (0, 0)
 
 
 def test_budgets_of_all_runs_stay_within_the_limit(paths: tuple[Path, Path]) -> None:
     ledger = start(paths, 0.4)
-    ledger.open_budget("train", "r1", 3.6, 1e-6, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("train", "r1", 3.6, 1e-6, limit=4.0, limit_delta=1e-6, basis=BASIS)
     with pytest.raises(BudgetError, match="does not fit"):
-        ledger.open_budget("train", "r2", 0.01, 0.0, limit=4.0, limit_delta=1e-6)
-    ledger.open_budget("train", "r2", 3.6, 1e-6, limit=4.0, limit_delta=1e-6, beyond_limit=True)
+        ledger.open_budget("train", "r2", 0.01, 0.0, limit=4.0, limit_delta=1e-6, basis=BASIS)
+    ledger.open_budget("train", "r2", 3.6, 1e-6, limit=4.0, limit_delta=1e-6, basis=BASIS, beyond_limit=True)
     assert ledger.document()["events"][-1]["beyond_limit"] is True
 
 
 def test_deltas_stay_within_their_limit(paths: tuple[Path, Path]) -> None:
     ledger = start(paths, 0.4, 6e-7)
     with pytest.raises(BudgetError, match="does not fit"):
-        ledger.open_budget("train", "r1", 1.0, 5e-7, limit=4.0, limit_delta=1e-6)
-    ledger.open_budget("train", "r1", 1.0, 4e-7, limit=4.0, limit_delta=1e-6)
+        ledger.open_budget("train", "r1", 1.0, 5e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
+    ledger.open_budget("train", "r1", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
 
 
 def test_a_budget_cannot_be_changed_but_may_be_found_again(paths: tuple[Path, Path]) -> None:
     ledger = start(paths, 0.4)
-    found = ledger.open_budget("schema", None, 0.4, 0.0, limit=4.0, limit_delta=1e-6)
+    found = ledger.open_budget("schema", None, 0.4, 0.0, limit=4.0, limit_delta=1e-6, basis=BASIS)
     assert found == ledger.budget("schema", None)
     assert len(ledger.document()["events"]) == 1
     with pytest.raises(BudgetError, match="cannot be changed"):
-        ledger.open_budget("schema", None, 0.5, 0.0, limit=4.0, limit_delta=1e-6)
+        ledger.open_budget("schema", None, 0.5, 0.0, limit=4.0, limit_delta=1e-6, basis=BASIS)
     for epsilon, delta in ((0.0, 0.0), (-1.0, 0.0), (1.0, -1e-9), (float("nan"), 0.0)):
         with pytest.raises(BudgetError, match="nothing to spend"):
-            ledger.open_budget("new", None, epsilon, delta, limit=4.0, limit_delta=1e-6)
+            ledger.open_budget("new", None, epsilon, delta, limit=4.0, limit_delta=1e-6, basis=BASIS)
 
 
 FIELDS = ["index", "time", "run", "kind", "stage", "what", "budget", "mechanism", "details", "previous", "hash"]
@@ -333,7 +335,7 @@ def test_steps_are_charged_to_the_end_without_composing_each(paths: tuple[Path, 
     monkeypatch.setattr(ledger_module, "epsilon_of", counting)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # many charges would mostly wait for the disk
     ledger = start(paths, 0.4)
-    ledger.open_budget("train", "r1", 3.6, 1e-6, limit=4.0, limit_delta=1e-6)
+    ledger.open_budget("train", "r1", 3.6, 1e-6, limit=4.0, limit_delta=1e-6, basis=BASIS)
     step = {"type": "repeated", "count": 1, "of": dp_sgd_step(calibrate_noise(3.6, 1e-6, 0.3, 60), 0.3)}
     for _ in range(40):
         charge(ledger, step, "train", "r1")

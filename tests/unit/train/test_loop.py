@@ -61,7 +61,7 @@ def test_steps_taken_are_steps_charged_and_the_adapter_moves(tiny_model, tmp_pat
     assert result.steps == run.plan.steps == run.charged == 10
     assert [e["step"] for e in run.events if e["kind"] == "progress"] == list(range(1, 11))
     assert all(np.abs(b).max() > 0 for _, b in read_adapter(tmp_path / "adapter").pairs.values())
-    assert not (tmp_path / "checkpoint").exists()
+    assert (tmp_path / "checkpoint" / "state.pt").exists(), "kept until the caller has recorded that training is done"
 
 
 def test_every_run_has_other_noise(tiny_model, tmp_path):
