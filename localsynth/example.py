@@ -356,9 +356,9 @@ unit = "row"
 public_size = {rows}
 
 [train]
-# Not quite one pass over the table, so that it takes minutes on a laptop's CPU (`localsynth plan` says how many). So small a table and
-# so short a training keep the columns' shapes and the notes' style, but little of the links between columns. With time or
-# a GPU, use 10 or more: better rows for the same epsilon, from more steps with a little more noise in each.
+# Not quite one pass over the table, so that it takes minutes on a laptop's CPU (`localsynth plan` says how many). So small a
+# table and so short a training keep the columns' shapes and the notes' style, but little of the links between columns.
+# With time or a GPU, use 10 or more: better rows for the same epsilon, from more steps with a little more noise in each.
 epochs = 0.8
 
 [sample]
