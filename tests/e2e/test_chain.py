@@ -10,7 +10,6 @@ import time
 
 import duckdb
 import pytest
-from conftest import HEADER  # type: ignore[import-not-found]
 
 from localsynth.schema import Schema, conform
 from localsynth.store.synthetic import SyntheticStore
@@ -23,9 +22,7 @@ def events(workspace):
 def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
     made = localsynth.ok("init", "ws", "--data", tickets, "--json").json()
     kinds = {column["name"]: column["kind"] for column in made["columns"]}
-    assert kinds == dict(
-        zip(HEADER, ["identifier", "surrogate", "category", "integer", "number", "date", "boolean", "text"], strict=True)
-    )
+    assert list(kinds.values()) == ["identifier", "surrogate", "category", "integer", "number", "date", "boolean", "text"]
     planned = localsynth.ok("plan", "ws", *localsynth.quick(), "--json").json()
     assert planned["units_origin"] == "assumed" and planned["noise_multiplier"] > 0
     assert not (tmp_path / "ws" / "ledger.json").exists(), "plan must spend nothing"
