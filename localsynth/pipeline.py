@@ -12,6 +12,7 @@ Every stage opens its budget before it touches data, and charges before it spend
 import json
 import platform
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -347,9 +348,14 @@ def _train(session: Session) -> dict[str, Any]:
                 rows.append(codec.encode(conformed))
     run_id = current.id
 
+    shown = {"epsilon": 0.0, "at": 0.0}
+
     def charge_step() -> float:
         ledger.charge(budget="train", run=run_id, stage="train", what="DP-SGD step", mechanism=plan.step_mechanism)
-        return ledger.spent().epsilon
+        # Composing takes some tenths of a second: what is shown may lag by a few seconds, what is charged never does.
+        if time.monotonic() - shown["at"] > 3:
+            shown.update(epsilon=ledger.spent().epsilon, at=time.monotonic())
+        return shown["epsilon"]
 
     result = train_adapter(
         units=list(units.values()),
