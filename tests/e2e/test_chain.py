@@ -93,7 +93,7 @@ def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, sent):
     localsynth.ok("init", "ws", "--data", tickets)
-    slow = [*localsynth.quick(), "--set", "train.epochs=30", "--set", "train.micro_batch_tokens=64"]
+    slow = [*localsynth.quick(), "--set", "train.epochs=12"]
     line = [sys.executable, "-m", "localsynth.cli", "run", "ws", "--rows", "20", *slow]
     process = subprocess.Popen(
         line,
@@ -109,7 +109,7 @@ def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, 
     while time.monotonic() < deadline and not train_steps(workspace):
         time.sleep(0.1)
     before = train_steps(workspace)
-    assert 0 < before < 180
+    assert 0 < before < 60
     os.killpg(process.pid, sent)
     process.communicate(timeout=240)
     if sent == signal.SIGINT:
@@ -120,7 +120,9 @@ def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, 
     record = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
     assert record["reruns"] == 1
     repeated = train_steps(workspace) - record["train"]["steps"]
-    assert 0 <= repeated <= record["plan"]["reserve"]
+    assert train_steps(workspace) <= record["plan"]["steps"] + record["plan"]["reserve"]
+    # A killed run repeats what came after its last checkpoint; past the reserve it ends early rather than overspend.
+    assert record["train"]["steps"] == record["plan"]["steps"] or repeated > record["plan"]["reserve"]
     if sent == signal.SIGINT:
         assert repeated == 0
 
