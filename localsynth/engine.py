@@ -47,7 +47,7 @@ def _left_to_the_child() -> Iterator[None]:
 
 def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run a verb of the pipeline in a sealed child, passing its events to `emit`. Returns its result or raises its error."""
-    # Waiting threads sleep instead of spinning: a quarter slower on an idle machine, and twice to thirty times faster on a laptop
+    # Waiting threads sleep instead of spinning: up to a third slower on an idle machine, and twice or more as fast on a laptop
     # where another program wants a core (docs/experiments.md). Whoever knows better sets the variable.
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "localsynth.engine"]

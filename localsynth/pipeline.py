@@ -302,6 +302,11 @@ def _train(session: Session) -> dict[str, Any]:
             f"The train or privacy settings have changed since run {current.id} began.",
             "Undo the change to go on with it, or delete its directory in runs/ and add --again (what it spent stays charged).",
         )
+    if current is not None and current["table"] != document:
+        raise ConfigError(
+            f"The table was ingested anew since run {current.id} began; that run cannot go on with other rows.",
+            "Delete its directory in runs/ and train again with --again (what it spent stays charged).",
+        )
     base_sha256 = file_sha256(base.path)
     if current is not None and current["base_sha256"] != base_sha256:
         raise IntegrityError(

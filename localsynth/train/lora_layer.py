@@ -2,8 +2,7 @@
 
 PEFT's own layer converts activations to the adapter's float32 and back and lets autograd compute gradients that DP-SGD does not
 use (those of the whole batch). Here the adapter's products run in the base's number format, and only the gradient of the
-input is computed; the adapter's gradients come per example from the hooks. A third more tokens a second on a CPU
-(docs/experiments.md). NF4 layers keep PEFT's.
+input is computed; the adapter's gradients come per example from the hooks. NF4 layers keep PEFT's.
 """
 
 from typing import Any
