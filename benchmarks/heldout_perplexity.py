@@ -17,9 +17,9 @@ from localsynth.base_models import find_base_model
 from localsynth.codec import Codec, Encoded
 from localsynth.config import load_config
 from localsynth.llama import Vocabulary
-from localsynth.pipeline import read_effective
 from localsynth.runs import latest_run
 from localsynth.schema import conform
+from localsynth.stages.table import read_effective
 from localsynth.store.private import PrivateStore
 from localsynth.train.batches import micro_batches
 from localsynth.train.lora_layer import LoraLinear

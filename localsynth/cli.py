@@ -92,7 +92,7 @@ def demo(
 
 def _finished_demo(workspace: Path) -> dict[str, Any] | None:
     from localsynth.config import load_config
-    from localsynth.pipeline import Options, Session, summary
+    from localsynth.pipeline import summary
     from localsynth.runs import latest_run
     from localsynth.workspace import Workspace as Directory
 
@@ -101,7 +101,7 @@ def _finished_demo(workspace: Path) -> dict[str, Any] | None:
     if latest is None or not latest.finished:
         return None
     config = load_config(directory.config_path)
-    return summary(Session(directory, config, lambda _event: None, lambda: False, Options()), latest)
+    return summary(directory, config, latest)
 
 
 @app.command(epilog=_epilog("localsynth init visits --data visits.csv"))
@@ -111,6 +111,12 @@ def init(
     file_format: Annotated[str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet or duckdb.")] = "auto",
     table: Annotated[str | None, typer.Option("--table", help="The table inside a DuckDB file.")] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="The text encoding of a CSV or TSV file.")] = "utf-8",
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header", help="The first line of a CSV or TSV file names the columns, or is a row; default: look."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a workspace with a schema guessed from the table's first rows, for you to check."""
@@ -120,6 +126,8 @@ def init(
     source: dict[str, Any] = {"source": str(data), "format": file_format, "encoding": encoding}
     if table is not None:
         source["table"] = table
+    if header is not None:
+        source["header"] = header
     narrator = Narrator(sys.stderr)
     result = run_in_child("init", {"workspace": str(workspace), "data": source}, narrator)
     narrator.close()
@@ -148,6 +156,26 @@ def plan(
         from localsynth.progress import plan_text
 
         print(plan_text(result))
+
+
+@app.command(epilog=_epilog("localsynth rehearse visits"))
+def rehearse(
+    workspace: Workspace,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to draw; 40 if not given.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps to take; 3 if not given.")] = None,
+    max_units: MaxUnits = None,
+    force: Force = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline on rows made up from the schema: its form, time and memory. Spends nothing, reads nothing private."""
+    result = _in_engine(
+        "rehearse", workspace, as_json, overrides, rows=rows, max_units=max_units, force=force, rehearsal_steps=steps
+    )
+    if not as_json:
+        from localsynth.progress import rehearsal_text
+
+        print(rehearsal_text(result))
 
 
 @app.command(epilog=_epilog("localsynth ingest visits"))

@@ -140,7 +140,9 @@ def _failure(error: BaseException) -> Event:
 
 def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[str, Any]:
     from localsynth.config import load_config
-    from localsynth.pipeline import VERBS, Options, Session, initialise
+    from localsynth.pipeline import VERBS
+    from localsynth.stages.initialise import initialise
+    from localsynth.stages.session import Options, Session
     from localsynth.workspace import Workspace
 
     if request["verb"] == "init":

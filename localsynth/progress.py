@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from localsynth.events import Event
 
-__all__ = ["Narrator", "doctor_text", "plan_text", "table_text"]
+__all__ = ["Narrator", "doctor_text", "plan_text", "rehearsal_text", "table_text"]
 
 _LINES_APART = 10.0
 """Seconds between progress lines where stderr is a file."""
@@ -108,6 +108,25 @@ def plan_text(plan: dict[str, Any]) -> str:
         lines.append(f"to be measured    {_printable(', '.join(plan['to_be_measured']))}")
     lines += [f"warning: {_printable(text)}" for text in plan["warnings"]]
     lines.append("Nothing was spent.")
+    return "\n".join(lines)
+
+
+def rehearsal_text(result: dict[str, Any]) -> str:
+    """`rehearse`'s object for a person."""
+    forecast, planned = result["forecast"], result["planned"]
+    lines = [
+        f"Rehearsed on {result['units']:,} made-up units ({result['units_origin']}): {result['rehearsed']['steps']} steps of "
+        f"{planned['steps']:,}, {result['rehearsed']['rows']} rows of {planned['rows_wanted']:,}.",
+        "",
+        "The real run, by this:",
+        *(f"  {stage:<8}  {_duration(seconds)}" for stage, seconds in forecast["seconds"].items()),
+        f"  memory    {forecast['memory_bytes'] / 2**30:.1f} GiB at most",
+        "",
+        "The form of the rows (the content means nothing: it was learned from made-up rows):",
+    ]
+    lines += ["  " + _printable(" | ".join(f"{k}: {v}" for k, v in row.items())) for row in result["first_rows"]]
+    lines += [f"warning: {_printable(text)}" for text in result["warnings"]]
+    lines += ["", f"Nothing was spent, no original row was read. All of it is in {result['workspace']}."]
     return "\n".join(lines)
 
 

@@ -1,0 +1,129 @@
+"""Source → private.duckdb, and what the schema leaves open measured → schema.json."""
+
+from typing import Any
+
+from localsynth.errors import ConfigError
+from localsynth.planning import budgets
+from localsynth.schema import Schema
+from localsynth.stages.session import Session, open_budget, open_ledger
+from localsynth.stages.table import Effective, effective_of
+from localsynth.workspace import read_json, write_json
+
+__all__ = ["ingest", "ingest_settings"]
+
+
+def ingest_settings(session: Session) -> dict[str, Any]:
+    """Everything that decides what ingest makes; another ingest with the same settings need not be paid again."""
+    config = session.config
+    privacy = config.privacy.model_dump(mode="json", exclude={"epsilon", "delta"})
+    return {
+        "data": config.data.model_dump(mode="json"),
+        "schema": config.schema_.model_dump(mode="json", exclude={"confirmed"}),
+        "privacy": {**privacy, "schema_epsilon": budgets(config).schema_epsilon},
+        "max_units": session.options.max_units,
+    }
+
+
+def ingest(session: Session) -> dict[str, Any]:
+    """Read the source into the private store and settle the schema. Does nothing where that is done already.
+
+    Interrupted, it goes on: what was measured stands in schema.json and is not paid twice.
+    """
+    workspace = session.workspace
+    settings = ingest_settings(session)
+    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
+    if session.options.max_units is None and document:
+        settings["max_units"] = document["settings"]["max_units"]
+    same = document.get("settings") == settings
+    if same and document["complete"] and workspace.private_path.exists():
+        return {"stage": "ingest", "done_before": True, **_size_facts(effective_of(document))}
+    if document and not same and not session.options.again:
+        raise ConfigError(
+            "The data, schema or privacy settings have changed since this workspace's table was ingested.",
+            "Undo the change, start a new workspace, or add --again (what is measured anew is charged again).",
+        )
+    # With --again an interrupted ingest, too, is begun anew, on a budget of its own.
+    return _ingest_anew(session, settings, document if same and not session.options.again else {})
+
+
+def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    from localsynth.ingest.ingest import ingest as ingest_source
+    from localsynth.ingest.measure import measure_column, measure_size, share_budget
+    from localsynth.ingest.source import open_source
+    from localsynth.privacy.noise import SecureRandom
+    from localsynth.store.private import PrivateStore
+
+    workspace, config, emit = session.workspace, session.config, session.emit
+    privacy, share = config.privacy, budgets(config)
+    emit({"kind": "stage_started", "stage": "ingest", "seal": session.seal})
+    source = open_source(config.data)
+    ledger = open_ledger(session)
+    parts = share_budget(
+        config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.max_rows_per_unit
+    )
+    source_sha256 = source.sha256()
+    if not document:
+        # Each ingest that measures has a budget of its own; the first one is called plainly "schema".
+        before = sum(event["stage"].startswith("schema") for event in ledger.budgets())
+        document = {"budget": "schema" if before == 0 else f"schema-{before + 1}"}
+    if parts is not None:
+        open_budget(session, ledger, document["budget"], None, share.schema_epsilon, share.schema_delta, source_sha256)
+    measured_events: dict[str, int] = dict(document.get("measured_by", {}))
+
+    def charge(what: str, mechanism: dict[str, Any]) -> None:
+        event = ledger.charge(budget=document["budget"], run=None, stage="schema", what=what, mechanism=mechanism)
+        measured_events[what] = event["index"]
+
+    if "complete" not in document:
+        document |= {
+            "complete": False,
+            "ingested": False,
+            "settings": settings,
+            "schema": config.schema_.model_dump(mode="json"),
+            "size": {"units": privacy.public_size, "origin": "declared"},
+            "keep_probability": 1.0,
+            "holdout": privacy.holdout,
+            "measured_by": measured_events,
+        }
+        write_json(workspace.schema_path, document)
+
+    def keep(units: int) -> float:
+        size = document["size"]
+        if size["units"] is None:
+            assert parts is not None
+            size.update(units=measure_size(units, parts, charge), origin="measured")
+        wanted = settings["max_units"]
+        document["keep_probability"] = 1.0 if wanted is None else min(1.0, wanted / size["units"])
+        document["measured_by"] = measured_events
+        write_json(workspace.schema_path, document)
+        return float(document["keep_probability"])
+
+    if not document["ingested"]:
+        ingest_source(workspace, config, SecureRandom(), keep, emit, source)
+        document["ingested"] = True
+        write_json(workspace.schema_path, document)
+    schema = Schema.model_validate(document["schema"])
+    with PrivateStore.open(workspace) as store:
+        for index, column in enumerate(schema.learned()):
+            if not column.unmeasured():
+                continue
+            assert parts is not None
+            settled = measure_column(column, index, store, parts, charge)
+            columns = [settled if c.name == column.name else c for c in schema.columns]
+            schema = schema.model_copy(update={"columns": columns})
+            document.update(schema=schema.model_dump(mode="json"), measured_by=measured_events)
+            write_json(workspace.schema_path, document)
+            emit({"kind": "progress", "stage": "ingest", "epsilon": ledger.spent().epsilon})
+    document["complete"] = True
+    write_json(workspace.schema_path, document)
+    emit({"kind": "stage_done", "stage": "ingest", "epsilon": ledger.spent().epsilon})
+    return {"stage": "ingest", "done_before": False, **_size_facts(effective_of(document)), "epsilon": ledger.spent().epsilon}
+
+
+def _size_facts(effective: Effective) -> dict[str, Any]:
+    return {
+        "units": effective.units,
+        "units_origin": "measured" if effective.size_measured else "declared",
+        "kept_units": effective.kept_units,
+        "training_units": effective.training_units,
+    }

@@ -1,0 +1,26 @@
+"""A new workspace for a source file, with a schema guessed from its first rows."""
+
+from pathlib import Path
+from typing import Any
+
+from localsynth.config import DataConfig, render_config
+from localsynth.events import Emit
+from localsynth.workspace import Workspace, write_file
+
+__all__ = ["initialise"]
+
+
+def initialise(root: Path, data: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """A new workspace for a source file, with a schema guessed from its first rows. Makes nothing where the file is unusable."""
+    from localsynth.ingest.infer import infer_schema
+    from localsynth.ingest.source import open_source
+
+    source_config = DataConfig.model_validate({**data, "source": str(Path(data["source"]).expanduser().absolute())})
+    source = open_source(source_config)
+    schema, notes = infer_schema(source, source_config.missing)
+    workspace = Workspace.create(root)
+    write_file(workspace.config_path, render_config(source_config, schema, str(root)))
+    for note in notes:
+        emit({"kind": "note", "text": note})
+    columns = [{"name": column.name, "kind": column.kind} for column in schema.columns]
+    return {"workspace": str(root), "config": str(workspace.config_path), "columns": columns}

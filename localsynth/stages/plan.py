@@ -1,0 +1,60 @@
+"""What a run would cost and take, before anything is spent. Reads no row."""
+
+import shutil
+from typing import Any
+
+from localsynth.base_models import find_base_model
+from localsynth.errors import BudgetError
+from localsynth.planning import TOO_FEW_UNITS, forecast, size_warning
+from localsynth.schema import Schema
+from localsynth.stages.session import Session
+from localsynth.stages.table import effective_of
+from localsynth.workspace import read_json
+
+__all__ = ["ASSUMED_UNITS", "known_size", "plan"]
+
+ASSUMED_UNITS = 10_000
+"""What `plan` reckons with while the number of units is neither declared nor measured."""
+
+
+def known_size(session: Session) -> tuple[Schema, str, int, int]:
+    """(schema, origin, units kept, units to train on), expected and public: by the ingested table, else by the configuration.
+
+    origin: "measured", "declared" or "assumed".
+    """
+    config, workspace = session.config, session.workspace
+    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
+    if document.get("complete"):
+        effective = effective_of(document)
+        origin = "measured" if effective.size_measured else "declared"
+        return effective.schema, origin, effective.kept_units, effective.training_units
+    size = config.privacy.public_size or ASSUMED_UNITS
+    kept = min(size, session.options.max_units or size)
+    origin = "declared" if config.privacy.public_size else "assumed"
+    return config.schema_, origin, kept, max(1, round(kept * (1 - config.privacy.holdout)))
+
+
+def plan(session: Session) -> dict[str, Any]:
+    """What a run would cost and take. Spends nothing and reads no row."""
+    from localsynth.train.model import choose_precision
+    from localsynth.train.speed import matmul_rate
+
+    config, workspace = session.config, session.workspace
+    base = find_base_model(config.train.model)
+    schema, origin, kept, training = known_size(session)
+    precision = choose_precision(config.train.precision, "cpu" if config.train.device == "cpu" else "auto")
+    rate = matmul_rate(precision, base.info.embedding_length, base.info.feed_forward_length)
+    rows = session.options.rows or config.sample.rows or kept
+    facts = forecast(config, base, schema, kept, training, rows, rate, precision)
+    warnings = [text for text in [size_warning(kept)] if text]
+    free = shutil.disk_usage(workspace.root).free
+    if free < facts["disk_bytes"]:
+        warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")
+    if not config.schema_.confirmed:
+        warnings.append(
+            "The schema is a guess that you have not confirmed: check it in localsynth.toml, then set schema.confirmed = true."
+        )
+    if kept < TOO_FEW_UNITS and not session.options.force:
+        raise BudgetError(warnings[0], "Collect more, or add --force to plan and run all the same.")
+    still_open = [f"{name}.{field}" for name, field in schema.unmeasured()]
+    return {**facts, "units_origin": origin, "to_be_measured": still_open, "free_disk_bytes": free, "warnings": warnings}

@@ -1,0 +1,64 @@
+"""Model → synthetic.duckdb."""
+
+from typing import Any
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.stages.session import Session, recorder, trained_run
+from localsynth.stages.table import Effective, effective_of
+from localsynth.workspace import read_json
+
+__all__ = ["sample"]
+
+
+def sample(session: Session) -> dict[str, Any]:
+    """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
+    from localsynth.sample.job import draw_rows
+    from localsynth.store.lock import sampler_lock
+    from localsynth.store.synthetic import SyntheticStore
+
+    workspace, config = session.workspace, session.config
+    current = trained_run(session)
+    done = current.get("export")
+    if not done:
+        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {workspace.root}")
+    effective = effective_of(current["table"])
+    path = current.model_path(done["quantization"])
+    if not path.exists():
+        raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {workspace.root}")
+    emit = recorder(session, current)
+    with sampler_lock(workspace.root / ".sampler.lock"):
+        store = SyntheticStore(workspace.synthetic_path)
+        if store.row_count() > store.row_count(current.id):
+            # Rows of an earlier run: a table has one provenance, and theirs stays in their own certificate.
+            store.clear()
+        store.create_table(effective.schema)
+        certificate = read_json(current.certificate_path)
+        guarantee = certificate["guarantee"]
+        settings = config.sample.model_dump(mode="json")
+        store.add_run(
+            current.id, done["model_hash"], config.sample.seed, guarantee["spent_epsilon"], guarantee["spent_delta"], settings
+        )
+        present = store.row_count(current.id)
+        rows = _wanted_rows(session, effective, present)
+        emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
+        result = draw_rows(
+            model=path,
+            schema=effective.schema,
+            description=config.data.description,
+            settings=config.sample,
+            store=store,
+            run=current.id,
+            rows=rows,
+            emit=emit,
+            should_stop=session.should_stop,
+        )
+    facts = {"rows": result.total, "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
+    current.note(sample=facts)
+    emit({"kind": "stage_done", "stage": "sample"})
+    return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
+
+
+def _wanted_rows(session: Session, effective: Effective, present: int) -> int:
+    if session.options.more is not None:
+        return present + session.options.more
+    return session.options.rows or session.config.sample.rows or effective.kept_units

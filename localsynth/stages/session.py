@@ -1,0 +1,100 @@
+"""What all stages share: the session, the ledger, the budgets, and the record of a run.
+
+Every stage opens its budget before it touches data, and charges before it spends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from localsynth.config import Config
+from localsynth.errors import BudgetError, ConfigError
+from localsynth.events import Emit, Recorder
+from localsynth.runs import Run, latest_run
+from localsynth.workspace import Workspace
+
+if TYPE_CHECKING:
+    from localsynth.privacy.ledger import Ledger
+
+__all__ = ["Options", "Session", "open_budget", "open_ledger", "recorder", "trained_run"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beside the configuration."""
+
+    rows: int | None = None
+    more: int | None = None
+    max_units: int | None = None
+    force: bool = False
+    again: bool = False
+    sign: bool = True
+    rehearsal_steps: int | None = None
+    """Not None: a rehearsal on made-up rows, which trains for this many of its steps."""
+
+
+@dataclass
+class Session:
+    """One command's work on one workspace."""
+
+    workspace: Workspace
+    config: Config
+    emit: Emit
+    should_stop: Callable[[], bool]
+    options: Options = field(default_factory=Options)
+    seal: str = "none"
+
+
+def open_ledger(session: Session) -> "Ledger":
+    """The workspace's ledger, checked against the head of its chain."""
+    from localsynth.privacy.ledger import Ledger
+
+    workspace = session.workspace
+    return Ledger.open(workspace.ledger_path, workspace.keys_path / "ledger-head.json", workspace.id)
+
+
+def open_budget(
+    session: Session, ledger: "Ledger", name: str, run_id: str | None, epsilon: float, delta: float, source_sha256: str
+) -> None:
+    """Set a stage's budget aside. Over the configured total only with --again, since that protects less than was promised."""
+    from localsynth.privacy.chain import Basis
+    from localsynth.privacy.registry import register_spend
+
+    config = session.config
+    privacy = config.privacy
+    rows = 1 if privacy.unit == "row" else privacy.max_rows_per_unit
+    basis = Basis(privacy.unit, rows, privacy.public_size is not None)
+    try:
+        ledger.open_budget(
+            name,
+            run_id,
+            epsilon,
+            delta,
+            limit=config.privacy.epsilon,
+            limit_delta=config.delta(),
+            basis=basis,
+            beyond_limit=session.options.again,
+        )
+    except BudgetError as error:
+        raise BudgetError(error.message, "Start a new workspace, or add --again to spend more than privacy.epsilon.") from None
+    if session.options.rehearsal_steps is not None:
+        return
+    # At once and in full: a run that is given up has spent, too.
+    register_spend(source_sha256, session.workspace.id, sum(event["epsilon"] for event in ledger.budgets()))
+
+
+def trained_run(session: Session) -> Run:
+    """The newest run, if it is trained. Raises ConfigError."""
+    latest = latest_run(session.workspace)
+    if latest is None or not latest.get("train"):
+        raise ConfigError(
+            f"{session.workspace.root} holds no trained run.", f"Train first: localsynth train {session.workspace.root}"
+        )
+    return latest
+
+
+def recorder(session: Session, current: Run) -> Emit:
+    """Records events of a stage that spends nothing, with the ε spent before it, so that it is in view to the end."""
+    record = Recorder(current.directory / "events.jsonl", session.emit)
+    epsilon = open_ledger(session).spent().epsilon
+    return lambda event: record({"epsilon": epsilon, **event})

@@ -1,0 +1,171 @@
+"""A new run, or the unfinished one: DP-SGD → runs/ID/adapter."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from localsynth.base_models import find_base_model
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.events import Recorder
+from localsynth.planning import accept_size, budgets
+from localsynth.runs import Run, latest_run, new_run
+from localsynth.stages.ingest import ingest_settings
+from localsynth.stages.session import Session, open_budget, open_ledger
+from localsynth.stages.table import read_effective
+from localsynth.workspace import file_sha256, read_json
+
+__all__ = ["train", "train_or_resume"]
+
+
+def _unfinished(session: Session) -> Run | None:
+    latest = latest_run(session.workspace)
+    return None if latest is None or latest.get("train") else latest
+
+
+def train(session: Session) -> dict[str, Any]:
+    """Train a new adapter, or go on with an unfinished one. Raises ConfigError where a trained run stands, without --again."""
+    latest = latest_run(session.workspace)
+    if latest is not None and latest.get("train") and not session.options.again:
+        raise ConfigError(
+            f"Run {latest.id} is trained already.",
+            "Go on with: localsynth export, or add --again to train anew (that is charged again).",
+        )
+    return train_or_resume(session)
+
+
+def train_or_resume(session: Session) -> dict[str, Any]:
+    from localsynth.codec import Codec
+    from localsynth.llama import Vocabulary
+    from localsynth.privacy.noise import SecureRandom
+    from localsynth.schema import conform
+    from localsynth.store.private import PrivateStore
+    from localsynth.train.checkpoint import remove_checkpoint
+    from localsynth.train.loop import train as train_adapter
+    from localsynth.train.plan import TrainPlan, make_train_plan
+
+    workspace, config = session.workspace, session.config
+    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
+    effective = read_effective(workspace)
+    if document["settings"] != {**ingest_settings(session), "max_units": document["settings"]["max_units"]}:
+        raise ConfigError(
+            "The data, schema or privacy settings have changed since this workspace's table was ingested.",
+            "Undo the change, or ingest again: localsynth ingest WS --again (what is measured anew is charged again).",
+        )
+    accept_size(effective.kept_units, session.options.force, session.emit)
+    base = find_base_model(config.train.model)
+    current = _unfinished(session)
+    ledger = open_ledger(session)
+    settings = {"train": config.train.model_dump(mode="json"), "privacy": config.privacy.model_dump(mode="json")}
+    if current is not None and current["settings"] != settings:
+        raise ConfigError(
+            f"The train or privacy settings have changed since run {current.id} began.",
+            "Undo the change to go on with it, or delete its directory in runs/ and add --again (what it spent stays charged).",
+        )
+    if current is not None and current["table"] != document:
+        raise ConfigError(
+            f"The table was ingested anew since run {current.id} began; that run cannot go on with other rows.",
+            "Delete its directory in runs/ and train again with --again (what it spent stays charged).",
+        )
+    base_sha256 = file_sha256(base.path)
+    if current is not None and current["base_sha256"] != base_sha256:
+        raise IntegrityError(
+            f"{base.path} is not the base model that run {current.id} began with.", "Put that file back to go on."
+        )
+    if current is None:
+        _check_own_model(config.train.model, base.path)
+        share = budgets(config)
+        plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
+        if session.options.rehearsal_steps is not None:
+            plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))
+        current = new_run(
+            workspace,
+            {
+                "settings": settings,
+                "plan": vars(plan),
+                "base_sha256": base_sha256,
+                "reruns": 0,
+                # The table may be ingested anew later; what this run's model writes stays this.
+                "table": document,
+            },
+        )
+    else:
+        plan = TrainPlan(**current["plan"])
+        current.note(reruns=current["reruns"] + 1)
+
+    emit = Recorder(current.directory / "events.jsonl", session.emit)
+    emit({"kind": "stage_started", "stage": "train", "seal": session.seal})
+    schema = effective.schema
+    random = SecureRandom()
+    with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
+        info = store.info()
+        _warn_of_other_spends(session, info["source_sha256"])
+        if (info["unit"], info["max_rows_per_unit"]) != (config.privacy.unit, str(config.privacy.max_rows_per_unit)):
+            raise IntegrityError(
+                "The private table was not ingested for the privacy unit in the configuration.",
+                "Ingest again: localsynth ingest WS --again",
+            )
+        open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, info["source_sha256"])
+        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, config.data.description)
+        units: dict[int, list[Any]] = {}
+        for unit, record in store.records("train", schema):
+            rows = units.setdefault(unit, [])
+            conformed = conform(schema, record)
+            if conformed is not None:
+                rows.append(codec.encode(conformed))
+    run_id = current.id
+
+    shown = {"epsilon": 0.0, "at": 0.0}
+
+    def charge_step() -> float:
+        ledger.charge(budget="train", run=run_id, stage="train", what="DP-SGD step", mechanism=plan.step_mechanism)
+        # Composing takes some tenths of a second: what is shown may lag by a few seconds, what is charged never does.
+        if time.monotonic() - shown["at"] > 3:
+            shown.update(epsilon=ledger.spent().epsilon, at=time.monotonic())
+        return shown["epsilon"]
+
+    result = train_adapter(
+        units=list(units.values()),
+        base=base.path,
+        targets=base.targets,
+        plan=plan,
+        settings=config.train,
+        charge_step=charge_step,
+        random=random,
+        run_directory=current.directory,
+        emit=emit,
+        should_stop=session.should_stop,
+    )
+    epsilon = ledger.spent().epsilon
+    current.note(
+        # Not the seconds or the memory: they depend on the private rows, and this file stays.
+        train={"steps": result.steps, "precision": result.precision, "noise": random.label, "seal": session.seal}
+    )
+    remove_checkpoint(current.directory / "checkpoint")
+    emit({"kind": "stage_done", "stage": "train", "epsilon": epsilon, "steps": result.steps})
+    measured = {"seconds": round(result.seconds, 1), "peak_memory_bytes": result.peak_memory_bytes}
+    return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"], "private": measured}
+
+
+def _warn_of_other_spends(session: Session, source_sha256: str) -> None:
+    """Two workspaces on one source file add up for the people in it, which neither ledger alone shows."""
+    from localsynth.privacy.registry import registry_total
+
+    others = {name: spent for name, spent in registry_total(source_sha256).workspaces.items() if name != session.workspace.id}
+    if others:
+        text = (
+            f"This source file has been used in {len(others)} other workspace{'s' if len(others) > 1 else ''}, which spent "
+            f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
+            "its own part."
+        )
+        session.emit({"kind": "warning", "text": text})
+
+
+def _check_own_model(name: str, path: Path) -> None:
+    """Compare torch with llama.cpp on a model of the user's own *before* anything is spent on it."""
+    from localsynth_models.catalog import catalog
+
+    if name not in catalog():
+        from localsynth.export.verify import verify_base
+
+        verify_base(path)
