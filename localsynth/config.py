@@ -31,6 +31,9 @@ class DataConfig(_Section):
     table: str | None = None
     """The table inside a DuckDB file."""
     encoding: str = "utf-8"
+    header: bool | None = None
+    """Whether the first line of a CSV or TSV file names the columns. None: it does, and is refused where it looks like data;
+    false: it is a row of data, and the columns are called column_1, column_2, ..."""
     missing: list[str] = Field(default_factory=lambda: [""])
     """Strings that mean "no value"."""
     description: str = ""

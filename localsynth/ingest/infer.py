@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from localsynth.errors import DataError
 from localsynth.ingest.parse import FALSE_WORDS, TRUE_WORDS, UnreadableValueError, parse_value
+from localsynth.ingest.shapes import DATE, EMAIL, PHONE, UUID
 from localsynth.ingest.source import Row, Source
 from localsynth.schema import Boolean, Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Surrogate, Text
 
@@ -24,10 +25,6 @@ _TEXT_TOKENS = 128
 _MOST_DECIMALS = 6
 _MOSTLY = 0.9
 
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_PHONE = re.compile(r"(\+|\(|00)[0-9() ./-]{6,20}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
-_OTHER_DATE = re.compile(r"[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}([ T].*)?")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
 
 _KEY_WORDS = {"id", "uuid", "guid", "number", "nbr", "nr", "no", "num", "key", "index", "idx", "rowid"}
@@ -139,15 +136,15 @@ class _ColumnGuess:
         name = "".join(self._words)
         has_letters = any(character.isalpha() for value in itertools.islice(self._distinct, 100) for character in value)
         rules: list[tuple[Person, bool]] = [
-            ("email", self._share(_EMAIL) >= _MOSTLY or (name in _EMAILS and has_letters)),
-            ("phone", self._share(_PHONE) >= _MOSTLY or (name in _PHONES and len(self._distinct) > 2)),
+            ("email", self._share(EMAIL) >= _MOSTLY or (name in _EMAILS and has_letters)),
+            ("phone", self._share(PHONE) >= _MOSTLY or (name in _PHONES and len(self._distinct) > 2)),
             ("name", name in _PERSON_NAMES and has_letters),
             ("address", name in _ADDRESSES and has_letters),
         ]
         return next((kind for kind, fits in rules if fits), None)
 
     def _is_key(self) -> bool:
-        if self._share(_UUID) == 1:
+        if self._share(UUID) == 1:
             return True
         whole = self._all(Integer(name=self._name))
         unique = self._complete and len(self._distinct) == len(self._values) and len(self._values) > 1
@@ -206,7 +203,7 @@ class _ColumnGuess:
             if midnight:
                 return Date(name=self._name, kind="date")
             return DateTime(name=self._name, kind="datetime")
-        if self._share(_OTHER_DATE) >= _MOSTLY:
+        if self._share(DATE) >= _MOSTLY:
             self.notes.append("looks like dates that are not written as YYYY-MM-DD; rewrite them to have them learned as dates.")
         return None
 

@@ -35,6 +35,8 @@ _FORMATS = {
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NUMERIC = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*")
+_DELIMITED = ("csv", "tsv")
+_OR_NO_HEADER = "if the first line of a CSV or TSV file is a row of data already, give init --no-header."
 
 
 class Source(ABC):
@@ -54,32 +56,30 @@ class Source(ABC):
 
 
 def checked_names(path: Path, names: list[str]) -> list[str]:
-    """Usable column names: an empty one becomes `column_<n>` (from 1). Raises DataError for what cannot be a header."""
+    """Usable column names: an empty one becomes `column_<n>` (from 1). Raises DataError for what cannot be a name.
+
+    The messages quote no name: in a file without a header they would be a row's values.
+    """
     if not names:
         raise DataError(f"{path} has no columns.", "The first line must name the columns.")
-    if all(_NUMERIC.fullmatch(name.strip()) for name in names):
-        # Not named in the message: they would be a row's values.
-        raise DataError(
-            f"{path}: the first line holds only numbers, so it is no header.", "Add a first line that names the columns."
-        )
     result: list[str] = []
     seen: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if _CONTROL.search(name):
             raise DataError(
                 f"{path}: the name of column {number} holds a line break or another control character.",
-                "Rename the column; if the file is not UTF-8, set data.encoding.",
+                f"Rename the column; if the file is not UTF-8, set data.encoding; {_OR_NO_HEADER}",
             )
         if len(name) > _LONGEST_NAME:
             raise DataError(
                 f"{path}: the name of column {number} is longer than {_LONGEST_NAME} characters.",
-                "The first line must name the columns.",
+                f"Rename the column; {_OR_NO_HEADER}",
             )
         used = name if name.strip() else f"column_{number}"
         if used.casefold() in seen:
             raise DataError(
-                f"{path}: columns {seen[used.casefold()]} and {number} are both named {used!r} (case does not count).",
-                "Rename one of them.",
+                f"{path}: columns {seen[used.casefold()]} and {number} have the same name (case does not count).",
+                f"Rename one of them; {_OR_NO_HEADER}",
             )
         seen[used.casefold()] = number
         result.append(used)
@@ -118,7 +118,18 @@ def open_source(config: DataConfig) -> Source:
     file_format = _format_of(path) if config.format == "auto" else config.format
     if config.table is not None and file_format != "duckdb":
         raise ConfigError(f"data.table is set, but {path} is not a DuckDB file.", "Remove data.table.")
+    if config.header is False and file_format not in _DELIMITED:
+        raise ConfigError(
+            f"data.header is false, but {path} is not a CSV or TSV file: its format names the columns.",
+            "Remove data.header (init: leave out --no-header).",
+        )
     source = _reader(file_format, path, config)
+    if config.header is None and all(_NUMERIC.fullmatch(name.strip()) for name in source.columns):
+        # Text files without a header, converted, look like this.
+        raise DataError(
+            f"{path}: all names of columns are numbers, as if a row of data had been taken for them.",
+            "Rename the columns, or give init --header if these are the names (in localsynth.toml: data.header = true).",
+        )
     if not any(source.batches(1)):
         raise DataError(f"{path} has a header but no rows.", "Check that the export was complete.")
     return source
@@ -126,10 +137,10 @@ def open_source(config: DataConfig) -> Source:
 
 def _reader(file_format: str, path: Path, config: DataConfig) -> Source:
     # Imported here: opening a CSV file needs no database engine.
-    if file_format in ("csv", "tsv"):
+    if file_format in _DELIMITED:
         from localsynth.ingest.textfiles import DelimitedSource
 
-        return DelimitedSource(path, config.encoding, delimiter="\t" if file_format == "tsv" else None)
+        return DelimitedSource(path, config.encoding, "\t" if file_format == "tsv" else None, config.header)
     if file_format == "jsonl":
         from localsynth.ingest.textfiles import JsonLinesSource
 

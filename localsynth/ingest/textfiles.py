@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from localsynth.errors import ConfigError, DataError
+from localsynth.ingest.header import check_header
 from localsynth.ingest.source import BATCH, Row, Source
 
 __all__ = ["DelimitedSource", "JsonLinesSource"]
 
 _LONGEST_VALUE = 16 * 2**20
+_ROWS_BESIDE_HEADER = 2000
 _GZIP, _ZSTANDARD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _DELIMITERS = ",;\t|"
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
@@ -105,13 +107,23 @@ def _batched(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
 
 
 class DelimitedSource(Source):
-    """A CSV or TSV file with a header. Values come as they stand there; an empty field is the empty string."""
+    """A CSV or TSV file. Values come as they stand there; an empty field is the empty string."""
 
-    def __init__(self, path: Path, encoding: str, delimiter: str | None = None) -> None:
-        """`delimiter` None: the one of comma, semicolon, tab and bar that the header uses most."""
+    def __init__(self, path: Path, encoding: str, delimiter: str | None = None, header: bool | None = None) -> None:
+        """Raises DataError where the first line cannot name the columns.
+
+        `delimiter` None: the one of comma, semicolon, tab and bar that the first line uses most.
+        `header` None: the first line names the columns and is refused if it looks like data; True: it does, whatever it looks
+        like; False: it is a row like the others, and the columns are called column_1, column_2, ...
+        """
         self._encoding = _checked_encoding(encoding)
         self._delimiter = delimiter or self._guess_delimiter(path)
-        super().__init__(path, self._header(path))
+        self._lines_before_rows = 0 if header is False else 1
+        records = (row for _, row in self._records(path))
+        first = next(records, [])
+        if header is None:
+            check_header(path, first, itertools.islice(records, _ROWS_BESIDE_HEADER))
+        super().__init__(path, [""] * len(first) if header is False else first)
 
     def _guess_delimiter(self, path: Path) -> str:
         with _opened(path, self._encoding) as file:
@@ -119,13 +131,8 @@ class DelimitedSource(Source):
         outside_quotes = "".join(line.split('"')[::2])
         return max(_DELIMITERS, key=outside_quotes.count)
 
-    def _header(self, path: Path) -> list[str]:
-        for _, row in self._records(path):
-            return row
-        return []
-
     def _records(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        """(first line, fields) of every record that is not a blank line, the header included."""
+        """(number of its first line, fields) of every record that is not a blank line, the header included."""
         # A quote that is never closed swallows what follows; the limit ends that with a message instead of all memory.
         csv.field_size_limit(_LONGEST_VALUE)
         with _opened(path, self._encoding) as file:
@@ -147,11 +154,11 @@ class DelimitedSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         width = len(self.columns)
-        for line, row in itertools.islice(self._records(self.path), 1, None):
+        for line, row in itertools.islice(self._records(self.path), self._lines_before_rows, None):
             if len(row) != width:
                 raise DataError(
-                    f"{self.path}, line {line}: {len(row)} fields where the header has {width}.",
-                    "Check that line for a missing or unquoted delimiter.",
+                    f"{self.path}, line {line}: {len(row)} fields where the first line has {width}.",
+                    "Check that line for a missing or unquoted delimiter; if tabs part the fields, set data.format to tsv.",
                 )
             yield tuple(row)
 

@@ -23,7 +23,7 @@ def refused(outcome, code, *words):
     [
         (b"", "empty"),
         (b"kind,note\n", "row"),
-        (b"kind,Kind\n1,2\n", "ind"),
+        (b"kind,Kind\n1,2\n", "columns 1 and 2"),
         (b"kind,note\na,b\na,b,c\n" + b"a,b\n" * 20, "line 3"),
         ("kind,note\ngröße,ähnlich\n".encode("latin-1"), "encoding"),
     ],
