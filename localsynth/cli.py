@@ -129,8 +129,10 @@ def init(
     if header is not None:
         source["header"] = header
     narrator = Narrator(sys.stderr)
-    result = run_in_child("init", {"workspace": str(workspace), "data": source}, narrator)
-    narrator.close()
+    try:
+        result = run_in_child("init", {"workspace": str(workspace), "data": source}, narrator)
+    finally:
+        narrator.close()
     if as_json:
         _print_json(result)
         return

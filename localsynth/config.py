@@ -16,7 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from localsynth.errors import ConfigError
 from localsynth.schema import Schema
 
-__all__ = ["Config", "DataConfig", "PrivacyConfig", "SampleConfig", "TrainConfig", "load_config", "parse_config", "render_config"]
+__all__ = [
+    "Config",
+    "DataConfig",
+    "PrivacyConfig",
+    "SampleConfig",
+    "TrainConfig",
+    "data_config",
+    "load_config",
+    "parse_config",
+    "render_config",
+]
 
 
 class _Section(BaseModel):
@@ -167,6 +177,14 @@ def parse_config(text: str, where: str, overrides: list[str] | None = None) -> C
         return Config.model_validate(tree)
     except ValidationError as error:
         raise _explain(error, where) from None
+
+
+def data_config(values: dict[str, Any]) -> DataConfig:
+    """What `init` was told about the source. Raises ConfigError."""
+    try:
+        return DataConfig.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, "init") from None
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:

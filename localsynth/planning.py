@@ -14,7 +14,7 @@ from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit
 from localsynth.schema import Category, Schema, Text
 
-__all__ = ["FEW_UNITS", "TOO_FEW_UNITS", "Budgets", "accept_size", "budgets", "forecast", "size_warning"]
+__all__ = ["FEW_UNITS", "TOO_FEW_UNITS", "Budgets", "accept_size", "budgets", "delta_warning", "forecast", "size_warning"]
 
 FEW_UNITS = 10_000
 """Below this many units, DP-SGD keeps little of what text is about; plan and train say so."""
@@ -63,6 +63,16 @@ def size_warning(units: int) -> str | None:
             "rare values and links between columns to blur. Compare with the original before you rely on it."
         )
     return None
+
+
+def delta_warning(config: Config, units: int) -> str | None:
+    """What a large delta allows, in words; None where it is below one in the number of units (public or measured)."""
+    if config.delta() * units <= 1:
+        return None
+    return (
+        f"privacy.delta is {config.delta():g}, more than one in {units:,} units: publishing a unit at random would satisfy that. "
+        "Choose a delta well below one in the number of units."
+    )
 
 
 def accept_size(units: int, force: bool, emit: Emit) -> None:

@@ -4,6 +4,7 @@ A run is one adapter trained on one ingested table, and what was made of it. Its
 """
 
 import datetime as dt
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from localsynth.workspace import Workspace, read_json, write_json
 __all__ = ["Run", "latest_run", "new_run"]
 
 _STAGES = ("train", "export", "sample")
+_NAME = re.compile(r"([0-9]{3,})-.*")
 
 
 class Run:
@@ -24,7 +26,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The run's name, which sorts by time."""
+        """The run's name; names sort by the order of the runs."""
         return self.directory.name
 
     def __getitem__(self, key: str) -> Any:
@@ -55,17 +57,26 @@ class Run:
 
 
 def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:
-    """Begin a run with these facts."""
-    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
-    directory = workspace.run_path(f"{stamp}-{secrets.token_hex(2)}")
+    """Begin a run with these facts.
+
+    Its name has the day and a number, not the time: it is published with the ledger, and the time from the start of training
+    to that of the synthetic table depends on the private rows.
+    """
+    day = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
+    last = max((int(name[1]) for name in map(_NAME.fullmatch, _names(workspace)) if name), default=0)
+    directory = workspace.run_path(f"{last + 1:03d}-{day}-{secrets.token_hex(2)}")
     directory.mkdir(mode=0o700, parents=True)
     write_json(directory / "run.json", facts)
     return Run(directory)
 
 
+def _names(workspace: Workspace) -> list[str]:
+    if not workspace.runs_path.is_dir():
+        return []
+    return sorted(path.name for path in workspace.runs_path.iterdir() if (path / "run.json").is_file())
+
+
 def latest_run(workspace: Workspace) -> Run | None:
     """The newest run, or None."""
-    if not workspace.runs_path.is_dir():
-        return None
-    directories = sorted(path for path in workspace.runs_path.iterdir() if (path / "run.json").is_file())
-    return Run(directories[-1]) if directories else None
+    names = _names(workspace)
+    return Run(workspace.run_path(names[-1])) if names else None

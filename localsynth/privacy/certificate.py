@@ -34,6 +34,9 @@ _ALWAYS_NOT_COVERED = (
     "Facts that many units share: what is true of a whole group can be learned, and can be concluded about its members.",
     "Third parties named in the text of several units: they are protected only as far as the group figures say.",
     "The evaluation report: it reads the original table and is not part of the guarantee.",
+    "Names of columns, the choice of the unit, and the settings for reading and training: they count as public, and as chosen "
+    "without a look at the data.",
+    "Rounding: sums of gradients are computed in floating point, and only the noise is hardened against what that can reveal.",
     "Running time and use of memory and disk, to whoever can watch the machine while it runs.",
     "Other workspaces made from the same table or a copy of it, and runs after this certificate: their costs add to this one's.",
 )

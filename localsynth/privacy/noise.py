@@ -17,10 +17,12 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-__all__ = ["INSECURE_LABEL", "SECURE_LABEL", "InsecureRandom", "RandomSource", "SecureRandom"]
+__all__ = ["INSECURE_LABEL", "REHEARSAL_LABEL", "SECURE_LABEL", "InsecureRandom", "RandomSource", "SecureRandom"]
 
 SECURE_LABEL = "AES-256-CTR keyed by the operating system; Gaussian noise as the sum of four"
 INSECURE_LABEL = "INSECURE, for tests"
+REHEARSAL_LABEL = "REHEARSAL on made-up rows: nothing is said about any table"
+"""In the place of the noise in a rehearsal's certificate, so that nobody can take it for a real one."""
 
 _BLOCK = 1 << 14
 """Box-Muller pairs a step: small enough for the processor's cache, which makes the whole twice as fast."""

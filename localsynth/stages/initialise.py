@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from localsynth.config import DataConfig, render_config
+from localsynth.config import data_config, render_config
 from localsynth.events import Emit
 from localsynth.workspace import Workspace, write_file
 
@@ -15,7 +15,7 @@ def initialise(root: Path, data: dict[str, Any], emit: Emit) -> dict[str, Any]:
     from localsynth.ingest.infer import infer_schema
     from localsynth.ingest.source import open_source
 
-    source_config = DataConfig.model_validate({**data, "source": str(Path(data["source"]).expanduser().absolute())})
+    source_config = data_config({**data, "source": str(Path(data["source"]).expanduser().absolute())})
     source = open_source(source_config)
     schema, notes = infer_schema(source, source_config.missing)
     workspace = Workspace.create(root)

@@ -8,7 +8,7 @@ from typing import Any
 from localsynth.base_models import find_base_model
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import Recorder
-from localsynth.planning import accept_size, budgets
+from localsynth.planning import accept_size, budgets, delta_warning
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
 from localsynth.stages.session import Session, open_budget, open_ledger
@@ -37,7 +37,7 @@ def train(session: Session) -> dict[str, Any]:
 def train_or_resume(session: Session) -> dict[str, Any]:
     from localsynth.codec import Codec
     from localsynth.llama import Vocabulary
-    from localsynth.privacy.noise import SecureRandom
+    from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
     from localsynth.schema import conform
     from localsynth.store.private import PrivateStore
     from localsynth.train.checkpoint import remove_checkpoint
@@ -53,6 +53,8 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             "Undo the change, or ingest again: localsynth ingest WS --again (what is measured anew is charged again).",
         )
     accept_size(effective.kept_units, session.options.force, session.emit)
+    if warning := delta_warning(config, effective.kept_units):
+        session.emit({"kind": "warning", "text": warning})
     base = find_base_model(config.train.model)
     current = _unfinished(session)
     ledger = open_ledger(session)
@@ -137,9 +139,10 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         should_stop=session.should_stop,
     )
     epsilon = ledger.spent().epsilon
+    label = random.label if session.options.rehearsal_steps is None else REHEARSAL_LABEL
     current.note(
         # Not the seconds or the memory: they depend on the private rows, and this file stays.
-        train={"steps": result.steps, "precision": result.precision, "noise": random.label, "seal": session.seal}
+        train={"steps": result.steps, "precision": result.precision, "noise": label, "seal": session.seal}
     )
     remove_checkpoint(current.directory / "checkpoint")
     emit({"kind": "stage_done", "stage": "train", "epsilon": epsilon, "steps": result.steps})

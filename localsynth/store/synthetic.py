@@ -147,7 +147,7 @@ class SyntheticStore:
             connection.execute("CREATE VIEW provenance AS SELECT row_number, run, chunk FROM numbered_rows ORDER BY row_number")
             connection.execute("""
                 CREATE TABLE runs (run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
-                                   created TIMESTAMPTZ, settings JSON)""")
+                                   created DATE, settings JSON)""")
 
     def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
         return connection.execute(
@@ -165,7 +165,8 @@ class SyntheticStore:
         """Write down where the rows of `run` come from. Does nothing for a run that is known already."""
         with self._writing() as connection:
             if connection.execute("SELECT 1 FROM runs WHERE run = ?", [run]).fetchone() is None:
-                created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+                # The day only: how long training took depends on the private rows.
+                created = dt.datetime.now(dt.UTC).date().isoformat()
                 values = [run, model_sha256, seed, epsilon, delta, created, json.dumps(settings)]
                 connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
@@ -211,7 +212,7 @@ class SyntheticStore:
         return int(found[0]) if found else 0
 
     def runs(self) -> list[dict[str, Any]]:
-        """The runs whose rows the table holds: run, model_sha256, seed, epsilon, delta, created (ISO, UTC), settings."""
+        """The runs whose rows the table holds: run, model_sha256, seed, epsilon, delta, created (the day, UTC), settings."""
         with self._reading() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             found = connection.execute("SELECT * REPLACE (created::VARCHAR AS created) FROM runs ORDER BY created, run")
