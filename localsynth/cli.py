@@ -4,6 +4,7 @@ The only writer of stdout: there go results (with --json one machine-readable ob
 Heavy imports are made inside the commands, so that `localsynth --help` answers at once.
 """
 
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -111,6 +112,12 @@ def init(
     file_format: Annotated[str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet or duckdb.")] = "auto",
     table: Annotated[str | None, typer.Option("--table", help="The table inside a DuckDB file.")] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="The text encoding of a CSV or TSV file.")] = "utf-8",
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="A,B,C", help="Use these columns only, by name, with commas between.")
+    ] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option("--missing", help='A string that means "no value", as --missing "?"; may be repeated.')
+    ] = None,
     header: Annotated[
         bool | None,
         typer.Option(
@@ -126,6 +133,10 @@ def init(
     source: dict[str, Any] = {"source": str(data), "format": file_format, "encoding": encoding}
     if table is not None:
         source["table"] = table
+    if columns is not None:
+        source["columns"] = next(csv.reader([columns], skipinitialspace=True))
+    if missing is not None:
+        source["missing"] = ["", *missing]
     if header is not None:
         source["header"] = header
     narrator = Narrator(sys.stderr)

@@ -44,6 +44,8 @@ class DataConfig(_Section):
     header: bool | None = None
     """Whether the first line of a CSV or TSV file names the columns. None: it does, and is refused where it looks like data;
     false: it is a row of data, and the columns are called column_1, column_2, ..."""
+    columns: list[str] | None = Field(default=None, min_length=1)
+    """The columns to use, where not all of the source's are wanted."""
     missing: list[str] = Field(default_factory=lambda: [""])
     """Strings that mean "no value"."""
     description: str = ""

@@ -55,7 +55,7 @@ def _check_columns(schema: Schema, source: Source, unit: str) -> None:
     if extra:
         raise DataError(
             f"{source.path} has columns the schema does not know: {', '.join(map(repr, extra))}.",
-            "Add them to the schema in localsynth.toml (kind identifier where they are not to be learned), or out of the file.",
+            "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
         )
     if unit != "row" and unit not in source.columns:
         raise ConfigError(f"privacy.unit: there is no column {unit!r}.", 'Name a column of the schema, or "row".')

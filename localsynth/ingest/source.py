@@ -55,6 +55,25 @@ class Source(ABC):
         return file_sha256(self.path)
 
 
+class SelectedColumns(Source):
+    """Some columns of another source."""
+
+    def __init__(self, whole: Source, names: list[str]) -> None:
+        absent = [name for name in names if name not in whole.columns]
+        if absent:
+            raise ConfigError(
+                f"{whole.path} lacks columns that were asked for: {', '.join(map(repr, absent))}.",
+                "Correct data.columns (init: --columns).",
+            )
+        super().__init__(whole.path, names)
+        self._whole = whole
+        self._places = [whole.columns.index(name) for name in names]
+
+    def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
+        for batch in self._whole.batches(size):
+            yield [tuple(row[place] for place in self._places) for row in batch]
+
+
 def checked_names(path: Path, names: list[str]) -> list[str]:
     """Usable column names: an empty one becomes `column_<n>` (from 1). Raises DataError for what cannot be a name.
 
@@ -132,7 +151,7 @@ def open_source(config: DataConfig) -> Source:
         )
     if not any(source.batches(1)):
         raise DataError(f"{path} has a header but no rows.", "Check that the export was complete.")
-    return source
+    return source if config.columns is None else SelectedColumns(source, config.columns)
 
 
 def _reader(file_format: str, path: Path, config: DataConfig) -> Source:
