@@ -69,6 +69,11 @@ class PrivacyConfig(_Section):
     holdout: float = Field(default=0.1, ge=0, lt=0.9)
     """Chance of each unit to be kept apart for the evaluation."""
 
+    @property
+    def rows_per_unit(self) -> int:
+        """The most rows of a unit that are used: a row is a unit with one."""
+        return 1 if self.unit == "row" else self.max_rows_per_unit
+
 
 class TrainConfig(_Section):
     """How the model learns."""

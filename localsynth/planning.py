@@ -14,7 +14,17 @@ from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit
 from localsynth.schema import Category, Schema, Text
 
-__all__ = ["FEW_UNITS", "TOO_FEW_UNITS", "Budgets", "accept_size", "budgets", "delta_warning", "forecast", "size_warning"]
+__all__ = [
+    "FEW_UNITS",
+    "TOO_FEW_UNITS",
+    "Budgets",
+    "accept_size",
+    "budgets",
+    "delta_warning",
+    "forecast",
+    "list_warning",
+    "size_warning",
+]
 
 FEW_UNITS = 10_000
 """Below this many units, DP-SGD keeps little of what text is about; plan and train say so."""
@@ -72,6 +82,33 @@ def delta_warning(config: Config, units: int) -> str | None:
     return (
         f"privacy.delta is {config.delta():g}, more than one in {units:,} units: publishing a unit at random would satisfy that. "
         "Choose a delta well below one in the number of units."
+    )
+
+
+_RARE = 0.05
+"""A list that loses values which more than this share of the units have is worth a warning."""
+
+
+def list_warning(config: Config, units: int) -> str | None:
+    """What measuring lists of values will lose, in words; None where it is little. `units`: expected to train on."""
+    from localsynth.ingest.measure import share_budget
+    from localsynth.privacy.mechanisms import CategoriesPlan
+
+    open_lists = [c.name for c in config.schema_.columns if isinstance(c, Category) and c.values is None]
+    if not open_lists:
+        return None
+    privacy, share = config.privacy, budgets(config)
+    parts = share_budget(
+        config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.rows_per_unit
+    )
+    assert parts is not None
+    threshold = CategoriesPlan(parts.epsilon, parts.delta, parts.contributions).threshold
+    if threshold <= _RARE * units:
+        return None
+    return (
+        f"The lists of values of {', '.join(map(repr, open_lists))} will be measured, and only values that about {threshold:,} "
+        f"rows or more have will be found, with about {units:,} units to train on; all others become 'other'. Declare the "
+        "lists that are public (values = [...]), or raise privacy.schema_epsilon."
     )
 
 

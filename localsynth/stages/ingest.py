@@ -3,7 +3,7 @@
 from typing import Any
 
 from localsynth.errors import ConfigError
-from localsynth.planning import budgets
+from localsynth.planning import budgets, list_warning
 from localsynth.schema import Schema
 from localsynth.stages.session import Session, open_budget, open_ledger
 from localsynth.stages.table import Effective, effective_of
@@ -59,7 +59,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     source = open_source(config.data)
     ledger = open_ledger(session)
     parts = share_budget(
-        config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.max_rows_per_unit
+        config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.rows_per_unit
     )
     source_sha256 = source.sha256()
     if not document:
@@ -103,6 +103,8 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
         document["ingested"] = True
         write_json(workspace.schema_path, document)
     schema = Schema.model_validate(document["schema"])
+    if warning := list_warning(config, effective_of(document).training_units):
+        emit({"kind": "warning", "text": warning})
     with PrivateStore.open(workspace) as store:
         for index, column in enumerate(schema.learned()):
             if not column.unmeasured():

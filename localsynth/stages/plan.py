@@ -5,7 +5,7 @@ from typing import Any
 
 from localsynth.base_models import find_base_model
 from localsynth.errors import BudgetError
-from localsynth.planning import TOO_FEW_UNITS, delta_warning, forecast, size_warning
+from localsynth.planning import TOO_FEW_UNITS, delta_warning, forecast, list_warning, size_warning
 from localsynth.schema import Schema
 from localsynth.stages.session import Session
 from localsynth.stages.table import effective_of
@@ -46,7 +46,8 @@ def plan(session: Session) -> dict[str, Any]:
     rate = matmul_rate(precision, base.info.embedding_length, base.info.feed_forward_length)
     rows = session.options.rows or config.sample.rows or kept
     facts = forecast(config, base, schema, kept, training, rows, rate, precision)
-    warnings = [text for text in [size_warning(kept), delta_warning(config, kept)] if text]
+    lists = list_warning(config, training) if schema.unmeasured() else None
+    warnings = [text for text in [size_warning(kept), delta_warning(config, kept), lists] if text]
     free = shutil.disk_usage(workspace.root).free
     if free < facts["disk_bytes"]:
         warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")

@@ -62,8 +62,7 @@ def open_budget(
 
     config = session.config
     privacy = config.privacy
-    rows = 1 if privacy.unit == "row" else privacy.max_rows_per_unit
-    basis = Basis(privacy.unit, rows, privacy.public_size is not None)
+    basis = Basis(privacy.unit, privacy.rows_per_unit, privacy.public_size is not None)
     try:
         ledger.open_budget(
             name,

@@ -18,12 +18,12 @@ from localsynth.ingest.source import Row, open_source
 SECRET = "SECRETvalue"
 
 
-def rows_of(path: Path, **options: str | bool) -> tuple[list[str], list[Row]]:
+def rows_of(path: Path, **options: str | bool | list[str]) -> tuple[list[str], list[Row]]:
     source = open_source(DataConfig.model_validate({"source": str(path), **options}))
     return source.columns, [row for batch in source.batches(2) for row in batch]
 
 
-def refused(path: Path, kind: type[LocalsynthError] = DataError, **options: str | bool) -> str:
+def refused(path: Path, kind: type[LocalsynthError] = DataError, **options: str | bool | list[str]) -> str:
     with pytest.raises(kind) as caught:
         rows_of(path, **options)
     error = caught.value
@@ -265,3 +265,10 @@ def test_a_duckdb_file_in_use_is_a_resource_error(tmp_path: Path) -> None:
         other.stdout.readline()
         assert "open in another program" in refused(path, ResourceError)
         other.kill()
+
+
+def test_some_columns_only_in_the_order_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "a,b,c\n1,x,3\n4,y,6\n")
+    assert rows_of(path, columns=["c", "a"]) == (["c", "a"], [("3", "1"), ("6", "4")])
+    assert "'d'" in refused(path, ConfigError, columns=["a", "d"])
+    assert "same name" in refused(path, columns=["a", "a"])

@@ -1,6 +1,7 @@
 """The ledger: nothing is charged past a budget, nothing in it can be changed unseen, and a crash loses nothing."""
 
 import copy
+import datetime as dt
 import json
 import os
 from pathlib import Path
@@ -348,3 +349,31 @@ def test_steps_are_charged_to_the_end_without_composing_each(paths: tuple[Path, 
         charge(resumed, step, "train", "r1")
     assert composed < 45
     assert 0.99 * 3.6 < resumed.spent().epsilon <= 3.6
+
+
+def test_every_event_has_the_day_and_no_time_of_day(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time between two steps would tell how large their batches were."""
+
+    class Clock(dt.datetime):
+        at = dt.datetime(2026, 11, 23, 23, 58, 30, 123, tzinfo=dt.UTC)
+
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
+            cls.at += dt.timedelta(seconds=17)
+            return cls.at.astimezone(tz)
+
+    monkeypatch.setattr(dt, "datetime", Clock)
+    ledger = start(paths)
+    charge(ledger)
+    ledger.open_budget("train", "r1", 1.0, 1e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
+    charge(ledger, budget="train", run="r1")
+    Clock.at += dt.timedelta(minutes=3)
+    charge(ledger)
+    events = json.loads(paths[0].read_text())["events"]
+    assert [event["kind"] for event in events] == ["budget", "spend", "budget", "spend", "spend"]
+    assert [event["time"] for event in events] == ["2026-11-23"] * 4 + ["2026-11-24"]
+    written = paths[0].read_text() + paths[1].read_text()
+    assert "23:5" not in written and "00:0" not in written
+    assert all(not isinstance(v, int | float) or v < 1e6 for event in events for v in event.values()), (
+        "nor a timestamp as a number"
+    )

@@ -107,8 +107,19 @@ def test_runs_are_written_down_once(small: SyntheticStore) -> None:
         small.add_run("r", "ab" * 32, seed, 4.0, 1e-6, {"temperature": 1.0})
     (run,) = small.runs()
     assert (run["seed"], run["epsilon"], run["delta"], run["settings"]) == (7, 4.0, 1e-6, {"temperature": 1.0})
-    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(run["created"])
-    assert dt.timedelta(0) <= age < dt.timedelta(minutes=1)
+
+
+def test_when_a_run_was_sampled_is_kept_to_the_day_alone(small: SyntheticStore) -> None:
+    """How long training took depends on the private rows, and its beginning is known to the day from the ledger."""
+    before = dt.datetime.now(dt.UTC).date()
+    small.add_run("r", "ab" * 32, 7, 4.0, 1e-6, {})
+    (run,) = small.runs()
+    assert before.isoformat() <= run["created"] <= dt.datetime.now(dt.UTC).date().isoformat()
+    assert len(run["created"]) == len("2026-11-23")
+    columns, ((created, kind),) = small.query("select created, typeof(created) from runs")
+    assert columns[0] == "created" and kind == "DATE" and not isinstance(created, dt.datetime)
+    _, moments = small.query("select column_name from duckdb_columns() where data_type like 'TIME%' and not internal")
+    assert moments == []
 
 
 def test_making_the_table_again_keeps_it_and_another_schema_is_refused(small: SyntheticStore) -> None:

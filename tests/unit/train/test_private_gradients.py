@@ -7,6 +7,7 @@ import torch
 from localsynth.codec import Encoded
 from localsynth.train.batches import micro_batches
 from localsynth.train.model import build_model
+from localsynth.train.private_gradients import _HEADROOM as HEADROOM
 from localsynth.train.private_gradients import PrivateGradients
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -61,7 +62,7 @@ def by_hand(model, units, c=C):
         for micro in micro_batches([unit], 10**6):
             loss = loss + model(micro.tokens, micro.targets)
         flat = torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
-        result += flat * min(1.0, c / float(flat.norm()))
+        result += flat * min(1.0, (1 - HEADROOM) * c / float(flat.double().norm()))
     return result
 
 
@@ -79,7 +80,8 @@ def test_a_unit_with_many_rows_moves_the_sum_by_at_most_c(model):
     extra = rows(9, seed=99)
     before, _ = clipped_sum(model, units)
     after, _ = clipped_sum(model, [*units, extra])
-    assert float((after - before).norm()) <= C * (1 + 1e-4)
+    # In doubles: a float32 norm of so many numbers is itself wrong by more than what is tested.
+    assert float((after.double() - before.double()).norm()) <= C
     # Had its rows been taken for units of their own, the same person would have moved it further.
     as_rows, _ = clipped_sum(model, [*units, *[[row] for row in extra]])
     assert float((as_rows - before).norm()) > 1.5 * C
@@ -94,7 +96,7 @@ def test_a_gradient_that_is_not_finite_counts_as_zero(model):
     weight.register_post_accumulate_grad_hook(lambda w: w.grad_sample.__setitem__((0,), float("nan")))
     private.add(total, loss, micro.unit, micro.units)
     assert all(bool(torch.isfinite(g).all()) for g in total.gradients)
-    assert 0 < float(torch.cat([g.flatten() for g in total.gradients]).norm()) <= C * (1 + 1e-4)
+    assert 0 < float(torch.cat([g.flatten() for g in total.gradients]).double().norm()) <= C
 
 
 def test_padding_and_neighbours_do_not_change_an_example(model):

@@ -1,0 +1,62 @@
+"""What the secure noise costs a training step: `python benchmarks/noise_cost.py [TOKENS_A_STEP]`.
+
+Takes the time of one step's noise for the default adapter, with the secure generator and, for comparison, with torch's own
+(fast, and predictable); and of the gradients of one micro-batch, from which a step of TOKENS_A_STEP tokens is reckoned.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from localsynth.base_models import find_base_model
+from localsynth.config import TrainConfig
+from localsynth.privacy.noise import SecureRandom
+from localsynth.train.loop import noisy_mean
+from localsynth.train.model import build_model, choose_precision
+from localsynth.train.plan import make_train_plan
+from localsynth.train.private_gradients import PrivateGradients
+
+_SHAPE = (16, 64)
+
+
+def best_of(times: int, work: Callable[[], object]) -> float:
+    """Seconds of the fastest of `times` runs: other programs can only slow one down."""
+    seconds = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
+
+
+def main() -> None:
+    tokens_a_step = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    settings = TrainConfig()
+    base = find_base_model(settings.model)
+    model = build_model(base.path, settings.rank, settings.alpha, base.targets, choose_precision("auto", "cpu"), "cpu", seed=0)
+    private = PrivateGradients(model, 1.0)
+    plan = make_train_plan(settings, 10_000, 8.0, 1e-6)
+    total, random = private.new_sum(), SecureRandom()
+    count = sum(weight.numel() for weight in private.weights)
+
+    tokens = torch.randint(100, 40_000, _SHAPE)
+    units = torch.arange(_SHAPE[0])
+
+    def gradients() -> None:
+        private.add(private.new_sum(), private.module(tokens, tokens), units, _SHAPE[0])
+
+    secure = best_of(5, lambda: noisy_mean(total, plan, random))
+    fast = best_of(5, lambda: [torch.randn_like(gradient) for gradient in total.gradients])
+    micro_batch = best_of(5, gradients)
+    step = micro_batch * tokens_a_step / tokens.numel()
+    print(f"adapter                       {count:,} parameters")
+    print(f"noise of a step, secure       {secure:.3f} s")
+    print(f"noise of a step, torch.randn  {fast:.3f} s (ratio {secure / fast:.1f})")
+    print(f"gradients of {tokens_a_step:,} tokens    {step:.1f} s, reckoned from {micro_batch:.2f} s for {tokens.numel():,}")
+    print(f"secure noise                  {secure / (secure + step):.1%} of a step")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The working process: sealed before it reads anything, and silent about what its errors quote."""
+
+import errno
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from localsynth.engine import _failure
+from localsynth.errors import Cancelled, DataError
+from localsynth.isolation import available_levels
+
+PLANTED = "PLANTEDvalue123"
+
+
+def failed(make):
+    """What the process answers when `make` raises inside it."""
+    try:
+        make()
+    except BaseException as error:
+        return _failure(error)
+    raise AssertionError("nothing was raised")
+
+
+def raising(error):
+    def make():
+        raise error
+
+    return make
+
+
+# --- what an error says -----------------------------------------------------------------------------------------------
+
+
+def chained():
+    try:
+        int(PLANTED)
+    except ValueError as error:
+        raise RuntimeError(PLANTED) from error
+
+
+def noted():
+    error = ValueError(PLANTED)
+    error.add_note(PLANTED)
+    raise error
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: int(PLANTED),
+        lambda: {}[PLANTED],
+        lambda: PLANTED.encode() + "",
+        lambda: (PLANTED.encode() + b"\xff").decode(),
+        lambda: (PLANTED + "\ud800").encode(),
+        lambda: json.loads(PLANTED),
+        raising(AssertionError(PLANTED)),
+        raising(OSError(errno.EIO, PLANTED)),
+        raising(ExceptionGroup(PLANTED, [ValueError(PLANTED)])),
+        chained,
+        noted,
+    ],
+)
+def test_a_bug_is_placed_but_not_quoted(make):
+    event = failed(make)
+    assert PLANTED not in json.dumps(event)
+    assert event["kind"] == "failed" and event["code"] == 70 and event["hint"]
+    assert "test_engine_process.py:" in event["message"]
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - of any type
+        make()
+    assert caught.type.__name__ in event["message"]
+
+
+def test_an_error_of_our_own_speaks_for_itself():
+    event = _failure(DataError("row 3, column 'n': not a whole number", "Correct it."))
+    assert event == {"kind": "failed", "code": 3, "message": "row 3, column 'n': not a whole number", "hint": "Correct it."}
+    assert _failure(Cancelled("Stopped."))["code"] == 130
+
+
+def test_a_second_ctrl_c_is_no_bug():
+    assert _failure(KeyboardInterrupt())["code"] == 130
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError(PLANTED),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 B"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ValueError(f"Unable to allocate 3 GiB for an array; {PLANTED}"),
+        RuntimeError("std::bad_alloc"),
+    ],
+    ids=["plain", "with a text", "torch", "cuda", "loader", "kernel", "numpy", "c++"],
+)
+def test_too_little_memory_is_said_however_it_is_raised(error):
+    event = _failure(error)
+    assert event["code"] == 5 and event["message"] == "Memory ran out." and "micro_batch_tokens" in event["hint"]
+    assert PLANTED not in json.dumps(event)
+
+
+def test_a_file_that_cannot_be_used_is_named():
+    event = failed(lambda: Path("/nowhere/at/all").read_bytes())
+    assert event["code"] == 5 and event["message"] == "/nowhere/at/all: No such file or directory."
+    full = _failure(OSError(errno.ENOSPC, "No space left on device", "/ws/run.json"))
+    assert full["code"] == 5 and full["message"] == "/ws/run.json: No space left on device."
+
+
+# --- sealed first -----------------------------------------------------------------------------------------------------
+
+ORDER = """
+import json, os, sys
+import localsynth.isolation as isolation
+import localsynth.engine as engine
+
+log, out = [], os.fdopen(os.dup(1), "w")
+heavy = {"torch", "numpy", "duckdb", "llama_cpp"}
+
+def seal():
+    log.append(["sealed", sorted(heavy & set(sys.modules))])
+    return isolation.Seal("none", "not really")
+
+class Request:
+    def read(self, *sizes):
+        log.append(["read"])
+        return json.dumps({"verb": "plan", "workspace": "nowhere"})
+
+def serve(request, emit, stop, sealed):
+    log.append(["served", request["verb"], sealed])
+    return {}
+
+isolation.seal, engine._serve, sys.stdin = seal, serve, Request()
+engine.main()
+out.write(json.dumps(log))
+"""
+
+
+def test_the_process_seals_itself_before_it_reads_its_request_or_imports_what_starts_threads():
+    done = subprocess.run([sys.executable, "-c", ORDER], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [["sealed", []], ["read"], ["served", "plan", "none"]]
+
+
+@pytest.fixture
+def child():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localsynth.engine"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def seccomp_mode(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("Seccomp:"))
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
+def test_a_real_one_is_sealed_while_it_still_waits_for_its_request(child):
+    """The kernel's own word, from outside."""
+    if "seccomp" not in available_levels():
+        pytest.skip("this system has no seccomp")
+    before = seccomp_mode(os.getpid())
+    if before == "2":
+        pytest.skip("the tests themselves run under a filter")
+    deadline = time.monotonic() + 30
+    while seccomp_mode(child.pid) != "2":
+        assert child.poll() is None and time.monotonic() < deadline, "it waits for its request without a seal"
+        time.sleep(0.05)
+
+
+def test_a_verb_that_fails_is_answered_in_one_line_and_by_the_exit_code(child, tmp_path):
+    out, _ = child.communicate(json.dumps({"verb": "run", "workspace": str(tmp_path / PLANTED)}), timeout=60)
+    (line,) = out.splitlines()
+    event = json.loads(line)
+    assert event["kind"] == "failed" and event["code"] == child.returncode == 2
+    assert "localsynth init" in event["hint"]
+
+
+def test_a_bug_in_a_stage_is_answered_without_its_text_on_any_stream():
+    script = f"""
+import sys, localsynth.engine as engine
+def serve(*arguments):
+    print("{PLANTED[:7]} of a library")
+    raise ValueError({PLANTED!r})
+engine._serve = serve
+sys.exit(engine.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], input='{"verb": "run", "workspace": "ws"}', capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 70
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["kind"] == "failed"
+    assert PLANTED not in done.stdout + done.stderr
+    assert "of a library" in done.stderr, "stdout belongs to the events"

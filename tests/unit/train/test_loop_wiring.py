@@ -1,0 +1,137 @@
+"""What the accountant reckons with is what the loop does: the plan's coin, clip and divisor, and noise on every coordinate."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from localsynth.codec import Encoded
+from localsynth.config import TrainConfig
+from localsynth.privacy.noise import SecureRandom
+from localsynth.train import loop
+from localsynth.train.plan import TrainPlan
+
+UNITS = 12
+PLAN = TrainPlan(
+    units=40, batch_size=5, sample_rate=0.3, steps=4, reserve=2, noise_multiplier=1.7, max_grad_norm=0.37, epsilon=1, delta=1e-6
+)
+"""No figure follows from another, so that none can stand in for another."""
+SETTINGS = TrainConfig(rank=4, alpha=8, micro_batch_tokens=64, max_grad_norm=9.0, batch_size=7, device="cpu", precision="fp32")
+
+
+class Spy(SecureRandom):
+    """The real generator; keeps the coins it was asked for. `all_in` fixes their outcome, `quiet` the noise to 0."""
+
+    def __init__(self, all_in=None, quiet=False):
+        super().__init__()
+        self.asked, self.tossed, self.drawn, self._all_in, self._quiet = [], [], [], all_in, quiet
+
+    def bernoulli(self, p, n):
+        self.asked.append((p, n))
+        coins = super().bernoulli(p, n) if self._all_in is None else np.full(n, self._all_in)
+        self.tossed.append(coins)
+        return coins
+
+    def gaussian(self, n):
+        self.drawn.append(n)
+        return np.zeros(n) if self._quiet else super().gaussian(n)
+
+
+def unit(rows, seed):
+    rng = np.random.default_rng(seed)
+    return [Encoded(rng.integers(3, 250, 10).tolist(), [False] + [True] * 9) for _ in range(rows)]
+
+
+@pytest.fixture
+def released(monkeypatch):
+    """One flat vector a step: the gradient of every weight that the optimizer moves, as it moves them."""
+    found, step = [], torch.optim.AdamW.step
+
+    def watched(self):
+        found.append(torch.cat([weight.grad.flatten() for group in self.param_groups for weight in group["params"]]).clone())
+        return step(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    return found
+
+
+@pytest.fixture
+def run(tiny_model, tmp_path):
+    def train(units, random, **changed):
+        directory = tmp_path / str(len(list(tmp_path.iterdir())))
+        return loop.train(
+            units=units,
+            base=tiny_model(),
+            targets=["q_proj", "v_proj"],
+            plan=dataclasses.replace(PLAN, **changed),
+            settings=SETTINGS,
+            charge_step=lambda: 0.0,
+            random=random,
+            run_directory=directory,
+            emit=lambda event: None,
+            should_stop=lambda: False,
+        )
+
+    return train
+
+
+def test_each_step_tosses_the_plans_coin_for_each_unit_and_computes_those_alone(run, monkeypatch):
+    batches, cut = [], loop.micro_batches
+    monkeypatch.setattr(loop, "micro_batches", lambda batch, budget: (batches.append(batch), cut(batch, budget))[1])
+    units, spy = [unit(1 + i % 3, i) for i in range(UNITS)], Spy()
+    run(units, spy)
+    assert spy.asked == [(PLAN.sample_rate, UNITS)] * PLAN.steps, "units, not rows, and never the expected number"
+    assert len({tuple(coins) for coins in spy.tossed}) > 1, "fresh coins for each step"
+    assert batches == [[rows for rows, taken in zip(units, coins, strict=True) if taken] for coins in spy.tossed]
+
+
+def test_coins_follow_the_plan_and_not_the_settings(run):
+    spy = Spy(all_in=False)
+    run([unit(1, i) for i in range(UNITS)], spy, sample_rate=0.123, batch_size=11)
+    assert spy.asked == [(0.123, UNITS)] * PLAN.steps
+
+
+@pytest.mark.parametrize(("max_grad_norm", "batch_size"), [(1e-3, 5), (1e-4, 5), (1e-3, 50)])
+@pytest.mark.parametrize("rows", [1, 6])
+def test_one_unit_moves_a_step_by_the_plans_clip_over_its_expected_batch(run, released, max_grad_norm, batch_size, rows):
+    run([unit(rows, 1)], Spy(all_in=True, quiet=True), max_grad_norm=max_grad_norm, batch_size=batch_size, steps=2)
+    assert len(released) == 2
+    for gradient in released:
+        # Training may clip a hair below the bound, as room for rounding, but never above.
+        assert 0.99 < float(gradient.double().norm()) * batch_size / max_grad_norm < 1 + 1e-5
+
+
+def test_a_larger_batch_is_not_divided_by_its_own_size(run, released):
+    units = [unit(1, i) for i in range(UNITS)]
+    for i in range(UNITS):
+        run([units[i]], Spy(all_in=True, quiet=True), steps=1, max_grad_norm=1e-3)
+    run(units, Spy(all_in=True, quiet=True), steps=1, max_grad_norm=1e-3)
+    *alone, together = released
+    torch.testing.assert_close(together, torch.stack(alone).sum(0), rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("units", [[], [unit(2, 1), unit(1, 2)]], ids=["no units", "no unit drawn"])
+def test_an_empty_batch_takes_a_step_of_the_plans_noise_on_every_trainable_coordinate(run, released, monkeypatch, units):
+    models, build = [], loop.build_model
+    monkeypatch.setattr(loop, "build_model", lambda *a, **k: models.append(build(*a, **k)) or models[-1])
+    spy = Spy(all_in=False)
+    assert run(units, spy, steps=8).steps == len(released) == 8
+    trainable = sum(weight.numel() for weight in models[0].parameters() if weight.requires_grad)
+    assert all(len(gradient) == trainable for gradient in released)
+    assert sum(spy.drawn) == 8 * trainable, "a Gaussian of its own for each coordinate and step"
+    noise = torch.stack(released).double()
+    expected = PLAN.noise_multiplier * PLAN.max_grad_norm / PLAN.batch_size
+    assert noise.numel() > 10_000
+    assert float(noise.std()) == pytest.approx(expected, rel=0.04)
+    assert abs(float(noise.mean())) < 5 * expected / noise.numel() ** 0.5
+    assert bool((noise.std(0) > 0.1 * expected).all()), "no coordinate without noise"
+    likeness = torch.corrcoef(noise) - torch.eye(8)
+    assert float(likeness.abs().max()) < 6 / trainable**0.5, "no step repeats another's noise"
+
+
+def test_a_batch_gets_the_same_noise_as_an_empty_one(run, released):
+    """Loud noise, so that the clipped sum hardly shows in it."""
+    run([unit(1, i) for i in range(UNITS)], Spy(all_in=True), steps=6, noise_multiplier=400.0)
+    expected = 400.0 * PLAN.max_grad_norm / PLAN.batch_size
+    assert float(torch.stack(released).std()) == pytest.approx(expected, rel=0.04)
