@@ -66,7 +66,8 @@ def rehearse(session: Session) -> dict[str, Any]:
     """`run` on made-up rows, with few steps and rows: the form of the rows, and the time and memory the real run will take."""
     from localsynth.store.synthetic import SyntheticStore
 
-    planned = plan(session)
+    # --rows is how many to draw here, not how many the real run shall have.
+    planned = plan(replace(session, options=replace(session.options, rows=None)))
     rehearsal, clock = prepare_rehearsal(session), StageClock()
 
     def watched(event: Event) -> None:

@@ -26,7 +26,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The run's name; names sort by the order of the runs."""
+        """The run's name; it begins with the number of the run."""
         return self.directory.name
 
     def __getitem__(self, key: str) -> Any:
@@ -63,7 +63,8 @@ def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:
     to that of the synthetic table depends on the private rows.
     """
     day = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
-    last = max((int(name[1]) for name in map(_NAME.fullmatch, _names(workspace)) if name), default=0)
+    earlier = _NAME.fullmatch(_names(workspace)[-1]) if _names(workspace) else None
+    last = int(earlier[1]) if earlier else 0
     directory = workspace.run_path(f"{last + 1:03d}-{day}-{secrets.token_hex(2)}")
     directory.mkdir(mode=0o700, parents=True)
     write_json(directory / "run.json", facts)
@@ -73,7 +74,9 @@ def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:
 def _names(workspace: Workspace) -> list[str]:
     if not workspace.runs_path.is_dir():
         return []
-    return sorted(path.name for path in workspace.runs_path.iterdir() if (path / "run.json").is_file())
+    names = [path.name for path in workspace.runs_path.iterdir() if (path / "run.json").is_file()]
+    # The number first: as text, 1000 would come before 999.
+    return sorted(names, key=lambda name: (int(match[1]) if (match := _NAME.fullmatch(name)) else 0, name))
 
 
 def latest_run(workspace: Workspace) -> Run | None:

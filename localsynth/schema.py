@@ -120,6 +120,13 @@ class Number(_Bounded):
     max: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
     decimals: int = Field(default=2, ge=0, le=9)
 
+    @model_validator(mode="after")
+    def _bounds_have_no_more_decimals(self) -> "Number":
+        for bound in (self.min, self.max):
+            if bound is not None and not math.isclose(round(bound, self.decimals), bound, rel_tol=1e-12, abs_tol=1e-12):
+                raise ValueError(f"the bound {bound} has more than {self.decimals} digits after the point (decimals)")
+        return self
+
 
 class Boolean(_Column):
     """True or false."""

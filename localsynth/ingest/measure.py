@@ -20,7 +20,7 @@ from localsynth.store.private import PrivateStore
 __all__ = ["Charge", "SchemaBudget", "measure_column", "measure_size", "share_budget"]
 
 Charge = Callable[[str, Mechanism], None]
-"""Records (what is measured, at what price) in the ledger, or raises BudgetError before anything is read."""
+"""Records (what is measured, at what price) in the ledger, or raises BudgetError; called before anything is released."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def measure_column(column: Column, index: int, store: PrivateStore, budget: Sche
         listed = [value for value in values if value != other]
         return column.model_copy(update={"values": [*listed, other], "other": other, "measured": fields})
     assert isinstance(column, Integer | Number | Date | DateTime)
-    present = [value for value in store.column_values(index, "train") if value is not None]
     ranges = RangePlan(budget.epsilon, budget.contributions, _grid(column))
     charge(f"range of column {column.name}", ranges.mechanism)
+    present = [value for value in store.column_values(index, "train") if value is not None]
     low, high = (_from_number(column, value) for value in ranges.release(np.array([_to_number(v) for v in present], dtype=float)))
     declared = {"min": column.min, "max": column.max}
     bounds: dict[str, Any] = {"min": low, "max": high} | {k: v for k, v in declared.items() if v is not None}

@@ -54,7 +54,6 @@ def test_a_number_is_not_used_twice_when_an_earlier_run_is_deleted(workspace):
     assert second.directory.exists() and third.directory.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="1000 sorts before 999 as text")
 def test_the_thousandth_run_is_the_latest(workspace):
     for name in ("998-20261122-ffff", "999-20261123-ffff"):
         directory = workspace.run_path(name)
