@@ -40,7 +40,7 @@ def main() -> None:
             for weight in private.weights:
                 weight += 0.02 * torch.randn_like(weight)
         worst_whole = worst_others = 0.0
-        for trial in range(3):
+        for trial in range(5):
             draw = random.Random(trial)
             units = [made_up_unit(draw) for _ in range(count)]
             without, whole = clipped_sum(private, units[1:]), clipped_sum(private, units)

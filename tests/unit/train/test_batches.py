@@ -1,6 +1,8 @@
 """Poisson batches include every unit by its own coin, and micro-batches keep a unit whole and every token in its place."""
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from localsynth.codec import Encoded
 from localsynth.privacy.noise import SecureRandom
@@ -48,8 +50,23 @@ def test_micro_batches_hold_every_unit_once_and_whole():
 
 def test_targets_are_the_next_learned_tokens():
     micro = micro_batches([[encoded(5, 6, 7, 8, learned=[False, False, True, True])], [encoded(9, 4)]], 100)[0]
-    assert micro.tokens.tolist() == [[9, 4, 0, 0], [5, 6, 7, 8]]
-    assert micro.targets.tolist() == [[4, IGNORE, IGNORE, IGNORE], [IGNORE, 7, 8, IGNORE]]
+    assert micro.tokens.tolist() == [[5, 6, 7, 8] + [0] * 12, [9, 4] + [0] * 14]
+    assert micro.targets.tolist() == [[IGNORE, 7, 8] + [IGNORE] * 13, [4] + [IGNORE] * 15]
+
+
+@given(st.lists(st.lists(st.integers(2, 300), min_size=1, max_size=3), max_size=20), st.lists(st.integers(2, 300), min_size=1))
+def test_a_unit_is_padded_by_its_own_length_whoever_else_is_there(lengths, extra):
+    def widths(batch):
+        units = [[encoded(*range(number * 1000, number * 1000 + n)) for n in rows] for number, rows in enumerate(batch)]
+        found = {}
+        for micro in micro_batches(units, 1024):
+            assert micro.tokens.shape[1] <= 16 or micro.tokens.shape[1] <= 1.25 * max((micro.tokens != 0).sum(1))
+            for row in micro.tokens.tolist():
+                found[max(row) // 1000, sum(token != 0 for token in row)] = len(row)
+        return found
+
+    without, whole = widths(lengths), widths([*lengths, extra])
+    assert without.items() <= whole.items()
 
 
 def test_units_without_rows_left_take_no_part():
