@@ -39,6 +39,7 @@ MaxUnits = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Go on past a warning that the table is too small.")]
 Again = Annotated[bool, typer.Option("--again", help="Run again after a finished run; this is charged again.")]
+ReadAgain = Annotated[bool, typer.Option("--again", help="Read the source anew; what is measured anew is charged again.")]
 NoSign = Annotated[bool, typer.Option("--no-sign", help="Leave the certificate unsigned; it will say so.")]
 
 
@@ -193,7 +194,7 @@ def rehearse(
 
 @app.command(epilog=_epilog("localsynth ingest visits"))
 def ingest(
-    workspace: Workspace, max_units: MaxUnits = None, again: Again = False, overrides: Set = None, as_json: AsJson = False
+    workspace: Workspace, max_units: MaxUnits = None, again: ReadAgain = False, overrides: Set = None, as_json: AsJson = False
 ) -> None:
     """Read the table into the encrypted private store, and measure what the schema leaves open."""
     result = _in_engine("ingest", workspace, as_json, overrides, max_units=max_units, again=again)
@@ -250,11 +251,12 @@ def run(
 
 def _print_summary(result: dict[str, Any], workspace: Path) -> None:
     print(f"\n{result['rows']:,} synthetic rows in {result['synthetic']}")
-    print(f"  privacy spent  epsilon {result['epsilon_spent']:.3f} of {result['epsilon_target']:g}, delta {result['delta']:.1e}")
-    print(f"  model          {result['model']}")
-    print(f"  certificate    {result['certificate']}")
+    figure = f"guaranteed epsilon {result['epsilon_guaranteed']:g} of {result['epsilon_target']:g}"
+    print(f"  privacy      {figure} (executed {result['epsilon_spent']:.3f}), delta {result['delta']:.1e}")
+    print(f"  model        {result['model']}")
+    print(f"  certificate  {result['certificate']}")
     if "csv" in result:
-        print(f"  as CSV         {result['csv']}")
+        print(f"  as CSV       {result['csv']}")
     print("\nNext:")
     print(f"  localsynth verify {result['certificate']}")
     print(f'  localsynth query {workspace} "select * from synthetic limit 10"')

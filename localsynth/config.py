@@ -181,9 +181,21 @@ def parse_config(text: str, where: str, overrides: list[str] | None = None) -> C
     for assignment in overrides or []:
         _apply(tree, assignment)
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         raise _explain(error, where) from None
+    _check_origins(tree["schema"]["columns"], where)
+    return config
+
+
+def _check_origins(columns: list[dict[str, Any]], where: str) -> None:
+    """Refuse columns copied out of schema.json: a bound that claims to be measured would not be listed as declared."""
+    for column in columns:
+        if "measured" in column:
+            raise ConfigError(
+                f"{where}: column {column['name']!r}: only localsynth writes `measured`.",
+                "Remove it; bounds you write yourself are declared.",
+            )
 
 
 def data_config(values: dict[str, Any]) -> DataConfig:

@@ -17,7 +17,7 @@ from localsynth.errors import ConfigError
 from localsynth.events import Event
 from localsynth.runs import Run, latest_run
 from localsynth.stages.export import export
-from localsynth.stages.ingest import ingest
+from localsynth.stages.ingest import ingest, ingest_if_needed
 from localsynth.stages.plan import plan
 from localsynth.stages.rehearse import StageClock, prepare_rehearsal
 from localsynth.stages.sample import sample
@@ -41,7 +41,7 @@ def run(session: Session) -> dict[str, Any]:
         return {"run": latest.id, "stages": [sample(session)]}
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
-        stages += [ingest(session), train_or_resume(session)]
+        stages += [ingest_if_needed(session), train_or_resume(session)]
     stages += [export(session), sample(session)]
     current = latest_run(session.workspace)
     assert current is not None
@@ -53,6 +53,7 @@ def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any
     certificate = read_json(current.certificate_path)
     return {
         "rows": current["sample"]["rows"],
+        "epsilon_guaranteed": certificate["guarantee"]["guaranteed_epsilon"],
         "epsilon_spent": certificate["guarantee"]["spent_epsilon"],
         "epsilon_target": config.privacy.epsilon,
         "delta": certificate["guarantee"]["spent_delta"],

@@ -10,6 +10,7 @@ __all__ = ["Narrator", "doctor_text", "plan_text", "rehearsal_text", "table_text
 
 _LINES_APART = 10.0
 """Seconds between progress lines where stderr is a file."""
+_IN_PLACE = ("rate", "unit", "seconds_left", "memory")
 
 
 def _duration(seconds: float) -> str:
@@ -24,7 +25,10 @@ def _printable(text: str) -> str:
 
 
 class Narrator:
-    """Tells a stream of events on stderr: one line that changes on a terminal, a line now and then in a file."""
+    """Tells a stream of events on stderr: one line that changes on a terminal, a line now and then in a file.
+
+    What depends on the original rows (`private` in an event) is shown on a terminal only: a file would keep it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -42,8 +46,11 @@ class Narrator:
             self._progress(event)
         elif kind == "stage_done":
             self._say(f"{event['stage']}: done")
-        elif kind in ("note", "warning"):
-            self._say(f"{kind}: {event['text']}")
+        elif kind in ("note", "warning") and (text := event.get("text") or self._private(event).get("text")):
+            self._say(f"{kind}: {text}")
+
+    def _private(self, event: Event) -> dict[str, Any]:
+        return dict(event.get("private") or {}) if self._live else {}
 
     def _progress(self, event: Event) -> None:
         now = time.monotonic()
@@ -51,21 +58,23 @@ class Narrator:
         if now - self._last < (0.1 if self._live else _LINES_APART) and not last_step:
             return
         self._last = now
+        private = self._private(event)
+        # Speed, time left and memory have their usual places, whether they depend on the rows (training) or not.
+        known = event | {key: private.pop(key) for key in _IN_PLACE if key in private}
         parts = [event["stage"]]
         if event.get("steps"):
             parts.append(f"{event['step']:,}/{event['steps']:,}")
-        if event.get("rate") is not None:
-            parts.append(f"{event['rate']:,.0f} {event.get('unit', '')}")
-        elif event.get("unit"):
-            parts.append(event["unit"])
+        if known.get("rate") is not None:
+            parts.append(f"{known['rate']:,.0f} {known.get('unit', '')}")
+        elif known.get("unit"):
+            parts.append(known["unit"])
         if event.get("epsilon") is not None:
             parts.append(f"ε spent {event['epsilon']:.3f}")
-        if event.get("seconds_left") is not None:
-            parts.append(f"{_duration(event['seconds_left'])} left")
-        if event.get("memory"):
-            parts.append(f"{event['memory'] / 2**30:.1f} GiB")
-        private = event.get("private")
-        if private and self._live:
+        if known.get("seconds_left") is not None:
+            parts.append(f"{_duration(known['seconds_left'])} left")
+        if known.get("memory"):
+            parts.append(f"{known['memory'] / 2**30:.1f} GiB")
+        if private:
             shown = ", ".join(f"{name} {value:,.3g}" for name, value in private.items())
             parts.append(f"[private, for your eyes: {shown}]")
         text = _printable("  ".join(parts))

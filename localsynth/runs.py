@@ -4,12 +4,14 @@ A run is one adapter trained on one ingested table, and what was made of it. Its
 """
 
 import datetime as dt
+import hashlib
 import re
 import secrets
 from pathlib import Path
 from typing import Any
 
-from localsynth.workspace import Workspace, read_json, write_json
+from localsynth.errors import IntegrityError
+from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 
 __all__ = ["Run", "latest_run", "new_run"]
 
@@ -49,6 +51,27 @@ class Run:
     def model_path(self, quantization: str) -> Path:
         """The merged, quantized model."""
         return self.directory / f"model.{quantization}.gguf"
+
+    def remove_other_models(self, kept: Path) -> None:
+        """Remove the run's models but for `kept`: the certificate names one model, and another beside it would not be its."""
+        for path in self.directory.glob("model.*.gguf"):
+            if path != kept:
+                path.unlink()
+
+    @property
+    def adapter_path(self) -> Path:
+        """The directory of the trained adapter."""
+        return self.directory / "adapter"
+
+    def adapter_sha256(self) -> str:
+        """The hash of the adapter's two files as they lie there, in hex. Raises IntegrityError where one is missing."""
+        digest = hashlib.sha256()
+        for name in ("adapter.json", "adapter.safetensors"):
+            path = self.adapter_path / name
+            if not path.is_file():
+                raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or train again.")
+            digest.update(f"{name} {file_sha256(path)}\n".encode())
+        return digest.hexdigest()
 
     @property
     def certificate_path(self) -> Path:

@@ -1,12 +1,12 @@
 """`localsynth verify`: checks a certificate, alone or inside a GGUF, against everything that can be checked here."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-from localsynth.errors import DataError, IntegrityError
-from localsynth.privacy.model_hash import model_hash
+from localsynth.errors import DataError, IntegrityError, LocalsynthError
+from localsynth.privacy.canonical import parse_json
+from localsynth.privacy.model_hash import OWN_PREFIX, model_hash
 from localsynth.privacy.verification import Finding, check
 
 __all__ = ["CERTIFICATE_KEY", "verify_file"]
@@ -15,6 +15,12 @@ CERTIFICATE_KEY = "localsynth.certificate"
 """The metadata key under which a GGUF carries its certificate."""
 
 _MOST_BYTES = 64 * 2**20
+
+_TABLE = Finding(
+    "table",
+    "not checked",
+    "No hash ties a table of synthetic rows to this certificate: that rows came from this model is their sender's word.",
+)
 
 
 def _read(path: Path) -> tuple[Any, list[Path]]:
@@ -36,21 +42,35 @@ def _read(path: Path) -> tuple[Any, list[Path]]:
         text = path.read_bytes().decode("utf-8", "replace")
         models = sorted(path.parent.glob("model.*.gguf"))
     try:
-        return json.loads(text), models
-    except (json.JSONDecodeError, RecursionError):
-        raise IntegrityError(f"{path} holds no readable certificate.", "It is damaged: get it again from its maker.") from None
+        return parse_json(text), models
+    except ValueError as error:
+        raise IntegrityError(
+            f"{path} holds no readable certificate: it {error}.", "It is damaged: get it again from its maker."
+        ) from None
 
 
-def _check_models(document: Any, models: list[Path]) -> list[Finding]:
-    stated = document.get("hashes", {}).get("model") if isinstance(document, dict) else None
+def _what_is_wrong(model: Path, stated: str) -> str:
+    """Why the model is not the one whose hash is `stated`; "" if it is."""
+    from localsynth.gguf_file import GgufFile
+
+    try:
+        # The hash leaves out what localsynth adds to the file, so nothing else may stand under such a name.
+        if more := [key for key in GgufFile(model).fields if key.startswith(OWN_PREFIX) and key != CERTIFICATE_KEY]:
+            return f"holds {more[0]!r}, which localsynth does not write"
+        return "" if model_hash(model) == stated else "is not the model the certificate names"
+    except LocalsynthError:
+        return "cannot be read as a model"
+
+
+def _check_models(document: dict[str, Any], models: list[Path]) -> list[Finding]:
     if not models:
         return [Finding("model", "not checked", "The model is not beside the certificate.")]
     findings = []
     for model in models:
-        if model_hash(model) == stated:
-            findings.append(Finding("model", "ok", f"{model.name} is the model the certificate names."))
+        if wrong := _what_is_wrong(model, document["hashes"]["model"]):
+            findings.append(Finding("model", "failed", f"{model.name} {wrong}."))
         else:
-            findings.append(Finding("model", "failed", f"{model.name} is not the model the certificate names."))
+            findings.append(Finding("model", "ok", f"{model.name} is the model the certificate names."))
     return findings
 
 
@@ -64,6 +84,7 @@ def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
     findings = check(document, known_key)
     if not (len(findings) == 1 and findings[0].status == "failed"):
         findings += _check_models(document, models)
+    findings.append(_TABLE)
     valid = all(finding.status != "failed" for finding in findings)
     failed = sum(finding.status == "failed" for finding in findings)
     unchecked = [finding.name for finding in findings if finding.status == "not checked"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
+from localsynth.privacy.canonical import parse_json
 
 __all__ = ["Workspace", "config_directory", "file_sha256", "model_directory", "read_json", "write_file", "write_json"]
 
@@ -65,14 +66,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON document in `path`. Raises IntegrityError where the file is missing or is not JSON."""
+    """The JSON document in `path`. Raises IntegrityError where the file is missing, is not JSON or has a key twice."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or start over in a new workspace.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except ValueError as error:
+        wrong = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise IntegrityError(
-            f"{path} is damaged: it is not JSON.", "Restore it from a backup, or start over in a new workspace."
+            f"{path} is damaged: it {wrong}.", "Restore it from a backup, or start over in a new workspace."
         ) from None
 
 

@@ -21,6 +21,7 @@ __all__ = ["infer_schema"]
 Person: TypeAlias = Literal["name", "email", "phone", "address"]
 
 _ROWS = 20_000
+_MOST_NAMED = 10
 _TEXT_TOKENS = 128
 _MOST_DECIMALS = 6
 _MOSTLY = 0.9
@@ -72,7 +73,7 @@ def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]
     """
     rows: list[Row] = list(itertools.chain.from_iterable(itertools.islice(source.batches(_ROWS), 1)))
     columns: list[Column] = []
-    notes: list[str] = []
+    notes: list[str] = _on_rare(source.rare)
     for position, name in enumerate(source.columns):
         guess = _ColumnGuess(name, position, [row[position] for row in rows], frozenset(missing))
         columns.append(guess.column())
@@ -82,6 +83,16 @@ def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]
             f"{source.path}: every column looks like an identifier, so there is nothing to learn.", "Add a column with content."
         )
     return Schema(columns=columns), notes
+
+
+def _on_rare(names: tuple[str, ...]) -> list[str]:
+    if not names:
+        return []
+    listed = ", ".join(map(repr, names[:_MOST_NAMED])) + (f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else "")
+    return [
+        f"fewer than 1 in 100 of the first {_ROWS:,} records have {listed}. Names of columns are published: if these tell "
+        "something of a person, name the columns to use in data.columns (init: --columns)."
+    ]
 
 
 class _ColumnGuess:

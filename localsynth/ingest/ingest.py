@@ -52,6 +52,14 @@ def _check_columns(schema: Schema, source: Source, unit: str) -> None:
             f"{source.path} lacks columns of the schema: {', '.join(map(repr, absent))}.",
             "Correct the schema in localsynth.toml, or name the right file.",
         )
+    if extra and source.first_lines is not None:
+        # Names of such a source stand in its rows, and may be data: only those that the schema lists are public.
+        line = min(source.first_lines[name] for name in extra)
+        raise DataError(
+            f"{source.path} has {len(extra)} key{'' if len(extra) == 1 else 's'} the schema does not know, the first in "
+            f"line {line}.",
+            "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
+        )
     if extra:
         raise DataError(
             f"{source.path} has columns the schema does not know: {', '.join(map(repr, extra))}.",
@@ -118,9 +126,12 @@ def ingest(
     random: SecretCoins,
     keep: Callable[[int], float],
     emit: Emit,
+    ingest_id: str,
     source: Source | None = None,
 ) -> IngestResult:
     """Fill the workspace's private store from `source` (None: the one in the configuration).
+
+    `ingest_id` is random and written into the store, to tell its rows from those of any other reading.
 
     `keep` is given the number of units and answers with the chance of each to be kept; it must charge for what it makes of
     the number. Each unit is kept with that chance and, if kept, held out with `privacy.holdout`; of a unit's rows at most
@@ -141,7 +152,8 @@ def ingest(
                 last_event = time.monotonic()
                 emit({"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": writer.rows}})
         if parse_row.saw_row_without_unit:
-            emit({"kind": "note", "text": f"Some rows have no {privacy.unit!r}: each of them counts as a unit of its own."})
+            text = f"Some rows have no {privacy.unit!r}: each of them counts as a unit of its own."
+            emit({"kind": "note", "private": {"text": text}})
         units = writer.number_units()
         keep_probability = keep(units)
         _toss(writer, units, random, keep_probability, privacy.holdout)
@@ -150,6 +162,7 @@ def ingest(
         rows, units = writer.finish(
             privacy.max_rows_per_unit,
             {
+                "ingest": ingest_id,
                 "source": str(source.path),
                 "source_sha256": source.sha256(),
                 "unit": privacy.unit,

@@ -42,6 +42,11 @@ _OR_NO_HEADER = "if the first line of a CSV or TSV file is a row of data already
 class Source(ABC):
     """A table that can be read from its beginning as often as needed."""
 
+    first_lines: dict[str, int] | None = None
+    """Where the names of the columns stand in the rows themselves: the line in which each comes first. They may be data then."""
+    rare: tuple[str, ...] = ()
+    """Columns that fewer than one in a hundred of the first rows have at all, where rows may lack some."""
+
     def __init__(self, path: Path, columns: list[str]) -> None:
         self.path = path
         self.columns = checked_names(path, columns)

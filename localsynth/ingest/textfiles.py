@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ __all__ = ["DelimitedSource", "JsonLinesSource"]
 
 _LONGEST_VALUE = 16 * 2**20
 _ROWS_BESIDE_HEADER = 2000
+_MOST_KEYS = 1000
+_ROWS_FOR_KEYS = 20_000
+_RARE = 0.01
 _GZIP, _ZSTANDARD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _DELIMITERS = ",;\t|"
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
@@ -168,11 +172,24 @@ class JsonLinesSource(Source):
 
     def __init__(self, path: Path, encoding: str) -> None:
         self._encoding = _checked_encoding(encoding)
-        names: dict[str, None] = {}
-        for _, record in self._records(path):
-            names.update(dict.fromkeys(record))
-        super().__init__(path, list(names))
-        self._keys = list(names)
+        lines: dict[str, int] = {}
+        counts: Counter[str] = Counter()
+        records = 0
+        for line, record in self._records(path):
+            for key in record:
+                lines.setdefault(key, line)
+            if len(lines) > _MOST_KEYS:
+                raise DataError(
+                    f"{path}, line {line}: more than {_MOST_KEYS:,} different keys so far, so they seem to be data, not names.",
+                    'Write what varies as a value: {"id": "A17", "amount": 3} instead of {"A17": 3}.',
+                )
+            if records < _ROWS_FOR_KEYS:
+                records += 1
+                counts.update(record.keys())
+        super().__init__(path, list(lines))
+        self._keys = list(lines)
+        self.first_lines = dict(zip(self.columns, lines.values(), strict=True))
+        self.rare = tuple(name for name, key in zip(self.columns, lines, strict=True) if counts[key] < _RARE * records)
 
     def _records(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with _opened(path, self._encoding) as file:
@@ -195,9 +212,10 @@ class JsonLinesSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         for number, record in self._records(self.path):
-            yield tuple(self._text(record.get(key), number, i) for i, key in enumerate(self._keys))
+            yield tuple(self._text(record, key, number) for key in self._keys)
 
-    def _text(self, value: object, line: int, column: int) -> str | None:
+    def _text(self, record: dict[str, Any], key: str, line: int) -> str | None:
+        value = record.get(key)
         if isinstance(value, str):
             # JSON can spell half a surrogate pair, which is no character and could not be stored.
             return _HALF_PAIR.sub("\ufffd", value)
@@ -205,7 +223,8 @@ class JsonLinesSource(Source):
             return None
         if isinstance(value, bool):
             return "true" if value else "false"
+        # By its place: the key's name may be data.
         raise DataError(
-            f"{self.path}, line {line}, column {self.columns[column]!r}: a list or an object, not a single value.",
-            "Flatten the column or leave it out of the file.",
+            f"{self.path}, line {line}, key {list(record).index(key) + 1}: a list or an object, not a single value.",
+            "Flatten the values of that key or leave it out of the file.",
         )

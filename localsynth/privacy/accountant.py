@@ -16,7 +16,7 @@ are composed by dp_accounting, which this file alone imports.
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -24,16 +24,24 @@ from localsynth.errors import BudgetError, ConfigError
 from localsynth.privacy.canonical import canonical_json
 
 __all__ = [
+    "MOST_RUNS",
+    "TOLERANCE",
     "Mechanism",
     "calibrate_noise",
     "dp_sgd_step",
     "epsilon_of",
     "flatten",
     "group_epsilon",
+    "most_that_fit",
     "to_dp_event",
 ]
 
 Mechanism: TypeAlias = dict[str, Any]
+
+TOLERANCE = 1e-9
+"""Of floating-point sums, in nats: three parts of 0.1 fit into 0.3."""
+MOST_RUNS = 1_000_000
+"""Where `most_that_fit` stops counting."""
 
 _INTERVAL = 1e-4
 """Discretization of the privacy loss, in nats."""
@@ -42,6 +50,17 @@ _GROUP_BINS = 20_000
 _SMALLEST_NOISE = 0.05
 """Less costs hundreds of ε a step and takes minutes to account for: its ε counts as infinite."""
 _LARGEST_NOISE = 1e5
+_MOST_BINS = 1e7
+"""More points take gigabytes: a distribution whose mean lies beyond, at a thousand nats for one unit, counts as infinite."""
+
+_RANGES = {
+    "noise_multiplier": (1e-2, 1e6),
+    "epsilon": (1e-9, 100.0),
+    "delta": (1e-100, 1 - 1e-9),
+    "rate": (1e-15, 1.0),
+    "count": (1, 2 * MOST_RUNS),
+}
+"""What the fields may be: far beyond what a ledger of localsynth's holds, and inside what can be computed with."""
 
 _FIELDS = {
     "gaussian": {"noise_multiplier"},
@@ -57,10 +76,6 @@ def _wrong(text: str) -> ConfigError:
     return ConfigError(f"Not a privacy mechanism: {text}.", "Use one of the forms listed in localsynth.privacy.accountant.")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _checked(mechanism: Any) -> Mechanism:
     """`mechanism`, which may come from an edited file, if it is well formed (its own level only). Raises ConfigError."""
     if not isinstance(mechanism, dict) or not isinstance(mechanism.get("type"), str):
@@ -68,15 +83,12 @@ def _checked(mechanism: Any) -> Mechanism:
     kind = mechanism["type"]
     if kind not in _FIELDS or set(mechanism) != _FIELDS[kind] | {"type"}:
         raise _wrong(f"type {kind!r} with the fields {', '.join(sorted(map(str, mechanism)))}")
-    for field in ("noise_multiplier", "epsilon"):
-        if field in mechanism and not (_is_number(mechanism[field]) and mechanism[field] > 0):
-            raise _wrong(f"{field} must be a positive number")
-    if "delta" in mechanism and not (_is_number(mechanism["delta"]) and 0 < mechanism["delta"] < 1):
-        raise _wrong("delta must be between 0 and 1")
-    if "rate" in mechanism and not (_is_number(mechanism["rate"]) and 0 < mechanism["rate"] <= 1):
-        raise _wrong("rate must be above 0 and at most 1")
-    if "count" in mechanism and not (type(mechanism["count"]) is int and mechanism["count"] >= 1):
-        raise _wrong("count must be a whole number of at least 1")
+    for field, (least, most) in _RANGES.items():
+        if field not in mechanism:
+            continue
+        value = mechanism[field]
+        if type(value) not in ((int,) if field == "count" else (int, float)) or not least <= value <= most:
+            raise _wrong(f"{field} must be a {'whole ' if field == 'count' else ''}number from {least:g} to {most:g}")
     if kind == "poisson_sampled" and _checked(mechanism["of"])["type"] != "gaussian":
         raise _wrong("only a Gaussian mechanism can be Poisson sampled")
     return mechanism
@@ -90,7 +102,11 @@ def flatten(mechanisms: list[Mechanism]) -> Counter[str]:
         while _checked(mechanism)["type"] == "repeated":
             times *= mechanism["count"]
             mechanism = mechanism["of"]
+            if times > _RANGES["count"][1]:
+                raise _wrong("it is repeated too often")
         counts[canonical_json(mechanism).decode("ascii")] += times
+    if any(count > _RANGES["count"][1] for count in counts.values()):
+        raise _wrong("it is repeated too often")
     return counts
 
 
@@ -129,6 +145,28 @@ def _proven_bound(mechanism: Mechanism) -> tuple[float, float]:
     return mechanism["epsilon"], mechanism.get("delta", 0.0)
 
 
+def _chances(rate: float, units: int) -> list[float]:
+    """The chance of each number, 0 to `units`, of a group's units to be in a batch."""
+    return [math.comb(units, taken) * rate**taken * (1 - rate) ** (units - taken) for taken in range(units + 1)]
+
+
+@lru_cache(maxsize=256)
+def _mean_loss(text: str, units: int) -> float:
+    """The mean privacy loss, in nats, of one run with `units` units: about where the distribution of many runs lies."""
+    import numpy as np
+
+    mechanism = json.loads(text)
+    if not _is_gaussian(mechanism):
+        epsilon, _ = _proven_bound(mechanism)
+        return units * epsilon * math.tanh(units * epsilon / 2)
+    noise, rate = mechanism.get("of", mechanism)["noise_multiplier"], mechanism.get("rate", 1.0)
+    x = np.linspace(-8.0, 8.0 + units / noise, 20_001)
+    base, shifted = -(x**2) / 2, -((x[:, None] - np.arange(units + 1) / noise) ** 2) / 2
+    with np.errstate(divide="ignore"):
+        mixture = np.logaddexp.reduce(shifted + np.log(_chances(rate, units)), axis=1)
+    return float(np.sum(np.exp(mixture) * (mixture - base)) * (x[1] - x[0]) / math.sqrt(2 * math.pi))
+
+
 @lru_cache(maxsize=16)
 def _distribution(text: str, units: int, interval: float) -> Any:
     """The PLD of one run of the mechanism with this canonical JSON, when `units` units are added or removed."""
@@ -145,8 +183,9 @@ def _distribution(text: str, units: int, interval: float) -> Any:
             return pld.from_gaussian_mechanism(noise / units, sampling_prob=rate, value_discretization_interval=interval)
         # How many of the group are in the batch is binomial, and at worst their gradients point the same way
         # (Ganesh 2024, "Tight Group-Level DP Guarantees for DP-SGD with Sampling", arXiv:2401.10294).
-        chances = [math.comb(units, taken) * rate**taken * (1 - rate) ** (units - taken) for taken in range(units + 1)]
-        return pld.from_mixture_gaussian_mechanism(noise, list(range(units + 1)), chances, value_discretization_interval=interval)
+        return pld.from_mixture_gaussian_mechanism(
+            noise, list(range(units + 1)), _chances(rate, units), value_discretization_interval=interval
+        )
     if kind == "laplace":
         return pld.from_laplace_mechanism(mechanism["noise_multiplier"], value_discretization_interval=interval)
     epsilon, delta = _proven_bound(mechanism)
@@ -161,8 +200,10 @@ def _least_noise(counts: Iterable[str]) -> float:
 
 
 def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: float = _INTERVAL) -> float:
-    """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small for it."""
+    """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small for it, or ε beyond computing."""
     if counts and (delta <= 0 or _least_noise(counts) < _SMALLEST_NOISE):
+        return math.inf
+    if math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MOST_BINS * interval:
         return math.inf
     total: Any = None
     for text, count in counts.items():
@@ -214,10 +255,36 @@ def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
     return _epsilon(tuple(sorted(flatten(mechanisms).items())), delta)
 
 
-def _group_interval(gaussian: dict[str, int], delta: float, units: int) -> float:
-    """0.2 % of one unit's ε, coarser where little noise makes the losses span a long range. Costs about 2 % of the group's ε."""
+def most_that_fit(fits: Callable[[int], bool]) -> int:
+    """The largest number of repetitions, MOST_RUNS at most, for which `fits` holds, as it does for all smaller ones.
+
+    Asks about twenty times.
+    """
+    if not fits(1):
+        return 0
+    enough, too_many = 1, 32
+    while too_many <= MOST_RUNS and fits(too_many):
+        enough, too_many = too_many, too_many * 4
+    too_many = min(too_many, MOST_RUNS + 1)
+    while too_many - enough > 1:
+        middle = (enough + too_many) // 2
+        if fits(middle):
+            enough = middle
+        else:
+            too_many = middle
+    return enough
+
+
+def _composed_group(gaussian: dict[str, int], delta: float, units: int) -> float:
+    """ε at `delta` of Gaussian mechanisms for a group.
+
+    On a grid of 0.2 % of one unit's ε, coarser where little noise makes the losses span a long range; this costs about 2 %.
+    """
+    one = _composed(gaussian, delta)
+    if math.isinf(one):
+        return math.inf
     reach = units / _least_noise(gaussian)
-    return max(2e-3 * _composed(gaussian, delta), (reach**2 / 2 + 10 * reach) / _GROUP_BINS)
+    return _composed(gaussian, delta, units, max(2e-3 * one, (reach**2 / 2 + 10 * reach) / _GROUP_BINS))
 
 
 @lru_cache(maxsize=128)
@@ -226,7 +293,7 @@ def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tup
     left = max(0.0, _left_over(delta, proven))
     epsilon = math.fsum(units * e * count for e, _, count in proven)
     if gaussian:
-        epsilon += _composed(gaussian, left, units, _group_interval(gaussian, left, units)) if left > 0 else math.inf
+        epsilon += _composed_group(gaussian, left, units)
     own = math.fsum(min(1.0, units * d * math.exp(min((units - 1) * e, 700.0))) * count for e, d, count in proven)
     return epsilon, min(1.0, left + own)
 

@@ -1,15 +1,46 @@
-"""One spelling for each JSON value, so that hashes and signatures do not depend on spaces or the order of keys."""
+"""One spelling for each JSON value, so that hashes and signatures do not depend on spaces or the order of keys.
+
+And one value for each spelling: a key that stands twice in an object is refused, since readers differ in which one counts.
+"""
 
 import hashlib
 import json
 from typing import Any
 
-__all__ = ["canonical_json", "sha256_of"]
+__all__ = ["canonical_json", "parse_json", "sha256_of"]
+
+_MOST_DIGITS = 400
+"""Of an integer: no float has more, and Python refuses to read 4,300."""
 
 
 def canonical_json(value: Any) -> bytes:
     """`value` as UTF-8 JSON with sorted keys and no spaces. Raises ValueError on NaN and infinities, which JSON lacks."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"holds the key {key!r} twice")
+        result[key] = value
+    return result
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("holds a number that is too long")
+    return int(digits)
+
+
+def parse_json(text: str) -> Any:
+    """The value of `text`. Raises ValueError, whose text says what the document does wrong ("is not JSON")."""
+    try:
+        return json.loads(text, object_pairs_hook=_one_of_each, parse_int=_integer)
+    except json.JSONDecodeError:
+        raise ValueError("is not JSON") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
 def sha256_of(value: Any) -> str:

@@ -1,6 +1,6 @@
 """`certificate.json`: what is guaranteed, to whom, by how much, what is not, and everything needed to work it out again.
 
-    {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "hashes", "versions", "signature"}
+    {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "signature"}
 
 All of `summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared facts, so
 `localsynth.privacy.verification` regenerates them and compares. Nothing in a certificate depends on the data except through
@@ -18,11 +18,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from localsynth.privacy.accountant import flatten
 from localsynth.privacy.canonical import sha256_of
-from localsynth.privacy.chain import Basis, Event, genesis_hash, group_spent, recompute, the_basis, the_target
+from localsynth.privacy.chain import Basis, Event, genesis_hash, group_bound, recompute, the_basis, the_target
 from localsynth.privacy.signing import sign
 from localsynth.schema import Category, Column, Number, Schema, Text
 
-__all__ = ["FORMAT", "GROUP_SIZES", "CertificateFacts", "build", "compose", "not_covered", "stated", "summarize"]
+__all__ = [
+    "FORMAT",
+    "GROUP_SIZES",
+    "CertificateFacts",
+    "build",
+    "compose",
+    "exceeds_target",
+    "not_covered",
+    "stated",
+    "summarize",
+]
 
 FORMAT = 1
 RELATION = "add or remove one unit"
@@ -37,6 +47,7 @@ _ALWAYS_NOT_COVERED = (
     "Names of columns, the choice of the unit, and the settings for reading and training: they count as public, and as chosen "
     "without a look at the data.",
     "Rounding: sums of gradients are computed in floating point, and only the noise is hardened against what that can reveal.",
+    "That the table was accepted or refused at all: one value that cannot be read stops the reading, which whoever runs it sees.",
     "Running time and use of memory and disk, to whoever can watch the machine while it runs.",
     "Other workspaces made from the same table or a copy of it, and runs after this certificate: their costs add to this one's.",
 )
@@ -52,8 +63,10 @@ class CertificateFacts:
     """The whole document of the workspace: all runs, finished or not."""
     schema: Schema
     """The effective schema."""
+    settings: dict[str, Any]
+    """The run's effective "train" and "privacy" settings, as in localsynth.toml. Public."""
     hashes: dict[str, str]
-    """SHA-256 of "model" (`model_hash`), "config" and "base_model"."""
+    """SHA-256 of "model" (`model_hash`) and "base_model"."""
     versions: dict[str, str]
 
 
@@ -71,6 +84,11 @@ def stated(value: float) -> float | None:
 def count_runs(events: list[Event]) -> int:
     """How many runs charged something."""
     return len({event["run"] for event in events if event["kind"] == "spend" and event["run"] is not None})
+
+
+def _goes_beyond(events: list[Event]) -> bool:
+    """Whether a budget was opened on top of the target (--again): the sum is then decided run by run."""
+    return any(event["kind"] == "budget" and event["beyond_limit"] for event in events)
 
 
 def _mechanisms(events: list[Event]) -> list[dict[str, Any]]:
@@ -95,7 +113,7 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
     spent, basis, target = recompute(events), the_basis(events), the_target(events)
     groups = []
     for units in GROUP_SIZES:
-        epsilon, delta = group_spent(events, units)
+        epsilon, delta = group_bound(events, units)
         groups.append({"units": units, "epsilon": None if delta >= 1 else stated(epsilon), "delta": stated(delta)})
     return {
         "target_epsilon": stated(target[0]),
@@ -106,6 +124,7 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "unit": basis.unit,
         "max_rows_per_unit": basis.max_rows_per_unit,
         "size_declared": basis.size_declared,
+        "beyond_limit": _goes_beyond(events),
         "relation": RELATION,
         "mechanisms": _mechanisms(events),
         "sampler": SAMPLER,
@@ -131,11 +150,17 @@ def _is_declared(column: Column) -> bool:
     return bool(limits - set(column.measured))
 
 
-def not_covered(schema: Schema, runs: int, basis: Basis) -> list[str]:
-    """What the guarantee does not cover, one sentence each."""
+def not_covered(schema: Schema, runs: int, basis: Basis, *, beyond_limit: bool) -> list[str]:
+    """What the guarantee does not cover, one sentence each. `beyond_limit`: some budget was opened on top of the target."""
     sentences = list(_ALWAYS_NOT_COVERED)
     if basis.unit != "row":
         sentences.append(f"Rows without a value of {basis.unit!r}: each of them is protected only as a unit of its own.")
+        sentences.append(f"One person under several values or spellings of {basis.unit!r}: that is several units.")
+    if beyond_limit:
+        sentences.append(
+            "That the sum of epsilon and delta is what it is: budgets were added with --again, so it is a running total, decided "
+            "run by run, not a figure that was fixed beforehand."
+        )
     declared = ["the number of units"] if basis.size_declared else []
     declared += [f"bounds or list of {column.name}" for column in schema.learned() if _is_declared(column)]
     if declared:
@@ -162,6 +187,12 @@ def _figure(value: float | None) -> str:
     return "without bound" if value is None else f"{value:g}"
 
 
+def exceeds_target(guarantee: dict[str, Any]) -> bool:
+    """Whether more is guaranteed than was configured when the first budget was opened, in ε or in δ."""
+    bound = guarantee["guaranteed_epsilon"]
+    return bound is None or bound > guarantee["target_epsilon"] or guarantee["spent_delta"] > guarantee["target_delta"]
+
+
 def summarize(guarantee: dict[str, Any], signed: bool) -> str:
     """The guarantee in plain words, made of its figures alone."""
     unit, rows = guarantee["unit"], guarantee["max_rows_per_unit"]
@@ -170,15 +201,17 @@ def summarize(guarantee: dict[str, Any], signed: bool) -> str:
     else:
         who, one = f"each value of the column {unit!r} with its up to {rows} row{'' if rows == 1 else 's'}", f"value of {unit!r}"
     bound, target = guarantee["guaranteed_epsilon"], guarantee["target_epsilon"]
+    running = "the running total of budgets that were added run by run"
+    how = running if guarantee["beyond_limit"] else "the budgets that were fixed beforehand"
     text = (
         f"The synthetic table and the model are differentially private for {who} of the original table: whether or not that "
         f"{one} was in it changes the chance of any outcome by at most a factor of e to the epsilon, but for a small delta. "
         f"Everything that this workspace ran on the table until this certificate was made is within epsilon {_figure(bound)} and "
-        f"delta {_figure(guarantee['spent_delta'])}, the budgets that were fixed beforehand, in {guarantee['runs']} "
+        f"delta {_figure(guarantee['spent_delta'])}, {how}, in {guarantee['runs']} "
         f"run{'' if guarantee['runs'] == 1 else 's'}; what was executed comes to epsilon {_figure(guarantee['spent_epsilon'])}. "
         f"The target was epsilon {_figure(target)} and delta {_figure(guarantee['target_delta'])}."
     )
-    if bound is None or bound > target or guarantee["spent_delta"] > guarantee["target_delta"]:
+    if exceeds_target(guarantee):
         text += " More was spent than the target allows."
     parts = [f"{group['units']} together, epsilon {_figure(group['epsilon'])}" for group in guarantee["groups"]]
     text += f" Units that belong together are protected less: {'; '.join(parts)}."
@@ -204,9 +237,10 @@ def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
         "format": FORMAT,
         "summary": summarize(guarantee, signed),
         "guarantee": guarantee,
-        "not_covered": not_covered(facts.schema, guarantee["runs"], the_basis(events)),
+        "not_covered": not_covered(facts.schema, guarantee["runs"], the_basis(events), beyond_limit=guarantee["beyond_limit"]),
         "ledger": facts.ledger,
         "schema": schema,
+        "settings": facts.settings,
         "hashes": {**facts.hashes, "schema": sha256_of(schema), "ledger_head": head},
         "versions": {**facts.versions, "dp-accounting": version("dp-accounting")},
         "signature": None,

@@ -8,13 +8,15 @@ kind "spend" charges it (mechanism, details). `hash` is the SHA-256 of the
 canonical JSON of the rest, `previous` the hash before it; the first one's stands for the format and the workspace.
 """
 
+import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from localsynth.errors import IntegrityError
-from localsynth.privacy.accountant import Mechanism, epsilon_of, group_epsilon
-from localsynth.privacy.canonical import sha256_of
+from localsynth.privacy.accountant import MOST_RUNS, TOLERANCE, Mechanism, epsilon_of, flatten, group_epsilon, most_that_fit
+from localsynth.privacy.canonical import canonical_json, sha256_of
 
 __all__ = [
     "FORMAT",
@@ -25,13 +27,14 @@ __all__ = [
     "break_in_chain",
     "chain_is_intact",
     "genesis_hash",
-    "group_spent",
+    "group_bound",
     "recompute",
     "the_basis",
     "the_target",
 ]
 
 FORMAT = 1
+_LARGEST_EPSILON = 1e6
 _DISTRUST = "Do not trust it; ask whoever made it."
 Event = dict[str, Any]
 
@@ -100,7 +103,7 @@ def _has_form(event: Any) -> bool:
         return False
     if type(basis["max_rows_per_unit"]) is not int or basis["max_rows_per_unit"] < 1 or type(basis["size_declared"]) is not bool:
         return False
-    numbers = _is_share(event["epsilon"], math.inf) and _is_share(event["limit"], math.inf)
+    numbers = _is_share(event["epsilon"], _LARGEST_EPSILON) and _is_share(event["limit"], _LARGEST_EPSILON)
     return numbers and _is_share(event["delta"], 1) and _is_share(event["limit_delta"], 1) and type(event["beyond_limit"]) is bool
 
 
@@ -182,7 +185,52 @@ def the_target(events: list[Event]) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def group_spent(events: list[Event], units: int) -> tuple[float, float]:
-    """(ε, δ) of `events` for a group of `units` units, δ at most 1. Raises IntegrityError, ConfigError."""
-    parts = [group_epsilon(mechanisms, budget.delta, units) for budget, mechanisms in _by_budget(events) if mechanisms]
+@lru_cache(maxsize=64)
+def _most_runs(mechanism: str, epsilon: float, delta: float) -> int:
+    """How often the mechanism with this canonical JSON fits into a budget of (ε, δ)."""
+
+    def fits(times: int) -> bool:
+        repeated = {"type": "repeated", "count": times, "of": json.loads(mechanism)}
+        return epsilon_of([repeated], delta) <= epsilon + TOLERANCE
+
+    return most_that_fit(fits)
+
+
+def _textbook(epsilon: float, delta: float, units: int) -> tuple[float, float]:
+    """Group privacy of anything that is (ε, δ)-DP (Dwork & Roth 2014, theorem 2.2 and its (ε, δ) form)."""
+    return units * epsilon, min(1.0, units * delta * math.exp(min((units - 1) * epsilon, 700.0)))
+
+
+def _group_bound(budget: Budget, mechanisms: list[Mechanism], units: int) -> tuple[float, float]:
+    counts = flatten(mechanisms)
+    costs = {json.loads(text).get("epsilon") for text in counts}
+    (cost,) = costs if len(costs) == 1 else (None,)
+    executed = counts.total()
+    if cost is None and len(counts) == 1:
+        # One step, repeated: the longest run inside the budget, of which every shorter one is a part.
+        (text,) = counts
+        most = max(executed, _most_runs(text, budget.epsilon, budget.delta))
+        if most < MOST_RUNS:
+            return group_epsilon([{"type": "repeated", "count": most, "of": json.loads(text)}], budget.delta, units)
+    elif cost is not None:
+        # Equal parts with proofs of their own: as many of them as fit, and their δ all of the budget's.
+        each = canonical_json({"type": "pure_dp", "epsilon": cost}).decode("ascii")
+        most = max(executed, _most_runs(each, budget.epsilon, budget.delta))
+        if most < MOST_RUNS:
+            own = math.fsum(json.loads(text).get("delta", 0.0) * count for text, count in counts.items())
+            _, delta = _textbook(cost, max(budget.delta, own), units)
+            return units * most * cost, delta
+    return _textbook(max(budget.epsilon, epsilon_of(mechanisms, budget.delta)), budget.delta, units)
+
+
+def group_bound(events: list[Event], units: int) -> tuple[float, float]:
+    """(ε, δ) for a group of `units` units, δ at most 1, of whatever the budgets that `events` charged leave room for.
+
+    As with `Spent.bound`, what was executed is no bound: a run may have stopped for reasons the data had a part in. So each
+    budget counts in full. The ε of fewer runs of a mechanism is never larger than that of more, so the most runs that fit cover
+    every run that stopped before; where a budget's mechanisms are neither one repeated step nor equal parts, it counts as any
+    (ε, δ)-DP mechanism. Depends on which mechanisms were charged, not on how often (unless they exceed their budget).
+    Raises IntegrityError, ConfigError.
+    """
+    parts = [_group_bound(budget, mechanisms, units) for budget, mechanisms in _by_budget(events) if mechanisms]
     return math.fsum(epsilon for epsilon, _ in parts), min(1.0, math.fsum(delta for _, delta in parts))

@@ -15,17 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
-from localsynth.privacy.accountant import Mechanism, epsilon_of, flatten
+from localsynth.privacy.accountant import TOLERANCE, Mechanism, epsilon_of, flatten, most_that_fit
 from localsynth.privacy.canonical import canonical_json, sha256_of
 from localsynth.privacy.chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
 from localsynth.workspace import read_json, write_file, write_json
 
 __all__ = ["Ledger", "exclusive"]
 
-_TOLERANCE = 1e-9
-"""Of floating-point sums: budgets of 0.4 and 3.6 fit into 4."""
-_MOST_STEPS = 1_000_000
-"""Where `allowance` stops counting."""
 _START_OVER = "Restore it from a backup of the same moment, or start over in a new workspace."
 
 
@@ -174,9 +170,9 @@ class Ledger:
         """Fix what a stage may spend, before it touches the data. Opening it again with the same figures changes nothing.
 
         `basis` says who is protected; the budgets of a workspace must agree on it, since their costs are added up.
-        Raises BudgetError where they do not, where all opened budgets together would exceed
-        `limit` (ε) or `limit_delta`, unless `beyond_limit`
-        (the user wants another run, charged on top), and where it is open with other figures.
+        Raises BudgetError where they do not, where all opened budgets together would exceed `limit` (ε) or `limit_delta`, or
+        those that the first budget was opened with, unless `beyond_limit` (the user wants another run, charged on top), and
+        where it is open with other figures.
         """
         found = self.budget(name, run)
         if found is not None:
@@ -194,10 +190,13 @@ class Ledger:
         self._check_basis(basis)
         total = epsilon + sum(budget.epsilon for budget in self._budgets.values())
         total_delta = delta + sum(budget.delta for budget in self._budgets.values())
-        if not beyond_limit and (total > limit * (1 + _TOLERANCE) or total_delta > limit_delta * (1 + _TOLERANCE)):
+        # What was promised before anything was spent: a limit that was raised since does not raise it.
+        most = min([limit, *(event["limit"] for event in self.budgets()[:1])])
+        most_delta = min([limit_delta, *(event["limit_delta"] for event in self.budgets()[:1])])
+        if not beyond_limit and (total > most * (1 + TOLERANCE) or total_delta > most_delta * (1 + TOLERANCE)):
             raise BudgetError(
                 f"The budget {name!r} does not fit: all budgets would come to epsilon {total:.4g} and delta {total_delta:.3g}, "
-                f"and the limit is epsilon {limit:.4g}, delta {limit_delta:.3g}.",
+                f"and the limit is epsilon {most:.4g}, delta {most_delta:.3g}, the lower of today's and the first one.",
                 "To spend more on the same data and have the certificate say so, add --again.",
             )
         body: dict[str, Any] = {
@@ -234,7 +233,7 @@ class Ledger:
         key = (budget.name, budget.run)
         if counts <= self._known_to_fit.get(key, Counter()):
             return True
-        if epsilon_of(_counts_json(counts), budget.delta) > budget.epsilon + _TOLERANCE:
+        if epsilon_of(_counts_json(counts), budget.delta) > budget.epsilon + TOLERANCE:
             return False
         self._known_to_fit[key] = counts
         return True
@@ -250,18 +249,7 @@ class Ledger:
         def fits(times: int) -> bool:
             return self._fits(opened, charged + Counter({text: count * times for text, count in each.items()}))
 
-        if not fits(1):
-            return 0
-        enough, too_many = 1, 32
-        while too_many <= _MOST_STEPS and fits(too_many):
-            enough, too_many = too_many, too_many * 4
-        while too_many - enough > 1:
-            middle = (enough + too_many) // 2
-            if fits(middle):
-                enough = middle
-            else:
-                too_many = middle
-        return min(enough, _MOST_STEPS)
+        return most_that_fit(fits)
 
     def charge(
         self,

@@ -1,21 +1,27 @@
 """Checks a certificate by working out again everything in it that can be. Needs no private data, no key and no network."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import LocalsynthError
-from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose
-from localsynth.privacy.chain import break_in_chain
+from localsynth.privacy.accountant import TOLERANCE
+from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
+from localsynth.privacy.chain import Event, break_in_chain, the_basis, the_target
 from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, signature_holds
-from localsynth.schema import Schema
+from localsynth.schema import Category, Schema
 
 __all__ = ["Finding", "check"]
 
-_KEYS = {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "hashes", "versions", "signature"}
-_HASHES = {"model", "config", "base_model", "schema", "ledger_head"}
+_KEYS = {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "signature"}
+_HASHES = {"model", "base_model", "schema", "ledger_head"}
+_LARGEST_INTEGER = 2**63
+_DEEPEST = 40
+"""Levels of nesting; a certificate has about ten."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,25 @@ class Finding:
     text: str
 
 
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether it is JSON that can be computed with: no NaN, no infinity, no integer beyond 64 bits, no deep nesting."""
+    if depth > _DEEPEST:
+        return False
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(inner, depth + 1) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(inner, depth + 1) for inner in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) <= _LARGEST_INTEGER)
+
+
 def _form(document: Any) -> str:
     """What is wrong with the form of the certificate; "" if nothing."""
     if not isinstance(document, dict) or set(document) != _KEYS:
         return "It is not a certificate: its parts are not those of one."
+    if not _is_plain(document):
+        return "It holds a number or a nesting that no certificate has."
     if type(document["format"]) is not int or document["format"] != FORMAT:
         return "Its format is not known to this version."
     if not isinstance(document["guarantee"], dict):
@@ -43,6 +64,9 @@ def _form(document: Any) -> str:
     guarantee = document["guarantee"]
     if not isinstance(guarantee.get("noise"), str):
         return "Its source of noise is not a text."
+    settings = document["settings"]
+    if not isinstance(settings, dict) or set(settings) != {"train", "privacy"}:
+        return "Its settings are not those for training and for privacy."
     return ""
 
 
@@ -76,7 +100,7 @@ def _check_signature(document: dict[str, Any], known_key: str | None) -> list[Fi
 
 
 def check(document: Any, known_key: str | None = None) -> list[Finding]:
-    """Every finding on a certificate, of which none "failed" means it holds. Takes seconds, never raises on a bad one.
+    """Every finding on a certificate, a parsed JSON document; none "failed" means it holds. Takes seconds, never raises.
 
     `known_key` is the fingerprint of the signer who is expected. The hashes of files are for the caller, who has the files.
     """
@@ -95,6 +119,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
             noise_label=guarantee["noise"],
             ledger=document["ledger"],
             schema=schema,
+            settings=document["settings"],
             hashes={},
             versions={},
         )
@@ -103,7 +128,67 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         return [*findings, Finding("schema", "failed", "The schema in it is not one that localsynth writes.")]
     except LocalsynthError as error:
         return [*findings, Finding("ledger", "failed", f"The ledger cannot be accounted for: {error.message}")]
-    return findings + _compare_parts(document, expected)
+    except (ValueError, OverflowError, MemoryError):
+        return [*findings, Finding("ledger", "failed", "The ledger cannot be accounted for: its figures are beyond computing.")]
+    events = document["ledger"]["events"]
+    return [
+        *findings,
+        *_compare_parts(document, expected),
+        _check_target(events, expected["guarantee"]),
+        _check_measured(schema, events),
+        _check_settings(document["settings"], events),
+    ]
+
+
+def _check_target(events: list[Event], made: dict[str, Any]) -> Finding:
+    if not exceeds_target(made):
+        return Finding("target", "ok", "No more was spent than the target.")
+    (epsilon, delta), total, total_delta = the_target(events), 0.0, 0.0
+    unsaid = not made["beyond_limit"]
+    for event in events:
+        if event["kind"] == "budget":
+            total, total_delta = total + event["epsilon"], total_delta + event["delta"]
+            over = total > epsilon * (1 + TOLERANCE) or total_delta > delta * (1 + TOLERANCE)
+            unsaid = unsaid or (over and not event["beyond_limit"])
+    if unsaid:
+        return Finding("target", "failed", "More was spent than the target, and nothing in the ledger says that it may.")
+    bound, spent_delta = made["guaranteed_epsilon"], made["spent_delta"]
+    text = f"More was spent than the target, and --again said so: epsilon {bound} and delta {spent_delta} in all."
+    return Finding("target", "ok", text)
+
+
+def _check_measured(schema: Schema, events: list[Event]) -> Finding:
+    """Whatever counts as measured must have been paid for. The names are those that localsynth.ingest.measure charges by."""
+    charged = {event["what"] for event in events if event["kind"] == "spend" and event["stage"] == "schema"}
+    needed = [] if the_basis(events).size_declared else ["number of units"]
+    for column in schema.columns:
+        if not column.measured:
+            continue
+        is_list = isinstance(column, Category)
+        if not set(column.measured) <= ({"values"} if is_list else {"min", "max"} & set(type(column).model_fields)):
+            return Finding("measured", "failed", f"Of column {column.name!r} something counts as measured that never is.")
+        needed.append(f"{'list of values' if is_list else 'range'} of column {column.name}")
+    missing = [what for what in needed if what not in charged]
+    if missing:
+        return Finding("measured", "failed", f"It counts as measured, but the ledger has no spend for it: {missing[0]!r}.")
+    return Finding("measured", "ok", "Every bound, list and number that counts as measured was charged.")
+
+
+def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:
+    """The settings are well formed, and say what the ledger says of the newest run."""
+    try:
+        privacy = PrivacyConfig.model_validate(settings["privacy"])
+        TrainConfig.model_validate(settings["train"])
+    except ValidationError:
+        return Finding("settings", "failed", "The settings in it are not ones that localsynth writes.")
+    budgets = [event for event in events if event["kind"] == "budget"]
+    newest = [event for event in budgets if event["run"] is not None] or budgets
+    event = newest[-1]
+    stated = (privacy.unit, privacy.rows_per_unit, privacy.public_size is not None, privacy.epsilon)
+    basis = event["basis"]
+    if stated != (basis["unit"], basis["max_rows_per_unit"], basis["size_declared"], event["limit"]):
+        return Finding("settings", "failed", "The privacy settings are not those that the ledger was written with.")
+    return Finding("settings", "ok", "The privacy settings are those that the ledger was written with.")
 
 
 def _compare_parts(document: dict[str, Any], expected: dict[str, Any]) -> list[Finding]:

@@ -1,12 +1,11 @@
 """Adapter → runs/ID/model.<QTYPE>.gguf, with its certificate beside it and inside."""
 
 import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from localsynth.base_models import find_base_model
+from localsynth.errors import IntegrityError
 from localsynth.runs import Run
 from localsynth.stages.session import Session, open_ledger, recorder, trained_run
 from localsynth.stages.table import effective_of
@@ -17,21 +16,32 @@ __all__ = ["export"]
 
 
 def export(session: Session) -> dict[str, Any]:
-    """Merge, quantize and verify the newest run's adapter, and write its certificate beside and into the model."""
+    """Merge, quantize and verify the newest run's adapter, and write its certificate beside and into the model.
+
+    The run's model of another quantization type is then removed: a run has one model.
+    """
     from localsynth.export.export import export as export_model
+    from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.job import default_threads
 
     current = trained_run(session)
     config = session.config
     quantization = config.sample.quantization
     done = current.get("export")
-    if done and done["quantization"] == quantization and current.model_path(quantization).exists():
+    path = current.model_path(quantization)
+    if done and done["quantization"] == quantization and path.exists() and model_hash(path) == done["model_hash"]:
         return {"stage": "export", "run": current.id, "done_before": True, **done}
     base = find_base_model(current["settings"]["train"]["model"])
+    if file_sha256(base.path) != current["base_sha256"]:
+        raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    if current.adapter_sha256() != current["adapter_sha256"]:
+        raise IntegrityError(
+            f"{current.adapter_path} is not the adapter that run {current.id} trained.",
+            "Put its files back, or train again with --again (that is charged again).",
+        )
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
-    path = current.model_path(quantization)
-    result = export_model(base.path, current.directory / "adapter", path, quantization, default_threads(), emit)
+    result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
     certificate = _certify(session, current, path)
     facts = {
         "quantization": quantization,
@@ -42,6 +52,8 @@ def export(session: Session) -> dict[str, Any]:
         "model_hash": certificate["hashes"]["model"],
         "signed": certificate["signature"] is not None,
     }
+    # Before the note: stopped in between, the next export makes this one anew and finds no other.
+    current.remove_other_models(path)
     current.note(export=facts)
     emit({"kind": "stage_done", "stage": "export"})
     return {"stage": "export", "run": current.id, "done_before": False, "path": str(path), **facts}
@@ -54,19 +66,20 @@ def _certify(session: Session, current: Run, model: Path) -> dict[str, Any]:
     from localsynth.privacy.model_hash import model_hash
     from localsynth.privacy.signing import signing_key
 
-    parts = ("localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp")
     facts = CertificateFacts(
         noise_label=current["train"]["noise"],
         ledger=open_ledger(session).document(),
         schema=effective_of(current["table"]).schema,
-        hashes={
-            "model": model_hash(model),
-            "config": file_sha256(session.workspace.config_path),
-            "base_model": current["base_sha256"],
-        },
-        versions={"python": platform.python_version(), **{part: version(part) for part in parts}},
+        settings=_public(current["settings"]),
+        hashes={"model": model_hash(model), "base_model": current["base_sha256"]},
+        versions=current["versions"],
     )
     document = build(facts, signing_key() if session.options.sign else None)
     set_metadata(model, {CERTIFICATE_KEY: json.dumps(document, ensure_ascii=False)})
     write_json(current.certificate_path, document)
     return document
+
+
+def _public(settings: dict[str, Any]) -> dict[str, Any]:
+    """The run's settings without the path of a model that was given as a file: it may name the user or a project."""
+    return {**settings, "train": {**settings["train"], "model": Path(settings["train"]["model"]).name}}

@@ -1,15 +1,16 @@
 """Source → private.duckdb, and what the schema leaves open measured → schema.json."""
 
+import secrets
 from typing import Any
 
 from localsynth.errors import ConfigError
 from localsynth.planning import budgets, list_warning
 from localsynth.schema import Schema
-from localsynth.stages.session import Session, open_budget, open_ledger
+from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import Effective, effective_of
 from localsynth.workspace import read_json, write_json
 
-__all__ = ["ingest", "ingest_settings"]
+__all__ = ["ingest", "ingest_if_needed", "ingest_settings"]
 
 
 def ingest_settings(session: Session) -> dict[str, Any]:
@@ -25,25 +26,42 @@ def ingest_settings(session: Session) -> dict[str, Any]:
 
 
 def ingest(session: Session) -> dict[str, Any]:
-    """Read the source into the private store and settle the schema. Does nothing where that is done already.
+    """Read the source into the private store and settle the schema. Does nothing where that is done already, without --again.
 
-    Interrupted, it goes on: what was measured stands in schema.json and is not paid twice.
+    Interrupted, it goes on: what was measured stands in schema.json and is not paid twice. So it does where private.duckdb is
+    gone: what was measured is public by now, whatever rows are read, and the ledger counts it once for everybody it was
+    measured on. With --again everything is read and measured anew, on a budget of its own.
     """
+    return _ingest(session, session.options.again)
+
+
+def ingest_if_needed(session: Session) -> dict[str, Any]:
+    """`ingest` as the first stage of a run: with --again (which asks for another run) a table that fits is not read again."""
+    return _ingest(session, read_again=False)
+
+
+def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
     workspace = session.workspace
     settings = ingest_settings(session)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     if session.options.max_units is None and document:
         settings["max_units"] = document["settings"]["max_units"]
     same = document.get("settings") == settings
-    if same and document["complete"] and workspace.private_path.exists():
+    stored = workspace.private_path.exists()
+    if same and document["complete"] and stored and not read_again:
         return {"stage": "ingest", "done_before": True, **_size_facts(effective_of(document))}
     if document and not same and not session.options.again:
         raise ConfigError(
             "The data, schema or privacy settings have changed since this workspace's table was ingested.",
             "Undo the change, start a new workspace, or add --again (what is measured anew is charged again).",
         )
-    # With --again an interrupted ingest, too, is begun anew, on a budget of its own.
-    return _ingest_anew(session, settings, document if same and not session.options.again else {})
+    if not same or read_again or (session.options.again and not document["complete"]):
+        return _ingest_anew(session, settings, {})
+    if document["ingested"] and not stored:
+        text = f"{workspace.private_path} is missing: the source is read anew. What was measured stands and is not charged again."
+        session.emit({"kind": "note", "text": text})
+        document |= {"complete": False, "ingested": False}
+    return _ingest_anew(session, settings, document)
 
 
 def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +80,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
         config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.rows_per_unit
     )
     source_sha256 = source.sha256()
+    warn_of_other_spends(session, source_sha256)
     if not document:
         # Each ingest that measures has a budget of its own; the first one is called plainly "schema".
         before = sum(event["stage"].startswith("schema") for event in ledger.budgets())
@@ -99,7 +118,9 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
         return float(document["keep_probability"])
 
     if not document["ingested"]:
-        ingest_source(workspace, config, SecureRandom(), keep, emit, source)
+        # Of this reading alone, whatever is read: a run that began with other rows must not go on with these.
+        document["ingest"] = secrets.token_hex(8)
+        ingest_source(workspace, config, SecureRandom(), keep, emit, document["ingest"], source)
         document["ingested"] = True
         write_json(workspace.schema_path, document)
     schema = Schema.model_validate(document["schema"])

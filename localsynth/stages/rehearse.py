@@ -13,6 +13,7 @@ from typing import Any
 
 import tomlkit
 
+from localsynth.config import DataConfig
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import Event
 from localsynth.made_up import made_up_rows
@@ -44,13 +45,20 @@ def prepare_rehearsal(session: Session) -> Session:
     privacy = session.config.privacy
     rows = made_up_rows(schema, kept, privacy.unit, privacy.max_rows_per_unit)
     write_file(source, "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows))
-    data = session.config.data.model_copy(
-        update={"source": str(source.absolute()), "format": "jsonl", "table": None, "encoding": "utf-8"}
+    # How the original's file is read says nothing of this one; the names of its columns are the schema's, whatever they are.
+    original = session.config.data
+    data = DataConfig(
+        source=str(source.absolute()),
+        format="jsonl",
+        header=True,
+        missing=original.missing,
+        description=original.description,
     )
     if privacy.public_size is not None:
         privacy = privacy.model_copy(update={"public_size": kept})
     config = session.config.model_copy(update={"data": data, "privacy": privacy})
-    text = tomlkit.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+    unsaid = {"schema_": {"columns": {"__all__": {"measured"}}}}
+    text = tomlkit.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unsaid))
     write_file(workspace.config_path, "# A rehearsal on made-up rows; localsynth rehearse replaces it.\n" + text)
     return replace(
         session,

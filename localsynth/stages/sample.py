@@ -12,6 +12,7 @@ __all__ = ["sample"]
 
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
+    from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.job import draw_rows
     from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import SyntheticStore
@@ -25,6 +26,10 @@ def sample(session: Session) -> dict[str, Any]:
     path = current.model_path(done["quantization"])
     if not path.exists():
         raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {workspace.root}")
+    if model_hash(path) != done["model_hash"]:
+        raise IntegrityError(
+            f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {workspace.root}"
+        )
     emit = recorder(session, current)
     with sampler_lock(workspace.root / ".sampler.lock"):
         store = SyntheticStore(workspace.synthetic_path)
@@ -35,9 +40,9 @@ def sample(session: Session) -> dict[str, Any]:
         certificate = read_json(current.certificate_path)
         guarantee = certificate["guarantee"]
         settings = config.sample.model_dump(mode="json")
-        store.add_run(
-            current.id, done["model_hash"], config.sample.seed, guarantee["spent_epsilon"], guarantee["spent_delta"], settings
-        )
+        # The figure to rely on: the budgets fixed beforehand, not what was executed of them.
+        epsilon, delta = guarantee["guaranteed_epsilon"], guarantee["spent_delta"]
+        store.add_run(current.id, done["model_hash"], config.sample.seed, epsilon, delta, settings)
         present = store.row_count(current.id)
         rows = _wanted_rows(session, effective, present)
         emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})

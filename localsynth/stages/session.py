@@ -16,7 +16,7 @@ from localsynth.workspace import Workspace
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
 
-__all__ = ["Options", "Session", "open_budget", "open_ledger", "recorder", "trained_run"]
+__all__ = ["Options", "Session", "open_budget", "open_ledger", "recorder", "trained_run", "warn_of_other_spends"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,20 @@ def open_budget(
         return
     # At once and in full: a run that is given up has spent, too.
     register_spend(source_sha256, session.workspace.id, sum(event["epsilon"] for event in ledger.budgets()))
+
+
+def warn_of_other_spends(session: Session, source_sha256: str) -> None:
+    """Two workspaces on one source file add up for the people in it, which neither ledger alone shows."""
+    from localsynth.privacy.registry import registry_total
+
+    others = {name: spent for name, spent in registry_total(source_sha256).workspaces.items() if name != session.workspace.id}
+    if others:
+        text = (
+            f"This source file has been used in {len(others)} other workspace{'s' if len(others) > 1 else ''}, which spent "
+            f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
+            "its own part."
+        )
+        session.emit({"kind": "warning", "text": text})
 
 
 def trained_run(session: Session) -> Run:

@@ -1,21 +1,25 @@
 """A new run, or the unfinished one: DP-SGD → runs/ID/adapter."""
 
+import platform
 import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from localsynth.base_models import find_base_model
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.events import Recorder
+from localsynth.events import Event, Recorder, mark_private
 from localsynth.planning import accept_size, budgets, delta_warning
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
-from localsynth.stages.session import Session, open_budget, open_ledger
+from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import read_effective
 from localsynth.workspace import file_sha256, read_json
 
 __all__ = ["train", "train_or_resume"]
+
+_PARTS = ("localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp")
 
 
 def _unfinished(session: Session) -> Run | None:
@@ -69,6 +73,7 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             f"The table was ingested anew since run {current.id} began; that run cannot go on with other rows.",
             "Delete its directory in runs/ and train again with --again (what it spent stays charged).",
         )
+    source_sha256 = _source_of(session, document)
     base_sha256 = file_sha256(base.path)
     if current is not None and current["base_sha256"] != base_sha256:
         raise IntegrityError(
@@ -95,19 +100,18 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         plan = TrainPlan(**current["plan"])
         current.note(reruns=current["reruns"] + 1)
 
-    emit = Recorder(current.directory / "events.jsonl", session.emit)
+    recorded = Recorder(current.directory / "events.jsonl", session.emit)
+
+    def emit(event: Event) -> None:
+        # A step takes as long, and as much memory, as the rows drawn for it.
+        recorded(mark_private(event))
+
     emit({"kind": "stage_started", "stage": "train", "seal": session.seal})
     schema = effective.schema
     random = SecureRandom()
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
-        info = store.info()
-        _warn_of_other_spends(session, info["source_sha256"])
-        if (info["unit"], info["max_rows_per_unit"]) != (config.privacy.unit, str(config.privacy.max_rows_per_unit)):
-            raise IntegrityError(
-                "The private table was not ingested for the privacy unit in the configuration.",
-                "Ingest again: localsynth ingest WS --again",
-            )
-        open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, info["source_sha256"])
+        warn_of_other_spends(session, source_sha256)
+        open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, source_sha256)
         codec = Codec(schema, vocabulary.tokenize, vocabulary.start, config.data.description)
         units: dict[int, list[Any]] = {}
         for unit, record in store.records("train", schema):
@@ -142,7 +146,10 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     label = random.label if session.options.rehearsal_steps is None else REHEARSAL_LABEL
     current.note(
         # Not the seconds or the memory: they depend on the private rows, and this file stays.
-        train={"steps": result.steps, "precision": result.precision, "noise": label, "seal": session.seal}
+        train={"steps": result.steps, "precision": result.precision, "noise": label, "seal": session.seal},
+        # What the export must find, and what the certificate says: not what lies here, or is installed, by then.
+        adapter_sha256=current.adapter_sha256(),
+        versions={"python": platform.python_version(), **{part: version(part) for part in _PARTS}},
     )
     remove_checkpoint(current.directory / "checkpoint")
     emit({"kind": "stage_done", "stage": "train", "epsilon": epsilon, "steps": result.steps})
@@ -150,18 +157,24 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"], "private": measured}
 
 
-def _warn_of_other_spends(session: Session, source_sha256: str) -> None:
-    """Two workspaces on one source file add up for the people in it, which neither ledger alone shows."""
-    from localsynth.privacy.registry import registry_total
+def _source_of(session: Session, document: dict[str, Any]) -> str:
+    """The hash of the file that the private store was read from; it must be the store that `document` (schema.json) describes."""
+    from localsynth.store.private import PrivateStore
 
-    others = {name: spent for name, spent in registry_total(source_sha256).workspaces.items() if name != session.workspace.id}
-    if others:
-        text = (
-            f"This source file has been used in {len(others)} other workspace{'s' if len(others) > 1 else ''}, which spent "
-            f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
-            "its own part."
+    workspace, privacy = session.workspace, session.config.privacy
+    with PrivateStore.open(workspace) as store:
+        info = store.info()
+    if info.get("ingest") != document.get("ingest"):
+        raise IntegrityError(
+            f"{workspace.private_path} and {workspace.schema_path} are not of the same ingest.",
+            "Put back the file that belongs to the other, or ingest again: localsynth ingest WS --again",
         )
-        session.emit({"kind": "warning", "text": text})
+    if (info["unit"], info["max_rows_per_unit"]) != (privacy.unit, str(privacy.max_rows_per_unit)):
+        raise IntegrityError(
+            "The private table was not ingested for the privacy unit in the configuration.",
+            "Ingest again: localsynth ingest WS --again",
+        )
+    return info["source_sha256"]
 
 
 def _check_own_model(name: str, path: Path) -> None:

@@ -40,12 +40,16 @@ def read_key(workspace: Workspace) -> str:
     except FileNotFoundError:
         raise IntegrityError(
             f"The key of the private data is missing: {path}.",
-            "The data was erased, or the workspace comes from another machine or user: run `localsynth ingest` again.",
+            "The data was erased, or the workspace comes from another machine or user: remove private.duckdb and run "
+            "`localsynth ingest`; what was measured stands and is not charged again.",
         ) from None
     except (OSError, UnicodeDecodeError):
         raise IntegrityError(f"The key of the private data cannot be read: {path}.", "Check its permissions.") from None
     if not re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", key):
-        raise IntegrityError(f"{path} does not hold a key.", "Restore it from a backup, or run `localsynth ingest` again.")
+        raise IntegrityError(
+            f"{path} does not hold a key.",
+            "Restore it from a backup, or remove it and private.duckdb and run `localsynth ingest`.",
+        )
     return key
 
 

@@ -32,7 +32,7 @@ Split: TypeAlias = Literal["train", "holdout"]
 
 _FETCH = 2000
 _TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Integer: "BIGINT", Number: "DOUBLE"}
-_INGEST_AGAIN = "Run `localsynth ingest` again."
+_READ_AGAIN = "remove that file and run `localsynth ingest` (what was measured stands and is not charged again)."
 
 
 def _sql_type(column: Column) -> str:
@@ -60,8 +60,8 @@ def _translated(path: Path) -> Iterator[None]:
         if "Could not set lock" in text:
             raise ResourceError(f"{path} is in use by another process.", "Wait until it is done, or stop that process.") from None
         if "Wrong encryption key" in text:
-            raise IntegrityError(f"The key does not fit {path}.", f"Restore the matching key. {_INGEST_AGAIN}") from None
-        raise IntegrityError(f"{path} is damaged.", _INGEST_AGAIN) from None
+            raise IntegrityError(f"The key does not fit {path}.", f"Restore the matching key, or {_READ_AGAIN}") from None
+        raise IntegrityError(f"{path} is damaged.", f"Restore it from a backup, or {_READ_AGAIN}") from None
 
 
 class PrivateStore:
@@ -142,7 +142,9 @@ class PrivateStore:
         Memory does not grow with the table. Raises ConfigError where the learned columns are not those of the ingest.
         """
         if self.info().get("columns") != _layout(schema):
-            raise ConfigError("The schema's columns have changed since the data was ingested.", _INGEST_AGAIN)
+            raise ConfigError(
+                "The schema's columns have changed since the data was ingested.", "Ingest again: localsynth ingest WS --again"
+            )
         names = [column.name for column in schema.learned()]
         picked = ", ".join(["unit_id", *(f"c{i}" for i in range(len(names)))])
         values: list[object] = [split]

@@ -3,7 +3,7 @@
     numbered_rows(row_number, run, chunk, c0, c1, ...)   what is written; c<i> is the i-th column of the schema
     synthetic     a view with the user's column names only, in the order of the row numbers
     provenance    a view (row_number, run, chunk); chunk is the number of the chunk's first row
-    runs(run, model_sha256, seed, epsilon, delta, created, settings)
+    runs(run, model_sha256, seed, epsilon, delta, created, settings)   epsilon and delta are the guaranteed ones
 
 DuckDB allows one writing process or many readers. So the writer opens the file for one chunk, under a lock file that
 names it, readers open it for one statement, and both try again for a while when the other has it open.

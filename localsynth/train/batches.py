@@ -45,9 +45,9 @@ class MicroBatch:
 
 
 def _width(unit: Sequence[Encoded]) -> int:
-    """What a unit's rows are padded to: a few widths, at most an eighth above the longest row (and at least 16)."""
+    """What a unit's rows are padded to: at least 16, and at most seven tokens or an eighth above its longest row."""
     longest = max(len(example.tokens) for example in unit)
-    step = max(8, 2 ** (longest.bit_length() - 4))
+    step = max(8, 1 << max(0, longest.bit_length() - 4))
     return max(16, -(-longest // step) * step)
 
 

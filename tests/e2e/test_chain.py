@@ -1,5 +1,6 @@
 """The whole chain on the tiny model, driven as a user drives it."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,8 +12,10 @@ import time
 import duckdb
 import pytest
 
+from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.schema import Schema, conform
 from localsynth.store.synthetic import SyntheticStore
+from localsynth.train.plan import TrainPlan
 
 
 def events(workspace):
@@ -30,7 +33,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
     result = localsynth.ok("run", "ws", "--rows", 70, *localsynth.quick(), "--json").json()
     workspace = tmp_path / "ws"
     assert result["rows"] == 70
-    assert 0 < result["epsilon_spent"] <= 4.0
+    assert 0 < result["epsilon_spent"] < result["epsilon_guaranteed"] <= 4.0
 
     effective = json.loads((workspace / "schema.json").read_text())
     schema = Schema.model_validate(effective["schema"])
@@ -45,6 +48,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
     plan = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
     steps = [e for e in events(workspace) if e["kind"] == "spend" and e["stage"] == "train"]
     assert len(steps) == plan["train"]["steps"] == plan["plan"]["steps"]
+    only_public_facts(plan)
 
     for target in (result["certificate"], result["model"]):
         verified = localsynth.ok("verify", target, "--json").json()
@@ -64,6 +68,35 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
     assert localsynth("run", "ws", *localsynth.quick()).code == 2, "a finished run needs --again"
     assert localsynth.ok("sample", "ws", "--more", 5, *localsynth.quick(), "--json").json()["rows"] == 75
     no_planted_value_outside_the_private_store(workspace)
+
+
+RUN_FACTS = {
+    "settings": {"train": set(TrainConfig.model_fields), "privacy": set(PrivacyConfig.model_fields)},
+    "plan": {field.name for field in dataclasses.fields(TrainPlan)},
+    "base_sha256": None,
+    "reruns": None,
+    "table": {"budget", "complete", "ingested", "ingest", "settings", "schema", "size", "keep_probability", "holdout"}
+    | {"measured_by"},
+    "train": {"steps", "precision", "noise", "seal"},
+    "adapter_sha256": None,
+    "versions": {"python", "localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp"},
+    "export": {"quantization", "kl", "shift", "size_bytes", "seconds", "model_hash", "signed"},
+    "sample": {"rows", "rejected", "seconds"},
+}
+"""Every key of run.json, which stays. A new one must be public: no loss, no count of rows, no time of the training."""
+
+
+def only_public_facts(record):
+    assert set(record) == set(RUN_FACTS)
+    for key, allowed in RUN_FACTS.items():
+        if allowed is None:
+            assert not isinstance(record[key], dict | list), key
+        else:
+            assert set(record[key]) == set(allowed), key
+            for part in allowed if isinstance(allowed, dict) else ():
+                assert set(record[key][part]) == allowed[part], (key, part)
+    assert set(record["table"]["size"]) == {"units", "origin"}
+    assert set(record["table"]["settings"]) == {"data", "schema", "privacy", "max_units"}
 
 
 def plan_id(workspace):

@@ -4,7 +4,10 @@ import pytest
 
 from localsynth.config import load_config
 from localsynth.errors import ConfigError
+from localsynth.ingest.source import open_source
 from localsynth.privacy.noise import REHEARSAL_LABEL
+from localsynth.stages.ingest import ingest
+from localsynth.stages.initialise import initialise
 from localsynth.stages.rehearse import prepare_rehearsal
 from localsynth.stages.session import Session
 from localsynth.workspace import Workspace, read_json
@@ -65,6 +68,31 @@ def test_without_the_table_and_without_a_trace(localsynth, workspace, tickets, t
     assert second_id != first_id and keys(tmp_path) - own_keys == {second_id}, "the first one's key is gone"
     assert len(list((inside / "runs").iterdir())) == 1
     assert {path: data for path, data in contents(workspace).items() if path.parts[0] != "rehearsal"} == before
+
+
+@pytest.mark.parametrize(
+    ("table", "given"),
+    [
+        ("".join(f"{'ab'[i % 2]},{i % 40}\n" for i in range(200)), {"header": False}),
+        ("kind,n,more\n" + "".join(f"{'ab'[i % 2]},{i % 40},x\n" for i in range(200)), {"columns": ["n", "kind"]}),
+        ("2019;2020\n" + "".join(f"{'äb'[i % 2]};{i % 40}\n" for i in range(200)), {"header": True, "encoding": "latin-1"}),
+    ],
+    ids=["no header", "some columns", "numbers for names"],
+)
+def test_how_the_original_is_read_does_not_matter(tmp_path, monkeypatch, table, given):
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
+    path = tmp_path / "t.csv"
+    path.write_text(table, encoding="latin-1")
+    initialise(tmp_path / "ws", {"source": str(path), "missing": ["", "?"], **given}, lambda event: None)
+    workspace = Workspace.open(tmp_path / "ws")
+    config = load_config(workspace.config_path, ["privacy.public_size=150"])
+    rehearsal = prepare_rehearsal(Session(workspace, config, lambda event: None, lambda: False))
+    assert ingest(rehearsal)["units"] == 150
+    data = rehearsal.config.data
+    assert open_source(data).columns == [column.name for column in config.schema_.columns]
+    assert data.missing == ["", "?"] and data.description == config.data.description
+    # The file it left is a configuration like any other.
+    assert load_config(rehearsal.workspace.config_path) == rehearsal.config
 
 
 def test_a_directory_of_that_name_which_is_no_rehearsal_is_left_alone(localsynth, workspace, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from localsynth.config import load_config
-from localsynth.errors import ConfigError
+from localsynth.errors import ConfigError, IntegrityError
 from localsynth.pipeline import VERBS
 from localsynth.runs import new_run
 from localsynth.stages.session import Options, Session
@@ -84,6 +84,7 @@ def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth,
         "table": read_json(workspace.schema_path),
     }
     run = new_run(workspace, facts)
+    rows = workspace.private_path.read_bytes()
     VERBS["ingest"](session(localsynth, visits, max_units=250, again=True))
     assert read_json(workspace.schema_path) != facts["table"]
     spent = ledger(visits)
@@ -93,7 +94,12 @@ def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth,
         VERBS["run"](session(localsynth, visits, again=True))
     assert ledger(visits) == spent and not (run.directory / "adapter").exists()
 
-    # With the table it began with, the very same run goes on.
+    # Its schema alone is not its table.
     write_json(workspace.schema_path, facts["table"])
+    with pytest.raises(IntegrityError, match="not of the same ingest"):
+        VERBS["train"](session(localsynth, visits))
+
+    # With the table it began with, the very same run goes on.
+    workspace.private_path.write_bytes(rows)
     trained = VERBS["train"](session(localsynth, visits, again=True))
     assert trained["run"] == run.id and trained["steps"] == 3

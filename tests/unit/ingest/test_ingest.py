@@ -32,7 +32,7 @@ def run(
 ) -> tuple[IngestResult, list[Event]]:
     config = Config(data=DataConfig(source=str(path), **(data or {})), schema=schema, privacy=PrivacyConfig(**privacy))
     events: list[Event] = []
-    return ingest(workspace, config, InsecureRandom(seed), lambda units: keep, events.append), events
+    return ingest(workspace, config, InsecureRandom(seed), lambda units: keep, events.append, "5eed"), events
 
 
 def stored(workspace: Workspace, schema: Schema, split: str = "train") -> list[tuple[int, Record]]:
@@ -122,6 +122,7 @@ def test_the_store_knows_its_source(workspace: Workspace, tmp_path: Path) -> Non
     with PrivateStore.open(workspace) as store:
         info = store.info()
     assert info["unit"] == "person" and info["max_rows_per_unit"] == "3" and len(info["source_sha256"]) == 64
+    assert info["ingest"] == "5eed"
 
 
 # --- units and coins --------------------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def test_the_chance_to_be_kept_may_depend_on_the_number_of_units(workspace: Work
 
     path = people(tmp_path, [("a", 1), ("b", 2), ("a", 3), ("", 4)])
     config = Config(data=DataConfig(source=str(path)), schema=NUMBERS, privacy=PrivacyConfig(unit="person"))
-    assert ingest(workspace, config, InsecureRandom(1), keep_all, lambda event: None).units == 3
+    assert ingest(workspace, config, InsecureRandom(1), keep_all, lambda event: None, "5eed").units == 3
     assert asked == [3]
 
 
@@ -205,7 +206,9 @@ def test_rows_without_a_unit_count_one_by_one_and_are_noted(workspace: Workspace
         workspace, people(tmp_path, rows), NUMBERS, unit="person", holdout=0.0, max_rows_per_unit=9, data={"missing": ["?"]}
     )
     assert result == IngestResult(5, 4)
-    (note,) = [event["text"] for event in events if event["kind"] == "note"]
+    (event,) = [event for event in events if event["kind"] == "note"]
+    assert set(event) == {"kind", "private"}, "that there are such rows is known from the rows alone"
+    note = event["private"]["text"]
     assert "'person'" in note
     assert not any(character.isdigit() for character in note)
 
@@ -235,6 +238,25 @@ def test_a_table_that_does_not_fit_leaves_nothing_behind(
     assert SECRET not in caught.value.message + caught.value.hint
     assert caught.value.__cause__ is None
     assert {file.name for file in workspace.root.iterdir()} <= {"workspace.json", ".private.lock"}
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ([3, 5], "2 keys the schema does not know, the first in line 4"),
+        ([0], "1 key the schema does not know, the first in line 1"),
+    ],
+)
+def test_unknown_names_of_json_keys_are_not_told(workspace: Workspace, tmp_path: Path, odd: list[int], message: str) -> None:
+    """In JSON lines a name stands in each row, and may be somebody's."""
+    path = tmp_path / "t.jsonl"
+    records = [{"person": f"p{i}", "n": i} | ({f"{SECRET}{i}": 1} if i in odd else {}) for i in range(8)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(DataError) as caught:
+        run(workspace, path, NUMBERS)
+    assert message in caught.value.message and "data.columns" in caught.value.hint
+    assert SECRET not in caught.value.message + caught.value.hint
+    run(workspace, path, NUMBERS, data={"columns": ["person", "n"]})
 
 
 def test_an_unknown_unit_column(workspace: Workspace, tmp_path: Path) -> None:

@@ -180,8 +180,9 @@ def test_json_lines(tmp_path: Path) -> None:
     [
         (f'{{"a": 1}}\n{{"a": "{SECRET}\n', "line 2: not valid JSON"),
         (f'{{"a": 1}}\n\n["{SECRET}"]\n', "line 3: not a JSON object"),
-        (f'{{"a": 1, "b": 2}}\n{{"b": {{"x": "{SECRET}"}}}}\n', "line 2, column 'b': a list or an object"),
-        (f'{{"a": ["{SECRET}"]}}\n', "line 1, column 'a': a list or an object"),
+        (f'{{"a": 1, "b": 2}}\n{{"a": 3, "b": {{"x": "{SECRET}"}}}}\n', "line 2, key 2: a list or an object"),
+        (f'{{"{SECRET}": ["x"]}}\n', "line 1, key 1: a list or an object"),
+        ("".join(f'{{"{SECRET}{i}": 1}}\n' for i in range(1001)), "line 1001: more than 1,000 different keys"),
         ('{"a": 1, "A": 2}\n', "columns 1 and 2 have the same name"),
         ("{}\n", "has no columns"),
         ("[" * 100_000, "line 1: not valid JSON"),
@@ -189,6 +190,26 @@ def test_json_lines(tmp_path: Path) -> None:
 )
 def test_bad_json_lines(tmp_path: Path, content: str, message: str) -> None:
     assert message in refused(write(tmp_path / "a.jsonl", content))
+
+
+def test_a_thousand_keys_are_the_most(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", "".join(f'{{"k{i}": 1}}\n' for i in range(1000)))
+    assert len(rows_of(path)[0]) == 1000
+
+
+def test_keys_of_few_records_are_known(tmp_path: Path) -> None:
+    def rare(records: int, having: int, columns: list[str] | None = None) -> tuple[str, ...]:
+        lines = (json.dumps({"a": 1, "": 2} | ({"odd": 3} if i < having else {})) + "\n" for i in range(records))
+        path = write(tmp_path / "a.jsonl", "".join(lines))
+        return open_source(DataConfig(source=str(path), columns=columns)).rare
+
+    assert rare(1000, 9) == ("odd",)
+    assert rare(1000, 10) == ()
+    assert rare(1000, 9, columns=["odd", "a"]) == (), "they were chosen"
+    assert rare(20_000, 199) == ("odd",)
+    # After the first 20,000 records nothing is counted, however many there are.
+    late = "".join(json.dumps({"a": 1} | ({"late": 1} if i >= 20_000 else {})) + "\n" for i in range(21_000))
+    assert open_source(DataConfig(source=str(write(tmp_path / "a.jsonl", late)))).rare == ("late",)
 
 
 # --- typed sources ----------------------------------------------------------------------------------------------------

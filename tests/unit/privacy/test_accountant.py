@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localsynth.errors import BudgetError, ConfigError
-from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, flatten, group_epsilon, to_dp_event
+from localsynth.privacy.accountant import (
+    MOST_RUNS,
+    calibrate_noise,
+    dp_sgd_step,
+    epsilon_of,
+    flatten,
+    group_epsilon,
+    most_that_fit,
+    to_dp_event,
+)
 
 DELTA = 1e-6
 GRID = [(0.01, 1.2, 300), (0.05, 1.5, 200), (0.2, 4.0, 100), (1.0, 20.0, 50)]
@@ -146,6 +155,15 @@ def test_calibration_says_when_no_noise_is_enough() -> None:
         {"type": "gaussian", "noise_multiplier": True},
         {"type": "gaussian", "noise_multiplier": math.nan},
         {"type": "gaussian", "noise_multiplier": 1.0, "more": 1},
+        {"type": "gaussian", "noise_multiplier": 10**400},
+        {"type": "gaussian", "noise_multiplier": 1e308},
+        {"type": "laplace", "noise_multiplier": 1e-320},
+        {"type": "pure_dp", "epsilon": 10**400},
+        {"type": "pure_dp", "epsilon": 1000.0},
+        {"type": "approximate_dp", "epsilon": 1.0, "delta": 1e-320},
+        {"type": "repeated", "count": 10**30, "of": {"type": "pure_dp", "epsilon": 1}},
+        {"type": "repeated", "count": 10**4, "of": {"type": "repeated", "count": 10**4, "of": {"type": "pure_dp", "epsilon": 1}}},
+        {"type": "poisson_sampled", "rate": 1e-320, "of": {"type": "gaussian", "noise_multiplier": 1.0}},
         {"type": "pure_dp", "epsilon": -1},
         {"type": "approximate_dp", "epsilon": 1.0, "delta": 1.0},
         {"type": "repeated", "count": 0, "of": {"type": "pure_dp", "epsilon": 1}},
@@ -158,6 +176,34 @@ def test_calibration_says_when_no_noise_is_enough() -> None:
 def test_malformed_mechanisms_are_refused(mechanism: Any) -> None:
     with pytest.raises(ConfigError, match="Not a privacy mechanism"):
         epsilon_of([mechanism], DELTA)
+
+
+def test_what_is_repeated_too_often_is_refused_however_it_is_spelled() -> None:
+    million = {"type": "repeated", "count": 10**6, "of": {"type": "pure_dp", "epsilon": 1e-9}}
+    assert flatten([million] * 2).total() == 2 * 10**6
+    with pytest.raises(ConfigError, match="too often"):
+        flatten([million] * 3)
+
+
+def test_an_epsilon_beyond_computing_is_infinite_before_memory_runs_out() -> None:
+    """The distribution of these would have more than a thousand million points."""
+    for mechanisms in (dp_sgd(0.5, 0.5, 10**6), dp_sgd(1.0, 0.5, 10**6)):
+        assert epsilon_of(mechanisms, DELTA) == math.inf
+        assert group_epsilon(mechanisms, DELTA, 2)[0] == math.inf
+    assert 300 < epsilon_of(dp_sgd(0.1, 0.6, 8000), DELTA) < 1000
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 31, 32, 33, 1000, 10**6 - 1, 10**6])
+def test_the_most_that_fit_are_found(most: int) -> None:
+    asked: list[int] = []
+
+    def fits(times: int) -> bool:
+        asked.append(times)
+        return times <= most
+
+    assert most_that_fit(fits) == most
+    assert len(asked) <= 35
+    assert most_that_fit(lambda times: True) == MOST_RUNS
 
 
 def test_delta_must_be_a_chance() -> None:

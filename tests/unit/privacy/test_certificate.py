@@ -1,9 +1,11 @@
 """Certificates: whatever is changed in one, some finding fails."""
 
+import contextlib
 import copy
 import dataclasses
+import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, IntegrityError
+from localsynth.ingest.measure import SchemaBudget, measure_column, measure_size
+from localsynth.privacy import verification
 from localsynth.privacy.accountant import dp_sgd_step
+from localsynth.privacy.canonical import sha256_of
 from localsynth.privacy.certificate import CertificateFacts, build, not_covered, stated
-from localsynth.privacy.chain import Basis
+from localsynth.privacy.chain import Basis, genesis_hash
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, sign, signing_key
-from localsynth.privacy.verification import check
-from localsynth.schema import Category, Integer, Number, Schema, Text
+from localsynth.privacy.verification import Finding, check
+from localsynth.schema import Category, Date, Integer, Number, Schema, Text
 
 KEY = Ed25519PrivateKey.generate()
 SIGNER = fingerprint(KEY.public_key().public_bytes_raw())
@@ -37,14 +43,24 @@ SCHEMA = Schema(
 BASIS = Basis("patient", 3, size_declared=False)
 
 
+SETTINGS = {
+    "train": TrainConfig().model_dump(mode="json"),
+    "privacy": PrivacyConfig(unit="patient", max_rows_per_unit=3).model_dump(mode="json"),
+}
+
+
+def measure(ledger: Ledger, *what: str) -> None:
+    for each in what:
+        mechanism = {"type": "pure_dp", "epsilon": 0.2}
+        ledger.charge(budget="schema", run=None, stage="schema", what=each, mechanism=mechanism, details={})
+
+
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
     directory = tmp_path_factory.mktemp("ledger")
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
     ledger.open_budget("schema", None, 0.4, 1e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
-    ledger.charge(
-        budget="schema", run=None, stage="schema", what="range of age", mechanism={"type": "pure_dp", "epsilon": 0.2}, details={}
-    )
+    measure(ledger, "number of units", "range of column age")
     step = {"type": "repeated", "count": 20, "of": dp_sgd_step(6.0, 0.1)}
     for run in ("r1", "r2"):
         ledger.open_budget("train", run, 1.8, 4e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
@@ -53,7 +69,8 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
         noise_label=SECURE_LABEL,
         ledger=ledger.document(),
         schema=SCHEMA,
-        hashes={"model": "00", "config": "11", "base_model": "22"},
+        settings=SETTINGS,
+        hashes={"model": "00", "base_model": "22"},
         versions={"localsynth": "0.1.0"},
     )
 
@@ -101,7 +118,8 @@ def test_an_honest_certificate_holds(signed: dict[str, Any]) -> None:
     findings = check(signed, SIGNER)
     assert {finding.status for finding in findings} == {"ok"}
     figures = {"ledger", "guarantee", "epsilon", "delta", "groups", "mechanisms", "summary", "not covered", "schema", "noise"}
-    assert {finding.name for finding in findings} == figures | {"form", "signature", "signer"}
+    backed = {"target", "measured", "settings"}
+    assert {finding.name for finding in findings} == figures | backed | {"form", "signature", "signer"}
 
 
 def test_it_states_what_the_design_asks_for(signed: dict[str, Any], facts: CertificateFacts) -> None:
@@ -113,7 +131,7 @@ def test_it_states_what_the_design_asks_for(signed: dict[str, Any], facts: Certi
     epsilons = [guarantee["spent_epsilon"], *(group["epsilon"] for group in guarantee["groups"])]
     assert epsilons == sorted(epsilons) and epsilons[0] > 0.2
     assert [(m["budget"], m["run"], m["count"]) for m in guarantee["mechanisms"]] == [
-        ("schema", None, 1),
+        ("schema", None, 2),
         ("train", "r1", 20),
         ("train", "r2", 20),
     ]
@@ -134,9 +152,11 @@ def test_every_leaf_of_a_signed_certificate_is_under_the_signature(signed: dict[
 
 def test_every_leaf_of_an_unsigned_one_that_follows_from_others_is_checked(unsigned: dict[str, Any]) -> None:
     assert not failed(unsigned)
-    # Hashes of files and versions are facts of their own: only a signature can vouch for them.
-    own = {("hashes", "model"), ("hashes", "config"), ("hashes", "base_model"), ("versions", "localsynth")}
-    paths = [path for path in leaves(unsigned) if path not in own and path[0] != "versions"]
+    # Hashes of files, versions and most settings are facts of their own: only a signature can vouch for them.
+    own = {("hashes", "model"), ("hashes", "base_model")}
+    backed = {("settings", "privacy", name) for name in ("epsilon", "unit", "max_rows_per_unit", "public_size")}
+    paths = [path for path in leaves(unsigned) if path in backed or (path not in own and path[0] not in ("versions", "settings"))]
+    assert backed < set(paths)
     assert len(paths) > 80
     for path in paths:
         assert failed(changed(unsigned, path)), path
@@ -252,6 +272,10 @@ def test_what_is_no_certificate_fails(document: Any) -> None:
         {"ledger": None},
         {"format": True},
         {"not_covered": None},
+        {"settings": None},
+        {"settings": {"train": {}, "privacy": {}, "more": {}}},
+        {"settings": {"train": {"more": 1}, "privacy": {}}},
+        {"settings": {"train": {}, "privacy": {"epsilon": "much"}}},
     ],
 )
 def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) -> None:
@@ -259,13 +283,18 @@ def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) 
 
 
 def test_what_is_not_covered_depends_on_the_schema_the_unit_and_the_runs() -> None:
-    guessed = not_covered(SCHEMA, 2, Basis("row", 1, size_declared=True))
+    guessed = not_covered(SCHEMA, 2, Basis("row", 1, size_declared=True), beyond_limit=False)
     assert "weight (kind, nullable, decimals); ward (kind, nullable); note (kind, nullable, max_tokens)" in guessed[-1]
     assert "trained on 2 times" in guessed[-2]
     assert "the number of units" in guessed[-3] and "declared as public" in guessed[-3]
-    confirmed = not_covered(Schema(confirmed=True, columns=SCHEMA.columns), 1, Basis("row", 1, size_declared=True))
+    sure = Schema(confirmed=True, columns=SCHEMA.columns)
+    confirmed = not_covered(sure, 1, Basis("row", 1, size_declared=True), beyond_limit=False)
     assert len(confirmed) == len(guessed) - 1 and "trained on once" in confirmed[-1]
-    units = not_covered(SCHEMA, 2, BASIS)
+    units = not_covered(SCHEMA, 2, BASIS, beyond_limit=True)
+    assert any("several values or spellings of 'patient'" in sentence for sentence in units)
+    assert not any("spellings" in sentence for sentence in guessed)
+    assert any("running total" in sentence for sentence in units) and not any("running total" in sentence for sentence in guessed)
+    assert any("accepted or refused at all" in sentence for sentence in guessed)
     assert any("Rows without a value of 'patient'" in sentence for sentence in units)
     assert not any("the number of units" in sentence for sentence in units)
 
@@ -284,6 +313,192 @@ def test_figures_are_rounded_up() -> None:
 def test_stated_figures_are_never_too_low(value: float) -> None:
     figure = stated(value)
     assert figure is not None and value * (1 - 1e-11) <= figure <= value * 1.00002
+
+
+def finding(document: Any, name: str) -> Finding:
+    (found,) = [finding for finding in check(document) if finding.name == name]
+    return found
+
+
+def hashed_anew(document: dict[str, Any]) -> dict[str, Any]:
+    """What a forger does: the ledger's chain is made to fit its changed events."""
+    previous = genesis_hash(document["ledger"]["workspace"])
+    for event in document["ledger"]["events"]:
+        event["previous"] = previous
+        previous = event["hash"] = sha256_of({key: value for key, value in event.items() if key != "hash"})
+    return document
+
+
+def forged(facts: CertificateFacts, change: Callable[[list[dict[str, Any]]], None]) -> dict[str, Any]:
+    """A certificate made by the honest code from a ledger that was changed and hashed anew."""
+    ledger = copy.deepcopy(facts.ledger)
+    change(ledger["events"])
+    hashed_anew({"ledger": ledger})
+    return json.loads(json.dumps(build(dataclasses.replace(facts, ledger=ledger), None)))
+
+
+def test_what_counts_as_measured_was_paid_for(facts: CertificateFacts, unsigned: dict[str, Any]) -> None:
+    assert finding(unsigned, "measured").status == "ok"
+    by_hand = Schema(columns=[SCHEMA.columns[0], Number(name="weight", min=0.5, max=200.0, measured=["min", "max"])])
+    document = build(dataclasses.replace(facts, schema=by_hand), KEY)
+    assert "weight" not in " ".join(s for s in document["not_covered"] if "declared as public" in s)
+    assert failed(document) == {"measured"}
+    listed = Schema(columns=[SCHEMA.columns[0], Category(name="ward", values=["a"], measured=["values"])])
+    assert failed(build(dataclasses.replace(facts, schema=listed), KEY)) == {"measured"}
+    never = Schema(columns=[SCHEMA.columns[0], Text(name="note", measured=["max_tokens"])])
+    assert failed(build(dataclasses.replace(facts, schema=never), KEY)) == {"measured"}
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_spend_of_another_name_or_stage_does_not_back_a_measurement(facts: CertificateFacts, which: int) -> None:
+    assert failed(forged(facts, lambda events: events[which].update(what="range of column weight"))) == {"measured"}
+    assert failed(forged(facts, lambda events: events[which].update(stage="train"))) == {"measured"}
+
+
+def test_the_names_of_measurements_are_those_that_are_charged(facts: CertificateFacts) -> None:
+    class Store:
+        def column_values(self, index: int, part: str) -> list[Any]:
+            return ["a"] * 50 if index == 0 else [dt.date(2020, 1, 1)] * 50
+
+    names: list[str] = []
+    budget = SchemaBudget(1.0, 1e-3, 1)
+    open_columns = [Category(name="ward"), Date(name="born")]
+    measure_size(50, budget, lambda what, _: names.append(what))
+    settled = [
+        measure_column(column, index, Store(), budget, lambda what, _: names.append(what))  # type: ignore[arg-type]
+        for index, column in enumerate(open_columns)
+    ]
+    assert all(column.measured for column in settled)
+    schema = Schema(columns=settled)
+
+    def charge(events: list[dict[str, Any]]) -> None:
+        for event, what in zip(events[1:4], names, strict=True):
+            event.update(what=what, mechanism={"type": "pure_dp", "epsilon": 0.1})
+
+    ledger = copy.deepcopy(facts.ledger)
+    ledger["events"] = [*ledger["events"][:2], *(copy.deepcopy(ledger["events"][1]) for _ in range(2)), *ledger["events"][3:]]
+    for index, event in enumerate(ledger["events"]):
+        event["index"] = index
+    facts = dataclasses.replace(facts, schema=schema, ledger=ledger)
+    assert failed(forged(facts, charge)) == set()
+    for position in range(3):
+        taken, names[position] = names[position], "something else"
+        assert failed(forged(facts, charge)) == {"measured"}
+        names[position] = taken
+
+
+def test_more_than_the_target_needs_a_budget_that_says_so(facts: CertificateFacts, unsigned: dict[str, Any]) -> None:
+    assert finding(unsigned, "target").status == "ok"
+
+    def lower(events: list[dict[str, Any]], again: bool) -> None:
+        for event in events:
+            if event["kind"] == "budget":
+                event.update(limit=1.0 if event is events[0] else 4.0, beyond_limit=again and event is not events[0])
+
+    document = forged(facts, lambda events: lower(events, again=False))
+    assert document["guarantee"]["target_epsilon"] == 1.0 and failed(document) == {"target"}
+    document = forged(facts, lambda events: lower(events, again=True))
+    assert failed(document) == set()
+    assert "--again said so" in finding(document, "target").text
+
+    def more_delta(events: list[dict[str, Any]]) -> None:
+        for event in events:
+            if event["kind"] == "budget":
+                event.update(limit_delta=1e-8)
+
+    assert failed(forged(facts, more_delta)) == {"target"}
+
+    def past_its_budget(events: list[dict[str, Any]]) -> None:
+        events[0].update(epsilon=0.1)
+        events[1].update(mechanism={"type": "pure_dp", "epsilon": 9.0})
+
+    assert failed(forged(facts, past_its_budget)) == {"target"}
+
+    def later_without(events: list[dict[str, Any]]) -> None:
+        lower(events, again=True)
+        [event for event in events if event["kind"] == "budget"][-1]["beyond_limit"] = False
+
+    assert failed(forged(facts, later_without)) == {"target"}
+
+
+def test_a_running_total_is_not_called_fixed_beforehand(facts: CertificateFacts, unsigned: dict[str, Any]) -> None:
+    assert "the budgets that were fixed beforehand" in unsigned["summary"]
+    document = forged(facts, lambda events: events[3].update(beyond_limit=True))
+    assert document["guarantee"]["beyond_limit"] is True
+    assert "running total" in document["summary"] and "fixed beforehand" not in document["summary"]
+    assert failed(document) == set()
+    for path in (("guarantee", "beyond_limit"), ("summary",)):
+        assert failed(changed(document, path))
+
+
+def test_the_settings_are_in_it_and_agree_with_the_ledger(facts: CertificateFacts, unsigned: dict[str, Any]) -> None:
+    assert unsigned["settings"] == SETTINGS and "config" not in unsigned["hashes"]
+    for change in ({"unit": "row"}, {"max_rows_per_unit": 2}, {"epsilon": 1.0}, {"public_size": 10_000}):
+        settings = {**SETTINGS, "privacy": {**SETTINGS["privacy"], **change}}
+        assert failed(build(dataclasses.replace(facts, settings=settings), KEY)) == {"settings"}
+
+
+HOSTILE: list[tuple[str, Any]] = [
+    *(("gaussian", {"noise_multiplier": n}) for n in (10**400, 1e308, 1e-320, 10**4000, 1e-200)),
+    *(("pure_dp", {"epsilon": e}) for e in (10**400, 1e308, 1e-320, 1000.0, 100.0)),
+    *(("approximate_dp", {"epsilon": e, "delta": d}) for e, d in ((10**400, 0.1), (100.0, 1e-320), (0.1, 1 - 1e-16))),
+    *(("poisson_sampled", {"rate": q, "of": {"type": "gaussian", "noise_multiplier": n}}) for q, n in (
+        (1e-320, 1.0), (1e-12, 1e6), (10**400, 1.0), (0.5, 10**400), (1.0, 1e308),
+    )),
+    *(("repeated", {"count": c, "of": m}) for c, m in (
+        (10**30, dp_sgd_step(1.0, 0.1)),
+        (10**400, dp_sgd_step(1.0, 0.1)),
+        (2_000_000, dp_sgd_step(0.5, 0.5)),
+        (2_000_000, dp_sgd_step(1e3, 0.001)),
+        (1000, {"type": "repeated", "count": 10**6, "of": dp_sgd_step(1.0, 0.1)}),
+        (2_000_000, {"type": "pure_dp", "epsilon": 100.0}),
+        (2_000_000, {"type": "laplace", "noise_multiplier": 0.01}),
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "fields"), HOSTILE)
+def test_numbers_beyond_computing_break_a_certificate_and_not_the_check(
+    unsigned: dict[str, Any], kind: str, fields: dict[str, Any]
+) -> None:
+    for which in (1, 4):
+        document = copy.deepcopy(unsigned)
+        document["ledger"]["events"][which]["mechanism"] = {"type": kind, **fields}
+        assert failed(hashed_anew(document)), which
+
+
+@pytest.mark.parametrize("value", [10**400, 1e308, 1e-320, -1, float("inf"), float("nan"), 2**63, True, [[]], None])
+@pytest.mark.parametrize("field", ["epsilon", "delta", "limit", "limit_delta"])
+def test_budgets_beyond_computing_break_a_certificate_and_not_the_check(unsigned: dict[str, Any], field: str, value: Any) -> None:
+    document = copy.deepcopy(unsigned)
+    document["ledger"]["events"][0][field] = value
+    with contextlib.suppress(ValueError):  # canonical JSON has no NaN: left with its old hash
+        hashed_anew(document)
+    assert failed(document)
+
+
+def test_any_leaf_may_be_a_monster(signed: dict[str, Any]) -> None:
+    nested: Any = 1
+    for _ in range(500):
+        nested = [nested]
+    for path in leaves(signed):
+        for value in (10**400, nested, float("nan")):
+            document = copy.deepcopy(signed)
+            place = document
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            assert failed(document) == {"form"}, path
+
+
+def test_figures_too_large_for_this_machine_fail(unsigned: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (ValueError, OverflowError, MemoryError):
+
+        def compose(*args: Any, raised: type[Exception] = error, **more: Any) -> Any:
+            raise raised
+
+        monkeypatch.setattr(verification, "compose", compose)
+        assert failed(unsigned) == {"ledger"}
 
 
 def test_the_signing_key_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import copy
 import datetime as dt
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy import ledger as ledger_module
-from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of
+from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, group_epsilon, most_that_fit
 from localsynth.privacy.canonical import sha256_of
-from localsynth.privacy.chain import Basis, break_in_chain, chain_is_intact, group_spent, recompute
+from localsynth.privacy.chain import Basis, break_in_chain, chain_is_intact, group_bound, recompute
 from localsynth.privacy.ledger import Ledger
 
 BASIS = Basis("row", 1, size_declared=False)
@@ -92,9 +93,52 @@ def test_budgets_add_up_and_each_is_composed_by_itself(paths: tuple[Path, Path])
     assert ledger.spent_in(None).epsilon == pytest.approx(0.1)
     assert [len(ledger.spends(run)) for run in (None, "r1", "r2")] == [3, 2, 0]
     assert recompute(ledger.document()["events"]) == ledger.spent()
-    one, two = group_spent(ledger.document()["events"], 1), group_spent(ledger.document()["events"], 2)
-    assert one[0] == pytest.approx(0.1 + train, rel=0.05)
-    assert two[0] > 0.2 + train and two[1] == 5e-7
+
+
+STEP = dp_sgd_step(2.0, 0.1)
+LIST = {"type": "approximate_dp", "epsilon": 0.1, "delta": 1e-8}
+
+
+def groups_after(paths: tuple[Path, Path], times: int, mechanism: dict[str, Any], delta: float) -> list[tuple[float, float]]:
+    ledger = start(paths, 1.0, delta)
+    for _ in range(times):
+        charge(ledger, mechanism)
+    return [group_bound(ledger.document()["events"], units) for units in (1, 2, 5, 10)]
+
+
+def test_group_figures_are_the_budgets_not_those_of_the_steps_that_were_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    fit = most_that_fit(lambda times: epsilon_of([STEP] * times, 1e-7) <= 1.0)
+    assert 5 < fit < 100
+    all_steps = groups_after((tmp_path / "all.json", tmp_path / "all-head.json"), fit, STEP, 1e-7)
+    assert groups_after((tmp_path / "one.json", tmp_path / "one-head.json"), 1, STEP, 1e-7) == all_steps
+    assert all_steps[1] == group_epsilon([STEP] * fit, 1e-7, 2) and all_steps[1][0] > 1.5
+    for mechanism, delta in ((PURE, 0.0), (LIST, 1e-7)):
+        name = mechanism["type"]
+        full = groups_after((tmp_path / f"{name}10.json", tmp_path / f"{name}10-head.json"), 10, mechanism, delta)
+        assert groups_after((tmp_path / f"{name}1.json", tmp_path / f"{name}1-head.json"), 1, mechanism, delta) == full
+        for (epsilon, bound), units in zip(full, (1, 2, 5, 10), strict=True):
+            assert epsilon == pytest.approx(units * 1.0)
+            assert bound == pytest.approx(units * math.exp(0.1 * (units - 1)) * delta)
+
+
+def test_a_list_that_was_not_reached_changes_no_group_figure(tmp_path: Path) -> None:
+    figures = []
+    for name, mechanisms in (("few", [PURE]), ("some", [PURE, LIST]), ("all", [PURE, *[LIST] * 9])):
+        ledger = start((tmp_path / f"{name}.json", tmp_path / f"{name}-head.json"), 1.0, 1e-7)
+        for mechanism in mechanisms:
+            charge(ledger, mechanism)
+        figures.append([group_bound(ledger.document()["events"], units) for units in (2, 5, 10)])
+    assert figures[0] == figures[1] == figures[2]
+
+
+def test_unequal_parts_count_as_any_mechanism_of_their_budget(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths, 1.0, 1e-7)
+    charge(ledger, PURE)
+    charge(ledger, {"type": "pure_dp", "epsilon": 0.2})
+    assert group_bound(ledger.document()["events"], 3) == (3.0, pytest.approx(3 * math.exp(2.0) * 1e-7))
 
 
 def test_a_budget_that_was_not_charged_costs_nothing(paths: tuple[Path, Path]) -> None:
@@ -110,6 +154,19 @@ def test_budgets_of_all_runs_stay_within_the_limit(paths: tuple[Path, Path]) -> 
         ledger.open_budget("train", "r2", 0.01, 0.0, limit=4.0, limit_delta=1e-6, basis=BASIS)
     ledger.open_budget("train", "r2", 3.6, 1e-6, limit=4.0, limit_delta=1e-6, basis=BASIS, beyond_limit=True)
     assert ledger.document()["events"][-1]["beyond_limit"] is True
+
+
+def test_a_limit_that_was_raised_later_is_not_the_promise(paths: tuple[Path, Path]) -> None:
+    ledger = Ledger.open(*paths, ID)
+    ledger.open_budget("schema", None, 0.4, 5e-7, limit=1.0, limit_delta=1e-6, basis=BASIS)
+    with pytest.raises(BudgetError, match=r"the limit is epsilon 1, delta 1e-06"):
+        ledger.open_budget("train", "r1", 49.0, 1e-7, limit=50.0, limit_delta=1e-6, basis=BASIS)
+    with pytest.raises(BudgetError, match="does not fit"):
+        ledger.open_budget("train", "r1", 0.1, 1e-3, limit=50.0, limit_delta=1e-2, basis=BASIS)
+    with pytest.raises(BudgetError, match="does not fit"):
+        ledger.open_budget("train", "r1", 0.5, 1e-7, limit=0.8, limit_delta=1e-6, basis=BASIS)
+    ledger.open_budget("train", "r1", 0.6, 5e-7, limit=50.0, limit_delta=1e-2, basis=BASIS)
+    ledger.open_budget("train", "r2", 49.0, 1e-7, limit=50.0, limit_delta=1e-6, basis=BASIS, beyond_limit=True)
 
 
 def test_deltas_stay_within_their_limit(paths: tuple[Path, Path]) -> None:

@@ -94,6 +94,64 @@ def test_strings_that_opendp_cannot_hold_count_for_nothing() -> None:
     assert CategoriesPlan(1.0, 1e-6, 1).release([]) == []
 
 
+# --- what is released is the noisy answer -----------------------------------------------------------------------------
+
+
+class Spy:
+    """In the place of a plan's OpenDP measurement: notes what it is asked, and gives the real answer or `answer`."""
+
+    def __init__(self, plan: Any, answer: Any = None) -> None:
+        self._real, self._answer = plan._measure, answer
+        self.asked: list[Any] = []
+        plan._measure = self
+
+    def __call__(self, exact: Any) -> Any:
+        self.asked.append(exact)
+        return self._real(exact) if self._answer is None else self._answer
+
+
+def test_a_borderline_value_is_released_now_and_then() -> None:
+    """As many rows as the threshold asks for: with noise about every other time, without it always or never."""
+    plan = CategoriesPlan(0.5, 1e-6, 2)
+    values = ["frequent"] * 5 * plan.threshold + ["borderline"] * plan.threshold
+    spy = Spy(plan)
+    found = [plan.release(values) for _ in range(120)]
+    assert all("frequent" in released for released in found)
+    assert 30 < sum("borderline" in released for released in found) < 100
+    assert spy.asked == [values] * 120
+
+
+@pytest.mark.parametrize("grid", [integer_grid(), number_grid(2), date_grid(), datetime_grid()])
+def test_the_ends_of_a_range_vary(grid: Grid) -> None:
+    """Where the buckets at the ends hold about as much as the penalty of two noise scales."""
+    plan = RangePlan(0.5, 2, grid)
+    middle = len(grid.starts) // 2
+    counts = {middle - 1: 8, middle: 500, middle + 1: 8}
+    values = np.repeat([float(grid.value(int(grid.starts[bucket]))) for bucket in counts], list(counts.values()))
+    spy = Spy(plan)
+    found = {plan.release(values) for _ in range(60)}
+    assert len({low for low, _ in found}) > 1 and len({high for _, high in found}) > 1
+    assert len(spy.asked) == 60 and all(sum(asked) == 516 for asked in spy.asked)
+
+
+def test_nothing_but_the_noisy_answer_is_released() -> None:
+    """Another answer than the true one gives another release, whatever the values are."""
+    categories = CategoriesPlan(1.0, 1e-6, 1)
+    Spy(categories, {"made up": 3, "and this": 9})
+    assert categories.release(["true"] * 10_000) == ["and this", "made up"]
+    ranges = RangePlan(1.0, 1, grid := integer_grid())
+    bucket = len(grid.starts) // 2 + 3
+    Spy(ranges, [10_000 if place == bucket else 0 for place in range(len(grid.starts) - 1)])
+    first, following = (int(grid.value(int(grid.starts[place]))) for place in (bucket, bucket + 1))
+    assert ranges.release(np.full(5000, -7)) == (first, following - 1)
+    count = CountPlan(1.0, 1)
+    Spy(count, 4321)
+    assert count.release(17) == 4321
+
+
+# --- of what use it is ------------------------------------------------------------------------------------------------
+
+
 def test_a_small_scale_is_measured_exactly() -> None:
     found = [RangePlan(0.5, 1, integer_grid()).release(RNG.integers(1, 6, 5000)) for _ in range(20)]
     assert sum(low == 1 for low, _ in found) >= 10 and sum(high == 5 for _, high in found) >= 10

@@ -1,0 +1,135 @@
+"""From a trained run to a model and rows: only what that run made is used, and a run has one model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_model import random_adapter, write_tiny_model
+
+from localsynth.adapter import write_adapter
+from localsynth.cli import _print_summary
+from localsynth.errors import IntegrityError
+from localsynth.pipeline import summary
+from localsynth.runs import Run, latest_run
+from localsynth.stages.export import export
+from localsynth.stages.sample import sample
+from localsynth.stages.session import Session
+from localsynth.stages.train import train
+from localsynth.store.synthetic import SyntheticStore
+from localsynth.verify import verify_file
+from localsynth.workspace import read_json
+
+
+def current_run(session: Session) -> Run:
+    run = latest_run(session.workspace)
+    assert run is not None
+    return run
+
+
+@pytest.fixture
+def trained(ingested: Session, quick_training: list[Any]) -> Session:
+    train(ingested)
+    return ingested
+
+
+# --- swaps ------------------------------------------------------------------------------------------------------------
+
+
+def test_another_base_model_is_not_exported(trained: Session) -> None:
+    base = Path(trained.config.train.model)
+    own = base.read_bytes()
+    write_tiny_model(base, seed=5)
+    with pytest.raises(IntegrityError, match="not the base model that run"):
+        export(trained)
+    assert not list(current_run(trained).directory.glob("*.gguf"))
+    base.write_bytes(own)
+    export(trained)
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "adapter.json"])
+def test_another_adapter_is_not_exported(trained: Session, tmp_path: Path, name: str) -> None:
+    """One trained without noise, say, would get a certificate."""
+    run = current_run(trained)
+    own = (run.adapter_path / name).read_bytes()
+    other = tmp_path / "other"
+    write_adapter(other, random_adapter(Path(trained.config.train.model), seed=9), 4, 16)
+    (run.adapter_path / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(IntegrityError, match="not the adapter that run"):
+        export(trained)
+    assert not list(run.directory.glob("*.gguf"))
+    (run.adapter_path / name).unlink()
+    with pytest.raises(IntegrityError, match=f"{name} is missing"):
+        export(trained)
+    (run.adapter_path / name).write_bytes(own)
+    export(trained)
+
+
+def test_no_rows_are_drawn_from_another_model_and_export_makes_the_own_one_again(trained: Session, make_session: Any) -> None:
+    export(trained)
+    run = current_run(trained)
+    path = run.model_path("Q8_0")
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError) as caught:
+        sample(make_session(rows=3))
+    assert str(path) in caught.value.message and f"localsynth export {trained.workspace.root}" in caught.value.hint
+    assert not trained.workspace.synthetic_path.exists()
+    assert not export(trained)["done_before"]
+    assert sample(make_session(rows=3))["rows"] == 3
+    assert export(trained)["done_before"]
+
+
+# --- what the certificate is made of ----------------------------------------------------------------------------------
+
+
+def test_settings_and_versions_of_the_certificate_are_the_runs(
+    trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = current_run(trained)
+    run.note(versions={**run["versions"], "torch": "9.9"})
+    export(trained)
+    certificate = read_json(run.certificate_path)
+    assert certificate["versions"]["torch"] == "9.9", "the torch that trained, not the one installed by now"
+    assert certificate["settings"]["train"]["model"] == "base.gguf", "a folder's name may say who the user is"
+    certificate["settings"]["train"]["model"] = run["settings"]["train"]["model"]
+    assert certificate["settings"] == run["settings"]
+    assert certificate["settings"]["train"]["batch_size"] == 50
+
+
+# --- one model a run --------------------------------------------------------------------------------------------------
+
+
+def test_a_second_export_replaces_the_first_and_its_certificate_holds(trained: Session, make_session: Any) -> None:
+    export(trained)
+    run = current_run(trained)
+    first = read_json(run.certificate_path)["hashes"]["model"]
+    export(make_session(sample={"quantization": "F16"}))
+    assert [path.name for path in run.directory.glob("*.gguf")] == ["model.F16.gguf"]
+    assert current_run(trained)["export"]["quantization"] == "F16"
+    assert read_json(run.certificate_path)["hashes"]["model"] != first
+    for path in (run.certificate_path, run.model_path("F16")):
+        report = verify_file(path, None)
+        assert report["valid"], report["verdict"]
+
+
+# --- the figure to rely on --------------------------------------------------------------------------------------------
+
+
+def test_the_guaranteed_epsilon_is_the_figure(trained: Session, make_session: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    session = make_session(rows=3)
+    export(session)
+    sample(session)
+    run = current_run(session)
+    guarantee = read_json(run.certificate_path)["guarantee"]
+    assert guarantee["spent_epsilon"] < guarantee["guaranteed_epsilon"] == session.config.privacy.epsilon
+    (row,) = SyntheticStore(session.workspace.synthetic_path).runs()
+    assert (row["epsilon"], row["delta"]) == (guarantee["guaranteed_epsilon"], guarantee["spent_delta"])
+    told = summary(session.workspace, session.config, run)
+    assert told["epsilon_guaranteed"] == guarantee["guaranteed_epsilon"]
+    assert told["epsilon_spent"] == guarantee["spent_epsilon"]
+    _print_summary(told, session.workspace.root)
+    executed = f"{guarantee['spent_epsilon']:.3f}"
+    assert f"privacy      guaranteed epsilon 4 of 4 (executed {executed}), delta {guarantee['spent_delta']:.1e}\n" in (
+        capsys.readouterr().out
+    )

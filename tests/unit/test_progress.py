@@ -1,0 +1,73 @@
+"""What a terminal shows and a file must not keep."""
+
+import io
+from typing import Any
+
+import pytest
+
+from localsynth import progress
+from localsynth.events import Event, mark_private
+from localsynth.progress import Narrator
+
+STEP: Event = {
+    "kind": "progress",
+    "stage": "train",
+    "step": 13,
+    "steps": 13,
+    "epsilon": 7.6821,
+    "rate": 248.4,
+    "unit": "tokens/s",
+    "seconds_left": 300.0,
+    "memory": 3 * 2**30,
+    "private": {"loss": 2.5, "clipped": 0.25},
+}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def told(stream: io.StringIO, *events: Event) -> str:
+    narrator = Narrator(stream)
+    for event in events:
+        narrator(event)
+    narrator.close()
+    return stream.getvalue()
+
+
+def test_a_file_shows_step_and_epsilon_of_training_only() -> None:
+    assert told(io.StringIO(), mark_private(STEP)) == "train  13/13  ε spent 7.682\n"
+
+
+def test_a_terminal_shows_everything_in_its_place() -> None:
+    line = told(Terminal(), mark_private(STEP))
+    assert line.endswith(
+        "train  13/13  248 tokens/s  ε spent 7.682  5 min left  3.0 GiB  [private, for your eyes: loss 2.5, clipped 0.25]\n"
+    )
+
+
+def test_what_does_not_depend_on_the_rows_is_shown_in_a_file_too() -> None:
+    step: dict[str, Any] = {**STEP, "stage": "sample", "private": {}}
+    assert told(io.StringIO(), step) == "sample  13/13  248 tokens/s  ε spent 7.682  5 min left  3.0 GiB\n"
+
+
+def test_the_number_of_rows_read_is_for_the_terminal() -> None:
+    reading: Event = {"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": 4321}}
+    assert told(io.StringIO(), reading) == "ingest  rows\n"
+    assert "rows 4.32e+03" in told(Terminal(), reading)
+
+
+@pytest.mark.parametrize("kind", ["note", "warning"])
+def test_a_private_note_is_for_the_terminal(kind: str) -> None:
+    private: Event = {"kind": kind, "private": {"text": "Some rows have none."}}
+    assert told(io.StringIO(), private) == ""
+    assert told(Terminal(), private) == f"{kind}: Some rows have none.\n"
+    assert told(io.StringIO(), {"kind": kind, "text": "Public."}) == f"{kind}: Public.\n"
+
+
+def test_lines_in_a_file_are_seconds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([100.0, 101.0, 111.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    steps = [mark_private({**STEP, "step": step}) for step in (1, 2, 3)]
+    assert told(io.StringIO(), *steps).splitlines() == ["train  1/13  ε spent 7.682", "train  3/13  ε spent 7.682"]
