@@ -220,12 +220,27 @@ def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None,
         print(f"Model: {result.get('path', 'was there already')} ({result['size_bytes'] / 1e6:.0f} MB, {result['quantization']})")
 
 
-@app.command(epilog=_epilog("localsynth sample visits --more 500"))
-def sample(workspace: Workspace, rows: Rows = None, more: More = None, overrides: Set = None, as_json: AsJson = False) -> None:
+@app.command(epilog=_epilog("localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\""))
+def sample(
+    workspace: Workspace,
+    rows: Rows = None,
+    more: More = None,
+    where: Annotated[str | None, typer.Option("--where", metavar="SQL", help="Every new row meets this condition.")] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option("--balance", metavar="COLUMN[=VALUE:SHARE,...]", help="The new rows share out over the column's values so."),
+    ] = None,
+    seeds: Annotated[
+        Path | None, typer.Option("--seeds", metavar="FILE", help="A CSV file with some of the columns: a row is drawn to each.")
+    ] = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
     """Draw synthetic rows from the finished model. Costs no privacy."""
     if rows is not None and more is not None:
         raise ConfigError("--rows and --more exclude each other.", "--rows N: N rows at the end; --more N: N rows added.")
-    result = _in_engine("sample", workspace, as_json, overrides, rows=rows, more=more)
+    given = {"where": where, "balance": balance, "seeds": str(seeds) if seeds is not None else None}
+    result = _in_engine("sample", workspace, as_json, overrides, rows=rows, more=more, **given)
     if not as_json:
         print(f"{result['new_rows']:,} rows drawn; the table has {result['rows']:,}.")
 

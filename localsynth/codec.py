@@ -16,10 +16,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from localsynth.conditions import Allowed
 from localsynth.patterns import date_range, datetime_range, decimal_range, integer_range
 from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
 
-__all__ = ["END", "NULL", "Codec", "Encoded", "Field", "format_value", "parse_value", "value_pattern"]
+__all__ = ["END", "NULL", "Codec", "Encoded", "Field", "allowed_pattern", "format_value", "parse_value", "value_pattern"]
 
 NULL = r"\N"
 END = "\n"
@@ -100,6 +101,12 @@ def value_pattern(column: Column) -> str:
         else:
             pattern = date_range(low, high)  # type: ignore[arg-type]
     return rf"(?:{pattern}|\\N)" if column.nullable else f"(?:{pattern})"
+
+
+def allowed_pattern(allowed: Allowed) -> str:
+    """A regular expression of a set's values, each with its leading space and ending line break, as in `Field.pattern`."""
+    patterns = [value_pattern(piece) for piece in allowed.pieces()] + ([r"\\N"] if allowed.null else [])
+    return f" (?:{'|'.join(patterns)})\\n"
 
 
 @dataclass(frozen=True)
@@ -188,10 +195,11 @@ class Codec:
 
     def decode(self, values: list[bytes]) -> Record:
         """A record from the bytes of each field's value (leading space, line break). Raises ValueError."""
-        record: Record = {}
-        for field, data in zip(self.fields, values, strict=True):
-            text = data.decode("utf-8")
-            if not (text.startswith(" ") and text.endswith(END)):
-                raise ValueError(f"the value of {field.column.name!r} is not complete")
-            record[field.column.name] = parse_value(field.column, text[1 : -len(END)])
-        return record
+        return {field.column.name: self.decode_value(field, data) for field, data in zip(self.fields, values, strict=True)}
+
+    def decode_value(self, field: Field, data: bytes) -> Value:
+        """The value that a field's bytes (leading space, line break) spell. Raises ValueError."""
+        text = data.decode("utf-8")
+        if not (text.startswith(" ") and text.endswith(END)):
+            raise ValueError(f"the value of {field.column.name!r} is not complete")
+        return parse_value(field.column, text[1 : -len(END)])

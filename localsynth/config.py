@@ -97,16 +97,21 @@ class SampleConfig(_Section):
 
     rows: int | None = Field(default=None, ge=1)
     """None: as many as the original has units, by the public or measured size."""
-    quantization: Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "Q8_0"
+    quantization: Literal["auto", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "auto"
+    """auto: BF16 for a small model where the processor multiplies it, which decodes fastest there; else Q8_0."""
     temperature: float = Field(default=1.0, gt=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""
     sequences: int | None = Field(default=None, ge=1, le=256)
-    """Rows written side by side; None: from the machine."""
+    """Rows written side by side; None: from the machine's memory."""
     threads: int | None = Field(default=None, ge=1)
+    gpu_layers: int | None = Field(default=None, ge=-1)
+    """Layers on the GPU, -1 for all; None: all with a GPU build of llama.cpp, none without."""
+    candidates: int = Field(default=8, ge=1, le=256)
+    """For a row under conditions: how many beginnings are written to choose one from by how well it fits them."""
     chunk_rows: int = Field(default=100, ge=1)
-    """Rows a transaction."""
+    """Rows a transaction, at least."""
 
 
 class Config(_Section):

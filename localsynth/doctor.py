@@ -37,6 +37,7 @@ PARTS = (
     "psutil",
     "pydantic",
     "rich",
+    "sqlglot",
     "textual",
     "tomlkit",
     "torch",

@@ -71,9 +71,10 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
         return result
     if last.get("kind") == "failed":
         raise EngineError(last["message"], last["hint"], last["code"])
-    if code == -signal.SIGKILL:
+    if code in (-signal.SIGKILL, -signal.SIGABRT):
+        # The kernel kills a process when memory is gone; a library that is refused memory may abort instead.
         raise EngineError(
-            "The working process was killed, probably because memory ran out.",
+            "The working process was ended, probably because memory ran out.",
             "Close other programs, lower train.micro_batch_tokens, then start the command again: it goes on where it stopped.",
             ExitCode.RESOURCES,
         )

@@ -20,10 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
+from localsynth.gguf_file import GgufFile
 
-__all__ = ["Decoder", "Step", "Vocabulary", "gpu_offload", "quantize", "sequence_logits"]
+__all__ = ["ALL_LAYERS", "Decoder", "Step", "Vocabulary", "gpu_offload", "quantize", "sequence_bytes", "sequence_logits"]
+
+ALL_LAYERS = -1
+"""Put the whole model on the GPU."""
 
 _QUANTIZATIONS = {
+    "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
     "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
     "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
     "Q6_K": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
@@ -51,6 +56,23 @@ llama_cpp.llama_backend_init()
 def gpu_offload() -> bool:
     """Whether this build of llama.cpp can run layers on a GPU."""
     return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def _room(length: int) -> int:
+    # llama.cpp rounds a sequence's share of the context up by itself; asking for a multiple avoids its warning.
+    return -(-length // 256) * 256
+
+
+def sequence_bytes(path: Path, length: int) -> int:
+    """Memory that a `Decoder` takes for each sequence of at most `length` tokens: keys and values of every layer in F16."""
+    fields = GgufFile(path)
+    architecture = fields.value("general.architecture")
+    heads = fields.value(f"{architecture}.attention.head_count")
+    width = fields.value(f"{architecture}.embedding_length") // heads
+    keys = fields.value(f"{architecture}.attention.key_length", width)
+    values = fields.value(f"{architecture}.attention.value_length", width)
+    heads_kv = fields.value(f"{architecture}.attention.head_count_kv", heads)
+    return int(_room(length) * fields.value(f"{architecture}.block_count") * heads_kv * (keys + values) * 2)
 
 
 def _load(path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> Any:
@@ -139,7 +161,7 @@ class Step:
 class Decoder:
     """One llama.cpp context that holds many sequences side by side.
 
-    `sequences` is how many, `length` the most tokens each may have. `gpu_layers` < 0 puts every layer on the GPU.
+    `sequences` is how many, `length` the most tokens each may have. `gpu_layers`: ALL_LAYERS for every one.
     """
 
     def __init__(self, path: Path, sequences: int, length: int, threads: int, gpu_layers: int = 0) -> None:
@@ -151,8 +173,7 @@ class Decoder:
                 f"A row can take {length} tokens, and the model reads at most {trained}.",
                 "Lower max_tokens of the text columns in localsynth.toml, or choose a model with a longer context.",
             )
-        # llama.cpp rounds a sequence's share of the context up by itself; asking for a multiple avoids its warning.
-        length = -(-length // 256) * 256
+        length = _room(length)
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = sequences * length
         parameters.n_batch = parameters.n_ubatch = max(512, 4 * sequences)
@@ -231,6 +252,11 @@ class Decoder:
         """Keep only a sequence's first `length` tokens."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
+    def copy(self, source: int, target: int) -> None:
+        """Make the whole of sequence `source` the content of sequence `target`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
     def close(self) -> None:
         """Free the context and the model."""
         if self._context:
@@ -253,7 +279,7 @@ def sequence_logits(path: Path, tokens: Sequence[int], threads: int = 2) -> NDAr
 
 
 def quantize(source: Path, target: Path, quantization: str, threads: int) -> None:
-    """Quantize an F16 GGUF with llama.cpp. `quantization` is one of F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0.
+    """Quantize an F16 GGUF with llama.cpp. `quantization` is one of BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0.
 
     No importance matrix is used: it would need texts, and private ones must not shape the result uncharged.
     """

@@ -16,8 +16,9 @@ from localsynth.export.merge import merge_adapter, merged_size
 
 __all__ = ["ExportResult", "export"]
 
-# Of the F16 size. Q8_0, the largest quantized type, has 8.5 bits a weight; the rest is for metadata and odd tensors.
-_QUANTIZED_SHARE = 0.6
+# Of the F16 size. BF16 takes as much; Q8_0, the largest of the others, has 8.5 bits a weight, and odd tensors take more.
+_QUANTIZED_SHARE = {"F16": 0.0, "BF16": 1.01}
+_OTHERS = 0.6
 _STEPS = 5  # reference, merge, check, quantize, check
 
 
@@ -75,8 +76,7 @@ def export(base: Path, adapter_directory: Path, out: Path, quantization: str, th
 
 
 def _check_space(base: Path, out: Path, quantization: str) -> None:
-    size = merged_size(base)
-    needed = size if quantization == "F16" else int(size * (1 + _QUANTIZED_SHARE))
+    needed = int(merged_size(base) * (1 + _QUANTIZED_SHARE.get(quantization, _OTHERS)))
     free = shutil.disk_usage(out.parent).free
     if free < needed:
         raise ResourceError(

@@ -29,7 +29,7 @@ __all__ = [
     "verify_export",
 ]
 
-KL_LIMITS = {"F16": 1e-3, "Q8_0": 2.5e-2, "Q6_K": 6e-2, "Q5_K_M": 0.35, "Q4_K_M": 0.35, "Q4_0": 1.5}
+KL_LIMITS = {"F16": 1e-3, "BF16": 5e-3, "Q8_0": 2.5e-2, "Q6_K": 6e-2, "Q5_K_M": 0.35, "Q4_K_M": 0.35, "Q4_0": 1.5}
 """The largest accepted mean KL divergence, in nats a token, from the reference to a file of each quantization type.
 
 About five times what SmolLM2-135M with an adapter gives: 6e-6, 5e-3, 1.3e-2, 7e-2, 7e-2, 0.36. Small models suffer most from

@@ -8,10 +8,11 @@ from llguidance import LLExecutor, LLMatcher
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from numpy.typing import NDArray
 
-from localsynth.codec import Field
+from localsynth.codec import Field, allowed_pattern
+from localsynth.conditions import Allowed
 from localsynth.errors import ConfigError
 
-__all__ = ["FieldGrammar", "TokenMasks"]
+__all__ = ["Grammars", "TokenMasks"]
 
 # A category of thousands of values or a wide calendar makes a large automaton; the default limits are for chat prompts.
 _LIMITS: dict[str, int] = {
@@ -22,21 +23,38 @@ _LIMITS: dict[str, int] = {
 }
 
 
-class FieldGrammar:
-    """The compiled pattern of one field. `matcher()` gives a fresh matcher at the value's beginning."""
+_MOST_CONDITIONS = 1000
+"""Compiled grammars of conditions that are kept: a file of rows to complete may bring another one with every row."""
 
-    def __init__(self, tokenizer: Any, field: Field) -> None:
+
+class Grammars:
+    """The compiled patterns of a codec's fields, and of the conditions on them."""
+
+    def __init__(self, tokenizer: Any, fields: list[Field]) -> None:
+        self._tokenizer, self._fields = tokenizer, fields
+        self._matchers = [self._compile(field.column.name, field.pattern) for field in fields]
+        self._conditions: dict[tuple[int, Allowed], LLMatcher] = {}
+
+    def _compile(self, column: str, pattern: str) -> LLMatcher:
         limits = llguidance.LLParserLimits(**_LIMITS)
-        self._matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_regex(field.pattern), log_level=0, limits=limits)
-        if self._matcher.is_error():
+        matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_regex(pattern), log_level=0, limits=limits)
+        if matcher.is_error():
             raise ConfigError(
-                f"No grammar can be made for column {field.column.name!r}: {self._matcher.get_error().splitlines()[0]}",
+                f"No grammar can be made for column {column!r}: {matcher.get_error().splitlines()[0]}",
                 "A very long list of values is the usual cause: declare fewer, or make the column text.",
             )
+        return matcher
 
-    def matcher(self) -> LLMatcher:
-        """A matcher that has read nothing yet."""
-        return self._matcher.deep_copy()
+    def matcher(self, field: int, allowed: Allowed | None = None) -> LLMatcher:
+        """A matcher at the beginning of a value of the field, or of one of its `allowed` values."""
+        if allowed is None:
+            return self._matchers[field].deep_copy()
+        key = (field, allowed)
+        if key not in self._conditions:
+            if len(self._conditions) >= _MOST_CONDITIONS:
+                self._conditions.clear()
+            self._conditions[key] = self._compile(self._fields[field].column.name, allowed_pattern(allowed))
+        return self._conditions[key].deep_copy()
 
 
 class TokenMasks:

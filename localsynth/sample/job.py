@@ -11,23 +11,27 @@ from pathlib import Path
 
 import psutil
 
+from localsynth.conditions import Conditions
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
 from localsynth.events import Emit
-from localsynth.sample.engine import Engine, SampleStatistics
+from localsynth.llama import ALL_LAYERS, gpu_offload
+from localsynth.sample.engine import Engine, Request, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
-from localsynth.schema import Record, Schema
-from localsynth.store.synthetic import SyntheticStore
+from localsynth.schema import Record, Schema, Text
+from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["SampleResult", "draw_rows"]
+__all__ = ["SampleResult", "default_threads", "draw_rows"]
+
+_BETWEEN_CHUNKS = 1.0
+"""Seconds from one transaction to the next, at least."""
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """What a job did; `rows` counts those it wrote, `total` those of the run in the table."""
+    """What a job did; `rows` counts those it wrote."""
 
     rows: int
-    total: int
     seconds: float
     statistics: SampleStatistics
 
@@ -45,60 +49,65 @@ def draw_rows(
     description: str,
     settings: SampleConfig,
     store: SyntheticStore,
-    run: str,
-    rows: int,
+    job: Job,
+    given: Callable[[int], Conditions],
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
-    """Draw rows until the table has `rows` of this run. The table and the run are known to `store` already.
+    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row.
 
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
     started = time.monotonic()
-    present = store.row_count(run)
-    if present >= rows:
-        return SampleResult(0, present, 0.0, SampleStatistics())
-    threads = settings.threads or default_threads()
-    sequences = min(settings.sequences or 32, rows - present)
+    if job.done >= job.rows:
+        return SampleResult(0, 0.0, SampleStatistics())
+    missing = range(job.done, job.rows)
+    texts = [column.name for column in schema.learned() if isinstance(column, Text)]
+    checks = any(name in given(job.done) for name in texts)
     surrogates = Surrogates(schema, settings.seed)
-    chunk: list[Record] = []
-    written = 0
-    told = 0.0
     with Engine(
         model,
         schema,
         description,
-        sequences=sequences,
-        threads=threads,
+        sequences=settings.sequences,
+        most=max(len(missing), settings.candidates),
+        threads=settings.threads or default_threads(),
         seed=settings.seed,
         temperature=settings.temperature,
         top_p=settings.top_p,
+        gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
+        candidates=settings.candidates,
     ) as engine:
-        drawing = time.monotonic()
-        for number, learned in engine.rows(range(present, rows)):
+        emit({"kind": "note", "text": f"Sampling on {engine.device}, {engine.sequences} rows side by side."})
+        for i in missing if checks else ():
+            engine.check(Request(job.first_row + i, given(i)))
+        requests = (Request(job.first_row + i, given(i)) for i in missing)
+        chunk: list[Record] = []
+        drawing = written_at = told = time.monotonic()
+        written = 0
+        for number, learned in engine.rows(requests):
             chunk.append(surrogates.complete(number, learned))
-            drawn = number + 1
-            if len(chunk) == settings.chunk_rows or drawn == rows:
-                store.append(run, drawn - len(chunk), chunk)
-                written += len(chunk)
-                chunk = []
-                if should_stop() and drawn < rows:
-                    raise Cancelled(f"Stopped after {drawn} of {rows} rows.", "`localsynth sample` draws the rest.")
+            drawn = number - job.first_row + 1
             now = time.monotonic()
-            if now - told > 0.5 or drawn == rows:
+            # A transaction takes 40 ms, so rows that come quickly are written by the second and not by the hundred.
+            full = len(chunk) >= settings.chunk_rows and now - written_at >= _BETWEEN_CHUNKS
+            if full or drawn == job.rows:
+                store.append(job.number, number + 1 - len(chunk), chunk)
+                written, chunk, written_at = written + len(chunk), [], now
+                if should_stop() and drawn < job.rows:
+                    raise Cancelled(f"Stopped after {drawn} of {job.rows} rows.", "`localsynth sample` draws the rest.")
+            if now - told > 0.5 or drawn == job.rows:
                 told = now
                 statistics = engine.statistics
-                rate = statistics.rows / (now - drawing)
                 emit(
                     {
                         "kind": "progress",
                         "stage": "sample",
                         "step": drawn,
-                        "steps": rows,
+                        "steps": job.rows,
                         "rate": statistics.tokens / (now - drawing),
                         "unit": "tokens/s",
-                        "seconds_left": (rows - drawn) / rate,
+                        "seconds_left": (job.rows - drawn) * (now - drawing) / (drawn - job.done),
                     }
                 )
-        statistics = engine.statistics
-    return SampleResult(written, present + written, time.monotonic() - started, statistics)
+        return SampleResult(written, time.monotonic() - started, engine.statistics)

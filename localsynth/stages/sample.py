@@ -4,7 +4,7 @@ from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.stages.session import Session, recorder, trained_run
-from localsynth.stages.table import Effective, effective_of
+from localsynth.stages.table import effective_of
 from localsynth.workspace import read_json
 
 __all__ = ["sample"]
@@ -13,9 +13,10 @@ __all__ = ["sample"]
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
     from localsynth.privacy.model_hash import model_hash
+    from localsynth.sample.asked import read_asked
     from localsynth.sample.job import draw_rows
     from localsynth.store.lock import sampler_lock
-    from localsynth.store.synthetic import SyntheticStore
+    from localsynth.store.synthetic import Origin, SyntheticStore
 
     workspace, config = session.workspace, session.config
     current = trained_run(session)
@@ -30,6 +31,10 @@ def sample(session: Session) -> dict[str, Any]:
         raise IntegrityError(
             f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {workspace.root}"
         )
+    options = session.options
+    asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing)
+    if asked.rows is not None and (options.rows or options.more):
+        raise ConfigError("A file of rows says itself how many there are.", "Leave --rows and --more out with --seeds.")
     emit = recorder(session, current)
     with sampler_lock(workspace.root / ".sampler.lock"):
         store = SyntheticStore(workspace.synthetic_path)
@@ -37,14 +42,21 @@ def sample(session: Session) -> dict[str, Any]:
             # Rows of an earlier run: a table has one provenance, and theirs stays in their own certificate.
             store.clear()
         store.create_table(effective.schema)
-        certificate = read_json(current.certificate_path)
-        guarantee = certificate["guarantee"]
-        settings = config.sample.model_dump(mode="json")
-        # The figure to rely on: the budgets fixed beforehand, not what was executed of them.
-        epsilon, delta = guarantee["guaranteed_epsilon"], guarantee["spent_delta"]
-        store.add_run(current.id, done["model_hash"], config.sample.seed, epsilon, delta, settings)
-        present = store.row_count(current.id)
-        rows = _wanted_rows(session, effective, present)
+        guarantee = read_json(current.certificate_path)["guarantee"]
+        origin = Origin(
+            current.id,
+            done["model_hash"],
+            config.sample.seed,
+            # The figure to rely on: the budgets fixed beforehand, not what was executed of them.
+            guarantee["guaranteed_epsilon"],
+            guarantee["spent_delta"],
+            # What shapes the rows' distribution; threads and the like do not.
+            config.sample.model_dump(mode="json", include={"temperature", "top_p", "candidates"}),
+            asked.facts,
+        )
+        more = asked.rows or options.more
+        total = None if more else options.rows or config.sample.rows or effective.kept_units
+        job = store.open_job(origin, total=total, more=more)
         emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
         result = draw_rows(
             model=path,
@@ -52,18 +64,13 @@ def sample(session: Session) -> dict[str, Any]:
             description=config.data.description,
             settings=config.sample,
             store=store,
-            run=current.id,
-            rows=rows,
+            job=job,
+            given=asked.given,
             emit=emit,
             should_stop=session.should_stop,
         )
-    facts = {"rows": result.total, "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
+        rows = store.row_count()
+    facts = {"rows": rows, "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
     current.note(sample=facts)
     emit({"kind": "stage_done", "stage": "sample"})
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
-
-
-def _wanted_rows(session: Session, effective: Effective, present: int) -> int:
-    if session.options.more is not None:
-        return present + session.options.more
-    return session.options.rows or session.config.sample.rows or effective.kept_units

@@ -25,6 +25,9 @@ class Options:
 
     rows: int | None = None
     more: int | None = None
+    where: str | None = None
+    balance: str | None = None
+    seeds: str | None = None
     max_units: int | None = None
     force: bool = False
     again: bool = False

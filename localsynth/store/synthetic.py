@@ -1,9 +1,12 @@
 """synthetic.duckdb: the synthetic rows, and where each came from. This module is its only opener.
 
-    numbered_rows(row_number, run, chunk, c0, c1, ...)   what is written; c<i> is the i-th column of the schema
+    numbered_rows(row_number, job, chunk, c0, c1, ...)   what is written; c<i> is the i-th column of the schema
     synthetic     a view with the user's column names only, in the order of the row numbers
-    provenance    a view (row_number, run, chunk); chunk is the number of the chunk's first row
-    runs(run, model_sha256, seed, epsilon, delta, created, settings)   epsilon and delta are the guaranteed ones
+    provenance    a view (row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked); chunk is the number of the
+                  chunk's first row
+    jobs(job, run, model_sha256, seed, epsilon, delta, created, settings, asked, first_row, rows, more)
+                  one model, one way of asking: its rows are first_row ... first_row + rows - 1. epsilon and delta are the
+                  guaranteed ones; asked says under which conditions the rows were drawn ({} for none)
 
 DuckDB allows one writing process or many readers. So the writer opens the file for one chunk, under a lock file that
 names it, readers open it for one statement, and both try again for a while when the other has it open.
@@ -16,6 +19,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,7 +30,7 @@ from localsynth.schema import Boolean, Column, Date, DateTime, Identifier, Integ
 from localsynth.store.bulk import insert_rows, quoted
 from localsynth.store.lock import file_lock
 
-__all__ = ["ExportFormat", "SyntheticStore"]
+__all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore"]
 
 ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
 
@@ -51,6 +55,30 @@ def _sql_type(column: Column) -> str:
         largest = max(abs(bound) for bound in (column.min, column.max, 0.0) if bound is not None)
         return f"DECIMAL({18 if largest < 10 ** (18 - column.decimals) else 38},{column.decimals})"
     return _TYPES.get(type(column), "VARCHAR")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where rows come from: the run and its model, the guaranteed ε and δ, and how they were drawn (public facts)."""
+
+    run: str
+    model_sha256: str
+    seed: int
+    epsilon: float
+    delta: float
+    settings: dict[str, Any]
+    asked: dict[str, Any]
+    """The conditions rows were drawn under; {} for none."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Rows to draw: numbers first_row ... first_row + rows - 1, of which the first `done` are written."""
+
+    number: int
+    first_row: int
+    rows: int
+    done: int
 
 
 _BUSY = (
@@ -142,12 +170,15 @@ class SyntheticStore:
                 return
             columns = ", ".join(f"c{i} {kind}" for i, (_, kind) in enumerate(wanted))
             named = ", ".join(f"c{i} AS {quoted(name)}" for i, (name, _) in enumerate(wanted))
-            connection.execute(f"CREATE TABLE numbered_rows (row_number BIGINT, run VARCHAR, chunk BIGINT, {columns})")
+            connection.execute(f"CREATE TABLE numbered_rows (row_number BIGINT, job INTEGER, chunk BIGINT, {columns})")
             connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY row_number")
-            connection.execute("CREATE VIEW provenance AS SELECT row_number, run, chunk FROM numbered_rows ORDER BY row_number")
             connection.execute("""
-                CREATE TABLE runs (run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
-                                   created DATE, settings JSON)""")
+                CREATE TABLE jobs (job INTEGER, run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
+                    created DATE, settings JSON, asked JSON, first_row BIGINT, "rows" BIGINT, more BIGINT)""")
+            connection.execute("""
+                CREATE VIEW provenance AS
+                SELECT row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked
+                FROM numbered_rows JOIN jobs USING (job) ORDER BY row_number""")
 
     def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
         return connection.execute(
@@ -161,20 +192,43 @@ class SyntheticStore:
             self._path.with_name(self._path.name + ".wal").unlink(missing_ok=True)
             self._path.unlink(missing_ok=True)
 
-    def add_run(self, run: str, model_sha256: str, seed: int, epsilon: float, delta: float, settings: dict[str, Any]) -> None:
-        """Write down where the rows of `run` come from. Does nothing for a run that is known already."""
-        with self._writing() as connection:
-            if connection.execute("SELECT 1 FROM runs WHERE run = ?", [run]).fetchone() is None:
-                # The day only: how long training took depends on the private rows.
-                created = dt.datetime.now(dt.UTC).date().isoformat()
-                values = [run, model_sha256, seed, epsilon, delta, created, json.dumps(settings)]
-                connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+    def open_job(self, origin: Origin, *, total: int | None = None, more: int | None = None) -> Job:
+        """The job that brings the table to `total` rows, or adds `more` (one of the two is given).
 
-    def append(self, run: str, first_row_number: int, rows: Sequence[Record]) -> bool:
+        Where the newest job has the same origin it is gone on with: an interrupted "`more`" is finished and not begun again,
+        a finished one is made longer. A job that another one interrupts ends with the rows it has.
+        """
+        with self._writing() as connection:
+            present = self._count(connection, None)
+            newest = connection.execute(
+                'SELECT job, first_row, "rows", more, settings, asked, run, model_sha256, seed, epsilon, delta '
+                "FROM jobs ORDER BY job DESC LIMIT 1"
+            ).fetchone()
+            if newest is not None:
+                number, first_row, rows, asked_more, settings, asked, *facts = newest
+                done = present - first_row
+                if [*facts, json.loads(settings), json.loads(asked)] == list(asdict(origin).values()):
+                    if total is not None:
+                        rows = max(done, total - first_row)
+                    elif more != asked_more or done >= rows:
+                        rows = done + (more or 0)
+                    connection.execute('UPDATE jobs SET "rows" = ?, more = ? WHERE job = ?', [rows, more, number])
+                    return Job(number, first_row, rows, done)
+                connection.execute('UPDATE jobs SET "rows" = ? WHERE job = ?', [done, number])
+            job = Job(newest[0] + 1 if newest else 1, present, max(0, (total or 0) - present) if more is None else more, 0)
+            # The day only: how long training took depends on the private rows.
+            created = dt.datetime.now(dt.UTC).date().isoformat()
+            facts = [origin.run, origin.model_sha256, origin.seed, origin.epsilon, origin.delta, created]
+            documents = [json.dumps(origin.settings), json.dumps(origin.asked)]
+            values = [job.number, *facts, *documents, job.first_row, job.rows, more]
+            connection.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(values))})", values)
+            return job
+
+    def append(self, job: int, first_row_number: int, rows: Sequence[Record]) -> bool:
         """Add `rows` (all columns of the schema) as first_row_number, first_row_number + 1, ... in one transaction.
 
-        False, with nothing changed, where this run has written exactly these row numbers before: a resumed job may send
-        its last chunk again. Raises IntegrityError where only some of the numbers are taken, or by another run.
+        False, with nothing changed, where this job has written exactly these row numbers before: a resumed job may send
+        its last chunk again. Raises IntegrityError where only some of the numbers are taken, or by another job.
         """
         if not rows:
             return False
@@ -183,8 +237,8 @@ class SyntheticStore:
             if not columns:
                 raise ConfigError(f"{self._path} has no synthetic table.", _SAMPLE_FIRST)
             taken = connection.execute(
-                "SELECT count(*), count(*) FILTER (run = ?) FROM numbered_rows WHERE row_number BETWEEN ? AND ?",
-                [run, first_row_number, first_row_number + len(rows) - 1],
+                "SELECT count(*), count(*) FILTER (job = ?) FROM numbered_rows WHERE row_number BETWEEN ? AND ?",
+                [job, first_row_number, first_row_number + len(rows) - 1],
             ).fetchone()
             if taken == (len(rows), len(rows)):
                 return False
@@ -194,9 +248,9 @@ class SyntheticStore:
                     "Start the table over: run again with --again.",
                 )
             numbered: list[list[Value]] = [
-                [first_row_number + i, run, first_row_number, *(row[name] for name, _ in columns)] for i, row in enumerate(rows)
+                [first_row_number + i, job, first_row_number, *(row[name] for name, _ in columns)] for i, row in enumerate(rows)
             ]
-            insert_rows(connection, "numbered_rows", ["BIGINT", "VARCHAR", "BIGINT", *(kind for _, kind in columns)], numbered)
+            insert_rows(connection, "numbered_rows", ["BIGINT", "INTEGER", "BIGINT", *(kind for _, kind in columns)], numbered)
         return True
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -206,19 +260,21 @@ class SyntheticStore:
         if not self._path.is_file():
             return 0
         with self._reading() as connection:
-            if not self._present_columns(connection):
-                return 0
-            found = connection.execute("SELECT count(*) FROM numbered_rows WHERE run = ? OR ? IS NULL", [run, run]).fetchone()
+            return self._count(connection, run) if self._present_columns(connection) else 0
+
+    def _count(self, connection: duckdb.DuckDBPyConnection, run: str | None) -> int:
+        found = connection.execute(
+            "SELECT count(*) FROM numbered_rows LEFT JOIN jobs USING (job) WHERE run = ? OR ? IS NULL", [run, run]
+        ).fetchone()
         return int(found[0]) if found else 0
 
-    def runs(self) -> list[dict[str, Any]]:
-        """The runs whose rows the table holds: run, model_sha256, seed, epsilon, delta, created (the day, UTC), settings."""
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs whose rows the table holds, with the columns of the table `jobs`; created is the day, in UTC."""
         with self._reading() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            found = connection.execute("SELECT * REPLACE (created::VARCHAR AS created) FROM runs ORDER BY created, run")
+            found = connection.execute("SELECT * REPLACE (created::VARCHAR AS created) FROM jobs ORDER BY job")
             names = [column[0] for column in found.description]
             rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-        return [{**row, "settings": json.loads(row["settings"])} for row in rows]
+        return [{**row, "settings": json.loads(row["settings"]), "asked": json.loads(row["asked"])} for row in rows]
 
     def records(self) -> Iterator[Record]:
         """Every row as a record (all columns of the schema; a number is a float), in order. Holds the file open meanwhile."""

@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from localsynth.processor import multiplies_bf16
 from localsynth.train.base_model import Precision, load_base_model
 from localsynth.train.batches import IGNORE
 from localsynth.train.lora_layer import LoraLinear, fuse_adapters
@@ -24,8 +25,7 @@ def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precis
         return wanted
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         return "nf4"
-    features = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return "bf16" if "avx512_bf16" in features or "amx_bf16" in features else "fp32"
+    return "bf16" if multiplies_bf16() else "fp32"
 
 
 class LossModel(nn.Module):

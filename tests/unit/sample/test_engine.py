@@ -6,8 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from localsynth.conditions import parse_where
+from localsynth.errors import ConfigError
 from localsynth.llama import Vocabulary, sequence_logits
-from localsynth.sample.engine import Engine
+from localsynth.sample.engine import Engine, Request
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import (
     Boolean,
@@ -37,9 +39,10 @@ SCHEMA = Schema(
 )
 
 
-def draw(model, schema, numbers, *, seed=3, sequences=8, **options):
+def draw(model, schema, numbers, *, seed=3, sequences=8, where=None, **options):
+    given = parse_where(where, schema) if where else {}
     with Engine(model, schema, options.pop("description", ""), sequences=sequences, threads=1, seed=seed, **options) as engine:
-        rows = list(engine.rows(numbers))
+        rows = list(engine.rows(Request(number, given) for number in numbers))
         return rows, engine.statistics
 
 
@@ -115,6 +118,84 @@ def test_draws_follow_the_models_distribution(model):
     found = Counter(f" {row['k']}\n".encode() for _, row in rows)
     chi_square = sum((found[text] - count * p) ** 2 / (count * p) for text, p in expected.items())
     assert chi_square < 23.5  # 4 degrees of freedom: exceeded once in ten thousand
+
+
+def category_pair(model, first, second):
+    """The exact joint probabilities of two categories that are written one after the other."""
+    with Vocabulary(model) as vocabulary:
+        start = vocabulary.start + vocabulary.tokenize("a:")
+        firsts = exact_probabilities(model, start, [f" {value}\n".encode() for value in first])
+        joint = {}
+        for value in first:
+            spelled = vocabulary.tokenize(f" {value}") + vocabulary.tokenize("\n")
+            key = start + spelled + vocabulary.tokenize("b:")
+            seconds = exact_probabilities(model, key, [f" {other}\n".encode() for other in second])
+            for other in second:
+                joint[value, other] = firsts[f" {value}\n".encode()] * seconds[f" {other}\n".encode()]
+    return joint
+
+
+def test_columns_before_a_condition_follow_it(model):
+    """The first column, given the second: by Bayes' rule from the model's own probabilities, against the rows drawn."""
+    first, second = ["t", "a", "h"], ["i", "r", "o", "s"]
+    columns = [Category(name="a", values=first, nullable=False), Category(name="b", values=second, nullable=False)]
+    schema = Schema(columns=columns)
+    joint = category_pair(model, first, second)
+    # The condition that moves the first column most, so that drawing it as if there were none would show.
+    marginal = {value: sum(joint[value, other] for other in second) for value in first}
+
+    def given(other):
+        total = sum(joint[value, other] for value in first)
+        return {value: joint[value, other] / total for value in first}
+
+    asked = max(second, key=lambda other: sum(abs(given(other)[value] - marginal[value]) for value in first))
+    expected = given(asked)
+    count = 1500
+    for candidates, agrees in ((32, True), (1, False)):
+        rows, statistics = draw(model, schema, range(count), sequences=64, where=f"b = '{asked}'", candidates=candidates)
+        assert [number for number, _ in rows] == list(range(count)) and {row["b"] for _, row in rows} == {asked}
+        assert statistics.rows == count
+        found = Counter(row["a"] for _, row in rows)
+        chi_square = sum((found[value] - count * p) ** 2 / (count * p) for value, p in expected.items())
+        assert (chi_square < 18.4) == agrees, (found, expected)  # 2 degrees of freedom: exceeded once in ten thousand
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "kind = 'spam'",
+        "price BETWEEN 3 AND 3.05 AND count IS NULL",
+        "note = 'hello | there'",
+        "kind IN ('a|b', 'ham') AND flag AND moment >= '2020-03-02 00:59:58'",
+        "kind = 'ham' AND count = 7 AND price = 1.25 AND day = '2020-02-29' AND moment = '2020-03-01 00:00:00' AND flag "
+        "AND note IS NULL AND \"only\" = 'one'",
+    ],
+)
+@pytest.mark.parametrize("sequences", [1, 3, 8])
+def test_rows_meet_their_conditions_and_the_schema(model, where, sequences):
+    rows, statistics = draw(model, SCHEMA, range(12), where=where, sequences=sequences, candidates=4)
+    assert [number for number, _ in rows] == list(range(12)) and statistics.rejected == 0
+    conditions = parse_where(where, SCHEMA)
+    for _, row in rows:
+        assert conform(SCHEMA, row) == row
+        assert all(row[name] in allowed for name, allowed in conditions.items())
+
+
+def test_rows_with_and_without_conditions_side_by_side(model):
+    given = parse_where("flag AND day > '2021-01-01'", SCHEMA)
+    with Engine(model, SCHEMA, "", sequences=7, threads=1, seed=1, candidates=3) as engine:
+        rows = dict(engine.rows(Request(number, given if number % 2 else {}) for number in range(40)))
+    assert sorted(rows) == list(range(40))
+    assert all(rows[number]["flag"] for number in range(1, 40, 2))
+    assert not all(rows[number]["flag"] for number in range(0, 40, 2))
+
+
+def test_a_given_text_that_is_too_long_is_refused(model):
+    request = Request(4, parse_where("note = 'one two three four five six seven eight nine ten'", SCHEMA))
+    with Engine(model, SCHEMA, "", sequences=1, threads=1, seed=1) as engine:
+        engine.check(Request(0, parse_where("note = 'short'", SCHEMA)))
+        with pytest.raises(ConfigError, match=r"Row 5: the text given for column 'note' is longer than its 12 tokens"):
+            engine.check(request)
 
 
 def test_a_description_is_read_before_every_row(model):

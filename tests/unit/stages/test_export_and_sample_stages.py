@@ -8,10 +8,10 @@ from tiny_model import random_adapter, write_tiny_model
 
 from localsynth.adapter import write_adapter
 from localsynth.cli import _print_summary
-from localsynth.errors import IntegrityError
+from localsynth.errors import Cancelled, ConfigError, IntegrityError
 from localsynth.pipeline import summary
 from localsynth.runs import Run, latest_run
-from localsynth.stages.export import export
+from localsynth.stages.export import export, fastest_type
 from localsynth.stages.sample import sample
 from localsynth.stages.session import Session
 from localsynth.stages.train import train
@@ -123,7 +123,7 @@ def test_the_guaranteed_epsilon_is_the_figure(trained: Session, make_session: An
     run = current_run(session)
     guarantee = read_json(run.certificate_path)["guarantee"]
     assert guarantee["spent_epsilon"] < guarantee["guaranteed_epsilon"] == session.config.privacy.epsilon
-    (row,) = SyntheticStore(session.workspace.synthetic_path).runs()
+    (row,) = SyntheticStore(session.workspace.synthetic_path).jobs()
     assert (row["epsilon"], row["delta"]) == (guarantee["guaranteed_epsilon"], guarantee["spent_delta"])
     told = summary(session.workspace, session.config, run)
     assert told["epsilon_guaranteed"] == guarantee["guaranteed_epsilon"]
@@ -133,3 +133,65 @@ def test_the_guaranteed_epsilon_is_the_figure(trained: Session, make_session: An
     assert f"privacy      guaranteed epsilon 4 of 4 (executed {executed}), delta {guarantee['spent_delta']:.1e}\n" in (
         capsys.readouterr().out
     )
+
+
+# --- asked-for rows ---------------------------------------------------------------------------------------------------
+
+
+def drawn(session: Session) -> list[Any]:
+    return list(SyntheticStore(session.workspace.synthetic_path).records())
+
+
+def test_rows_are_drawn_as_asked(trained: Session, make_session: Any, tmp_path: Any) -> None:
+    export(trained)
+    assert sample(make_session(rows=5))["rows"] == 5
+    sample(make_session(more=6, where="kind = 'b' AND n < 100"))
+    sample(make_session(more=10, balance="kind=a:0.9,b:0.1"))
+    seeds = tmp_path / "seeds.csv"
+    seeds.write_text("n\n3\n17\n")
+    assert sample(make_session(seeds=str(seeds)))["new_rows"] == 2
+    rows = drawn(trained)
+    assert [row["who"] for row in rows] == list(range(1, 24)), "identifiers go on"
+    assert all(row["kind"] == "b" and (row["n"] is None or row["n"] < 100) for row in rows[5:11])
+    assert [row["n"] for row in rows[21:]] == [3, 17]
+    asked = [job["asked"] for job in SyntheticStore(trained.workspace.synthetic_path).jobs()]
+    assert asked[:3] == [{}, {"where": "kind = 'b' AND n < 100"}, {"balance": "kind=a:0.9,b:0.1"}]
+    assert list(asked[3]) == ["seeds_sha256"]
+    with pytest.raises(ConfigError, match="says itself how many"):
+        sample(make_session(seeds=str(seeds), more=3))
+    with pytest.raises(ConfigError, match="leaves no value"):
+        sample(make_session(more=3, where="kind = 'c'"))
+    assert drawn(trained) == rows
+
+
+def test_a_stopped_job_is_finished_by_the_same_command(
+    trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localsynth.sample.job._BETWEEN_CHUNKS", 0.0)
+    export(trained)
+    sample(make_session(rows=4))
+    stopped = make_session(more=30, sample={"chunk_rows": 5})
+    stopped.should_stop = lambda: True
+    with pytest.raises(Cancelled):
+        sample(stopped)
+    assert len(drawn(trained)) == 9
+    assert sample(make_session(more=30, sample={"chunk_rows": 5}))["rows"] == 34
+    whole = drawn(trained)
+    assert [row["who"] for row in whole] == list(range(1, 35))
+
+
+def test_rows_of_a_model_exported_anew_say_so(trained: Session, make_session: Any) -> None:
+    export(trained)
+    sample(make_session(rows=3))
+    again = {"quantization": "F16"}
+    export(make_session(sample=again))
+    assert sample(make_session(rows=5, sample=again))["rows"] == 5
+    first, second = SyntheticStore(trained.workspace.synthetic_path).jobs()
+    assert first["model_sha256"] != second["model_sha256"] and (second["first_row"], second["rows"]) == (3, 2)
+
+
+def test_the_fastest_type_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localsynth.stages.export.multiplies_bf16", lambda: True)
+    assert fastest_type(135_000_000) == "BF16" and fastest_type(8_000_000_000) == "Q8_0"
+    monkeypatch.setattr("localsynth.stages.export.multiplies_bf16", lambda: False)
+    assert fastest_type(135_000_000) == "Q8_0"

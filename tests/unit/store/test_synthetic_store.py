@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.schema import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Surrogate, Text
 from localsynth.store.lock import file_lock
-from localsynth.store.synthetic import ExportFormat, SyntheticStore
+from localsynth.store.synthetic import ExportFormat, Job, Origin, SyntheticStore
 
 ODD = 'a "quoted"; name, --'
 SCHEMA = Schema(
@@ -40,6 +41,7 @@ FULL: Record = dict(
     )
 )
 EMPTY: Record = {**dict.fromkeys(NAMES), "id": 2, "note": ""}
+ORIGIN = Origin("r", "ab" * 32, 7, 4.0, 1e-6, {"temperature": 1.0}, {})
 SMALL = Schema(columns=[Integer(name="n", min=0, max=10**9)])
 
 
@@ -62,7 +64,7 @@ def numbers(first: int, count: int) -> list[Record]:
 
 
 def test_rows_come_back_typed_under_the_users_names(store: SyntheticStore) -> None:
-    assert store.append("r1", 1, [FULL, EMPTY])
+    assert store.append(1, 1, [FULL, EMPTY])
     assert list(store.records()) == [FULL, EMPTY]
     columns, rows = store.query("select * from synthetic")
     assert columns == NAMES
@@ -73,57 +75,91 @@ def test_rows_come_back_typed_under_the_users_names(store: SyntheticStore) -> No
 
 
 def test_rows_keep_the_order_of_their_numbers(small: SyntheticStore) -> None:
-    small.append("r", 3, numbers(3, 2))
-    small.append("r", 1, numbers(1, 2))
+    job = small.open_job(ORIGIN, total=5).number
+    small.append(job, 3, numbers(3, 2))
+    small.append(job, 1, numbers(1, 2))
     assert [n for (n,) in small.query("select * from synthetic")[1]] == [1, 2, 3, 4]
-    assert small.query("select * from provenance")[1] == [(1, "r", 1), (2, "r", 1), (3, "r", 3), (4, "r", 3)]
+    found = small.query("select row_number, chunk, run, model_sha256, seed, epsilon, delta, asked from provenance")[1]
+    facts = ("r", "ab" * 32, 7, 4.0, 1e-6, "{}")
+    assert found == [(1, 1, *facts), (2, 1, *facts), (3, 3, *facts), (4, 3, *facts)]
 
 
 def test_the_same_chunk_again_changes_nothing(small: SyntheticStore) -> None:
-    assert small.append("r", 1, numbers(1, 3))
-    assert not small.append("r", 1, numbers(1, 3))
-    assert small.row_count() == small.row_count("r") == 3
-    assert small.row_count("other") == 0
+    assert small.append(1, 1, numbers(1, 3))
+    assert not small.append(1, 1, numbers(1, 3))
+    assert small.row_count() == 3
 
 
 def test_overlapping_row_numbers_are_refused(small: SyntheticStore) -> None:
-    small.append("r", 1, numbers(1, 3))
-    for run, first in (("r", 3), ("other", 1)):
+    small.append(1, 1, numbers(1, 3))
+    for job, first in ((1, 3), (2, 1)):
         with pytest.raises(IntegrityError, match="already holds"):
-            small.append(run, first, numbers(first, 3))
+            small.append(job, first, numbers(first, 3))
     assert small.row_count() == 3
 
 
 def test_a_chunk_is_written_whole_or_not_at_all(small: SyntheticStore) -> None:
     with pytest.raises(KeyError):
-        small.append("r", 1, [{"n": 1}, {}])
+        small.append(1, 1, [{"n": 1}, {}])
     with pytest.raises(duckdb.Error):
-        small.append("r", 1, [{"n": 1}, {"n": "not a number"}])
+        small.append(1, 1, [{"n": 1}, {"n": "not a number"}])
     assert small.row_count() == 0
 
 
-def test_runs_are_written_down_once(small: SyntheticStore) -> None:
-    for seed in (7, 8):
-        small.add_run("r", "ab" * 32, seed, 4.0, 1e-6, {"temperature": 1.0})
-    (run,) = small.runs()
-    assert (run["seed"], run["epsilon"], run["delta"], run["settings"]) == (7, 4.0, 1e-6, {"temperature": 1.0})
+def fill(store: SyntheticStore, job: Job, count: int) -> None:
+    """Write the next `count` rows of a job."""
+    first = job.first_row + job.done
+    store.append(job.number, first, numbers(first, count))
 
 
-def test_when_a_run_was_sampled_is_kept_to_the_day_alone(small: SyntheticStore) -> None:
+def test_an_interrupted_job_is_gone_on_with(small: SyntheticStore) -> None:
+    fill(small, small.open_job(ORIGIN, total=10), 4)
+    assert small.open_job(ORIGIN, total=10) == Job(1, 0, 10, 4)
+    assert small.open_job(ORIGIN, total=3) == Job(1, 0, 4, 4), "rows that are there stay"
+    fill(small, small.open_job(ORIGIN, total=10), 6)
+    assert small.open_job(ORIGIN, total=12) == Job(1, 0, 12, 10)
+    (job,) = small.jobs()
+    assert (job["run"], job["settings"], job["asked"], job["first_row"], job["rows"]) == ("r", {"temperature": 1.0}, {}, 0, 12)
+
+
+def test_adding_rows_is_finished_before_it_is_begun_again(small: SyntheticStore) -> None:
+    fill(small, small.open_job(ORIGIN, total=5), 5)
+    fill(small, small.open_job(ORIGIN, more=4), 1)
+    again = small.open_job(ORIGIN, more=4)
+    assert (again.rows, again.done) == (9, 6), "killed after one of the four, three are missing"
+    fill(small, again, 3)
+    assert small.open_job(ORIGIN, more=4).rows == 13, "finished, it is asked for anew"
+    assert small.open_job(ORIGIN, more=2).rows == 11, "another number is another wish"
+
+
+def test_rows_of_another_model_or_condition_are_another_job(small: SyntheticStore) -> None:
+    fill(small, small.open_job(ORIGIN, total=5), 3)
+    other = small.open_job(dataclasses.replace(ORIGIN, asked={"where": "n = 1"}), more=4)
+    assert other == Job(2, 3, 4, 0)
+    fill(small, other, 4)
+    third = small.open_job(dataclasses.replace(ORIGIN, model_sha256="cd" * 32), total=10)
+    assert third == Job(3, 7, 3, 0)
+    fill(small, third, 3)
+    assert [(job["first_row"], job["rows"]) for job in small.jobs()] == [(0, 3), (3, 4), (7, 3)]
+    assert small.query("select job, count(*) from provenance group by job order by job")[1] == [(1, 3), (2, 4), (3, 3)]
+    assert small.row_count("r") == 10 and small.row_count("other") == 0
+
+
+def test_when_rows_were_drawn_is_kept_to_the_day_alone(small: SyntheticStore) -> None:
     """How long training took depends on the private rows, and its beginning is known to the day from the ledger."""
     before = dt.datetime.now(dt.UTC).date()
-    small.add_run("r", "ab" * 32, 7, 4.0, 1e-6, {})
-    (run,) = small.runs()
-    assert before.isoformat() <= run["created"] <= dt.datetime.now(dt.UTC).date().isoformat()
-    assert len(run["created"]) == len("2026-11-23")
-    columns, ((created, kind),) = small.query("select created, typeof(created) from runs")
+    small.open_job(ORIGIN, total=1)
+    (job,) = small.jobs()
+    assert before.isoformat() <= job["created"] <= dt.datetime.now(dt.UTC).date().isoformat()
+    assert len(job["created"]) == len("2026-11-23")
+    columns, ((created, kind),) = small.query("select created, typeof(created) from jobs")
     assert columns[0] == "created" and kind == "DATE" and not isinstance(created, dt.datetime)
     _, moments = small.query("select column_name from duckdb_columns() where data_type like 'TIME%' and not internal")
     assert moments == []
 
 
 def test_making_the_table_again_keeps_it_and_another_schema_is_refused(small: SyntheticStore) -> None:
-    small.append("r", 1, numbers(1, 3))
+    small.append(1, 1, numbers(1, 3))
     small.create_table(SMALL)
     assert small.row_count() == 3
     with pytest.raises(ConfigError, match="other columns"):
@@ -137,7 +173,7 @@ def test_making_the_table_again_keeps_it_and_another_schema_is_refused(small: Sy
 def test_no_table_yet(tmp_path: Path) -> None:
     store = SyntheticStore(tmp_path / "synthetic.duckdb")
     assert store.row_count() == 0
-    for ask in (lambda: store.query("select 1"), lambda: store.export("csv", tmp_path / "x.csv"), lambda: store.runs()):
+    for ask in (lambda: store.query("select 1"), lambda: store.export("csv", tmp_path / "x.csv"), lambda: store.jobs()):
         with pytest.raises(ConfigError, match="no synthetic table"):
             ask()
     assert not (tmp_path / "synthetic.duckdb").exists()
@@ -163,7 +199,7 @@ def test_a_file_that_is_not_duckdb(tmp_path: Path) -> None:
     ],
 )
 def test_select_like_statements_are_answered(small: SyntheticStore, sql: str) -> None:
-    small.append("r", 1, numbers(1, 3))
+    small.append(1, 1, numbers(1, 3))
     assert small.query(sql)[1] == [(3,)]
 
 
@@ -176,11 +212,11 @@ def test_select_like_statements_are_answered(small: SyntheticStore, sql: str) ->
         "select 1; select 2",
         "select 1; drop view synthetic",
         "insert into numbered_rows values (9, 'r', 9, 9)",
-        "delete from runs",
+        "delete from jobs",
         "create table t as select 1",
         "create temp table t as select 1",
         "drop view synthetic",
-        "explain analyze delete from runs",
+        "explain analyze delete from jobs",
         "attach '{dir}/other.duckdb'",
         "copy synthetic to '{dir}/out.csv'",
         "explain analyze copy synthetic to '{dir}/out.csv'",
@@ -200,7 +236,7 @@ def test_select_like_statements_are_answered(small: SyntheticStore, sql: str) ->
 )
 def test_a_query_can_do_no_harm(small: SyntheticStore, tmp_path: Path, sql: str) -> None:
     local_variable = [1]
-    small.append("r", 1, numbers(1, 3))
+    small.append(1, 1, numbers(1, 3))
     (tmp_path / "secret.txt").write_text("a\nsecret\n")
     before = sorted(path.name for path in tmp_path.iterdir())
     content = (tmp_path / "small.duckdb").read_bytes()
@@ -216,7 +252,7 @@ def test_a_query_can_do_no_harm(small: SyntheticStore, tmp_path: Path, sql: str)
 
 
 def test_csv_export(store: SyntheticStore, tmp_path: Path) -> None:
-    store.append("r", 1, [FULL, EMPTY])
+    store.append(1, 1, [FULL, EMPTY])
     assert store.export("csv", tmp_path / "out file's.csv") == 2
     text = (tmp_path / "out file's.csv").read_text(encoding="utf-8")
     header, first, second = csv.reader(text.splitlines(keepends=True))
@@ -229,7 +265,7 @@ def test_csv_export(store: SyntheticStore, tmp_path: Path) -> None:
 
 
 def test_jsonl_export(store: SyntheticStore, tmp_path: Path) -> None:
-    store.append("r", 1, [FULL, EMPTY])
+    store.append(1, 1, [FULL, EMPTY])
     store.export("jsonl", tmp_path / "out.jsonl")
     first, second = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(first) == NAMES
@@ -240,7 +276,7 @@ def test_jsonl_export(store: SyntheticStore, tmp_path: Path) -> None:
 
 
 def test_parquet_export(store: SyntheticStore, tmp_path: Path) -> None:
-    store.append("r", 1, [FULL, EMPTY])
+    store.append(1, 1, [FULL, EMPTY])
     store.export("parquet", tmp_path / "out.parquet")
     with duckdb.connect(":memory:") as connection:
         found = connection.execute("select * from read_parquet(?)", [str(tmp_path / "out.parquet")])
@@ -256,7 +292,7 @@ def test_export_refuses_to_overwrite_unless_told(small: SyntheticStore, tmp_path
     with pytest.raises(ConfigError, match="exists already"):
         small.export(file_format, out)
     assert out.read_text() == "mine"
-    small.append("r", 1, numbers(1, 3))
+    small.append(1, 1, numbers(1, 3))
     assert small.export(file_format, out, overwrite=True) == 3
     assert out.read_bytes() != b"mine"
 
@@ -293,17 +329,17 @@ time.sleep(float(sys.argv[3]))
 
 @pytest.mark.parametrize("mode", ["read", "write"])
 def test_waits_for_another_process_and_then_says_so(small: SyntheticStore, tmp_path: Path, mode: str) -> None:
-    small.append("r", 1, numbers(1, 3))
+    small.append(1, 1, numbers(1, 3))
     path = tmp_path / "small.duckdb"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode, "1"], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "open\n"
         with pytest.raises(ResourceError, match="in use by another process"):
-            small.append("r", 4, numbers(4, 1))
+            small.append(1, 4, numbers(4, 1))
         if mode == "write":
             with pytest.raises(ResourceError, match="in use by another process"):
                 small.query("select 1")
-        assert SyntheticStore(path).append("r", 4, numbers(4, 1))
+        assert SyntheticStore(path).append(1, 4, numbers(4, 1))
     assert small.row_count() == 4
 
 
@@ -314,7 +350,7 @@ def test_readers_and_a_writer_side_by_side(tmp_path: Path) -> None:
 
     def write() -> None:
         for chunk in range(10):
-            store.append("r", 1 + 5 * chunk, numbers(5 * chunk, 5))
+            store.append(1, 1 + 5 * chunk, numbers(5 * chunk, 5))
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -330,13 +366,13 @@ import os, signal, sys
 from pathlib import Path
 from localsynth.store import synthetic
 store = synthetic.SyntheticStore(Path(sys.argv[1]))
-store.append("r", 1, [{"n": 1}, {"n": 2}])
+store.append(1, 1, [{"n": 1}, {"n": 2}])
 insert = synthetic.insert_rows
 def insert_and_die(*arguments):
     insert(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
 synthetic.insert_rows = insert_and_die
-store.append("r", 3, [{"n": 3}, {"n": 4}])
+store.append(1, 3, [{"n": 3}, {"n": 4}])
 """
 
 
@@ -344,11 +380,11 @@ def test_a_killed_writer_loses_only_its_open_chunk(small: SyntheticStore, tmp_pa
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "small.duckdb")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert small.row_count() == 2
-    assert small.append("r", 3, numbers(3, 2))
+    assert small.append(1, 3, numbers(3, 2))
     assert [record["n"] for record in small.records()] == [1, 2, 3, 4]
 
 
 def test_a_second_writer_is_told_who_the_first_is(small: SyntheticStore, tmp_path: Path) -> None:
     with file_lock(tmp_path / ".small.lock", "It"), pytest.raises(ResourceError, match=f"in use by process {os.getpid()} "):
-        small.append("r", 1, numbers(1, 1))
-    assert small.append("r", 1, numbers(1, 1))
+        small.append(1, 1, numbers(1, 1))
+    assert small.append(1, 1, numbers(1, 1))
