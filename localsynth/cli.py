@@ -28,6 +28,10 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List, fetch, add and verify base models.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+bench_app = typer.Typer(
+    help="How fast this machine is, in ratios measured in one run.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(bench_app, name="bench")
 
 Workspace = Annotated[Path, typer.Argument(metavar="WS", help="The workspace, a directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One machine-readable object on stdout.")]
@@ -414,6 +418,24 @@ def models_verify(name: Annotated[str, typer.Argument(help="A name from the list
     with model_errors():
         sha256 = verify_model(name, model_directory())
     _print_json({"name": name, "sha256": sha256}) if as_json else print(f"{name}: SHA-256 {sha256}, as recorded.")
+
+
+@bench_app.command("sample", epilog=_epilog("localsynth bench sample --rows 256"))
+def bench_sample_command(
+    model: Annotated[str, typer.Option("--model", help="The base model to sample from.")] = "smollm2-135m-instruct",
+    quantization: Annotated[str, typer.Option("--type", help="Its quantization type.")] = "Q8_0",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to draw with localsynth.")] = 512,
+    loop_rows: Annotated[int, typer.Option("--loop-rows", min=1, help="Rows to draw with the loop; it is slow.")] = 12,
+    sequences: Annotated[int | None, typer.Option("--sequences", min=1, help="Rows side by side.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of all three.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sampling against a loop of JSON-schema completions, and against llama.cpp alone. Takes minutes."""
+    from localsynth.bench.sample import bench_sample
+    from localsynth.progress import Narrator, bench_sample_text
+
+    result = bench_sample(model, quantization, rows, loop_rows, sequences, threads, Narrator(sys.stderr))
+    _print_json(result) if as_json else print(bench_sample_text(result))
 
 
 @app.command(epilog=_epilog("localsynth doctor"))

@@ -103,12 +103,12 @@ class SampleConfig(_Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""
-    sequences: int | None = Field(default=None, ge=1, le=256)
+    sequences: int | None = Field(default=None, ge=1, le=255)
     """Rows written side by side; None: from the machine's memory."""
     threads: int | None = Field(default=None, ge=1)
     gpu_layers: int | None = Field(default=None, ge=-1)
     """Layers on the GPU, -1 for all; None: all with a GPU build of llama.cpp, none without."""
-    candidates: int = Field(default=8, ge=1, le=256)
+    candidates: int = Field(default=8, ge=1, le=255)
     """For a row under conditions: how many beginnings are written to choose one from by how well it fits them."""
     chunk_rows: int = Field(default=100, ge=1)
     """Rows a transaction, at least."""

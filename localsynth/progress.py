@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from localsynth.events import Event
 
-__all__ = ["Narrator", "doctor_text", "plan_text", "rehearsal_text", "table_text"]
+__all__ = ["Narrator", "bench_sample_text", "doctor_text", "plan_text", "rehearsal_text", "table_text"]
 
 _LINES_APART = 10.0
 """Seconds between progress lines where stderr is a file."""
@@ -165,4 +165,23 @@ def doctor_text(facts: dict[str, Any]) -> str:
     ]
     for finding in facts["findings"]:
         lines.append(f"{finding['level']}: {finding['text']}" + (f" {finding['fix']}" if finding["fix"] else ""))
+    return "\n".join(lines)
+
+
+def bench_sample_text(result: dict[str, Any]) -> str:
+    """The sampling benchmark as a table."""
+    ours = result["ours"]
+    lines = [f"{result['model']} {result['quantization']}, {result['threads']} threads, {ours['sequences']} rows side by side"]
+    for name in ("ours", "limit", "loop"):
+        figures = result[name]
+        lines.append(f"  {name:<6} {figures['rows_per_second']:8.2f} rows/s {figures['tokens_per_second']:8.0f} tokens/s")
+    lines.append(
+        f"  of our time: llama_decode {ours['share_decode']:.1%}, grammar {ours['share_grammar']:.1%}, "
+        f"choosing {ours['share_choose']:.1%}"
+    )
+    lines.append(
+        f"  characters of text a row: {ours['characters_of_text']:.0f}, in the loop {result['loop']['characters_of_text']:.0f}; "
+        f"whole rows of the loop: {result['loop']['whole_rows']} of {result['loop']['rows']}"
+    )
+    lines.append(f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}")
     return "\n".join(lines)

@@ -11,7 +11,6 @@ candidate the earlier columns would follow the table at large, with many they fo
 A row's randomness depends on the seed and its row number alone, so that a resumed job draws the rows that are missing.
 """
 
-import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,14 +20,13 @@ from types import TracebackType
 
 import numpy as np
 import psutil
-from llguidance import LLMatcher
 
 from localsynth.codec import END, Codec
-from localsynth.conditions import Conditions
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.llama import Decoder, Step, Vocabulary, sequence_bytes
 from localsynth.sample.choose import choose_tokens, log_share
 from localsynth.sample.grammar import Grammars, TokenMasks
+from localsynth.sample.slots import Group, Request, Slot
 from localsynth.schema import Record, Schema, Text, conform
 
 __all__ = ["Engine", "Request", "SampleStatistics"]
@@ -63,59 +61,6 @@ class SampleStatistics:
     choose_seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Request:
-    """A row to draw: its number, and the conditions it must meet."""
-
-    number: int
-    given: Conditions = dataclasses.field(default_factory=dict)
-
-
-@dataclass
-class _Group:
-    """The candidates of one row, and those of them that have reached the row's last condition: sequence → slot."""
-
-    request: Request
-    attempt: int
-    candidates: int
-    last: int
-    """The last column with a condition."""
-    reached: dict[int, "_Slot"] = dataclasses.field(default_factory=dict)
-
-
-@dataclass
-class _Slot:
-    """A row, or a candidate for it, being written in one sequence of the context."""
-
-    request: Request
-    attempt: int
-    random: np.random.Generator
-    matcher: LLMatcher
-    fields: int
-    """How many columns the row has; `field` is the one being written."""
-    group: _Group | None
-    field: int = 0
-    position: int = 0
-    pending: list[int] = dataclasses.field(default_factory=list)
-    """Tokens decided but not yet computed by the model."""
-    value: bytes = b""
-    value_tokens: int = 0
-    values: list[bytes] = dataclasses.field(default_factory=list)
-    free: LLMatcher | None = None
-    """In a candidate's column with a condition: the grammar without the condition."""
-    log_weight: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        """Every column has its value."""
-        return self.field == self.fields
-
-    @property
-    def waits(self) -> bool:
-        """A candidate that is written up to the last condition, so that its weight is known."""
-        return self.group is not None and self.field > self.group.last
-
-
 class Engine:
     """Samples rows of an effective schema from a merged GGUF.
 
@@ -133,11 +78,12 @@ class Engine:
         threads: int,
         seed: int,
         sequences: int | None = None,
-        most: int = 256,
+        most: int = 255,
         temperature: float = 1.0,
         top_p: float = 1.0,
         gpu_layers: int = 0,
         candidates: int = 8,
+        decoder: type[Decoder] = Decoder,
     ) -> None:
         self._schema, self._seed, self._temperature, self._top_p = schema, seed, temperature, top_p
         self._vocabulary = Vocabulary(model)
@@ -147,18 +93,20 @@ class Engine:
         # A text that reaches its budget inside a character or an escape may need a few tokens more to end properly.
         length = self._codec.longest_row + _TO_END_A_TEXT * len(self._codec.fields)
         sequences = min(most, sequences or _sequences(model, length))
-        self._decoder = Decoder(model, sequences, length, threads, gpu_layers)
+        self.decoder = decoder(model, sequences + 1, length, threads, gpu_layers)
+        self._spare = sequences
+        """A sequence beyond those in use, for two to change places."""
         self.device = f"GPU ({gpu_layers if gpu_layers >= 0 else 'all'} layers)" if gpu_layers else f"CPU ({threads} threads)"
         # A slot under a condition needs two masks: with the condition and without.
-        self._masks = TokenMasks(2 * sequences, self._decoder.vocabulary_size, threads)
+        self._masks = TokenMasks(2 * sequences, self.decoder.vocabulary_size, threads)
         self.sequences = sequences
         self._candidates = min(candidates, sequences)
         self._prefix = self._codec.fields[0].key[:-1]
         """Tokens all rows begin with, computed once. The last token of the key is computed anew for its logits."""
         if self._prefix:
-            self._decoder.decode([Step(0, 0, self._prefix)])
-            for sequence in range(1, sequences):
-                self._decoder.copy(0, sequence)
+            self.decoder.decode([Step(0, 0, self._prefix)])
+            for sequence in range(1, sequences + 1):
+                self.decoder.copy(0, sequence)
         self.statistics = SampleStatistics()
 
     def check(self, request: Request) -> None:
@@ -176,11 +124,12 @@ class Engine:
     def rows(self, requests: Iterable[Request]) -> Iterator[tuple[int, Record]]:
         """Draw the requested rows; yields (number, learned columns) in the order of the requests."""
         waiting = iter(requests)
-        unplaced: deque[_Slot] = deque()
+        unplaced: deque[Slot] = deque()
         order: deque[int] = deque()
         finished: dict[int, Record] = {}
-        slots: dict[int, _Slot] = {}
-        vacant = list(range(self.sequences - 1, -1, -1))
+        writing: dict[int, Slot] = {}
+        held: dict[int, Slot] = {}  # candidates that wait for the others of their row
+        vacant = list(range(self.sequences))
 
         def place() -> None:
             """Give a sequence to each slot that is to be written, as long as there are sequences."""
@@ -192,40 +141,64 @@ class Engine:
                     order.append(request.number)
                     unplaced.extend(self._begin(request, 0))
                     continue
-                slot, sequence = unplaced.popleft(), vacant.pop()
-                self._decoder.truncate(sequence, len(self._prefix))
-                slots[sequence] = slot
-                advance(sequence)
+                slot = unplaced.popleft()
+                slot.sequence = vacant.pop()
+                self.decoder.truncate(slot.sequence, len(self._prefix))
+                advance(slot)
 
-        def advance(sequence: int) -> None:
-            """Move a slot on after its latest token: to its end, or into the choice among its row's candidates."""
-            slot = slots[sequence]
+        def advance(slot: Slot) -> None:
+            """Write a slot on, or end it: the row is finished, or its candidates are there to choose from."""
+            writing.pop(slot.sequence, None)
             if slot.waits:
                 group = slot.group
                 assert group is not None
-                group.reached[sequence] = slots.pop(sequence)
+                held[slot.sequence] = slot
+                group.reached.append(slot)
                 if len(group.reached) < group.candidates:
                     return
-                sequence, slot = self._choose(group)
-                vacant.extend(other for other in group.reached if other != sequence)
-                slots[sequence] = slot
-            if slot.done:
-                record = self._record(slot)
-                if record is None:
-                    # Behind the others: only the row begun last may have some of its candidates unplaced, or two could wait
-                    # for each other's sequences.
-                    unplaced.extend(self._begin(slot.request, slot.attempt + 1))
+                slot = self._choose(group)
+                for other in group.reached:
+                    del held[other.sequence]
+                    if other is not slot:
+                        vacant.append(other.sequence)
+            if not slot.done:
+                writing[slot.sequence] = slot
+                return
+            vacant.append(slot.sequence)
+            record = self._record(slot)
+            if record is not None:
+                finished[slot.request.number] = record
+                return
+            # Behind the others: only the row begun last may have candidates without a place, or two rows could wait for each
+            # other's sequences.
+            unplaced.extend(self._begin(slot.request, slot.attempt + 1))
+
+        def close_ranks() -> None:
+            """Bring what is being written into the first sequences: llama.cpp computes only neighbours together.
+
+            With 63 of 128 sequences in use, scattered, a step took 0.99 s; with all 128 in use it took 0.19 s.
+            """
+            last = [sequence for sequence in writing if sequence >= len(writing)]
+            for target in [sequence for sequence in range(len(writing)) if sequence not in writing]:
+                sequence = last.pop()
+                if target in held:  # they change places
+                    self.decoder.copy(target, self._spare)
+                    self.decoder.copy(sequence, target)
+                    self.decoder.copy(self._spare, sequence)
+                    held[sequence] = held.pop(target)
+                    held[sequence].sequence = sequence
                 else:
-                    finished[slot.request.number] = record
-                del slots[sequence]
-                vacant.append(sequence)
+                    self.decoder.copy(sequence, target)
+                    vacant[vacant.index(target)] = sequence
+                writing[target] = writing.pop(sequence)
+                writing[target].sequence = target
 
         place()
-        while slots:
-            self._step(slots)
-            for sequence in list(slots):
-                if sequence in slots:
-                    advance(sequence)
+        while writing:
+            close_ranks()
+            self._step([writing[sequence] for sequence in range(len(writing))])
+            for slot in list(writing.values()):
+                advance(slot)
             place()
             while order and order[0] in finished:
                 number = order.popleft()
@@ -234,7 +207,7 @@ class Engine:
             number = order.popleft()
             yield number, finished.pop(number)
 
-    def _begin(self, request: Request, attempt: int) -> list[_Slot]:
+    def _begin(self, request: Request, attempt: int) -> list[Slot]:
         """The slots of a row: one, or its candidates."""
         if attempt >= _MOST_TRIES:
             raise IntegrityError(
@@ -245,61 +218,66 @@ class Engine:
         group = None
         # Values that are settled from the first column on leave nothing before them that could disagree.
         if any(request.given[self._codec.fields[i].column.name].single is None or i != place for place, i in enumerate(given)):
-            group = _Group(request, attempt, self._candidates, given[-1])
+            group = Group(request, attempt, self._candidates, given[-1])
         return [self._slot(request, attempt, candidate, group) for candidate in range(group.candidates if group else 1)]
 
-    def _slot(self, request: Request, attempt: int, candidate: int, group: _Group | None) -> _Slot:
-        random = np.random.Generator(np.random.Philox(key=[self._seed, request.number], counter=[0, 0, candidate, attempt]))
-        slot = _Slot(request, attempt, random, self._grammars.matcher(0), len(self._codec.fields), group)
+    def _slot(self, request: Request, attempt: int, candidate: int, group: Group | None) -> Slot:
+        random = self._random(request, attempt, candidate)
+        slot = Slot(request, attempt, candidate, random, self._grammars.matcher(0), len(self._codec.fields), group)
         slot.position, slot.pending = len(self._prefix), self._codec.fields[0].key[-1:]
         self._enter(slot)
         self._settle(slot)
         return slot
 
-    def _choose(self, group: _Group) -> tuple[int, _Slot]:
+    def _random(self, request: Request, attempt: int, candidate: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=[self._seed, request.number], counter=[0, 0, candidate, attempt]))
+
+    def _choose(self, group: Group) -> Slot:
         """One of a row's candidates, drawn by their weights; it goes on as a row of its own."""
-        found = sorted(group.reached.items(), key=lambda item: item[0])
-        logs = np.array([slot.log_weight for _, slot in found])
+        candidates = sorted(group.reached, key=lambda slot: slot.candidate)
+        logs = np.array([slot.log_weight for slot in candidates])
         shares = np.cumsum(np.exp(logs - logs.max()))
-        random = np.random.Generator(
-            np.random.Philox(key=[self._seed, group.request.number], counter=[0, 0, group.candidates, group.attempt])
-        )
-        index = min(int(np.searchsorted(shares, random.random() * shares[-1], side="right")), len(found) - 1)
-        sequence, slot = found[index]
+        draw = self._random(group.request, group.attempt, group.candidates).random() * shares[-1]
+        slot = candidates[min(int(np.searchsorted(shares, draw, side="right")), len(candidates) - 1)]
         slot.group = None
         self._settle(slot)
-        return sequence, slot
+        return slot
 
-    def _step(self, slots: dict[int, _Slot]) -> None:
-        """Compute all pending tokens in one batch and draw one token for every slot."""
-        active = list(slots.items())
+    def _step(self, slots: list[Slot]) -> None:
+        """Compute the next pending tokens of all slots in one batch, and draw a token for each slot that has no more of them.
+
+        As many tokens of each slot as the slot with the fewest has, so that all steps are of one length (see `Decoder.decode`).
+        """
         begun = time.perf_counter()
-        logits = self._decoder.decode([Step(sequence, slot.position, slot.pending) for sequence, slot in active])
+        width = min(len(slot.pending) for slot in slots)
+        logits = self.decoder.decode(
+            [Step(slot.sequence, slot.position, slot.pending[:width], wanted=len(slot.pending) == width) for slot in slots]
+        )
         decoded = time.perf_counter()
-        weighed = [(i, slot) for i, (_, slot) in enumerate(active) if slot.free is not None]
-        free = [slot.free for _, slot in weighed if slot.free is not None]
-        allowed = self._masks.compute([slot.matcher for _, slot in active] + free)
+        self.statistics.tokens += width * len(slots)
+        self.statistics.decode_seconds += decoded - begun
+        for slot in slots:
+            slot.position += width
+            slot.pending = slot.pending[width:]
+        active = [slot for slot in slots if not slot.pending]
+        weighed = [(i, slot, slot.free) for i, slot in enumerate(active) if slot.free is not None]
+        allowed = self._masks.compute([slot.matcher for slot in active] + [free for _, _, free in weighed])
         masked = time.perf_counter()
-        for (i, slot), whole in zip(weighed, allowed[len(active) :], strict=True):
+        for (i, slot, _), whole in zip(weighed, allowed[len(active) :], strict=True):
             slot.log_weight += log_share(logits[i], allowed[i], whole, self._temperature)
-        uniform = np.array([slot.random.random() for _, slot in active])
+        uniform = np.array([slot.random.random() for slot in active])
         tokens = choose_tokens(logits, allowed[: len(active)], uniform, self._temperature, self._top_p)
         chosen = time.perf_counter()
-        statistics = self.statistics
-        for (_, slot), token in zip(active, tokens, strict=True):
-            statistics.tokens += len(slot.pending)
-            slot.position += len(slot.pending)
-            slot.pending = []
+        for slot, token in zip(active, tokens, strict=True):
             self._append(slot, [int(token)])
             self._settle(slot)
-        statistics.decode_seconds += decoded - begun
-        statistics.grammar_seconds += masked - decoded + time.perf_counter() - chosen
-        statistics.choose_seconds += chosen - masked
+        self.statistics.grammar_seconds += masked - decoded + time.perf_counter() - chosen
+        self.statistics.choose_seconds += chosen - masked
 
     def _piece(self, tokens: list[int]) -> bytes:
         return b"".join(self._vocabulary.piece(token) for token in tokens)
 
-    def _append(self, slot: _Slot, tokens: list[int]) -> None:
+    def _append(self, slot: Slot, tokens: list[int]) -> None:
         for matcher in (slot.matcher, slot.free):
             if matcher is not None and not matcher.consume_tokens(tokens):
                 raise AssertionError(f"the grammar refuses its own token: {matcher.get_error()}")
@@ -307,7 +285,7 @@ class Engine:
         slot.value += self._piece(tokens)
         slot.value_tokens += len(tokens)
 
-    def _enter(self, slot: _Slot) -> None:
+    def _enter(self, slot: Slot) -> None:
         """Set the grammar of the column that begins; a value that is settled needs none."""
         slot.value, slot.value_tokens, slot.free = b"", 0, None
         while not slot.done:
@@ -325,12 +303,12 @@ class Engine:
             slot.values.append(self._piece(tokens))
             self._next(slot)
 
-    def _next(self, slot: _Slot) -> None:
+    def _next(self, slot: Slot) -> None:
         slot.field += 1
         if not slot.done:
             slot.pending += self._codec.fields[slot.field].key
 
-    def _settle(self, slot: _Slot) -> None:
+    def _settle(self, slot: Slot) -> None:
         """Append everything that needs no drawing: forced tokens, the end of a text at its budget, the next column's key."""
         while not (slot.done or slot.waits):
             if slot.value.endswith(b"\n"):
@@ -347,7 +325,7 @@ class Engine:
                 return
             self._append(slot, forced)
 
-    def _record(self, slot: _Slot) -> Record | None:
+    def _record(self, slot: Slot) -> Record | None:
         """The finished record, checked once more; None (and counted) where it does not satisfy the schema or the conditions."""
         try:
             record = self._codec.decode(slot.values)
@@ -362,7 +340,7 @@ class Engine:
 
     def close(self) -> None:
         """Free the model."""
-        self._decoder.close()
+        self.decoder.close()
         self._vocabulary.close()
 
     def __enter__(self) -> "Engine":

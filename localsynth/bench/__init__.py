@@ -1,0 +1,1 @@
+"""How fast this machine is, in ratios measured in one run."""

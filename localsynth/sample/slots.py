@@ -1,0 +1,67 @@
+"""What the engine keeps of the rows it is writing."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from llguidance import LLMatcher
+
+from localsynth.conditions import Conditions
+
+__all__ = ["Group", "Request", "Slot"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A row to draw: its number, and the conditions it must meet."""
+
+    number: int
+    given: Conditions = dataclasses.field(default_factory=dict)
+
+
+@dataclass
+class Group:
+    """The candidates of one row, and those of them that have reached the row's last condition."""
+
+    request: Request
+    attempt: int
+    candidates: int
+    last: int
+    """The last column with a condition."""
+    reached: list["Slot"] = dataclasses.field(default_factory=list)
+
+
+@dataclass
+class Slot:
+    """A row, or a candidate for it, being written in one sequence of the context."""
+
+    request: Request
+    attempt: int
+    candidate: int
+    random: np.random.Generator
+    matcher: LLMatcher
+    fields: int
+    """How many columns the row has; `field` is the one being written."""
+    group: Group | None
+    sequence: int = -1
+    """The sequence of the context that it is written in."""
+    field: int = 0
+    position: int = 0
+    pending: list[int] = dataclasses.field(default_factory=list)
+    """Tokens decided but not yet computed by the model."""
+    value: bytes = b""
+    value_tokens: int = 0
+    values: list[bytes] = dataclasses.field(default_factory=list)
+    free: LLMatcher | None = None
+    """In a candidate's column with a condition: the grammar without the condition."""
+    log_weight: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Every column has its value."""
+        return self.field == self.fields
+
+    @property
+    def waits(self) -> bool:
+        """A candidate that is written up to the last condition, so that its weight is known."""
+        return self.group is not None and self.field > self.group.last
