@@ -1,0 +1,130 @@
+"""A home of its own for each test, a workspace, and an engine that plays a script."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localsynth.schema import Schema
+from localsynth_tui import runner
+from localsynth_tui.runner import Job
+
+Play = Callable[[list[dict[str, Any]]], None]
+
+COLUMNS = [
+    {"name": "id", "kind": "identifier"},
+    {"name": "full name", "kind": "surrogate", "of": "name"},
+    {"name": "kind", "kind": "category"},
+    {"name": "amount", "kind": "integer", "min": 1, "max": 90},
+    {"name": "price", "kind": "number", "decimals": 2},
+    {"name": "day", "kind": "date"},
+    {"name": "ok", "kind": "boolean", "nullable": False},
+    {"name": "note [b]", "kind": "text", "max_tokens": 32},
+]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    # Processes that are started see this checkout, wherever they are started.
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(root / part) for part in ("", "models", "tui")))
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOCALSYNTH_MODELS", str(tmp_path / "models"))
+    return here
+
+
+@pytest.fixture
+def workspace(home: Path) -> Iterator[Path]:
+    """A workspace as `init` makes it, without a table behind it."""
+    from localsynth.config import DataConfig, render_config
+    from localsynth.workspace import Workspace, write_file
+
+    root = home / "tickets"
+    made = Workspace.create(root)
+    schema = Schema.model_validate({"columns": COLUMNS})
+    source = DataConfig(source=str(home / "tickets.csv"))
+    write_file(made.config_path, render_config(source, schema, str(root)))
+    yield root
+    job = Job(root)
+    if job.exists:
+        job.stop()
+        while job.running:
+            pass
+        job.dismiss()
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Has every job play these events."""
+
+    def choose(events: list[dict[str, Any]]) -> None:
+        script = tmp_path / "script.jsonl"
+        script.write_text("".join(json.dumps(event) + "\n" for event in events))
+        monkeypatch.setattr(runner, "KEEPER", [sys.executable, str(Path(__file__).with_name("fake_keeper.py")), str(script)])
+
+    return choose
+
+
+def training(steps: int, first: int = 1, last: int | None = None) -> list[dict[str, Any]]:
+    """Progress of a training stage as the engine tells it."""
+    return [
+        {
+            "kind": "progress",
+            "stage": "train",
+            "step": step,
+            "steps": steps,
+            "epsilon": 4 * step / steps,
+            "private": {
+                "rate": 300.0,
+                "unit": "tokens/s",
+                "seconds_left": float(steps - step),
+                "memory": 2**31,
+                "loss": 3 / step,
+                "clipped": 0.5,
+            },
+        }
+        for step in range(first, (last or steps) + 1)
+    ]
+
+
+RESULT = {
+    "kind": "result",
+    "result": {
+        "run": "001-20261124-aaaa",
+        "rows": 70,
+        "epsilon_guaranteed": 4.0,
+        "epsilon_spent": 3.7,
+        "epsilon_target": 4.0,
+        "delta": 1e-6,
+        "synthetic": "tickets/synthetic.duckdb",
+        "model": "tickets/model.gguf",
+        "certificate": "tickets/certificate.json",
+        "private": {"seconds": 12},
+    },
+}
+
+
+def whole_run(steps: int = 10) -> list[dict[str, Any]]:
+    """Every stage from its start to its end, and a result."""
+    return [
+        {"kind": "stage_started", "stage": "ingest", "seal": "namespace"},
+        {"kind": "note", "private": {"text": "Some rows have no unit."}},
+        {"kind": "stage_done", "stage": "ingest", "epsilon": 0.4},
+        {"kind": "warning", "text": "About 400 units are few."},
+        {"kind": "stage_started", "stage": "train", "seal": "namespace"},
+        *training(steps),
+        {"kind": "stage_done", "stage": "train", "epsilon": 3.7, "steps": steps},
+        {"kind": "stage_started", "stage": "export", "seal": "namespace"},
+        {"kind": "stage_done", "stage": "export"},
+        {"kind": "stage_started", "stage": "sample", "seal": "namespace"},
+        {"kind": "progress", "stage": "sample", "step": 70, "steps": 70, "rate": 500.0, "unit": "tokens/s", "seconds_left": 0.0},
+        {"kind": "stage_done", "stage": "sample"},
+        RESULT,
+    ]
