@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from localsynth.engine import EngineError
 from localsynth_tui.keeper import STOP, keep
+
+from localsynth.engine import EngineError
 
 
 def main() -> None:

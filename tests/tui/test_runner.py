@@ -7,12 +7,12 @@ import sys
 import time
 
 import pytest
-from conftest import RESULT, training, whole_run
-
-from localsynth.errors import ExitCode, ResourceError
 from localsynth_tui.keeper import EVENTS, keep
 from localsynth_tui.run_state import RunState
 from localsynth_tui.runner import AnswerError, Job, Request, ask
+from scripted_run import RESULT, training, whole_run
+
+from localsynth.errors import ExitCode, ResourceError
 
 
 def wait_until(condition, seconds=10.0):

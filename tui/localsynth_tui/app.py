@@ -6,6 +6,7 @@ other processes (runner.py), so that nothing here can block, and closing the UI 
 
 import asyncio
 import importlib
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.messages import JobChanged, WorkspaceChanged
 from localsynth_tui.preferences import Preferences
 from localsynth_tui.run_state import RunState
-from localsynth_tui.runner import Job, Request
+from localsynth_tui.runner import Job, Planner, Request
 from localsynth_tui.screens.home import HomeScreen
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.themes import THEMES
@@ -54,6 +55,7 @@ class LocalsynthApp(App[None]):
         self.workspace: Path | None = None
         self.job: Job | None = None
         self.run_state: RunState | None = None
+        self.planner = Planner()
         self.plan: tuple[str, dict[str, Any]] | None = None
         """The last plan, with the text of the configuration it is for."""
         self.queries: list[str] = []
@@ -98,10 +100,15 @@ class LocalsynthApp(App[None]):
         try:
             job = Job(self.workspace)
             if job.exists:
-                self.run_state = RunState(job.request.verb)
-                self.job = job
+                state = RunState(job.request.verb)
+                if (outcome := job.outcome()) is not None:
+                    state.end(outcome)
+                self.run_state, self.job = state, job
         except LocalsynthError as error:
             self.tell(error)
+
+    def on_unmount(self) -> None:
+        self.planner.close()
 
     # --- the job -----------------------------------------------------------------------------------------------------
 
@@ -121,6 +128,7 @@ class LocalsynthApp(App[None]):
             self._find_job()
             return False
         self.run_state = RunState(request.verb)
+        self.planner.close()  # the work needs the memory
         await self.action_go("run")
         return True
 
@@ -183,6 +191,7 @@ class LocalsynthApp(App[None]):
             self.notify("Open a workspace first, or make one (New).", severity="warning")
             return
         if isinstance(self.screen, StepScreen):
+            self.screen.settle()
             await self.switch_screen(_screen(step))
 
     async def action_next_step(self, by: int) -> None:
@@ -235,6 +244,8 @@ class LocalsynthApp(App[None]):
         if answer == "stop" and self.job is not None:
             self.job.stop()
         if answer in ("leave", "stop"):
+            if isinstance(self.screen, StepScreen):
+                self.screen.settle()
             self.exit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
@@ -257,6 +268,17 @@ class LocalsynthApp(App[None]):
 
             yield SystemCommand(f"Theme: {theme.name.removeprefix('localsynth-')}", "Change the colours", change)
         yield SystemCommand("Theme: others", "Choose among all themes", self.action_change_theme)
+
+    def _fatal_error(self) -> None:
+        """A bug: where it is, and no more. Textual's own report shows the variables, and with them what is private."""
+        error = self._exception
+        places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]] if error else []
+        text = (
+            f"A bug in the terminal UI: {type(error).__name__} at {' > '.join(places)}. Please report this line.\n"
+            "Work that was begun goes on: start localsynth again to see it."
+        )
+        self._exit_renderables.append(text)
+        self._close_messages_no_wait()
 
     # --- preferences -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The process between the engine and the screen: it outlives the terminal UI, so that work goes on when that is closed or crashes.
+"""The process between the engine and the screen: it outlives the terminal UI, so that work goes on when that closes or crashes.
 
     terminal UI ── starts ──▶ keeper (own session) ── engine.run_in_child ──▶ the engine's sealed process
     terminal UI ◀─ tails ──── events, outcome.json, in a directory in memory ─┘

@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,10 +23,13 @@ from localsynth.workspace import read_json, write_json
 from localsynth_tui.command_line import command_line
 from localsynth_tui.keeper import EVENTS, MEMORY, OUTCOME, STOP
 
-__all__ = ["AnswerError", "Job", "Request", "ask"]
+__all__ = ["AnswerError", "Job", "Planner", "Request", "ask"]
 
 KEEPER = [sys.executable, "-m", "localsynth_tui.keeper"]
 """The command that keeps a job; the job's directory is added to it."""
+
+PLANNER = [sys.executable, "-m", "localsynth_tui.planner"]
+"""The command of the process that plans."""
 
 _LOCK, _REQUEST = "lock", "request.json"
 _LONGEST_LINE = 2**26
@@ -190,19 +192,61 @@ class Job:
             self.directory.rmdir()
 
 
-async def ask(
-    request: Request, emit: Callable[[Event], None] = lambda event: None, module: str = "localsynth.engine"
-) -> dict[str, Any]:
-    """A short answer of the engine (`plan`, `init`), which ends with the task that asks. Raises AnswerError."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module),
+class Planner:
+    """The process that plans, started when it is first asked and kept for the next question (see planner.py)."""
+
+    def __init__(self) -> None:
+        self._child: asyncio.subprocess.Process | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._unread = 0
+        """Answers to questions that were given up: passed over, since starting anew would take longer than they do."""
+
+    async def plan(self, request: Request) -> dict[str, Any]:
+        """`plan`'s object. Raises AnswerError."""
+        async with self._one_at_a_time:
+            if self._child is None or self._child.returncode is not None:
+                self._child, self._unread = await _start(PLANNER), 0
+            child = self._child
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write(json.dumps(request.document()).encode() + b"\n")
+            self._unread += 1
+            line = b""
+            while self._unread:
+                line = await child.stdout.readline()
+                self._unread -= 1
+        return _result(json.loads(line) if line else {}, child.returncode)
+
+    def close(self) -> None:
+        """End the process; it takes some hundreds of megabytes."""
+        if self._child is not None and self._child.returncode is None:
+            self._child.kill()
+        self._child = None
+
+
+async def _start(command: list[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
         limit=_LONGEST_LINE,
-        start_new_session=True,
+        start_new_session=True,  # ctrl-C is a key here, and not for it
     )
+
+
+def _result(last: Event, status: int | None) -> dict[str, Any]:
+    if last.get("kind") == "result":
+        result: dict[str, Any] = last["result"]
+        return result
+    if last.get("kind") == "failed":
+        raise AnswerError(last["message"], last["hint"], last["code"])
+    raise AnswerError(f"The working process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
+
+
+async def ask(request: Request, module: str = "localsynth.engine") -> dict[str, Any]:
+    """A short answer of the engine (`init`), whose process ends with the task that asks. Raises AnswerError."""
+    child = await _start([sys.executable, "-m", module])
     assert child.stdin is not None and child.stdout is not None
     last: Event = {}
     try:
@@ -210,16 +254,9 @@ async def ask(
         child.stdin.close()
         async for line in child.stdout:
             last = json.loads(line)
-            if last["kind"] not in ("result", "failed"):
-                emit(last)
         status = await child.wait()
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    if last.get("kind") == "result":
-        result: dict[str, Any] = last["result"]
-        return result
-    if last.get("kind") == "failed":
-        raise AnswerError(last["message"], last["hint"], last["code"])
-    raise AnswerError(f"The working process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
+    return _result(last, status)

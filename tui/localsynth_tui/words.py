@@ -28,7 +28,9 @@ def duration(seconds: float) -> str:
 
 def bytes_text(count: float) -> str:
     """MB or GiB."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 1e6:.0f} MB"
+    if count >= 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
 
 
 def epsilon_in_words(epsilon: float, unit: str) -> str:
@@ -41,10 +43,10 @@ def epsilon_in_words(epsilon: float, unit: str) -> str:
     verdict = (
         "a strong promise"
         if epsilon <= 1
-        else "a solid promise"
+        else "a reasonable promise"
         if epsilon <= 4
         else "a modest promise, common for text"
         if epsilon <= 10
         else "a weak promise: it says little"
     )
-    return f"With or without {who} in the table, no result is more than {times} times as likely: {verdict}."
+    return f"With or without {who} in the table, no result is more than {times} times as likely, at worst: {verdict}."

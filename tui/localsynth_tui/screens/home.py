@@ -16,6 +16,7 @@ from localsynth_tui.command_line import command_line
 from localsynth_tui.overview import Overview, look_at
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
+from localsynth_tui.widgets.grid import fill
 from localsynth_tui.words import cell
 
 __all__ = ["HomeScreen"]
@@ -54,6 +55,7 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
     def __init__(self) -> None:
         super().__init__()
         self._paths: list[Path] = []
+        self._found: dict[Path, Overview] = {}
         self._machine = ""
 
     def content(self) -> ComposeResult:
@@ -67,10 +69,8 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
 
     def on_mount(self) -> None:
         table = self.query_one(DataTable)
-        table.add_columns("Workspace", "How far", "Epsilon set aside", "Rows")
         self._paths = self._known()
-        for path in self._paths:
-            table.add_row(cell(_short(path), 34), "…", "", "", key=str(path))
+        self._fill()
         table.display = bool(self._paths)
         (table if self._paths else self.query_one("#new")).focus()
         self._look()
@@ -93,14 +93,24 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
     def _look(self) -> None:
         for path in self._paths:
             found = look_at(path)
-            self.app.call_from_thread(self._show, found)
+            self.back(self._show, found)
 
     def _show(self, found: Overview) -> None:
-        table = self.query_one(DataTable)
-        epsilon = f"{found.epsilon or 0:g} of {found.target:g}" if found.target is not None else ""
-        values = (found.stage + (f": {found.problem}" if found.problem else ""), epsilon, f"{found.rows:,}" if found.rows else "")
-        for column, value in zip(list(table.columns)[1:], values, strict=True):
-            table.update_cell(str(found.path), column, cell(value), update_width=True)
+        self._found[found.path] = found
+        self._fill()
+
+    def _fill(self) -> None:
+        rows = []
+        for path in self._paths:
+            found = self._found.get(path)
+            values = ["…", "", ""]
+            if found is not None:
+                stage = found.stage + (f": {found.problem}" if found.problem else "")
+                epsilon = f"{found.epsilon or 0:g} of {found.target:g}" if found.target is not None else ""
+                values = [stage, epsilon, f"{found.rows:,}" if found.rows else ""]
+            rows.append([cell(_short(path), 34), *(cell(value) for value in values)])
+        names = [cell(name) for name in ("Workspace", "How far", "Epsilon set aside", "Rows")]
+        fill(self.query_one(DataTable), names, rows, [str(path) for path in self._paths])
 
     @work(thread=True, group="doctor")
     def _examine(self) -> None:
@@ -120,7 +130,7 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
                 f"This machine: ready. {facts['memory']['available'] / 2**30:.0f} GiB of memory free, seal: {facts['seal'][0]}."
             )
         self._machine = doctor_text(facts)
-        self.app.call_from_thread(self.query_one("#doctor", Static).update, Content(line.strip()))
+        self.back(lambda: self.query_one("#doctor", Static).update(Content(line.strip())))
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
@@ -128,9 +138,8 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
     def _open_row(self, event: DataTable.RowSelected) -> None:
         self._open(Path(str(event.row_key.value)))
 
-    @work(group="open")
-    async def _open(self, path: Path) -> None:
-        await self.ui.open_workspace(path)
+    def _open(self, path: Path) -> None:
+        self.hand_over(self.ui.open_workspace(path))
 
     @on(Button.Pressed, "#new")
     def action_new(self) -> None:
@@ -157,9 +166,8 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
     @on(Button.Pressed, "#demo")
     def action_demo(self) -> None:
         """Make the demo's workspace, or go on with it."""
-        self._demo()
+        self.hand_over(self._demo())
 
-    @work(group="open")
     async def _demo(self) -> None:
         from localsynth.demo import prepare_demo
 
@@ -184,7 +192,7 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
         if not self._paths:
             return
         path = self._paths.pop(table.cursor_row)
-        table.remove_row(str(path))
+        self._fill()
         preferences = self.ui.preferences
         preferences.recent = [name for name in preferences.recent if name != str(path)]
         try:

@@ -12,7 +12,7 @@ from textual.widgets import Button, RichLog, Static
 
 from localsynth_tui.messages import JobChanged
 from localsynth_tui.overview import Overview, look_at
-from localsynth_tui.run_state import RunState, Stage
+from localsynth_tui.run_state import STAGES, RunState, Stage
 from localsynth_tui.runner import Request
 from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
@@ -23,16 +23,16 @@ __all__ = ["RunScreen"]
 
 _SIGNS = {"waiting": "· waiting", "running": "▶ running", "done": "✓ done", "failed": "✗ failed", "stopped": "■ stopped"}
 _IN_WORDS = {
-    "ingest": "read the table in, encrypted",
-    "train": "train under differential privacy",
-    "export": "make the model and the certificate",
-    "sample": "draw synthetic rows",
+    "ingest": "read the table in",
+    "train": "train, with noise",
+    "export": "make model, certificate",
+    "sample": "draw rows",
 }
 _SEALS = {
-    "namespace": "cut off from the network by the kernel",
-    "seccomp": "cut off from the network by the kernel (seccomp)",
-    "audit": "cut off from the network by Python only",
-    "none": "NOT cut off from the network",
+    "namespace": "network: cut off by the kernel",
+    "seccomp": "network: cut off by the kernel (seccomp)",
+    "audit": "network: cut off by Python only",
+    "none": "network: NOT CUT OFF",
 }
 
 
@@ -92,7 +92,7 @@ and kept nowhere; do not photograph or copy them."""
     def _look(self) -> None:
         if self.ui.workspace is not None:
             self._overview = look_at(self.ui.workspace)
-            self.app.call_from_thread(self._show)
+            self.back(self._show)
 
     def command(self) -> str:
         """What is at work, else the run that would be."""
@@ -116,9 +116,10 @@ and kept nowhere; do not photograph or copy them."""
         self.query_one("#stages", Static).update(self._stages(state))
         self.query_one("#figures", Static).update(Content(self._figures(state)))
         at_work = self.ui.at_work
+        self.refresh_bindings()
         self.query_one("#stop").display = at_work
         self.query_one("#resume").display = not at_work and self._can_resume()
-        self.query_one("#result").display = state is not None and state.outcome is not None and state.outcome["kind"] == "result"
+        self.query_one("#result").display = self._has_result()
         if state is None:
             if found is not None and self._lines == 0:
                 self._lines = 1
@@ -149,9 +150,25 @@ and kept nowhere; do not photograph or copy them."""
             return bool(state.outcome["kind"] == "failed")
         return state is None and found is not None and found.unfinished
 
+    def _has_result(self) -> bool:
+        state = self.ui.run_state
+        return state is not None and state.outcome is not None and bool(state.outcome["kind"] == "result")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that have nothing to do are not in the footer."""
+        if action in ("stop", "detach"):
+            return self.ui.at_work
+        if action == "resume":
+            return not self.ui.at_work and self._can_resume()
+        return self._has_result() if action == "result" else True
+
     def _stages(self, state: RunState | None) -> Text:
         text = Text()
-        shown = state.stages if state is not None else []
+        if state is not None:
+            shown = state.stages
+        else:
+            done = self._overview is not None and self._overview.finished
+            shown = [Stage(name, "done" if done else "waiting") for name in STAGES]
         for stage in shown:
             colour = {"done": "green", "running": "bold", "failed": "red", "stopped": "yellow"}.get(stage.status, "dim")
             text.append(f" {_SIGNS[stage.status]:<10}", style=colour)
@@ -167,18 +184,18 @@ and kept nowhere; do not photograph or copy them."""
         target = found.target if found is not None else None
         lines = []
         if epsilon is not None and target and (state is None or state.verb != "rehearse"):
-            lines.append(f"epsilon spent  {epsilon:.3f} of {target:g}  {bar(epsilon / target, 12)}")
+            lines.append(f"epsilon spent {epsilon:.3f} of {target:g} {bar(epsilon / target, 10)}")
         elif found is not None and target:
             lines.append(f"epsilon set aside  {found.epsilon or 0:g} of {target:g}")
         if state is None:
             return "\n".join(lines)
         if state.verb == "rehearse":
-            lines = ["a rehearsal on made-up rows: nothing is spent"]
+            lines = ["a rehearsal: nothing is spent"]
         now = state.current
         private = state.running is not None and state.running.name == "train"
         figures = []
         if "seconds_left" in now:
-            figures.append(f"about {duration(now['seconds_left'])} left")
+            figures.append(f"{duration(now['seconds_left'])} left")
         if "rate" in now:
             figures.append(f"{now['rate']:,.0f} {now.get('unit', '')}".strip())
         if now.get("memory"):
@@ -217,11 +234,7 @@ and kept nowhere; do not photograph or copy them."""
         if self.ui.at_work or not self._can_resume():
             self.notify("There is nothing to go on with. Plan (3) starts a run.")
             return
-        self._start(self._request())
-
-    @work
-    async def _start(self, request: Request) -> None:
-        await self.ui.start(request)
+        self.hand_over(self.ui.start(self._request()))
 
     async def action_detach(self) -> None:
         """Leave localsynth; the work goes on."""

@@ -19,12 +19,13 @@ class CurvePlot(Widget):
         self._drawn = 0
 
     def compose(self) -> ComposeResult:
-        yield PlotWidget(allow_pan_and_zoom=False, disabled=True)
-        yield Static("(nothing to draw yet)", classes="empty")
+        yield PlotWidget(allow_pan_and_zoom=False)
+        yield Static("(nothing to draw)", classes="empty")
 
     def on_mount(self) -> None:
         plot = self.query_one(PlotWidget)
         plot.margin_left, plot.margin_bottom, plot.margin_top = 7, 2, 0
+        plot.can_focus = False
         plot.display = False
 
     def draw(self, curve: Curve) -> None:
