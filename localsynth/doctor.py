@@ -38,6 +38,7 @@ PARTS = (
     "pydantic",
     "rich",
     "textual",
+    "textual-plot",
     "tomlkit",
     "torch",
     "transformers",

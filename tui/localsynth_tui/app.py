@@ -171,13 +171,14 @@ class LocalsynthApp(App[None]):
     def _status(self) -> str:
         if self.workspace is None:
             return " no workspace open"
-        text = f" {self.workspace}"
         state = self.run_state
-        if state is not None and state.outcome is None:
-            stage = state.running
-            at = f" {stage.step:,}/{stage.steps:,}" if stage is not None and stage.step is not None and stage.steps else ""
-            text += f"   ▶ {state.verb}{': ' + stage.name if stage is not None and stage.name != state.verb else ''}{at}"
-        return text
+        if state is None or state.outcome is not None:
+            return f" {self.workspace}"
+        stage = state.running
+        doing = f": {stage.name}" if stage is not None and stage.name != state.verb else ""
+        at = f" {stage.step:,}/{stage.steps:,}" if stage is not None and stage.step is not None and stage.steps else ""
+        # First, since a path may be longer than the line.
+        return f" ▶ {state.verb}{doing}{at}   {self.workspace}"
 
     def tell(self, error: LocalsynthError) -> None:
         """An error as a message with what to do."""

@@ -194,7 +194,8 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         )
         self._looks = found["looks"]
         if self._config is not None:
-            self._fill()
+            # Not the form: something may have been typed there meanwhile.
+            self._fill_table()
 
     # --- the column under the cursor ---------------------------------------------------------------------------------
 

@@ -195,7 +195,8 @@ X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from 
             self.back(self.tell, error)
             return
         command = command_line("export-data", self._root, {"format": file_format, "out": str(out)})
-        self.back(self.notify, command, title=f"Wrote {rows:,} rows to {out}", markup=False, timeout=10)
+        title = f"Wrote {rows:,} rows to {out}"
+        self.back(lambda: self.notify(command, title=title, markup=False, timeout=10))
 
     @on(Button.Pressed, "#more")
     def action_more(self) -> None:
