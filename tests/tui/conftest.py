@@ -11,8 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests find scripted_run.py under any import mode
 from localsynth_tui import runner
-from localsynth_tui.runner import Job
+from localsynth_tui.runner import AnswerError, Job
+from localsynth_tui.screens import data
 
+from localsynth import doctor
 from localsynth.schema import Schema
 
 Play = Callable[[list[dict[str, Any]]], None]
@@ -29,6 +31,19 @@ COLUMNS = [
 ]
 
 
+MACHINE = {
+    "processor": {"name": "A made-up processor", "physical_cores": 2, "features": []},
+    "memory": {"available": 2**34, "total": 2**35},
+    "disk": [],
+    "gpus": [],
+    "precision": "bf16",
+    "seal": ["namespace"],
+    "models": [],
+    "versions": {},
+    "findings": [{"level": "warning", "text": "All is made up.", "fix": "Nothing helps."}],
+}
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     here = tmp_path / "here"
@@ -40,6 +55,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOCALSYNTH_MODELS", str(tmp_path / "models"))
     return here
+
+
+@pytest.fixture(autouse=True)
+def quiet_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process is started to look at the machine or to read a table's first rows, but where a test is about that."""
+
+    async def nothing(*_: Any, **__: Any) -> Any:
+        raise AnswerError("There is no table.", "", 3)
+
+    monkeypatch.setattr(doctor, "examine", lambda *_: MACHINE)
+    monkeypatch.setattr(data, "ask", nothing)
 
 
 @pytest.fixture

@@ -1,15 +1,18 @@
 """Jobs outlive whoever started them, can be followed from anywhere, stop in good order, and leave nothing private."""
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from localsynth_tui import planner, runner
 from localsynth_tui.keeper import EVENTS, keep
 from localsynth_tui.run_state import RunState
-from localsynth_tui.runner import AnswerError, Job, Request, ask
+from localsynth_tui.runner import AnswerError, Job, Planner, Request, ask
 from scripted_run import RESULT, training, whole_run
 
 from localsynth.errors import ExitCode, ResourceError
@@ -66,8 +69,6 @@ def test_one_job_at_a_time_and_anybody_can_follow_it(workspace, play, tmp_path):
 def test_work_goes_on_when_whoever_started_it_is_killed(workspace, tmp_path, play):
     gate = tmp_path / "gate"
     play([*training(9, last=2), {"wait_for": str(gate)}, RESULT])
-    from localsynth_tui import runner
-
     code = (
         "import sys, time; from pathlib import Path; from localsynth_tui import runner\n"
         f"runner.KEEPER = {runner.KEEPER!r}\n"
@@ -158,21 +159,44 @@ def test_the_event_file_is_for_the_user_alone(workspace, play):
     follow(job)
 
 
-async def _ask(*arguments, **named):
-    return await ask(*arguments, **named)
-
-
-def test_a_short_answer_carries_the_engines_error(workspace):
-    import asyncio
-
+def test_a_short_answer_carries_the_engines_error(home):
     with pytest.raises(AnswerError) as caught:
-        asyncio.run(_ask(Request("plan", workspace)))
-    assert caught.value.exit_code == ExitCode.RESOURCES and "models fetch" in caught.value.hint
+        asyncio.run(ask(Request("init", home / "new", data={"source": str(home / "nothing.csv")})))
+    assert caught.value.exit_code in (ExitCode.USAGE, ExitCode.DATA) and "nothing.csv" in caught.value.message
+    assert not (home / "new").exists()
+
+
+def test_a_plan_that_is_given_up_is_not_taken_for_the_next(workspace, tmp_path, monkeypatch):
+    slow = tmp_path / "planner.py"
+    slow.write_text(
+        "import json, sys, time\n"
+        "for line in sys.stdin:\n"
+        "    time.sleep(0.3); rows = json.loads(line)['options'].get('rows')\n"
+        "    print(json.dumps({'kind': 'result', 'result': {'rows': rows}}), flush=True)\n"
+    )
+    monkeypatch.setattr(runner, "PLANNER", [sys.executable, str(slow)])
+
+    async def scenario():
+        planner = Planner()
+        first = asyncio.create_task(planner.plan(Request("plan", workspace, {"rows": 1})))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        assert await planner.plan(Request("plan", workspace, {"rows": 2})) == {"rows": 2}
+        child = planner._child
+        assert await planner.plan(Request("plan", workspace, {"rows": 3})) == {"rows": 3}
+        assert planner._child is child, "it is not started anew"
+        await planner.close()
+        assert child.returncode is not None
+
+    asyncio.run(scenario())
+
+
+def test_the_planner_answers_what_the_engine_would(workspace):
+    answered = planner.answer({"workspace": str(workspace), "overrides": ["privacy.epsilon=0"], "options": {}}, "none")
+    assert answered["kind"] == "failed" and answered["code"] == ExitCode.USAGE and "privacy.epsilon" in answered["message"]
 
 
 def test_the_command_line_twin():
-    from pathlib import Path
-
     request = Request(
         "run", Path("my visits"), {"rows": 5, "again": True, "force": False, "sign": False, "more": None}, ("a.b=1",)
     )

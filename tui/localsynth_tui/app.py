@@ -107,8 +107,8 @@ class LocalsynthApp(App[None]):
         except LocalsynthError as error:
             self.tell(error)
 
-    def on_unmount(self) -> None:
-        self.planner.close()
+    async def on_unmount(self) -> None:
+        await self.planner.close()
 
     # --- the job -----------------------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class LocalsynthApp(App[None]):
             self._find_job()
             return False
         self.run_state = RunState(request.verb)
-        self.planner.close()  # the work needs the memory
+        await self.planner.close()  # the work needs the memory
         await self.action_go("run")
         return True
 

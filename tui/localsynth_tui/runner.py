@@ -216,11 +216,12 @@ class Planner:
                 self._unread -= 1
         return _result(json.loads(line) if line else {}, child.returncode)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the process; it takes some hundreds of megabytes."""
-        if self._child is not None and self._child.returncode is None:
-            self._child.kill()
-        self._child = None
+        child, self._child = self._child, None
+        if child is not None and child.returncode is None:
+            child.kill()
+            await child.wait()
 
 
 async def _start(command: list[str]) -> asyncio.subprocess.Process:

@@ -28,8 +28,8 @@ def fits(parameters: int, precision: str, memory: int) -> str:
     """Whether the weights of a model and what is needed beside them fit into `memory` bytes; the plan knows more."""
     needed = _LIBRARIES + parameters * _BYTES_PER_WEIGHT[precision] * 1.3
     if needed > memory:
-        return f"too large: {bytes_text(needed)}"
-    return f"{'tight' if needed > 0.7 * memory else 'fits'}: about {bytes_text(needed)}"
+        return f"too large, {bytes_text(needed)}"
+    return f"{'tight' if needed > 0.7 * memory else 'fits'}, {bytes_text(needed)}"
 
 
 class ModelsScreen(StepScreen):

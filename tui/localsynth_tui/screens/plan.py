@@ -136,9 +136,9 @@ stopped run goes on within the same budget."""
 
     def _fill(self, values: dict[str, Any], models: list[tuple[str, str]], model: str, delta: float) -> None:
         hints = {
-            "delta": f"{delta:.1e}, by itself",
+            "delta": f"by itself: {delta:.0e}",
             "size": "no: measure it",
-            "rows": "as many as there are",
+            "rows": "as the original",
             "epsilon": "4",
             "epochs": "2",
         }
@@ -325,8 +325,8 @@ def figures_text(planned: dict[str, Any]) -> str:
         f"Units    {planned['units']:,} ({origin})",
         f"Noise    {planned['noise_multiplier']:.2f} times the clipping norm",
         f"Steps    {planned['steps']:,} of about {planned['batch_size']:,} units",
-        f"Time     {duration(sum(seconds.values()))}: train {duration(seconds['train'])}, export {duration(seconds['export'])},",
-        f"         draw {planned['rows_wanted']:,} rows {duration(seconds['sample'])}",
+        f"Time     {duration(sum(seconds.values()))}: train {duration(seconds['train'])},",
+        f"         export {duration(seconds['export'])}, {planned['rows_wanted']:,} rows {duration(seconds['sample'])}",
         f"Memory   {bytes_text(planned['memory_bytes'])} ({planned['precision']})",
         f"Disk     {bytes_text(planned['disk_bytes'])} of {bytes_text(planned['free_disk_bytes'])} free{short}",
     ]
