@@ -28,7 +28,7 @@ from localsynth_tui.widgets.steps import STEPS, Steps
 __all__ = ["LocalsynthApp"]
 
 _LOOK_EVERY = 0.2
-_EVENTS_A_LOOK = 2000
+_EVENTS_A_LOOK = 500
 _WITHOUT_WORKSPACE = ("home", "models")
 
 

@@ -134,8 +134,9 @@ and kept nowhere; do not photograph or copy them."""
         running = state.running
         speed = self.query_one("#speed", CurvePlot)
         speed.border_title = "tokens/s" + (" (private)" if running is not None and running.name == "train" else "")
-        speed.draw(state.speed)
-        self.query_one("#loss", CurvePlot).draw(state.loss)
+        over = state.outcome is not None
+        speed.draw(state.speed, over)
+        self.query_one("#loss", CurvePlot).draw(state.loss, over)
 
     def _nothing(self, found: Overview) -> str:
         if found.unfinished:

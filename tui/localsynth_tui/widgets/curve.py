@@ -1,5 +1,7 @@
 """A small line plot of one curve of a run."""
 
+import time
+
 from textual.app import ComposeResult
 from textual.widget import Widget
 from textual.widgets import Static
@@ -9,6 +11,9 @@ from localsynth_tui.run_state import Curve
 
 __all__ = ["CurvePlot"]
 
+_APART = 1.0
+_MOST_POINTS = 150
+
 
 class CurvePlot(Widget):
     """A title and the curve; says so while there is nothing to draw."""
@@ -17,6 +22,7 @@ class CurvePlot(Widget):
         super().__init__(id=id)
         self.border_title = title
         self._drawn = 0
+        self._at = 0.0
 
     def compose(self) -> ComposeResult:
         yield PlotWidget(allow_pan_and_zoom=False)
@@ -28,16 +34,17 @@ class CurvePlot(Widget):
         plot.can_focus = False
         plot.display = False
 
-    def draw(self, curve: Curve) -> None:
-        """Draw the curve anew where it has changed."""
-        points = curve.points
-        if len(points) < 2 or len(points) == self._drawn:
+    def draw(self, curve: Curve, now: bool = False) -> None:
+        """Draw the curve anew where it has changed: once a second (a drawing takes about a tenth of one) unless `now`."""
+        points, at = curve.points, time.monotonic()
+        if len(points) < 2 or len(points) == self._drawn or (at - self._at < _APART and not now):
             return
-        self._drawn = len(points)
+        self._drawn, self._at = len(points), at
         plot = self.query_one(PlotWidget)
         plot.display = True
         self.query_one(Static).display = False
         plot.clear()
-        xs, ys = zip(*points, strict=True)
+        shown = points[:: max(1, len(points) // _MOST_POINTS)]
+        xs, ys = zip(*shown, strict=True)
         plot.plot(xs, ys, line_style=self.app.current_theme.primary, hires_mode=HiResMode.BRAILLE)
         plot.set_ylimits(0 if min(ys) >= 0 else None, max(ys) * 1.1 or 1)
