@@ -89,7 +89,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                         for name, (label, hint) in FORM_FIELDS.items():
                             yield Label(label, id=f"label-{name}")
                             yield Input(placeholder=hint, id=name, select_on_focus=False)
-                    yield Tick("I have checked kinds, decimals, what may be empty, and the length of texts", id="confirmed")
+                    yield Tick("I have checked kinds, decimals, what may be empty, and text lengths", id="confirmed")
             with TabPane("Who is protected", id="who"), VerticalScroll(can_focus=False):
                 yield Static(Content(_WHO), classes="text")
                 with Horizontal(classes="line"):
