@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -74,9 +75,9 @@ def test_work_goes_on_when_whoever_started_it_is_killed(workspace, tmp_path, pla
         f"runner.KEEPER = {runner.KEEPER!r}\n"
         f"runner.Job.start(runner.Request('run', Path({str(workspace)!r})))\nprint('up', flush=True); time.sleep(60)"
     )
-    ui = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    ui = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert ui.stdout.readline() == "up\n"
-    ui.kill()
+    os.killpg(ui.pid, signal.SIGKILL)  # as when its terminal is closed: with everything that belongs to it
     ui.wait()
     job = Job(workspace)
     wait_until(lambda: job.new_events())
