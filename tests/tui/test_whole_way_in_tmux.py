@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from localsynth_tui.runner import Job
 
 from localsynth.store.synthetic import SyntheticStore
 
@@ -111,5 +112,6 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("✓ Valid.", 120)
     finally:
         terminal.close()
+    Job(tickets / "tickets").dismiss()
     store = SyntheticStore(tickets / "tickets" / "synthetic.duckdb")
     assert store.query("select count(*), min(amount) >= 0 from synthetic")[1] == [(70, True)]
