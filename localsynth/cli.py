@@ -6,10 +6,11 @@ Heavy imports are made inside the commands, so that `localsynth --help` answers 
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -21,7 +22,7 @@ __all__ = ["main"]
 app = typer.Typer(
     name="localsynth",
     help="Turns a private table into a synthetic one, on this machine, under differential privacy that anyone can check.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -49,6 +50,35 @@ NoSign = Annotated[bool, typer.Option("--no-sign", help="Leave the certificate u
 
 def _epilog(example: str) -> str:
     return f"Example: {example}"
+
+
+@app.callback()
+def _bare(context: typer.Context) -> None:
+    """Without a command: the terminal UI where there is a terminal, else the help."""
+    if context.invoked_subcommand is not None:
+        return
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _become_terminal_ui([])
+    print(context.get_help(), file=sys.stderr)
+    raise typer.Exit(ExitCode.USAGE)
+
+
+def _become_terminal_ui(arguments: list[str]) -> NoReturn:
+    # The terminal UI is a peer of this module, not a part of it: one process takes the place of the other.
+    os.execv(sys.executable, [sys.executable, "-m", "localsynth_tui", *arguments])
+
+
+@app.command(epilog=_epilog("localsynth tui visits"))
+def tui(
+    workspace: Annotated[Path | None, typer.Argument(metavar="[WS]", help="Open this workspace at once.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The terminal UI: every step from a table to a synthetic one, with its command line shown."""
+    if as_json:
+        raise ConfigError("The terminal UI has no --json.", "Use the other commands: each is the twin of something it does.")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError("The terminal UI needs a terminal.", "Use the other commands where there is none: localsynth --help")
+    _become_terminal_ui([] if workspace is None else [str(workspace)])
 
 
 def _print_json(value: Any) -> None:

@@ -39,6 +39,7 @@ PARTS = (
     "rich",
     "sqlglot",
     "textual",
+    "textual-plot",
     "tomlkit",
     "torch",
     "transformers",

@@ -1,0 +1,100 @@
+"""A home of its own for each test, a workspace, and an engine that plays a script."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests find scripted_run.py under any import mode
+from localsynth_tui import runner
+from localsynth_tui.runner import AnswerError, Job
+from localsynth_tui.screens import data
+
+from localsynth import doctor
+from localsynth.schema import Schema
+
+Play = Callable[[list[dict[str, Any]]], None]
+
+COLUMNS = [
+    {"name": "id", "kind": "identifier"},
+    {"name": "full name", "kind": "surrogate", "of": "name"},
+    {"name": "kind", "kind": "category"},
+    {"name": "amount", "kind": "integer", "min": 1, "max": 90},
+    {"name": "price", "kind": "number", "decimals": 2},
+    {"name": "day", "kind": "date"},
+    {"name": "ok", "kind": "boolean", "nullable": False},
+    {"name": "note [b]", "kind": "text", "max_tokens": 32},
+]
+
+
+MACHINE = {
+    "processor": {"name": "A made-up processor", "physical_cores": 2, "features": []},
+    "memory": {"available": 2**34, "total": 2**35},
+    "disk": [],
+    "gpus": [],
+    "precision": "bf16",
+    "seal": ["namespace"],
+    "models": [],
+    "versions": {},
+    "findings": [{"level": "warning", "text": "All is made up.", "fix": "Nothing helps."}],
+}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    # Processes that are started see this checkout, wherever they are started.
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(root / part) for part in ("", "models", "tui")))
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOCALSYNTH_MODELS", str(tmp_path / "models"))
+    return here
+
+
+@pytest.fixture(autouse=True)
+def quiet_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process is started to look at the machine or to read a table's first rows, but where a test is about that."""
+
+    async def nothing(*_: Any, **__: Any) -> Any:
+        raise AnswerError("There is no table.", "", 3)
+
+    monkeypatch.setattr(doctor, "examine", lambda *_: MACHINE)
+    monkeypatch.setattr(data, "ask", nothing)
+
+
+@pytest.fixture
+def workspace(home: Path) -> Iterator[Path]:
+    """A workspace as `init` makes it, without a table behind it."""
+    from localsynth.config import DataConfig, render_config
+    from localsynth.workspace import Workspace, write_file
+
+    root = home / "tickets"
+    made = Workspace.create(root)
+    schema = Schema.model_validate({"columns": COLUMNS})
+    source = DataConfig(source=str(home / "tickets.csv"))
+    write_file(made.config_path, render_config(source, schema, str(root)))
+    yield root
+    job = Job(root)
+    if job.exists:
+        job.stop()
+        while job.running:
+            pass
+        job.dismiss()
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Has every job play these events."""
+
+    def choose(events: list[dict[str, Any]]) -> None:
+        script = tmp_path / "script.jsonl"
+        script.write_text("".join(json.dumps(event) + "\n" for event in events))
+        monkeypatch.setattr(runner, "KEEPER", [sys.executable, str(Path(__file__).with_name("fake_keeper.py")), str(script)])
+
+    return choose

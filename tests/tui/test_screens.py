@@ -1,0 +1,694 @@
+"""Each screen, driven by keys, with an engine that plays a script or an answer that is made up."""
+
+import asyncio
+import json
+import time
+import tomllib
+
+import pytest
+from localsynth_tui import runner
+from localsynth_tui.app import LocalsynthApp
+from localsynth_tui.runner import AnswerError, Job, Planner, Request
+from localsynth_tui.screens import data
+from localsynth_tui.screens.dialogs import Ask, Form, Reading
+from localsynth_tui.widgets.steps import Steps
+from scripted_run import RESULT, training, whole_run
+from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
+
+from localsynth.errors import ExitCode
+
+
+def drive(scenario, workspace=None, size=(80, 24)):
+    """Run `scenario(app, pilot)` in the app."""
+
+    async def main():
+        app = LocalsynthApp(workspace)
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await pilot.pause()
+            await scenario(app, pilot)
+
+    asyncio.run(main())
+
+
+def screen_text(app):
+    """What a person sees."""
+    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in app.screen._compositor.render_strips())
+
+
+async def until(pilot, condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come:\n" + screen_text(pilot.app)
+        await pilot.pause(0.05)
+
+
+async def sees(pilot, text, seconds=10.0):
+    await until(pilot, lambda: text in screen_text(pilot.app), seconds)
+
+
+PLANNED = {
+    "units": 10000,
+    "training_units": 9000,
+    "rows_wanted": 10000,
+    "steps": 32,
+    "batch_size": 562,
+    "noise_multiplier": 0.98,
+    "epsilon": {"total": 4.0, "schema": 0.4, "train": 3.6},
+    "delta": {"total": 1e-6, "schema": 1e-7, "train": 9e-7},
+    "seconds": {"train": 600.0, "export": 15.0, "sample": 200.0},
+    "precision": "bf16",
+    "memory_bytes": 2**30,
+    "disk_bytes": 10**8,
+    "free_disk_bytes": 10**11,
+    "units_origin": "assumed",
+    "to_be_measured": ["kind.values"],
+    "warnings": ["A warning [of note]."],
+}
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Every plan answers this, and tells what the file said then."""
+    asked = []
+
+    async def plan(_self, request):
+        asked.append((request, tomllib.loads((request.workspace / "localsynth.toml").read_text())))
+        return PLANNED
+
+    monkeypatch.setattr(Planner, "plan", plan)
+    return asked
+
+
+# --- home ---------------------------------------------------------------------------------------------------------------
+
+
+def test_home_welcomes_and_needs_a_workspace_for_the_rest(home):
+    async def scenario(app, pilot):
+        await sees(pilot, "turns a table you may not share")
+        await pilot.press("3")
+        assert app.screen.STEP == "home", "there is nothing to plan yet"
+        await sees(pilot, "1 thing to know. All is made up. Nothing helps.")
+        await pilot.press("m")
+        await sees(pilot, "A made-up processor")
+        await pilot.press("escape", "7")
+        await until(pilot, lambda: app.screen.STEP == "models")
+
+    drive(scenario)
+
+
+def test_home_lists_workspaces_and_opens_where_the_work_goes_on(workspace):
+    async def scenario(app, pilot):
+        await sees(pilot, "schema guessed, to be checked")
+        await sees(pilot, "0 of 4")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.STEP == "data")
+        assert app.workspace == workspace
+        assert str(workspace) in app.preferences.recent
+
+    drive(scenario)
+
+
+def test_a_directory_that_is_no_workspace_is_a_message(home):
+    async def scenario(app, pilot):
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        await pilot.press(*"nowhere", "enter")
+        await sees(pilot, "nowhere is not a workspace")
+
+    drive(scenario)
+
+
+def test_the_command_twin_is_shown(workspace):
+    async def scenario(app, pilot):
+        await pilot.press("4")
+        await until(pilot, lambda: app.screen.STEP == "run")
+        await pilot.press("y")
+        await sees(pilot, "localsynth run")
+        assert app.clipboard == f"localsynth run {workspace}"
+
+    drive(scenario, workspace)
+
+
+def test_keys_can_be_moved_and_themes_are_kept(workspace):
+    path = workspace.parents[1] / "home"
+    path.mkdir(exist_ok=True)
+    (path / "tui.json").write_text(json.dumps({"keymap": {"step.models": "f7"}, "theme": "localsynth-high-contrast"}))
+
+    async def scenario(app, pilot):
+        assert app.theme == "localsynth-high-contrast"
+        await pilot.press("f7")
+        await until(pilot, lambda: app.screen.STEP == "models")
+        app.theme = "localsynth-light"
+        await pilot.pause()
+        assert json.loads((path / "tui.json").read_text())["theme"] == "localsynth-light"
+
+    drive(scenario, workspace)
+
+
+def test_every_binding_has_a_name_and_is_in_the_palette(workspace, planned):
+    async def scenario(app, pilot):
+        for step in ("home", "data", "plan", "run", "synthetic", "report", "models"):
+            await app.action_go(step)
+            await pilot.pause()
+            titles = {command.title for command in app.get_system_commands(app.screen)}
+            for binding in app.screen.BINDINGS:
+                assert binding.id, binding
+            named = {b.description for b in app.screen.BINDINGS if app.screen.check_action(b.action.partition("(")[0], ())}
+            assert named <= titles, step
+            assert app.screen.HELP and app.screen.command().startswith("localsynth ")
+
+    drive(scenario, workspace)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_help_opens_and_closes(workspace, size):
+    async def scenario(app, pilot):
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Reading))
+        await sees(pilot, "Esc closes")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Reading))
+
+    drive(scenario, workspace, size)
+
+
+# --- data ---------------------------------------------------------------------------------------------------------------
+
+
+def saved(workspace):
+    return tomllib.loads((workspace / "localsynth.toml").read_text())
+
+
+def column_of(workspace, name):
+    return next(column for column in saved(workspace)["schema"]["columns"] if column["name"] == name)
+
+
+async def choose_column(app, pilot, row):
+    await until(pilot, lambda: app.screen.query_one("#table", DataTable).row_count == 8)
+    app.screen.query_one("#table", DataTable).move_cursor(row=row)
+    await pilot.pause()
+
+
+def test_a_column_is_edited_in_place_and_comments_survive(workspace):
+    comments = [line for line in (workspace / "localsynth.toml").read_text().splitlines() if line.startswith("#")]
+
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 3)
+        low = app.screen.query_one("#min", Input)
+        assert low.value == "1"
+        low.focus()
+        await pilot.press("backspace", *"-5")
+        await until(pilot, lambda: column_of(workspace, "amount")["min"] == -5)
+        await choose_column(app, pilot, 2)
+        app.screen.query_one("#values", Input).value = 'ham, "spam, eggs"'
+        await until(pilot, lambda: column_of(workspace, "kind").get("values") == ["ham", "spam, eggs"])
+        await sees(pilot, "declared")
+        await choose_column(app, pilot, 4)
+        app.screen.query_one("#kind", Select).value = "integer"
+        await until(pilot, lambda: column_of(workspace, "price") == {"name": "price", "kind": "integer"})
+
+    drive(scenario, workspace)
+    after = (workspace / "localsynth.toml").read_text().splitlines()
+    assert [line for line in after if line.startswith("#")] == comments
+
+
+def test_what_the_engine_would_refuse_is_said_and_not_saved(workspace):
+    before = (workspace / "localsynth.toml").read_text()
+
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 3)
+        field = app.screen.query_one("#min", Input)
+        field.value = "900"
+        await sees(pilot, "min 900 is above max 90")
+        field.value = "nine"
+        await sees(pilot, "Lowest: give a whole number")
+        await pilot.pause(0.6)
+
+    drive(scenario, workspace)
+    assert (workspace / "localsynth.toml").read_text() == before
+
+
+def test_leaving_saves_what_was_typed_last(workspace):
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 3)
+        app.screen.query_one("#max", Input).value = "91"
+        await pilot.pause()
+        await app.action_go("run")
+
+    drive(scenario, workspace)
+    assert column_of(workspace, "amount")["max"] == 91
+
+
+def test_a_file_edited_by_hand_meanwhile_is_not_overwritten(workspace):
+    path = workspace / "localsynth.toml"
+
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 3)
+        path.write_text(path.read_text() + "# by hand\n")
+        app.screen.query_one("#max", Input).value = "91"
+        await sees(pilot, "was changed by another program")
+
+    drive(scenario, workspace)
+    assert path.read_text().endswith("# by hand\n")
+
+
+def test_the_unit_is_asked_in_words(workspace):
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 0)
+        await pilot.press("w")
+        await sees(pilot, "Who is protected?")
+        await sees(pilot, "one row")
+        app.screen.query_one("#unit", Select).value = "id"
+        await sees(pilot, "everything with the same 'id'")
+        app.screen.query_one("#max_rows", Input).value = "5"
+        await until(pilot, lambda: saved(workspace)["privacy"].get("max_rows_per_unit") == 5)
+        assert saved(workspace)["privacy"]["unit"] == "id"
+        await pilot.press("escape", "k")
+        await until(pilot, lambda: saved(workspace)["schema"]["confirmed"])
+
+    drive(scenario, workspace)
+
+
+def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(workspace, home, monkeypatch):
+    monkeypatch.setattr(data, "ask", runner.ask)
+    lines = ["id,full name,kind,amount,price,day,ok,note [b]"]
+    lines += [f"{i},Person{i} Planted,a{i % 3},{i},1.50,2024-01-{i % 28 + 1:02d},yes,[red]word{i}" for i in range(60)]
+    (home / "tickets.csv").write_text("\n".join(lines) + "\n")
+    path = workspace / "localsynth.toml"
+    path.write_text(path.read_text().replace('kind = "surrogate"\nof = "name"', 'kind = "text"'))
+
+    async def scenario(app, pilot):
+        await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50, 20)
+        await sees(pilot, "! looks like a person's name")
+        await pilot.press("p")
+        await sees(pilot, "PRIVATE")
+        await sees(pilot, "Person0 Planted")
+        await sees(pilot, "[red]word0")
+
+    drive(scenario, workspace, (140, 40))
+    for file in workspace.rglob("*"):
+        assert not file.is_file() or b"Planted" not in file.read_bytes()
+
+
+# --- plan ---------------------------------------------------------------------------------------------------------------
+
+
+def test_figures_follow_the_controls_and_nothing_starts_unasked(workspace, planned):
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "0.98 times")
+        await sees(pilot, "A warning [of note].")
+        await sees(pilot, "about 50")
+        field = app.screen.query_one("#epsilon", Input)
+        field.focus()
+        await pilot.pause()
+        await pilot.press("down")
+        assert field.value == "2"
+        await sees(pilot, "more than 7.4")
+        await until(pilot, lambda: len(planned) == 2)
+        assert planned[1][1]["privacy"]["epsilon"] == 2
+        app.screen.query_one("#rows", Input).value = "12,000"
+        await until(pilot, lambda: len(planned) == 3)
+        assert planned[2][1]["sample"] == {"rows": 12000}
+        field.value = "many"
+        await sees(pilot, "Epsilon: give a number")
+        field.value = "1000"
+        await sees(pilot, "less than or equal to 100")
+        assert saved(workspace)["privacy"]["epsilon"] == 2
+        assert not (workspace / "ledger.json").exists() and not Job(workspace).exists
+
+    drive(scenario, workspace)
+
+
+def test_typing_fast_plans_once(workspace, planned):
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "0.98 times")
+        app.screen.query_one("#rows", Input).focus()
+        await pilot.press(*"12345")
+        await until(pilot, lambda: len(planned) > 1)
+        await pilot.pause(1)
+        assert len(planned) == 2 and planned[1][1]["sample"]["rows"] == 12345
+
+    drive(scenario, workspace)
+
+
+def test_start_says_what_is_spent_asks_and_begins(workspace, planned, play):
+    play(whole_run())
+
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "0.98 times")
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await sees(pilot, "epsilon 4")
+        await sees(pilot, "does not give it back")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.screen.STEP == "plan" and not Job(workspace).exists, "the first answer is the careful one"
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press("right", "enter")
+        await until(pilot, lambda: app.screen.STEP == "run")
+        await sees(pilot, "✓ done     draw rows")
+
+    drive(scenario, workspace)
+
+
+def test_too_small_a_table_is_refused_and_can_be_forced(workspace, monkeypatch):
+    asked = []
+
+    async def plan(_self, request):
+        asked.append(request)
+        if not request.options.get("force"):
+            raise AnswerError("About 60 units are too few.", "Collect more, or add --force.", ExitCode.BUDGET)
+        return PLANNED
+
+    monkeypatch.setattr(Planner, "plan", plan)
+
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "About 60 units are too few.")
+        await pilot.press("f")
+        await sees(pilot, "0.98 times")
+        assert app.screen.command().endswith("--force")
+
+    drive(scenario, workspace)
+
+
+# --- run ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_shown_from_beginning_to_end(workspace, play, tmp_path):
+    gate, gate2 = tmp_path / "gate", tmp_path / "gate2"
+    events = whole_run(10)
+    middle = next(i for i, event in enumerate(events) if event.get("step") == 4)
+    play([*events[:middle], {"wait_for": str(gate)}, *events[middle:-1], {"wait_for": str(gate2)}, events[-1]])
+
+    async def scenario(app, pilot):
+        await app.start(Request("run", workspace))
+        await sees(pilot, "▶ running  train")
+        await sees(pilot, "300 tokens/s")
+        text = screen_text(app)
+        assert "✓ done     read the table in" in text and "· waiting  draw rows" in text
+        assert "network: cut off by the kernel" in text and "s left" in text
+        assert "private: loss" in text
+        await sees(pilot, "epsilon spent")
+        log = "\n".join(line.text for line in app.screen.query_one(RichLog).lines)
+        assert "warning: About 400 units are few." in log and "Some rows have no unit." in log
+        gate.touch()
+        await sees(pilot, "✓ done     draw rows")
+        gate2.touch()
+        await sees(pilot, "Result")
+        await pilot.press("v")
+        await sees(pilot, "70 synthetic rows")
+
+    drive(scenario, workspace)
+
+
+def test_stop_asks_and_resume_goes_on(workspace, play, tmp_path):
+    play([{"kind": "stage_started", "stage": "train"}, *training(9, last=2), {"wait_for": str(tmp_path / "never")}, RESULT])
+
+    async def scenario(app, pilot):
+        await app.start(Request("run", workspace, {"force": True}))
+        await sees(pilot, "▶ running")
+        await pilot.press("s")
+        await sees(pilot, "It ends in good order")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not app.job.stopping
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press("right", "enter")
+        await sees(pilot, "■ stopped")
+        await sees(pilot, "Start the command again to go on.")
+        play(whole_run(3))
+        await pilot.press("r")
+        await sees(pilot, "✓ done     draw rows")
+        assert app.job.request.options == {"force": True}, "it goes on as it was begun"
+
+    drive(scenario, workspace)
+
+
+def test_the_window_can_be_closed_and_the_work_found_again(workspace, play, tmp_path):
+    gate = tmp_path / "gate"
+    play(
+        [
+            {"kind": "stage_started", "stage": "train"},
+            *training(9, last=2),
+            {"wait_for": str(gate)},
+            *training(9, first=3),
+            RESULT,
+        ]
+    )
+
+    async def first(app, pilot):
+        await app.start(Request("run", workspace))
+        await sees(pilot, "1/9")
+        await pilot.press("ctrl+c")
+        await sees(pilot, "Leave it working")
+        await pilot.press("enter")
+        await pilot.pause()
+
+    async def second(app, pilot):
+        await sees(pilot, "1/9")
+        assert app.screen.STEP == "run"
+        gate.touch()
+        await sees(pilot, "Finished.")
+
+    drive(first, workspace)
+    assert Job(workspace).running
+    drive(second, workspace)
+
+
+def test_a_failure_is_a_message_with_what_to_do(workspace, play):
+    play([{"kind": "failed", "code": 3, "message": "Row 7 of column 'amount' is no number.", "hint": "Correct it."}])
+
+    async def scenario(app, pilot):
+        await app.start(Request("run", workspace))
+        await sees(pilot, "Row 7 of column 'amount'")
+        await sees(pilot, "Correct it.")
+        assert app.screen.query_one("#resume", Button).display
+
+    drive(scenario, workspace)
+
+
+def test_ten_thousand_events_leave_the_keys_responsive(workspace, play, monkeypatch):
+    from localsynth_tui import keeper
+
+    monkeypatch.setattr(keeper, "_EVENTS_APART", 0.0)
+    script = [{"kind": "stage_started", "stage": "train"}, *training(10_000)]
+    play([RESULT])
+    slowest = []
+
+    async def scenario(app, pilot):
+        await app.start(Request("run", workspace))
+        await until(pilot, lambda: not app.at_work)
+        # As the keeper would have written them, all at once.
+        waiting = list(script)
+        monkeypatch.setattr(Job, "outcome", lambda _job: None if waiting else RESULT)
+        monkeypatch.setattr(Job, "new_events", lambda _job, most: [waiting.pop(0) for _ in range(min(most, len(waiting)))])
+        app.run_state = type(app.run_state)("run")
+        while app.at_work:
+            began = time.monotonic()
+            await pilot.press("tab")
+            slowest.append(time.monotonic() - began)
+        assert len(slowest) >= 3, "keys came through between the events"
+        assert app.run_state.outcome is RESULT and app.run_state.stages[1].step == 10_000
+        assert len(app.run_state.loss.points) <= 600
+
+    drive(scenario, workspace)
+    assert max(slowest) < 1.0, f"a key took {max(slowest):.2f} s"
+
+
+# --- rows, report, models -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows(workspace):
+    from localsynth.schema import Schema
+    from localsynth.store.synthetic import SyntheticStore
+
+    schema = Schema.model_validate(
+        {"columns": [{"name": "n", "kind": "integer", "min": 0, "max": 999}, {"name": "t [x]", "kind": "text"}]}
+    )
+    store = SyntheticStore(workspace / "synthetic.duckdb")
+    store.create_table(schema)
+    store.add_run("001", "00", 0, 4.0, 1e-6, {})
+    store.append("001", 0, [{"n": i, "t [x]": f"[bold]row {i}"} for i in range(450)])
+    return workspace
+
+
+def test_rows_come_page_by_page_and_by_sql(rows):
+    async def scenario(app, pilot):
+        await app.action_go("synthetic")
+        await sees(pilot, "Rows 1 to 200 of 450")
+        await sees(pilot, "[bold]row 0")
+        assert app.screen.query_one(DataTable).row_count == 200
+        await pilot.press("n")
+        await sees(pilot, "Rows 201 to 400 of 450")
+        await pilot.press("n")
+        await sees(pilot, "Rows 401 to 450 of 450")
+        await pilot.press("n", "p")
+        await sees(pilot, "Rows 201 to 400")
+        field = app.screen.query_one("#sql", Input)
+        field.value = "select max(n) as top from synthetic -- all;"
+        await pilot.press("slash", "enter")
+        await sees(pilot, "449")
+        field.value = "select nothing"
+        await pilot.press("enter")
+        await sees(pilot, "The query failed")
+        await pilot.press("up", "up")
+        assert field.value.startswith("select max(n)")
+        assert "localsynth query" in app.screen.command()
+
+    drive(scenario, rows)
+
+
+def test_rows_go_to_a_file_and_more_are_drawn(rows, home, play):
+    play([{"kind": "stage_started", "stage": "sample"}, {"kind": "result", "result": {"new_rows": 7, "rows": 457}}])
+
+    async def scenario(app, pilot):
+        await app.action_go("synthetic")
+        await sees(pilot, "Rows 1 to 200")
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#out", Input).value = "out.csv"
+        await pilot.click("#accept")
+        await until(pilot, lambda: (home / "out.csv").exists())
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        await pilot.press(*"7", "enter")
+        await until(pilot, lambda: app.screen.STEP == "run")
+        assert app.job.request.verb == "sample" and app.job.request.options == {"more": 7}
+        await sees(pilot, "✓ done     draw rows")
+
+    drive(scenario, rows)
+    assert (home / "out.csv").read_text().startswith("n,t [x]\n0,[bold]row 0\n")
+
+
+def test_without_rows_it_says_how_to_get_them(workspace):
+    async def scenario(app, pilot):
+        await app.action_go("synthetic")
+        await sees(pilot, "There are no synthetic rows yet.")
+        await app.action_go("report")
+        await sees(pilot, "There is no certificate yet.")
+
+    drive(scenario, workspace)
+
+
+def test_the_report_shows_figures_and_says_what_is_missing(workspace, monkeypatch):
+    import localsynth.verify
+
+    run = workspace / "runs" / "001-20261124-aaaa"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "certificate.json").write_text("{}")
+    checked = {
+        "file": "c.json",
+        "valid": True,
+        "verdict": "Valid.",
+        "summary": "Epsilon 4.",
+        "not_covered": ["The [report]."],
+        "findings": [{"name": "table", "status": "not checked", "text": "No hash."}],
+    }
+    monkeypatch.setattr(localsynth.verify, "verify_file", lambda _path, _key: checked)
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await sees(pilot, "✓ Valid.")
+        await sees(pilot, "The [report].")
+        await sees(pilot, "? not checked table: No hash.")
+        await sees(pilot, "NO REPORT of run")
+        (run / "report.json").write_text(
+            json.dumps({"fidelity": {"column_shapes": 0.91234}, "attacks": [{"name": "copies", "risk": 0.0}]})
+        )
+        await pilot.press("v")
+        await sees(pilot, "column shapes: 0.9123")
+        await sees(pilot, "name: copies")
+
+    drive(scenario, workspace, (80, 40))
+
+
+def test_models_are_listed_added_and_verified(home, tiny_model):
+    async def scenario(app, pilot):
+        await pilot.press("7")
+        await sees(pilot, "smollm2-135m-instruct")
+        await sees(pilot, "– no")
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#path", Input).value = str(tiny_model())
+        app.screen.query_one("#name", Input).value = "tiny"
+        await pilot.click("#accept")
+        await sees(pilot, "✓ yes")
+        assert app.screen.command().startswith("localsynth models add")
+        app.screen.query_one(DataTable).move_cursor(row=1)
+        await pilot.press("v")
+        await sees(pilot, "✓ tiny is the recorded file")
+        place = home.parent / "models" / "tiny.gguf"
+        place.unlink()  # it is a link to the one that other tests use
+        place.write_bytes(b"other")
+        await pilot.press("v")
+        await sees(pilot, "✗")
+
+    drive(scenario)
+
+
+def test_a_new_workspace_is_made_by_init(home):
+    (home / "my table.csv").write_text("id,kind,amount\n" + "".join(f"{i},{'ab'[i % 2]},{i % 7}\n" for i in range(50)))
+
+    async def scenario(app, pilot):
+        await pilot.press("n")
+        await sees(pilot, "A workspace for your table")
+        await pilot.press(*"nothing.csv", "enter", "enter")
+        await until(pilot, lambda: "nothing.csv" in str(app.screen.query_one("#answer", Static).render()), 20)
+        field = app.screen.query_one("#source", Input)
+        field.value = "my table.csv"
+        field.focus()
+        await pilot.press("enter", "enter")
+        await sees(pilot, "list to be measured", 20)
+        assert (home / "my table" / "localsynth.toml").exists()
+
+    drive(scenario)
+
+
+def test_a_bug_is_placed_and_never_quoted(workspace, capsys):
+    app = LocalsynthApp(workspace)
+    secret = "PLANTEDvalue123"
+    try:
+        int(secret)
+    except ValueError as error:
+        app._exception = error
+    app._close_messages_no_wait = lambda: None
+    app._fatal_error()
+    (said,) = app._exit_renderables
+    assert "ValueError at test_screens.py:" in said and secret not in said and "goes on" in said
+
+
+def test_the_demo_makes_its_workspace(home):
+    async def scenario(app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: app.workspace is not None)
+        assert (home / "localsynth-demo" / "localsynth.toml").exists()
+
+    drive(scenario)
+
+
+def test_the_line_of_steps_tells_what_is_at_work(workspace, play, tmp_path):
+    play([{"kind": "stage_started", "stage": "train"}, *training(9, last=2), {"wait_for": str(tmp_path / "never")}, RESULT])
+
+    async def scenario(app, pilot):
+        await app.start(Request("run", workspace))
+        await sees(pilot, "▶ run: train 1/9")
+        await pilot.press("7")
+        await until(pilot, lambda: app.screen.STEP == "models")
+        await sees(pilot, "▶ run: train 1/9")
+        assert app.screen.query_one(Steps)
+        await app.start(Request("sample", workspace))
+        await sees(pilot, "at work already")
+
+    drive(scenario, workspace)
+
+
+def test_the_stand_in_is_the_keepers_command():
+    assert runner.KEEPER[1:] == ["-m", "localsynth_tui.keeper"]

@@ -1,0 +1,117 @@
+"""The whole way in a real terminal, by key presses alone: from a CSV to synthetic rows and a certificate that holds."""
+
+import csv
+import os
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from localsynth_tui.runner import Job
+
+from localsynth.store.synthetic import SyntheticStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
+
+
+class Terminal:
+    """A terminal of 80x24 with a command in it, in a tmux server of its own."""
+
+    def __init__(self, command, directory, size=(80, 24)):
+        self._socket = f"localsynth-{os.getpid()}-{random.randrange(10**6)}"
+        self._run("new-session", "-d", "-x", str(size[0]), "-y", str(size[1]), "-c", str(directory), command)
+
+    def _run(self, *arguments):
+        command = ["tmux", "-L", self._socket, "-f", "/dev/null", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def screen(self):
+        return self._run("capture-pane", "-p")
+
+    def keys(self, *names):
+        for name in names:
+            self._run("send-keys", name)
+            time.sleep(0.3)
+
+    def type(self, text):
+        self._run("send-keys", "-l", text)
+        time.sleep(0.3)
+
+    def wait_for(self, text, seconds=60):
+        deadline = time.monotonic() + seconds
+        while text not in (screen := self.screen()):
+            assert "A bug" not in screen and "Traceback" not in screen, screen
+            assert time.monotonic() < deadline, f"{text!r} did not appear:\n{screen}"
+            time.sleep(0.3)
+
+    def close(self):
+        subprocess.run(["tmux", "-L", self._socket, "kill-server"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def tickets(home, tiny_model):
+    shutil.copy(tiny_model(), home / "tiny.gguf")
+    r = random.Random(1)
+    with (home / "tickets.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["id", "kind", "amount", "note"])
+        for number in range(400):
+            kind = r.choice(["refund", "delivery", "question"])
+            writer.writerow([number, kind, r.randint(1, 90), f"please help planted{number:05d}zq with my {kind}"])
+    return home
+
+
+def test_from_a_csv_to_rows_by_keys_alone(tickets):
+    terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.cli; echo exit $?; sleep 600", tickets)
+    try:
+        terminal.wait_for("This machine:", 30)
+        terminal.keys("7")
+        terminal.wait_for("smollm2")
+        terminal.keys("a")
+        terminal.wait_for("Add a model of your own")
+        terminal.type("tiny.gguf")
+        terminal.keys("Enter", "Enter")
+        terminal.wait_for("Added")
+        terminal.keys("1", "n")
+        terminal.wait_for("A workspace for your table")
+        terminal.type("tickets.csv")
+        terminal.keys("Enter", "Enter")
+        terminal.wait_for("not learned: numbered anew", 90)
+        terminal.keys("k")
+        terminal.wait_for("[✓] I have checked")
+        terminal.keys("3")
+        terminal.wait_for("models fetch", 120)  # the default model is not here: the plan says what to do
+        terminal.keys("Tab", "Tab", "Tab", "Tab", "Tab")
+        terminal.type("70")
+        terminal.keys("Tab", "Enter", "Down", "Enter")
+        terminal.wait_for("Noise", 120)
+        terminal.keys("Escape")
+        time.sleep(1)
+        terminal.keys("s")
+        terminal.wait_for("Start the real run?")
+        assert not (tickets / "tickets" / "ledger.json").exists(), "nothing is spent before it is confirmed"
+        terminal.keys("Right", "Enter")
+        terminal.wait_for("train: started", 180)
+        # Leave and come back: the work goes on meanwhile.
+        terminal.keys("d")
+        terminal.wait_for("Leave it working")
+        terminal.keys("Enter")
+        terminal.wait_for("exit 0")
+    finally:
+        terminal.close()
+    terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.cli tui tickets", tickets, (120, 40))
+    try:
+        terminal.wait_for("draw rows", 60)
+        terminal.wait_for("run: finished", 300)
+        terminal.keys("5")
+        terminal.wait_for("of 70. All of them are invented.", 30)
+        terminal.keys("6")
+        terminal.wait_for("✓ Valid.", 120)
+    finally:
+        terminal.close()
+    Job(tickets / "tickets").dismiss()
+    store = SyntheticStore(tickets / "tickets" / "synthetic.duckdb")
+    assert store.query("select count(*), min(amount) >= 0 from synthetic")[1] == [(70, True)]

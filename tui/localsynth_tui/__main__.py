@@ -1,0 +1,19 @@
+"""`python -m localsynth_tui [WS]`: what `localsynth tui` becomes."""
+
+import sys
+from pathlib import Path
+
+from localsynth_tui.app import LocalsynthApp
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the UI, on a workspace where one is given; returns its exit code."""
+    app = LocalsynthApp(Path(arguments[0]) if arguments else None)
+    app.run()
+    return app.return_code or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,304 @@
+"""The terminal UI: from a table to a synthetic one in numbered screens, every action with its twin on the command line.
+
+The app knows which workspace is open and follows its job; the screens (screens/, one file each) show and ask. All long work is in
+other processes (runner.py), so that nothing here can block, and closing the UI stops nothing.
+"""
+
+import asyncio
+import importlib
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from localsynth.errors import ConfigError, LocalsynthError
+from localsynth_tui.messages import JobChanged, WorkspaceChanged
+from localsynth_tui.preferences import Preferences
+from localsynth_tui.run_state import RunState
+from localsynth_tui.runner import Job, Planner, Request
+from localsynth_tui.screens.home import HomeScreen
+from localsynth_tui.screens.step import StepScreen
+from localsynth_tui.themes import THEMES
+from localsynth_tui.widgets.steps import STEPS, Steps
+
+__all__ = ["LocalsynthApp"]
+
+_LOOK_EVERY = 0.2
+_EVENTS_A_LOOK = 500
+_WITHOUT_WORKSPACE = ("home", "models")
+
+
+class LocalsynthApp(App[None]):
+    """`workspace` is opened at once where it is given."""
+
+    TITLE = "localsynth"
+    CSS_PATH = "app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"go('{step}')", f"Go to {title}", show=False, id=f"step.{step}")
+            for number, (step, title) in enumerate(STEPS.items(), 1)
+        ),
+        Binding("ctrl+n", "next_step(1)", "Next screen", show=False, priority=True, id="step.next"),
+        Binding("ctrl+b", "next_step(-1)", "Previous screen", show=False, priority=True, id="step.previous"),
+        Binding("f1,question_mark", "help", "Help", key_display="?", id="help"),
+        Binding("y", "copy_as_command", "Copy as command", show=False, id="copy-as-command"),
+        Binding("ctrl+q,ctrl+c", "leave", "Leave", priority=True, key_display="^q", id="leave"),
+    ]
+
+    def __init__(self, workspace: Path | None = None) -> None:
+        super().__init__()
+        self.preferences = Preferences.load()
+        self.workspace: Path | None = None
+        self.job: Job | None = None
+        self.run_state: RunState | None = None
+        self.planner = Planner()
+        self.plan: tuple[str, dict[str, Any]] | None = None
+        """The last plan, with the text of the configuration it is for."""
+        self.queries: list[str] = []
+        """What was asked of the synthetic table in this session."""
+        self._given = workspace
+
+    async def on_mount(self) -> None:
+        for theme in THEMES:
+            self.register_theme(theme)
+        if self.preferences.theme in self.available_themes:
+            self.theme = self.preferences.theme
+        self.set_keymap(self.preferences.keymap)
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
+        await self.push_screen(HomeScreen())
+        if self._given is not None:
+            await self.open_workspace(self._given)
+        self.set_interval(_LOOK_EVERY, self._follow)
+
+    # --- the workspace -----------------------------------------------------------------------------------------------
+
+    async def open_workspace(self, path: Path, step: str | None = None) -> bool:
+        """Open a workspace, on the screen where its work goes on; says what is wrong, and returns False, where it is none."""
+        from localsynth_tui.overview import look_at
+
+        if not (path / "localsynth.toml").is_file() and not (path / "erasure.json").is_file():
+            self.tell(ConfigError(f"{path} is not a workspace.", "Make one here with New, or choose another directory."))
+            return False
+        self.workspace = path
+        self.plan = None
+        self._find_job()
+        self.preferences.opened(path)
+        self._save_preferences()
+        where = "run" if self.job is not None and self.job.running else (await asyncio.to_thread(look_at, path)).next_step
+        await self.action_go(step or where)
+        return True
+
+    def _find_job(self) -> None:
+        """Follow the open workspace's job, if it has one."""
+        self.job, self.run_state = None, None
+        if self.workspace is None:
+            return
+        try:
+            job = Job(self.workspace)
+            if job.exists:
+                state = RunState(job.request.verb)
+                if (outcome := job.outcome()) is not None:
+                    state.end(outcome)
+                self.run_state, self.job = state, job
+        except LocalsynthError as error:
+            self.tell(error)
+
+    async def on_unmount(self) -> None:
+        await self.planner.close()
+
+    # --- the job -----------------------------------------------------------------------------------------------------
+
+    @property
+    def at_work(self) -> bool:
+        """The open workspace's job is not over."""
+        return self.run_state is not None and self.run_state.outcome is None
+
+    async def start(self, request: Request) -> bool:
+        """Start work on the open workspace and show it; False, with a message, where it cannot be."""
+        try:
+            if self.job is not None:
+                self.job.dismiss()
+            self.job = Job.start(request)
+        except LocalsynthError as error:
+            self.tell(error)
+            self._find_job()
+            return False
+        self.run_state = RunState(request.verb)
+        await self.planner.close()  # the work needs the memory
+        await self.action_go("run")
+        return True
+
+    def _follow(self) -> None:
+        """Take in what the job has told since the last look: cheap, and never more at once than keeps the keys responsive."""
+        job, state = self.job, self.run_state
+        if job is None or state is None or state.outcome is not None:
+            return
+        try:
+            outcome = job.outcome()
+            # After it: what was told before the end is read before the end is.
+            events = job.new_events(_EVENTS_A_LOOK)
+        except LocalsynthError as error:
+            outcome, events = {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}, []
+        for event in events:
+            state.apply(event)
+        ended = outcome is not None and not events
+        if ended and outcome is not None:
+            state.end(outcome)
+            self._told_end(outcome)
+        if events or ended:
+            self.show_status()
+            self.screen.post_message(JobChanged(ended))
+
+    def _told_end(self, outcome: dict[str, Any]) -> None:
+        assert self.run_state is not None
+        if outcome["kind"] == "result":
+            self.notify(f"{self.run_state.verb}: finished", severity="information", markup=False)
+        else:
+            self.notify(outcome["message"], severity="warning", markup=False, timeout=10)
+
+    # --- what every screen shows -------------------------------------------------------------------------------------
+
+    def show_status(self) -> None:
+        """The line under the steps: the workspace, and what is at work."""
+        for screen in self.screen_stack:
+            for steps in screen.query(Steps):
+                steps.show(self._status())
+
+    def _status(self) -> str:
+        if self.workspace is None:
+            return " no workspace open"
+        state = self.run_state
+        if state is None or state.outcome is not None:
+            return f" {self.workspace}"
+        stage = state.running
+        doing = f": {stage.name}" if stage is not None and stage.name != state.verb else ""
+        at = f" {stage.step:,}/{stage.steps:,}" if stage is not None and stage.step is not None and stage.steps else ""
+        # First, since a path may be longer than the line.
+        return f" ▶ {state.verb}{doing}{at}   {self.workspace}"
+
+    def tell(self, error: LocalsynthError) -> None:
+        """An error as a message with what to do."""
+        self.notify(error.hint or " ", title=error.message, severity="error", timeout=12, markup=False)
+
+    # --- actions -----------------------------------------------------------------------------------------------------
+
+    async def action_go(self, step: str) -> None:
+        """Open a screen. What is being typed is kept by the screen it is on."""
+        if self.workspace is None and step not in _WITHOUT_WORKSPACE:
+            self.notify("Open a workspace first, or make one (New).", severity="warning")
+            return
+        if isinstance(self.screen, StepScreen):
+            self.screen.settle()
+            await self.switch_screen(_screen(step))
+
+    async def action_next_step(self, by: int) -> None:
+        """The screen after or before this one."""
+        if isinstance(self.screen, StepScreen):
+            names = list(STEPS)
+            await self.action_go(names[(names.index(self.screen.STEP) + by) % len(names)])
+
+    def action_help(self) -> None:
+        """What this screen is for, and its keys."""
+        from localsynth_tui.screens.dialogs import Reading
+
+        screen = self.screen
+        if isinstance(screen, StepScreen):
+            self.push_screen(Reading(f"Help: {STEPS[screen.STEP]}", f"{screen.HELP}\n\n{self._keys()}"))
+
+    def _keys(self) -> str:
+        lines = ['Keys (in brackets the name by which tui.json can move it: {"keymap": {"help": "f2"}})', ""]
+        shown: dict[str, tuple[list[str], str]] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.id and binding.description:
+                shown.setdefault(binding.id, ([], binding.description))[0].append(self.get_key_display(binding))
+        lines += [f"  {', '.join(dict.fromkeys(keys)):<16} {text}  [{name}]" for name, (keys, text) in shown.items()]
+        return "\n".join([*lines, "", f"  Settings: {Preferences.path()}"])
+
+    def action_copy_as_command(self) -> None:
+        """Show the command line that does the same, and put it on the clipboard where the terminal allows that."""
+        if isinstance(self.screen, StepScreen):
+            command = self.screen.command()
+            self.copy_to_clipboard(command)
+            self.notify(command, title="Copied, if your terminal allows it:", markup=False, timeout=12)
+
+    async def action_leave(self) -> None:
+        """Leave, asking first where work is going on."""
+        from localsynth_tui.screens.dialogs import Ask
+
+        if isinstance(self.screen, Ask):
+            return
+        if not self.at_work:
+            text = "Nothing is at work. Everything you set is saved."
+            question = Ask("Leave localsynth?", text, [("leave", "Leave"), ("stay", "Stay")])
+        else:
+            text = "Work is going on in this workspace. It does not need this window: open localsynth again to see how far it is."
+            answers = [("leave", "Leave it working"), ("stop", "Stop it and leave"), ("stay", "Stay")]
+            question = Ask("Leave localsynth?", text, answers)
+        self.push_screen(question, self._left)
+
+    def _left(self, answer: str | None) -> None:
+        if answer == "stop" and self.job is not None:
+            self.job.stop()
+        if answer in ("leave", "stop"):
+            if isinstance(self.screen, StepScreen):
+                self.screen.settle()
+            self.exit()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every action of this screen and of the app, for the command palette."""
+        listed: set[str] = set()
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.id and binding.description and binding.id not in listed:
+                listed.add(binding.id)
+                key = self.get_key_display(binding)
+
+                async def run(action: str = binding.action, node: Any = active.node) -> None:
+                    await self.run_action(action, default_namespace=node)
+
+                yield SystemCommand(binding.description, f"Key: {key}", run)
+        for theme in THEMES:
+
+            def change(name: str = theme.name) -> None:
+                self.theme = name
+
+            yield SystemCommand(f"Theme: {theme.name.removeprefix('localsynth-')}", "Change the colours", change)
+        yield SystemCommand("Theme: others", "Choose among all themes", self.action_change_theme)
+
+    def _fatal_error(self) -> None:
+        """A bug: where it is, and no more. Textual's own report shows the variables, and with them what is private."""
+        error = self._exception
+        places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]] if error else []
+        text = (
+            f"A bug in the terminal UI: {type(error).__name__} at {' > '.join(places)}. Please report this line.\n"
+            "Work that was begun goes on: start localsynth again to see it."
+        )
+        self._exit_renderables.append(text)
+        self._close_messages_no_wait()
+
+    # --- preferences -------------------------------------------------------------------------------------------------
+
+    def _keep_theme(self, _theme: object) -> None:
+        self.preferences.theme = self.theme
+        self._save_preferences()
+
+    def _save_preferences(self) -> None:
+        try:
+            self.preferences.save()
+        except LocalsynthError as error:
+            self.tell(error)
+
+    def on_workspace_changed(self, _event: WorkspaceChanged) -> None:
+        self.plan = None
+
+
+def _screen(step: str) -> StepScreen:
+    """A new screen: each reads what it shows when it opens. Imported when it is needed, so that the first one appears at once."""
+    module = importlib.import_module(f"localsynth_tui.screens.{step}")
+    screen: StepScreen = getattr(module, f"{step.capitalize()}Screen")()
+    return screen

@@ -1,0 +1,100 @@
+"""One column of the schema as texts in a form, and back: what a person reads and types, and what localsynth.toml holds."""
+
+import csv
+import datetime as dt
+import io
+from typing import Any
+
+from localsynth.errors import ConfigError
+from localsynth.schema import Category, Column, Date, DateTime, Integer, Number, Surrogate, Text
+from localsynth_tui.words import plain
+
+__all__ = ["FORM_FIELDS", "changes_of", "fields_shown", "range_text", "values_of"]
+
+FORM_FIELDS: dict[str, tuple[str, str]] = {
+    "min": ("Lowest", "measured"),
+    "max": ("Highest", "measured"),
+    "decimals": ("Decimals", "2"),
+    "values": ("Values", "measured; or: ham, spam"),
+    "max_tokens": ("Longest (tokens)", "128"),
+}
+"""Inputs of the form: their labels, and what stands in them while they are empty."""
+
+_INPUTS = {
+    "category": ("values",),
+    "integer": ("min", "max"),
+    "number": ("min", "max", "decimals"),
+    "date": ("min", "max"),
+    "datetime": ("min", "max"),
+    "text": ("max_tokens",),
+}
+
+
+def fields_shown(kind: str) -> tuple[str, ...]:
+    """The inputs that a kind has."""
+    return _INPUTS.get(kind, ())
+
+
+def values_of(column: Column) -> dict[str, str]:
+    """What stands in the inputs of a column; "" for what is left open."""
+    shown = {}
+    for field in fields_shown(column.kind):
+        value = getattr(column, field)
+        if value is None:
+            shown[field] = ""
+        elif isinstance(value, list):
+            out = io.StringIO()
+            csv.writer(out, lineterminator="").writerow(value)
+            shown[field] = out.getvalue()
+        else:
+            shown[field] = (
+                value.isoformat() if isinstance(value, dt.date) else f"{value:.15g}" if isinstance(value, float) else str(value)
+            )
+    return shown
+
+
+def _read(kind: str, field: str, text: str) -> Any:
+    if field == "values":
+        return next(csv.reader([text], skipinitialspace=True))
+    if field in ("decimals", "max_tokens") or kind == "integer":
+        return int(text.replace(",", ""))
+    if kind == "number":
+        return float(text.replace(",", ""))
+    return dt.date.fromisoformat(text) if kind == "date" else dt.datetime.fromisoformat(text)
+
+
+_EXAMPLES = {
+    "integer": "a whole number",
+    "number": "a number, as 12.5",
+    "date": "a day, as 2026-01-31",
+    "datetime": "2026-01-31T08:00:00",
+}
+
+
+def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
+    """What the texts of a form mean, with None for what is left open. Raises ConfigError naming the field."""
+    changes: dict[str, Any] = {}
+    for field in fields_shown(kind):
+        text = texts.get(field, "").strip()
+        try:
+            changes[field] = _read(kind, field, text) if text else None
+        except (ValueError, StopIteration):
+            expected = "a whole number" if field in ("decimals", "max_tokens") else _EXAMPLES.get(kind, "a list, as: ham, spam")
+            raise ConfigError(f"{FORM_FIELDS[field][0]}: give {expected}.") from None
+    return changes
+
+
+def range_text(column: Column) -> str:
+    """The values a column may take, on one line."""
+    if isinstance(column, Category):
+        return plain(", ".join(column.values)) if column.values else "list to be measured"
+    if isinstance(column, Integer | Number | Date | DateTime):
+        if column.min is None and column.max is None:
+            return "range to be measured"
+        low, high = ("?" if bound is None else plain(bound) for bound in (column.min, column.max))
+        return f"{low} … {high}"
+    if isinstance(column, Text):
+        return f"up to {column.max_tokens} tokens"
+    return {"identifier": "not learned: numbered anew", "boolean": "yes or no"}.get(
+        column.kind, f"not learned: an invented {column.of}" if isinstance(column, Surrogate) else ""
+    )

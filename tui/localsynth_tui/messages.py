@@ -1,0 +1,17 @@
+"""What parts of the terminal UI tell each other."""
+
+from textual.message import Message
+
+__all__ = ["JobChanged", "WorkspaceChanged"]
+
+
+class JobChanged(Message):
+    """The workspace's job told something new (`app.run_state`), or it ended: `ended` is True once then."""
+
+    def __init__(self, ended: bool = False) -> None:
+        super().__init__()
+        self.ended = ended
+
+
+class WorkspaceChanged(Message):
+    """Something of a workspace's files has changed: what was read of them is stale."""

@@ -1,0 +1,52 @@
+"""What the terminal UI remembers between sessions: recent workspaces, the theme, and keys the user has moved.
+
+One file, tui.json in the user's configuration directory. It holds paths and settings, nothing of any table.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import LocalsynthError
+from localsynth.workspace import config_directory, read_json, write_json
+
+__all__ = ["Preferences"]
+
+_MOST_RECENT = 20
+
+
+@dataclass
+class Preferences:
+    """`keymap` maps ids of bindings (shown on the help screen) to keys, as {"step.plan": "f4"}."""
+
+    recent: list[str] = field(default_factory=list)
+    theme: str = "localsynth-dark"
+    keymap: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def path() -> Path:
+        """Where they are kept."""
+        return config_directory() / "tui.json"
+
+    @staticmethod
+    def load() -> "Preferences":
+        """What was kept; the defaults where there is nothing, or where it cannot be read."""
+        try:
+            found: Any = read_json(Preferences.path())
+        except LocalsynthError:
+            return Preferences()
+        known = Preferences()
+        for name, kind in (("recent", list), ("theme", str), ("keymap", dict)):
+            if isinstance(found, dict) and isinstance(found.get(name), kind):
+                setattr(known, name, found[name])
+        return known
+
+    def save(self) -> None:
+        """Keep them. Raises ResourceError."""
+        Preferences.path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(Preferences.path(), asdict(self))
+
+    def opened(self, workspace: Path) -> None:
+        """Put a workspace at the head of the recent ones."""
+        name = str(workspace.resolve())
+        self.recent = [name, *(other for other in self.recent if other != name)][:_MOST_RECENT]

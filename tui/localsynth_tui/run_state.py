@@ -1,0 +1,147 @@
+"""What the Run screen knows: a stream of events reduced to stages, figures, curves and a log. No widgets, no files."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from localsynth.errors import ExitCode
+from localsynth.events import Event
+
+__all__ = ["STAGES", "Curve", "RunState", "Stage"]
+
+Status = Literal["waiting", "running", "done", "failed", "stopped"]
+
+STAGES = ("ingest", "train", "export", "sample")
+_MOST_POINTS = 600
+_MOST_LINES = 500
+
+
+@dataclass
+class Curve:
+    """Values over steps, thinned to every second, fourth, ... point as they become many, so that memory stays bounded."""
+
+    points: list[tuple[float, float]] = field(default_factory=list)
+    _every: int = 1
+    _seen: int = 0
+
+    def add(self, x: float, y: float) -> None:
+        """One more value."""
+        if self._seen % self._every == 0:
+            self.points.append((x, y))
+            if len(self.points) > _MOST_POINTS:
+                self.points = self.points[::2]
+                self._every *= 2
+        self._seen += 1
+
+
+@dataclass
+class Stage:
+    """One line of the checklist."""
+
+    name: str
+    status: Status = "waiting"
+    step: int | None = None
+    steps: int | None = None
+
+
+@dataclass
+class RunState:
+    """`apply` each event, then `end` with the outcome."""
+
+    verb: str
+    stages: list[Stage] = field(default_factory=list)
+    epsilon: float | None = None
+    seal: str | None = None
+    current: dict[str, Any] = field(default_factory=dict)
+    """Of the running stage: rate, unit, seconds_left, memory, where known."""
+    private: dict[str, float] = field(default_factory=dict)
+    """Loss, clipped share, rows: for the screen only."""
+    speed: Curve = field(default_factory=Curve)
+    loss: Curve = field(default_factory=Curve)
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LINES))
+    lines: int = 0
+    """Lines ever logged: `log` forgets the oldest."""
+    outcome: Event | None = None
+
+    def __post_init__(self) -> None:
+        names = STAGES if self.verb in ("run", "rehearse") else (self.verb,)
+        self.stages = [Stage(name) for name in names]
+
+    def _stage(self, name: str) -> Stage:
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        self.stages.append(Stage(name))
+        return self.stages[-1]
+
+    def say(self, text: str) -> None:
+        """One more line of the log."""
+        self.log.append(text)
+        self.lines += 1
+
+    def apply(self, event: Event) -> None:
+        """Take in one event of the engine."""
+        kind = event["kind"]
+        if event.get("epsilon") is not None:
+            self.epsilon = max(event["epsilon"], self.epsilon or 0.0)
+        if kind in ("note", "warning"):
+            text = event.get("text") or dict(event.get("private") or {}).get("text")
+            if text:
+                self.say(f"{kind}: {text}")
+            return
+        if "stage" not in event:
+            return
+        stage = self._stage(event["stage"])
+        if kind == "stage_started":
+            self._started(stage, event)
+        elif kind == "progress":
+            self._progress(stage, event)
+        elif kind == "stage_done":
+            stage.status = "done"
+            self.current = {}
+            self.say(f"{stage.name}: done")
+
+    def _started(self, stage: Stage, event: Event) -> None:
+        for earlier in self.stages[: self.stages.index(stage)]:
+            # A stage that was finished by an earlier command says nothing.
+            if earlier.status == "waiting":
+                earlier.status = "done"
+        stage.status = "running"
+        self.current = {}
+        self.speed = Curve()
+        self.seal = event.get("seal", self.seal)
+        self.say(f"{stage.name}: started (network seal: {event.get('seal', 'none')})")
+
+    def _progress(self, stage: Stage, event: Event) -> None:
+        stage.status = "running"
+        stage.step = event.get("step", stage.step)
+        stage.steps = event.get("steps", stage.steps)
+        hidden = dict(event.get("private") or {})
+        known = {**event, **hidden}
+        self.current = {key: known[key] for key in ("rate", "unit", "seconds_left", "memory") if known.get(key) is not None}
+        self.private = {key: value for key, value in hidden.items() if key not in self.current and isinstance(value, int | float)}
+        at = float(stage.step or 0)
+        if "rate" in self.current:
+            self.speed.add(at, self.current["rate"])
+        if "loss" in self.private:
+            self.loss.add(at, self.private["loss"])
+
+    def end(self, outcome: Event) -> None:
+        """The job is over."""
+        self.outcome = outcome
+        self.current = {}
+        if outcome["kind"] == "result":
+            for stage in self.stages:
+                stage.status = "done"
+            self.say("Finished.")
+            return
+        stopped = outcome["code"] == ExitCode.CANCELLED
+        for stage in self.stages:
+            if stage.status == "running":
+                stage.status = "stopped" if stopped else "failed"
+        self.say(" ".join(part for part in (outcome["message"], outcome["hint"]) if part))
+
+    @property
+    def running(self) -> Stage | None:
+        """The stage that is at work."""
+        return next((stage for stage in self.stages if stage.status == "running"), None)

@@ -1,0 +1,130 @@
+"""Small windows over a screen: a question, a form, and a text to read. Escape always means: do nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Select, Static
+
+__all__ = ["Ask", "Field", "Form", "Reading"]
+
+
+class Ask(ModalScreen[str | None]):
+    """A question with an answer for each button; the answer is the button's id, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close", id="dialog.close"),
+        Binding("left", "app.focus_previous", "Previous", show=False, id="dialog.previous"),
+        Binding("right", "app.focus_next", "Next", show=False, id="dialog.next"),
+    ]
+
+    def __init__(self, title: str, text: str, answers: Sequence[tuple[str, str]]) -> None:
+        """`answers`: (id, label) of each button; the first is the careful one and has the focus."""
+        super().__init__()
+        self._title, self._text, self._answers = title, text, answers
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as window:
+            window.border_title = self._title
+            with VerticalScroll(can_focus=False):
+                yield Static(Content(self._text))
+            with Horizontal(classes="buttons"):
+                for index, (name, label) in enumerate(self._answers):
+                    yield Button(Content(label), id=name, variant="primary" if index == 0 else "default")
+
+    def on_mount(self) -> None:
+        self.query(Button).first().focus()
+
+    @on(Button.Pressed)
+    def _answer(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One line of a form: a text, or a choice between `options` (label, value)."""
+
+    name: str
+    label: str
+    value: str = ""
+    hint: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+class Form(ModalScreen[dict[str, str] | None]):
+    """Fields to fill in; the answer is {name: text}, or None. Enter goes to the next field, and after the last one accepts."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="form.close")]
+
+    def __init__(self, title: str, text: str, fields: Sequence[Field], accept: str) -> None:
+        super().__init__()
+        self._title, self._text, self._fields, self._accept = title, text, fields, accept
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as window:
+            window.border_title = self._title
+            with VerticalScroll(can_focus=False):
+                yield Static(Content(self._text))
+                for field in self._fields:
+                    yield Static(Content(field.label), classes="label")
+                    if field.options:
+                        yield Select(
+                            [(Content(label), value) for label, value in field.options],
+                            value=field.value,
+                            id=field.name,
+                            allow_blank=False,
+                        )
+                    else:
+                        yield Input(field.value, placeholder=field.hint, id=field.name, select_on_focus=False)
+            with Horizontal(classes="buttons"):
+                yield Button(Content(self._accept), variant="primary", id="accept")
+                yield Button("Cancel", id="cancel")
+
+    @on(Input.Submitted)
+    def _next(self, event: Input.Submitted) -> None:
+        if event.input is self.query(Input).last():
+            self._accepted()
+        else:
+            self.focus_next()
+
+    @on(Button.Pressed, "#accept")
+    def _accepted(self) -> None:
+        answer = {}
+        for field in self._fields:
+            if field.options:
+                answer[field.name] = str(self.query_one(f"#{field.name}", Select).value)
+            else:
+                answer[field.name] = self.query_one(f"#{field.name}", Input).value.strip()
+        self.dismiss(answer)
+
+    @on(Button.Pressed, "#cancel")
+    def _cancelled(self) -> None:
+        self.dismiss(None)
+
+
+class Reading(ModalScreen[None]):
+    """A text to read: help, a command."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,q,f1,question_mark", "dismiss", "Close", id="reading.close"),
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide") as window:
+            window.border_title = self._title
+            window.border_subtitle = "Esc closes"
+            with VerticalScroll():
+                yield Static(Content(self._text))
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).focus()

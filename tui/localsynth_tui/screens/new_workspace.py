@@ -1,0 +1,90 @@
+"""A window to choose a table and make a workspace for it: `localsynth init`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, DirectoryTree, Input, Static
+
+from localsynth.errors import LocalsynthError
+from localsynth_tui.runner import Request, ask
+
+__all__ = ["NewWorkspace"]
+
+_TABLES = {".csv", ".txt", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".duckdb", ".db", ".gz"}
+
+
+class _Tables(DirectoryTree):
+    """Directories, and files that can hold a table."""
+
+    def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
+        return [path for path in paths if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() in _TABLES)]
+
+
+class NewWorkspace(ModalScreen[Path | None]):
+    """The answer is the workspace that was made, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="new.close")]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide tall") as window:
+            window.border_title = "A workspace for your table"
+            yield Static("The table: type its path, or choose it below. It is read here and goes nowhere.", classes="label")
+            yield Input(placeholder="visits.csv", id="source")
+            yield _Tables(Path.cwd(), id="files")
+            yield Static("The workspace: a new directory", classes="label")
+            yield Input(placeholder="visits", id="workspace")
+            yield Static("", id="answer")
+            with Horizontal(classes="buttons"):
+                yield Button("Make it", variant="primary", id="make")
+                yield Button("Cancel", id="cancel")
+
+    @on(DirectoryTree.FileSelected)
+    def _chosen(self, event: DirectoryTree.FileSelected) -> None:
+        path = event.path.relative_to(Path.cwd()) if event.path.is_relative_to(Path.cwd()) else event.path
+        self.query_one("#source", Input).value = str(path)
+        self.query_one("#workspace", Input).focus()
+
+    @on(Input.Changed, "#source")
+    def _name_it(self, event: Input.Changed) -> None:
+        """The workspace is called as the table, beside where one stands, until the user says otherwise."""
+        workspace = self.query_one("#workspace", Input)
+        stem = Path(event.value).name.split(".")[0]
+        workspace.placeholder = stem or "visits"
+
+    @on(Input.Submitted, "#source")
+    def _next(self) -> None:
+        self.query_one("#workspace", Input).focus()
+
+    @on(Button.Pressed, "#cancel")
+    def _cancel(self) -> None:
+        self.dismiss(None)
+
+    @on(Button.Pressed, "#make")
+    @on(Input.Submitted, "#workspace")
+    def _make(self) -> None:
+        source = self.query_one("#source", Input).value.strip()
+        field = self.query_one("#workspace", Input)
+        if not source:
+            self._say("Give the path of your table first.")
+            return
+        self._say("Reading the first rows, to guess what the columns are …")
+        self._init(Path(source).expanduser(), Path(field.value.strip() or field.placeholder).expanduser())
+
+    @work(exclusive=True)
+    async def _init(self, source: Path, root: Path) -> None:
+        try:
+            await ask(Request("init", root, data={"source": str(source)}))
+        except LocalsynthError as error:
+            self._say(f"{error.message} {error.hint}")
+            return
+        self.dismiss(root)
+
+    def _say(self, text: str) -> None:
+        self.query_one("#answer", Static).update(Content(text))

@@ -1,0 +1,50 @@
+"""A small line plot of one curve of a run."""
+
+import time
+
+from textual.app import ComposeResult
+from textual.widget import Widget
+from textual.widgets import Static
+from textual_plot import HiResMode, PlotWidget
+
+from localsynth_tui.run_state import Curve
+
+__all__ = ["CurvePlot"]
+
+_APART = 1.0
+_MOST_POINTS = 150
+
+
+class CurvePlot(Widget):
+    """A title and the curve; says so while there is nothing to draw."""
+
+    def __init__(self, title: str, *, id: str) -> None:
+        super().__init__(id=id)
+        self.border_title = title
+        self._drawn = 0
+        self._at = 0.0
+
+    def compose(self) -> ComposeResult:
+        yield PlotWidget(allow_pan_and_zoom=False)
+        yield Static("(nothing to draw)", classes="empty")
+
+    def on_mount(self) -> None:
+        plot = self.query_one(PlotWidget)
+        plot.margin_left, plot.margin_bottom, plot.margin_top = 7, 2, 0
+        plot.can_focus = False
+        plot.display = False
+
+    def draw(self, curve: Curve, now: bool = False) -> None:
+        """Draw the curve anew where it has changed: once a second (a drawing takes about a tenth of one) unless `now`."""
+        points, at = curve.points, time.monotonic()
+        if len(points) < 2 or len(points) == self._drawn or (at - self._at < _APART and not now):
+            return
+        self._drawn, self._at = len(points), at
+        plot = self.query_one(PlotWidget)
+        plot.display = True
+        self.query_one(Static).display = False
+        plot.clear()
+        shown = points[:: max(1, len(points) // _MOST_POINTS)]
+        xs, ys = zip(*shown, strict=True)
+        plot.plot(xs, ys, line_style=self.app.current_theme.primary, hires_mode=HiResMode.BRAILLE)
+        plot.set_ylimits(0 if min(ys) >= 0 else None, max(ys) * 1.1 or 1)

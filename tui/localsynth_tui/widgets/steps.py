@@ -1,0 +1,72 @@
+"""The two lines at the top of every screen: where one is on the way from a table to a synthetic one, and what is at work."""
+
+from textual.app import ComposeResult, RenderResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.widgets import Static
+
+__all__ = ["STEPS", "StepChosen", "Steps"]
+
+STEPS: dict[str, str] = {
+    "home": "Home",
+    "data": "Data",
+    "plan": "Plan",
+    "run": "Run",
+    "synthetic": "Rows",
+    "report": "Report",
+    "models": "Models",
+}
+"""Names of the screens and their titles; the keys 1, 2, ... open them in this order."""
+
+
+class StepChosen(Message):
+    """A title was clicked."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+
+class _Step(Static):
+    """One title; a click opens its screen."""
+
+    def __init__(self, number: int, step: str, here: bool) -> None:
+        # Not by colour alone: the screen one is on stands in brackets.
+        title = f"[{number} {STEPS[step]}]" if here else f" {number} {STEPS[step]} "
+        super().__init__(Content(title), classes="here" if here else "")
+        self._step = step
+
+    def on_click(self, event: Click) -> None:
+        event.stop()
+        self.post_message(StepChosen(self._step))
+
+
+class _Status(Widget):
+    """The workspace, and what is at work in it."""
+
+    text = reactive("", layout=True)
+
+    def render(self) -> RenderResult:
+        return Content(self.text)
+
+
+class Steps(Widget):
+    """The titles of all screens, and a line with the workspace and its work."""
+
+    def __init__(self, here: str) -> None:
+        super().__init__()
+        self._here = here
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            for number, step in enumerate(STEPS, 1):
+                yield _Step(number, step, step == self._here)
+        yield _Status()
+
+    def show(self, text: str) -> None:
+        """Set the second line."""
+        self.query_one(_Status).text = text
