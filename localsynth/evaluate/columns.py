@@ -52,20 +52,24 @@ def wasserstein(first: Floats, second: Floats, width: float) -> float:
 def _bin_names(column: Ordered, edges: Floats) -> list[str]:
     if isinstance(column, Date | DateTime):
         return [str(np.datetime64("1970-01-01") + np.timedelta64(int(edge), "D")) for edge in edges[:-1]]
-    if isinstance(column, Integer) and len(edges) > 1 and edges[1] - edges[0] == 1:
+    if isinstance(column, Integer):
         return [f"{math.ceil(edge):d}" for edge in edges[:-1]]
     return [f"{edge:.6g}" for edge in edges[:-1]]
 
 
 def _edges(column: Ordered) -> Floats:
     low, high = span(column)
-    if isinstance(column, Integer) and high - low < _BINS:
-        return np.arange(low, high + 2) - 0.5
+    if isinstance(column, Integer):
+        # As many whole numbers in every bar, or the bars would form a comb.
+        width = math.ceil((high - low + 1) / _BINS)
+        return np.arange(low, high + width + 1, width) - 0.5
     return np.linspace(low, max(high, low + 1e-9), _BINS + 1)
 
 
 def histogram(column: Column, tables: dict[str, Sequence[Record]]) -> dict[str, Any]:
     """Shares per bar for each named table: {"bars": names, NAME: shares}; the bars come from the schema, not from the rows.
+
+    The name of a bar of an ordered column is its lower end, and "ends" are the bounds of the column.
 
     Ordered columns: equal parts of the range (each whole number, if there are few), nulls left out. Labels: the schema's, the
     most frequent of the first table first, beyond twelve together.
@@ -77,16 +81,16 @@ def histogram(column: Column, tables: dict[str, Sequence[Record]]) -> dict[str, 
             values = ordered(column, records)
             counts, _ = np.histogram(values[~np.isnan(values)], edges)
             shares[name] = [round(float(share), 6) for share in counts / max(int(counts.sum()), 1)]
-        return {"bars": _bin_names(column, edges), **shares}
+        return {"bars": _bin_names(column, edges), "ends": [str(column.min), str(column.max)], **shares}
     names: list[str | None] = ["yes", "no"] if isinstance(column, Boolean) else []
     if isinstance(column, Category):
         names = list(column.allowed())
     counted = {name: Counter(labels(column, records)) for name, records in tables.items()}
     first = next(iter(counted.values()))
-    names = sorted([*names, None], key=lambda name: -first[name])
+    if any(counts[None] for counts in counted.values()):
+        names.append(None)
+    names.sort(key=lambda name: -first[name])
     shown, rest = (names, []) if len(names) <= _MOST_BARS else (names[: _MOST_BARS - 1], names[_MOST_BARS - 1 :])
-    if not any(counts[None] for counts in counted.values()):
-        shown = [name for name in shown if name is not None]
     bars = ["(empty)" if name is None else name for name in shown] + ([f"{len(rest)} others"] if rest else [])
     figures: dict[str, Any] = {"bars": bars}
     for name, records in tables.items():

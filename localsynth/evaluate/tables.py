@@ -84,8 +84,9 @@ def evaluate_tables(
 ) -> dict[str, Any]:
     """The report's figures, JSON-able. Every one carries its n; the same arguments give the same figures.
 
-    `train` and `holdout` must not share a privacy unit, or the controls are worthless. `quasi_identifiers` None has them guessed by
-    name, an empty list leaves linkage out; `target` None has it guessed. With `embed`, texts are also compared by embeddings.
+    `train` and `holdout` must not share a privacy unit, or the controls are worthless. `quasi_identifiers` None has them
+    guessed by name, an empty list leaves linkage out; `target` None has it guessed. With `embed`, texts are also compared by
+    embeddings.
 
         rows            {"original", "holdout", "synthetic"}
         columns, pairs, writing, sdmetrics                     see the modules of these names
@@ -97,8 +98,8 @@ def evaluate_tables(
         audit           None: the canary audit's place, {"epsilon", "ceiling", "confidence", "canaries", "status", "sentence"}
         synthetic_only  see `describe_synthetic`: the part that reads no private data
 
-    Raises KeyError for a target or quasi-identifier that the schema does not have. Takes one to three minutes on two cores for 5,000
-    rows a side.
+    Raises KeyError for a target or quasi-identifier that the schema does not have. For 5,000 rows a side
+    it takes about half a minute on two cores.
     """
     known = guess_quasi_identifiers(schema) if quasi_identifiers is None else list(quasi_identifiers)
     # A wrong name must be found before the minutes are spent.

@@ -1,7 +1,7 @@
 """Utility: is what a model learns from the synthetic table true of the real one?
 
-Train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633): a model is trained on the synthetic rows and tested on the
-holdout, beside the same model trained on the original rows, on as many of them as there are synthetic ones, and on the
+Train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633): a model is trained on the synthetic rows and tested on
+the holdout, beside the same model trained on the original rows, on as many of them as there are synthetic ones, and on the
 synthetic rows with their columns shuffled, which keep every column's values and no link between them.
 """
 
@@ -187,7 +187,7 @@ def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None) -> 
     if ratio is None:
         return f"{first}: even the real rows teach next to nothing about it, so this says nothing about the synthetic ones."
     above = " above chance" if task.metric == "AUC" else ""
-    return f"{first}: {max(0.0, ratio):.0%} of what can be learned{above} is kept."
+    return f"{first}: {100 * max(0.0, ratio):.0f} % of what can be learned{above} is kept."
 
 
 def compare_utility(
@@ -217,6 +217,8 @@ def compare_utility(
     if min(len(real), len(test), len(made)) < 20 or (not task.regression and len(task.names) < 2):
         return {"status": "not run", **reference, "reason": "Fewer than 20 rows with a target, or a target with a single value."}
     real, test, made = (sample(rows, _MOST_ROWS, seed + i) for i, rows in enumerate((real, test, made)))
+    from threadpoolctl import threadpool_limits
+
     scores: dict[str, list[float]] = {"real": [], "real_same_size": [], "synthetic": [], "marginals_only": []}
     sizes = {"real": len(real), "real_same_size": min(len(real), len(made)), "synthetic": len(made), "marginals_only": len(made)}
     for repetition in range(SEEDS):
@@ -231,7 +233,8 @@ def compare_utility(
         }
         for arm, rows in tables.items():
             drawn = [rows[i] for i in random.integers(len(rows), size=len(rows))]
-            with warnings.catch_warnings():
+            # Threads that wait for one another on a busy machine made this ten times slower than one alone.
+            with threadpool_limits(1), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a linear model that stopped early is as good as it is
                 predicted = task.predict(drawn, questions, seed + repetition)
             scores[arm].append(task.score(predicted, answers))

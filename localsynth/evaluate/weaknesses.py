@@ -2,10 +2,11 @@
 
 The ranking rule. What endangers persons comes before what makes the table less useful, and that before what could not be judged:
 
-1. privacy   an attack that failed, by how far its interval lies above its control's; a canary audit that failed; personal strings that
-             the synthetic texts share more often with the original than with as many holdout rows
-2. worth     by the share of something that is lost, 0 to 1: what a model can learn, the likeness of the worst column beyond its ceiling, links
-             between columns (mean difference beyond the ceiling, times three, since 0.33 is a link gone), rare values, repeated texts
+1. privacy   an attack that failed, by how far its interval lies above its control's; a canary audit that failed; personal
+             strings that the synthetic texts share more often with the original than with as many holdout rows
+2. worth     by the share of something that is lost, 0 to 1: what a model can learn, the likeness of the worst column beyond
+             its ceiling, links between columns (mean difference beyond the ceiling, times three, since 0.33 is a link gone),
+             rare values, repeated texts
 3. unknown   attacks with too few rows to say, and utility that could not be measured
 
 Within a class the greater severity comes first; what is below 0.05 in class 2 is not called a weakness.
@@ -46,17 +47,17 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
     for attack in figures["attacks"]:
         if attack["status"] == "failed":
             text = (
-                f"{attack['question']} It worked for {_percent(attack['risk']['value'])} of the original's rows and for "
-                f"{_percent(attack['control']['value'])} of rows the model has never seen. The difference comes from the "
-                "original rows themselves."
+                f"{attack['question']} {_percent(attack['risk']['value'])} of the tries succeeded against rows of the original, "
+                f"{_percent(attack['control']['value'])} against rows that the model has never seen. The difference was learned "
+                "from single rows."
             )
             severity = attack["risk"]["low"] - attack["control"]["high"]
             found.append(Weakness("privacy", severity, f"The attack “{attack['name']}” succeeded", text, "attacks"))
     unsaid = [attack["name"] for attack in figures["attacks"] if attack["status"] == "too few rows to say"]
     if unsaid:
         text = (
-            f"Too few rows or tries for: {', '.join(unsaid)}. That these attacks did not succeed is no evidence that the table withstands "
-            "them."
+            f"Too few rows or tries for: {', '.join(unsaid)}. That these attacks did not succeed is no evidence that the table "
+            "withstands them."
         )
         count = len(unsaid)
         title = f"{count} attack{'s' if count > 1 else ''} could not be judged"
@@ -78,8 +79,9 @@ def _of_personal(figures: dict[str, Any]) -> list[Weakness]:
         ours, theirs = Rate(kind["in_original_same_rows"], kind["synthetic"]), Rate(kind["in_holdout"], kind["synthetic"])
         if kind["synthetic"] and ours.low > theirs.high:
             text = (
-                f"Of {kind['synthetic']} different strings in the synthetic texts that look like one, {kind['in_original']} stand in "
-                f"the original ({rows['original']:,} rows), {kind['in_holdout']} in the holdout ({rows['holdout']:,} rows)."
+                f"Of {kind['synthetic']} different strings in the synthetic texts that look like one, "
+                f"{kind['in_original']} stand in the original ({rows['original']:,} rows), "
+                f"{kind['in_holdout']} in the holdout ({rows['holdout']:,} rows)."
             )
             title = f"Strings of the kind “{kind['kind']}” come from the original"
             found.append(Weakness("privacy", ours.low - theirs.high, title, text, "personal"))
@@ -106,8 +108,8 @@ def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
         if beyond >= _WORTH_SAYING:
             what = "The lengths of the texts in" if worst["kind"] == "text" else "The values of"
             text = (
-                f"{what} {worst['column']} are {_percent(worst['distance'])} off the original's ({worst['measure']}); two halves of "
-                f"the original differ by {_percent(worst['ceiling'] or 0)}. No other column is further off."
+                f"{what} {worst['column']} are {_percent(worst['distance'])} off the original's ({worst['measure']}); two "
+                f"halves of the original differ by {_percent(worst['ceiling'] or 0)}. No other column is further off."
             )
             found.append(
                 Weakness("worth", beyond, f"The column {worst['column']} does not look like the original", text, "columns")
@@ -116,8 +118,8 @@ def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
     rare, gone = sum(entry["rare_values"] for entry in lost), sum(entry["rare_values_lost"] for entry in lost)
     if rare and gone / rare >= _WORTH_SAYING:
         text = (
-            f"Of {rare} values that fewer than 1 % of the original's rows have, {gone} do not occur in the synthetic table. Small groups "
-            "cannot be studied with it."
+            f"Of {rare} values that fewer than 1 % of the original's rows have, {gone} do not occur in the synthetic table. "
+            "Small groups cannot be studied with it."
         )
         found.append(Weakness("worth", gone / rare, "Rare values are lost", text, "columns"))
     return found
@@ -131,8 +133,8 @@ def _of_pairs(figures: dict[str, Any]) -> list[Weakness]:
     if severity < _WORTH_SAYING:
         return []
     text = (
-        f"Correlations differ by {pairs['mean_difference']:.2f} on average over {len(pairs['pairs'])} pairs of columns; between two halves of "
-        f"the original by {pairs['ceiling'] or 0:.2f}. Conclusions about what goes with what may be wrong."
+        f"Correlations differ by {pairs['mean_difference']:.2f} on average over {len(pairs['pairs'])} pairs of columns; between "
+        f"two halves of the original by {pairs['ceiling'] or 0:.2f}. Conclusions about what goes with what may be wrong."
     )
     return [Weakness("worth", severity, "Links between columns are blurred", text, "pairs")]
 

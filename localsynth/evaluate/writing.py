@@ -61,7 +61,8 @@ def _length_bars(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
         counts, _ = np.histogram(np.minimum(lengths, edges[-1]), edges)
         return [round(float(share), 6) for share in counts / max(len(lengths), 1)]
 
-    return {"bars": [f"{edge:.0f}" for edge in edges[:-1]], "original": shares(ours), "synthetic": shares(theirs)}
+    bars = [f"{edge:.0f}" for edge in edges[:-1]]
+    return {"bars": bars, "ends": ["0", f"{edges[-1]:.0f}"], "original": shares(ours), "synthetic": shares(theirs)}
 
 
 def _words_known(made: Sequence[str], original: Sequence[str]) -> float | None:
@@ -100,6 +101,7 @@ def mauve(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int)
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
+    from threadpoolctl import threadpool_limits
 
     smaller = min(len(first), len(second))
     if smaller < 20:
@@ -107,9 +109,10 @@ def mauve(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int)
     vectors = normalize(np.concatenate([first, second]).astype(np.float64))
     if float(vectors.var(axis=0).sum()) < 1e-12:
         return 1.0
-    vectors = PCA(n_components=0.9, random_state=seed, svd_solver="full").fit_transform(vectors)
     clusters = smaller // 10
-    labels = KMeans(clusters, n_init=1, random_state=seed).fit_predict(vectors)
+    with threadpool_limits(1):
+        vectors = PCA(n_components=0.9, random_state=seed, svd_solver="full").fit_transform(vectors)
+        labels = KMeans(clusters, n_init=1, random_state=seed).fit_predict(vectors)
     shares = []
     for part in (labels[: len(first)], labels[len(first) :]):
         counts = np.bincount(part, minlength=clusters) + 0.5

@@ -80,7 +80,7 @@ def attribute_inference(
         f"Can somebody who knows the rest of a person's row guess {worst}?",
         *tried[worst],
         f"The worst of {len(secrets)} columns, {worst}: guessed from the nearest of {len(candidates):,} synthetic rows on the "
-        f"other columns; numbers count within {TOLERANCE:.0%} of their range. Baseline: the most common value.",
+        f"other columns; numbers count within {100 * TOLERANCE:.0f} % of their range. Baseline: the most common value.",
         {
             "columns": [
                 {

@@ -108,9 +108,9 @@ def linkage(
         risk,
         control,
         baseline,
-        f"A link is tried where exactly one of {len(synthetic):,} synthetic rows has the same {names}; it is right when at least "
-        f"{AGREEING:.0%} of the other {len(others)} columns agree (numbers within {TOLERANCE:.0%} of their range). "
-        "Baseline: any synthetic row for the same targets.",
+        f"A link is tried where exactly one of {len(synthetic):,} synthetic rows has the same {names}; it is right when "
+        f"at least {100 * AGREEING:.0f} % of the other {len(others)} columns agree (numbers: within "
+        f"{100 * TOLERANCE:.0f} % of the range). Baseline: any synthetic row for the same targets.",
         {
             "quasi_identifiers": list(quasi_identifiers),
             "links_tried": {"original": claims["original"], "holdout": claims["holdout"]},

@@ -88,8 +88,8 @@ def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
                 risk,
                 control,
                 baseline,
-                f"By the distance to the nearest of {nearness.candidates:,} synthetic rows; the threshold calls {share:.0%} of "
-                f"{len(reference):,} other holdout rows members. Baseline: as many calls at random.",
+                f"By the distance to the nearest of {nearness.candidates:,} synthetic rows; the threshold calls "
+                f"{100 * share:.0f} % of {len(reference):,} other holdout rows members. Baseline: as many calls at random.",
                 {"auc": area.to_json()},
             )
         )
