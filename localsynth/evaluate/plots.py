@@ -57,14 +57,14 @@ def _lying(figures: dict[str, Any], sides: list[str], title: str) -> Markup:
     names = figures["bars"]
     most = max([share for side in sides for share in figures[side]] + [1e-9])
     start, thick = 118.0, 6.5
-    row = thick * len(sides) + 4.5
+    row = max(thick * len(sides), 8.0) + 4.5
     room = _WIDTH - start - 38
     parts = []
     for j, name in enumerate(names):
         top = j * row
         parts.append(f'<text x="{start - 5:g}" y="{top + row / 2 + 2:.1f}" text-anchor="end">{_short(name, 20)}</text>')
         for i, side in enumerate(sides):
-            long, y = room * figures[side][j] / most, top + 2 + i * thick
+            long, y = room * figures[side][j] / most, top + (row - thick * len(sides)) / 2 + i * thick
             parts.append(f'<rect class="{side}" x="{start:g}" y="{y:.1f}" width="{long:.1f}" height="{thick - 1:g}"/>')
         end = start + room * max(figures[side][j] for side in sides) / most
         share = figures[sides[-1]][j]

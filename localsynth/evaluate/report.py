@@ -43,7 +43,7 @@ def report_document(figures: dict[str, Any], certificate: dict[str, Any] | None,
 def _percent(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.{0 if value == 0 or abs(value) >= 0.1 else 1}f} %"
+    return f"{100 * value:.{0 if value == 0 or abs(value) >= 0.1 else 1}f}\u00a0%"
 
 
 def _figure(value: float | None, digits: int = 3) -> str:

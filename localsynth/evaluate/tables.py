@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from localsynth.evaluate.arrays import is_labelled, is_ordered, key_of, text_columns, texts
 from localsynth.evaluate.attacks.attributes import attribute_inference
@@ -160,7 +161,9 @@ def evaluate_tables(
     for number, (name, step) in enumerate(steps):
         if progress is not None:
             progress(name, number, len(steps))
-        step()
+        # Threads that wait for one another on a busy machine are slower than one alone.
+        with threadpool_limits(1):
+            step()
     if progress is not None:
         progress("", len(steps), len(steps))
     figures["attacks"] = [attack.to_json() for attack in attacks]

@@ -39,7 +39,8 @@ class Weakness:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+    # With a space that no line break separates.
+    return f"{100 * share:.1f}\u00a0%" if 0 < share < 0.1 else f"{100 * share:.0f}\u00a0%"
 
 
 def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:

@@ -101,7 +101,6 @@ def mauve(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int)
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
-    from threadpoolctl import threadpool_limits
 
     smaller = min(len(first), len(second))
     if smaller < 20:
@@ -110,9 +109,8 @@ def mauve(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int)
     if float(vectors.var(axis=0).sum()) < 1e-12:
         return 1.0
     clusters = smaller // 10
-    with threadpool_limits(1):
-        vectors = PCA(n_components=0.9, random_state=seed, svd_solver="full").fit_transform(vectors)
-        labels = KMeans(clusters, n_init=1, random_state=seed).fit_predict(vectors)
+    vectors = PCA(n_components=0.9, random_state=seed, svd_solver="full").fit_transform(vectors)
+    labels = KMeans(clusters, n_init=1, random_state=seed).fit_predict(vectors)
     shares = []
     for part in (labels[: len(first)], labels[len(first) :]):
         counts = np.bincount(part, minlength=clusters) + 0.5
