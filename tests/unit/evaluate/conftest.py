@@ -2,6 +2,7 @@ import datetime as dt
 import random
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from localsynth.schema import Category, Date, Integer, Schema, Text
 
@@ -21,6 +22,15 @@ def visit(chance):
         "ill": "yes" if ill else "no",
         "note": " ".join([*chance.choices(WORDS, k=chance.randint(9, 14)), "fever" if ill and chance.random() < 0.8 else "rest"]),
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """As `evaluate_tables` has it: threads that wait for one another on a busy machine take minutes for seconds' work."""
+    import sklearn.ensemble  # noqa: F401 - only libraries that are loaded can be limited
+
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

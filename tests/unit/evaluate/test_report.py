@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from localsynth.evaluate.report import render_report, report_document
-from localsynth.evaluate.tables import evaluate_tables
+from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
 from localsynth.evaluate.weaknesses import find_weaknesses
 from localsynth.schema import Category, Schema
 
@@ -107,7 +107,8 @@ def test_without_a_certificate_nothing_is_guaranteed(figures):
     assert "Nothing is guaranteed" in read(render_report(figures, None, False)).text
 
 
-def test_the_release_reads_nothing_private(figures, leaky):
+def test_the_release_reads_nothing_private(figures, leaky, visits, schema):
+    assert figures["synthetic_only"] == json_able(describe_synthetic(visits[2][:300], schema))
     # What the original decides may differ as it likes: the public report stays the same to the letter.
     private = {**leaky, "synthetic_only": figures["synthetic_only"], "rows": {"original": 1, "holdout": 2, "synthetic": 3}}
     assert render_report(figures, CERTIFICATE, True) == render_report(private, CERTIFICATE, True)
