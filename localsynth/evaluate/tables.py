@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from localsynth.evaluate.arrays import is_labelled, is_ordered, key_of, text_columns, texts
 from localsynth.evaluate.attacks.attributes import attribute_inference
@@ -19,6 +18,7 @@ from localsynth.evaluate.columns import compare_columns, histogram
 from localsynth.evaluate.pairs import compare_pairs
 from localsynth.evaluate.personal import KINDS, count_personal, find_personal
 from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
+from localsynth.evaluate.threads import one_thread
 from localsynth.evaluate.utility import compare_utility
 from localsynth.evaluate.writing import Embed, compare_writing, describe_writing
 from localsynth.schema import Record, Schema
@@ -161,8 +161,7 @@ def evaluate_tables(
     for number, (name, step) in enumerate(steps):
         if progress is not None:
             progress(name, number, len(steps))
-        # Threads that wait for one another on a busy machine are slower than one alone.
-        with threadpool_limits(1):
+        with one_thread():
             step()
     if progress is not None:
         progress("", len(steps), len(steps))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from localsynth.evaluate.arrays import is_ordered, labels, ordered, sample, shuffled_columns, text_columns, texts
 from localsynth.evaluate.stats import Interval, mean_interval
+from localsynth.evaluate.threads import one_thread
 from localsynth.schema import Boolean, Category, Column, Record, Schema, Text
 
 __all__ = ["compare_utility", "guess_target"]
@@ -217,8 +218,6 @@ def compare_utility(
     if min(len(real), len(test), len(made)) < 20 or (not task.regression and len(task.names) < 2):
         return {"status": "not run", **reference, "reason": "Fewer than 20 rows with a target, or a target with a single value."}
     real, test, made = (sample(rows, _MOST_ROWS, seed + i) for i, rows in enumerate((real, test, made)))
-    from threadpoolctl import threadpool_limits
-
     scores: dict[str, list[float]] = {"real": [], "real_same_size": [], "synthetic": [], "marginals_only": []}
     sizes = {"real": len(real), "real_same_size": min(len(real), len(made)), "synthetic": len(made), "marginals_only": len(made)}
     for repetition in range(SEEDS):
@@ -233,8 +232,7 @@ def compare_utility(
         }
         for arm, rows in tables.items():
             drawn = [rows[i] for i in random.integers(len(rows), size=len(rows))]
-            # Threads that wait for one another on a busy machine made this ten times slower than one alone.
-            with threadpool_limits(1), warnings.catch_warnings():
+            with one_thread(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a linear model that stopped early is as good as it is
                 predicted = task.predict(drawn, questions, seed + repetition)
             scores[arm].append(task.score(predicted, answers))

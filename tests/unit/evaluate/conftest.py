@@ -2,8 +2,8 @@ import datetime as dt
 import random
 
 import pytest
-from threadpoolctl import threadpool_limits
 
+from localsynth.evaluate.threads import one_thread
 from localsynth.schema import Category, Date, Integer, Schema, Text
 
 WORDS = [f"{first}{second}" for first in "bcdfghklmnprstvw" for second in ("a", "el", "im", "ot", "un")]
@@ -25,11 +25,8 @@ def visit(chance):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """As `evaluate_tables` has it: threads that wait for one another on a busy machine take minutes for seconds' work."""
-    import sklearn.ensemble  # noqa: F401 - only libraries that are loaded can be limited
-
-    with threadpool_limits(1):
+def limited_threads():
+    with one_thread():
         yield
 
 
