@@ -1,0 +1,105 @@
+"""Copies: rows and passages of the original that stand in the synthetic table as they are, or nearly.
+
+Asked from the side of the original (is this row to be found in the synthetic table?), so that original and holdout compare
+fairly whatever their sizes.
+"""
+
+from collections.abc import Sequence
+
+from localsynth.evaluate.arrays import key_of, sample, shuffled_columns, text_columns, texts
+from localsynth.evaluate.attacks.outcome import Attack
+from localsynth.evaluate.distance import Distances
+from localsynth.evaluate.stats import Rate
+from localsynth.schema import Record, Schema
+
+__all__ = ["NEAR", "PASSAGE_WORDS", "exact_copies", "near_copies", "shared_passages"]
+
+NEAR = 0.025
+"""A near copy is at most this far away, as a mean over the columns (`Distances`)."""
+PASSAGE_WORDS = 8
+
+_MOST_TARGETS = 2_000
+_MOST_CANDIDATES = 10_000
+
+
+def exact_copies(
+    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
+) -> Attack:
+    """Rows that occur in the synthetic table with every learned value the same (text: but for case and spacing). All rows."""
+    columns = schema.learned()
+    found = {key_of(record, columns) for record in synthetic}
+    naive = {key_of(record, columns) for record in shuffled_columns(synthetic, schema, seed)}
+
+    def rate(rows: Sequence[Record], among: set[tuple[object, ...]]) -> Rate:
+        return Rate(sum(key_of(row, columns) in among for row in rows), len(rows))
+
+    return Attack(
+        "exact copies",
+        "Does an original row stand in the synthetic table, word for word?",
+        rate(train, found),  # type: ignore[arg-type]
+        rate(holdout, found),  # type: ignore[arg-type]
+        rate(train, naive),  # type: ignore[arg-type]
+        f"Every value of {len(columns)} learned columns compared with all {len(synthetic):,} synthetic rows. "
+        "Baseline: the synthetic table with each column shuffled.",
+    )
+
+
+def near_copies(
+    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
+) -> Attack:
+    """Rows with a synthetic row at a distance of `NEAR` or less. On at most 2,000 rows a side and 10,000 synthetic ones."""
+    columns = schema.learned()
+    members, others = sample(train, _MOST_TARGETS, seed), sample(holdout, _MOST_TARGETS, seed + 1)
+    candidates = sample(synthetic, _MOST_CANDIDATES, seed + 2)
+    # One call for both sides: what weighs how much must not depend on the side.
+    near = Distances(columns, [*members, *others], candidates, seed=seed).to_nearest() <= NEAR
+    naive = Distances(columns, members, shuffled_columns(candidates, schema, seed), seed=seed).to_nearest() <= NEAR
+    return Attack(
+        "near copies",
+        "Is there a synthetic row that is almost an original one?",
+        Rate(int(near[: len(members)].sum()), len(members)),
+        Rate(int(near[len(members) :].sum()), len(others)),
+        Rate(int(naive.sum()), len(members)),
+        f"At most {NEAR:g} away on average over the columns (Gower's distance), among {len(candidates):,} synthetic rows. "
+        "Baseline: the same rows with each column shuffled.",
+    )
+
+
+def _passages(text: str) -> list[tuple[str, ...]]:
+    words = text.casefold().split()
+    return [tuple(words[i : i + PASSAGE_WORDS]) for i in range(len(words) - PASSAGE_WORDS + 1)]
+
+
+def shared_passages(
+    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema
+) -> Attack | None:
+    """Original texts of which a run of eight words or more stands in a synthetic text. None without texts of that length.
+
+    As in the extraction of training data from language models (Carlini et al. 2021, arXiv:2012.07805), but asked of the table.
+    The baseline is the share of texts with a passage in the holdout's own texts: formulas that everybody writes.
+    """
+    columns = text_columns(schema)
+
+    def passages_of(rows: Sequence[Record]) -> set[tuple[str, ...]]:
+        return {passage for column in columns for text in texts(column, rows) for passage in _passages(text)}
+
+    def rate(rows: Sequence[Record], among: set[tuple[str, ...]]) -> Rate:
+        hits = n = 0
+        for row in rows:
+            own = [passage for column in columns for passage in _passages(texts(column, [row])[0])]
+            n += bool(own)
+            hits += any(passage in among for passage in own)
+        return Rate(hits, n)
+
+    found = passages_of(synthetic)
+    risk = rate(train, found)
+    if not risk.n:
+        return None
+    return Attack(
+        "shared passages",
+        f"Does a run of {PASSAGE_WORDS} words from an original text stand in a synthetic one?",
+        risk,
+        rate(holdout, found),
+        rate(train, passages_of(holdout)),
+        f"All texts of {PASSAGE_WORDS} words or more, without regard to case. Baseline: passages that stand in holdout texts.",
+    )

@@ -1,0 +1,119 @@
+"""Linkage: somebody who knows a few things about a person looks for that person's row.
+
+The columns known (quasi-identifiers, Sweeney 2000) are named by the user or guessed by their names.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from localsynth.evaluate.arrays import is_ordered, key_of, sample, span, to_float
+from localsynth.evaluate.attacks.outcome import Attack
+from localsynth.evaluate.stats import Rate
+from localsynth.schema import Column, Record, Schema, Text
+
+__all__ = ["guess_quasi_identifiers", "linkage"]
+
+TOLERANCE = 0.05
+"""Numbers agree when they differ by at most this share of the schema's range."""
+AGREEING = 0.75
+"""Share of the other columns that must agree before a link counts as right."""
+
+_MOST_TARGETS = 5_000
+_TELLING = re.compile(
+    r"birth|dob|\bage\b|^age|zip|postal|postcode|post_code|plz|\bsex\b|gender|geburt|geschlecht|naissance|sexe|race|ethnic|nationality",
+    re.IGNORECASE,
+)
+
+
+def guess_quasi_identifiers(schema: Schema) -> list[str]:
+    """The learned columns whose names speak of birth or age, postal code, sex, or origin; in the schema's order."""
+    named = ((column, column.name.replace("-", "_").replace("_", " ")) for column in schema.learned())
+    return [column.name for column, name in named if not isinstance(column, Text) and _TELLING.search(name)]
+
+
+def _agree(column: Column, first: Record, second: Record) -> bool:
+    ours, theirs = first[column.name], second[column.name]
+    if is_ordered(column) and ours is not None and theirs is not None:
+        low, high = span(column)
+        return abs(to_float(ours) - to_float(theirs)) <= TOLERANCE * max(high - low, 1e-12)
+    return key_of(first, [column]) == key_of(second, [column])
+
+
+def _right(target: Record, row: Record, others: Sequence[Column]) -> bool:
+    return sum(_agree(column, target, row) for column in others) >= AGREEING * len(others)
+
+
+def _uniqueness(
+    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], known: Sequence[Column]
+) -> dict[str, Any]:
+    """How many rows stand alone with their quasi-identifiers, and how many of these combinations the synthetic table has."""
+    present = {key_of(row, known) for row in synthetic}
+    figures = {}
+    for name, rows in (("original", train), ("holdout", holdout)):
+        counts = Counter(key_of(row, known) for row in rows)
+        alone = [key for key, count in counts.items() if count == 1]
+        figures[name] = {
+            "unique": Rate(len(alone), len(rows)).to_json(),
+            "unique_and_in_synthetic": Rate(sum(key in present for key in alone), len(alone)).to_json(),
+        }
+    return figures
+
+
+def linkage(
+    train: Sequence[Record],
+    holdout: Sequence[Record],
+    synthetic: Sequence[Record],
+    schema: Schema,
+    quasi_identifiers: Sequence[str],
+    *,
+    seed: int,
+) -> Attack | None:
+    """The attacker knows the quasi-identifiers, finds exactly one synthetic row with them, and takes it for the person's.
+
+    Right when three quarters of the other columns agree. On at most 5,000 rows a side; None when no quasi-identifier is given
+    or no column remains to be learned. The baseline takes any synthetic row instead, for the same rows that were linked.
+    Raises KeyError for a name that the schema does not have.
+    """
+    known = [schema.column(name) for name in quasi_identifiers]
+    others = [column for column in schema.learned() if column.name not in quasi_identifiers]
+    if not known or not others:
+        return None
+    matches: dict[tuple[object, ...], list[int]] = {}
+    for i, row in enumerate(synthetic):
+        matches.setdefault(key_of(row, known), []).append(i)
+    random = np.random.default_rng(seed)
+    claims = Counter[str]()
+
+    def attack(rows: Sequence[Record], side: str) -> tuple[Rate, Rate]:
+        right = lucky = 0
+        for target in rows:
+            found = matches.get(key_of(target, known), [])
+            if len(found) == 1:
+                claims[side] += 1
+                right += _right(target, synthetic[found[0]], others)
+                lucky += _right(target, synthetic[int(random.integers(len(synthetic)))], others)
+        return Rate(right, len(rows)), Rate(lucky, len(rows))
+
+    members, strangers = sample(train, _MOST_TARGETS, seed), sample(holdout, _MOST_TARGETS, seed + 1)
+    risk, baseline = attack(members, "original")
+    control, _ = attack(strangers, "holdout")
+    names = ", ".join(quasi_identifiers)
+    return Attack(
+        "linkage",
+        f"Can somebody who knows {names} of a person find that person's row and read the rest?",
+        risk,
+        control,
+        baseline,
+        f"A link is tried where exactly one of {len(synthetic):,} synthetic rows has the same {names}; it is right when "
+        f"at least {100 * AGREEING:.0f} % of the other {len(others)} columns agree (numbers: within "
+        f"{100 * TOLERANCE:.0f} % of the range). Baseline: any synthetic row for the same targets.",
+        {
+            "quasi_identifiers": list(quasi_identifiers),
+            "links_tried": {"original": claims["original"], "holdout": claims["holdout"]},
+            "uniqueness": _uniqueness(train, holdout, synthetic, known),
+        },
+    )

@@ -1,0 +1,112 @@
+"""Membership: can one tell from the synthetic table alone that a row was trained on?
+
+The attacker looks how near the nearest synthetic row is (Stadler et al. 2022; Chen et al. 2020, GAN-Leaks, arXiv:1909.03935). An
+attack that may also ask the model is stronger; it reports in the same form.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.evaluate.arrays import sample
+from localsynth.evaluate.attacks.outcome import Attack
+from localsynth.evaluate.distance import Distances
+from localsynth.evaluate.stats import Rate, auc_interval, bootstrap_interval
+from localsynth.schema import Record, Schema
+
+__all__ = ["Nearness", "distance_to_closest_record", "measure_nearness", "membership"]
+
+_MOST_TARGETS = 2_000
+_MOST_CANDIDATES = 10_000
+SUREST = 0.05
+"""The share of rows outside the table that the careful attacker accepts to accuse wrongly."""
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Distances to the nearest synthetic row, of rows that were trained on and of holdout rows."""
+
+    members: NDArray[np.float64]
+    others: NDArray[np.float64]
+    candidates: int
+    """Synthetic rows compared with."""
+
+
+def measure_nearness(
+    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
+) -> Nearness:
+    """Distances for at most 2,000 rows a side to at most 10,000 synthetic rows."""
+    members, others = sample(train, _MOST_TARGETS, seed), sample(holdout, _MOST_TARGETS, seed + 1)
+    candidates = sample(synthetic, _MOST_CANDIDATES, seed + 2)
+    distances = Distances(schema.learned(), [*members, *others], candidates, seed=seed).to_nearest()
+    return Nearness(distances[: len(members)], distances[len(members) :], len(candidates))
+
+
+def _calls(threshold: float, distances: NDArray[np.float64], coin: float, random: np.random.Generator) -> int:
+    """How many rows are called members: nearer than `threshold`, and of those exactly at it the share `coin`."""
+    ties = int((distances == threshold).sum())
+    return int((distances < threshold).sum()) + int(random.binomial(ties, coin))
+
+
+def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
+    """Two attackers: one guesses about every row, the other accuses only where it is surest.
+
+    The second is the one that matters to a person (Carlini et al. 2022, arXiv:2112.03570). One half of the holdout sets the
+    threshold at which half, or 5 %, of the rows outside the table are called members; the other half is the control. At the
+    threshold itself a coin decides, so that ties (many rows with an exact match) leave these shares as they are. The baseline
+    is the same number of calls, made blindly.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(nearness.others))
+    reference, others = nearness.others[order[: len(order) // 2]], nearness.others[order[len(order) // 2 :]]
+    area = auc_interval(-nearness.members, -nearness.others, seed=seed)
+    attacks = []
+    for name, question, share in (
+        ("membership, every row", "Can one tell, for any row, whether it was in the original?", 0.5),
+        (
+            "membership, surest cases",
+            "Are there rows of which one can tell with confidence that they were in the original?",
+            SUREST,
+        ),
+    ):
+        if not len(reference) or not len(nearness.members):
+            risk = control = baseline = Rate(0, 0)
+        else:
+            threshold = float(np.quantile(reference, share, method="inverted_cdf"))
+            below, at = float((reference < threshold).mean()), float((reference == threshold).mean())
+            coin = min(1.0, max(0.0, (share - below) / at))
+            risk = Rate(_calls(threshold, nearness.members, coin, random), len(nearness.members))
+            control = Rate(_calls(threshold, others, coin, random), len(others))
+            baseline = Rate(round(share * risk.n), risk.n)
+        attacks.append(
+            Attack(
+                name,
+                question,
+                risk,
+                control,
+                baseline,
+                f"By the distance to the nearest of {nearness.candidates:,} synthetic rows; the threshold calls "
+                f"{100 * share:.0f} % of {len(reference):,} other holdout rows members. Baseline: as many calls at random.",
+                {"auc": area.to_json()},
+            )
+        )
+    return attacks
+
+
+def distance_to_closest_record(nearness: Nearness, *, seed: int) -> dict[str, Any]:
+    """The median distance to the closest synthetic record, for both sides. A sanity check, no evidence of privacy.
+
+    Distances cannot show that a table leaks nothing: Yao et al. 2025 (The DCR Delusion, arXiv:2505.01524).
+    """
+    figures = {}
+    for name, distances in (("original", nearness.members), ("holdout", nearness.others)):
+        finite = distances[np.isfinite(distances)]
+        figures[name] = bootstrap_interval(finite, lambda drawn: float(np.median(drawn)), seed=seed, draws=300).to_json()
+    return {
+        **figures,
+        "synthetic_rows": nearness.candidates,
+        "note": "A sanity check only: like distances do not show that nothing leaked.",
+    }

@@ -1,0 +1,67 @@
+"""What every attack reports, and the rule by which it counts as passed."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from localsynth.evaluate.stats import Rate, difference_interval
+
+__all__ = ["NOTICEABLE", "Attack", "Status", "judge"]
+
+Status = Literal["passed", "failed", "too few rows to say"]
+
+NOTICEABLE = 0.10
+"""A difference between attack and control that an attack must have been able to see before "passed" is said of it."""
+
+
+def judge(risk: Rate, control: Rate) -> Status:
+    """The rule for all attacks.
+
+    failed               the lower end of the attack's interval is above the upper end of the control's: the table tells more
+                         about the rows it was trained on than about others. That two 95 % intervals do not meet happens by
+                         chance in well under 1 % of attacks, so that a report with a dozen of them does not cry wolf.
+    passed               not failed, and the upper end of the interval of their difference (Newcombe) is below ten points: had it
+                         told that much more, it would have been seen. It says nothing about smaller differences.
+    too few rows to say  neither: the intervals are too wide.
+    """
+    if risk.n and control.n and risk.low > control.high:
+        return "failed"
+    return "passed" if difference_interval(risk, control).high < NOTICEABLE else "too few rows to say"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """The outcome of one attack."""
+
+    name: str
+    """Short and fixed, a key: "exact copies"."""
+    question: str
+    """What it asks, for a reader without statistics."""
+    risk: Rate
+    """Against rows of the original that were trained on."""
+    control: Rate
+    """The same against holdout rows."""
+    baseline: Rate
+    """The naive guess against rows that were trained on."""
+    method: str
+    """How it was done, sizes included."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """Further figures, JSON-able."""
+
+    @property
+    def status(self) -> Status:
+        """See `judge`."""
+        return judge(self.risk, self.control)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form in which report.json and the template have it."""
+        return {
+            "name": self.name,
+            "question": self.question,
+            "status": self.status,
+            "risk": self.risk.to_json(),
+            "control": self.control.to_json(),
+            "baseline": self.baseline.to_json(),
+            "difference": difference_interval(self.risk, self.control).to_json(),
+            "method": self.method,
+            "detail": self.detail,
+        }

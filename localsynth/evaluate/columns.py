@@ -1,0 +1,176 @@
+"""Columns one by one: how far the synthetic distribution is from the original one, and what was lost on the way."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats as distributions
+
+from localsynth.evaluate.arrays import Ordered, halves, is_labelled, is_ordered, labels, ordered, span, texts
+from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Record, Schema
+
+__all__ = ["compare_columns", "histogram", "ks_distance", "total_variation", "wasserstein"]
+
+RARE = 0.01
+"""A value is rare when fewer than this share of the original's rows have it."""
+
+_BINS = 24
+_MOST_BARS = 12
+
+Floats = NDArray[np.float64]
+
+
+def total_variation(first: Sequence[str | None], second: Sequence[str | None]) -> float:
+    """Half the sum of the differences of the shares, null being a value: 0 equal, 1 nothing in common. NaN if one is empty."""
+    if not first or not second:
+        return math.nan
+    ours, theirs = Counter(first), Counter(second)
+    return sum(abs(ours[name] / len(first) - theirs[name] / len(second)) for name in ours | theirs) / 2
+
+
+def ks_distance(first: Floats, second: Floats) -> float:
+    """Kolmogorov & Smirnov: the greatest difference of the distribution functions, nulls left out. NaN if one is empty."""
+    ours, theirs = np.sort(first[~np.isnan(first)]), np.sort(second[~np.isnan(second)])
+    if not len(ours) or not len(theirs):
+        return math.nan
+    places = np.concatenate([ours, theirs])
+    apart = np.searchsorted(ours, places, side="right") / len(ours) - np.searchsorted(theirs, places, side="right") / len(theirs)
+    return float(np.abs(apart).max())
+
+
+def wasserstein(first: Floats, second: Floats, width: float) -> float:
+    """How far the values must be moved on average (earth mover's distance), as a share of `width`. NaN if one is empty."""
+    ours, theirs = first[~np.isnan(first)], second[~np.isnan(second)]
+    if not len(ours) or not len(theirs):
+        return math.nan
+    return float(distributions.wasserstein_distance(ours, theirs)) / max(width, 1e-12)
+
+
+def _bin_names(column: Ordered, edges: Floats) -> list[str]:
+    if isinstance(column, Date | DateTime):
+        return [str(np.datetime64("1970-01-01") + np.timedelta64(int(edge), "D")) for edge in edges[:-1]]
+    if isinstance(column, Integer):
+        return [f"{math.ceil(edge):d}" for edge in edges[:-1]]
+    return [f"{edge:.6g}" for edge in edges[:-1]]
+
+
+def _edges(column: Ordered) -> Floats:
+    low, high = span(column)
+    if isinstance(column, Integer):
+        # As many whole numbers in every bar, or the bars would form a comb.
+        width = math.ceil((high - low + 1) / _BINS)
+        return np.arange(low, high + width + 1, width) - 0.5
+    return np.linspace(low, max(high, low + 1e-9), _BINS + 1)
+
+
+def histogram(column: Column, tables: dict[str, Sequence[Record]]) -> dict[str, Any]:
+    """Shares per bar for each named table: {"bars": names, NAME: shares}; the bars come from the schema, not from the rows.
+
+    The name of a bar of an ordered column is its lower end, and "ends" are the bounds of the column.
+
+    Ordered columns: equal parts of the range (each whole number, if there are few), nulls left out. Labels: the schema's, the
+    most frequent of the first table first, beyond twelve together.
+    """
+    if is_ordered(column):
+        edges = _edges(column)
+        shares = {}
+        for name, records in tables.items():
+            values = ordered(column, records)
+            counts, _ = np.histogram(values[~np.isnan(values)], edges)
+            shares[name] = [round(float(share), 6) for share in counts / max(int(counts.sum()), 1)]
+        return {"bars": _bin_names(column, edges), "ends": [str(column.min), str(column.max)], **shares}
+    names: list[str | None] = ["yes", "no"] if isinstance(column, Boolean) else []
+    if isinstance(column, Category):
+        names = list(column.allowed())
+    counted = {name: Counter(labels(column, records)) for name, records in tables.items()}
+    first = next(iter(counted.values()))
+    if any(counts[None] for counts in counted.values()):
+        names.append(None)
+    names.sort(key=lambda name: -first[name])
+    shown, rest = (names, []) if len(names) <= _MOST_BARS else (names[: _MOST_BARS - 1], names[_MOST_BARS - 1 :])
+    bars = ["(empty)" if name is None else name for name in shown] + ([f"{len(rest)} others"] if rest else [])
+    figures: dict[str, Any] = {"bars": bars}
+    for name, records in tables.items():
+        total = max(len(records), 1)
+        shares_of = [counted[name][label] / total for label in shown]
+        if rest:
+            shares_of.append(sum(counted[name][label] for label in rest) / total)
+        figures[name] = [round(share, 6) for share in shares_of]
+    return figures
+
+
+def _lost_labels(column: Column, train: Sequence[Record], synthetic: Sequence[Record]) -> dict[str, Any]:
+    """How many different labels there are and are missing, by count and never by name."""
+    ours = Counter(name for name in labels(column, train) if name is not None)
+    present = {name for name in labels(column, synthetic) if name is not None}
+    rare = [name for name, count in ours.items() if count < RARE * len(train)]
+    return {
+        "values": len(ours),
+        "values_lost": len(ours.keys() - present),
+        "rare_values": len(rare),
+        "rare_values_lost": len(set(rare) - present),
+        "rows_with_lost_values": sum(count for name, count in ours.items() if name not in present),
+    }
+
+
+def _outliers(first: Floats, second: Floats) -> dict[str, Any]:
+    """Rows beyond the original's 1st and 99th percentile, on both sides together."""
+    ours, theirs = first[~np.isnan(first)], second[~np.isnan(second)]
+    if not len(ours):
+        return {"outliers": 0, "outliers_synthetic": 0, "outliers_expected": 0.0}
+    low, high = np.quantile(ours, [0.01, 0.99])
+    count = int(((ours < low) | (ours > high)).sum())
+    return {
+        "outliers": count,
+        "outliers_synthetic": int(((theirs < low) | (theirs > high)).sum()),
+        "outliers_expected": round(count * len(theirs) / len(ours), 1),
+    }
+
+
+def _null_share(records: Sequence[Record], column: Column) -> float | None:
+    return sum(record[column.name] is None for record in records) / len(records) if records else None
+
+
+def _distances(column: Column, first: Sequence[Record], second: Sequence[Record]) -> dict[str, float]:
+    if is_ordered(column):
+        low, high = span(column)
+        ours, theirs = ordered(column, first), ordered(column, second)
+        return {"distance": ks_distance(ours, theirs), "wasserstein": wasserstein(ours, theirs, high - low)}
+    if is_labelled(column):
+        return {"distance": total_variation(labels(column, first), labels(column, second))}
+    ours, theirs = (np.array([len(text) for text in texts(column, rows)], dtype=np.float64) for rows in (first, second))
+    return {"distance": ks_distance(ours, theirs)}
+
+
+def compare_columns(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> list[dict[str, Any]]:
+    """One entry per learned column: distance, its ceiling, histograms, what was lost.
+
+    `distance` is the total variation for labels and Kolmogorov & Smirnov's for ordered columns and for the length of texts.
+    `ceiling` is the same between two random halves of the original: nearer than that no honest table comes, so it is what to
+    compare with. Wasserstein's distance comes along for ordered columns.
+    """
+    one, other = halves(train, seed)
+    found = []
+    for column in schema.learned():
+        ceiling = _distances(column, one, other)
+        entry: dict[str, Any] = {
+            "column": column.name,
+            "kind": column.kind,
+            "measure": {True: "Kolmogorov-Smirnov", False: "total variation"}[not is_labelled(column)],
+            "n": {"original": len(train), "synthetic": len(synthetic)},
+            **_distances(column, train, synthetic),
+            "ceiling": ceiling["distance"],
+            "empty": {"original": _null_share(train, column), "synthetic": _null_share(synthetic, column)},
+        }
+        if is_labelled(column):
+            entry["lost"] = _lost_labels(column, train, synthetic)
+        if is_ordered(column):
+            entry["lost"] = _outliers(ordered(column, train), ordered(column, synthetic))
+            entry["wasserstein_ceiling"] = ceiling["wasserstein"]
+        if is_labelled(column) or is_ordered(column):
+            entry["histogram"] = histogram(column, {"original": train, "synthetic": synthetic})
+        found.append(entry)
+    return found

@@ -1,0 +1,129 @@
+"""Strings in synthetic texts that look like somebody's: how many, and how many of them stand in the original.
+
+Counts only: the strings themselves never leave this module. A pattern is no proof of a person (invented numbers have valid
+check digits too), so every count has the holdout's beside it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from localsynth.evaluate.arrays import sample, text_columns, texts
+from localsynth.schema import Record, Schema
+
+__all__ = ["KINDS", "count_personal", "find_personal", "iban_holds", "luhn_holds"]
+
+
+def luhn_holds(number: str) -> bool:
+    """Whether the last digit of a card number is its check digit (Luhn; ISO/IEC 7812-1, annex B); only digits count."""
+    digits = [int(character) for character in number if character.isdigit()]
+    doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2]]
+    return len(digits) > 1 and (sum(doubled) + sum(digits[-1::-2])) % 10 == 0
+
+
+def iban_holds(text: str) -> bool:
+    """Whether the two check digits of an IBAN hold (ISO 13616: letters as 10 to 35, modulo 97 is 1)."""
+    compact = "".join(text.split()).upper()
+    if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", compact):
+        return False
+    return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One sort of string."""
+
+    name: str
+    pattern: re.Pattern[str]
+    holds: Callable[[str], bool]
+
+
+def _any(text: str) -> bool:
+    return True
+
+
+def _is_phone(text: str) -> bool:
+    return 8 <= sum(character.isdigit() for character in text) <= 15
+
+
+def _is_card(text: str) -> bool:
+    return 13 <= sum(character.isdigit() for character in text) <= 19 and luhn_holds(text)
+
+
+KINDS = (
+    Kind("e-mail address", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}"), _any),
+    Kind("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), iban_holds),
+    Kind("card number", re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])"), _is_card),
+    Kind(
+        "national identity number",
+        # US social security (123-45-6789), UK national insurance (AB 12 34 56 C), French NIR (2 84 05 88 ...).
+        re.compile(
+            r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])|\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"
+            r"|\b[12] ?\d{2} ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3}(?: ?\d{2})?\b"
+        ),
+        _any,
+    ),
+    Kind(
+        "telephone number",
+        re.compile(r"(?<![\w.-])(?<!\d )(?!\d{4}-\d\d-\d\d)(?:\+|00)?\(?\d(?:[ ()/.-]{0,2}\d){7,14}(?![\w-])(?! ?\d)"),
+        _is_phone,
+    ),
+    Kind(
+        "name of a person",
+        re.compile(
+            r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herr|Frau|Mme|M)\.? [A-Z][\w'-]+(?: [A-Z][\w'-]+)?"
+            r"|(?<=[a-z,;] )(?<!The )[A-Z][a-zà-ÿ'-]+ [A-Z][a-zà-ÿ'-]+\b"
+        ),
+        _any,
+    ),
+)
+"""In this order: what one kind has claimed, the next no longer sees (a card number is no telephone number)."""
+
+
+def find_personal(text: str) -> list[tuple[str, str]]:
+    """(kind, string) for everything in `text` that looks personal; strings without case, spaces and dashes, to compare them."""
+    found = []
+    for kind in KINDS:
+        for match in kind.pattern.finditer(text):
+            if kind.holds(match.group()):
+                found.append((kind.name, re.sub(r"[\s()/.-]", "", match.group()).casefold()))
+                # Blanked out at the same length, so that the next kind does not claim it.
+                text = f"{text[: match.start()]}{' ' * len(match.group())}{text[match.end() :]}"
+    return found
+
+
+def _gather(records: Sequence[Record], schema: Schema) -> dict[str, set[str]]:
+    gathered: dict[str, set[str]] = {kind.name: set() for kind in KINDS}
+    for column in text_columns(schema):
+        for text in texts(column, records):
+            for kind, string in find_personal(text):
+                gathered[kind].add(string)
+    return gathered
+
+
+def count_personal(
+    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
+) -> dict[str, Any] | None:
+    """Per kind, how many different strings the synthetic texts hold, and how many of those the original and the holdout hold.
+
+    The comparison with the holdout is fair only among as many rows: `in_original_same_rows` counts a random part of the
+    original, of the holdout's size. None without a text column.
+    """
+    if not text_columns(schema):
+        return None
+    made, original, others = (_gather(rows, schema) for rows in (synthetic, train, holdout))
+    part = _gather(sample(train, len(holdout), seed), schema)
+    return {
+        "rows": {"original": len(train), "holdout": len(holdout), "synthetic": len(synthetic)},
+        "kinds": [
+            {
+                "kind": kind.name,
+                "synthetic": len(made[kind.name]),
+                "in_original": len(made[kind.name] & original[kind.name]),
+                "in_original_same_rows": len(made[kind.name] & part[kind.name]),
+                "in_holdout": len(made[kind.name] & others[kind.name]),
+            }
+            for kind in KINDS
+        ],
+    }

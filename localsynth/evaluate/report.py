@@ -1,0 +1,146 @@
+"""The report: `report.json` and, from the same document, one HTML file that opens without a network.
+
+There are two of them. The full one reads the original table, is not covered by the guarantee, and says so on its face. The one
+for release holds only the certificate and what the synthetic rows tell by themselves.
+"""
+
+import math
+from importlib.resources import files
+from typing import Any
+
+from localsynth.evaluate.plots import bars_plot, intervals_plot, scatter_plot
+from localsynth.evaluate.weaknesses import find_weaknesses
+
+__all__ = ["render_report", "report_document"]
+
+_FIRST_PAGE = 3
+_MOST_PAIRS_SHOWN = 12
+
+_ARMS = (
+    ("synthetic", "trained on synthetic", "risk"),
+    ("real", "trained on original", "control"),
+    ("real_same_size", "original, as many rows", "control"),
+    ("marginals_only", "synthetic, columns shuffled", "baseline"),
+)
+
+
+def report_document(figures: dict[str, Any], certificate: dict[str, Any] | None, release: bool) -> dict[str, Any]:
+    """What report.json holds: the guarantee, the weaknesses and the figures, in a dictionary.
+
+    With `release`, of the figures only `synthetic_only`, and no weaknesses: those were found by reading the original.
+    """
+    stated = None if certificate is None else {key: certificate[key] for key in ("summary", "guarantee", "not_covered")}
+    document: dict[str, Any] = {"format": 1, "release": release, "certificate": stated}
+    if release:
+        return {**document, "synthetic_only": figures["synthetic_only"]}
+    weaknesses = [
+        {"kind": found.kind, "title": found.title, "text": found.text, "section": found.section}
+        for found in find_weaknesses(figures, None)
+    ]
+    return {**document, "weaknesses": weaknesses, "figures": figures}
+
+
+def _percent(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.{0 if value == 0 or abs(value) >= 0.1 else 1}f}\u00a0%"
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _interval(value: dict[str, Any], percent: bool = True) -> str:
+    if value["value"] is None:
+        return "–"
+    form = _percent if percent else _figure
+    if value["low"] is None:
+        return form(value["value"])
+    return f"{form(value['value'])} ({form(value['low'])} to {form(value['high'])})"
+
+
+def _factor(epsilon: float | None) -> str:
+    """e to the ε in words."""
+    if epsilon is None or epsilon > 20:
+        return "more than a hundred million"
+    factor = math.exp(epsilon)
+    return f"about {factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
+
+
+def _plots(figures: dict[str, Any]) -> dict[str, Any]:
+    """The plots of the full report."""
+    attacks = [
+        {"name": attack["name"], "marks": [{"mark": side, **attack[side]} for side in ("risk", "control", "baseline")]}
+        for attack in figures["attacks"]
+    ]
+    drawn: dict[str, Any] = {
+        "attacks": intervals_plot(attacks, low=0, high=1, percent=True, title="Success of each attack") if attacks else "",
+        "columns": {
+            column["column"]: bars_plot(
+                column["histogram"],
+                has_order=column["measure"] != "total variation",
+                title=f"{column['column']}: original and synthetic shares",
+            )
+            for column in figures["columns"]
+            if "histogram" in column
+        },
+        "lengths": {
+            column["column"]: bars_plot(column["lengths"], has_order=True, title=f"{column['column']}: length in characters")
+            for column in figures["writing"]
+            if column["lengths"] is not None
+        },
+        "utility": "",
+    }
+    known = [pair for pair in figures["pairs"]["pairs"] if pair["original"] is not None and pair["synthetic"] is not None]
+    points = [(pair["original"], pair["synthetic"], " and ".join(pair["columns"])) for pair in known]
+    drawn["pairs"] = scatter_plot(points, title="Association of each pair of columns") if points else ""
+    utility = figures["utility"]
+    if utility["status"] == "done":
+        arms = utility["arms"]
+        rows = [{"name": name, "marks": [{"mark": mark, **arms[arm]}]} for arm, name, mark in _ARMS]
+        lowest = min(arm[end] for arm in arms.values() for end in ("low", "value") if arm[end] is not None)
+        low = min(0.5 if utility["metric"] == "AUC" else 0.0, max(-1.0, math.floor(10 * lowest) / 10))
+        drawn["utility"] = intervals_plot(rows, low=low, high=1, percent=False, title=f"{utility['metric']} on real rows")
+    return drawn
+
+
+def _release_plots(synthetic_only: dict[str, Any]) -> dict[str, Any]:
+    return {
+        column["column"]: bars_plot(
+            column["histogram"],
+            has_order=column["kind"] not in ("category", "boolean"),
+            title=f"{column['column']}: shares in the synthetic table",
+        )
+        for column in synthetic_only["columns"]
+        if column["histogram"] is not None
+    }
+
+
+def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, release: bool) -> str:
+    """The report as one HTML file: inline style, inline SVG, no script, nothing loaded from anywhere; prints on A4.
+
+    `figures` as from `evaluate_tables`, with "audit" and further attacks filled in by whoever has them; `certificate` as from
+    `localsynth.privacy.certificate.build`. With `release` nothing but `figures["synthetic_only"]` and the certificate is read.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": _percent, "figure": _figure, "count": _count, "interval": _interval, "factor": _factor}
+    folder = files("localsynth.evaluate")
+    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
+    document = report_document(figures, certificate, release)
+    shared = {"style": (folder / "report.css").read_text(encoding="utf-8"), **document}
+    if release:
+        return template.render(**shared, plots=_release_plots(document["synthetic_only"]))
+    pairs = [pair for pair in figures["pairs"]["pairs"] if pair["difference"] is not None]
+    return template.render(
+        **shared,
+        plots=_plots(figures),
+        first_weaknesses=document["weaknesses"][:_FIRST_PAGE],
+        worst_pairs=sorted(pairs, key=lambda pair: -pair["difference"])[:_MOST_PAIRS_SHOWN],
+        arms=_ARMS,
+    )

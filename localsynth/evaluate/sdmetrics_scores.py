@@ -1,0 +1,52 @@
+"""The scores of sdmetrics, which others report too: column shapes and pair trends, 0 to 1."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from localsynth.evaluate.arrays import halves, is_ordered, labels, ordered, sample
+from localsynth.schema import Record, Schema, Text
+
+__all__ = ["sdmetrics_scores"]
+
+_MOST_ROWS = 5_000
+_MOST_COLUMNS = 25
+
+
+def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> dict[str, Any] | None:
+    """The two properties of sdmetrics' quality report, with their ceiling: the scores of one half of the original for the other.
+
+    Dates go in as days. Texts are left out, as sdmetrics does. On at most 5,000 rows, and the first 25 columns: pairs take long.
+    None without two such columns or without rows.
+    """
+    columns = [column for column in schema.learned() if not isinstance(column, Text)][:_MOST_COLUMNS]
+    one, other = halves(sample(train, 2 * _MOST_ROWS, seed), seed)
+    if len(columns) < 2 or not synthetic or not one:
+        return None
+    import pandas as pd
+    from sdmetrics.reports import QualityReport
+
+    kinds = {column.name: {"sdtype": "numerical" if is_ordered(column) else "categorical"} for column in columns}
+    metadata = {"tables": {"table": {"columns": kinds}}, "relationships": []}
+
+    def frame(records: Sequence[Record]) -> Any:
+        return pd.DataFrame({column.name: (ordered if is_ordered(column) else labels)(column, records) for column in columns})
+
+    def score(first: Sequence[Record], second: Sequence[Record]) -> dict[str, float | None]:
+        report = QualityReport()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # constant columns and the like; their score is then missing, and shown as such
+            report.generate({"table": frame(first)}, {"table": frame(second)}, metadata, verbose=False)
+        found = dict(report.get_properties()[["Property", "Score"]].itertuples(index=False))
+        shapes, trends = found.get("Column Shapes", math.nan), found.get("Column Pair Trends", math.nan)
+        return {"column_shapes": None if math.isnan(shapes) else shapes, "pair_trends": None if math.isnan(trends) else trends}
+
+    original = sample(train, _MOST_ROWS, seed)
+    made = sample(synthetic, _MOST_ROWS, seed + 1)
+    return {
+        "n": {"original": len(original), "synthetic": len(made)},
+        "columns": len(columns),
+        **score(original, made),
+        "ceiling": {"n": len(other), **score(one, other)},
+    }

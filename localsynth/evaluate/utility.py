@@ -1,0 +1,253 @@
+"""Utility: is what a model learns from the synthetic table true of the real one?
+
+Train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633): a model is trained on the synthetic rows and tested on
+the holdout, beside the same model trained on the original rows, on as many of them as there are synthetic ones, and on the
+synthetic rows with their columns shuffled, which keep every column's values and no link between them.
+"""
+
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.evaluate.arrays import is_ordered, labels, ordered, sample, shuffled_columns, text_columns, texts
+from localsynth.evaluate.stats import Interval, mean_interval
+from localsynth.evaluate.threads import one_thread
+from localsynth.schema import Boolean, Category, Column, Record, Schema, Text
+
+__all__ = ["compare_utility", "guess_target"]
+
+SEEDS = 5
+
+_MOST_ROWS = 10_000
+_MOST_LABELS = 250  # scikit-learn's boosted trees take 255 categories a column
+_NAMES = re.compile(
+    r"target|label|class|outcome|result|readmi|income|type|category|intent|topic|diagnos|rating|churn|default|fraud",
+    re.IGNORECASE,
+)
+
+Floats = NDArray[np.float64]
+
+
+def guess_target(schema: Schema, train: Sequence[Record]) -> str | None:
+    """The column to be predicted, when none is named.
+
+    Of the labelled columns with 2 to 100 values in use, one whose name speaks of an outcome (the last of them), else the last;
+    without any, the last ordered column; None for a table of texts alone. A labelled column counts only where at least two of its
+    values have ten rows each.
+    """
+    usable = []
+    for column in schema.learned():
+        if isinstance(column, Category | Boolean):
+            counts = Counter(name for name in labels(column, train) if name is not None)
+            if 2 <= len(counts) <= 100 and sum(count >= 10 for count in counts.values()) >= 2:
+                usable.append(column.name)
+    numbers = [column.name for column in schema.learned() if is_ordered(column)]
+    for candidates in ([name for name in usable if _NAMES.search(name)], usable, numbers):
+        if candidates and len(schema.learned()) > 1:
+            return candidates[-1]
+    return None
+
+
+class _Features:
+    """What the models see of a record: the columns but the target as one array, its texts as one string."""
+
+    def __init__(self, schema: Schema, target: str) -> None:
+        self.columns = [column for column in schema.learned() if column.name != target and not isinstance(column, Text)]
+        self.texts = [column for column in text_columns(schema) if column.name != target]
+        # From the schema, which is the same for every arm. More labels than a tree takes share the last number.
+        self._codes: dict[str, dict[str | None, int]] = {}
+        for column in self.columns:
+            if isinstance(column, Category):
+                self._codes[column.name] = {name: min(code, _MOST_LABELS) for code, name in enumerate(column.allowed())}
+            elif isinstance(column, Boolean):
+                self._codes[column.name] = {"no": 0, "yes": 1}
+        self.categorical = [column.name in self._codes for column in self.columns]
+
+    def _encode(self, column: Column, records: Sequence[Record]) -> Floats:
+        if is_ordered(column):
+            return ordered(column, records)
+        codes = self._codes[column.name]
+        return np.array([codes.get(name, math.nan) for name in labels(column, records)], dtype=np.float64)
+
+    def array(self, records: Sequence[Record]) -> Floats:
+        """Shape (rows, columns but target and texts)."""
+        if not self.columns:
+            return np.zeros((len(records), 0))
+        return np.column_stack([self._encode(column, records) for column in self.columns])
+
+    def lines(self, records: Sequence[Record]) -> list[str]:
+        """All texts of a record in one."""
+        own = [texts(column, records) for column in self.texts]
+        return [" ".join(parts) for parts in zip(*own, strict=True)]
+
+
+def _trees(features: _Features, regression: bool, seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    model = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
+    return model(
+        max_iter=60, max_leaf_nodes=15, early_stopping=False, categorical_features=features.categorical, random_state=seed
+    )
+
+
+def _reader(regression: bool) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=20_000, token_pattern=r"\b\w+\b")
+    return make_pipeline(words, Ridge() if regression else LogisticRegression(C=10, max_iter=60, class_weight="balanced"))
+
+
+class _Task:
+    """One prediction task: features, the values to predict, and how a prediction is scored on the holdout."""
+
+    def __init__(self, schema: Schema, target: str, train: Sequence[Record]) -> None:
+        self.column = schema.column(target)
+        self.features = _Features(schema, target)
+        self.regression = is_ordered(self.column)
+        names = sorted({name for name in labels(self.column, train) if name is not None}) if not self.regression else []
+        self.names = names
+        self.metric = "R2" if self.regression else "AUC" if len(names) == 2 else "macro-F1"
+
+    def with_target(self, records: Sequence[Record]) -> list[Record]:
+        """Without the rows whose target is null or, for labels, unknown to the original."""
+        return [row for row in records if row[self.column.name] is not None and self._is_known(row)]
+
+    def _is_known(self, row: Record) -> bool:
+        return self.regression or labels(self.column, [row])[0] in self.names
+
+    def answers(self, records: Sequence[Record]) -> Floats:
+        """The target: as numbers, or as the place of the label among `names`."""
+        if self.regression:
+            return ordered(self.column, records)
+        place = {name: i for i, name in enumerate(self.names)}
+        return np.array([place[str(name)] for name in labels(self.column, records)], dtype=np.float64)
+
+    def predict(self, records: Sequence[Record], questions: Sequence[Record], seed: int) -> Floats:
+        """Trained on `records`, for each of `questions`: a number, or the chance of each label, shape (questions, labels).
+
+        Columns go to boosted trees, texts to a linear model on TF-IDF of words; where there are both, the two are averaged.
+        """
+        answers = self.answers(records)
+        if len(np.unique(answers)) < 2:
+            # Nothing to learn: the same answer for everybody.
+            constant = answers[:1] if self.regression else np.eye(len(self.names))[answers[:1].astype(int)]
+            return np.repeat(constant, len(questions), axis=0)
+        found = []
+        if self.features.columns:
+            model = _trees(self.features, self.regression, seed).fit(self.features.array(records), answers)
+            found.append(self._outcome(model, self.features.array(questions)))
+        if self.features.texts:
+            try:
+                model = _reader(self.regression).fit(self.features.lines(records), answers)
+            except ValueError:  # not a word in any text
+                found.append(self._blind(answers, len(questions)))
+            else:
+                found.append(self._outcome(model, self.features.lines(questions)))
+        return np.asarray(np.mean(found, axis=0))
+
+    def _blind(self, answers: Floats, n: int) -> Floats:
+        if self.regression:
+            return np.full(n, answers.mean())
+        shares = np.bincount(answers.astype(int), minlength=len(self.names)) / len(answers)
+        return np.tile(shares, (n, 1))
+
+    def _outcome(self, model: Any, questions: Any) -> Floats:
+        if self.regression:
+            return np.asarray(model.predict(questions), dtype=np.float64)
+        chances = np.zeros((len(questions), len(self.names)))
+        chances[:, model.classes_.astype(int)] = model.predict_proba(questions)
+        return chances
+
+    def score(self, predicted: Floats, answers: Floats) -> float:
+        """AUC, macro-F1 over the labels that occur, or R²; NaN where the answers are all the same."""
+        from sklearn.metrics import f1_score, r2_score, roc_auc_score
+
+        if len(np.unique(answers)) < 2:
+            return math.nan
+        if self.metric == "R2":
+            return float(r2_score(answers, predicted))
+        if self.metric == "AUC":
+            return float(roc_auc_score(answers, predicted[:, 1]))
+        return float(f1_score(answers, predicted.argmax(axis=1), labels=np.unique(answers), average="macro", zero_division=0))
+
+
+def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None) -> str:
+    made, real = scores["synthetic"].value, scores["real"].value
+    first = (
+        f"A model trained on the synthetic rows predicts {task.column.name} of real rows with {task.metric} {made:.2f}, "
+        f"one trained on the real rows with {real:.2f}"
+    )
+    if ratio is None:
+        return f"{first}: even the real rows teach next to nothing about it, so this says nothing about the synthetic ones."
+    above = " above chance" if task.metric == "AUC" else ""
+    return f"{first}: {100 * max(0.0, ratio):.0f} % of what can be learned{above} is kept."
+
+
+def compare_utility(
+    train: Sequence[Record],
+    holdout: Sequence[Record],
+    synthetic: Sequence[Record],
+    schema: Schema,
+    *,
+    target: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Scores on the holdout of a model trained on each of four tables, with 95 % intervals over five repetitions.
+
+    Each repetition redraws the rows of every training table and of the holdout with replacement, the same holdout rows for
+    all, so that the interval covers both. On at most 10,000 rows a table. `ratio` is the synthetic score by the real one; for
+    the AUC both less 0.5, since guessing has that. It is None where the real score is within 0.02 of guessing. A table that
+    cannot be used gives {"status": "not run", "reason"}. Raises KeyError if the schema has no column `target`.
+    """
+    chosen = target if target is not None else guess_target(schema, train)
+    if chosen is None:
+        return {"status": "not run", "reason": "There is no column to predict from the others. Name one as the target."}
+    if isinstance(schema.column(chosen), Text) or len(schema.learned()) < 2:
+        return {"status": "not run", "reason": f"{chosen} cannot be predicted: it is a text, or the only column."}
+    task = _Task(schema, chosen, train)
+    real, test, made = (task.with_target(rows) for rows in (train, holdout, synthetic))
+    reference = {"target": chosen, "target_chosen": "named" if target is not None else "guessed"}
+    if min(len(real), len(test), len(made)) < 20 or (not task.regression and len(task.names) < 2):
+        return {"status": "not run", **reference, "reason": "Fewer than 20 rows with a target, or a target with a single value."}
+    real, test, made = (sample(rows, _MOST_ROWS, seed + i) for i, rows in enumerate((real, test, made)))
+    scores: dict[str, list[float]] = {"real": [], "real_same_size": [], "synthetic": [], "marginals_only": []}
+    sizes = {"real": len(real), "real_same_size": min(len(real), len(made)), "synthetic": len(made), "marginals_only": len(made)}
+    for repetition in range(SEEDS):
+        random = np.random.default_rng([seed, repetition])
+        questions = [test[i] for i in random.integers(len(test), size=len(test))]
+        answers = task.answers(questions)
+        tables = {
+            "real": real,
+            "real_same_size": sample(real, len(made), seed + repetition),
+            "synthetic": made,
+            "marginals_only": shuffled_columns(made, schema, seed + repetition),
+        }
+        for arm, rows in tables.items():
+            drawn = [rows[i] for i in random.integers(len(rows), size=len(rows))]
+            with one_thread(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a linear model that stopped early is as good as it is
+                predicted = task.predict(drawn, questions, seed + repetition)
+            scores[arm].append(task.score(predicted, answers))
+    intervals = {arm: mean_interval([score for score in values if not math.isnan(score)]) for arm, values in scores.items()}
+    chance = 0.5 if task.metric == "AUC" else 0.0
+    learnable = intervals["real"].value - chance
+    ratio = (intervals["synthetic"].value - chance) / learnable if learnable > 0.02 else None
+    return {
+        "status": "done",
+        **reference,
+        "metric": task.metric,
+        "labels": len(task.names) or None,
+        "repetitions": SEEDS,
+        "n_test": len(test),
+        "arms": {arm: {**interval.to_json(), "n": sizes[arm]} for arm, interval in intervals.items()},
+        "ratio": ratio,
+        "sentence": _sentence(task, intervals, ratio),
+    }

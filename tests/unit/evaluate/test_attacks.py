@@ -1,0 +1,154 @@
+"""Attacks on small tables with outcomes worked out by hand, and on tables whose leak is known."""
+
+import numpy as np
+import pytest
+
+from localsynth.evaluate.attacks.attributes import attribute_inference
+from localsynth.evaluate.attacks.copies import exact_copies, near_copies, shared_passages
+from localsynth.evaluate.attacks.linkage import guess_quasi_identifiers, linkage
+from localsynth.evaluate.attacks.membership import Nearness, distance_to_closest_record, measure_nearness, membership
+from localsynth.evaluate.attacks.outcome import judge
+from localsynth.evaluate.attacks.singling_out import singling_out
+from localsynth.evaluate.stats import Rate
+from localsynth.schema import Category, Integer, Schema, Text
+
+
+def run_all(train, holdout, synthetic, schema):
+    found = [
+        exact_copies(train, holdout, synthetic, schema, seed=1),
+        near_copies(train, holdout, synthetic, schema, seed=1),
+        shared_passages(train, holdout, synthetic, schema),
+        *singling_out(train, holdout, synthetic, schema, seed=1),
+        linkage(train, holdout, synthetic, schema, ["age", "day"], seed=1),
+        attribute_inference(train, holdout, synthetic, schema, seed=1),
+        *membership(measure_nearness(train, holdout, synthetic, schema, seed=1), seed=1),
+    ]
+    return {attack.name: attack for attack in found}
+
+
+def test_a_table_that_is_the_original_fails_every_attack(visits, schema):
+    train, holdout, _ = visits
+    outcomes = {name: attack.status for name, attack in run_all(train, holdout, train, schema).items()}
+    one_column = outcomes.pop("singling out, one column")  # the words are few: hardly one occurs once
+    assert one_column in ("failed", "too few rows to say")
+    assert set(outcomes.values()) == {"failed"}, outcomes
+
+
+def test_an_independent_table_of_the_same_population_fails_none(visits, schema):
+    train, holdout, independent = visits
+    attacks = run_all(train, holdout, independent, schema)
+    assert "failed" not in {attack.status for attack in attacks.values()}
+    assert sum(attack.status == "passed" for attack in attacks.values()) >= 6
+
+
+def test_one_row_in_ten_copied_is_noticed(visits, schema):
+    train, holdout, independent = visits
+    attacks = run_all(train, holdout, [*train[:60], *independent[60:]], schema)
+    for name in ("exact copies", "near copies", "shared passages", "membership, surest cases"):
+        assert attacks[name].status == "failed", name
+    assert attacks["exact copies"].risk.hits == 60
+
+
+@pytest.mark.parametrize(
+    ("risk", "control", "status"),
+    [
+        (Rate(30, 100), Rate(10, 100), "failed"),  # 0.219 is above 0.174
+        (Rate(18, 100), Rate(10, 100), "too few rows to say"),  # they meet, but a difference of 0.178 is possible
+        (Rate(110, 1000), Rate(100, 1000), "passed"),
+        (Rate(10, 100), Rate(30, 100), "passed"),
+        (Rate(0, 0), Rate(0, 10), "too few rows to say"),
+        (Rate(3, 3), Rate(0, 0), "too few rows to say"),
+    ],
+)
+def test_the_rule(risk, control, status):
+    assert judge(risk, control) == status
+
+
+SMALL = Schema(columns=[Category(name="town", values=["a", "b", "c"]), Integer(name="age", min=0, max=100), Text(name="note")])
+
+
+def row(town, age, note="x"):
+    return {"town": town, "age": age, "note": note}
+
+
+def test_exact_copies_counted_by_hand():
+    train = [row("a", 1, "One two"), row("a", 2), row("b", 3)]
+    attack = exact_copies(train, [row("a", 2), row("c", 9)], [row("a", 1, "one  TWO"), row("a", 2), row("b", 4)], SMALL, seed=0)
+    assert (attack.risk.hits, attack.risk.n, attack.control.hits, attack.control.n) == (2, 3, 1, 2)
+
+
+def test_passages_of_eight_words_counted_by_hand():
+    words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+    train = [row("a", 1, " ".join(words)), row("a", 1, " ".join(reversed(words))), row("a", 1, "too short")]
+    attack = shared_passages(
+        train, [row("a", 1, " ".join([*words[:7], "z"]))], [row("b", 2, "so " + " ".join(words[1:9]))], SMALL
+    )
+    assert (attack.risk.hits, attack.risk.n, attack.control.hits, attack.control.n) == (1, 2, 0, 1)
+    assert shared_passages([row("a", 1)], [], [], SMALL) is None
+
+
+def test_links_counted_by_hand():
+    synthetic = [row("a", 10), row("a", 50), row("b", 20), row("c", 30)]
+    train = [
+        row("b", 24),  # one row with b, age within 5: a right link
+        row("b", 26),  # off by 6: wrong
+        row("a", 10),  # two rows with a: no link tried
+        row("c", 30),  # right
+    ]
+    attack = linkage(train, [row("c", 90)], synthetic, SMALL, ["town"], seed=0)
+    # Of two other columns both must agree: three quarters of two is more than one.
+    assert attack.risk.hits == 2 and attack.detail["links_tried"] == {"original": 3, "holdout": 1} and attack.control.hits == 0
+    unique = attack.detail["uniqueness"]["original"]
+    assert (unique["unique"]["hits"], unique["unique_and_in_synthetic"]["hits"]) == (2, 2)
+    assert linkage(train, [], synthetic, SMALL, [], seed=0) is None
+
+
+def test_quasi_identifiers_are_guessed_by_name():
+    names = ["date_of_birth", "ZIP code", "sex", "language", "message", "postcode", "percentage", "Age"]
+    columns = [Category(name=name, values=["x", "y"]) for name in names]
+    assert guess_quasi_identifiers(Schema(columns=columns)) == ["date_of_birth", "ZIP code", "sex", "postcode", "Age"]
+
+
+def test_the_guess_comes_from_the_nearest_row_on_the_other_columns():
+    schema = Schema(columns=[Integer(name="x", min=0, max=100), Category(name="secret", values=["p", "q"])])
+    synthetic = [{"x": 0, "secret": "p"}, {"x": 100, "secret": "q"}, {"x": 90, "secret": "q"}]
+    members = [{"x": 10, "secret": "p"}, {"x": 80, "secret": "q"}, {"x": 70, "secret": "p"}]
+    attack = attribute_inference(members, [{"x": 20, "secret": "q"}], synthetic, schema, seed=0)
+    secret = next(column for column in attack.detail["columns"] if column["column"] == "secret")
+    assert (secret["risk"]["hits"], secret["control"]["hits"]) == (2, 0)
+    assert secret["baseline"]["hits"] == 1  # "q" for everybody
+    assert secret["risk"]["confidence"] == 0.975
+
+
+def test_descriptions_that_fit_one_row_counted_by_hand():
+    schema = Schema(columns=[Category(name="town", values=["a", "b", "c"]), Integer(name="age", min=0, max=100)])
+    synthetic = [{"town": town, "age": age} for town, age in [("a", 30), ("a", 40), ("b", 50), ("c", 60)]]
+    # From it: town is b; town is c; age at most 30; age at least 60.
+    train = [{"town": town, "age": age} for town, age in [("b", 20), ("a", 25), ("c", 70), ("c", 80)]]
+    holdout = [{"town": "b", "age": 45} for _ in range(4)]
+    one, _ = singling_out(train, holdout, synthetic, schema, seed=0)
+    assert (one.risk.hits, one.risk.n) == (1, 4)  # only "town is b": two are c, two at most 30, two at least 60
+    assert one.control.hits == 0
+
+
+def test_the_surest_attacker_accuses_a_twentieth_of_the_others_by_mistake():
+    random = np.random.default_rng(0)
+    others = random.uniform(0.2, 1, 2000)
+    members = np.concatenate([np.zeros(300), random.uniform(0.2, 1, 700)])
+    every, surest = membership(Nearness(members, others, 5), seed=0)
+    assert surest.risk.value == pytest.approx(0.3 + 0.7 * 0.05, abs=0.02) and surest.control.value == pytest.approx(
+        0.05, abs=0.02
+    )
+    assert every.risk.value == pytest.approx(0.3 + 0.7 * 0.5, abs=0.04) and surest.status == every.status == "failed"
+    assert every.detail["auc"]["value"] == pytest.approx(0.3 + 0.7 * 0.5, abs=0.03)
+
+
+def test_ties_make_no_members():
+    every, surest = membership(Nearness(np.zeros(500), np.zeros(1000), 5), seed=0)
+    assert "failed" not in (every.status, surest.status) and every.risk.value == pytest.approx(0.5, abs=0.08)
+
+
+def test_nearness_without_synthetic_rows_says_nothing(visits, schema):
+    train, holdout, _ = visits
+    figures = distance_to_closest_record(measure_nearness(train[:5], holdout[:5], [], schema, seed=0), seed=0)
+    assert figures["original"]["value"] is None

@@ -1,0 +1,119 @@
+"""Distances and associations against figures worked out by hand."""
+
+import datetime as dt
+import math
+
+import numpy as np
+import pytest
+
+from localsynth.evaluate.arrays import shuffled_columns
+from localsynth.evaluate.columns import compare_columns, histogram, ks_distance, total_variation, wasserstein
+from localsynth.evaluate.pairs import compare_pairs, correlation_ratio, cramers_v, mutual_information, spearman
+from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
+from localsynth.evaluate.writing import compare_writing, describe_writing, distinct, frontier_integral, mauve
+from localsynth.schema import Boolean, Category, Date, Integer, Number, Schema, Text
+
+
+def numbers(*values):
+    return np.array(values, dtype=float)
+
+
+def test_distances_by_hand():
+    assert total_variation(["a", "a", "b", None], ["a", "b", "b", "c"]) == pytest.approx((0.25 + 0.25 + 0.25 + 0.25) / 2)
+    assert ks_distance(numbers(1, 2, 3, 4), numbers(3, 4, 5, math.nan)) == pytest.approx(0.5)
+    assert wasserstein(numbers(0, 10), numbers(5, 15), 50) == pytest.approx(0.1)
+    assert math.isnan(total_variation([], ["a"])) and math.isnan(ks_distance(numbers(), numbers(1)))
+
+
+def test_associations_by_hand():
+    assert spearman(numbers(1, 2, 3, math.nan), numbers(1, 4, 9, 2)) == pytest.approx(1)
+    assert spearman(numbers(1, 2, 3), numbers(5, 5, 5)) == 0
+    same, other = np.array([0, 1] * 50), np.array([0, 0, 1, 1] * 25)
+    assert cramers_v(same, same) == pytest.approx(1, abs=0.01) and cramers_v(same, other) == 0
+    assert mutual_information(same, same) == pytest.approx(1) and mutual_information(same, other) == pytest.approx(0, abs=1e-12)
+    # Groups 1,3 and 5,7 around 4: 16 of 20 of the squares lie between them.
+    assert correlation_ratio(np.array([0, 0, 1, 1]), numbers(1, 3, 5, 7)) == pytest.approx(math.sqrt(16 / 20))
+
+
+def test_bars_come_from_the_schema_and_hold_every_row():
+    rows = [{"n": 3, "c": "b", "d": dt.date(2025, 1, 3), "t": True} for _ in range(4)]
+    few = histogram(Integer(name="n", min=1, max=4), {"original": rows})
+    assert few == {"bars": ["1", "2", "3", "4"], "ends": ["1", "4"], "original": [0, 0, 1, 0]}
+    many = histogram(Integer(name="n", min=0, max=99), {"original": rows})
+    assert many["bars"][:2] == ["0", "5"] and many["original"][0] == 1 and sum(many["original"]) == 1
+    labels = histogram(Category(name="c", values=["a", "b"], other="?"), {"original": rows, "synthetic": rows[:1]})
+    assert labels == {"bars": ["b", "a", "?"], "original": [1, 0, 0], "synthetic": [1, 0, 0]}
+    long = histogram(Category(name="c", values=[*"bcdefghijklmnop"]), {"original": rows})
+    assert len(long["bars"]) == 12 and long["bars"][-1] == "4 others" and long["original"][0] == 1
+    date = histogram(Date(name="d", min=dt.date(2025, 1, 1), max=dt.date(2025, 12, 31)), {"original": rows})
+    assert date["bars"][0] == "2025-01-01" and date["original"][0] == 1
+    assert histogram(Boolean(name="t"), {"original": rows})["original"] == [1, 0]
+
+
+def test_what_was_lost_is_counted_and_not_named():
+    schema = Schema(columns=[Category(name="c", values=["common", "secretly rare", "seldom"]), Number(name="x", min=0, max=1000)])
+    train = [{"c": "common", "x": float(i)} for i in range(296)]
+    train += [{"c": "secretly rare", "x": 500.0}] * 2 + [{"c": "seldom", "x": 500.0}] * 2
+    synthetic = [{"c": "common", "x": 100.0}] * 50 + [{"c": "seldom", "x": 900.0}] * 50
+    labels, outliers = (column["lost"] for column in compare_columns(train, synthetic, schema, seed=0))
+    assert labels == {"values": 3, "values_lost": 1, "rare_values": 2, "rare_values_lost": 1, "rows_with_lost_values": 2}
+    assert (outliers["outliers_synthetic"], outliers["outliers_expected"]) == (50, round(outliers["outliers"] / 3, 1))
+    assert "secretly" not in str(labels)
+
+
+def test_an_ideal_table_is_at_its_ceiling_and_a_shuffled_one_loses_its_links(visits, schema):
+    train, _, independent = visits
+    shuffled = shuffled_columns(independent, schema, 0)
+    for rows in (independent, shuffled):
+        for column in compare_columns(train, rows, schema, seed=0):
+            assert column["distance"] < column["ceiling"] + 0.09, column["column"]
+    ideal, broken = (compare_pairs(train, rows, schema, seed=0) for rows in (independent, shuffled))
+    assert ideal["mean_difference"] < 1.5 * ideal["ceiling"] < broken["mean_difference"]
+    (link,) = (pair for pair in broken["pairs"] if pair["columns"] == ["age", "triage"])
+    assert link["original"] > 0.8 > 0.2 > abs(link["synthetic"])
+    assert link["mutual_information"]["original"] > 0.3 > 0.1 > link["mutual_information"]["synthetic"]
+
+
+def test_sdmetrics_sees_the_same(visits, schema):
+    train, _, independent = visits
+    ideal = sdmetrics_scores(train, independent, schema, seed=0)
+    broken = sdmetrics_scores(train, shuffled_columns(independent, schema, 0), schema, seed=0)
+    assert ideal["column_shapes"] == pytest.approx(broken["column_shapes"]) and ideal["column_shapes"] > 0.9
+    assert ideal["pair_trends"] > broken["pair_trends"] + 0.1
+    assert sdmetrics_scores(train, [], schema, seed=0) is None
+
+
+def test_writing_by_hand():
+    assert distinct([["a", "b", "a"], ["a", "b"]], 2) == 2 / 3
+    figures = describe_writing(["One two", "one  TWO", "three", ""])
+    assert (figures["vocabulary"], figures["repeated"], figures["empty"]) == (3, 2 / 3, 0.25)
+    assert describe_writing([])["repeated"] is None
+
+
+def test_the_frontier_integral_of_equal_and_of_strange_histograms():
+    half = numbers(0.5, 0.5)
+    assert frontier_integral(half, half) == pytest.approx(1)
+    # Nothing in common: KL(P|R) = -log(weight), so the curve is (1 - w)^5, w^5: its area is 5·B(5, 6) = 1/252.
+    assert frontier_integral(numbers(1, 0), numbers(0, 1)) == pytest.approx(1 / 252, rel=0.02)
+
+
+def test_mauve_falls_with_distance():
+    random = np.random.default_rng(0)
+    here, there = (random.normal(size=(200, 8)).astype(np.float32) for _ in range(2))
+    far = here + np.float32(4)
+    assert mauve(here, there, seed=0) > 0.7 > 0.1 > mauve(here, far, seed=0)
+    assert math.isnan(mauve(here[:10], there, seed=0))
+
+
+def test_texts_are_compared_at_equal_numbers(visits, schema):
+    train, _, independent = visits
+
+    def embed(lines):
+        return np.array([[len(line), line.count("a"), line.count("e")] for line in lines], dtype=np.float32)
+
+    made = [{**row, "note": "always the same"} for row in independent[:300]]
+    (entry,) = compare_writing(train, made, schema, seed=0, embed=embed)
+    assert entry["n"] == entry["original"]["n"] == entry["synthetic"]["n"] == 300
+    assert entry["synthetic"]["repeated"] == 1 and entry["length_distance"] > 0.9 > entry["ceiling"]["length_distance"]
+    assert entry["mauve"]["value"] < 0.1 < 0.5 < entry["mauve"]["ceiling"]
+    assert compare_writing(train, independent, Schema(columns=[Text(name="note")]), seed=0)[0]["mauve"] is None

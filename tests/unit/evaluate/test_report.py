@@ -1,0 +1,149 @@
+"""The assembled figures, the ranking of weaknesses, and both forms of the report."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from localsynth.evaluate.report import render_report, report_document
+from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
+from localsynth.evaluate.weaknesses import find_weaknesses
+from localsynth.schema import Category, Schema
+
+CERTIFICATE = {
+    "summary": "The synthetic table is differentially private.",
+    "guarantee": {"guaranteed_epsilon": 2.0, "spent_delta": 1e-5, "unit": "row"},
+    "not_covered": ["What <others> & all know."],
+    "signature": {"key": "not for the report"},
+}
+
+
+@pytest.fixture(scope="module")
+def figures(visits, schema):
+    train, holdout, independent = visits
+    return evaluate_tables(train[:300], holdout[:200], independent[:300], schema, target="ill", quasi_identifiers=["age"], seed=3)
+
+
+@pytest.fixture(scope="module")
+def leaky(visits, schema):
+    train, holdout, _ = visits
+    return evaluate_tables(train[:300], holdout[:200], train[:300], schema, target="ill", quasi_identifiers=["age"], seed=3)
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed in the wrong place; gathers the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.links = [], "", []
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("href", "src", "xlink:href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(html):
+    page = Balanced()
+    page.feed(html)
+    assert not page.open
+    return page
+
+
+def test_figures_are_json_without_a_value_of_the_original(figures, visits):
+    text = json.dumps(figures, allow_nan=False)
+    assert not any(row["note"] in text for table in visits for row in table)
+
+
+def test_the_same_seed_gives_the_same_figures(visits, schema):
+    train, holdout, independent = (rows[:60] for rows in visits)
+    small = Schema(columns=[column for column in schema.columns if column.name in ("age", "ill")])
+    steps = []
+    first, second = (
+        evaluate_tables(train, holdout, independent, small, seed=5, progress=lambda *step: steps.append(step)) for _ in range(2)
+    )
+    assert first == second
+    assert steps[0][1] == 0 and steps[-1] == ("", steps[-1][2], steps[-1][2])
+
+
+def test_a_wrong_column_name_is_noticed_at_once(visits, schema):
+    with pytest.raises(KeyError):
+        evaluate_tables(*visits, schema, quasi_identifiers=["postcode"], seed=0)
+
+
+def test_attacks_that_cannot_run_are_listed_with_their_reason():
+    schema = Schema(columns=[Category(name="c", values=["a", "b"])])
+    rows = [{"c": "a"}, {"c": "b"}] * 20
+    figures = evaluate_tables(rows, rows, rows, schema, seed=0)
+    assert {entry["name"] for entry in figures["attacks_not_run"]} == {"linkage", "attribute inference", "shared passages"}
+    assert figures["utility"]["status"] == "not run" and figures["personal"] is None
+    read(render_report(figures, None, False))
+
+
+def test_empty_tables_make_a_report_too(schema):
+    read(render_report(evaluate_tables([], [], [], schema, seed=0), None, False))
+
+
+def test_the_full_report_says_what_it_is(figures):
+    html = render_report(figures, CERTIFICATE, False)
+    page = read(html)
+    assert "Not covered by the guarantee; do not publish" in page.text
+    assert "What <others> & all know." in page.text and CERTIFICATE["summary"] in page.text and "7.4 times" in page.text
+    for attack in figures["attacks"]:
+        assert attack["name"] in page.text
+    assert {link.removeprefix("#") for link in page.links} <= set(re.findall(r'id="(\w+)"', html))
+    assert "<script" not in html and "url(" not in html and "default-src 'none'" in html
+
+
+def test_without_a_certificate_nothing_is_guaranteed(figures):
+    assert "Nothing is guaranteed" in read(render_report(figures, None, False)).text
+
+
+def test_the_release_reads_nothing_private(figures, leaky, visits, schema):
+    assert figures["synthetic_only"] == json_able(describe_synthetic(visits[2][:300], schema))
+    # What the original decides may differ as it likes: the public report stays the same to the letter.
+    private = {**leaky, "synthetic_only": figures["synthetic_only"], "rows": {"original": 1, "holdout": 2, "synthetic": 3}}
+    assert render_report(figures, CERTIFICATE, True) == render_report(private, CERTIFICATE, True)
+    assert report_document(figures, CERTIFICATE, True).keys() == {"format", "release", "certificate", "synthetic_only"}
+    page = read(render_report({"synthetic_only": figures["synthetic_only"]}, CERTIFICATE, True))
+    assert "do not publish" not in page.text and "holdout" not in page.text
+
+
+def test_names_from_the_table_cannot_become_markup():
+    schema = Schema(columns=[Category(name="<b>&", values=["<i>x", "y"]), Category(name="c", values=["1", "2"])])
+    rows = [{"<b>&": "<i>x", "c": "1"}, {"<b>&": "y", "c": "2"}] * 30
+    for release in (False, True):
+        html = render_report(evaluate_tables(rows, rows, rows, schema, target="c", seed=0), None, release)
+        read(html)
+        assert "<i>" not in html and "<b>" not in html
+
+
+def test_leaks_come_before_losses_and_losses_before_what_is_unknown(figures, leaky):
+    assert find_weaknesses(leaky)[0].kind == "privacy" and len(find_weaknesses(leaky)) == 3
+    worse = copy.deepcopy(leaky)
+    worse["utility"]["ratio"] = 0.1
+    worse["audit"] = {"status": "failed", "sentence": "It found epsilon 12, above 2."}
+    kinds = [weakness.kind for weakness in find_weaknesses(worse, None)]
+    assert kinds == sorted(kinds, key=("privacy", "worth", "unknown").index)
+    assert find_weaknesses(worse)[0].section == "audit"
+    assert "privacy" not in {weakness.kind for weakness in find_weaknesses(figures, None)}
+
+
+def test_what_others_measured_has_its_place(figures):
+    audit = {"epsilon": 0.4, "ceiling": 3.1, "confidence": 0.95, "canaries": 500, "status": "passed", "sentence": "It held."}
+    asked = {**figures["attacks"][0], "name": "membership, asking the model"}
+    page = read(render_report({**figures, "audit": audit, "attacks": [*figures["attacks"], asked]}, CERTIFICATE, False))
+    assert "It held." in page.text and "3.10" in page.text and "membership, asking the model" in page.text
+
+
+def test_the_state_is_in_words(leaky):
+    html = render_report(leaky, None, False)
+    assert "✕ failed" in read(html).text and "green" not in html

@@ -1,0 +1,58 @@
+"""Training on synthetic rows, on tables of which it is known what can be learned."""
+
+import pytest
+
+from localsynth.evaluate.arrays import shuffled_columns
+from localsynth.evaluate.utility import compare_utility, guess_target
+from localsynth.schema import Category, Integer, Schema, Text
+
+
+def test_an_ideal_table_teaches_what_the_real_one_does(visits, schema):
+    train, holdout, independent = visits
+    figures = compare_utility(train, holdout, independent, schema, target="ill", seed=0)
+    arms = figures["arms"]
+    assert figures["metric"] == "AUC" and arms["real"]["value"] > 0.8
+    assert figures["ratio"] > 0.9
+    assert arms["marginals_only"]["value"] < 0.65
+    assert (arms["real"]["n"], arms["synthetic"]["n"], figures["n_test"]) == (600, 600, 400)
+    assert arms["real"]["low"] < arms["real"]["value"] < arms["real"]["high"]
+
+
+def test_a_shuffled_table_teaches_nothing(visits, schema):
+    train, holdout, independent = visits
+    figures = compare_utility(train, holdout, shuffled_columns(independent, schema, 1)[:200], schema, target=None, seed=0)
+    assert (figures["target"], figures["target_chosen"]) == ("ill", "guessed")
+    assert figures["ratio"] < 0.4 and figures["arms"]["real_same_size"]["n"] == 200
+
+
+@pytest.mark.parametrize(("target", "metric"), [("age", "R2"), ("ward", "macro-F1")])
+def test_numbers_and_many_labels(visits, schema, target, metric):
+    train, holdout, independent = visits
+    figures = compare_utility(train[:200], holdout[:200], independent[:200], schema, target=target, seed=0)
+    assert figures["metric"] == metric
+    if target == "ward":  # a coin decides it
+        assert figures["arms"]["real"]["value"] < 0.4
+
+
+def test_a_table_of_one_label_is_scored_and_not_refused(visits, schema):
+    train, holdout, independent = visits
+    same = [{**row, "ill": "no"} for row in independent[:100]]
+    figures = compare_utility(train[:150], holdout[:150], same, schema, target="ill", seed=0)
+    assert figures["arms"]["synthetic"]["value"] == 0.5 and figures["ratio"] == 0
+
+
+def test_the_target_is_guessed_by_its_name_or_place():
+    rows = [{"outcome": value, "town": value, "n": 1, "note": "x"} for value in "ab" * 20]
+    outcome, town = (Category(name=name, values=["a", "b", "c"]) for name in ("outcome", "town"))
+    number, note = Integer(name="n", min=0, max=9), Text(name="note")
+    assert guess_target(Schema(columns=[outcome, town, number, note]), rows) == "outcome"
+    assert guess_target(Schema(columns=[town, number, note]), rows) == "town"
+    assert guess_target(Schema(columns=[town, number, note]), rows[:1]) == "n"
+    assert guess_target(Schema(columns=[note]), rows) is None
+
+
+def test_what_cannot_be_predicted_is_not_run(visits, schema):
+    train, holdout, independent = visits
+    for arguments in ((train, holdout, independent[:10], schema, "ill"), (train, holdout, independent, schema, "note")):
+        *tables, target = arguments
+        assert compare_utility(*tables, target=target, seed=0)["status"] == "not run"
