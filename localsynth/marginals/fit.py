@@ -1,21 +1,28 @@
-"""The one seam to mbi (Private-PGM, McKenna, Sheldon & Miklau 2019, arXiv:1901.09136) and through it to jax.
+"""The product of potentials whose marginals are nearest to the noisy ones (Private-PGM).
 
-Finds the product of potentials whose marginals are nearest to the noisy ones. Sees noisy counts only.
+Proximal mirror descent over the marginal polytope: McKenna, Sheldon & Miklau 2019, "Graphical-model based estimation and
+inference for differential privacy" (arXiv:1901.09136), algorithm 1, with a line search for the step. Sees noisy counts only.
+
+Not with mbi, the authors' own package: it compiles a program for each new set of tables, which took nine tenths of the time
+(Adult, 27 tables, 2 cores: 194 s for ten fits, against 11 s here, and a loss of 770 against 763 for the last one from scratch).
+A test compares the two where mbi is installed.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.marginals.inference import Factor, Names
+from localsynth.marginals.inference import Factor, Marginals, Names
 
 __all__ = ["Measurement", "fit_potentials"]
 
-_STEPS = 50
-"""mbi looks at its progress after every so many steps."""
+_LONGER, _SHORTER = 1.1, 0.5
+_PATIENCE = 50
+"""Steps over which the loss must fall by `_TOLERANCE` of itself for the descent to go on."""
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -31,16 +38,18 @@ class Measurement:
     """What cells were multiplied with beforehand, where their noise differed; None: nothing."""
 
 
-def _mbi() -> Any:
-    import jax
+Tables = dict[Names, NDArray[np.float64]]
 
-    # mbi stalls in float32 above 100,000 rows; this must be set before anything is traced.
-    jax.config.update("jax_enable_x64", True)
-    # Each fit compiles its own program, so a cache on disk only grows.
-    jax.config.update("jax_enable_compilation_cache", False)
-    import mbi
 
-    return mbi
+def _loss(measurements: Sequence[Measurement], chances: Tables, total: float) -> tuple[float, Tables]:
+    """Half the sum of squared standardized errors, and its gradient by the expected counts."""
+    loss, gradient = 0.0, {names: np.zeros_like(table) for names, table in chances.items()}
+    for m in measurements:
+        weights = 1.0 if m.weights is None else m.weights
+        error = (weights * total * chances[m.names] - m.counts) / m.deviation
+        loss += 0.5 * float(np.vdot(error, error))
+        gradient[m.names] += weights * error / m.deviation
+    return loss, gradient
 
 
 def fit_potentials(
@@ -50,22 +59,30 @@ def fit_potentials(
     start: Sequence[Factor] = (),
     iterations: int = 1000,
 ) -> list[Factor]:
-    """Logarithmic potentials over the maximal column sets measured. `start`: those of an earlier fit, to begin with.
+    """Logarithmic potentials over the column sets measured. `start`: those of an earlier fit, to begin with.
 
     `total` is how many rows there are, by noisy counts or public knowledge.
     """
-    mbi = _mbi()
-    domain = mbi.Domain.fromdict(dict(sizes))
-    observed = []
-    for measurement in measurements:
-        query = mbi.DatavectorQuery() if measurement.weights is None else mbi.WeightedQuery(measurement.weights.ravel())
-        observed.append(mbi.LinearMeasurement(measurement.counts.ravel(), measurement.names, measurement.deviation, query))
-    warm = None
-    if start:
-        tables = {factor.names: mbi.Factor(domain.project(factor.names), factor.table) for factor in start}
-        warm = mbi.CliqueVector(domain, list(tables), tables)
-    model = mbi.estimation.MirrorDescent().estimate(
-        domain, observed, known_total=total, iters=iterations, warm_start=warm, tol=1e-4
-    )
-    potentials = model.potentials
-    return [Factor(tuple(clique), np.asarray(potentials[clique].values)) for clique in potentials.cliques]
+    potentials: Tables = {m.names: np.zeros([sizes[name] for name in m.names]) for m in measurements}
+    potentials |= {factor.names: factor.table for factor in start}
+    marginals = Marginals(sizes, list(potentials))
+    chances = marginals.of(potentials)
+    loss, gradient = _loss(measurements, chances, total)
+    # The curvature of the largest single term; the line search corrects it within a few steps.
+    step = min(m.deviation**2 for m in measurements) / total
+    past = math.inf
+    for iteration in range(iterations):
+        trial = {names: table - step * gradient[names] for names, table in potentials.items()}
+        moved = marginals.of(trial)
+        new_loss, new_gradient = _loss(measurements, moved, total)
+        promised = sum(float(np.vdot(gradient[names], chances[names] - moved[names])) for names in gradient) * total
+        if loss - new_loss >= 0.5 * promised:
+            potentials, chances, loss, gradient = trial, moved, new_loss, new_gradient
+            step *= _LONGER
+        else:
+            step *= _SHORTER
+        if iteration % _PATIENCE == _PATIENCE - 1:
+            if past - loss <= _TOLERANCE * max(loss, 1.0):
+                break
+            past = loss
+    return [Factor(names, table) for names, table in potentials.items()]

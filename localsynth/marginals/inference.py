@@ -11,7 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Conditional", "Factor", "Names", "cells", "cumulative", "draw", "eliminate", "elimination_order", "marginal", "pick"]
+__all__ = [
+    "Conditional",
+    "Factor",
+    "Marginals",
+    "Names",
+    "cells",
+    "cumulative",
+    "draw",
+    "eliminate",
+    "elimination_order",
+    "marginal",
+    "pick",
+]
 
 Names = tuple[str, ...]
 
@@ -179,3 +191,59 @@ def draw(chain: Sequence[Conditional], uniforms: Mapping[str, NDArray[np.float64
             which = np.ravel_multi_index([drawn[name] for name in part.given], part.table.shape[:-1])
         drawn[part.name] = pick(cumulative(part.table), which, uniforms[part.name])
     return drawn
+
+
+class Marginals:
+    """The marginals of a product of potentials over fixed scopes, again and again for new potentials.
+
+    Everything that depends on the scopes alone, the order of elimination and how axes line up, is worked out once.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], scopes: Sequence[Names]) -> None:
+        order = elimination_order(sizes, scopes)
+        place = {name: index for index, (name, _) in enumerate(order)}
+        self._sizes = sizes
+        self._cliques = [(*others, name) for name, others in order]
+        # A scope, and the message of a clique, belong to the clique of the first of their variables to be eliminated.
+        self._homes = {scope: min(place[name] for name in scope) for scope in scopes}
+        self._parents = [min((place[name] for name in others), default=None) for _, others in order]
+        self._inside: list[list[Names]] = [[] for _ in order]
+        for scope, home in self._homes.items():
+            self._inside[home].append(scope)
+        self._children: list[list[int]] = [[] for _ in order]
+        for index, parent in enumerate(self._parents):
+            if parent is not None:
+                self._children[parent].append(index)
+
+    def _summed(self, clique: int, table: NDArray[np.float64], names: Names) -> NDArray[np.float64]:
+        """The table of a clique summed to `names`, axes in that order."""
+        scope = self._cliques[clique]
+        kept = [name for name in scope if name in names]
+        result: NDArray[np.float64] = table.sum(axis=tuple(axis for axis, name in enumerate(scope) if name not in names))
+        return result.transpose([kept.index(name) for name in names])
+
+    def of(self, potentials: Mapping[Names, NDArray[np.float64]]) -> dict[Names, NDArray[np.float64]]:
+        """For each scope its chances, which sum to 1. `potentials` are logarithms."""
+        conditionals: list[NDArray[np.float64]] = []
+        messages: list[NDArray[np.float64]] = []
+        for index, scope in enumerate(self._cliques):
+            table = np.zeros([self._sizes[name] for name in scope])
+            for names in self._inside[index]:
+                table += Factor(names, potentials[names]).onto(scope)
+            for child in self._children[index]:
+                table += Factor(self._cliques[child][:-1], messages[child]).onto(scope)
+            top = table.max(axis=-1)
+            np.exp(table - top[..., None], out=table)
+            sums = table.sum(axis=-1)
+            table /= sums[..., None]
+            conditionals.append(table)
+            messages.append(np.log(sums) + top)
+        beliefs: list[NDArray[np.float64]] = [np.empty(0)] * len(self._cliques)
+        for index in reversed(range(len(self._cliques))):
+            parent = self._parents[index]
+            if parent is None:
+                beliefs[index] = conditionals[index]
+            else:
+                above = self._summed(parent, beliefs[parent], self._cliques[index][:-1])
+                beliefs[index] = conditionals[index] * above[..., None]
+        return {scope: self._summed(home, beliefs[home], scope) for scope, home in self._homes.items()}

@@ -29,7 +29,7 @@ MOST_COLUMNS_OF_AIM = 20
 """Above this, `method="auto"` is MST."""
 
 _BATCHES = 8
-"""About how many fits AIM's rounds are spread over: a fit takes seconds, whatever is measured."""
+"""About how many fits AIM's rounds are spread over."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,12 @@ def _check(domain: Domain, settings: MarginalSettings) -> None:
         )
     if settings.target is not None and settings.target not in domain.names:
         raise ConfigError(f"The target {settings.target!r} is not a structured column.", f"One of: {', '.join(domain.names)}.")
-    if not 0 < settings.single_share < 1 or settings.most_groups < 2 or (settings.rounds or 1) < 1 or settings.max_cells < 1:
+    if (
+        not 0 < settings.single_share < 1
+        or settings.most_groups < 2
+        or (settings.rounds is not None and settings.rounds < 1)
+        or settings.max_cells < 1
+    ):
         raise ConfigError("The settings of the marginals make no sense.", "Shares lie between 0 and 1, numbers are positive.")
 
 

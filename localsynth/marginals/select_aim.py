@@ -1,8 +1,8 @@
 """AIM: measure, again and again, the columns whose joint counts the model so far gets most wrong.
 
 After McKenna, Mullins, Sheldon & Miklau 2022, "AIM: An Adaptive and Iterative Mechanism for Differentially Private Synthetic
-Data" (arXiv:2201.12677), algorithm 2, with three changes: several tables are chosen between two fits, which are what takes the
-time; at most `rounds` tables are measured; and the model may not grow past a number of cells fixed beforehand.
+Data" (arXiv:2201.12677), algorithm 2, with three changes: several tables are chosen between two fits, which take most of
+the time; at most `rounds` tables are measured; and the model may not grow past a number of cells fixed beforehand.
 """
 
 import itertools

@@ -1,6 +1,7 @@
 """Small tables and schemas for the tests of marginals."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -20,7 +21,7 @@ def small_schema() -> Schema:
     )
 
 
-def rows_of(n: int, seed: int = 0) -> list[Record]:
+def _rows(n: int, seed: int = 0) -> list[Record]:
     """`n` rows of the small schema."""
     draw = random.Random(seed)
     rows: list[Record] = []
@@ -35,4 +36,10 @@ def rows_of(n: int, seed: int = 0) -> list[Record]:
 @pytest.fixture(scope="session")
 def small_rows() -> list[Record]:
     """3,000 rows of the small schema."""
-    return rows_of(3000)
+    return _rows(3000)
+
+
+@pytest.fixture(scope="session")
+def rows_of() -> Callable[[int], list[Record]]:
+    """Makes as many rows of the small schema as asked for."""
+    return _rows
