@@ -181,18 +181,49 @@ def test_the_total_is_noisy_or_public_and_never_the_number_of_rows(small_schema:
     assert measure_marginals(domain, codes, 0.01, InsecureRandom(0), public).total == 1234
 
 
-def test_the_model_holds_no_exact_count(small_schema: Schema, small_rows: list[Record]) -> None:
-    """Every measured table differs from the exact one by noise of the size that is written next to it."""
+@pytest.mark.parametrize("method", ["aim", "mst"])
+@pytest.mark.parametrize("m", [1, 5])
+def test_the_model_holds_no_exact_count_and_noise_grows_with_the_rows_of_a_unit(
+    method: Any, m: int, small_schema: Schema, small_rows: list[Record]
+) -> None:
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(small_rows)
-    model = measure_marginals(domain, codes, 0.02, InsecureRandom(3), MarginalSettings(method="aim"))
-    for m in model.measured:
-        shape = [model.sizes[name] for name in m.names]
-        groups = [np.array(model.groupings[name].groups)[codes[name]] for name in m.names]
-        exact = np.zeros(shape)
+    settings = MarginalSettings(method=method, rows_per_unit=m)
+    model = measure_marginals(domain, codes, 0.02, InsecureRandom(3), settings)
+    charged = [spend.parameter for spend in model.spends if spend.kind == "gaussian"]
+    for measured, noise_multiplier in zip(model.measured, charged, strict=True):
+        assert measured.deviation == pytest.approx(m * noise_multiplier)
+        groups = [np.array(model.groupings[name].groups)[codes[name]] for name in measured.names]
+        exact = np.zeros(measured.counts.shape)
         np.add.at(exact, tuple(groups), 1.0)
-        error = m.counts - exact * (1.0 if m.weights is None else m.weights)
-        assert 0.2 * m.deviation < np.sqrt((error**2).mean()) < 3 * m.deviation
+        error = measured.counts - exact * (1.0 if measured.weights is None else measured.weights)
+        assert 0.2 * measured.deviation < np.sqrt((error**2).mean()) < 3 * measured.deviation
+
+
+def test_a_table_is_worth_its_distance_less_the_noise_that_measuring_would_leave(
+    small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[int], Any, float]] = []
+    choose, counts = Table.choose, Table.noisy_counts
+
+    def chosen(table: Table, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
+        seen.append(([e.size for _, e in expected], penalties, 0.0))
+        return choose(table, expected, weights, penalties, epsilon)
+
+    def counted(table: Table, names: Any, noise_multiplier: float) -> Any:
+        if seen and seen[-1][2] == 0.0:
+            seen[-1] = (*seen[-1][:2], table.deviation(noise_multiplier))
+        return counts(table, names, noise_multiplier)
+
+    monkeypatch.setattr(Table, "choose", chosen)
+    monkeypatch.setattr(Table, "noisy_counts", counted)
+    domain = Domain.of_schema(small_schema)
+    settings = MarginalSettings(method="aim", rows_per_unit=2)
+    measure_marginals(domain, domain.encode(small_rows), 0.02, InsecureRandom(3), settings)
+    assert seen
+    for sizes, penalties, deviation in seen:
+        # E|N(0, s²)| = s √(2/π) in each cell.
+        np.testing.assert_allclose(penalties, np.array(sizes) * deviation * math.sqrt(2 / math.pi))
 
 
 def test_dependent_columns_come_out_dependent(small_schema: Schema, rows_of: Rows) -> None:
