@@ -243,7 +243,8 @@ def train(
     """Fine-tune the base model on the ingested table under differential privacy."""
     result = _in_engine("train", workspace, as_json, overrides, force=force, again=again)
     if not as_json:
-        print(f"Trained {result['steps']} steps. Spent so far: epsilon {result['epsilon']:.3f}.")
+        what = f"Trained {result['steps']} steps" if "synthesizer" not in result else f"Measured {result['steps']} noisy tables"
+        print(f"{what}. Spent so far: epsilon {result['epsilon']:.3f}.")
 
 
 @app.command(epilog=_epilog("localsynth export visits"))
@@ -251,7 +252,8 @@ def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None,
     """Merge the adapter into the base model, quantize and verify it, and write the certificate."""
     result = _in_engine("export", workspace, as_json, overrides, sign=not no_sign)
     if not as_json:
-        print(f"Model: {result.get('path', 'was there already')} ({result['size_bytes'] / 1e6:.0f} MB, {result['quantization']})")
+        kind = result["quantization"] or "marginals"
+        print(f"Model: {result.get('path', 'was there already')} ({result['size_bytes'] / 1e6:.1f} MB, {kind})")
 
 
 @app.command(epilog=_epilog("localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\""))

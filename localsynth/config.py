@@ -78,6 +78,9 @@ class PrivacyConfig(_Section):
 class TrainConfig(_Section):
     """How the model learns."""
 
+    synthesizer: Literal["auto", "llm", "marginals"] = "auto"
+    """marginals: noisy counts of pairs of columns, the better way for categories, numbers and dates, and done in seconds; llm:
+    the language model writes whole rows, text too. auto: marginals where there is no text column."""
     model: str = "smollm2-135m-instruct"
     epochs: float = Field(default=2.0, gt=0, le=1000)
     batch_size: int | None = Field(default=None, ge=1)

@@ -1,9 +1,9 @@
 """Orders the stages and resumes a run: the only file that knows what comes after what.
 
 ingest    source → private.duckdb, and what the schema leaves open measured → schema.json
-train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter
-export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside
-sample    model → synthetic.duckdb
+train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
+export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
+sample    model or marginals → synthetic.duckdb
 run       all of them, going on where the last one stopped
 rehearse  all of them on rows made up from the schema, spending nothing
 """
@@ -59,7 +59,7 @@ def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any
         "epsilon_target": config.privacy.epsilon,
         "delta": certificate["guarantee"]["spent_delta"],
         "synthetic": str(workspace.synthetic_path),
-        "model": str(current.model_path(current["export"]["quantization"])),
+        "model": str(current.product_path),
         "certificate": str(current.certificate_path),
     }
 
@@ -91,7 +91,7 @@ def rehearse(session: Session) -> dict[str, Any]:
         },
         "forecast": {
             "seconds": clock.forecast(planned["steps"], drawn, planned["rows_wanted"]),
-            "memory_bytes": result["stages"][1]["private"]["peak_memory_bytes"],
+            "memory_bytes": result["stages"][1]["private"].get("peak_memory_bytes", planned["memory_bytes"]),
         },
         "first_rows": [dict(zip(columns, row, strict=True)) for row in rows],
         "warnings": planned["warnings"],

@@ -63,6 +63,27 @@ class Run:
         """The directory of the trained adapter."""
         return self.directory / "adapter"
 
+    @property
+    def marginals_path(self) -> Path:
+        """The fitted marginals of a run that has no model."""
+        return self.directory / "marginals.json"
+
+    def marginals_sha256(self) -> str:
+        """The hash of the marginals as they lie there, in hex. Raises IntegrityError where they are missing."""
+        if not self.marginals_path.is_file():
+            raise IntegrityError(f"{self.marginals_path} is missing.", "Restore it from a backup, or train again.")
+        return file_sha256(self.marginals_path)
+
+    @property
+    def by_marginals(self) -> bool:
+        """Whether the rows of the run are drawn from marginals and not written by a model."""
+        return "marginals_sha256" in self._facts
+
+    @property
+    def product_path(self) -> Path:
+        """What the run's rows are drawn from, once it is exported: the model, or the marginals."""
+        return self.marginals_path if self.by_marginals else self.model_path(self["export"]["quantization"])
+
     def adapter_sha256(self) -> str:
         """The hash of the adapter's two files as they lie there, in hex. Raises IntegrityError where one is missing."""
         digest = hashlib.sha256()

@@ -36,7 +36,8 @@ __all__ = [
 
 FORMAT = 1
 RELATION = "add or remove one unit"
-SAMPLER = "Poisson: an independent secret coin for each unit and step"
+POISSON = "Poisson: an independent secret coin for each unit and step"
+NO_SAMPLER = "none: all units take part in what is released"
 GROUP_SIZES = (2, 5, 10)
 
 _ALWAYS_NOT_COVERED = (
@@ -111,6 +112,7 @@ def _mechanisms(events: list[Event]) -> list[dict[str, Any]]:
 def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
     events = facts.ledger["events"]
     spent, basis, target = recompute(events), the_basis(events), the_target(events)
+    mechanisms = _mechanisms(events)
     groups = []
     for units in GROUP_SIZES:
         epsilon, delta = group_bound(events, units)
@@ -126,8 +128,8 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "size_declared": basis.size_declared,
         "beyond_limit": _goes_beyond(events),
         "relation": RELATION,
-        "mechanisms": _mechanisms(events),
-        "sampler": SAMPLER,
+        "mechanisms": mechanisms,
+        "sampler": POISSON if any(part["mechanism"]["type"] == "poisson_sampled" for part in mechanisms) else NO_SAMPLER,
         "accountant": "privacy loss distributions inside a stage's budget, sums over budgets and runs",
         "noise": facts.noise_label,
         "runs": count_runs(events),

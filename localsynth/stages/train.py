@@ -1,4 +1,4 @@
-"""A new run, or the unfinished one: DP-SGD → runs/ID/adapter."""
+"""A new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json."""
 
 import platform
 import time
@@ -10,9 +10,10 @@ from typing import Any
 from localsynth.base_models import find_base_model
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import Event, Recorder, mark_private
-from localsynth.planning import accept_size, budgets, delta_warning
+from localsynth.planning import accept_size, budgets, delta_warning, synthesizer_of
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
+from localsynth.stages.marginals import measure
 from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import read_effective
 from localsynth.workspace import file_sha256, read_json
@@ -59,7 +60,6 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     accept_size(effective.kept_units, session.options.force, session.emit)
     if warning := delta_warning(config, effective.kept_units):
         session.emit({"kind": "warning", "text": warning})
-    base = find_base_model(config.train.model)
     current = _unfinished(session)
     ledger = open_ledger(session)
     settings = {"train": config.train.model_dump(mode="json"), "privacy": config.privacy.model_dump(mode="json")}
@@ -74,6 +74,10 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             "Delete its directory in runs/ and train again with --again (what it spent stays charged).",
         )
     source_sha256 = _source_of(session, document)
+    if synthesizer_of(config) == "marginals":
+        current = current or new_run(workspace, {"settings": settings, "table": document})
+        return measure(session, ledger, current, effective, source_sha256)
+    base = find_base_model(config.train.model)
     base_sha256 = file_sha256(base.path)
     if current is not None and current["base_sha256"] != base_sha256:
         raise IntegrityError(
