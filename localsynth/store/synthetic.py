@@ -159,6 +159,7 @@ class SyntheticStore:
         Raises ConfigError where it exists with other columns.
         """
         wanted = [(column.name, _sql_type(column)) for column in schema.columns]
+        self._make_file()
         with self._writing() as connection:
             present = self._present_columns(connection)
             if present:
@@ -179,6 +180,15 @@ class SyntheticStore:
                 CREATE VIEW provenance AS
                 SELECT row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked
                 FROM numbered_rows JOIN jobs USING (job) ORDER BY row_number""")
+
+    def _make_file(self) -> None:
+        """An empty database, where there is none; under another name first, since DuckDB killed at it leaves a damaged file."""
+        part = self._path.with_name(f".{self._path.name}.part")
+        with self._locked():
+            if not self._path.exists():
+                part.unlink(missing_ok=True)
+                SyntheticStore(part, self._patience)._connect(False, _CONFIG).close()
+                part.replace(self._path)
 
     def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
         return connection.execute(
