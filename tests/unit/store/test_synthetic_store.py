@@ -128,6 +128,9 @@ def test_adding_rows_is_finished_before_it_is_begun_again(small: SyntheticStore)
     again = small.open_job(ORIGIN, more=4)
     assert (again.rows, again.done) == (9, 6), "killed after one of the four, three are missing"
     fill(small, again, 3)
+    again = small.open_job(ORIGIN, more=4)
+    assert (again.rows, again.done) == (9, 9), "killed after the last of the four, before anybody was told"
+    small.close_job(again.number)
     assert small.open_job(ORIGIN, more=4).rows == 13, "finished, it is asked for anew"
     assert small.open_job(ORIGIN, more=2).rows == 11, "another number is another wish"
 
