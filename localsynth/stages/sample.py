@@ -75,8 +75,9 @@ def sample(session: Session) -> dict[str, Any]:
                 emit=emit,
                 should_stop=session.should_stop,
             )
-        rows = store.row_count()
-    facts = {"rows": rows, "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
-    current.note(sample=facts)
+        facts = {"rows": store.row_count(), "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
+        current.note(sample=facts)
+        # Last of all, as near to the answer as can be.
+        store.close_job(job.number)
     emit({"kind": "stage_done", "stage": "sample"})
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}

@@ -6,7 +6,8 @@
                   chunk's first row
     jobs(job, run, model_sha256, seed, epsilon, delta, created, settings, asked, first_row, rows, more)
                   one model, one way of asking: its rows are first_row ... first_row + rows - 1. epsilon and delta are the
-                  guaranteed ones; asked says under which conditions the rows were drawn ({} for none)
+                  guaranteed ones; asked says under which conditions the rows were drawn ({} for none); more is the
+                  number of rows to add, until they are drawn and reported
 
 DuckDB allows one writing process or many readers. So the writer opens the file for one chunk, under a lock file that
 names it, readers open it for one statement, and both try again for a while when the other has it open.
@@ -159,6 +160,7 @@ class SyntheticStore:
         Raises ConfigError where it exists with other columns.
         """
         wanted = [(column.name, _sql_type(column)) for column in schema.columns]
+        self._make_file()
         with self._writing() as connection:
             present = self._present_columns(connection)
             if present:
@@ -180,6 +182,15 @@ class SyntheticStore:
                 SELECT row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked
                 FROM numbered_rows JOIN jobs USING (job) ORDER BY row_number""")
 
+    def _make_file(self) -> None:
+        """An empty database, where there is none; under another name first, since DuckDB killed at it leaves a damaged file."""
+        part = self._path.with_name(f".{self._path.name}.part")
+        with self._locked():
+            if not self._path.exists():
+                part.unlink(missing_ok=True)
+                SyntheticStore(part, self._patience)._connect(False, _CONFIG).close()
+                part.replace(self._path)
+
     def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
         return connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'synthetic' ORDER BY column_index"
@@ -195,8 +206,8 @@ class SyntheticStore:
     def open_job(self, origin: Origin, *, total: int | None = None, more: int | None = None) -> Job:
         """The job that brings the table to `total` rows, or adds `more` (one of the two is given).
 
-        Where the newest job has the same origin it is gone on with: an interrupted "`more`" is finished and not begun again,
-        a finished one is made longer. A job that another one interrupts ends with the rows it has.
+        Where the newest job has the same origin it is gone on with: the same "`more`" asked again is the rest of that one until
+        `close_job`, and rows on top of it afterwards. A job that another one interrupts ends with the rows it has.
         """
         with self._writing() as connection:
             present = self._count(connection, None)
@@ -210,7 +221,7 @@ class SyntheticStore:
                 if [*facts, json.loads(settings), json.loads(asked)] == list(asdict(origin).values()):
                     if total is not None:
                         rows = max(done, total - first_row)
-                    elif more != asked_more or done >= rows:
+                    elif more != asked_more:
                         rows = done + (more or 0)
                     connection.execute('UPDATE jobs SET "rows" = ?, more = ? WHERE job = ?', [rows, more, number])
                     return Job(number, first_row, rows, done)
@@ -223,6 +234,14 @@ class SyntheticStore:
             values = [job.number, *facts, *documents, job.first_row, job.rows, more]
             connection.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(values))})", values)
             return job
+
+    def close_job(self, job: int) -> None:
+        """Say that the job's rows are drawn and reported: the same `more` asked once again asks for as many rows again.
+
+        The last row does not say so by itself: a command killed after it has told nobody, and is given a second time.
+        """
+        with self._writing() as connection:
+            connection.execute("UPDATE jobs SET more = NULL WHERE job = ?", [job])
 
     def append(self, job: int, first_row_number: int, rows: Sequence[Record]) -> bool:
         """Add `rows` (all columns of the schema) as first_row_number, first_row_number + 1, ... in one transaction.
