@@ -10,6 +10,7 @@ from localsynth.processor import multiplies_bf16
 from localsynth.runs import Run
 from localsynth.stages.session import Session, open_ledger, recorder, trained_run
 from localsynth.stages.table import effective_of
+from localsynth.training_parts import need_training_parts
 from localsynth.verify import CERTIFICATE_KEY
 from localsynth.workspace import file_sha256, write_json
 
@@ -21,6 +22,7 @@ def export(session: Session) -> dict[str, Any]:
 
     The run's model of another quantization type is then removed: a run has one model.
     """
+    need_training_parts()
     from localsynth.export.export import export as export_model
     from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.job import default_threads

@@ -9,6 +9,7 @@ from localsynth.planning import TOO_FEW_UNITS, delta_warning, forecast, list_war
 from localsynth.schema import Schema
 from localsynth.stages.session import Session
 from localsynth.stages.table import effective_of
+from localsynth.training_parts import need_training_parts
 from localsynth.workspace import read_json
 
 __all__ = ["ASSUMED_UNITS", "known_size", "plan"]
@@ -35,7 +36,8 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
 
 
 def plan(session: Session) -> dict[str, Any]:
-    """What a run would cost and take. Spends nothing and reads no row."""
+    """What a run would cost and take. Spends nothing and reads no row. Raises ResourceError without the training's parts."""
+    need_training_parts()
     from localsynth.train.model import choose_precision
     from localsynth.train.speed import matmul_rate
 

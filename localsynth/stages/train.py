@@ -15,6 +15,7 @@ from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
 from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import read_effective
+from localsynth.training_parts import need_training_parts
 from localsynth.workspace import file_sha256, read_json
 
 __all__ = ["train", "train_or_resume"]
@@ -39,6 +40,8 @@ def train(session: Session) -> dict[str, Any]:
 
 
 def train_or_resume(session: Session) -> dict[str, Any]:
+    """As `train`, but a finished run is no hindrance. Raises ResourceError without the training's parts."""
+    need_training_parts()
     from localsynth.codec import Codec
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
