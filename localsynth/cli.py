@@ -279,6 +279,33 @@ def sample(
         print(f"{result['new_rows']:,} rows drawn; the table has {result['rows']:,}.")
 
 
+@app.command(epilog=_epilog("localsynth evaluate visits --target admitted"))
+def evaluate(
+    workspace: Workspace,
+    target: Annotated[str | None, typer.Option("--target", help="The column to predict; guessed if not given.")] = None,
+    quasi_identifiers: Annotated[
+        str | None,
+        typer.Option(
+            "--quasi-identifiers", metavar="A,B,C", help="Columns that others may know of a person; guessed if not given."
+        ),
+    ] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="A report to publish: only what reads no private data. Beside the other one.")
+    ] = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the synthetic rows with the original and attack them. The report is private: it reads the original."""
+    known = next(csv.reader([quasi_identifiers], skipinitialspace=True)) if quasi_identifiers is not None else None
+    result = _in_engine("evaluate", workspace, as_json, overrides, target=target, quasi_identifiers=known, release=release)
+    if not as_json:
+        print(f"Report: {result['report']}")
+        if not release:
+            print(
+                "It reads the original table: it is not covered by the guarantee. To publish one: localsynth evaluate --release"
+            )
+
+
 @app.command(epilog=_epilog("localsynth run visits --rows 1000"))
 def run(
     workspace: Workspace,

@@ -16,6 +16,7 @@ from localsynth.config import Config
 from localsynth.errors import ConfigError
 from localsynth.events import Event
 from localsynth.runs import Run, latest_run
+from localsynth.stages.evaluate import evaluate
 from localsynth.stages.export import export
 from localsynth.stages.ingest import ingest, ingest_if_needed
 from localsynth.stages.plan import plan
@@ -105,6 +106,7 @@ VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
     "train": train,
     "export": export,
     "sample": sample,
+    "evaluate": evaluate,
     "run": run,
     "rehearse": rehearse,
 }

@@ -28,6 +28,9 @@ class Options:
     where: str | None = None
     balance: str | None = None
     seeds: str | None = None
+    target: str | None = None
+    quasi_identifiers: list[str] | None = None
+    release: bool = False
     max_units: int | None = None
     force: bool = False
     again: bool = False

@@ -276,11 +276,19 @@ class SyntheticStore:
             rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
         return [{**row, "settings": json.loads(row["settings"]), "asked": json.loads(row["asked"])} for row in rows]
 
-    def records(self) -> Iterator[Record]:
-        """Every row as a record (all columns of the schema; a number is a float), in order. Holds the file open meanwhile."""
+    def records(self, plain: bool = False) -> Iterator[Record]:
+        """Every row as a record (all columns of the schema; a number is a float), in order. Holds the file open meanwhile.
+
+        `plain`: only the rows that were drawn under no condition.
+        """
         with self._reading() as connection:
             names = [name for name, _ in self._present_columns(connection)]
-            connection.execute("SELECT * FROM synthetic")
+            columns = ", ".join(f"c{i}" for i in range(len(names)))
+            connection.execute(
+                f"SELECT {columns} FROM numbered_rows LEFT JOIN jobs USING (job) "
+                "WHERE NOT ? OR asked = '{}' ORDER BY row_number",
+                [plain],
+            )
             while batch := connection.fetchmany(_FETCH):
                 for row in batch:
                     yield {name: _float_for_decimal(value) for name, value in zip(names, row, strict=True)}

@@ -17,7 +17,7 @@ from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import Rate, auc_interval, bootstrap_interval
 from localsynth.schema import Record, Schema
 
-__all__ = ["Nearness", "distance_to_closest_record", "measure_nearness", "membership"]
+__all__ = ["Nearness", "attack_by_scores", "distance_to_closest_record", "measure_nearness", "membership"]
 
 _MOST_TARGETS = 2_000
 _MOST_CANDIDATES = 10_000
@@ -52,17 +52,33 @@ def _calls(threshold: float, distances: NDArray[np.float64], coin: float, random
 
 
 def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
-    """Two attackers: one guesses about every row, the other accuses only where it is surest.
+    """By the distance to the nearest synthetic row: see `attack_by_scores`."""
+    return attack_by_scores(
+        -nearness.members,
+        -nearness.others,
+        seed=seed,
+        subject="",
+        method=f"By the distance to the nearest of {nearness.candidates:,} synthetic rows.",
+    )
 
-    The second is the one that matters to a person (Carlini et al. 2022, arXiv:2112.03570). One half of the holdout sets the
-    threshold at which half, or 5 %, of the rows outside the table are called members; the other half is the control. At the
-    threshold itself a coin decides, so that ties (many rows with an exact match) leave these shares as they are. The baseline
-    is the same number of calls, made blindly.
+
+def attack_by_scores(
+    members: NDArray[np.float64], others: NDArray[np.float64], *, seed: int, subject: str, method: str
+) -> list[Attack]:
+    """Two attackers with one score a row, higher for rows that seem to have been trained on.
+
+    One guesses about every row, the other accuses only where it is surest; the second is the one that matters to a person
+    (Carlini et al. 2022, arXiv:2112.03570). One half of the holdout sets the threshold at which half, or 5 %, of the rows outside
+    the table are called members; the other half is the control. At the threshold itself a coin decides, so that ties (many rows
+    with an exact match) leave these shares as they are. The baseline is the same number of calls, made blindly. `subject`: what
+    was asked, where it is not the synthetic rows alone; `method`: where the scores come from.
     """
     random = np.random.default_rng(seed)
-    order = random.permutation(len(nearness.others))
-    reference, others = nearness.others[order[: len(order) // 2]], nearness.others[order[len(order) // 2 :]]
-    area = auc_interval(-nearness.members, -nearness.others, seed=seed)
+    order = random.permutation(len(others))
+    reference, control_rows = -others[order[: len(order) // 2]], -others[order[len(order) // 2 :]]
+    distances = -members
+    area = auc_interval(members, others, seed=seed)
+    asked = f" ({subject})" if subject else ""
     attacks = []
     for name, question, share in (
         ("membership, every row", "Can one tell, for any row, whether it was in the original?", 0.5),
@@ -72,24 +88,24 @@ def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
             SUREST,
         ),
     ):
-        if not len(reference) or not len(nearness.members):
+        if not len(reference) or not len(members):
             risk = control = baseline = Rate(0, 0)
         else:
             threshold = float(np.quantile(reference, share, method="inverted_cdf"))
             below, at = float((reference < threshold).mean()), float((reference == threshold).mean())
             coin = min(1.0, max(0.0, (share - below) / at))
-            risk = Rate(_calls(threshold, nearness.members, coin, random), len(nearness.members))
-            control = Rate(_calls(threshold, others, coin, random), len(others))
+            risk = Rate(_calls(threshold, distances, coin, random), len(members))
+            control = Rate(_calls(threshold, control_rows, coin, random), len(control_rows))
             baseline = Rate(round(share * risk.n), risk.n)
         attacks.append(
             Attack(
-                name,
+                name + asked,
                 question,
                 risk,
                 control,
                 baseline,
-                f"By the distance to the nearest of {nearness.candidates:,} synthetic rows; the threshold calls "
-                f"{100 * share:.0f} % of {len(reference):,} other holdout rows members. Baseline: as many calls at random.",
+                f"{method} The threshold calls {100 * share:.0f} % of {len(reference):,} other holdout rows members. Baseline: "
+                "as many calls at random.",
                 {"auc": area.to_json()},
             )
         )

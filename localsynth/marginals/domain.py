@@ -1,0 +1,165 @@
+"""The structured columns as finite lists of bins, from the effective schema alone.
+
+An `Attribute` is one column cut into bins of steps (see `steps`), with one more bin for a missing value where the column is
+nullable. Bins are public: how they are merged, which depends on noisy counts, is told in `grouping`.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from localsynth.errors import ConfigError, DataError
+from localsynth.marginals.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
+from localsynth.schema import Boolean, Category, Integer, Record, Schema, Value
+
+__all__ = ["MOST_BINS", "MOST_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
+
+MOST_SINGLE_BINS = 128
+"""A column with at most this many values has a bin for each."""
+MOST_BINS = 64
+"""Of equal width, for a column with more values than that; the bounds and zero have bins of their own besides."""
+
+Codes = dict[str, NDArray[np.int64]]
+"""For each attribute the bin of each row, shape (rows,)."""
+
+_STRUCTURED: TypeAdapter[Structured] = TypeAdapter(Structured)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One column and its bins: bin i holds the steps from `starts[i]` up to, but not including, `starts[i + 1]`."""
+
+    column: Structured
+    starts: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The column's name."""
+        return self.column.name
+
+    @property
+    def ordinal(self) -> bool:
+        """Whether neighbouring bins mean neighbouring values."""
+        return not isinstance(self.column, Category | Boolean)
+
+    @property
+    def missing(self) -> int | None:
+        """The bin of a missing value: the last one, if the column is nullable."""
+        return len(self.starts) - 1 if self.column.nullable else None
+
+    @property
+    def size(self) -> int:
+        """How many bins there are, that of a missing value included."""
+        return len(self.starts) - 1 + self.column.nullable
+
+    @cached_property
+    def _category_steps(self) -> dict[Value, int]:
+        return {value: step for step, value in enumerate(self.column.allowed())} if isinstance(self.column, Category) else {}
+
+    def encode(self, value: Value) -> int:
+        """The bin of a value that conforms to the schema. Raises ValueError or TypeError on any other."""
+        if value is None:
+            if self.missing is None:
+                raise ValueError("a value is missing in a column that is not nullable")
+            return self.missing
+        if isinstance(self.column, Category):
+            if value not in self._category_steps:
+                raise ValueError("a value is not in the list of its column")
+            return self._category_steps[value]
+        step = to_step(self.column, value)
+        if not 0 <= step < self.starts[-1]:
+            raise ValueError("a value is outside the bounds of its column")
+        return bisect_right(self.starts, step) - 1
+
+    def decode(self, bin_: int, uniform: float) -> Value:
+        """The value that `uniform`, in [0, 1), points to among the evenly likely values of a bin."""
+        if bin_ == self.missing:
+            return None
+        first, width = self.starts[bin_], self.starts[bin_ + 1] - self.starts[bin_]
+        return from_step(self.column, first + min(width - 1, int(uniform * width)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; public, like the schema."""
+        return {"column": self.column.model_dump(mode="json"), "starts": list(self.starts)}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> "Attribute":
+        """The inverse of `to_json`."""
+        return cls(_STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"]))
+
+
+def _starts(column: Structured) -> tuple[int, ...]:
+    steps = step_count(column)
+    if isinstance(column, Category | Boolean) or steps <= MOST_SINGLE_BINS:
+        return tuple(range(steps + 1))
+    alone = special_steps(column, steps)
+    even = {steps * part // MOST_BINS for part in range(MOST_BINS + 1)}
+    return tuple(sorted(even | set(alone) | {step + 1 for step in alone}))
+
+
+def length_attribute(name: str, edges: Sequence[int], nullable: bool) -> Attribute:
+    """An attribute of whole numbers for something derived from a row, such as the tokens of a text.
+
+    Bin i holds edges[i] up to, but not including, edges[i + 1]; the edges are public and ascending. Raises ConfigError.
+    """
+    if len(edges) < 2 or any(a >= b for a, b in pairwise(edges)):
+        raise ConfigError(f"The edges of {name!r} do not ascend.", "Give at least two whole numbers, each above the one before.")
+    column = Integer(name=name, min=edges[0], max=edges[-1] - 1, nullable=nullable)
+    return Attribute(column, tuple(edge - edges[0] for edge in edges))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The attributes of a table, in their order."""
+
+    attributes: tuple[Attribute, ...]
+
+    @classmethod
+    def of_schema(cls, schema: Schema, extra: Sequence[Attribute] = ()) -> "Domain":
+        """Every structured learned column of an effective schema, then `extra` (see `length_attribute`). Raises ConfigError.
+
+        Records to encode hold the extra attributes under their names; these must differ from the columns'.
+        """
+        attributes = [Attribute(column, _starts(column)) for column in schema.learned() if is_structured(column)]  # type: ignore[arg-type]
+        names = {column.name for column in schema.columns}
+        for attribute in extra:
+            if attribute.name in names:
+                raise ConfigError(f"There are two columns named {attribute.name!r}.", "Rename one of them.")
+            names.add(attribute.name)
+        if not attributes and not extra:
+            raise ConfigError("No column is structured: there is nothing to measure marginals of.")
+        return cls((*attributes, *extra))
+
+    @property
+    def names(self) -> list[str]:
+        """The attributes' names."""
+        return [attribute.name for attribute in self.attributes]
+
+    def __getitem__(self, name: str) -> Attribute:
+        for attribute in self.attributes:
+            if attribute.name == name:
+                return attribute
+        raise KeyError(name)
+
+    def encode(self, records: Sequence[Record]) -> Codes:
+        """The bins of conforming records. Raises DataError, naming row (from 1) and column, on a value that does not conform."""
+        codes: Codes = {}
+        for attribute in self.attributes:
+            name, column = attribute.name, np.empty(len(records), dtype=np.int64)
+            for row, record in enumerate(records):
+                try:
+                    column[row] = attribute.encode(record[name])
+                except (ValueError, TypeError):
+                    raise DataError(
+                        f"Row {row + 1}, column {name!r}: the value is outside the schema.",
+                        "Conform the rows to the effective schema before measuring them.",
+                    ) from None
+            codes[name] = column
+        return codes

@@ -1,0 +1,140 @@
+"""Bins merged into groups, so that tables of two columns stay small: by noisy counts only, so it costs nothing more.
+
+Which value a row of a group gets is drawn later from the shares of the group's bins, which are noisy counts too.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.marginals.domain import Attribute
+
+__all__ = ["CLEAR", "Grouping", "group_bins", "onto_simplex"]
+
+CLEAR = 3.0
+"""How many standard deviations of its noise a group's count must reach to stand alone."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which group each bin of an attribute belongs to, and its share of it."""
+
+    groups: tuple[int, ...]
+    """Shape (bins,): 0 .. size-1, every one used."""
+    shares: tuple[float, ...]
+    """Shape (bins,): chance of the bin within its group; those of a group sum to 1."""
+
+    @property
+    def size(self) -> int:
+        """How many groups."""
+        return max(self.groups) + 1
+
+    def sums(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shape (groups,): the counts of the bins, shape (bins,), added up."""
+        return np.bincount(self.groups, weights=counts, minlength=self.size).astype(np.float64)
+
+    def widths(self) -> NDArray[np.int64]:
+        """Shape (groups,): how many bins each has."""
+        return np.bincount(self.groups, minlength=self.size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"groups": list(self.groups), "shares": list(self.shares)}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> "Grouping":
+        """The inverse of `to_json`."""
+        return cls(tuple(tree["groups"]), tuple(tree["shares"]))
+
+
+def onto_simplex(counts: NDArray[np.float64], total: float) -> NDArray[np.float64]:
+    """The vector nearest to `counts` that is nowhere negative and sums to `total` > 0 (Duchi et al. 2008).
+
+    Takes the noise of empty bins away evenly, where cutting negative counts off would leave the positive noise standing.
+    """
+    falling = np.sort(counts)[::-1]
+    over = (np.cumsum(falling) - total) / np.arange(1, len(counts) + 1)
+    last = np.flatnonzero(falling > over)[-1]
+    nearest: NDArray[np.float64] = np.maximum(counts - over[last], 0.0)
+    return nearest
+
+
+def _ordinal_groups(counts: NDArray[np.float64], noise: float, most: int) -> list[int]:
+    """Runs of neighbours: a heavy bin alone, others together until their sum is clear and a fair part of what is not heavy."""
+    total = max(0.0, float(counts.sum()))
+    heavy = (counts > total / most) & (counts > CLEAR * noise)
+    fair = max(0.0, float(counts[~heavy].sum())) / max(1, most - int(heavy.sum()))
+    runs: list[list[int]] = []
+    open_run: list[int] = []
+
+    def is_clear(run: Sequence[int], least: float) -> bool:
+        return float(counts[list(run)].sum()) >= max(CLEAR * noise * math.sqrt(len(run)), least)
+
+    def close() -> None:
+        if not open_run:
+            return
+        if is_clear(open_run, 0.0) or not runs or heavy[runs[-1][0]]:
+            runs.append(list(open_run))
+        else:
+            runs[-1].extend(open_run)
+        open_run.clear()
+
+    for index in range(len(counts)):
+        if heavy[index]:
+            close()
+            runs.append([index])
+        else:
+            open_run.append(index)
+            if is_clear(open_run, fair):
+                close()
+    close()
+    # Runs left between two heavy bins, too faint for a group of their own, go to the smaller neighbour.
+    faint = [run for run in runs if not heavy[run[0]] and not is_clear(run, 0.0)]
+    for run in faint:
+        place = runs.index(run)
+        neighbours = [n for n in (place - 1, place + 1) if 0 <= n < len(runs)]
+        if neighbours:
+            to = min(neighbours, key=lambda n: float(counts[runs[n]].sum()))
+            runs[to] = sorted(runs[to] + run)
+            del runs[place]
+    groups = [0] * len(counts)
+    for number, run in enumerate(runs):
+        for index in run:
+            groups[index] = number
+    return groups
+
+
+def _category_groups(counts: NDArray[np.float64], noise: float, most: int) -> list[int]:
+    """The most frequent clear values alone, all others together in the last group."""
+    falling = np.argsort(-counts, kind="stable")
+    clear = [int(index) for index in falling if counts[index] >= CLEAR * noise]
+    if len(clear) > most or len(clear) < len(counts):
+        clear = clear[: most - 1]
+    # A group of one rare value is that value.
+    alone = {index: number for number, index in enumerate(sorted(clear))}
+    return [alone.get(index, len(alone)) for index in range(len(counts))]
+
+
+def group_bins(attribute: Attribute, counts: NDArray[np.float64], noise: float, most: int) -> Grouping:
+    """Merge the bins of one attribute, at most about `most` groups of values and one for a missing value.
+
+    `counts`, shape (bins,), is noisy with standard deviation `noise`. Neighbours are merged where neighbouring bins mean
+    neighbouring values, rare values into one group elsewhere.
+    """
+    values = counts[: attribute.missing] if attribute.missing is not None else counts
+    merge = _ordinal_groups if attribute.ordinal else _category_groups
+    groups = merge(values, noise, most) if len(values) > 1 else [0]
+    if attribute.missing is not None:
+        groups.append(max(groups) + 1)
+    shares = np.zeros(len(counts))
+    for group in set(groups):
+        members = np.flatnonzero(np.array(groups) == group)
+        mass = float(counts[members].sum())
+        # Where the noise has swallowed the group, nothing is known of its bins.
+        held = onto_simplex(counts[members], mass) / mass if mass > 0 else np.full(len(members), 1 / len(members))
+        shares[members] = held / held.sum()
+    return Grouping(tuple(groups), tuple(shares.tolist()))

@@ -1,0 +1,125 @@
+"""AIM: measure, again and again, the columns whose joint counts the model so far gets most wrong.
+
+After McKenna, Mullins, Sheldon & Miklau 2022, "AIM: An Adaptive and Iterative Mechanism for Differentially Private Synthetic
+Data" (arXiv:2201.12677), algorithm 2, with three changes: several tables are chosen between two fits, which take most of
+the time; at most `rounds` tables are measured; and the model may not grow past a number of cells fixed beforehand.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.marginals.accounting import Budget
+from localsynth.marginals.fit import Measurement, fit_potentials
+from localsynth.marginals.inference import Conditional, Factor, Names, cells, eliminate, marginal
+from localsynth.marginals.release import Table
+
+__all__ = ["Workload", "pairs_workload", "select_aim"]
+
+_MEASURED = 0.9
+"""Share of a round's ρ for the measurement; the rest chooses what to measure (as in the paper)."""
+_FACTOR_OF_ANNEALING = 2.0
+_FITTING = 500
+_FITTING_AT_LAST = 2000
+
+Workload = dict[Names, float]
+"""The tables that matter, and how much."""
+
+
+def pairs_workload(names: Sequence[str], target: str | None) -> Workload:
+    """All pairs of columns; with a target, its pairs count double, and all pairs together with it are added."""
+    workload: Workload = {pair: 2.0 if target in pair else 1.0 for pair in itertools.combinations(names, 2)}
+    if target is not None:
+        others = [name for name in names if name != target]
+        workload |= {(*pair, target): 1.0 for pair in itertools.combinations(others, 2)}
+    return workload
+
+
+@dataclass
+class _Pace:
+    """How much each choice and measurement of a round may cost."""
+
+    rho: float
+
+    @property
+    def noise_multiplier(self) -> float:
+        return math.sqrt(1 / (2 * _MEASURED * self.rho))
+
+    @property
+    def epsilon(self) -> float:
+        return math.sqrt(8 * (1 - _MEASURED) * self.rho)
+
+
+def _choose_some(
+    table: Table,
+    chain: Sequence[Conditional],
+    total: float,
+    workload: Workload,
+    scopes: list[Names],
+    batch: int,
+    pace: _Pace,
+    max_cells: int,
+) -> tuple[list[Names], dict[Names, NDArray[np.float64]]]:
+    """Up to `batch` different tables to measure, all of which fit into the model together, and what the model expects."""
+    expected = {names: total * marginal(chain, names) for names in workload}
+    deviation = table.deviation(pace.noise_multiplier)
+    chosen: list[Names] = []
+    for _ in range(batch):
+        open_ = [n for n in workload if n not in chosen and cells(table.sizes, [*scopes, *chosen, n]) <= max_cells]
+        if not open_:
+            break
+        # The error that measuring would leave: the mean of |noise| in each cell.
+        penalties = np.array([math.sqrt(2 / math.pi) * deviation * expected[names].size for names in open_])
+        weights = np.array([workload[names] for names in open_])
+        chosen.append(open_[table.choose([(n, expected[n]) for n in open_], weights, penalties, pace.epsilon)])
+    return chosen, expected
+
+
+def select_aim(
+    table: Table,
+    budget: Budget,
+    measured: list[Measurement],
+    total: float,
+    workload: Workload,
+    rounds: int,
+    batch: int,
+    max_cells: int,
+    report: Callable[[int, int], None],
+) -> list[Factor]:
+    """Spend what is left of the budget on at most `rounds` tables; the potentials fitted at last.
+
+    `measured` has the single columns' counts and gets the tables' appended. `report(done, of)` is called with shares of the
+    budget in percent, which tells nothing but which rounds were annealed.
+    """
+    pace = _Pace(budget.left / rounds)
+    potentials = fit_potentials(table.sizes, measured, total, iterations=_FITTING)
+    whole = budget.left
+    while budget.left > 0:
+        if budget.left < 2 * batch * pace.rho:
+            batch = max(1, min(batch, round(budget.left / pace.rho)))
+            pace, last = _Pace(budget.left / batch), True
+        else:
+            last = False
+        chain, _ = eliminate(table.sizes, potentials)
+        scopes = [m.names for m in measured]
+        chosen, expected = _choose_some(table, chain, total, workload, scopes, batch, pace, max_cells)
+        if not chosen:
+            break
+        for names in chosen:
+            counts = table.noisy_counts(names, pace.noise_multiplier)
+            measured.append(Measurement(names, counts, table.deviation(pace.noise_multiplier)))
+        potentials = fit_potentials(table.sizes, measured, total, potentials, _FITTING_AT_LAST if last else _FITTING)
+        report(round(100 * (1 - budget.left / whole)), 100)
+        if last:
+            break
+        chain, _ = eliminate(table.sizes, potentials)
+        moved = [float(np.abs(total * marginal(chain, n) - expected[n]).sum()) for n in chosen]
+        noise = [math.sqrt(2 / math.pi) * table.deviation(pace.noise_multiplier) * expected[n].size for n in chosen]
+        if sum(m <= s for m, s in zip(moved, noise, strict=True)) * 2 > len(chosen):
+            # What was learned is no more than the noise: measure fewer tables, and these better.
+            pace = _Pace(pace.rho * _FACTOR_OF_ANNEALING**2)
+    return potentials

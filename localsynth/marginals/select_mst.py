@@ -1,0 +1,46 @@
+"""MST: the pairs of columns that depend most on each other, as far as they make a tree.
+
+After McKenna, Miklau & Sheldon 2021, "Winning the NIST Contest" (arXiv:2108.04978), section 4: for tables too wide for AIM.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.marginals.accounting import Budget
+from localsynth.marginals.fit import Measurement
+from localsynth.marginals.inference import Names
+from localsynth.marginals.release import Table
+
+__all__ = ["select_mst"]
+
+_CHOICE = 1 / 3
+"""Share of what is left of the budget for choosing the tree; the rest measures its pairs."""
+
+
+def select_mst(table: Table, budget: Budget, single: Mapping[str, NDArray[np.float64]], total: float) -> list[Measurement]:
+    """Choose and measure the pairs of a spanning tree, one less than there are columns, with all that is left of the budget.
+
+    `single[name]` is what is known of each column: chances that sum to 1, from noisy counts.
+    """
+    names = list(single)
+    edges = len(names) - 1
+    if edges < 1:
+        return []
+    left = budget.left
+    epsilon = math.sqrt(8 * _CHOICE * left / edges)
+    expected = {(a, b): total * np.outer(single[a], single[b]) for a, b in itertools.combinations(names, 2)}
+    part = {name: name for name in names}
+    chosen: list[Names] = []
+    for _ in range(edges):
+        open_ = [pair for pair in expected if part[pair[0]] != part[pair[1]]]
+        nothing = np.zeros(len(open_))
+        pair = open_[table.choose([(p, expected[p]) for p in open_], nothing + 1, nothing, epsilon)]
+        chosen.append(pair)
+        joined, gone = part[pair[0]], part[pair[1]]
+        part = {name: joined if of == gone else of for name, of in part.items()}
+    noise_multiplier = math.sqrt(edges / (2 * (1 - _CHOICE) * left))
+    return [Measurement(p, table.noisy_counts(p, noise_multiplier), table.deviation(noise_multiplier)) for p in chosen]
