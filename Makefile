@@ -5,6 +5,9 @@
 #   make test-slow   the tests that take minutes
 #   make check       linter, types and import contracts
 #   make install     only install, for use with .venv/bin/localsynth
+#   make docs        write docs/reference.md anew from the code
+#   make docs-html   the documentation as HTML, in dist/docs
+#   make bundle      everything for a machine without network, in one file in dist/ (takes zstd; docs/howto/air-gap.md)
 #   make clean       remove .venv and everything else that was made here
 
 PYTHON ?= python3
@@ -17,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Twice quiet: errors only. A mirror that lacks some package would otherwise fill the screen with warnings.
 PIP_INSTALL := $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: demo test test-slow check install model clean
+.PHONY: demo test test-slow check install model docs docs-html bundle clean
 
 demo: install model
 	$(BIN)/localsynth demo
@@ -35,6 +38,15 @@ check: .venv/.installed-dev
 
 install: .venv/.installed
 
+docs: .venv/.installed
+	$(BIN)/python packaging/docs_reference.py
+
+docs-html: docs
+	$(BIN)/python packaging/docs_html.py
+
+bundle: docs
+	$(BIN)/python packaging/bundle.py
+
 # Where models lie is the user's choice ($$LOCALSYNTH_MODELS), so no stamp here: this checks the file and its SHA-256 each time.
 model: .venv/.installed
 	@$(BIN)/localsynth models fetch $(MODEL)
@@ -47,12 +59,12 @@ model: .venv/.installed
 
 .venv/.installed: .venv/.python pyproject.toml constraints.txt
 	@echo "Installing localsynth (the first time this compiles llama.cpp, for some minutes) ..."
-	@$(PIP_INSTALL) -e .
+	@$(PIP_INSTALL) -e ".[train]"
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
 	@echo "Installing the development tools ..."
-	@$(PIP_INSTALL) -e ".[dev]"
+	@$(PIP_INSTALL) -e ".[train,dev]"
 	@touch $@
 
 clean:

@@ -37,10 +37,13 @@ class DataConfig(_Section):
     """Where the original table comes from."""
 
     source: str
+    """The file, as a path: absolute, or from the directory in which the command is started."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "duckdb"] = "auto"
+    """auto: by the name of the file."""
     table: str | None = None
     """The table inside a DuckDB file."""
     encoding: str = "utf-8"
+    """The text encoding of a CSV or TSV file."""
     header: bool | None = None
     """Whether the first line of a CSV or TSV file names the columns. None: it does, and is refused where it looks like data;
     false: it is a row of data, and the columns are called column_1, column_2, ..."""
@@ -56,6 +59,7 @@ class PrivacyConfig(_Section):
     """What is promised, and to whom."""
 
     epsilon: float = Field(default=4.0, gt=0, le=100)
+    """The target: the most that one run may spend. Smaller protects more and keeps less."""
     delta: float | None = Field(default=None, gt=0, lt=0.1)
     """None: min(1e-5, public_size ** -1.1), and 1e-6 where no public size is declared."""
     unit: str = "row"
@@ -82,17 +86,25 @@ class TrainConfig(_Section):
     """marginals: noisy counts of pairs of columns, the better way for categories, numbers and dates, and done in seconds; llm:
     the language model writes whole rows, text too. auto: marginals where there is no text column."""
     model: str = "smollm2-135m-instruct"
+    """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     epochs: float = Field(default=2.0, gt=0, le=1000)
+    """How often a unit is drawn, on average. The noise grows with it, since epsilon stays."""
     batch_size: int | None = Field(default=None, ge=1)
     """Expected number of units in a step; None: from the size of the table."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Of AdamW at its highest; it decays with a cosine."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """The L2 norm to which each unit's gradient is clipped."""
     rank: int = Field(default=8, ge=1, le=256)
+    """Of the LoRA adapter."""
     alpha: int = Field(default=16, ge=1)
+    """The adapter is scaled by alpha / rank."""
     micro_batch_tokens: int = Field(default=1024, ge=64)
     """Tokens computed at once (the physical batch); memory grows with it, the result does not depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto: on CUDA where there is a GPU."""
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"
+    """Of the base model's weights; auto: nf4 on CUDA, bf16 on a processor that multiplies it, else fp32."""
 
 
 class SampleConfig(_Section):
@@ -103,12 +115,15 @@ class SampleConfig(_Section):
     quantization: Literal["auto", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "auto"
     """auto: BF16 for a small model where the processor multiplies it, which decodes fastest there; else Q8_0."""
     temperature: float = Field(default=1.0, gt=0, le=2)
+    """1: as the model learned. Lower: more of what is frequent, and less variety than the original."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw only from the likeliest tokens that have this probability together."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""
     sequences: int | None = Field(default=None, ge=1, le=255)
     """Rows written side by side; None: from the machine's memory."""
     threads: int | None = Field(default=None, ge=1)
+    """None: one for each physical core."""
     gpu_layers: int | None = Field(default=None, ge=-1)
     """Layers on the GPU, -1 for all; None: all with a GPU build of llama.cpp, none without."""
     candidates: int = Field(default=8, ge=1, le=255)

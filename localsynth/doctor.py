@@ -17,6 +17,7 @@ from localsynth_models import ModelError
 from localsynth_models.catalog import catalog, local_models, verify_model
 
 from localsynth import isolation
+from localsynth.training_parts import TRAINING_PARTS
 
 __all__ = ["PARTS", "examine"]
 
@@ -203,8 +204,13 @@ def _precision(features: list[str], gpus: list[Facts], versions: dict[str, str |
 def _part_findings(versions: dict[str, str | None]) -> list[Finding]:
     missing = [part for part in PARTS if versions[part] is None]
     findings = [
-        _finding("problem", f"{part} is not installed.", "Install localsynth again: pip install localsynth") for part in missing
+        _finding("problem", f"{part} is not installed.", "Install localsynth again: pip install localsynth")
+        for part in missing
+        if part not in TRAINING_PARTS
     ]
+    if for_training := [part for part in missing if part in TRAINING_PARTS]:
+        text = f"Not installed, so that no model can be trained here: {', '.join(for_training)}."
+        findings.append(_finding("warning", text, 'pip install "localsynth[train]"'))
     if sys.platform != "linux":
         findings.append(_finding("warning", f"localsynth is made for Linux and not tried on {platform.system()}.", "Use Linux."))
     return findings or [_finding("ok", "All parts are installed.")]

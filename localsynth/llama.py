@@ -59,7 +59,21 @@ def _log(level: int, text: bytes, _user_data: object) -> None:
         del _errors[:-3]
 
 
+def _load_code_for_this_processor() -> None:
+    """Where llama.cpp was built with one library for each kind of processor (that of the bundle), load the one that fits best.
+
+    llama.cpp looks for them beside the running program, which is Python. Other builds have their code in them already.
+    """
+    library = llama_cpp.llama_cpp._lib
+    library.ggml_backend_dev_count.restype = ctypes.c_size_t
+    if library.ggml_backend_dev_count() == 0:
+        library.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
+        library.ggml_backend_load_all_from_path.restype = None
+        library.ggml_backend_load_all_from_path(os.fsencode(Path(llama_cpp.__file__).parent / "lib"))
+
+
 llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
+_load_code_for_this_processor()
 llama_cpp.llama_backend_init()
 
 

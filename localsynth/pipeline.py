@@ -15,6 +15,7 @@ from typing import Any
 from localsynth.config import Config
 from localsynth.errors import ConfigError
 from localsynth.events import Event
+from localsynth.planning import synthesizer_of
 from localsynth.runs import Run, latest_run
 from localsynth.stages.evaluate import evaluate
 from localsynth.stages.export import export
@@ -24,6 +25,7 @@ from localsynth.stages.rehearse import StageClock, prepare_rehearsal
 from localsynth.stages.sample import sample
 from localsynth.stages.session import Session
 from localsynth.stages.train import train, train_or_resume
+from localsynth.training_parts import need_training_parts
 from localsynth.workspace import Workspace, read_json
 
 __all__ = ["VERBS", "rehearse", "run", "summary"]
@@ -40,6 +42,8 @@ def run(session: Session) -> dict[str, Any]:
                 "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
             )
         return {"run": latest.id, "stages": [sample(session)]}
+    if synthesizer_of(session.config) == "llm":
+        need_training_parts()  # before anything is measured and charged
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
         stages += [ingest_if_needed(session), train_or_resume(session)]

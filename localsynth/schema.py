@@ -45,6 +45,7 @@ class _Column(BaseModel):
 
     name: str
     nullable: bool = True
+    """Whether a row may have no value here."""
     measured: list[str] = Field(default_factory=list)
     """Names of the fields of this column that were measured under DP (only in the effective schema)."""
 
@@ -65,9 +66,11 @@ class Category(_Column):
 
     kind: Literal["category"] = "category"
     values: list[str] | None = None
+    """The list, where it is public knowledge. None: measured under DP."""
     other: str | None = None
     """The value that stands for every value outside the list; None: such values become null (or the row is dropped)."""
     outside: Literal["other", "null", "drop"] = "other"
+    """What to do with a value that is not in the list."""
 
     @field_validator("values")
     @classmethod
@@ -92,6 +95,7 @@ class Category(_Column):
 
 class _Bounded(_Column):
     outside: Outside = "clamp"
+    """What to do with a value outside the bounds: the nearest bound, no value, or leave the row out."""
 
     def unmeasured(self) -> list[str]:
         return [field for field in ("min", "max") if getattr(self, field) is None]
@@ -119,6 +123,7 @@ class Number(_Bounded):
     min: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
     max: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
     decimals: int = Field(default=2, ge=0, le=9)
+    """Digits after the point."""
 
     @model_validator(mode="after")
     def _bounds_have_no_more_decimals(self) -> "Number":

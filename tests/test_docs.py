@@ -1,6 +1,7 @@
 """What the documents and the help say is true of the code."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -99,3 +100,69 @@ def test_every_claim_of_the_guarantee_names_its_test_or_says_that_there_is_none(
         _, claim, code, test, _ = row.split("|")
         assert "`localsynth/" in code, claim
         assert "`tests/" in test or "no test" in test, claim
+
+
+def packaging_script(name):
+    """A script of packaging/, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "packaging" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_says():
+    script = packaging_script("docs_reference")
+    assert script.TARGET.read_text(encoding="utf-8") == script.reference(), "write it anew with: make docs"
+
+
+def test_every_key_of_the_configuration_is_explained_in_the_reference():
+    script = packaging_script("docs_reference")
+    for name, section in script.SECTIONS.items():
+        for key, (_, text) in script.inherited_notes(section).items():
+            assert text, f"{name}.{key} has no docstring"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The HTML documentation. Building it fails where a link leads to no file."""
+    out = tmp_path_factory.mktemp("site")
+    return out, packaging_script("docs_html").build(out)
+
+
+def test_links_between_html_pages_lead_to_pages_and_headings(site):
+    out, written = site
+    assert out / "index.html" in written
+    for page in written:
+        for href in re.findall(r'href="([^"]+\.html(?:#[^"]*)?)"', page.read_text(encoding="utf-8")):
+            path, _, fragment = href.partition("#")
+            if ":" in path:
+                continue
+            target = (page.parent / path).resolve()
+            assert target in [p.resolve() for p in written], f"{page.name}: {href}"
+            assert not fragment or f'id="{fragment}"' in target.read_text(encoding="utf-8"), f"{page.name}: {href}"
+
+
+def test_html_pages_fetch_nothing(site):
+    for page in site[1]:
+        text = page.read_text(encoding="utf-8")
+        assert "<script" not in text and "<link" not in text and "src=" not in re.sub(r"<code>.*?</code>", "", text, flags=re.S)
+
+
+def test_commands_in_the_documents_exist():
+    known = {name for name, _ in commands()}
+    for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]:
+        used = set(
+            re.findall(r"^(?:\$ )?(?:\.venv/bin/)?localsynth ((?:(?:models|bench) )?[a-z-]+)", path.read_text(), re.MULTILINE)
+        )
+        assert used <= known, (path.name, used - known)
+
+
+def test_options_and_keys_in_the_documents_exist():
+    options = {option for _, command in commands() for p in command.params for option in [*p.opts, *p.secondary_opts]}
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        for line in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?localsynth .*", path.read_text(encoding="utf-8"), re.MULTILINE):
+            used = set(re.findall(r"(?<!\S)--[a-z][a-z-]+", line))
+            assert used <= options | {"--help"}, (path.name, line)
+            for key in re.findall(r"--set [a-z]+\.([a-z_]+)=", line):
+                assert f"| `{key}` |" in reference, (path.name, line)

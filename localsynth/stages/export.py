@@ -10,6 +10,7 @@ from localsynth.processor import multiplies_bf16
 from localsynth.runs import Run
 from localsynth.stages.session import Session, open_ledger, recorder, trained_run
 from localsynth.stages.table import effective_of
+from localsynth.training_parts import need_training_parts
 from localsynth.verify import CERTIFICATE_KEY
 from localsynth.workspace import file_sha256, write_json
 
@@ -21,15 +22,16 @@ def export(session: Session) -> dict[str, Any]:
 
     The run's model of another quantization type is then removed: a run has one model.
     """
+    current = trained_run(session)
+    config = session.config
+    if current.by_marginals:
+        return _certify_marginals(session, current)
+    need_training_parts()
     from localsynth.export.export import export as export_model
     from localsynth.export.merge import set_metadata
     from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.job import default_threads
 
-    current = trained_run(session)
-    config = session.config
-    if current.by_marginals:
-        return _certify_marginals(session, current)
     base = find_base_model(current["settings"]["train"]["model"])
     wanted = config.sample.quantization
     quantization = fastest_type(base.info.parameters) if wanted == "auto" else wanted

@@ -17,6 +17,7 @@ from localsynth.planning import (
 from localsynth.schema import Schema
 from localsynth.stages.session import Session
 from localsynth.stages.table import effective_of
+from localsynth.training_parts import need_training_parts
 from localsynth.workspace import read_json
 
 __all__ = ["ASSUMED_UNITS", "known_size", "plan"]
@@ -43,6 +44,7 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
 
 
 def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: int) -> dict[str, Any]:
+    need_training_parts()
     from localsynth.train.model import choose_precision
     from localsynth.train.speed import matmul_rate
 

@@ -1,0 +1,190 @@
+"""Writes docs/reference.md from the code: every command and option, every configuration key, every exit code.
+
+    python packaging/docs_reference.py           writes it
+    python packaging/docs_reference.py --check   exits with 1 where it is not what the code says
+
+What is read: the parser of the command line, the models of the configuration, and the docstrings beside their fields.
+"""
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from localsynth import schema
+from localsynth.cli import app
+from localsynth.config import Config
+from localsynth.errors import ExitCode
+
+TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
+
+HEAD = """\
+# Reference
+
+Made from the code by `make docs`; do not edit. What the words mean is in [explanation.md](explanation.md), what lies in a
+workspace in [files.md](files.md).
+
+Results go to stdout, progress and messages to stderr. Every command has `--help` and, but for `tui`, `--json`: one
+machine-readable object on stdout.
+"""
+
+EXIT_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.USAGE: "the command line or the configuration is wrong",
+    ExitCode.DATA: "the table does not fit",
+    ExitCode.BUDGET: "the privacy budget is spent or too small",
+    ExitCode.RESOURCES: "memory, disk, network or a part of the installation is missing",
+    ExitCode.INTEGRITY: "a file is not what its hash or signature says",
+    ExitCode.CANCELLED: "stopped by ctrl-C",
+    ExitCode.BUG: "a bug: please report it",
+}
+
+SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items() if field.alias is None}
+BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+
+
+def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Name and parser of every command, those of groups with the group's name before."""
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def cell(text: object) -> str:
+    """Text for a cell of a table: one line, with its bars escaped."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def value_word(parameter: Any) -> str:
+    """What a help text calls the value of an option: PATH, INT, TEXT."""
+    word: str = parameter.bare_type().strip("<>").removeprefix("list[").removesuffix("]").upper()
+    return {"STR": "TEXT", "INT": "N"}.get(word, word)
+
+
+def command_text(name: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    words = " ".join(p.metavar or p.name.upper() for p in arguments)
+    lines = [
+        f"### localsynth {name}",
+        "",
+        " ".join(command.help.split()),
+        "",
+        "```",
+        f"localsynth {name} {words} [OPTIONS]".strip(),
+    ]
+    lines += [command.epilog.removeprefix("Example: "), "```", "", "| | | default |", "|---|---|---|"]
+    for parameter in command.params:
+        if parameter.name == "help":
+            continue
+        label = parameter.metavar or parameter.name.upper()
+        if parameter.param_type_name == "option":
+            flag = parameter.is_flag
+            label = ", ".join([*parameter.opts, *parameter.secondary_opts])
+            label += "" if flag else f" {parameter.metavar or value_word(parameter)}"
+        default = parameter.default
+        shown = "required" if parameter.required else "" if default in (None, False) or callable(default) else f"`{default}`"
+        lines.append(f"| `{cell(label)}` | {cell(parameter.help or '')} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def notes(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
+    """For each field a class writes itself: its type as written, and the docstring below it."""
+    (tree,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(tree, ast.ClassDef)
+    found: dict[str, tuple[str, str]] = {}
+    for here, after in zip(tree.body, [*tree.body[1:], ast.Pass()], strict=True):
+        if isinstance(here, ast.AnnAssign) and isinstance(here.target, ast.Name):
+            said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+            found[here.target.id] = (ast.unparse(here.annotation), str(said))
+    return found
+
+
+def inherited_notes(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            found |= notes(base)
+    return found
+
+
+def default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "not set"
+    shown = str(value).lower() if isinstance(value, bool) else str(value) if not isinstance(value, str | list) else None
+    return f"`{shown}`" if shown else f"`{value!r}`".replace("'", '"')
+
+
+def spoken(text: str) -> str:
+    """A docstring in the words of the file, which has no None: there a key is not set."""
+    return text.replace("None:", "Not set:")
+
+
+def field_rows(model: type[BaseModel], leave_out: tuple[str, ...] = ()) -> list[str]:
+    said = inherited_notes(model)
+    lines = ["| key | values | default | |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if name in leave_out:
+            continue
+        kind, text = said[name]
+        for written, meant in {"Outside": "Literal['clamp', 'null', 'drop']", "dt.": ""}.items():
+            kind = kind.replace(written, meant)
+        kind = kind.replace("Literal[", "").replace("'],", "',").replace("']", "'").replace("'", '"').removesuffix(" | None")
+        limits = [BOUNDS[key].format(getattr(m, key)) for m in field.metadata for key in BOUNDS if hasattr(m, key)]
+        values = ", ".join([kind, *(limit.replace(str(2**62), "2^62") for limit in limits)])
+        lines.append(f"| `{field.alias or name}` | {cell(values)} | {cell(default_text(field))} | {cell(spoken(text))} |")
+    return lines
+
+
+def configuration_text() -> str:
+    lines = [
+        "## localsynth.toml",
+        "",
+        "What stands on the command line wins over the file, the file over the defaults: `--set privacy.epsilon=8`.",
+        "An unknown key is an error that names the nearest known one.",
+    ]
+    for name, model in SECTIONS.items():
+        lines += ["", f"### [{name}]", "", inspect.getdoc(model) or "", "", *field_rows(model)]
+    lines += ["", "### [schema]", "", inspect.getdoc(schema.Schema) or "", "", *field_rows(schema.Schema, ("columns",))]
+    lines += ["", "### [[schema.columns]]", "", "One for each column: `name`, `kind`, and what belongs to the kind."]
+    for kind in get_args(get_args(schema.Column)[0]):
+        word = kind.model_fields["kind"].default
+        lines += ["", f'#### kind = "{word}"', "", inspect.getdoc(kind) or ""]
+        lines += ["", *field_rows(kind, ("name", "kind", "measured"))]
+    return "\n".join(lines) + "\n"
+
+
+def exit_text() -> str:
+    rows = [f"| {int(code)} | {EXIT_CODES[code]} |" for code in ExitCode]
+    return "\n".join(["## Exit codes", "", "| code | |", "|---|---|", *rows]) + "\n"
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [HEAD, "## Commands\n", *(command_text(name, command) for name, command in commands())]
+    return "\n".join([*parts, configuration_text(), exit_text()])
+
+
+def main() -> int:
+    text = reference()
+    if "--check" in sys.argv[1:]:
+        stale = not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text
+        if stale:
+            print(f"{TARGET} is not what the code says. Write it anew with: make docs", file=sys.stderr)
+        return int(stale)
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

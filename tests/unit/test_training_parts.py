@@ -1,0 +1,43 @@
+"""What works without the training's libraries, and what is said where they are missing."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from localsynth import training_parts
+from localsynth.errors import ResourceError
+
+ROOT = Path(__file__).parents[2]
+
+WITHOUT = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {parts!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+sys.meta_path.insert(0, Nothing())
+import localsynth.cli, localsynth.verify, localsynth.doctor, localsynth.pipeline, localsynth.stages.sample
+import localsynth.sample.job, localsynth.store.synthetic, localsynth.privacy.verification, localsynth.privacy.accountant
+"""
+
+
+def test_sampling_and_verifying_do_without() -> None:
+    code = WITHOUT.format(parts=training_parts.TRAINING_PARTS)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_part_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_parts, "find_spec", lambda part: None if part == "peft" else object())
+    with pytest.raises(ResourceError) as raised:
+        training_parts.need_training_parts()
+    assert " peft:" in raised.value.message and "torch" not in raised.value.message
+    assert 'pip install "localsynth[train]"' in raised.value.hint
+
+
+def test_the_parts_are_the_extra() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
+    assert sorted(requirement.partition(">")[0] for requirement in extra) == list(training_parts.TRAINING_PARTS)
