@@ -21,6 +21,7 @@ import tomllib
 from pathlib import Path
 
 from docs_html import build as build_docs
+from llama_wheel import portable_llama
 from localsynth_models.catalog import entry
 from localsynth_models.fetch import fetch
 from sbom import bill_of_materials
@@ -30,18 +31,6 @@ ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "build" / "bundle"
 MODEL = "smollm2-135m-instruct"
 SCRIPTS = ("install.sh", "uninstall.sh")
-
-LLAMA_CMAKE = (
-    "-DGGML_NATIVE=OFF",
-    "-DGGML_BACKEND_DL=ON",
-    "-DGGML_CPU_ALL_VARIANTS=ON",
-    "-DLLAVA_BUILD=OFF",
-    # The libraries for the kinds of processors go where the binding has its own, and look for each other there.
-    "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib",
-    "-DCMAKE_INSTALL_LIBDIR=llama_cpp/lib",
-    "-DCMAKE_INSTALL_INCLUDEDIR=llama_cpp/include",
-    "-DCMAKE_INSTALL_RPATH=$ORIGIN",
-)
 
 
 def run(*command: str | Path, **environment: str) -> str:
@@ -62,30 +51,6 @@ def pinned(name: str) -> str:
     return next(line for line in lines if wanted.match(line))
 
 
-def portable_llama(keep: Path) -> Path:
-    """The wheel of llama-cpp-python with code for every kind of x86-64 processor; compiled once (ten minutes on two cores)."""
-    requirement = pinned("llama-cpp-python")
-    version = requirement.partition("==")[2]
-    found = sorted(keep.glob(f"llama_cpp_python-{version}-*.whl"))
-    if not found:
-        arguments = [
-            "-m",
-            "pip",
-            "wheel",
-            "--no-deps",
-            "--no-cache-dir",
-            "--no-binary",
-            "llama-cpp-python",
-            requirement,
-            "-w",
-            keep,
-        ]
-        # Not from pip's cache: what lies there was compiled for this machine's processor alone.
-        run(sys.executable, *arguments, CMAKE_ARGS=" ".join(LLAMA_CMAKE))
-        found = sorted(keep.glob(f"llama_cpp_python-{version}-*.whl"))
-    return found[0]
-
-
 def gather_wheels(keep: Path, llama: Path) -> list[Path]:
     """Every wheel an installation needs, pip's own included. Raises SystemExit where torch is not the build for processors."""
     shutil.rmtree(keep, ignore_errors=True)
@@ -103,7 +68,9 @@ def fill(directory: Path, epoch: int) -> None:
     """Put everything into the bundle's directory; the hashes and their signature last."""
     shutil.rmtree(directory, ignore_errors=True)
     (directory / "wheels").mkdir(parents=True)
-    for wheel in gather_wheels(KEPT / "wheels", portable_llama(KEPT / "llama")):
+    (KEPT / "llama").mkdir(exist_ok=True)
+    llama = portable_llama(pinned("llama-cpp-python"), KEPT / "llama", run)
+    for wheel in gather_wheels(KEPT / "wheels", llama):
         shutil.copy2(wheel, directory / "wheels")
     (directory / "model").mkdir()
     shutil.copy2(fetch(MODEL, KEPT / "models", lambda done, total: None), directory / "model" / entry(MODEL, KEPT).file)
