@@ -70,7 +70,15 @@ def bill_of_materials(directory: Path, model: ModelEntry, epoch: int) -> str:
         "licenses": [{"license": {"id": model.licence}}],
         "hashes": [{"alg": "SHA-256", "content": model.sha256}],
     }
-    content = json.dumps([parts, base], sort_keys=True)
+    # What the wheel of llama-cpp-python carries beside its own code (llama_wheel.py).
+    openmp = {
+        "type": "library",
+        "bom-ref": "library:libgomp",
+        "name": "libgomp",
+        "version": "1",
+        "licenses": [{"expression": "GPL-3.0-or-later WITH GCC-exception-3.1"}],
+    }
+    content = json.dumps([parts, base, openmp], sort_keys=True)
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -80,7 +88,7 @@ def bill_of_materials(directory: Path, model: ModelEntry, epoch: int) -> str:
             "timestamp": dt.datetime.fromtimestamp(epoch, dt.UTC).isoformat(),
             "component": {**ours, "type": "application"},
         },
-        "components": [*(part for name, part in parts.items() if name != "localsynth"), base],
+        "components": [*(part for name, part in parts.items() if name != "localsynth"), base, openmp],
         "dependencies": [
             {"ref": parts[n]["bom-ref"], "dependsOn": [parts[m]["bom-ref"] for m in needs[n]]} for n in sorted(needs)
         ],

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import typer.main
@@ -133,7 +134,7 @@ def test_links_between_html_pages_lead_to_pages_and_headings(site):
     out, written = site
     assert out / "index.html" in written
     for page in written:
-        for href in re.findall(r'href="([^"]+\.html(?:#[^"]*)?)"', page.read_text(encoding="utf-8")):
+        for href in map(unquote, re.findall(r'href="([^"]+\.html(?:#[^"]*)?)"', page.read_text(encoding="utf-8"))):
             path, _, fragment = href.partition("#")
             if ":" in path:
                 continue
