@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from localsynth.errors import ConfigError, ExitCode, LocalsynthError
+from localsynth.errors import Cancelled, ConfigError, ExitCode, LocalsynthError
 
 __all__ = ["main"]
 
@@ -378,6 +378,42 @@ def export_data(
         _print_json({"rows": rows, "out": str(out), "format": file_format})
     else:
         print(f"Wrote {rows:,} rows to {out}.")
+
+
+@app.command(epilog=_epilog("localsynth erase visits"))
+def erase(
+    workspace: Workspace,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_report: Annotated[bool, typer.Option("--keep-report", help="Leave the reports; they quote the original.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Destroy the key of the original rows and remove everything private. Cannot be undone."""
+    from localsynth.erasure import OUT_OF_REACH
+    from localsynth.erasure import erase as erase_workspace
+    from localsynth.workspace import Workspace as Directory
+
+    directory = Directory.open(workspace)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                "erase asks before it destroys anything, and there is no terminal.", "Add --yes to answer beforehand."
+            )
+        print(
+            f"This destroys the original rows in {workspace} for good. Model, certificate and synthetic rows stay.",
+            file=sys.stderr,
+        )
+        if not typer.confirm("Erase?", err=True):
+            raise Cancelled("Nothing was erased.")
+    done = erase_workspace(directory, keep_report)
+    if as_json:
+        _print_json({"removed": done.removed, "left": done.unknown, "source": done.source, "record": done.record})
+        return
+    print(f"Erased: the key, and {', '.join(done.removed) or 'nothing else was there'}.")
+    if done.unknown:
+        print(f"Left, since localsynth did not make it: {', '.join(done.unknown)}.")
+    print("Out of reach, for you to think of:")
+    for number, each in enumerate(OUT_OF_REACH):
+        print(f"  - {each}" + (f": {done.source}" if number == 0 and done.source else ""))
 
 
 @models_app.command("list", epilog=_epilog("localsynth models list"))

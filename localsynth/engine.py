@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -139,11 +139,16 @@ def _failure(error: BaseException) -> Event:
     }
 
 
+_ALONE = frozenset({"ingest", "train", "export", "run"})
+"""Verbs of which a workspace takes one at a time. Sampling has a lock of its own; the others change nothing."""
+
+
 def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[str, Any]:
     from localsynth.config import load_config
     from localsynth.pipeline import VERBS
     from localsynth.stages.initialise import initialise
     from localsynth.stages.session import Options, Session
+    from localsynth.store.lock import work_lock
     from localsynth.workspace import Workspace
 
     if request["verb"] == "init":
@@ -158,7 +163,8 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
             raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to go on.")
 
     session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
-    return VERBS[request["verb"]](session)
+    with work_lock(workspace.root) if request["verb"] in _ALONE else nullcontext():
+        return VERBS[request["verb"]](session)
 
 
 def main() -> int:

@@ -116,6 +116,11 @@ class Workspace:
         return self.root / "synthetic.duckdb"
 
     @property
+    def erasure_path(self) -> Path:
+        """Says that, and when, the private side was erased; absent before."""
+        return self.root / "erasure.json"
+
+    @property
     def runs_path(self) -> Path:
         return self.root / "runs"
 

@@ -15,7 +15,7 @@ from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, signature_holds
 from localsynth.schema import Category, Schema
 
-__all__ = ["Finding", "check"]
+__all__ = ["Finding", "check", "check_signature"]
 
 _KEYS = {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "signature"}
 _HASHES = {"model", "base_model", "schema", "ledger_head"}
@@ -26,10 +26,10 @@ _DEEPEST = 40
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked."""
+    """One thing that was checked, or that is stated and no one but its maker can know."""
 
     name: str
-    status: Literal["ok", "failed", "not checked"]
+    status: Literal["ok", "failed", "not checked", "stated"]
     text: str
 
 
@@ -79,7 +79,8 @@ def _same(found: Any, expected: Any) -> bool:
     return type(found) is type(expected) and bool(found == expected)
 
 
-def _check_signature(document: dict[str, Any], known_key: str | None) -> list[Finding]:
+def check_signature(document: dict[str, Any], known_key: str | None = None) -> list[Finding]:
+    """The findings on the signature and, with `known_key`, on the signer. The document has the form of a certificate."""
     if document["signature"] is None:
         unsigned = Finding("signature", "not checked", "The certificate is not signed: nothing shows who made it.")
         if known_key is None:
@@ -108,7 +109,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
     if wrong:
         return [Finding("form", "failed", wrong)]
     findings = [Finding("form", "ok", "It has all the parts of a certificate.")]
-    findings += _check_signature(document, known_key)
+    findings += check_signature(document, known_key)
     broken = break_in_chain(document["ledger"])
     if broken:
         return [*findings, Finding("ledger", "failed", f"The ledger was edited: {broken}.")]

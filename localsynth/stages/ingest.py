@@ -3,6 +3,7 @@
 import secrets
 from typing import Any
 
+from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError
 from localsynth.planning import budgets, list_warning
 from localsynth.schema import Schema
@@ -42,6 +43,7 @@ def ingest_if_needed(session: Session) -> dict[str, Any]:
 
 def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
     workspace = session.workspace
+    refuse_erased(workspace)
     settings = ingest_settings(session)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     if session.options.max_units is None and document:
