@@ -7,7 +7,6 @@ Reaches the workspace and its key alone; `OUT_OF_REACH` lists what it cannot. Wh
 """
 
 import datetime as dt
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from localsynth.errors import ConfigError, LocalsynthError, ResourceError
 from localsynth.privacy.canonical import parse_json
 from localsynth.privacy.signing import fingerprint, sign, signature_holds, signing_key
 from localsynth.runs import is_kept
+from localsynth.store.key import destroy_key
 from localsynth.store.lock import file_lock, work_lock
 from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 
@@ -92,9 +92,7 @@ def erase(workspace: Workspace, keep_report: bool = False, between: Callable[[],
         doomed = list(_doomed(workspace, keep_report))
         hashes = dict(earlier.get("hashes", {}))
         hashes |= {name: file_sha256(workspace.root / name) for name in _PRIVATE if (workspace.root / name).is_file()}
-        # A write of the key that was killed may have left a part with all of it.
-        for key in (workspace.keys_path / "private.key", *workspace.keys_path.glob(".private.key.*")):
-            _destroy(key)
+        destroy_key(workspace)
         between()
         record = {
             "format": FORMAT,
@@ -163,30 +161,6 @@ def _doomed(workspace: Workspace, keep_report: bool) -> Iterator[Path]:
     if not keep_report:
         for place in (root, *_run_directories(workspace)):
             yield from sorted(place.glob(_REPORT))
-
-
-def _destroy(key: Path) -> None:
-    """Overwrite the key, write that through to the disk, and remove it. Does nothing where there is none."""
-    try:
-        with key.open("r+b") as file:
-            size = os.fstat(file.fileno()).st_size
-            for filler in (os.urandom(size), bytes(size)):
-                file.seek(0)
-                file.write(filler)
-                file.flush()
-                os.fsync(file.fileno())
-        key.unlink()
-        directory = os.open(key.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ResourceError(
-            f"Cannot destroy the key {key}: {error.strerror}.", "Check its permissions, then start the command again."
-        ) from None
 
 
 def _remove(path: Path) -> None:

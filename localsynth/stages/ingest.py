@@ -71,9 +71,11 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     from localsynth.ingest.measure import measure_column, measure_size, share_budget
     from localsynth.ingest.source import open_source
     from localsynth.privacy.noise import SecureRandom
+    from localsynth.store.key import check_passphrase
     from localsynth.store.private import PrivateStore
 
     workspace, config, emit = session.workspace, session.config, session.emit
+    check_passphrase(workspace)
     privacy, share = config.privacy, budgets(config)
     emit({"kind": "stage_started", "stage": "ingest", "seal": session.seal})
     source = open_source(config.data)
