@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import LocalsynthError
+from localsynth.isolation import IN_WORDS
 from localsynth.privacy.accountant import TOLERANCE
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
 from localsynth.privacy.chain import Event, break_in_chain, the_basis, the_target
@@ -17,7 +18,19 @@ from localsynth.schema import Category, Schema
 
 __all__ = ["Finding", "check", "check_signature"]
 
-_KEYS = {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "signature"}
+_KEYS = {
+    "format",
+    "summary",
+    "guarantee",
+    "not_covered",
+    "ledger",
+    "schema",
+    "settings",
+    "hashes",
+    "versions",
+    "seal",
+    "signature",
+}
 _HASHES = {"model", "base_model", "schema", "ledger_head"}
 _LARGEST_INTEGER = 2**63
 _DEEPEST = 40
@@ -64,6 +77,8 @@ def _form(document: Any) -> str:
     guarantee = document["guarantee"]
     if not isinstance(guarantee.get("noise"), str):
         return "Its source of noise is not a text."
+    if not isinstance(document["seal"], str) or document["seal"] not in IN_WORDS:
+        return "Its network seal is none that there is."
     settings = document["settings"]
     if not isinstance(settings, dict) or set(settings) != {"train", "privacy"}:
         return "Its settings are not those for training and for privacy."
@@ -123,6 +138,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
             settings=document["settings"],
             hashes={},
             versions={},
+            seal=document["seal"],
         )
         expected = compose(facts, signed=document["signature"] is not None)
     except ValidationError:
@@ -138,6 +154,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         _check_target(events, expected["guarantee"]),
         _check_measured(schema, events),
         _check_settings(document["settings"], events),
+        Finding("seal", "stated", f"Of the training ({document['seal']}): {IN_WORDS[document['seal']]}."),
     ]
 
 

@@ -75,6 +75,7 @@ def _certify(session: Session, current: Run, model: Path) -> dict[str, Any]:
         settings=_public(current["settings"]),
         hashes={"model": model_hash(model), "base_model": current["base_sha256"]},
         versions=current["versions"],
+        seal=current["train"]["seal"],
     )
     document = build(facts, signing_key() if session.options.sign else None)
     set_metadata(model, {CERTIFICATE_KEY: json.dumps(document, ensure_ascii=False)})
