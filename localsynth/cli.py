@@ -432,6 +432,9 @@ def export_data(
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
     file_format: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    for_spreadsheets: Annotated[
+        bool, typer.Option("--for-spreadsheets", help="CSV only: an apostrophe before texts that would be taken for formulas.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the synthetic rows to a file."""
@@ -440,7 +443,8 @@ def export_data(
 
     if file_format not in ("csv", "parquet", "jsonl"):
         raise ConfigError(f"--format {file_format!r} is not known.", "Use csv, parquet or jsonl.")
-    rows = SyntheticStore(Directory.open(workspace).synthetic_path).export(file_format, out, overwrite)  # type: ignore[arg-type]
+    store = SyntheticStore(Directory.open(workspace).synthetic_path)
+    rows = store.export(file_format, out, overwrite, for_spreadsheets)  # type: ignore[arg-type]
     if as_json:
         _print_json({"rows": rows, "out": str(out), "format": file_format})
     else:

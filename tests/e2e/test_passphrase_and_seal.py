@@ -93,7 +93,7 @@ def test_the_passphrase_command(localsynth, tickets, tmp_path):
         return subprocess.run(["bash", "-c", 'exec "$@" 3< old 4< new', "bash", *line], **given)
 
     assert change("--new-passphrase-fd", "3").returncode == 0
-    assert change("--passphrase-fd", "4", "--new-passphrase-fd", "4").returncode == 6
+    assert change("--passphrase-fd", "4", "--new-passphrase-fd", "3").returncode == 6
     assert change("--passphrase-fd", "3", "--new-passphrase-fd", "4").returncode == 0
     refused = localsynth("ingest", "ws", "--again")
     assert refused.code == 2 and "passphrase" in refused.err
