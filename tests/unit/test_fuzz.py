@@ -171,7 +171,26 @@ SQL_WORDS = (
     "load httpfs pragma set insert into numbered_rows values delete drop view jobs create table temp as with t explain analyze "
     "read_text('/etc/passwd') glob('/*') export database '/tmp/y' call checkpoint 1 null ? $1 :: int getenv('HOME')"
 )
-SQL = st.lists(st.sampled_from(SQL_WORDS.split(" ")), max_size=14).map(" ".join)
+READERS = (
+    "read_text('/etc/passwd')",
+    "'/etc/passwd'",
+    "read_csv('/etc/passwd', delim=':')",
+    "read_blob('/etc/passw*')",
+    "glob('/etc/passwd*')",
+)
+AROUND = (
+    "select * from {}",
+    "from {}",
+    "with t as (from {}) from t",
+    "select (select string_agg(x, '') from {} as t(x))",
+    "explain {}",
+)
+SQL = st.one_of(
+    st.lists(st.sampled_from(SQL_WORDS.split(" ")), max_size=14).map(" ".join),
+    st.builds(
+        lambda around, more, reader: around.format(more.format(reader)), *map(st.sampled_from, (AROUND, ("{}", "({})"), READERS))
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +211,12 @@ def test_any_sql_reads_the_table_or_is_refused(table: Path, sql: str) -> None:
     with suppress(ConfigError):
         answer = SyntheticStore(table).query(sql)
     assert table.read_bytes() == content and sorted(table.parent.iterdir()) == beside
-    assert "root:" not in repr(answer) and not Path("/tmp/x").exists() and not Path("/tmp/y").exists()
+    assert (
+        "root" not in repr(answer)
+        and "passwd" not in repr(answer)
+        and not Path("/tmp/x").exists()
+        and not Path("/tmp/y").exists()
+    )
 
 
 WHERE_WORDS = (
