@@ -287,5 +287,7 @@ def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
     document.add("schema", rest)
     body = tomlkit.dumps(document).lstrip("\n")
     head, _, tail = body.partition("[schema]\n")
-    text = _HEADER.format(workspace=workspace) + "\n" + head + "[privacy]\n" + _PRIVACY + "\n[schema]\n" + _SCHEMA_NOTE + tail
+    # In a comment a line break would begin a key, and TOML allows no other control character there.
+    shown = "".join(character if character.isprintable() else "?" for character in workspace)
+    text = _HEADER.format(workspace=shown) + "\n" + head + "[privacy]\n" + _PRIVACY + "\n[schema]\n" + _SCHEMA_NOTE + tail
     return text + "\n"

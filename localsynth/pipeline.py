@@ -28,7 +28,7 @@ from localsynth.stages.train import train, train_or_resume
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import Workspace, read_json
 
-__all__ = ["VERBS", "rehearse", "run", "summary"]
+__all__ = ["VERBS", "needs_key", "rehearse", "run", "summary"]
 
 
 def run(session: Session) -> dict[str, Any]:
@@ -100,6 +100,16 @@ def rehearse(session: Session) -> dict[str, Any]:
         "first_rows": [dict(zip(columns, row, strict=True)) for row in rows],
         "warnings": planned["warnings"],
     }
+
+
+def needs_key(workspace: Workspace, verb: str, again: bool) -> bool:
+    """Whether the verb will open the original rows, and so needs the key's passphrase, where it has one."""
+    if workspace.erasure_path.exists():
+        return False
+    if verb == "run":
+        latest = latest_run(workspace)
+        return latest is None or not latest.get("train") or (latest.finished and again)
+    return verb in ("ingest", "train")
 
 
 VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {

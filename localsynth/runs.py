@@ -13,9 +13,10 @@ from typing import Any
 from localsynth.errors import IntegrityError
 from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 
-__all__ = ["Run", "latest_run", "new_run"]
+__all__ = ["Run", "is_kept", "latest_run", "new_run"]
 
 _STAGES = ("train", "export", "sample")
+_KEPT = ("run.json", "certificate.json", "events.jsonl", "adapter", "marginals.json")
 _NAME = re.compile(r"([0-9]{3,})-.*")
 
 
@@ -113,6 +114,14 @@ def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:
     directory.mkdir(mode=0o700, parents=True)
     write_json(directory / "run.json", facts)
     return Run(directory)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a file or directory of a run is of the finished, public side: its record, adapter, model or certificate.
+
+    Everything else there (a checkpoint, a part of a file, a report) is erased with the original rows.
+    """
+    return path.name in _KEPT or path.match("model.*.gguf")
 
 
 def _names(workspace: Workspace) -> list[str]:

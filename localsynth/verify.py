@@ -4,10 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from localsynth.erasure import read_statement
 from localsynth.errors import DataError, IntegrityError, LocalsynthError
 from localsynth.privacy.canonical import parse_json
 from localsynth.privacy.model_hash import OWN_PREFIX, model_hash
-from localsynth.privacy.verification import Finding, check
+from localsynth.privacy.signing import fingerprint
+from localsynth.privacy.verification import Finding, check, check_signature
 from localsynth.workspace import file_sha256
 
 __all__ = ["CERTIFICATE_KEY", "verify_file"]
@@ -101,6 +103,16 @@ def _check_models(document: dict[str, Any], models: list[Path]) -> list[Finding]
     return findings
 
 
+def _erasure(document: dict[str, Any], path: Path) -> list[Finding]:
+    """What an erasure.json beside the certificate says, where there is one."""
+    ledger, signature = document["ledger"], document["signature"]
+    if not isinstance(ledger, dict) or any(finding.status == "failed" for finding in check_signature(document)):
+        return []
+    signer = fingerprint(bytes.fromhex(signature["public_key"])) if signature is not None else None
+    said = read_statement(path, ledger.get("workspace", ""), signer)
+    return [] if said is None else [Finding("erasure", said.status, said.text)]
+
+
 def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
     """Every finding as a JSON object: valid, verdict, summary, not_covered, findings.
 
@@ -110,7 +122,7 @@ def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
     document, models = _read(path)
     findings = check(document, known_key)
     if not (len(findings) == 1 and findings[0].status == "failed"):
-        findings += _check_models(document, models)
+        findings += [*_check_models(document, models), *_erasure(document, path)]
     findings.append(_TABLE)
     valid = all(finding.status != "failed" for finding in findings)
     failed = sum(finding.status == "failed" for finding in findings)

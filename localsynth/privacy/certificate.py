@@ -1,6 +1,7 @@
 """`certificate.json`: what is guaranteed, to whom, by how much, what is not, and everything needed to work it out again.
 
-    {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "signature"}
+    {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "seal",
+     "signature"}
 
 All of `summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared facts, so
 `localsynth.privacy.verification` regenerates them and compares. Nothing in a certificate depends on the data except through
@@ -69,6 +70,8 @@ class CertificateFacts:
     hashes: dict[str, str]
     """SHA-256 of "model" (`model_hash`) and "base_model"."""
     versions: dict[str, str]
+    seal: str
+    """How the training was kept off the network: a level of `localsynth.isolation`. A statement; nobody can check it later."""
 
 
 def stated(value: float) -> float | None:
@@ -245,6 +248,7 @@ def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
         "settings": facts.settings,
         "hashes": {**facts.hashes, "schema": sha256_of(schema), "ledger_head": head},
         "versions": {**facts.versions, "dp-accounting": version("dp-accounting")},
+        "seal": facts.seal,
         "signature": None,
     }
 

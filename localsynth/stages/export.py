@@ -80,6 +80,7 @@ def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str
         settings=_public(current["settings"]),
         hashes=hashes,
         versions=current["versions"],
+        seal=current["train"]["seal"],
     )
     return build(facts, signing_key() if session.options.sign else None)
 

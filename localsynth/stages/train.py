@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localsynth.base_models import find_base_model
+from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import Event, Recorder, mark_private
 from localsynth.planning import accept_size, budgets, delta_warning, synthesizer_of
@@ -48,6 +49,7 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     if synthesizer_of(session.config) == "llm":
         need_training_parts()
     workspace, config = session.workspace, session.config
+    refuse_erased(workspace)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     effective = read_effective(workspace)
     if document["settings"] != {**ingest_settings(session), "max_units": document["settings"]["max_units"]}:

@@ -16,6 +16,7 @@ names it, readers open it for one statement, and both try again for a while when
 import datetime as dt
 import decimal
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -173,7 +174,8 @@ class SyntheticStore:
             columns = ", ".join(f"c{i} {kind}" for i, (_, kind) in enumerate(wanted))
             named = ", ".join(f"c{i} AS {quoted(name)}" for i, (name, _) in enumerate(wanted))
             connection.execute(f"CREATE TABLE numbered_rows (row_number BIGINT, job INTEGER, chunk BIGINT, {columns})")
-            connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY row_number")
+            # With the table's name: a column of the user's may be called row_number, too.
+            connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY numbered_rows.row_number")
             connection.execute("""
                 CREATE TABLE jobs (job INTEGER, run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
                     created DATE, settings JSON, asked JSON, first_row BIGINT, "rows" BIGINT, more BIGINT)""")
@@ -332,8 +334,11 @@ class SyntheticStore:
         finally:
             connection.close()
 
-    def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False) -> int:
+    def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False, for_spreadsheets: bool = False) -> int:
         """Write the table to `out`, whole or not at all, and return the number of rows. A null is an empty CSV field.
+
+        `for_spreadsheets` (CSV only): a text or a column's name that a spreadsheet would compute as a formula gets an apostrophe
+        before it; numbers stay as they are.
 
         Raises ConfigError where `out` exists (unless `overwrite`) or cannot be there, ResourceError where the disk is full.
         """
@@ -343,10 +348,13 @@ class SyntheticStore:
             raise ConfigError(f"{out} exists already.", "Choose another name, or allow overwriting it.")
         part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
         literal = str(part).replace("'", "''")
+        if for_spreadsheets and file_format != "csv":
+            raise ConfigError("--for-spreadsheets is for CSV.", "The other formats say what is text, and need no apostrophes.")
         try:
             with self._reading() as connection:
+                picked = _defused(self._present_columns(connection)) if for_spreadsheets else "*"
                 written = connection.execute(
-                    f"COPY (SELECT * FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
+                    f"COPY (SELECT {picked or '*'} FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
                 ).fetchone()
             part.replace(out)
         except duckdb.CatalogException:
@@ -357,6 +365,23 @@ class SyntheticStore:
             with suppress(OSError):
                 part.unlink()
         return int(written[0]) if written else 0
+
+
+# As OWASP lists them for "CSV injection": what makes spreadsheets take a cell for a formula.
+_FORMULA = r"^[=+\-@\t\r]"
+_NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?$"
+
+
+def _defused(columns: list[tuple[str, str]]) -> str:
+    """The select list of (name, SQL type) columns in which no text can be taken for a formula."""
+    picked = []
+    for name, kind in columns:
+        value, shown = quoted(name), quoted(f"'{name}" if re.match(_FORMULA, name) and not re.match(_NUMBER, name) else name)
+        if kind == "VARCHAR":
+            harmless = f"NOT regexp_matches({value}, '{_FORMULA}') OR regexp_matches({value}, '{_NUMBER}')"
+            value = f"CASE WHEN {harmless} THEN {value} ELSE '''' || {value} END"
+        picked.append(f"{value} AS {shown}")
+    return ", ".join(picked)
 
 
 def _float_for_decimal(value: Any) -> Any:
