@@ -360,11 +360,15 @@ def evaluate(
         bool, typer.Option("--release", help="A report to publish: only what reads no private data. Beside the other one.")
     ] = False,
     overrides: Set = None,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the synthetic rows with the original and attack them. The report is private: it reads the original."""
     known = next(csv.reader([quasi_identifiers], skipinitialspace=True)) if quasi_identifiers is not None else None
-    result = _in_engine("evaluate", workspace, as_json, overrides, target=target, quasi_identifiers=known, release=release)
+    secret = None if release else _passphrase("evaluate", workspace, passphrase_fd, again=False)
+    asked = {"target": target, "quasi_identifiers": known, "release": release}
+    result = _in_engine("evaluate", workspace, as_json, overrides, require_seal, secret, **asked)
     if not as_json:
         print(f"Report: {result['report']}")
         if not release:

@@ -109,7 +109,7 @@ def needs_key(workspace: Workspace, verb: str, again: bool) -> bool:
     if verb == "run":
         latest = latest_run(workspace)
         return latest is None or not latest.get("train") or (latest.finished and again)
-    return verb in ("ingest", "train")
+    return verb in ("ingest", "train", "evaluate")
 
 
 VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {

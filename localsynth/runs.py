@@ -16,7 +16,15 @@ from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 __all__ = ["Run", "is_kept", "latest_run", "new_run"]
 
 _STAGES = ("train", "export", "sample")
-_KEPT = ("run.json", "certificate.json", "events.jsonl", "adapter", "marginals.json")
+_KEPT = (
+    "run.json",
+    "certificate.json",
+    "events.jsonl",
+    "adapter",
+    "marginals.json",
+    "report-release.html",
+    "report-release.json",
+)
 _NAME = re.compile(r"([0-9]{3,})-.*")
 
 

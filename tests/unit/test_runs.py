@@ -2,11 +2,12 @@
 
 import datetime as dt
 import re
+from pathlib import Path
 
 import pytest
 
 from localsynth import runs
-from localsynth.runs import Run, latest_run, new_run
+from localsynth.runs import Run, is_kept, latest_run, new_run
 from localsynth.workspace import Workspace
 
 
@@ -80,3 +81,22 @@ def test_facts_last_and_a_run_is_finished_when_every_stage_is_noted(workspace):
     again = Run(run.directory)
     assert again.finished and again["reruns"] == 0 and again.get("nothing") is None
     assert run.directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("run.json", True),
+        ("certificate.json", True),
+        ("marginals.json", True),
+        ("model.BF16.gguf", True),
+        ("report-release.html", True),
+        ("report.html", False),
+        ("report.json", False),
+        ("checkpoint", False),
+        (".model.BF16.gguf.f16.part", False),
+        ("anything else", False),
+    ],
+)
+def test_what_erase_leaves_of_a_run_is_public(name: str, kept: bool) -> None:
+    assert is_kept(Path("runs") / "001" / name) == kept
