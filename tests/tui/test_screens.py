@@ -1,11 +1,11 @@
 """Each screen, driven by keys, with an engine that plays a script or an answer that is made up."""
 
-import asyncio
 import json
 import time
 import tomllib
 
 import pytest
+from driving import drive, screen_text, sees, until
 from localsynth_tui import runner
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.runner import AnswerError, Job, Planner, Request
@@ -16,35 +16,6 @@ from scripted_run import RESULT, training, whole_run
 from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 
 from localsynth.errors import ExitCode
-
-
-def drive(scenario, workspace=None, size=(80, 24)):
-    """Run `scenario(app, pilot)` in the app."""
-
-    async def main():
-        app = LocalsynthApp(workspace)
-        async with app.run_test(size=size, notifications=True) as pilot:
-            await pilot.pause()
-            await scenario(app, pilot)
-
-    asyncio.run(main())
-
-
-def screen_text(app):
-    """What a person sees."""
-    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in app.screen._compositor.render_strips())
-
-
-async def until(pilot, condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come:\n" + screen_text(pilot.app)
-        await pilot.pause(0.05)
-
-
-async def sees(pilot, text, seconds=10.0):
-    await until(pilot, lambda: text in screen_text(pilot.app), seconds)
-
 
 PLANNED = {
     "units": 10000,
@@ -503,21 +474,6 @@ def test_ten_thousand_events_leave_the_keys_responsive(workspace, play, monkeypa
 
 
 # --- rows, report, models -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def rows(workspace):
-    from localsynth.schema import Schema
-    from localsynth.store.synthetic import Origin, SyntheticStore
-
-    schema = Schema.model_validate(
-        {"columns": [{"name": "n", "kind": "integer", "min": 0, "max": 999}, {"name": "t [x]", "kind": "text"}]}
-    )
-    store = SyntheticStore(workspace / "synthetic.duckdb")
-    store.create_table(schema)
-    job = store.open_job(Origin("001", "00", 0, 4.0, 1e-6, {}, {}), total=450)
-    store.append(job.number, 0, [{"n": i, "t [x]": f"[bold]row {i}"} for i in range(450)])
-    return workspace
 
 
 def test_rows_come_page_by_page_and_by_sql(rows):
