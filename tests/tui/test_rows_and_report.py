@@ -1,14 +1,18 @@
 """More rows under conditions, the columns' histograms, and the report: made as a job, shown without a value of the table."""
 
 import json
+import webbrowser
 
 import pytest
 from driving import drive, screen_text, sees, until
 from finished_run import SCHEMA, finish, fresh_report, report, table
 from localsynth_tui.histograms import draw, shapes_of_report, shapes_of_rows
+from localsynth_tui.report_text import report_text
+from localsynth_tui.screens.dialogs import Form
 from localsynth_tui.screens.more_rows import MoreRows
-from textual.widgets import Button, Input
+from textual.widgets import Button, Input, Select, Static
 
+import localsynth.verify
 from localsynth.store.synthetic import SyntheticStore
 
 
@@ -123,6 +127,140 @@ def test_histograms_keep_to_the_width_and_hold_no_text_of_the_table(tmp_path):
     drawn = draw(shapes_of_report(path), 78).plain
     assert max(len(line) for line in drawn.splitlines()) <= 78
     assert "planted" not in drawn and "refund" in drawn and "(empty)" in drawn
+
+
+# --- the report ---------------------------------------------------------------------------------------------------------
+
+CHECKED = {"file": "c.json", "valid": True, "verdict": "Valid.", "summary": "Stated.", "not_covered": [], "findings": []}
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """Every certificate is found to hold, or not."""
+    found = dict(CHECKED)
+    monkeypatch.setattr(localsynth.verify, "verify_file", lambda _path, _key: found)
+    return found
+
+
+def shown(app, name):
+    return str(app.screen.query_one(name, Static).render())
+
+
+def test_the_report_is_made_as_a_job_with_what_was_asked(finished, play, checked):
+    made = {"stage": "evaluate", "report": "tickets/report.html"}
+    play([{"kind": "stage_started", "stage": "evaluate", "seal": "seccomp"}, {"kind": "result", "result": made}])
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await sees(pilot, "✓ Valid.")
+        await sees(pilot, "Guaranteed: epsilon 2, delta 1.0e-05. With or without any one row")
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        known = app.screen.query_one("#known", Input)
+        known.value = "age, name"
+        await sees(pilot, "There is no learned column 'name'.")
+        known.focus()
+        await pilot.press("enter")
+        assert isinstance(app.screen, Form), "what does not hold is not begun"
+        known.value = "age, kind [k]"
+        app.screen.query_one("#target", Select).value = "ok"
+        await sees(pilot, "--target ok")
+        app.screen.query_one("#release", Select).value = "yes"
+        await sees(pilot, "--release")
+        app.screen.query_one("#release", Select).value = "no"
+        await sees(pilot, "--target ok")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.STEP == "run")
+        assert app.job.request.verb == "evaluate"
+        assert app.job.request.options == {"target": "ok", "quasi_identifiers": ["age", "kind [k]"]}
+        assert app.screen.command().endswith("--target ok --quasi-identifiers 'age,kind [k]'")
+        await sees(pilot, "✓ done     compare and attack")
+        await pilot.press("v")
+        await sees(pilot, "Next: read it (6).")
+
+    drive(scenario, finished, (100, 40))
+
+
+def test_the_reports_figures_are_shown_and_the_page_is_opened(finished, checked, monkeypatch):
+    run = next((finished / "runs").iterdir())
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await sees(pilot, "NO REPORT of run")
+        await pilot.press("o")
+        await sees(pilot, "There is no report yet")
+        (run / "report.json").write_text(json.dumps(report()))
+        (run / "report.html").write_text("<html>")
+        await pilot.press("v")
+        await until(pilot, lambda: "THE REPORT reads the original table" in shown(app, "#report"))
+        assert str(run / "report.html") in shown(app, "#report")
+        await pilot.press("o")
+        await until(pilot, lambda: app.clipboard == str(run / "report.html"))
+        assert not opened, "there is no display"
+        monkeypatch.setenv("DISPLAY", ":0")
+        await pilot.press("o")
+        await until(pilot, lambda: opened == [(run / "report.html").as_uri()])
+        (run / "report.json").write_text("{}")
+        await pilot.press("v")
+        await until(pilot, lambda: "cannot be read. Make it again" in shown(app, "#report"))
+
+    drive(scenario, finished)
+
+
+def test_a_certificate_that_does_not_hold_promises_nothing(finished, checked):
+    checked |= {"valid": False, "verdict": "NOT VALID: 1 check failed."}
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await until(pilot, lambda: "NOT VALID" in shown(app, "#certificate"))
+        assert "Guaranteed" not in shown(app, "#certificate")
+
+    drive(scenario, finished)
+
+
+def test_the_figures_in_words():
+    document = report()
+    text = report_text(document)
+    assert "150 original rows that were learned from, 100 kept aside to compare with (holdout), 120 synthetic" in text
+    assert "Guaranteed: epsilon 2" in text and "7.4 times" in text
+    assert document["figures"]["utility"]["sentence"] in text
+    for entry in document["figures"]["columns"]:
+        assert f"{entry['distance']:.3f}" in text
+    for weakness in document["weaknesses"]:
+        assert weakness["title"] in text
+    for attack in document["figures"]["attacks"]:
+        assert f": {attack['name']}\n" in text
+    assert "✓ passed: exact copies\n      original 0 % (0 % to 2.5 %; n 150) · holdout 0 % (0 % to 3.7 %; n 100)" in text
+    assert "? too few rows to say: attribute inference" in text
+    assert "planted" not in text and "Canary audit: none was run." in text
+
+
+def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
+    document = report()
+    figures = document["figures"]
+    document["certificate"] = None
+    figures["utility"] = {"status": "not run", "reason": "Too few."}
+    figures["attacks"][0] |= {"status": "failed"}
+    figures["attacks"][1]["risk"] |= {"value": None, "n": 0}
+    figures["attacks_not_run"] = [{"name": "linkage", "reason": "No column."}]
+    figures["audit"] = {"status": "failed", "sentence": "It found epsilon 12."}
+    figures["personal"]["kinds"][0] |= {"synthetic": 3, "in_original": 2, "in_holdout": 1}
+    figures["columns"][0]["distance"] = None
+    text = report_text(document)
+    for expected in (
+        "There is no certificate: nothing is guaranteed.",
+        "Not measured. Too few.",
+        "✗ FAILED: exact copies",
+        "– (n 0)",
+        "not run: linkage. No column.",
+        "Canary audit: ✗ FAILED. It found epsilon 12.",
+        "e-mail address: 3; of these in the original 2, in the holdout 1",
+    ):
+        assert expected in text
 
 
 def form_of(value):
