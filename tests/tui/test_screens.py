@@ -6,13 +6,13 @@ import tomllib
 
 import pytest
 from driving import drive, screen_text, sees, until
+from finished_run import finish
 from localsynth_tui import runner
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.runner import AnswerError, Job, Planner, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
 from localsynth_tui.widgets.steps import Steps
-from finished_run import finish
 from scripted_run import RESULT, training, whole_run
 from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 
@@ -184,6 +184,48 @@ def test_a_column_is_edited_in_place_and_comments_survive(workspace):
     assert [line for line in after if line.startswith("#")] == comments
 
 
+def test_what_lies_outside_and_what_stands_for_others_are_edited(workspace):
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 3)
+        outside = app.screen.query_one("#outside", Select)
+        assert outside.value == "clamp"
+        await sees(pilot, "the nearest bound")
+        outside.value = "drop"
+        await until(pilot, lambda: column_of(workspace, "amount").get("outside") == "drop")
+        await choose_column(app, pilot, 2)
+        assert outside.value == "other"
+        app.screen.query_one("#other", Input).value = "something else"
+        await until(pilot, lambda: column_of(workspace, "kind").get("other") == "something else")
+        outside.value = "null"
+        await until(pilot, lambda: column_of(workspace, "kind").get("outside") == "null")
+        outside.value = "other"
+        await until(pilot, lambda: "outside" not in column_of(workspace, "kind"))
+        await choose_column(app, pilot, 3)
+        assert outside.value == "drop", "it is the column's own"
+        await choose_column(app, pilot, 7)
+        assert not app.screen.query_one("#beyond").display, "a text has neither list nor range"
+
+    drive(scenario, workspace)
+    assert column_of(workspace, "amount") == {"name": "amount", "kind": "integer", "min": 1, "max": 90, "outside": "drop"}
+
+
+def test_the_share_that_is_kept_apart_is_edited(workspace):
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 0)
+        await pilot.press("w")
+        await sees(pilot, "Kept apart")
+        field = app.screen.query_one("#holdout", Input)
+        assert field.value == "0.1"
+        field.value = "some"
+        await sees(pilot, "give a number from 0")
+        field.value = "0.95"
+        await sees(pilot, "less than 0.9")
+        field.value = "0.2"
+        await until(pilot, lambda: saved(workspace)["privacy"].get("holdout") == 0.2)
+
+    drive(scenario, workspace)
+
+
 def test_what_the_engine_would_refuse_is_said_and_not_saved(workspace):
     before = (workspace / "localsynth.toml").read_text()
 
@@ -288,6 +330,25 @@ def test_figures_follow_the_controls_and_nothing_starts_unasked(workspace, plann
         await sees(pilot, "less than or equal to 100")
         assert saved(workspace)["privacy"]["epsilon"] == 2
         assert not (workspace / "ledger.json").exists() and not Job(workspace).exists
+
+    drive(scenario, workspace)
+
+
+def test_the_most_units_go_along_with_what_is_started(workspace, planned):
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "0.98 times")
+        field = app.screen.query_one("#most", Input)
+        field.value = "few"
+        await sees(pilot, "Units, at most: give a whole number")
+        field.value = "2,000"
+        await until(pilot, lambda: len(planned) == 2)
+        assert planned[1][0].options == {"max_units": 2000}
+        assert app.screen.command().endswith("--max-units 2000")
+        await app.action_go("data")
+        await app.action_go("plan")
+        await sees(pilot, "0.98 times")
+        assert len(planned) == 2 and app.screen.query_one("#most", Input).value == "2000"
 
     drive(scenario, workspace)
 

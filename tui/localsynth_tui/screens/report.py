@@ -41,8 +41,8 @@ The certificate states the guarantee: how much was spent, for whom it holds, and
 anybody can check it with `localsynth verify`, without your data. Give it along with the rows, and read first what is not covered.
 
 The report compares the synthetic rows with the original ones and attacks them. E makes it: name the column that others will \
-want to predict, and the columns by which somebody might know a person (birth, postal code, sex). It reads private data, so it is not \
-covered by the guarantee and is not to be given away; "for release" makes another one that reads nothing private.
+want to predict, and the columns by which somebody might know a person (birth, postal code, sex). It reads private data, so it \
+is not covered by the guarantee and is not to be given away; "for release" makes another one that reads nothing private.
 
 O opens it as a page where there is a display, and says where it lies where there is none. V checks the certificate again."""
 
