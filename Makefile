@@ -5,6 +5,7 @@
 #   make test-slow   the tests that take minutes
 #   make check       linter, types and import contracts
 #   make install     only install, for use with .venv/bin/localsynth
+#   make screenshots the pictures in docs/images, from the real terminal UI
 #   make clean       remove .venv and everything else that was made here
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Twice quiet: errors only. A mirror that lacks some package would otherwise fill the screen with warnings.
 PIP_INSTALL := $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: demo test test-slow check install model clean
+.PHONY: demo test test-slow check screenshots install model clean
 
 demo: install model
 	$(BIN)/localsynth demo
@@ -32,6 +33,9 @@ check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+screenshots: .venv/.installed-dev
+	$(BIN)/python docs/make_screenshots.py
 
 install: .venv/.installed
 

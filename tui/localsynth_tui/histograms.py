@@ -158,13 +158,15 @@ def _bars(text: Text, histogram: Mapping[str, Any], width: int) -> None:
 
 
 _LINES = 3
+_NARROWEST, _WIDEST = 24, 48
 
 
 def _heights(text: Text, histogram: Mapping[str, Any], width: int) -> None:
     sides = _sides(histogram)
     bins = max(1, len(histogram["bars"]))
-    each = max(1, min(2 if len(sides) > 1 else 3, (width - 2) // len(sides) // bins))
-    room = max(bins * each, 22)
+    room = max(_NARROWEST, (width - 2) // len(sides) - 3)
+    each = max(1, min(room, _WIDEST) // bins)
+    room = min(room, max(bins * each, _NARROWEST))
     top = max((share for _, shares in sides for share in shares), default=0.0) or 1.0
     text.append("  " + "   ".join(f"{side:<{room}}" for side, _ in sides).rstrip() + "\n", style="dim")
     for line in range(_LINES - 1, -1, -1):
@@ -173,6 +175,7 @@ def _heights(text: Text, histogram: Mapping[str, Any], width: int) -> None:
             eighths = [min(8, max(0, math.ceil(8 * _LINES * share / top) - 8 * line)) for share in shares]
             drawn.append("".join(_EIGHTHS[level] * each for level in eighths).ljust(room))
         text.append("  " + "   ".join(drawn).rstrip() + "\n")
-    first, last = (plain(end) for end in histogram["ends"])
-    axis = f"{first}{last:>{max(1, bins * each - len(first))}}" if len(first) + len(last) < room else f"{first} … {last}"
+    # Of moments the day: two of them would not fit under the bars.
+    first, last = (plain(end).partition(" ")[0] for end in histogram["ends"])
+    axis = f"{first}{last:>{max(bins * each, len(first) + 1 + len(last)) - len(first)}}"
     text.append("  " + "   ".join(f"{axis:<{room}}" for _ in sides).rstrip() + "\n", style="dim")

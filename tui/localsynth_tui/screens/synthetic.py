@@ -255,7 +255,7 @@ condition, which costs no privacy."""
             report = run.directory / "report.json" if run is not None else None
             if report is not None and report.exists():
                 shapes = shapes_of_report(report)
-                about = "Original beside synthetic, as of the report. PRIVATE: the original is not covered by the guarantee."
+                about = "Original and synthetic, from the report. PRIVATE: not under the guarantee."
             else:
                 shapes = shapes_of_rows(SyntheticStore(self._root / "synthetic.duckdb"), schema_of_rows(self._root))
                 about = "The synthetic rows alone. With a report (6, E) the original stands beside them."
