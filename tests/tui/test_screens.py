@@ -1,9 +1,12 @@
 """Each screen, driven by keys, with an engine that plays a script or an answer that is made up."""
 
+import importlib
 import json
+import pkgutil
 import time
 import tomllib
 
+import localsynth_tui
 import pytest
 from driving import drive, screen_text, sees, until
 from finished_run import finish
@@ -12,8 +15,10 @@ from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.runner import AnswerError, Job, Planner, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
+from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.steps import Steps
 from scripted_run import RESULT, training, whole_run
+from textual.dom import DOMNode
 from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 
 from localsynth.errors import ExitCode
@@ -117,15 +122,32 @@ def test_keys_can_be_moved_and_themes_are_kept(workspace):
     drive(scenario, workspace)
 
 
-def test_every_binding_has_a_name_and_is_in_the_palette(workspace, planned):
+def own_classes(base):
+    """All subclasses of `base` that the terminal UI defines."""
+    for found in base.__subclasses__():
+        if found.__module__.startswith("localsynth_tui"):
+            yield found
+        yield from own_classes(found)
+
+
+def test_every_binding_has_an_id_of_its_own_by_which_it_can_be_moved():
+    for module in pkgutil.walk_packages(localsynth_tui.__path__, "localsynth_tui."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    bindings = [binding for found in set(own_classes(DOMNode)) for binding in found.__dict__.get("BINDINGS", [])]
+    ids = [binding.id for binding in bindings]
+    assert len(ids) > 40 and all(ids) and len(set(ids)) == len(ids)
+    assert all(binding.description for binding in bindings)
+
+
+def test_every_action_is_in_the_palette(workspace, planned):
     async def scenario(app, pilot):
         for step in ("home", "data", "plan", "run", "synthetic", "report", "models"):
             await app.action_go(step)
             await pilot.pause()
             titles = {command.title for command in app.get_system_commands(app.screen)}
-            for binding in app.screen.BINDINGS:
-                assert binding.id, binding
-            named = {b.description for b in app.screen.BINDINGS if app.screen.check_action(b.action.partition("(")[0], ())}
+            bindings = [*StepScreen.BINDINGS, *LocalsynthApp.BINDINGS, *app.screen.BINDINGS]
+            named = {b.description for b in bindings if app.screen.check_action(b.action.partition("(")[0], ())}
             assert named <= titles, step
             assert app.screen.HELP and app.screen.command().startswith("localsynth ")
 
