@@ -86,7 +86,7 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("models fetch", 120)  # the default model is not here: the plan says what to do
         terminal.keys("Tab", "Tab", "Tab", "Tab", "Tab")
         terminal.type("70")
-        terminal.keys("Tab", "Enter", "Down", "Enter")
+        terminal.keys("Tab", "Tab", "Enter", "Down", "Enter")
         terminal.wait_for("Noise", 120)
         terminal.keys("Escape")
         time.sleep(1)

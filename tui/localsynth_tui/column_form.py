@@ -18,7 +18,7 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "decimals": ("Decimals", "2"),
     "values": ("Values", "measured; or: ham, spam"),
     "max_tokens": ("Longest (tokens)", "128"),
-    "other": ("Stands for others", "measured lists: other; else none"),
+    "other": ("called", "none; measured: other"),
 }
 """Inputs of the form: their labels, and what stands in them while they are empty."""
 

@@ -95,7 +95,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                             if name != "other":
                                 yield from _field(name)
                     with Horizontal(id="beyond"):
-                        yield Label("Any other value becomes")
+                        yield Label("All others become")
                         yield Select[str]([], id="outside", prompt="…")
                         yield from _field("other")
                     yield Tick("I have checked kinds, decimals, what may be empty, and text lengths", id="confirmed")
