@@ -8,6 +8,7 @@
 #   make docs        write docs/reference.md anew from the code
 #   make docs-html   the documentation as HTML, in dist/docs
 #   make bundle      everything for a machine without network, in one file in dist/ (takes zstd; docs/howto/air-gap.md)
+#   make screenshots the pictures in docs/images, from the real terminal UI
 #   make clean       remove .venv and everything else that was made here
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Twice quiet: errors only. A mirror that lacks some package would otherwise fill the screen with warnings.
 PIP_INSTALL := $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: demo test test-slow check install model docs docs-html bundle clean
+.PHONY: demo test test-slow check screenshots install model docs docs-html bundle clean
 
 demo: install model
 	$(BIN)/localsynth demo
@@ -35,6 +36,9 @@ check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+screenshots: .venv/.installed-dev
+	$(BIN)/python docs/make_screenshots.py
 
 install: .venv/.installed
 

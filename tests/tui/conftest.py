@@ -98,3 +98,18 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.setattr(runner, "KEEPER", [sys.executable, str(Path(__file__).with_name("fake_keeper.py")), str(script)])
 
     return choose
+
+
+@pytest.fixture
+def rows(workspace: Path) -> Path:
+    """The workspace with 450 synthetic rows whose text looks like markup."""
+    from localsynth.store.synthetic import Origin, SyntheticStore
+
+    schema = Schema.model_validate(
+        {"columns": [{"name": "n", "kind": "integer", "min": 0, "max": 999}, {"name": "t [x]", "kind": "text"}]}
+    )
+    store = SyntheticStore(workspace / "synthetic.duckdb")
+    store.create_table(schema)
+    job = store.open_job(Origin("001", "00", 0, 4.0, 1e-6, {}, {}), total=450)
+    store.append(job.number, 0, [{"n": i, "t [x]": f"[bold]row {i}"} for i in range(450)])
+    return workspace

@@ -65,7 +65,7 @@ def tickets(home, tiny_model):
 
 
 def test_from_a_csv_to_rows_by_keys_alone(tickets):
-    terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.cli; echo exit $?; sleep 600", tickets)
+    terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.start; echo exit $?; sleep 600", tickets)
     try:
         terminal.wait_for("This machine:", 30)
         terminal.keys("7")
@@ -86,7 +86,7 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("models fetch", 120)  # the default model is not here: the plan says what to do
         terminal.keys("Tab", "Tab", "Tab", "Tab", "Tab")
         terminal.type("70")
-        terminal.keys("Tab", "Enter", "Down", "Enter")
+        terminal.keys("Tab", "Tab", "Enter", "Down", "Enter")
         terminal.wait_for("Noise", 120)
         terminal.keys("Escape")
         time.sleep(1)
@@ -110,8 +110,34 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("of 70. All of them are invented.", 30)
         terminal.keys("6")
         terminal.wait_for("✓ Valid.", 120)
+        # More rows, under a condition; then the report on the others.
+        terminal.keys("5", "m")
+        terminal.wait_for("Columns: kind, amount, note", 30)
+        terminal.type("9")
+        terminal.keys("Enter")
+        terminal.type("amont > 80")
+        terminal.wait_for("Did you mean 'amount'?")
+        terminal.keys("C-u")
+        terminal.type("amount > 80")
+        terminal.wait_for("Every new row has amount 81")
+        terminal.keys("Enter", "Enter")
+        terminal.wait_for("sample: finished", 120)
+        terminal.keys("6")
+        terminal.wait_for("✓ Valid.", 120)
+        terminal.keys("e")
+        terminal.wait_for("localsynth evaluate tickets")
+        terminal.keys("Tab", "Enter")
+        terminal.wait_for("evaluate: finished", 400)
+        terminal.keys("6")
+        terminal.wait_for("✓ Valid.", 120)
+        terminal.keys("End")
+        terminal.wait_for("report.html", 30)
+        terminal.keys("5", "h")
+        terminal.wait_for("Original and synthetic, from the report. PRIVATE", 30)
+        terminal.wait_for("length in characters", 10)
     finally:
         terminal.close()
     Job(tickets / "tickets").dismiss()
     store = SyntheticStore(tickets / "tickets" / "synthetic.duckdb")
-    assert store.query("select count(*), min(amount) >= 0 from synthetic")[1] == [(70, True)]
+    assert store.query("select count(*), min(amount) >= 0 from synthetic")[1] == [(79, True)]
+    assert store.query("select count(*) from (select * from synthetic offset 70) where amount > 80")[1] == [(9,)]

@@ -56,8 +56,10 @@ class LocalsynthApp(App[None]):
         self.job: Job | None = None
         self.run_state: RunState | None = None
         self.planner = Planner()
-        self.plan: tuple[str, dict[str, Any]] | None = None
-        """The last plan, with the text of the configuration it is for."""
+        self.plan: tuple[tuple[str, str], dict[str, Any]] | None = None
+        """The last plan, with what it is for: the text of the configuration, and the command."""
+        self.most_units: int | None = None
+        """--max-units for what is started on the open workspace."""
         self.queries: list[str] = []
         """What was asked of the synthetic table in this session."""
         self._given = workspace
@@ -84,7 +86,7 @@ class LocalsynthApp(App[None]):
             self.tell(ConfigError(f"{path} is not a workspace.", "Make one here with New, or choose another directory."))
             return False
         self.workspace = path
-        self.plan = None
+        self.plan, self.most_units = None, None
         self._find_job()
         self.preferences.opened(path)
         self._save_preferences()

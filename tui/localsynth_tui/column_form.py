@@ -3,13 +3,14 @@
 import csv
 import datetime as dt
 import io
-from typing import Any
+from typing import Any, get_args
 
 from localsynth.errors import ConfigError
 from localsynth.schema import Category, Column, Date, DateTime, Integer, Number, Surrogate, Text
+from localsynth_tui.config_file import type_of
 from localsynth_tui.words import plain
 
-__all__ = ["FORM_FIELDS", "changes_of", "fields_shown", "range_text", "values_of"]
+__all__ = ["FORM_FIELDS", "changes_of", "fields_shown", "outside_choices", "range_text", "values_of"]
 
 FORM_FIELDS: dict[str, tuple[str, str]] = {
     "min": ("Lowest", "measured"),
@@ -17,11 +18,12 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "decimals": ("Decimals", "2"),
     "values": ("Values", "measured; or: ham, spam"),
     "max_tokens": ("Longest (tokens)", "128"),
+    "other": ("called", "none; measured: other"),
 }
 """Inputs of the form: their labels, and what stands in them while they are empty."""
 
 _INPUTS = {
-    "category": ("values",),
+    "category": ("values", "other"),
     "integer": ("min", "max"),
     "number": ("min", "max", "decimals"),
     "date": ("min", "max"),
@@ -33,6 +35,20 @@ _INPUTS = {
 def fields_shown(kind: str) -> tuple[str, ...]:
     """The inputs that a kind has."""
     return _INPUTS.get(kind, ())
+
+
+_OUTSIDE = {
+    "other": "the value for others",
+    "clamp": "the nearest bound",
+    "null": "empty",
+    "drop": "leave the row out",
+}
+
+
+def outside_choices(kind: str) -> list[tuple[str, str]]:
+    """(label, value) of what a value outside the list or the range can become, the default first; none where there is neither."""
+    field = type_of(kind).model_fields.get("outside")
+    return [] if field is None else [(_OUTSIDE[value], value) for value in get_args(field.annotation)]
 
 
 def values_of(column: Column) -> dict[str, str]:
@@ -54,6 +70,8 @@ def values_of(column: Column) -> dict[str, str]:
 
 
 def _read(kind: str, field: str, text: str) -> Any:
+    if field == "other":
+        return text
     if field == "values":
         return next(csv.reader([text], skipinitialspace=True))
     if field in ("decimals", "max_tokens") or kind == "integer":

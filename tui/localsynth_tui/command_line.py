@@ -1,5 +1,7 @@
 """The command-line twin of what the terminal UI does, as text to copy: whatever is done here can be scripted."""
 
+import csv
+import io
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,14 @@ def command_line(
         elif value is True:
             words.append("--" + name.replace("_", "-"))
         elif value is not None and value is not False:
-            words += [_NAMED.get(name, "--" + name.replace("_", "-")), str(value)]
+            words += [_NAMED.get(name, "--" + name.replace("_", "-")), _listed(value) if isinstance(value, list) else str(value)]
     for assignment in overrides:
         words += ["--set", assignment]
     return shlex.join(words)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names with commas between, as the command line reads them."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(names)
+    return out.getvalue()

@@ -15,11 +15,16 @@ from localsynth.config import Config, parse_config
 from localsynth.errors import ConfigError
 from localsynth.workspace import write_file
 
-__all__ = ["KINDS", "fields_of", "save", "with_column", "with_keys"]
+__all__ = ["KINDS", "fields_of", "save", "type_of", "with_column", "with_keys"]
 
 _COLUMN_TYPES = {get_args(t.model_fields["kind"].annotation)[0]: t for t in get_args(get_args(kinds.Column)[0])}
 KINDS: tuple[str, ...] = tuple(_COLUMN_TYPES)
 """Every kind a column can have."""
+
+
+def type_of(kind: str) -> Any:
+    """The schema's class for columns of this kind."""
+    return _COLUMN_TYPES[kind]
 
 
 def fields_of(kind: str) -> set[str]:

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Checkbox, DataTable, Input, Label, Select, Static, TabbedContent, TabPane
 
 from localsynth.errors import LocalsynthError
-from localsynth_tui.column_form import FORM_FIELDS, changes_of, fields_shown, range_text, values_of
+from localsynth_tui.column_form import FORM_FIELDS, changes_of, fields_shown, outside_choices, range_text, values_of
 from localsynth_tui.command_line import command_line
 from localsynth_tui.runner import AnswerError, Request, ask
 from localsynth_tui.screens.step import StepScreen
@@ -35,6 +35,11 @@ Who is protected? The promise is made for a "unit": the result would have been a
 One row: right where every row is another person.
 Everything with the same …: right where a person can have several rows; choose the column that says whose row it is (a patient \
 number). Then say how many rows of one person may be used at most; the others are left out at random."""
+
+
+_HOLDOUT = """\
+Kept apart: each of them is, by a secret coin of its own, not trained on but kept to compare with in the report (Report, 6). \
+0.1 is a tenth; with 0 the report has nothing to compare with."""
 
 
 class DataScreen(StepScreen):
@@ -86,9 +91,13 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                         yield Select([(f"an invented {sort}", sort) for sort in _PEOPLE], id="of", allow_blank=False)
                         yield Tick("may be empty", id="nullable")
                     with Horizontal():
-                        for name, (label, hint) in FORM_FIELDS.items():
-                            yield Label(label, id=f"label-{name}")
-                            yield Input(placeholder=hint, id=name, select_on_focus=False)
+                        for name in FORM_FIELDS:
+                            if name != "other":
+                                yield from _field(name)
+                    with Horizontal(id="beyond"):
+                        yield Label("All others become")
+                        yield Select[str]([], id="outside", prompt="…")
+                        yield from _field("other")
                     yield Tick("I have checked kinds, decimals, what may be empty, and text lengths", id="confirmed")
             with TabPane("Who is protected", id="who"), VerticalScroll(can_focus=False):
                 yield Static(Content(_WHO), classes="text")
@@ -98,6 +107,10 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                 with Horizontal(classes="line", id="most"):
                     yield Label("Rows of one, at most")
                     yield Input(id="max_rows", select_on_focus=False)
+                yield Static(Content(_HOLDOUT), classes="text")
+                with Horizontal(classes="line"):
+                    yield Label("Share kept apart")
+                    yield Input(id="holdout", select_on_focus=False)
             with TabPane("First rows (private)", id="rows"):
                 yield Static("Reading the first rows …", id="about-rows")
                 yield DataTable(zebra_stripes=True, cursor_type="none", id="preview")
@@ -148,6 +161,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             choice.value = _ROW if privacy.unit == "row" else privacy.unit
             self.query_one("#max_rows", Input).value = str(privacy.max_rows_per_unit)
             self.query_one("#most").display = privacy.unit != "row"
+            self.query_one("#holdout", Input).value = f"{privacy.holdout:g}"
         self._show_column()
         if self._effective:
             self._say("This table has been read in: changes here need a new workspace, or ingest with --again (charged again).")
@@ -217,9 +231,15 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             self.query_one("#of", Select).value = getattr(column, "of", "name")
             for name, value in values_of(column).items():
                 self.query_one(f"#{name}", Input).value = value
-        self._arrange(column.kind)
+            self._arrange(column.kind, getattr(column, "outside", None))
 
-    def _arrange(self, kind: str) -> None:
+    def _arrange(self, kind: str, outside: str | None = None) -> None:
+        choices = outside_choices(kind)
+        self.query_one("#beyond").display = bool(choices)
+        if choices:
+            select = self.query_one("#outside", Select)
+            select.set_options(choices)
+            select.value = outside or choices[0][1]
         shown = fields_shown(kind)
         for name in FORM_FIELDS:
             self.query_one(f"#{name}").display = self.query_one(f"#label-{name}").display = name in shown
@@ -230,13 +250,14 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         column = self._column()
         kind = str(self.query_one("#kind", Select).value)
         if column is not None and kind != column.kind:
-            with self.prevent(Input.Changed):
+            with self.prevent(Input.Changed, Select.Changed):
                 for name in FORM_FIELDS:
                     self.query_one(f"#{name}", Input).value = ""
-            self._arrange(kind)
+                self._arrange(kind)
             self._column_changed()
 
     @on(Select.Changed, "#of")
+    @on(Select.Changed, "#outside")
     @on(Checkbox.Changed, "#nullable")
     @on(Input.Changed, "#form Input")
     def _column_changed(self) -> None:
@@ -251,6 +272,10 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             self._say(error.message)
             return
         changes |= {"kind": kind, "nullable": self.query_one("#nullable", Checkbox).value}
+        if choices := outside_choices(kind):
+            outside = self.query_one("#outside", Select).value
+            # The default need not be written.
+            changes["outside"] = None if outside == choices[0][1] or not isinstance(outside, str) else outside
         if kind == "surrogate":
             changes["of"] = str(self.query_one("#of", Select).value)
         if kind != column.kind and kind in _NOT_LEARNED:
@@ -275,6 +300,16 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                 return
             changes["privacy.max_rows_per_unit"] = int(text)
         self._later("keys", "", changes)
+
+    @on(Input.Changed, "#holdout")
+    def _holdout_changed(self, event: Input.Changed) -> None:
+        try:
+            share = float(event.value)
+        except ValueError:
+            self._unsaved.drop()
+            self._say("Share kept apart: give a number from 0 to below 0.9, as 0.1.")
+            return
+        self._later("keys", "", {"privacy.holdout": share})
 
     def action_confirm(self) -> None:
         """Tick, or take back, that the schema was checked."""
@@ -334,6 +369,12 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         said = self.query_one("#said", Static)
         said.update(Content(text))
         said.display = bool(text)
+
+
+def _field(name: str) -> ComposeResult:
+    label, hint = FORM_FIELDS[name]
+    yield Label(label, id=f"label-{name}")
+    yield Input(placeholder=hint, id=name, select_on_focus=False)
 
 
 def _bare(changes: dict[str, Any]) -> dict[str, Any]:

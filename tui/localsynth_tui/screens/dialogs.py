@@ -1,6 +1,6 @@
 """Small windows over a screen: a question, a form, and a text to read. Escape always means: do nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +11,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Select, Static
+
+from localsynth.errors import LocalsynthError
+from localsynth_tui.words import plain
 
 __all__ = ["Ask", "Field", "Form", "Reading"]
 
@@ -62,9 +65,17 @@ class Form(ModalScreen[dict[str, str] | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="form.close")]
 
-    def __init__(self, title: str, text: str, fields: Sequence[Field], accept: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        text: str,
+        fields: Sequence[Field],
+        accept: str,
+        check: Callable[[dict[str, str]], str] | None = None,
+    ) -> None:
+        """`check` is asked at each change: a line to show, or a LocalsynthError, with which the form is not accepted."""
         super().__init__()
-        self._title, self._text, self._fields, self._accept = title, text, fields, accept
+        self._title, self._text, self._fields, self._accept, self._check = title, text, fields, accept, check
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as window:
@@ -82,6 +93,8 @@ class Form(ModalScreen[dict[str, str] | None]):
                         )
                     else:
                         yield Input(field.value, placeholder=field.hint, id=field.name, select_on_focus=False)
+                if self._check is not None:
+                    yield Static("", id="checked", classes="label")
             with Horizontal(classes="buttons"):
                 yield Button(Content(self._accept), variant="primary", id="accept")
                 yield Button("Cancel", id="cancel")
@@ -93,15 +106,37 @@ class Form(ModalScreen[dict[str, str] | None]):
         else:
             self.focus_next()
 
+    def on_mount(self) -> None:
+        self._holds()
+
+    @on(Input.Changed)
+    @on(Select.Changed)
+    def _holds(self) -> bool:
+        """Whether the answer holds; says what is wrong with it, or what it comes to."""
+        if self._check is None:
+            return True
+        checked = self.query_one("#checked", Static)
+        try:
+            text, holds = self._check(self._answer()), True
+        except LocalsynthError as error:
+            text, holds = f"{error.message} {error.hint}".strip(), False
+        checked.update(Content(plain(text)))
+        checked.set_class(not holds, "error")
+        return holds
+
     @on(Button.Pressed, "#accept")
     def _accepted(self) -> None:
+        if self._holds():
+            self.dismiss(self._answer())
+
+    def _answer(self) -> dict[str, str]:
         answer = {}
         for field in self._fields:
             if field.options:
                 answer[field.name] = str(self.query_one(f"#{field.name}", Select).value)
             else:
                 answer[field.name] = self.query_one(f"#{field.name}", Input).value.strip()
-        self.dismiss(answer)
+        return answer
 
     @on(Button.Pressed, "#cancel")
     def _cancelled(self) -> None:

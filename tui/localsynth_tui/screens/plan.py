@@ -46,6 +46,9 @@ common values. If you do not know what to choose, keep 4 for a first plan and lo
 Delta is the small chance by which that may fail; left empty, localsynth chooses one far below one in the size of the table. \
 Size: how many people (units) the table has, only if that is public knowledge; else it is measured, at a small cost.
 
+Units, at most: uses about so many, each kept by its own secret coin, where the table is larger than you have time for. It is \
+not saved, but goes along with Try and Start.
+
 Try does everything on made-up rows: it shows the form of the result, the time and the memory, and spends nothing. Do it first.
 
 Start is the one real run. It asks before it begins. What it spends is never given back, not even when it is stopped: but a \
@@ -73,6 +76,9 @@ stopped run goes on within the same budget."""
                         yield Label(label)
                         yield Input(id=name, select_on_focus=False)
                 with Horizontal():
+                    yield Label("Units, at most")
+                    yield Input(placeholder="all", id="most", select_on_focus=False)
+                with Horizontal():
                     yield Label("Base model")
                     yield Select[str]([], id="model", prompt="…")
             yield Static("…", id="figures")
@@ -98,6 +104,8 @@ stopped run goes on within the same budget."""
     def _request(self, verb: str) -> Request:
         assert self.ui.workspace is not None
         options: dict[str, Any] = {"force": True} if self._force else {}
+        if self.ui.most_units is not None:
+            options["max_units"] = self.ui.most_units
         if verb == "run" and self._found is not None and self._found.finished:
             options["again"] = True
         return Request(verb, self.ui.workspace, options)
@@ -147,6 +155,7 @@ stopped run goes on within the same budget."""
                 field = self.query_one(f"#{name}", Input)
                 field.placeholder = hints[name]
                 field.value = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+            self.query_one("#most", Input).value = "" if self.ui.most_units is None else str(self.ui.most_units)
             select = self.query_one(Select)
             select.set_options([(Content(label), name) for label, name in models])
             select.value = model
@@ -155,8 +164,8 @@ stopped run goes on within the same budget."""
         elif self._found is not None and self._found.unfinished:
             self.query_one("#start", Button).label = "Go on with the run …"
         self._mean()
-        if self.ui.plan is not None and self.ui.plan[0] == self._text:
-            self._show(self.ui.plan[1])
+        if (planned := self._planned()) is not None:
+            self._show(planned)
         else:
             self._plan()
 
@@ -166,8 +175,13 @@ stopped run goes on within the same budget."""
         self._wrong("")
         self._unsaved.drop()
         changes = self._changes()
+        most = self.query_one("#most", Input).value.strip().replace(",", "")
         if changes is None:
             return
+        if most and (not most.isdecimal() or int(most) < 1):
+            self._wrong("Units, at most: give a whole number, or leave it empty for all.")
+            return
+        self.ui.most_units = int(most) if most else None
         self.query_one("#figures", Static).update(Content("…"))
         self._unsaved.put_off(lambda: self._save(changes))
         self._mean()
@@ -225,7 +239,7 @@ stopped run goes on within the same budget."""
 
     @work(group="plan", exclusive=True)
     async def _plan(self) -> None:
-        text = self._text
+        asked = self._asked()
         self.query_one("#figures", Static).update(Content("reckoning … (the first time takes longest)"))
         try:
             planned = await self.ui.planner.plan(self._request("plan"))
@@ -234,9 +248,17 @@ stopped run goes on within the same budget."""
             past = "  Or go past this warning: F." if error.exit_code == ExitCode.BUDGET and not self._force else ""
             self._wrong(f"{error.message} {error.hint}{past}")
             return
-        if text == self._text:
-            self.ui.plan = (text, planned)
+        if asked == self._asked():
+            self.ui.plan = (asked, planned)
             self._show(planned)
+
+    def _asked(self) -> tuple[str, str]:
+        """What a plan depends on: the file, and what goes along as an option."""
+        return self._text, self._request("plan").command()
+
+    def _planned(self) -> dict[str, Any] | None:
+        """The last plan, if it is for what is asked now."""
+        return self.ui.plan[1] if self.ui.plan is not None and self.ui.plan[0] == self._asked() else None
 
     def _show(self, planned: dict[str, Any]) -> None:
         self.query_one("#figures", Static).update(Content(figures_text(planned)))
@@ -279,7 +301,7 @@ stopped run goes on within the same budget."""
         if self.ui.at_work:
             self.notify("This workspace is at work: see Run (4).", severity="warning")
             return
-        planned = self.ui.plan[1] if self.ui.plan is not None and self.ui.plan[0] == self._text else None
+        planned = self._planned()
         if planned is None:
             self.notify("Wait until the plan is made, then start.", severity="warning")
             return

@@ -1,50 +1,71 @@
-"""Screen 6: what can be shown to others: the certificate in plain words, checked here and now, and the report's figures."""
+"""Screen 6: what can be shown to others: the certificate in plain words, checked here and now; and the report, made and read."""
 
+import csv
 import json
+import os
+import webbrowser
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
+from textual.widgets import Button, Static
 
-from localsynth.errors import LocalsynthError
+from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.command_line import command_line
 from localsynth_tui.messages import JobChanged
+from localsynth_tui.report_text import certificate_text, report_text
+from localsynth_tui.runner import Request
+from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.words import plain
 
-__all__ = ["ReportScreen", "certificate_text", "report_text"]
+__all__ = ["ReportScreen"]
 
-_SIGNS = {"ok": "✓", "failed": "✗ FAILED", "not checked": "? not checked"}
+_GUESSED = ":guessed"
+"""Stands for no choice of a target: a column may be called "guessed"."""
+
+_ABOUT = """\
+Compares the synthetic rows with the original ones and attacks them; takes some minutes and spends nothing. The report is \
+private: it reads the original table. One for release holds only what reads nothing private."""
 
 
 class ReportScreen(StepScreen):
-    """Reads runs/ID/certificate.json and, where it exists, report.json."""
+    """Reads runs/ID/certificate.json and, where it exists, report.json; E makes the latter."""
 
     STEP = "report"
     HELP = """\
 The certificate states the guarantee: how much was spent, for whom it holds, and what it does not cover. It is checked here as \
 anybody can check it with `localsynth verify`, without your data. Give it along with the rows, and read first what is not covered.
 
-The report compares the synthetic rows with the original ones. It reads private data, so it is not covered by the guarantee and \
-is not to be given away without thought.
+The report compares the synthetic rows with the original ones and attacks them. E makes it: name the column that others will \
+want to predict, and the columns by which somebody might know a person (birth, postal code, sex). It reads private data, so it \
+is not covered by the guarantee and is not to be given away; "for release" makes another one that reads nothing private.
 
-V checks again."""
+O opens it as a page where there is a display, and says where it lies where there is none. V checks the certificate again."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("v", "verify", "Check again", id="report.verify")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("e", "evaluate", "Make the report …", id="report.evaluate"),
+        Binding("o", "open", "Open the report", id="report.open"),
+        Binding("v", "verify", "Check again", id="report.verify"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
         self._certificate: Path | None = None
+        self._columns: list[str] = []
+        self._pages: list[Path] = []
+        """The reports that there are, the private one first."""
 
     def content(self) -> ComposeResult:
         with VerticalScroll(id="page"):
             yield Static("Looking for the newest run …", id="certificate")
             yield Static("", id="report")
+        with Horizontal(classes="buttons"):
+            yield Button("Make the report …", id="evaluate", variant="primary")
+            yield Button("Open the report", id="open")
 
     def on_mount(self) -> None:
         self.query_one("#page").focus()
@@ -66,7 +87,8 @@ V checks again."""
     @work(thread=True, exclusive=True)
     def _read(self) -> None:
         from localsynth.runs import latest_run
-        from localsynth.workspace import Workspace
+        from localsynth.workspace import Workspace, read_json
+        from localsynth_tui.run_schema import schema_of_rows
 
         assert self.ui.workspace is not None
         workspace = Workspace(self.ui.workspace)
@@ -79,62 +101,80 @@ V checks again."""
                 from localsynth.verify import verify_file
 
                 self._certificate = run.certificate_path
-                self._put("#certificate", "Checking the certificate: recomputing the guarantee, hashing the model …")
-                certificate = certificate_text(verify_file(run.certificate_path, None))
-                found = run.directory / "report.json"
-                report = _report(found, run.id)
+                self._pages = [page for name in ("report", "report-release") if (page := run.directory / f"{name}.html").exists()]
+                report = _report(run.directory / "report.json", run.id)
+                self._put("#report", "\n".join([report, *(f"File: {page}" for page in self._pages), ""]))
+                self._put("#certificate", "Checking the certificate: recomputing the guarantee, hashing the model …\n")
+                found = verify_file(run.certificate_path, None)
+                certificate = certificate_text(found, read_json(run.certificate_path).get("guarantee"))
+                self._columns = [column.name for column in schema_of_rows(workspace.root).learned()]
         except LocalsynthError as error:
             certificate = f"{error.message} {error.hint}"
         self._put("#certificate", certificate)
-        self._put("#report", report)
 
     def _put(self, where: str, text: str) -> None:
         self.back(lambda: self.query_one(where, Static).update(Content(text)))
+
+    # --- making and opening it ---------------------------------------------------------------------------------------
+
+    @on(Button.Pressed, "#evaluate")
+    def action_evaluate(self) -> None:
+        """Ask what the report shall look at, and make it."""
+        if self.ui.at_work:
+            self.notify("This workspace is at work: see Run (4).", severity="warning")
+            return
+        if self._certificate is None:
+            self.notify("A report is about the rows of a run: there is none yet. Plan (3) starts it.", severity="warning")
+            return
+        targets = (("guess it", _GUESSED), *((name, name) for name in self._columns))
+        fields = [
+            Field("target", "The column to predict", _GUESSED, options=targets),
+            Field("known", "Columns that others may know of a person, with commas between", "", "guessed; or: birth, sex"),
+            Field("release", "For whom", "no", options=(("for me: with the original", "no"), ("for release", "yes"))),
+        ]
+        self.app.push_screen(Form("Make the report", _ABOUT, fields, "Make it", self._checked), self._evaluate)
+
+    def _request(self, answer: dict[str, str]) -> Request:
+        assert self.ui.workspace is not None
+        options: dict[str, Any] = {}
+        if answer["release"] == "yes":
+            return Request("evaluate", self.ui.workspace, {"release": True})
+        if answer["target"] != _GUESSED:
+            options["target"] = answer["target"]
+        if answer["known"]:
+            options["quasi_identifiers"] = known = [name.strip() for name in next(csv.reader([answer["known"]]))]
+            for name in known:
+                if name not in self._columns:
+                    raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(self._columns)}.")
+        return Request("evaluate", self.ui.workspace, options)
+
+    def _checked(self, answer: dict[str, str]) -> str:
+        return self._request(answer).command()
+
+    def _evaluate(self, answer: dict[str, str] | None) -> None:
+        if answer is not None:
+            self.hand_over(self.ui.start(self._request(answer)))
+
+    @on(Button.Pressed, "#open")
+    def action_open(self) -> None:
+        """Open the report's page where there is a display; say where it lies in any case."""
+        if not self._pages:
+            self.notify("There is no report yet: E makes it.", severity="warning")
+            return
+        page = self._pages[0].resolve()
+        opened = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and webbrowser.open(page.as_uri())
+        title = "Opened in the browser:" if opened else "Open this file in a browser:"
+        self.app.copy_to_clipboard(str(page))
+        self.notify(str(page), title=title, markup=False, timeout=12)
 
 
 def _report(path: Path, run: str) -> str:
     if not path.exists():
         return (
             f"NO REPORT of run {run} yet: nothing has compared these rows with the original ones, so how good they are, and "
-            "whether attacks find anything, is not known. Look at the rows (5) before you rely on them."
+            "whether attacks find anything, is not known. E makes one. Look at the rows (5) before you rely on them."
         )
     try:
         return report_text(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return f"{path} cannot be read. Make it again."
-
-
-def certificate_text(report: dict[str, Any]) -> str:
-    """What `verify_file` found, for a person."""
-    lines = [("✓ " if report["valid"] else "✗ ") + report["verdict"], "", report["summary"], ""]
-    if report["not_covered"]:
-        lines += ["What the guarantee does NOT cover:", *(f"  – {sentence}" for sentence in report["not_covered"]), ""]
-    lines.append("What was checked:")
-    lines += [f"  {_SIGNS[finding['status']]} {finding['name']}: {finding['text']}" for finding in report["findings"]]
-    return "\n".join([*lines, "", f"File: {report['file']}", ""])
-
-
-def report_text(report: Any, depth: int = 0) -> str:
-    """A report's figures, whatever it holds, one a line, indented as they belong together."""
-    pad = "  " * depth
-    if not isinstance(report, dict):
-        return pad + plain(report)
-    lines = ["The report (reads private data: NOT covered by the guarantee)"] if depth == 0 else []
-    for name, value in report.items():
-        label = plain(name).replace("_", " ")
-        if isinstance(value, dict):
-            lines += [f"{pad}{label}", report_text(value, depth + 1)]
-        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            lines.append(f"{pad}{label}")
-            for item in value:
-                lines += [report_text(item, depth + 1), ""]
-        else:
-            shown = (
-                f"{value:.4g}"
-                if isinstance(value, float)
-                else ", ".join(map(plain, value))
-                if isinstance(value, list)
-                else plain(value)
-            )
-            lines.append(f"{pad}{label}: {shown}")
-    return "\n".join(lines)
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{path} cannot be read. Make it again: E."

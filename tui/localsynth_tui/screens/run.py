@@ -27,7 +27,9 @@ _IN_WORDS = {
     "train": "train, with noise",
     "export": "make model, certificate",
     "sample": "draw rows",
+    "evaluate": "compare and attack",
 }
+_SPENDING = ("run", "ingest", "train")
 _SEALS = {
     "namespace": "network: cut off by the kernel",
     "seccomp": "network: cut off by the kernel (seccomp)",
@@ -192,6 +194,8 @@ and kept nowhere; do not photograph or copy them."""
             return "\n".join(lines)
         if state.verb == "rehearse":
             lines = ["a rehearsal: nothing is spent"]
+        elif state.verb == "evaluate":
+            lines = ["a report: nothing is spent"]
         now = state.current
         private = state.running is not None and state.running.name == "train"
         figures = []
@@ -219,8 +223,8 @@ and kept nowhere; do not photograph or copy them."""
         if not self.ui.at_work:
             self.notify("Nothing is at work.")
             return
-        rehearsing = self.ui.run_state is not None and self.ui.run_state.verb == "rehearse"
-        stays = "" if rehearsing else " What was begun stays charged; Resume goes on within the same budget."
+        spends = self.ui.run_state is not None and self.ui.run_state.verb in _SPENDING
+        stays = " What was begun stays charged; Resume goes on within the same budget." if spends else ""
         text = f"It ends in good order after the step it is at.{stays}"
         self.app.push_screen(Ask("Stop the work?", text, [("stay", "Let it work"), ("stop", "Stop")]), self._stopped)
 
@@ -273,4 +277,6 @@ def result_text(verb: str, result: dict[str, Any]) -> str:
             f"The model, which can write more rows at no cost in privacy:\n  {result['model']}\n\n"
             "Next: look at the rows (5), then at what the certificate says (6)."
         )
+    if verb == "evaluate":
+        return f"The report is in\n  {plain(result['report'])}\n\nNext: read it (6)."
     return "\n".join(f"{name}: {plain(value)}" for name, value in result.items())

@@ -1,4 +1,4 @@
-"""Screen 5: the synthetic rows: page by page, by SQL, into a file; and more of them, which costs no privacy."""
+"""Screen 5: the synthetic rows: page by page, by SQL, as histograms, into a file; and more of them, which costs no privacy."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.events import Key
 from textual.widgets import Button, DataTable, Input, Static
@@ -48,12 +48,17 @@ N and P turn pages of {PAGE} rows. The line at the top takes SQL: one SELECT fro
 
 Up and Down in it bring back earlier questions; an empty line shows all rows again. It cannot change anything.
 
-X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from the finished model, which costs no privacy."""
+H shows each column as a histogram: beside the original's where a report was made (Report, 6), else alone. What comes of the \
+report is private.
+
+X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from the finished model, also such as meet a \
+condition, which costs no privacy."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n,pagedown", "page(1)", "Next page", id="rows.next", key_display="n"),
         Binding("p,pageup", "page(-1)", "Previous", id="rows.previous", key_display="p"),
         Binding("slash", "ask", "SQL", id="rows.sql", key_display="/"),
+        Binding("h", "histograms", "Columns", id="rows.histograms"),
         Binding("x", "export", "To a file", id="rows.export"),
         Binding("m", "more", "More rows", id="rows.more"),
     ]
@@ -76,13 +81,17 @@ X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from 
             yield Input(placeholder=_ALL, id="sql", select_on_focus=False)
         yield Static("", id="about")
         yield DataTable(zebra_stripes=True, id="grid")
+        with VerticalScroll(id="shapes"):
+            yield Static("", id="drawn")
         with Horizontal(classes="buttons"):
             yield Button("Previous", id="previous")
             yield Button("Next page", id="next")
+            yield Button("Columns", id="histograms")
             yield Button("To a file …", variant="primary", id="export")
             yield Button("More rows …", id="more")
 
     def on_mount(self) -> None:
+        self._turn_to(histograms=False)
         self.query_one(DataTable).focus()
         self._read()
 
@@ -93,7 +102,7 @@ X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from 
     @on(JobChanged)
     def _job_changed(self, event: JobChanged) -> None:
         if event.ended:
-            self._read()
+            self._count() if self._histograms else self._read()
 
     # --- pages -------------------------------------------------------------------------------------------------------
 
@@ -133,6 +142,7 @@ X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from 
         """The next page, or the one before."""
         if (by > 0 and self._more) or (by < 0 and self._page > 0):
             self._page += by
+            self._turn_to(histograms=False)
             self._read()
 
     @on(Button.Pressed, "#next")
@@ -157,6 +167,7 @@ X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from 
         if event.value.strip() and (not asked or asked[-1] != self._sql):
             asked.append(self._sql)
         self._recalled = 0
+        self._turn_to(histograms=False)
         self._read()
 
     def on_key(self, event: Key) -> None:
@@ -200,19 +211,65 @@ X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from 
 
     @on(Button.Pressed, "#more")
     def action_more(self) -> None:
-        """Draw more rows from the finished model."""
-        field = Field("more", "How many more", "", "500")
-        text = "The finished model writes them. That costs no privacy: the guarantee covers the model and all that comes of it."
-        self.app.push_screen(Form("More rows", text, [field], "Draw them"), self._draw)
+        """Draw more rows from the finished model, such as are asked for."""
+        from localsynth_tui.screens.more_rows import MoreRows
 
-    def _draw(self, answer: dict[str, str] | None) -> None:
-        if answer is None:
+        self.app.push_screen(MoreRows(self._root), self._draw)
+
+    def _draw(self, options: dict[str, Any] | None) -> None:
+        if options is not None:
+            self.hand_over(self.ui.start(Request("sample", self._root, options)))
+
+    # --- histograms --------------------------------------------------------------------------------------------------
+
+    @on(Button.Pressed, "#histograms")
+    def action_histograms(self) -> None:
+        """Show each column's histogram in the place of the rows, or the rows again."""
+        self._turn_to(histograms=not self._histograms)
+        if self._histograms:
+            self.query_one("#about", Static).update("Counting …")
+            self.query_one("#shapes").focus()
+            self._count()
+        else:
+            self.query_one("#grid").focus()
+            self._read()
+
+    @property
+    def _histograms(self) -> bool:
+        return bool(self.query_one("#shapes").display)
+
+    def _turn_to(self, histograms: bool) -> None:
+        self.query_one("#shapes").display, self.query_one("#grid").display = histograms, not histograms
+        self.query_one("#histograms", Button).label = "Rows" if histograms else "Columns"
+
+    @work(thread=True, exclusive=True)
+    def _count(self) -> None:
+        from localsynth.runs import latest_run
+        from localsynth.store.synthetic import SyntheticStore
+        from localsynth.workspace import Workspace
+        from localsynth_tui.histograms import shapes_of_report, shapes_of_rows
+        from localsynth_tui.run_schema import schema_of_rows
+
+        try:
+            run = latest_run(Workspace(self._root))
+            report = run.directory / "report.json" if run is not None else None
+            if report is not None and report.exists():
+                shapes = shapes_of_report(report)
+                about = "Original and synthetic, from the report. PRIVATE: not under the guarantee."
+            else:
+                shapes = shapes_of_rows(SyntheticStore(self._root / "synthetic.duckdb"), schema_of_rows(self._root))
+                about = "The synthetic rows alone. With a report (6, E) the original stands beside them."
+        except LocalsynthError as error:
+            self.back(self._nothing, error)
             return
-        text = answer["more"].replace(",", "") or "500"
-        if not text.isdecimal() or int(text) < 1:
-            self.notify("Give a whole number, as 500.", severity="warning")
-            return
-        self.hand_over(self.ui.start(Request("sample", self._root, {"more": int(text)})))
+        self.back(self._show_shapes, shapes, about)
+
+    def _show_shapes(self, shapes: list[Any], about: str) -> None:
+        from localsynth_tui.histograms import draw
+
+        page = self.query_one("#shapes")
+        self.query_one("#about", Static).update(Content(about))
+        self.query_one("#drawn", Static).update(draw(shapes, page.size.width - 2))
 
 
 def _quoted(sql: str) -> str:

@@ -1,0 +1,23 @@
+"""What the command `localsynth` starts: the terminal UI where it stands alone on a terminal, else the command line.
+
+Apart from both, because reading the command line takes longer to load than anything else before the first screen.
+"""
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The entry point of the `localsynth` command."""
+    if not sys.argv[1:] and sys.stdin.isatty() and sys.stdout.isatty():
+        from localsynth_tui.__main__ import main as terminal_ui
+
+        sys.exit(terminal_ui([]))
+    from localsynth.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Drives the app by keys in Textual's pilot, and reads what a person sees."""
+
+import asyncio
+import time
+
+from localsynth_tui.app import LocalsynthApp
+
+__all__ = ["drive", "screen_text", "sees", "until"]
+
+
+def drive(scenario, workspace=None, size=(80, 24)):
+    """Run `scenario(app, pilot)` in the app."""
+
+    async def main():
+        app = LocalsynthApp(workspace)
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await pilot.pause()
+            await scenario(app, pilot)
+
+    asyncio.run(main())
+
+
+def screen_text(app):
+    """What a person sees."""
+    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in app.screen._compositor.render_strips())
+
+
+async def until(pilot, condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come:\n" + screen_text(pilot.app)
+        await pilot.pause(0.05)
+
+
+async def sees(pilot, text, seconds=10.0):
+    await until(pilot, lambda: text in screen_text(pilot.app), seconds)

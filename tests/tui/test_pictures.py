@@ -1,0 +1,94 @@
+"""What the screens look like at 80x24, as text: a change of them is seen, and is made to the kept pictures on purpose.
+
+Made anew with LOCALSYNTH_KEEP_PICTURES=1. Textual lays out screens a little differently from version to version, so pictures are
+compared under the version that constraints.txt pins.
+"""
+
+import html
+import os
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from driving import drive, until
+from finished_run import finish
+from localsynth_tui.run_state import RunState
+from scripted_run import whole_run
+
+import localsynth.verify
+
+PICTURES = Path(__file__).with_name("pictures")
+CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
+PINNED = re.search(r"^textual==(\S+)$", CONSTRAINTS, re.MULTILINE)[1]
+
+pytestmark = pytest.mark.skipif(version("textual") != PINNED, reason=f"the pictures are of Textual {PINNED}")
+
+FOUND = [{"name": "signature", "status": "ok", "text": "It is signed."}]
+CHECKED = {
+    "file": "c.json",
+    "valid": True,
+    "verdict": "Valid.",
+    "summary": "Stated.",
+    "not_covered": ["Much."],
+    "findings": FOUND,
+}
+
+
+def picture(app):
+    """The text of the screen's SVG, line by line as it stands there."""
+    svg = app.export_screenshot()
+    lines = {}
+    for x, y, text in re.findall(
+        r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', svg.split("<g transform")[-1]
+    ):
+        lines.setdefault(float(y), []).append((float(x), html.unescape(text).replace("\xa0", " ")))
+    width = 12.2
+    shown = []
+    for _, parts in sorted(lines.items()):
+        line = ""
+        for x, text in sorted(parts):
+            line = line.ljust(round(x / width)) + text
+        shown.append(line.rstrip())
+    return "\n".join(shown) + "\n"
+
+
+def scripted(app):
+    app.run_state = RunState("run")
+    for event in whole_run(10)[:9]:
+        app.run_state.apply(event)
+
+
+SCREENS = {
+    "data": ("to be measured", None),
+    "run": ("running", scripted),
+    "synthetic": ("Rows 1 to 200", None),
+    "report": ("✓ Valid.", None),
+}
+
+
+@pytest.mark.parametrize("step", SCREENS)
+def test_a_screen_looks_as_it_did(workspace, monkeypatch, step):
+    expected, prepare = SCREENS[step]
+    monkeypatch.setattr(localsynth.verify, "verify_file", lambda _path, _key: CHECKED)
+    finish(workspace)
+    kept = PICTURES / f"{step}.txt"
+    seen = []
+
+    async def scenario(app, pilot):
+        if prepare is not None:
+            prepare(app)
+        await app.action_go(step)
+        await until(pilot, lambda: expected in picture(app))
+        # Settled: nothing changes any more.
+        while not seen or seen[-1] != picture(app):
+            seen.append(picture(app))
+            await pilot.pause(0.3)
+
+    drive(scenario, Path("tickets"))
+    shown = seen[-1]
+    assert len(shown.splitlines()) <= 24 and max(map(len, shown.splitlines())) <= 80
+    if os.environ.get("LOCALSYNTH_KEEP_PICTURES"):
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(shown, encoding="utf-8")
+    assert shown == kept.read_text(encoding="utf-8")
