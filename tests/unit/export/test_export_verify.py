@@ -31,7 +31,7 @@ def test_mean_kl_of_known_distributions():
 
 
 def test_every_quantization_has_a_limit():
-    assert set(KL_LIMITS) == set(SampleConfig.model_fields["quantization"].annotation.__args__)
+    assert {"auto", *KL_LIMITS} == set(SampleConfig.model_fields["quantization"].annotation.__args__)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
