@@ -8,6 +8,7 @@ run       all of them, going on where the last one stopped
 rehearse  all of them on rows made up from the schema, spending nothing
 """
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -97,7 +98,11 @@ def rehearse(session: Session) -> dict[str, Any]:
             "seconds": clock.forecast(planned["steps"], drawn, planned["rows_wanted"]),
             "memory_bytes": result["stages"][1]["private"].get("peak_memory_bytes", planned["memory_bytes"]),
         },
-        "first_rows": [dict(zip(columns, row, strict=True)) for row in rows],
+        # The result leaves this process as JSON, which has no dates.
+        "first_rows": [
+            {name: str(value) if isinstance(value, dt.date) else value for name, value in zip(columns, row, strict=True)}
+            for row in rows
+        ],
         "warnings": planned["warnings"],
     }
 
