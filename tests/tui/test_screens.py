@@ -586,8 +586,7 @@ def test_rows_come_page_by_page_and_by_sql(rows):
     drive(scenario, rows)
 
 
-def test_rows_go_to_a_file_and_more_are_drawn(rows, home, play):
-    play([{"kind": "stage_started", "stage": "sample"}, {"kind": "result", "result": {"new_rows": 7, "rows": 457}}])
+def test_rows_go_to_a_file(rows, home):
 
     async def scenario(app, pilot):
         await app.action_go("synthetic")
@@ -597,12 +596,6 @@ def test_rows_go_to_a_file_and_more_are_drawn(rows, home, play):
         app.screen.query_one("#out", Input).value = "out.csv"
         await pilot.click("#accept")
         await until(pilot, lambda: (home / "out.csv").exists())
-        await pilot.press("m")
-        await until(pilot, lambda: isinstance(app.screen, Form))
-        await pilot.press(*"7", "enter")
-        await until(pilot, lambda: app.screen.STEP == "run")
-        assert app.job.request.verb == "sample" and app.job.request.options == {"more": 7}
-        await sees(pilot, "✓ done     draw rows")
 
     drive(scenario, rows)
     assert (home / "out.csv").read_text().startswith("n,t [x]\n0,[bold]row 0\n")
