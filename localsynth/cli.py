@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from localsynth.errors import ConfigError, ExitCode, LocalsynthError
+from localsynth.errors import Cancelled, ConfigError, ExitCode, LocalsynthError
 
 __all__ = ["main"]
 
@@ -45,6 +45,13 @@ MaxUnits = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Go on past a warning that the table is too small.")]
 Again = Annotated[bool, typer.Option("--again", help="Run again after a finished run; this is charged again.")]
 ReadAgain = Annotated[bool, typer.Option("--again", help="Read the source anew; what is measured anew is charged again.")]
+RequireSeal = Annotated[
+    str | None,
+    typer.Option("--require-seal", metavar="kernel|any", help="Refuse to read anything unless sealed off the network so well."),
+]
+PassphraseFd = Annotated[
+    int | None, typer.Option("--passphrase-fd", metavar="N", min=0, help="Read the key's passphrase from this file descriptor.")
+]
 NoSign = Annotated[bool, typer.Option("--no-sign", help="Leave the certificate unsigned; it will say so.")]
 
 
@@ -85,13 +92,47 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
 
 
-def _in_engine(verb: str, workspace: Path, as_json: bool, overrides: list[str] | None = None, **options: Any) -> dict[str, Any]:
+def _required(seal: str | None) -> str | None:
+    if seal not in (None, "kernel", "any"):
+        raise ConfigError(f"--require-seal {seal!r} is not known.", "Use kernel (a namespace or seccomp) or any.")
+    return seal
+
+
+def _passphrase(verb: str, workspace: Path, descriptor: int | None, again: bool) -> str | None:
+    """The passphrase of the key, asked for where the verb will need it and the key has one."""
+    from localsynth.passphrase import ask_passphrase
+    from localsynth.pipeline import needs_key
+    from localsynth.store.key import is_wrapped, key_path
+    from localsynth.workspace import Workspace as Directory
+
+    directory = Directory.open(workspace)
+    if not needs_key(directory, verb, again) or not is_wrapped(directory):
+        return None
+    return ask_passphrase(str(workspace), descriptor, new=not key_path(directory).exists())
+
+
+def _in_engine(
+    verb: str,
+    workspace: Path,
+    as_json: bool,
+    overrides: list[str] | None = None,
+    require_seal: str | None = None,
+    passphrase: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     from localsynth.engine import run_in_child
     from localsynth.progress import Narrator
 
+    request = {
+        "workspace": str(workspace),
+        "overrides": overrides or [],
+        "options": options,
+        "require_seal": _required(require_seal),
+        "passphrase": passphrase,
+    }
     narrator = Narrator(sys.stderr)
     try:
-        result = run_in_child(verb, {"workspace": str(workspace), "overrides": overrides or [], "options": options}, narrator)
+        result = run_in_child(verb, request, narrator)
     finally:
         narrator.close()
     if as_json:
@@ -159,6 +200,11 @@ def init(
             "--header/--no-header", help="The first line of a CSV or TSV file names the columns, or is a row; default: look."
         ),
     ] = None,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Protect the key of the original rows with a passphrase; asks for it.")
+    ] = False,
+    passphrase_fd: PassphraseFd = None,
+    require_seal: RequireSeal = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a workspace with a schema guessed from the table's first rows, for you to check."""
@@ -174,9 +220,14 @@ def init(
         source["missing"] = ["", *missing]
     if header is not None:
         source["header"] = header
+    request = {"workspace": str(workspace), "data": source, "require_seal": _required(require_seal)}
+    if passphrase or passphrase_fd is not None:
+        from localsynth.passphrase import ask_passphrase
+
+        request["passphrase"] = ask_passphrase(str(workspace), passphrase_fd, new=True)
     narrator = Narrator(sys.stderr)
     try:
-        result = run_in_child("init", {"workspace": str(workspace), "data": source}, narrator)
+        result = run_in_child("init", request, narrator)
     finally:
         narrator.close()
     if as_json:
@@ -213,13 +264,13 @@ def rehearse(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps to take; 3 if not given.")] = None,
     max_units: MaxUnits = None,
     force: Force = False,
+    require_seal: RequireSeal = None,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """The whole pipeline on rows made up from the schema: its form, time and memory. Spends nothing, reads nothing private."""
-    result = _in_engine(
-        "rehearse", workspace, as_json, overrides, rows=rows, max_units=max_units, force=force, rehearsal_steps=steps
-    )
+    given: dict[str, Any] = {"rows": rows, "max_units": max_units, "force": force, "rehearsal_steps": steps}
+    result = _in_engine("rehearse", workspace, as_json, overrides, require_seal, **given)
     if not as_json:
         from localsynth.progress import rehearsal_text
 
@@ -228,22 +279,37 @@ def rehearse(
 
 @app.command(epilog=_epilog("localsynth ingest visits"))
 def ingest(
-    workspace: Workspace, max_units: MaxUnits = None, again: ReadAgain = False, overrides: Set = None, as_json: AsJson = False
+    workspace: Workspace,
+    max_units: MaxUnits = None,
+    again: ReadAgain = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read the table into the encrypted private store, and measure what the schema leaves open."""
-    result = _in_engine("ingest", workspace, as_json, overrides, max_units=max_units, again=again)
+    secret = _passphrase("ingest", workspace, passphrase_fd, again)
+    result = _in_engine("ingest", workspace, as_json, overrides, require_seal, secret, max_units=max_units, again=again)
     if not as_json:
         print(f"Ingested: about {result['units']:,} units ({result['units_origin']}), {result['training_units']:,} to train on.")
 
 
 @app.command(epilog=_epilog("localsynth train visits"))
 def train(
-    workspace: Workspace, force: Force = False, again: Again = False, overrides: Set = None, as_json: AsJson = False
+    workspace: Workspace,
+    force: Force = False,
+    again: Again = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fine-tune the base model on the ingested table under differential privacy."""
-    result = _in_engine("train", workspace, as_json, overrides, force=force, again=again)
+    secret = _passphrase("train", workspace, passphrase_fd, again)
+    result = _in_engine("train", workspace, as_json, overrides, require_seal, secret, force=force, again=again)
     if not as_json:
-        print(f"Trained {result['steps']} steps. Spent so far: epsilon {result['epsilon']:.3f}.")
+        what = f"Trained {result['steps']} steps" if "synthesizer" not in result else f"Measured {result['steps']} noisy tables"
+        print(f"{what}. Spent so far: epsilon {result['epsilon']:.3f}.")
 
 
 @app.command(epilog=_epilog("localsynth export visits"))
@@ -251,7 +317,8 @@ def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None,
     """Merge the adapter into the base model, quantize and verify it, and write the certificate."""
     result = _in_engine("export", workspace, as_json, overrides, sign=not no_sign)
     if not as_json:
-        print(f"Model: {result.get('path', 'was there already')} ({result['size_bytes'] / 1e6:.0f} MB, {result['quantization']})")
+        kind = result["quantization"] or "marginals"
+        print(f"Model: {result.get('path', 'was there already')} ({result['size_bytes'] / 1e6:.1f} MB, {kind})")
 
 
 @app.command(epilog=_epilog("localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\""))
@@ -314,13 +381,15 @@ def run(
     force: Force = False,
     again: Again = False,
     no_sign: NoSign = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Ingest, train, export and sample. Started again, it goes on where it stopped."""
-    result = _in_engine(
-        "run", workspace, as_json, overrides, rows=rows, max_units=max_units, force=force, again=again, sign=not no_sign
-    )
+    secret = _passphrase("run", workspace, passphrase_fd, again)
+    given = {"rows": rows, "max_units": max_units, "force": force, "again": again, "sign": not no_sign}
+    result = _in_engine("run", workspace, as_json, overrides, require_seal, secret, **given)
     if not as_json and "certificate" in result:
         _print_summary(result, workspace)
 
@@ -392,6 +461,9 @@ def export_data(
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
     file_format: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    for_spreadsheets: Annotated[
+        bool, typer.Option("--for-spreadsheets", help="CSV only: an apostrophe before texts that would be taken for formulas.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the synthetic rows to a file."""
@@ -400,11 +472,77 @@ def export_data(
 
     if file_format not in ("csv", "parquet", "jsonl"):
         raise ConfigError(f"--format {file_format!r} is not known.", "Use csv, parquet or jsonl.")
-    rows = SyntheticStore(Directory.open(workspace).synthetic_path).export(file_format, out, overwrite)  # type: ignore[arg-type]
+    store = SyntheticStore(Directory.open(workspace).synthetic_path)
+    rows = store.export(file_format, out, overwrite, for_spreadsheets)  # type: ignore[arg-type]
     if as_json:
         _print_json({"rows": rows, "out": str(out), "format": file_format})
     else:
         print(f"Wrote {rows:,} rows to {out}.")
+
+
+@app.command(epilog=_epilog("localsynth erase visits"))
+def erase(
+    workspace: Workspace,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_report: Annotated[bool, typer.Option("--keep-report", help="Leave the reports; they quote the original.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Destroy the key of the original rows and remove everything private. Cannot be undone."""
+    from localsynth.erasure import OUT_OF_REACH
+    from localsynth.erasure import erase as erase_workspace
+    from localsynth.workspace import Workspace as Directory
+
+    directory = Directory.open(workspace)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                "erase asks before it destroys anything, and there is no terminal.", "Add --yes to answer beforehand."
+            )
+        print(
+            f"This destroys the original rows in {workspace} for good. Model, certificate and synthetic rows stay.",
+            file=sys.stderr,
+        )
+        if not typer.confirm("Erase?", err=True):
+            raise Cancelled("Nothing was erased.")
+    done = erase_workspace(directory, keep_report)
+    if as_json:
+        _print_json({"removed": done.removed, "left": done.unknown, "source": done.source, "record": done.record})
+        return
+    print(f"Erased: the key, and {', '.join(done.removed) or 'nothing else was there'}.")
+    if done.unknown:
+        print(f"Left, since localsynth did not make it: {', '.join(done.unknown)}.")
+    print("Out of reach, for you to think of:")
+    for number, each in enumerate(OUT_OF_REACH):
+        print(f"  - {each}" + (f": {done.source}" if number == 0 and done.source else ""))
+
+
+@app.command(epilog=_epilog("localsynth passphrase visits"))
+def passphrase(
+    workspace: Workspace,
+    remove: Annotated[bool, typer.Option("--remove", help="Go on without a passphrase.")] = False,
+    passphrase_fd: PassphraseFd = None,
+    new_passphrase_fd: Annotated[
+        int | None, typer.Option("--new-passphrase-fd", metavar="N", min=0, help="Read the new one from this file descriptor.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set, change or remove the passphrase that protects the key of the original rows."""
+    from localsynth.erasure import refuse_erased
+    from localsynth.passphrase import ask_passphrase
+    from localsynth.store.key import change_passphrase, is_wrapped, key_path
+    from localsynth.store.lock import work_lock
+    from localsynth.workspace import Workspace as Directory
+
+    directory = Directory.open(workspace)
+    refuse_erased(directory)
+    present = None
+    if key_path(directory).exists() and is_wrapped(directory):
+        present = ask_passphrase(str(workspace), passphrase_fd)
+    new = None if remove else ask_passphrase(str(workspace), new_passphrase_fd, new=True)
+    with work_lock(directory.root):
+        change_passphrase(Directory.open(workspace, present), new)
+    state = "none" if remove else "set"
+    _print_json({"workspace": str(workspace), "passphrase": state}) if as_json else print(f"Passphrase of {workspace}: {state}.")
 
 
 @models_app.command("list", epilog=_epilog("localsynth models list"))

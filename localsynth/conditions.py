@@ -25,6 +25,8 @@ __all__ = ["Allowed", "Conditions", "Single", "exactly", "parse_where", "values_
 _HINT = "Example: --where \"rating >= 4 AND department = 'Dresses'\""
 _EPOCH = dt.datetime(1970, 1, 1)
 
+_MOST_LISTED = 100_000
+
 Interval = tuple[int, int]
 
 
@@ -71,6 +73,15 @@ class Allowed:
             number = ordinal(self.column, value)
             return any(low <= number <= high for low, high in self.intervals)
         return value in self.values
+
+    def listed(self) -> list[Value]:
+        """Every value of the intervals. Raises ConfigError where they are too many to list."""
+        if sum(high - low + 1 for low, high in self.intervals) > _MOST_LISTED:
+            raise ConfigError(
+                f"The condition on column {self.column.name!r} allows too many separate values.",
+                "Use one range, or leave IS NULL for a command of its own.",
+            )
+        return [from_ordinal(self.column, number) for low, high in self.intervals for number in range(low, high + 1)]
 
     def pieces(self) -> list[Column]:
         """Narrowed copies of the column, none nullable, whose values together are the set's values but for the missing one."""

@@ -82,6 +82,9 @@ class PrivacyConfig(_Section):
 class TrainConfig(_Section):
     """How the model learns."""
 
+    synthesizer: Literal["auto", "llm", "marginals"] = "auto"
+    """marginals: noisy counts of pairs of columns, the better way for categories, numbers and dates, and done in seconds; llm:
+    the language model writes whole rows, text too. auto: marginals where there is no text column."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     epochs: float = Field(default=2.0, gt=0, le=1000)
@@ -284,5 +287,7 @@ def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
     document.add("schema", rest)
     body = tomlkit.dumps(document).lstrip("\n")
     head, _, tail = body.partition("[schema]\n")
-    text = _HEADER.format(workspace=workspace) + "\n" + head + "[privacy]\n" + _PRIVACY + "\n[schema]\n" + _SCHEMA_NOTE + tail
+    # In a comment a line break would begin a key, and TOML allows no other control character there.
+    shown = "".join(character if character.isprintable() else "?" for character in workspace)
+    text = _HEADER.format(workspace=shown) + "\n" + head + "[privacy]\n" + _PRIVACY + "\n[schema]\n" + _SCHEMA_NOTE + tail
     return text + "\n"

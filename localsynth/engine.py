@@ -16,13 +16,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from localsynth.errors import Cancelled, ExitCode, LocalsynthError
+from localsynth.errors import Cancelled, ExitCode, LocalsynthError, ResourceError
 from localsynth.events import Emit, Event
+
+if TYPE_CHECKING:
+    from localsynth.isolation import Requirement, Seal
 
 __all__ = ["EngineError", "run_in_child"]
 
@@ -139,16 +142,31 @@ def _failure(error: BaseException) -> Event:
     }
 
 
+_ALONE = frozenset({"ingest", "train", "export", "run"})
+"""Verbs of which a workspace takes one at a time. Sampling has a lock of its own; the others change nothing."""
+
+
+def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
+    from localsynth.isolation import meets
+
+    if not meets(sealed.level, requirement):
+        raise ResourceError(
+            f"--require-seal {requirement}: this machine gives no such seal. Nothing was read. What it gives: {sealed.text}",
+            "See `localsynth doctor` for what it allows and how to allow more, or go on without --require-seal.",
+        )
+
+
 def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[str, Any]:
     from localsynth.config import load_config
     from localsynth.pipeline import VERBS
     from localsynth.stages.initialise import initialise
     from localsynth.stages.session import Options, Session
+    from localsynth.store.lock import work_lock
     from localsynth.workspace import Workspace
 
     if request["verb"] == "init":
-        return initialise(Path(request["workspace"]), request["data"], emit)
-    workspace = Workspace.open(Path(request["workspace"]))
+        return initialise(Path(request["workspace"]), request["data"], emit, request.get("passphrase"))
+    workspace = Workspace.open(Path(request["workspace"]), request.get("passphrase"))
     config = load_config(workspace.config_path, request.get("overrides"))
 
     def emit_or_stop(event: Event) -> None:
@@ -158,7 +176,8 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
             raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to go on.")
 
     session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
-    return VERBS[request["verb"]](session)
+    with work_lock(workspace.root) if request["verb"] in _ALONE else nullcontext():
+        return VERBS[request["verb"]](session)
 
 
 def main() -> int:
@@ -184,6 +203,8 @@ def main() -> int:
             stop.asked = True
 
     try:
+        if requirement := request.get("require_seal"):
+            _require_seal(requirement, sealed)
         result = _serve(request, emit, stop, sealed.level)
     except (Exception, KeyboardInterrupt) as error:
         failed = _failure(error)

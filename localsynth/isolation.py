@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["LEVELS", "Level", "Seal", "available_levels", "seal"]
+__all__ = ["IN_WORDS", "LEVELS", "Level", "Requirement", "Seal", "available_levels", "meets", "seal"]
 
 Level = Literal["namespace", "seccomp", "audit", "none"]
 
@@ -43,12 +43,21 @@ class Seal:
     text: str
 
 
-_IN_WORDS: dict[Level, str] = {
+IN_WORDS: dict[Level, str] = {
     "namespace": "No network: the kernel gave this process an empty network of its own",
     "seccomp": "No network: the kernel refuses this process every new connection",
     "audit": "No network from Python: it refuses connections and other programs; code written in C is not stopped",
     "none": "NOT sealed: this process can reach the network",
 }
+"""What each level means to the user, without the full stop."""
+
+Requirement = Literal["kernel", "any"]
+"""The least that a command may be content with: a seal by the kernel, or any at all."""
+
+
+def meets(level: Level, requirement: Requirement) -> bool:
+    """Whether a process sealed at `level` has what is required."""
+    return level in ("namespace", "seccomp") if requirement == "kernel" else level != "none"
 
 
 def seal(strongest: Level = "namespace") -> Seal:
@@ -63,7 +72,7 @@ def seal(strongest: Level = "namespace") -> Seal:
     filtered = "seccomp" in wanted and _filter_system_calls()
     level: Level = "namespace" if namespace else "seccomp" if filtered else "audit" if _refuse_in_python() else "none"
     _no_core_dumps()
-    text = _IN_WORDS[level]
+    text = IN_WORDS[level]
     if namespace and filtered:
         text += ", and refuses new connections"
     return Seal(level, text + ".")

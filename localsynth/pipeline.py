@@ -1,9 +1,9 @@
 """Orders the stages and resumes a run: the only file that knows what comes after what.
 
 ingest    source → private.duckdb, and what the schema leaves open measured → schema.json
-train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter
-export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside
-sample    model → synthetic.duckdb
+train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
+export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
+sample    model or marginals → synthetic.duckdb
 run       all of them, going on where the last one stopped
 rehearse  all of them on rows made up from the schema, spending nothing
 """
@@ -15,6 +15,7 @@ from typing import Any
 from localsynth.config import Config
 from localsynth.errors import ConfigError
 from localsynth.events import Event
+from localsynth.planning import synthesizer_of
 from localsynth.runs import Run, latest_run
 from localsynth.stages.evaluate import evaluate
 from localsynth.stages.export import export
@@ -27,7 +28,7 @@ from localsynth.stages.train import train, train_or_resume
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import Workspace, read_json
 
-__all__ = ["VERBS", "rehearse", "run", "summary"]
+__all__ = ["VERBS", "needs_key", "rehearse", "run", "summary"]
 
 
 def run(session: Session) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def run(session: Session) -> dict[str, Any]:
                 "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
             )
         return {"run": latest.id, "stages": [sample(session)]}
-    need_training_parts()  # before anything is measured and charged
+    if synthesizer_of(session.config) == "llm":
+        need_training_parts()  # before anything is measured and charged
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
         stages += [ingest_if_needed(session), train_or_resume(session)]
@@ -61,7 +63,7 @@ def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any
         "epsilon_target": config.privacy.epsilon,
         "delta": certificate["guarantee"]["spent_delta"],
         "synthetic": str(workspace.synthetic_path),
-        "model": str(current.model_path(current["export"]["quantization"])),
+        "model": str(current.product_path),
         "certificate": str(current.certificate_path),
     }
 
@@ -93,11 +95,21 @@ def rehearse(session: Session) -> dict[str, Any]:
         },
         "forecast": {
             "seconds": clock.forecast(planned["steps"], drawn, planned["rows_wanted"]),
-            "memory_bytes": result["stages"][1]["private"]["peak_memory_bytes"],
+            "memory_bytes": result["stages"][1]["private"].get("peak_memory_bytes", planned["memory_bytes"]),
         },
         "first_rows": [dict(zip(columns, row, strict=True)) for row in rows],
         "warnings": planned["warnings"],
     }
+
+
+def needs_key(workspace: Workspace, verb: str, again: bool) -> bool:
+    """Whether the verb will open the original rows, and so needs the key's passphrase, where it has one."""
+    if workspace.erasure_path.exists():
+        return False
+    if verb == "run":
+        latest = latest_run(workspace)
+        return latest is None or not latest.get("train") or (latest.finished and again)
+    return verb in ("ingest", "train")
 
 
 VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {

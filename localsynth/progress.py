@@ -98,6 +98,12 @@ class Narrator:
             self._line_is_open = False
 
 
+_SYNTHESIZERS = {
+    "llm": "the language model, which writes whole rows",
+    "marginals": "noisy counts of columns and pairs of columns: no text to write",
+}
+
+
 def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
     origin = {"declared": "declared", "measured": "measured", "assumed": "assumed: declare privacy.public_size for a real figure"}
@@ -106,6 +112,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
         f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['train']:g} for training",
         f"delta             {plan['delta']['total']:.2g}",
+        f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
         f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",
         f"noise multiplier  {plan['noise_multiplier']:.3f}",
         f"time              train {_duration(seconds['train'])}, export {_duration(seconds['export'])}, "

@@ -13,9 +13,10 @@ from typing import Any
 from localsynth.errors import IntegrityError
 from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 
-__all__ = ["Run", "latest_run", "new_run"]
+__all__ = ["Run", "is_kept", "latest_run", "new_run"]
 
 _STAGES = ("train", "export", "sample")
+_KEPT = ("run.json", "certificate.json", "events.jsonl", "adapter", "marginals.json")
 _NAME = re.compile(r"([0-9]{3,})-.*")
 
 
@@ -63,6 +64,27 @@ class Run:
         """The directory of the trained adapter."""
         return self.directory / "adapter"
 
+    @property
+    def marginals_path(self) -> Path:
+        """The fitted marginals of a run that has no model."""
+        return self.directory / "marginals.json"
+
+    def marginals_sha256(self) -> str:
+        """The hash of the marginals as they lie there, in hex. Raises IntegrityError where they are missing."""
+        if not self.marginals_path.is_file():
+            raise IntegrityError(f"{self.marginals_path} is missing.", "Restore it from a backup, or train again.")
+        return file_sha256(self.marginals_path)
+
+    @property
+    def by_marginals(self) -> bool:
+        """Whether the rows of the run are drawn from marginals and not written by a model."""
+        return "marginals_sha256" in self._facts
+
+    @property
+    def product_path(self) -> Path:
+        """What the run's rows are drawn from, once it is exported: the model, or the marginals."""
+        return self.marginals_path if self.by_marginals else self.model_path(self["export"]["quantization"])
+
     def adapter_sha256(self) -> str:
         """The hash of the adapter's two files as they lie there, in hex. Raises IntegrityError where one is missing."""
         digest = hashlib.sha256()
@@ -92,6 +114,14 @@ def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:
     directory.mkdir(mode=0o700, parents=True)
     write_json(directory / "run.json", facts)
     return Run(directory)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a file or directory of a run is of the finished, public side: its record, adapter, model or certificate.
+
+    Everything else there (a checkpoint, a part of a file, a report) is erased with the original rows.
+    """
+    return path.name in _KEPT or path.match("model.*.gguf")
 
 
 def _names(workspace: Workspace) -> list[str]:

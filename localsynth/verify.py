@@ -4,10 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from localsynth.erasure import read_statement
 from localsynth.errors import DataError, IntegrityError, LocalsynthError
 from localsynth.privacy.canonical import parse_json
 from localsynth.privacy.model_hash import OWN_PREFIX, model_hash
-from localsynth.privacy.verification import Finding, check
+from localsynth.privacy.signing import fingerprint
+from localsynth.privacy.verification import Finding, check, check_signature
+from localsynth.workspace import file_sha256
 
 __all__ = ["CERTIFICATE_KEY", "verify_file"]
 
@@ -40,7 +43,7 @@ def _read(path: Path) -> tuple[Any, list[Path]]:
         if path.stat().st_size > _MOST_BYTES:
             raise IntegrityError(f"{path} is not a certificate: it is too large.", "Give a certificate.json.")
         text = path.read_bytes().decode("utf-8", "replace")
-        models = sorted(path.parent.glob("model.*.gguf"))
+        models = sorted([*path.parent.glob("model.*.gguf"), *path.parent.glob("marginals.json")])
     try:
         return parse_json(text), models
     except ValueError as error:
@@ -62,16 +65,52 @@ def _what_is_wrong(model: Path, stated: str) -> str:
         return "cannot be read as a model"
 
 
+def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
+    """Whether the marginals are those of the certificate, and what was measured for them fits what was charged."""
+    from localsynth.marginals.accounting import epsilon_of_rho, total_rho
+    from localsynth.sample.from_marginals import read_marginals
+
+    if file_sha256(path) != document["hashes"]["model"]:
+        return [Finding("model", "failed", f"{path.name} is not what the certificate names.")]
+    same = Finding("model", "ok", f"{path.name} is what the certificate names.")
+    charged = [e for e in document["ledger"]["events"] if e["kind"] == "spend" and e["what"] == "marginals"]
+    try:
+        model = read_marginals(path)
+        mechanism = charged[-1]["mechanism"]
+        fits = total_rho(model.spends) <= model.rho <= charged[-1]["details"]["rho"]
+        # To a billionth: rho was found by halving, and what it costs was capped at the budget.
+        paid = epsilon_of_rho(model.rho, mechanism["delta"]) <= mechanism["epsilon"] * (1 + 1e-9)
+        secure = model.noise == document["guarantee"]["noise"]
+    except (LocalsynthError, IndexError, KeyError, TypeError, ValueError, OverflowError):
+        return [same, Finding("marginals", "failed", "What was measured cannot be compared with what was charged.")]
+    if not (fits and paid and secure):
+        return [same, Finding("marginals", "failed", "More was measured than was charged, or with other noise.")]
+    text = f"The {len(model.spends)} noisy counts and choices in it cost no more than was charged (zCDP rho {model.rho:.4g})."
+    return [same, Finding("marginals", "ok", text)]
+
+
 def _check_models(document: dict[str, Any], models: list[Path]) -> list[Finding]:
     if not models:
         return [Finding("model", "not checked", "The model is not beside the certificate.")]
     findings = []
     for model in models:
-        if wrong := _what_is_wrong(model, document["hashes"]["model"]):
+        if model.name == "marginals.json":
+            findings += _check_marginals(document, model)
+        elif wrong := _what_is_wrong(model, document["hashes"]["model"]):
             findings.append(Finding("model", "failed", f"{model.name} {wrong}."))
         else:
             findings.append(Finding("model", "ok", f"{model.name} is the model the certificate names."))
     return findings
+
+
+def _erasure(document: dict[str, Any], path: Path) -> list[Finding]:
+    """What an erasure.json beside the certificate says, where there is one."""
+    ledger, signature = document["ledger"], document["signature"]
+    if not isinstance(ledger, dict) or any(finding.status == "failed" for finding in check_signature(document)):
+        return []
+    signer = fingerprint(bytes.fromhex(signature["public_key"])) if signature is not None else None
+    said = read_statement(path, ledger.get("workspace", ""), signer)
+    return [] if said is None else [Finding("erasure", said.status, said.text)]
 
 
 def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
@@ -83,7 +122,7 @@ def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
     document, models = _read(path)
     findings = check(document, known_key)
     if not (len(findings) == 1 and findings[0].status == "failed"):
-        findings += _check_models(document, models)
+        findings += [*_check_models(document, models), *_erasure(document, path)]
     findings.append(_TABLE)
     valid = all(finding.status != "failed" for finding in findings)
     failed = sum(finding.status == "failed" for finding in findings)

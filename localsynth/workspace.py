@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,8 @@ class Workspace:
     """The paths of one workspace. Nothing is read or made until asked for."""
 
     root: Path
+    passphrase: str | None = field(default=None, repr=False, compare=False)
+    """Of the key, where it has one and a person gave it; never written down."""
 
     @property
     def config_path(self) -> Path:
@@ -116,6 +118,11 @@ class Workspace:
         return self.root / "synthetic.duckdb"
 
     @property
+    def erasure_path(self) -> Path:
+        """Says that, and when, the private side was erased; absent before."""
+        return self.root / "erasure.json"
+
+    @property
     def runs_path(self) -> Path:
         return self.root / "runs"
 
@@ -141,9 +148,9 @@ class Workspace:
         return workspace
 
     @staticmethod
-    def open(root: Path) -> "Workspace":
-        """An existing workspace. Raises ConfigError where there is none."""
-        workspace = Workspace(root)
+    def open(root: Path, passphrase: str | None = None) -> "Workspace":
+        """An existing workspace, with the passphrase of its key if it is known. Raises ConfigError where there is none."""
+        workspace = Workspace(root, passphrase)
         if not workspace.config_path.is_file():
             raise ConfigError(f"{root} is not a workspace.", f"Make one with: localsynth init {root} --data FILE")
         return workspace

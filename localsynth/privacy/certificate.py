@@ -1,6 +1,7 @@
 """`certificate.json`: what is guaranteed, to whom, by how much, what is not, and everything needed to work it out again.
 
-    {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "signature"}
+    {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "seal",
+     "signature"}
 
 All of `summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared facts, so
 `localsynth.privacy.verification` regenerates them and compares. Nothing in a certificate depends on the data except through
@@ -36,7 +37,8 @@ __all__ = [
 
 FORMAT = 1
 RELATION = "add or remove one unit"
-SAMPLER = "Poisson: an independent secret coin for each unit and step"
+POISSON = "Poisson: an independent secret coin for each unit and step"
+NO_SAMPLER = "none: all units take part in what is released"
 GROUP_SIZES = (2, 5, 10)
 
 _ALWAYS_NOT_COVERED = (
@@ -68,6 +70,8 @@ class CertificateFacts:
     hashes: dict[str, str]
     """SHA-256 of "model" (`model_hash`) and "base_model"."""
     versions: dict[str, str]
+    seal: str
+    """How the training was kept off the network: a level of `localsynth.isolation`. A statement; nobody can check it later."""
 
 
 def stated(value: float) -> float | None:
@@ -111,6 +115,7 @@ def _mechanisms(events: list[Event]) -> list[dict[str, Any]]:
 def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
     events = facts.ledger["events"]
     spent, basis, target = recompute(events), the_basis(events), the_target(events)
+    mechanisms = _mechanisms(events)
     groups = []
     for units in GROUP_SIZES:
         epsilon, delta = group_bound(events, units)
@@ -126,8 +131,8 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "size_declared": basis.size_declared,
         "beyond_limit": _goes_beyond(events),
         "relation": RELATION,
-        "mechanisms": _mechanisms(events),
-        "sampler": SAMPLER,
+        "mechanisms": mechanisms,
+        "sampler": POISSON if any(part["mechanism"]["type"] == "poisson_sampled" for part in mechanisms) else NO_SAMPLER,
         "accountant": "privacy loss distributions inside a stage's budget, sums over budgets and runs",
         "noise": facts.noise_label,
         "runs": count_runs(events),
@@ -243,6 +248,7 @@ def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
         "settings": facts.settings,
         "hashes": {**facts.hashes, "schema": sha256_of(schema), "ledger_head": head},
         "versions": {**facts.versions, "dp-accounting": version("dp-accounting")},
+        "seal": facts.seal,
         "signature": None,
     }
 

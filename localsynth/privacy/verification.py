@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import LocalsynthError
+from localsynth.isolation import IN_WORDS
 from localsynth.privacy.accountant import TOLERANCE
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
 from localsynth.privacy.chain import Event, break_in_chain, the_basis, the_target
@@ -15,9 +16,21 @@ from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, signature_holds
 from localsynth.schema import Category, Schema
 
-__all__ = ["Finding", "check"]
+__all__ = ["Finding", "check", "check_signature"]
 
-_KEYS = {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "signature"}
+_KEYS = {
+    "format",
+    "summary",
+    "guarantee",
+    "not_covered",
+    "ledger",
+    "schema",
+    "settings",
+    "hashes",
+    "versions",
+    "seal",
+    "signature",
+}
 _HASHES = {"model", "base_model", "schema", "ledger_head"}
 _LARGEST_INTEGER = 2**63
 _DEEPEST = 40
@@ -26,10 +39,10 @@ _DEEPEST = 40
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked."""
+    """One thing that was checked, or that is stated and no one but its maker can know."""
 
     name: str
-    status: Literal["ok", "failed", "not checked"]
+    status: Literal["ok", "failed", "not checked", "stated"]
     text: str
 
 
@@ -64,6 +77,8 @@ def _form(document: Any) -> str:
     guarantee = document["guarantee"]
     if not isinstance(guarantee.get("noise"), str):
         return "Its source of noise is not a text."
+    if not isinstance(document["seal"], str) or document["seal"] not in IN_WORDS:
+        return "Its network seal is none that there is."
     settings = document["settings"]
     if not isinstance(settings, dict) or set(settings) != {"train", "privacy"}:
         return "Its settings are not those for training and for privacy."
@@ -79,7 +94,8 @@ def _same(found: Any, expected: Any) -> bool:
     return type(found) is type(expected) and bool(found == expected)
 
 
-def _check_signature(document: dict[str, Any], known_key: str | None) -> list[Finding]:
+def check_signature(document: dict[str, Any], known_key: str | None = None) -> list[Finding]:
+    """The findings on the signature and, with `known_key`, on the signer. The document has the form of a certificate."""
     if document["signature"] is None:
         unsigned = Finding("signature", "not checked", "The certificate is not signed: nothing shows who made it.")
         if known_key is None:
@@ -108,7 +124,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
     if wrong:
         return [Finding("form", "failed", wrong)]
     findings = [Finding("form", "ok", "It has all the parts of a certificate.")]
-    findings += _check_signature(document, known_key)
+    findings += check_signature(document, known_key)
     broken = break_in_chain(document["ledger"])
     if broken:
         return [*findings, Finding("ledger", "failed", f"The ledger was edited: {broken}.")]
@@ -122,6 +138,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
             settings=document["settings"],
             hashes={},
             versions={},
+            seal=document["seal"],
         )
         expected = compose(facts, signed=document["signature"] is not None)
     except ValidationError:
@@ -137,6 +154,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         _check_target(events, expected["guarantee"]),
         _check_measured(schema, events),
         _check_settings(document["settings"], events),
+        Finding("seal", "stated", f"Of the training ({document['seal']}): {IN_WORDS[document['seal']]}."),
     ]
 
 

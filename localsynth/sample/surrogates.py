@@ -16,11 +16,13 @@ class Surrogates:
     def __init__(self, schema: Schema, seed: int) -> None:
         self._schema = schema
         self._seed = seed
+        self._invents = any(isinstance(column, Surrogate) for column in schema.columns)
         self._faker = Faker("en_US")
 
     def complete(self, row_number: int, learned: Record) -> Record:
         """All columns of the schema, in its order. Row `row_number` (from 0) always gets the same invented values."""
-        self._faker.seed_instance(f"{self._seed}/{row_number}")
+        if self._invents:
+            self._faker.seed_instance(f"{self._seed}/{row_number}")
         record: Record = {}
         for column in self._schema.columns:
             if isinstance(column, Identifier):

@@ -4,6 +4,7 @@ Reads the private table: the report is not covered by the guarantee, and says so
 it is meant to leave the machine; `release` leaves out all that the original was read for.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def evaluate(session: Session) -> dict[str, Any]:
     if options.release:
         figures = {"synthetic_only": describe_synthetic(synthetic, schema)}
     else:
-        figures = _compare(session, current["settings"]["train"]["model"], _model_of(session), schema, synthetic)
+        figures = _compare(session, schema, synthetic)
     page = current.directory / f"{name}.html"
     write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
     write_file(page, render_report(figures, certificate, options.release))
@@ -62,26 +63,16 @@ def evaluate(session: Session) -> dict[str, Any]:
     return {"stage": "evaluate", "run": current.id, "report": str(page), "report_json": str(page.with_suffix(".json"))}
 
 
-def _model_of(session: Session) -> Path:
-    current = trained_run(session)
-    path = current.model_path(current["export"]["quantization"])
-    if not path.is_file():
-        raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {session.workspace.root}")
-    return path
-
-
-def _compare(session: Session, base_name: str, model: Path, schema: Schema, synthetic: list[Record]) -> dict[str, Any]:
-    from localsynth.evaluate.attacks.membership import attack_by_scores
+def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[str, Any]:
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llama import Embedder
 
-    options = session.options
+    options, current = session.options, trained_run(session)
     columns = [column.name for column in schema.learned()]
     for name in [*(options.quasi_identifiers or []), *([options.target] if options.target else [])]:
         if name not in columns:
             raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
     train, holdout = (_rows(session.workspace, split, schema) for split in ("train", "holdout"))
-    base = find_base_model(base_name).path
 
     def progress(name: str, number: int, of: int) -> None:
         if session.should_stop():
@@ -90,8 +81,8 @@ def _compare(session: Session, base_name: str, model: Path, schema: Schema, synt
             raise Cancelled("Stopped during evaluate.", "`localsynth evaluate` begins it again.")
         session.emit({"kind": "progress", "stage": "evaluate", "step": number, "steps": of + 1})
 
-    with Embedder(base) as embedder:
-        figures = evaluate_tables(
+    def compared(embed: Callable[[Sequence[str]], NDArray[np.float32]] | None) -> dict[str, Any]:
+        return evaluate_tables(
             train,
             holdout,
             synthetic,
@@ -100,8 +91,27 @@ def _compare(session: Session, base_name: str, model: Path, schema: Schema, synt
             quasi_identifiers=options.quasi_identifiers,
             seed=_SEED,
             progress=progress,
-            embed=embedder.embed,
+            embed=embed,
         )
+
+    if current.by_marginals:
+        figures = compared(None)
+    else:
+        base = find_base_model(current["settings"]["train"]["model"]).path
+        with Embedder(base) as embedder:
+            figures = compared(embedder.embed)
+        figures["attacks"] += _ask_the_model(session, base, current.product_path, schema, train, holdout)
+    session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
+    return figures
+
+
+def _ask_the_model(
+    session: Session, base: Path, model: Path, schema: Schema, train: list[Record], holdout: list[Record]
+) -> list[dict[str, Any]]:
+    from localsynth.evaluate.attacks.membership import attack_by_scores
+
+    if not model.is_file():
+        raise IntegrityError(f"{model} is missing.", f"Make it again: localsynth export {session.workspace.root}")
     members, others = (_sample(rows) for rows in (train, holdout))
     scores = [_gain(base, model, schema, session.config.data.description, rows) for rows in (members, others)]
     attacks = attack_by_scores(
@@ -111,9 +121,7 @@ def _compare(session: Session, base_name: str, model: Path, schema: Schema, synt
         method=f"By how much likelier the trained model finds the row than the base model does, for {len(members)} rows that "
         f"were trained on and {len(others)} holdout rows.",
     )
-    figures["attacks"] += [attack.to_json() for attack in attacks]
-    session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
-    return figures
+    return [attack.to_json() for attack in attacks]
 
 
 def _rows(workspace: Workspace, split: Any, schema: Schema) -> list[Record]:

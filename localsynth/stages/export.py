@@ -22,13 +22,16 @@ def export(session: Session) -> dict[str, Any]:
 
     The run's model of another quantization type is then removed: a run has one model.
     """
+    current = trained_run(session)
+    config = session.config
+    if current.by_marginals:
+        return _certify_marginals(session, current)
     need_training_parts()
     from localsynth.export.export import export as export_model
+    from localsynth.export.merge import set_metadata
     from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.job import default_threads
 
-    current = trained_run(session)
-    config = session.config
     base = find_base_model(current["settings"]["train"]["model"])
     wanted = config.sample.quantization
     quantization = fastest_type(base.info.parameters) if wanted == "auto" else wanted
@@ -46,7 +49,9 @@ def export(session: Session) -> dict[str, Any]:
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
     result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
-    certificate = _certify(session, current, path)
+    certificate = _certify(session, current, {"model": model_hash(path), "base_model": current["base_sha256"]})
+    set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
+    write_json(current.certificate_path, certificate)
     facts = {
         "quantization": quantization,
         "kl": round(result.kl, 6),
@@ -63,11 +68,9 @@ def export(session: Session) -> dict[str, Any]:
     return {"stage": "export", "run": current.id, "done_before": False, "path": str(path), **facts}
 
 
-def _certify(session: Session, current: Run, model: Path) -> dict[str, Any]:
-    """Write the certificate of a run beside its model and into it. Covers everything the workspace's ledger holds."""
-    from localsynth.export.merge import set_metadata
+def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str, Any]:
+    """The certificate of a run. Covers everything the workspace's ledger holds."""
     from localsynth.privacy.certificate import CertificateFacts, build
-    from localsynth.privacy.model_hash import model_hash
     from localsynth.privacy.signing import signing_key
 
     facts = CertificateFacts(
@@ -75,13 +78,36 @@ def _certify(session: Session, current: Run, model: Path) -> dict[str, Any]:
         ledger=open_ledger(session).document(),
         schema=effective_of(current["table"]).schema,
         settings=_public(current["settings"]),
-        hashes={"model": model_hash(model), "base_model": current["base_sha256"]},
+        hashes=hashes,
         versions=current["versions"],
+        seal=current["train"]["seal"],
     )
-    document = build(facts, signing_key() if session.options.sign else None)
-    set_metadata(model, {CERTIFICATE_KEY: json.dumps(document, ensure_ascii=False)})
-    write_json(current.certificate_path, document)
-    return document
+    return build(facts, signing_key() if session.options.sign else None)
+
+
+def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
+    """Marginals are what they are: there is nothing to merge or to quantize, only to certify."""
+    if current.marginals_sha256() != current["marginals_sha256"]:
+        raise IntegrityError(
+            f"{current.marginals_path} is not what run {current.id} measured.",
+            "Put the file back, or train again with --again (that is charged again).",
+        )
+    done = current.get("export")
+    if done and current.certificate_path.exists():
+        return {"stage": "export", "run": current.id, "done_before": True, **done}
+    emit = recorder(session, current)
+    emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
+    certificate = _certify(session, current, {"model": current["marginals_sha256"], "base_model": ""})
+    write_json(current.certificate_path, certificate)
+    facts = {
+        "quantization": None,
+        "size_bytes": current.marginals_path.stat().st_size,
+        "model_hash": certificate["hashes"]["model"],
+        "signed": certificate["signature"] is not None,
+    }
+    current.note(export=facts)
+    emit({"kind": "stage_done", "stage": "export"})
+    return {"stage": "export", "run": current.id, "done_before": False, "path": str(current.marginals_path), **facts}
 
 
 _SMALL = 500_000_000

@@ -3,6 +3,7 @@
 import secrets
 from typing import Any
 
+from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError
 from localsynth.planning import budgets, list_warning
 from localsynth.schema import Schema
@@ -42,6 +43,7 @@ def ingest_if_needed(session: Session) -> dict[str, Any]:
 
 def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
     workspace = session.workspace
+    refuse_erased(workspace)
     settings = ingest_settings(session)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     if session.options.max_units is None and document:
@@ -69,9 +71,11 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     from localsynth.ingest.measure import measure_column, measure_size, share_budget
     from localsynth.ingest.source import open_source
     from localsynth.privacy.noise import SecureRandom
+    from localsynth.store.key import check_passphrase
     from localsynth.store.private import PrivateStore
 
     workspace, config, emit = session.workspace, session.config, session.emit
+    check_passphrase(workspace)
     privacy, share = config.privacy, budgets(config)
     emit({"kind": "stage_started", "stage": "ingest", "seal": session.seal})
     source = open_source(config.data)

@@ -10,15 +10,21 @@ from localsynth.workspace import Workspace, write_file
 __all__ = ["initialise"]
 
 
-def initialise(root: Path, data: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """A new workspace for a source file, with a schema guessed from its first rows. Makes nothing where the file is unusable."""
+def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | None = None) -> dict[str, Any]:
+    """A new workspace for a source file, with a schema guessed from its first rows. Makes nothing where the file is unusable.
+
+    With a passphrase, the key is made at once and wrapped by it.
+    """
     from localsynth.ingest.infer import infer_schema
     from localsynth.ingest.source import open_source
+    from localsynth.store.key import change_passphrase
 
     source_config = data_config({**data, "source": str(Path(data["source"]).expanduser().absolute())})
     source = open_source(source_config)
     schema, notes = infer_schema(source, source_config.missing)
     workspace = Workspace.create(root)
+    if passphrase is not None:
+        change_passphrase(workspace, passphrase)
     write_file(workspace.config_path, render_config(source_config, schema, str(root)))
     for note in notes:
         emit({"kind": "note", "text": note})

@@ -5,7 +5,15 @@ from typing import Any
 
 from localsynth.base_models import find_base_model
 from localsynth.errors import BudgetError
-from localsynth.planning import TOO_FEW_UNITS, delta_warning, forecast, list_warning, size_warning
+from localsynth.planning import (
+    TOO_FEW_UNITS,
+    delta_warning,
+    forecast,
+    forecast_marginals,
+    list_warning,
+    size_warning,
+    synthesizer_of,
+)
 from localsynth.schema import Schema
 from localsynth.stages.session import Session
 from localsynth.stages.table import effective_of
@@ -35,19 +43,27 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
     return config.schema_, origin, kept, max(1, round(kept * (1 - config.privacy.holdout)))
 
 
-def plan(session: Session) -> dict[str, Any]:
-    """What a run would cost and take. Spends nothing and reads no row. Raises ResourceError without the training's parts."""
+def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: int) -> dict[str, Any]:
     need_training_parts()
     from localsynth.train.model import choose_precision
     from localsynth.train.speed import matmul_rate
 
-    config, workspace = session.config, session.workspace
+    config = session.config
     base = find_base_model(config.train.model)
-    schema, origin, kept, training = known_size(session)
     precision = choose_precision(config.train.precision, "cpu" if config.train.device == "cpu" else "auto")
     rate = matmul_rate(precision, base.info.embedding_length, base.info.feed_forward_length)
+    return forecast(config, base, schema, kept, training, rows, rate, precision)
+
+
+def plan(session: Session) -> dict[str, Any]:
+    """What a run would cost and take. Spends nothing and reads no row."""
+    config, workspace = session.config, session.workspace
+    schema, origin, kept, training = known_size(session)
     rows = session.options.rows or config.sample.rows or kept
-    facts = forecast(config, base, schema, kept, training, rows, rate, precision)
+    if synthesizer_of(config) == "marginals":
+        facts = forecast_marginals(config, kept, training, rows)
+    else:
+        facts = _forecast(session, schema, kept, training, rows)
     lists = list_warning(config, training) if schema.unmeasured() else None
     warnings = [text for text in [size_warning(kept), delta_warning(config, kept), lists] if text]
     free = shutil.disk_usage(workspace.root).free

@@ -1,11 +1,11 @@
-"""Model → synthetic.duckdb."""
+"""Model, or marginals → synthetic.duckdb."""
 
 from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.stages.session import Session, recorder, trained_run
 from localsynth.stages.table import effective_of
-from localsynth.workspace import read_json
+from localsynth.workspace import file_sha256, read_json
 
 __all__ = ["sample"]
 
@@ -14,6 +14,7 @@ def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
     from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.asked import read_asked
+    from localsynth.sample.from_marginals import draw_from_marginals
     from localsynth.sample.job import draw_rows
     from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import Origin, SyntheticStore
@@ -24,10 +25,10 @@ def sample(session: Session) -> dict[str, Any]:
     if not done:
         raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {workspace.root}")
     effective = effective_of(current["table"])
-    path = current.model_path(done["quantization"])
+    path = current.product_path
     if not path.exists():
         raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {workspace.root}")
-    if model_hash(path) != done["model_hash"]:
+    if (file_sha256(path) if current.by_marginals else model_hash(path)) != done["model_hash"]:
         raise IntegrityError(
             f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {workspace.root}"
         )
@@ -58,19 +59,25 @@ def sample(session: Session) -> dict[str, Any]:
         total = None if more else options.rows or config.sample.rows or effective.kept_units
         job = store.open_job(origin, total=total, more=more)
         emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
-        result = draw_rows(
-            model=path,
-            schema=effective.schema,
-            description=config.data.description,
-            settings=config.sample,
-            store=store,
-            job=job,
-            given=asked.given,
-            emit=emit,
-            should_stop=session.should_stop,
-        )
-        rows = store.row_count()
-    facts = {"rows": rows, "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
-    current.note(sample=facts)
+        if current.by_marginals:
+            result = draw_from_marginals(
+                path, effective.schema, config.sample.seed, store, job, asked.given, emit, session.should_stop
+            )
+        else:
+            result = draw_rows(
+                model=path,
+                schema=effective.schema,
+                description=config.data.description,
+                settings=config.sample,
+                store=store,
+                job=job,
+                given=asked.given,
+                emit=emit,
+                should_stop=session.should_stop,
+            )
+        facts = {"rows": store.row_count(), "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
+        current.note(sample=facts)
+        # Last of all, as near to the answer as can be.
+        store.close_job(job.number)
     emit({"kind": "stage_done", "stage": "sample"})
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}

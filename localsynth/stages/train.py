@@ -1,22 +1,27 @@
-"""A new run, or the unfinished one: DP-SGD → runs/ID/adapter."""
+"""A new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json."""
 
 import platform
 import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localsynth.base_models import find_base_model
+from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import Event, Recorder, mark_private
-from localsynth.planning import accept_size, budgets, delta_warning
+from localsynth.planning import accept_size, budgets, delta_warning, synthesizer_of
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
+from localsynth.stages.marginals import measure
 from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
-from localsynth.stages.table import read_effective
+from localsynth.stages.table import Effective, read_effective
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import file_sha256, read_json
+
+if TYPE_CHECKING:
+    from localsynth.privacy.ledger import Ledger
 
 __all__ = ["train", "train_or_resume"]
 
@@ -40,18 +45,11 @@ def train(session: Session) -> dict[str, Any]:
 
 
 def train_or_resume(session: Session) -> dict[str, Any]:
-    """As `train`, but a finished run is no hindrance. Raises ResourceError without the training's parts."""
-    need_training_parts()
-    from localsynth.codec import Codec
-    from localsynth.llama import Vocabulary
-    from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
-    from localsynth.schema import conform
-    from localsynth.store.private import PrivateStore
-    from localsynth.train.checkpoint import remove_checkpoint
-    from localsynth.train.loop import train as train_adapter
-    from localsynth.train.plan import TrainPlan, make_train_plan
-
+    """As `train`, but a finished run is no hindrance. Raises ResourceError where a model is to be trained without the parts."""
+    if synthesizer_of(session.config) == "llm":
+        need_training_parts()
     workspace, config = session.workspace, session.config
+    refuse_erased(workspace)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     effective = read_effective(workspace)
     if document["settings"] != {**ingest_settings(session), "max_units": document["settings"]["max_units"]}:
@@ -62,7 +60,6 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     accept_size(effective.kept_units, session.options.force, session.emit)
     if warning := delta_warning(config, effective.kept_units):
         session.emit({"kind": "warning", "text": warning})
-    base = find_base_model(config.train.model)
     current = _unfinished(session)
     ledger = open_ledger(session)
     settings = {"train": config.train.model_dump(mode="json"), "privacy": config.privacy.model_dump(mode="json")}
@@ -77,6 +74,32 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             "Delete its directory in runs/ and train again with --again (what it spent stays charged).",
         )
     source_sha256 = _source_of(session, document)
+    if synthesizer_of(config) == "marginals":
+        current = current or new_run(workspace, {"settings": settings, "table": document})
+        return measure(session, ledger, current, effective, source_sha256)
+    return _train_model(session, ledger, current, document, effective, settings, source_sha256)
+
+
+def _train_model(
+    session: Session,
+    ledger: "Ledger",
+    current: Run | None,
+    document: dict[str, Any],
+    effective: Effective,
+    settings: dict[str, Any],
+    source_sha256: str,
+) -> dict[str, Any]:
+    from localsynth.codec import Codec
+    from localsynth.llama import Vocabulary
+    from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
+    from localsynth.schema import conform
+    from localsynth.store.private import PrivateStore
+    from localsynth.train.checkpoint import remove_checkpoint
+    from localsynth.train.loop import train as train_adapter
+    from localsynth.train.plan import TrainPlan, make_train_plan
+
+    workspace, config = session.workspace, session.config
+    base = find_base_model(config.train.model)
     base_sha256 = file_sha256(base.path)
     if current is not None and current["base_sha256"] != base_sha256:
         raise IntegrityError(

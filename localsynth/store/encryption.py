@@ -1,56 +1,18 @@
-"""The key of private.duckdb, and a DuckDB connection that can open an encrypted file offline.
+"""A DuckDB connection that can open an encrypted file offline; the key is `localsynth.store.key`'s.
 
 DuckDB writes encrypted files (AES-GCM) only with OpenSSL, which its httpfs extension carries. The extension comes from
 an installed wheel and is loaded by path: nothing is ever downloaded.
 """
 
-import re
-import secrets
 from pathlib import Path
 
 import duckdb
 
-from localsynth.errors import IntegrityError, ResourceError
-from localsynth.workspace import Workspace, write_file
+from localsynth.errors import ResourceError
 
-__all__ = ["attach", "connect", "key_path", "make_key", "read_key"]
+__all__ = ["attach", "connect"]
 
-_KEY_BYTES = 32
 _MEMORY = "1GB"
-
-
-def key_path(workspace: Workspace) -> Path:
-    """Where the key of a workspace's private data lies. Without this file the data cannot be read by anyone."""
-    return workspace.keys_path / "private.key"
-
-
-def make_key(workspace: Workspace) -> str:
-    """The workspace's key, made (32 random bytes, hex, mode 0600) where there is none yet."""
-    path = key_path(workspace)
-    if not path.exists():
-        write_file(path, secrets.token_hex(_KEY_BYTES) + "\n", mode=0o600)
-    return read_key(workspace)
-
-
-def read_key(workspace: Workspace) -> str:
-    """The workspace's key in hex. Raises IntegrityError where it is missing or is not a key."""
-    path = key_path(workspace)
-    try:
-        key = path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        raise IntegrityError(
-            f"The key of the private data is missing: {path}.",
-            "The data was erased, or the workspace comes from another machine or user: remove private.duckdb and run "
-            "`localsynth ingest`; what was measured stands and is not charged again.",
-        ) from None
-    except (OSError, UnicodeDecodeError):
-        raise IntegrityError(f"The key of the private data cannot be read: {path}.", "Check its permissions.") from None
-    if not re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", key):
-        raise IntegrityError(
-            f"{path} does not hold a key.",
-            "Restore it from a backup, or remove it and private.duckdb and run `localsynth ingest`.",
-        )
-    return key
 
 
 def _extension() -> Path:

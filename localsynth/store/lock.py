@@ -16,7 +16,7 @@ from pathlib import Path
 
 from localsynth.errors import ResourceError
 
-__all__ = ["file_lock", "sampler_lock"]
+__all__ = ["file_lock", "sampler_lock", "work_lock"]
 
 _PAUSE = 0.05
 
@@ -73,4 +73,11 @@ def file_lock(path: Path, what: str, wait_seconds: float = 0.0) -> Iterator[None
 def sampler_lock(path: Path) -> Iterator[None]:
     """Be the only sampler of a workspace; `path` is its lock file. Raises ResourceError naming the first one."""
     with file_lock(path, "The sampler of this workspace"):
+        yield
+
+
+@contextmanager
+def work_lock(root: Path) -> Iterator[None]:
+    """Be the only command that reads, trains, exports or erases in the workspace `root`. Raises ResourceError."""
+    with file_lock(root / ".work.lock", "This workspace"):
         yield

@@ -6,7 +6,8 @@
                   chunk's first row
     jobs(job, run, model_sha256, seed, epsilon, delta, created, settings, asked, first_row, rows, more)
                   one model, one way of asking: its rows are first_row ... first_row + rows - 1. epsilon and delta are the
-                  guaranteed ones; asked says under which conditions the rows were drawn ({} for none)
+                  guaranteed ones; asked says under which conditions the rows were drawn ({} for none); more is the
+                  number of rows to add, until they are drawn and reported
 
 DuckDB allows one writing process or many readers. So the writer opens the file for one chunk, under a lock file that
 names it, readers open it for one statement, and both try again for a while when the other has it open.
@@ -15,6 +16,7 @@ names it, readers open it for one statement, and both try again for a while when
 import datetime as dt
 import decimal
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -159,6 +161,7 @@ class SyntheticStore:
         Raises ConfigError where it exists with other columns.
         """
         wanted = [(column.name, _sql_type(column)) for column in schema.columns]
+        self._make_file()
         with self._writing() as connection:
             present = self._present_columns(connection)
             if present:
@@ -171,7 +174,8 @@ class SyntheticStore:
             columns = ", ".join(f"c{i} {kind}" for i, (_, kind) in enumerate(wanted))
             named = ", ".join(f"c{i} AS {quoted(name)}" for i, (name, _) in enumerate(wanted))
             connection.execute(f"CREATE TABLE numbered_rows (row_number BIGINT, job INTEGER, chunk BIGINT, {columns})")
-            connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY row_number")
+            # With the table's name: a column of the user's may be called row_number, too.
+            connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY numbered_rows.row_number")
             connection.execute("""
                 CREATE TABLE jobs (job INTEGER, run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
                     created DATE, settings JSON, asked JSON, first_row BIGINT, "rows" BIGINT, more BIGINT)""")
@@ -179,6 +183,15 @@ class SyntheticStore:
                 CREATE VIEW provenance AS
                 SELECT row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked
                 FROM numbered_rows JOIN jobs USING (job) ORDER BY row_number""")
+
+    def _make_file(self) -> None:
+        """An empty database, where there is none; under another name first, since DuckDB killed at it leaves a damaged file."""
+        part = self._path.with_name(f".{self._path.name}.part")
+        with self._locked():
+            if not self._path.exists():
+                part.unlink(missing_ok=True)
+                SyntheticStore(part, self._patience)._connect(False, _CONFIG).close()
+                part.replace(self._path)
 
     def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
         return connection.execute(
@@ -195,8 +208,8 @@ class SyntheticStore:
     def open_job(self, origin: Origin, *, total: int | None = None, more: int | None = None) -> Job:
         """The job that brings the table to `total` rows, or adds `more` (one of the two is given).
 
-        Where the newest job has the same origin it is gone on with: an interrupted "`more`" is finished and not begun again,
-        a finished one is made longer. A job that another one interrupts ends with the rows it has.
+        Where the newest job has the same origin it is gone on with: the same "`more`" asked again is the rest of that one until
+        `close_job`, and rows on top of it afterwards. A job that another one interrupts ends with the rows it has.
         """
         with self._writing() as connection:
             present = self._count(connection, None)
@@ -210,7 +223,7 @@ class SyntheticStore:
                 if [*facts, json.loads(settings), json.loads(asked)] == list(asdict(origin).values()):
                     if total is not None:
                         rows = max(done, total - first_row)
-                    elif more != asked_more or done >= rows:
+                    elif more != asked_more:
                         rows = done + (more or 0)
                     connection.execute('UPDATE jobs SET "rows" = ?, more = ? WHERE job = ?', [rows, more, number])
                     return Job(number, first_row, rows, done)
@@ -223,6 +236,14 @@ class SyntheticStore:
             values = [job.number, *facts, *documents, job.first_row, job.rows, more]
             connection.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(values))})", values)
             return job
+
+    def close_job(self, job: int) -> None:
+        """Say that the job's rows are drawn and reported: the same `more` asked once again asks for as many rows again.
+
+        The last row does not say so by itself: a command killed after it has told nobody, and is given a second time.
+        """
+        with self._writing() as connection:
+            connection.execute("UPDATE jobs SET more = NULL WHERE job = ?", [job])
 
     def append(self, job: int, first_row_number: int, rows: Sequence[Record]) -> bool:
         """Add `rows` (all columns of the schema) as first_row_number, first_row_number + 1, ... in one transaction.
@@ -313,8 +334,11 @@ class SyntheticStore:
         finally:
             connection.close()
 
-    def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False) -> int:
+    def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False, for_spreadsheets: bool = False) -> int:
         """Write the table to `out`, whole or not at all, and return the number of rows. A null is an empty CSV field.
+
+        `for_spreadsheets` (CSV only): a text or a column's name that a spreadsheet would compute as a formula gets an apostrophe
+        before it; numbers stay as they are.
 
         Raises ConfigError where `out` exists (unless `overwrite`) or cannot be there, ResourceError where the disk is full.
         """
@@ -324,10 +348,13 @@ class SyntheticStore:
             raise ConfigError(f"{out} exists already.", "Choose another name, or allow overwriting it.")
         part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
         literal = str(part).replace("'", "''")
+        if for_spreadsheets and file_format != "csv":
+            raise ConfigError("--for-spreadsheets is for CSV.", "The other formats say what is text, and need no apostrophes.")
         try:
             with self._reading() as connection:
+                picked = _defused(self._present_columns(connection)) if for_spreadsheets else "*"
                 written = connection.execute(
-                    f"COPY (SELECT * FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
+                    f"COPY (SELECT {picked or '*'} FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
                 ).fetchone()
             part.replace(out)
         except duckdb.CatalogException:
@@ -338,6 +365,23 @@ class SyntheticStore:
             with suppress(OSError):
                 part.unlink()
         return int(written[0]) if written else 0
+
+
+# As OWASP lists them for "CSV injection": what makes spreadsheets take a cell for a formula.
+_FORMULA = r"^[=+\-@\t\r]"
+_NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?$"
+
+
+def _defused(columns: list[tuple[str, str]]) -> str:
+    """The select list of (name, SQL type) columns in which no text can be taken for a formula."""
+    picked = []
+    for name, kind in columns:
+        value, shown = quoted(name), quoted(f"'{name}" if re.match(_FORMULA, name) and not re.match(_NUMBER, name) else name)
+        if kind == "VARCHAR":
+            harmless = f"NOT regexp_matches({value}, '{_FORMULA}') OR regexp_matches({value}, '{_NUMBER}')"
+            value = f"CASE WHEN {harmless} THEN {value} ELSE '''' || {value} END"
+        picked.append(f"{value} AS {shown}")
+    return ", ".join(picked)
 
 
 def _float_for_decimal(value: Any) -> Any:

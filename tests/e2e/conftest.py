@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,20 @@ class Command:
         return [part for key in keys for part in ("--set", key)]
 
 
+@pytest.fixture(scope="session")
+def command_in(tiny_model: Any) -> Callable[[Path], Command]:
+    """The command in a directory of the caller's, which is its home too."""
+
+    def make(directory: Path) -> Command:
+        homes = {"LOCALSYNTH_HOME": str(directory / "home"), "LOCALSYNTH_MODELS": str(directory / "models")}
+        return Command(directory, {**os.environ, **homes}, tiny_model())
+
+    return make
+
+
 @pytest.fixture
-def localsynth(tmp_path: Path, tiny_model: Any) -> Command:
-    environment = {**os.environ, "LOCALSYNTH_HOME": str(tmp_path / "home"), "LOCALSYNTH_MODELS": str(tmp_path / "models")}
-    return Command(tmp_path, environment, tiny_model())
+def localsynth(tmp_path: Path, command_in: Callable[[Path], Command]) -> Command:
+    return command_in(tmp_path)
 
 
 HEADER = ["id", "name", "kind", "amount", "price", "day", "ok", "note"]

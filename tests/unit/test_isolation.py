@@ -1,5 +1,6 @@
 """Each seal is put on a process of its own, which then tries to reach listeners that this process holds open."""
 
+import contextlib
 import json
 import os
 import platform
@@ -116,6 +117,43 @@ def test_without_a_seal_the_attempts_do_reach_their_listeners(listeners: tuple[i
     outcome = attempts("unsealed", listeners)
     reached = {attempt for attempt, result in outcome.items() if result == "reached"}
     assert reached >= {"tcp", "udp", "url", "unix", "unix_datagram", "datagram_pair", "other_program", "thread"}
+
+
+HUB = """
+import json, sys
+from localsynth import isolation
+{way}
+import huggingface_hub
+try:
+    huggingface_hub.hf_hub_download("owner/name", "file", endpoint="http://127.0.0.1:" + sys.argv[1], local_dir=sys.argv[2])
+except Exception as error:
+    print(json.dumps([sealed, type(error).__name__]))
+"""
+
+
+@pytest.mark.parametrize("way", ["unsealed", *LEVELS])
+def test_the_model_hub_is_out_of_reach(way: str, tmp_path: Path) -> None:
+    """Of the library that downloads models: unsealed, its request arrives here; sealed, none does."""
+    needs(way)
+    arrived = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def wait() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                arrived.set()
+                connection.sendall(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=wait, daemon=True).start()
+        sealed, error = run(HUB.format(way=WAYS[way]), str(server.getsockname()[1]), str(tmp_path))
+        assert (sealed, arrived.is_set()) == ((None, True) if way == "unsealed" else (way, False)), error
+
+
+@pytest.mark.parametrize(
+    ("level", "kernel", "some"),
+    [("namespace", True, True), ("seccomp", True, True), ("audit", False, True), ("none", False, False)],
+)
+def test_what_a_level_is_good_enough_for(level: Any, kernel: bool, some: bool) -> None:
+    assert (isolation.meets(level, "kernel"), isolation.meets(level, "any")) == (kernel, some)
 
 
 @pytest.mark.parametrize("level", LEVELS)

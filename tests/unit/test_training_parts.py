@@ -38,26 +38,6 @@ def test_a_missing_part_is_named_with_the_command(monkeypatch: pytest.MonkeyPatc
     assert 'pip install "localsynth[train]"' in raised.value.hint
 
 
-def test_every_stage_that_trains_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from localsynth import pipeline
-    from localsynth.stages import export, plan, train
-
-    def missing() -> None:
-        raise ResourceError("missing")
-
-    for module in (pipeline, export, plan, train):
-        monkeypatch.setattr(module, "need_training_parts", missing)
-    monkeypatch.setattr(pipeline, "latest_run", lambda workspace: None)
-
-    class Session:
-        workspace = None
-
-    monkeypatch.setattr(export, "trained_run", lambda session: None)
-    for verb in (pipeline.run, plan.plan, train.train_or_resume, export.export):
-        with pytest.raises(ResourceError, match="missing"):
-            verb(Session())  # type: ignore[arg-type]
-
-
 def test_the_parts_are_the_extra() -> None:
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
     assert sorted(requirement.partition(">")[0] for requirement in extra) == list(training_parts.TRAINING_PARTS)

@@ -43,6 +43,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings={"train": TrainConfig().model_dump(mode="json"), "privacy": privacy.model_dump(mode="json")},
         hashes={"model": model_hash(model), "base_model": "00"},
         versions={"localsynth": "0.1.0"},
+        seal="namespace",
     )
     text = json.dumps(build(facts, None))
     (directory / "certificate.json").write_text(text)

@@ -72,6 +72,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
         settings=SETTINGS,
         hashes={"model": "00", "base_model": "22"},
         versions={"localsynth": "0.1.0"},
+        seal="namespace",
     )
 
 
@@ -116,10 +117,21 @@ def changed(document: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
 
 def test_an_honest_certificate_holds(signed: dict[str, Any]) -> None:
     findings = check(signed, SIGNER)
-    assert {finding.status for finding in findings} == {"ok"}
+    (stated_alone,) = [finding for finding in findings if finding.status != "ok"]
+    assert (stated_alone.name, stated_alone.status) == ("seal", "stated")
     figures = {"ledger", "guarantee", "epsilon", "delta", "groups", "mechanisms", "summary", "not covered", "schema", "noise"}
     backed = {"target", "measured", "settings"}
-    assert {finding.name for finding in findings} == figures | backed | {"form", "signature", "signer"}
+    assert {finding.name for finding in findings} == figures | backed | {"form", "signature", "signer", "seal"}
+
+
+def test_the_seal_of_the_training_is_its_signers_statement(signed: dict[str, Any], unsigned: dict[str, Any]) -> None:
+    assert signed["seal"] == "namespace"
+    for level, words in (("audit", "written in C is not stopped"), ("none", "NOT sealed")):
+        assert failed({**signed, "seal": level}) == {"signature"}
+        (said,) = [finding for finding in check({**unsigned, "seal": level}) if finding.name == "seal"]
+        assert said.status == "stated" and level in said.text and words in said.text
+    for no_level in ("Namespace", "", None, ["namespace"]):
+        assert failed({**unsigned, "seal": no_level}) == {"form"}
 
 
 def test_it_states_what_the_design_asks_for(signed: dict[str, Any], facts: CertificateFacts) -> None:

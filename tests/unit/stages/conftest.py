@@ -42,12 +42,12 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: An
     workspace = Workspace.create(tmp_path / "ws")
     workspace.config_path.write_text("# read by nobody here\n")
 
-    def make(emit: Any = None, sample: dict[str, Any] | None = None, **options: Any) -> Session:
+    def make(emit: Any = None, sample: dict[str, Any] | None = None, synthesizer: Any = "llm", **options: Any) -> Session:
         config = Config(
             data=DataConfig(source=str(source)),
             schema=SCHEMA,
             privacy=PrivacyConfig(unit="who", max_rows_per_unit=2, public_size=PEOPLE, holdout=0.3),
-            train=TrainConfig(model=str(base), batch_size=50, epochs=2, device="cpu", precision="fp32"),
+            train=TrainConfig(synthesizer=synthesizer, model=str(base), batch_size=50, epochs=2, device="cpu", precision="fp32"),
             sample=SampleConfig(**{"quantization": "Q8_0", "sequences": 4, "threads": 1, **(sample or {})}),
         )
         return Session(workspace, config, emit or (lambda event: None), lambda: False, Options(**options))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from localsynth.codec import Codec
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.events import Event
 from localsynth.llama import Vocabulary
 from localsynth.runs import latest_run
@@ -132,3 +132,24 @@ def test_the_record_of_a_run_names_its_adapter_and_its_versions(ingested: Sessio
     run = latest_run(ingested.workspace)
     assert run is not None and run["adapter_sha256"] == run.adapter_sha256()
     assert {"python", "localsynth", "torch", "opendp"} <= set(run["versions"])
+
+
+def test_what_trains_a_model_asks_for_its_parts_first_and_marginals_do_not(
+    ingested: Session, make_session: Any, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from localsynth import pipeline
+    from localsynth.stages import export, plan, train
+
+    def missing() -> None:
+        raise ResourceError("missing")
+
+    train.train(ingested)
+    for module in (pipeline, export, plan, train):
+        monkeypatch.setattr(module, "need_training_parts", missing)
+    for verb in (pipeline.run, plan.plan, train.train_or_resume, export.export):
+        with pytest.raises(ResourceError, match="missing"):
+            verb(make_session(rows=3))
+    marginals = make_session(synthesizer="marginals", rows=3, again=True)
+    assert plan.plan(marginals)["synthesizer"] == "marginals"
+    train.train_or_resume(marginals)
+    export.export(marginals)

@@ -12,7 +12,7 @@ import pytest
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.schema import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
 from localsynth.store import encryption
-from localsynth.store.encryption import key_path
+from localsynth.store.key import key_path
 from localsynth.store.private import PrivateStore
 from localsynth.workspace import Workspace
 

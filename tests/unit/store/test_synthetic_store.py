@@ -128,6 +128,9 @@ def test_adding_rows_is_finished_before_it_is_begun_again(small: SyntheticStore)
     again = small.open_job(ORIGIN, more=4)
     assert (again.rows, again.done) == (9, 6), "killed after one of the four, three are missing"
     fill(small, again, 3)
+    again = small.open_job(ORIGIN, more=4)
+    assert (again.rows, again.done) == (9, 9), "killed after the last of the four, before anybody was told"
+    small.close_job(again.number)
     assert small.open_job(ORIGIN, more=4).rows == 13, "finished, it is asked for anew"
     assert small.open_job(ORIGIN, more=2).rows == 11, "another number is another wish"
 
@@ -382,6 +385,29 @@ def test_a_killed_writer_loses_only_its_open_chunk(small: SyntheticStore, tmp_pa
     assert small.row_count() == 2
     assert small.append(1, 3, numbers(3, 2))
     assert [record["n"] for record in small.records()] == [1, 2, 3, 4]
+
+
+KILLED_AT_THE_BEGINNING = """
+import os, signal, sys
+from pathlib import Path
+from localsynth.schema import Integer, Schema
+from localsynth.store import synthetic
+def connect_and_die(path, **options):
+    Path(path).touch()  # as DuckDB leaves it before it has written the header
+    os.kill(os.getpid(), signal.SIGKILL)
+synthetic.duckdb.connect = connect_and_die
+synthetic.SyntheticStore(Path(sys.argv[1])).create_table(Schema(columns=[Integer(name="n", min=0, max=10**9)]))
+"""
+
+
+def test_a_writer_killed_while_it_makes_the_file_is_in_nobodys_way(tmp_path: Path) -> None:
+    store = SyntheticStore(tmp_path / "new.duckdb")
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_THE_BEGINNING, str(tmp_path / "new.duckdb")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert store.row_count() == 0
+    store.create_table(SMALL)
+    assert store.append(1, 1, numbers(1, 2)) and store.row_count() == 2
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_a_second_writer_is_told_who_the_first_is(small: SyntheticStore, tmp_path: Path) -> None:

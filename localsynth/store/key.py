@@ -1,0 +1,193 @@
+"""The key of private.duckdb: where it lies, how it is made and destroyed, and how a passphrase wraps it.
+
+Without a passphrase the file holds the key itself: 32 random bytes in hex. With one it holds a JSON object: the key sealed by
+AES-256-GCM under scrypt(passphrase, salt) with n = 2^17, r = 8, p = 1 (RFC 7914; 128 MiB and some tenths of a second a guess),
+with the workspace's name as associated data. The passphrase itself is written nowhere.
+"""
+
+import functools
+import json
+import os
+import re
+import secrets
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
+from localsynth.privacy.canonical import parse_json
+from localsynth.workspace import Workspace, read_json, write_file, write_json
+
+__all__ = ["change_passphrase", "check_passphrase", "destroy_key", "is_wrapped", "key_path", "make_key", "read_key"]
+
+_KEY_BYTES = 32
+_SALT_BYTES, _NONCE_BYTES, _TAG_BYTES = 16, 12, 16
+_LENGTHS = {"salt": _SALT_BYTES, "nonce": _NONCE_BYTES, "wrapped": _KEY_BYTES + _TAG_BYTES}
+_FORMAT = 1
+_ANEW = "remove {path} and private.duckdb, and run `localsynth ingest` (what was measured stands and is not charged again)."
+
+
+def key_path(workspace: Workspace) -> Path:
+    """Where the key of a workspace's private data lies. Without this file the data cannot be read by anyone."""
+    return workspace.keys_path / "private.key"
+
+
+def is_wrapped(workspace: Workspace) -> bool:
+    """Whether a passphrase is needed to read or to make the workspace's key."""
+    path = key_path(workspace)
+    if path.exists():
+        try:
+            return path.read_bytes()[:1] == b"{"
+        except OSError:
+            return False  # read_key will say what is wrong
+    # Where the key was lost, the one that takes its place is wrapped, too.
+    return bool(read_json(workspace.identity_path).get("passphrase"))
+
+
+def make_key(workspace: Workspace) -> str:
+    """The workspace's key in hex, made (mode 0600) where there is none yet. Raises as `read_key`."""
+    path = key_path(workspace)
+    if not path.exists():
+        if is_wrapped(workspace):
+            _require_passphrase(workspace)
+        _write(path, secrets.token_bytes(_KEY_BYTES), workspace)
+    return read_key(workspace)
+
+
+def read_key(workspace: Workspace) -> str:
+    """The workspace's key in hex, unwrapped with `workspace.passphrase` where it is wrapped.
+
+    Raises IntegrityError where it is missing, is not a key or the passphrase is wrong, ConfigError where none was given.
+    """
+    path = key_path(workspace)
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise IntegrityError(
+            f"The key of the private data is missing: {path}.",
+            "The data was erased, or the workspace comes from another machine or user: remove private.duckdb and run "
+            "`localsynth ingest`; what was measured stands and is not charged again.",
+        ) from None
+    except (OSError, UnicodeDecodeError):
+        raise IntegrityError(f"The key of the private data cannot be read: {path}.", "Check its permissions.") from None
+    if text.startswith("{"):
+        return _unwrap(workspace, path, text).hex()
+    if not re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", text):
+        raise _not_a_key(path)
+    return text
+
+
+def check_passphrase(workspace: Workspace) -> None:
+    """Where a passphrase is needed, try it now, before anything is charged or read. Raises as `read_key`."""
+    if is_wrapped(workspace):
+        make_key(workspace)
+
+
+def change_passphrase(workspace: Workspace, new: str | None) -> None:
+    """Wrap the key with `new` from now on; None: leave it unwrapped. The key stays the same, and so does private.duckdb.
+
+    `workspace.passphrase` is the present one, where there is one. A key that is not there yet is made. Raises as `read_key`.
+    """
+    path = key_path(workspace)
+    key = bytes.fromhex(read_key(workspace)) if path.exists() else secrets.token_bytes(_KEY_BYTES)
+    if new is not None:
+        _note(workspace, True)
+    _write(path, key, replace(workspace, passphrase=new))
+    if new is None:
+        _note(workspace, False)
+
+
+def destroy_key(workspace: Workspace) -> None:
+    """Overwrite the key, write that through to the disk, and remove it, where there is one. Raises ResourceError."""
+    # A write of the key that was killed may have left a part with all of it.
+    for path in (key_path(workspace), *workspace.keys_path.glob(".private.key.*")):
+        try:
+            with path.open("r+b") as file:
+                _overwrite(file.fileno())
+            path.unlink()
+            directory = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ResourceError(
+                f"Cannot destroy the key {path}: {error.strerror}.", "Check its permissions, then start the command again."
+            ) from None
+
+
+def _note(workspace: Workspace, wrapped: bool) -> None:
+    write_json(workspace.identity_path, {**read_json(workspace.identity_path), "passphrase": wrapped})
+
+
+def _require_passphrase(workspace: Workspace) -> str:
+    if workspace.passphrase is None:
+        raise ConfigError(
+            f"The key of {workspace.root} is protected by a passphrase, and none was given.",
+            "Start the command on a terminal, where it asks, or give the passphrase with --passphrase-fd N.",
+        )
+    return workspace.passphrase
+
+
+def _not_a_key(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path} does not hold a key.", f"Restore it from a backup, or {_ANEW.format(path=path)}")
+
+
+@functools.lru_cache(maxsize=1)
+def _derive(passphrase: str, salt: bytes) -> bytes:
+    # The same letters can be typed as different code points on different keyboards.
+    secret = unicodedata.normalize("NFC", passphrase).encode("utf-8")
+    return Scrypt(salt=salt, length=32, n=2**17, r=8, p=1).derive(secret)
+
+
+def _write(path: Path, key: bytes, workspace: Workspace) -> None:
+    """Put the key in place, wrapped where the workspace has a passphrase, and overwrite what was there before."""
+    if workspace.passphrase is None:
+        text = key.hex()
+    else:
+        salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
+        sealed = AESGCM(_derive(workspace.passphrase, salt)).encrypt(nonce, key, workspace.id.encode())
+        text = json.dumps({"format": _FORMAT, "salt": salt.hex(), "nonce": nonce.hex(), "wrapped": sealed.hex()})
+    before = os.open(path, os.O_RDWR) if path.exists() else None
+    try:
+        write_file(path, text + "\n", mode=0o600)
+        if before is not None:
+            _overwrite(before)
+    finally:
+        if before is not None:
+            os.close(before)
+
+
+def _overwrite(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    for filler in (os.urandom(size), bytes(size)):
+        os.pwrite(descriptor, filler, 0)
+        os.fsync(descriptor)
+
+
+def _unwrap(workspace: Workspace, path: Path, text: str) -> bytes:
+    passphrase = _require_passphrase(workspace)
+    try:
+        parts: dict[str, Any] = parse_json(text)
+        if set(parts) != {"format", *_LENGTHS} or parts["format"] != _FORMAT:
+            raise _not_a_key(path)
+        salt, nonce, sealed = (bytes.fromhex(parts[name]) for name in _LENGTHS)
+    except (ValueError, TypeError):
+        raise _not_a_key(path) from None
+    if [len(part) for part in (salt, nonce, sealed)] != list(_LENGTHS.values()):
+        raise _not_a_key(path)
+    try:
+        return AESGCM(_derive(passphrase, salt)).decrypt(nonce, sealed, workspace.id.encode())
+    except InvalidTag:
+        raise IntegrityError(
+            f"The passphrase is wrong, or {path} is damaged.",
+            "Start the command again with the right one. If it is lost, nobody can read the original rows any more: "
+            + _ANEW.format(path=path),
+        ) from None

@@ -1,0 +1,107 @@
+"""Another process at work, a workspace that cannot be written, a clock that goes back: a clear message, or it goes on right."""
+
+import datetime as dt
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from localsynth.privacy import ledger as ledger_module
+from localsynth.privacy.accountant import dp_sgd_step
+from localsynth.privacy.chain import Basis
+from localsynth.privacy.ledger import Ledger
+from localsynth.runs import latest_run, new_run
+from localsynth.schema import Integer, Schema
+from localsynth.store.lock import work_lock
+from localsynth.store.synthetic import Origin, SyntheticStore
+from localsynth.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(localsynth, tickets, tmp_path):
+    localsynth.ok("init", "ws", "--data", tickets)
+    return tmp_path / "ws"
+
+
+@pytest.mark.parametrize("verb", ["ingest", "train", "export", "run"])
+def test_one_command_at_a_time(localsynth, workspace, verb):
+    with work_lock(workspace):
+        refused = localsynth(verb, "ws")
+    assert refused.code == 5 and "in use by process" in refused.err and "Wait until it is done" in refused.err
+
+
+def test_two_at_once_end_as_one(localsynth, workspace, tmp_path):
+    """Both ingest and are charged: one does all of it, the other is told who does, or finds it done."""
+    line = [sys.executable, "-m", "localsynth.cli", "ingest", "ws", "--json"]
+    pipes = {"cwd": tmp_path, "env": localsynth.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(line, **pipes) for _ in range(2)]
+    said = [process.communicate(timeout=300) for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 5], [0, 0]), said
+    events = json.loads((workspace / "ledger.json").read_text())["events"]
+    assert sum(event["kind"] == "budget" for event in events) == 1
+    assert localsynth.ok("ingest", "ws", "--json").json()["done_before"]
+
+
+def test_a_workspace_that_cannot_be_written(localsynth, workspace, tmp_path):
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("this system does not allow a mount namespace of one's own")
+    store = SyntheticStore(workspace / "synthetic.duckdb")
+    store.create_table(Schema(columns=[Integer(name="n", min=0, max=9)]))
+    job = store.open_job(Origin("r", "0", 0, 1.0, 1e-6, {}, {}), total=1)
+    store.append(job.number, job.first_row, [{"n": 3}])
+    before = {path: path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
+    python = f"{sys.executable} -m localsynth.cli"
+    script = f"""
+        mount --bind ws ws && mount -o remount,bind,ro ws || exit 99
+        {python} run ws; echo "run: $?" >&2
+        {python} erase ws --yes; echo "erase: $?" >&2
+        {python} query ws "select n from synthetic" --json; echo "query: $?" >&2"""
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=tmp_path,
+        env=localsynth.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode == 99:
+        pytest.skip("this system does not allow a bind mount")
+    assert "Traceback" not in done.stderr and "run: 5" in done.stderr and "erase: 5" in done.stderr, done.stderr
+    assert "ws/.work.lock: Read-only file system" in done.stderr and "permissions" in done.stderr
+    assert "query: 0" in done.stderr and json.loads(done.stdout) == [{"n": 3}]
+    assert {path: path.read_bytes() for path in workspace.rglob("*") if path.is_file()} == before
+
+
+def test_a_clock_that_goes_back(tmp_path, monkeypatch):
+    """Order is by number and chain, never by date."""
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
+    workspace = Workspace.create(tmp_path / "ws")
+    days = iter(
+        [dt.datetime(2026, 5, 2, tzinfo=dt.UTC), dt.datetime(1999, 12, 31, tzinfo=dt.UTC), dt.datetime(2026, 5, 1, tzinfo=dt.UTC)]
+    )
+
+    class Clock(dt.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return next(days)
+
+    monkeypatch.setattr(ledger_module.dt, "datetime", Clock)
+    head = workspace.keys_path / "ledger-head.json"
+    ledger = Ledger.open(workspace.ledger_path, head, workspace.id)
+    ledger.open_budget("train", "r", 4.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
+    for _ in range(2):
+        ledger.charge(budget="train", run="r", stage="train", what="step", mechanism=dp_sgd_step(6.0, 0.1))
+    again = Ledger.open(workspace.ledger_path, head, workspace.id)
+    assert again.spent() == ledger.spent() and len(again.document()["events"]) == 3
+    days = iter([dt.datetime(2026, 5, 2, tzinfo=dt.UTC), dt.datetime(1999, 12, 31, tzinfo=dt.UTC)])
+    new_run(workspace, {})
+    second = new_run(workspace, {})
+    assert "19991231" in second.id and latest_run(workspace).id == second.id
+    monkeypatch.undo()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    with work_lock(workspace.root):
+        pass

@@ -1,0 +1,126 @@
+"""The key of the original rows, with a passphrase and without."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from localsynth.errors import ConfigError, IntegrityError, LocalsynthError
+from localsynth.store.key import (
+    change_passphrase,
+    check_passphrase,
+    destroy_key,
+    is_wrapped,
+    key_path,
+    make_key,
+    read_key,
+)
+from localsynth.workspace import Workspace, read_json
+
+WORDS = "correct horse Grüße"
+
+
+def test_wrapped_the_key_is_not_in_the_file_and_comes_back_with_the_passphrase_alone(workspace: Workspace) -> None:
+    key = make_key(workspace)
+    assert key_path(workspace).read_text().strip() == key and not is_wrapped(workspace)
+    change_passphrase(workspace, WORDS)
+    text = key_path(workspace).read_text()
+    assert is_wrapped(workspace) and key not in text and WORDS not in text
+    assert key_path(workspace).stat().st_mode & 0o777 == 0o600
+    assert read_key(replace(workspace, passphrase=WORDS)) == key
+    assert read_key(replace(workspace, passphrase="correct horse Gru\u0308ße")) == key, "typed on another keyboard"
+    with pytest.raises(ConfigError, match="protected by a passphrase") as none_given:
+        read_key(workspace)
+    assert "--passphrase-fd" in none_given.value.hint
+    with pytest.raises(IntegrityError, match="passphrase is wrong") as wrong:
+        read_key(replace(workspace, passphrase="correct horse"))
+    assert "is lost" in wrong.value.hint and "localsynth ingest" in wrong.value.hint
+
+
+def test_changed_and_removed_it_is_the_same_key(workspace: Workspace) -> None:
+    key = make_key(workspace)
+    change_passphrase(workspace, WORDS)
+    with pytest.raises(IntegrityError):
+        change_passphrase(replace(workspace, passphrase="not this one"), "another one")
+    change_passphrase(replace(workspace, passphrase=WORDS), "another one")
+    assert read_key(replace(workspace, passphrase="another one")) == key
+    with pytest.raises(IntegrityError):
+        read_key(replace(workspace, passphrase=WORDS))
+    change_passphrase(replace(workspace, passphrase="another one"), None)
+    assert read_key(workspace) == key and not is_wrapped(workspace)
+    assert read_json(workspace.identity_path)["passphrase"] is False
+
+
+def test_the_unwrapped_key_is_overwritten_when_it_is_wrapped(workspace: Workspace, tmp_path: Path) -> None:
+    make_key(workspace)
+    os.link(key_path(workspace), tmp_path / "same-inode")
+    change_passphrase(workspace, WORDS)
+    assert (tmp_path / "same-inode").read_bytes() == bytes(65)
+
+
+def test_a_key_that_takes_the_place_of_a_lost_one_is_wrapped_too(workspace: Workspace) -> None:
+    change_passphrase(workspace, WORDS)
+    key_path(workspace).unlink()
+    assert is_wrapped(workspace)
+    with pytest.raises(ConfigError, match="passphrase"):
+        make_key(workspace)
+    with pytest.raises(ConfigError, match="passphrase"):
+        check_passphrase(workspace)
+    fresh = make_key(replace(workspace, passphrase=WORDS))
+    assert fresh not in key_path(workspace).read_text() and read_key(replace(workspace, passphrase=WORDS)) == fresh
+
+
+def test_another_workspaces_wrapped_key_does_not_fit(workspace: Workspace, tmp_path: Path) -> None:
+    change_passphrase(workspace, WORDS)
+    other = Workspace.create(tmp_path / "other")
+    key_path(other).write_text(key_path(workspace).read_text())
+    with pytest.raises(IntegrityError):
+        read_key(replace(other, passphrase=WORDS))
+
+
+def test_every_flipped_bit_of_a_wrapped_key_is_noticed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_passphrase(workspace, WORDS)
+    opened, whole = replace(workspace, passphrase=WORDS), key_path(workspace).read_bytes()
+    key = read_key(opened)
+    # scrypt is what takes the time here, and its salt is one of the fields.
+    monkeypatch.setattr("localsynth.store.key._derive", lambda passphrase, salt: (salt * 2)[:32])
+    change_passphrase(workspace_with_plain(opened, key), WORDS)
+    whole = key_path(workspace).read_bytes()
+    for at in range(len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << (at % 7)
+        if damaged.strip().lower() == whole.strip():
+            continue  # a hexadecimal digit in capitals is the same digit
+        key_path(workspace).write_bytes(damaged)
+        with pytest.raises(LocalsynthError):
+            assert read_key(opened) != key, at
+
+
+def workspace_with_plain(workspace: Workspace, key: str) -> Workspace:
+    key_path(workspace).write_text(key)
+    return replace(workspace, passphrase=None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "{", '{"format": 1}', "0" * 63, '{"format": 1, "salt": 7, "nonce": "", "wrapped": ""}', "[]"],
+)
+def test_what_is_no_key_is_refused(workspace: Workspace, content: str) -> None:
+    make_key(workspace)
+    key_path(workspace).write_text(content)
+    with pytest.raises(IntegrityError, match="does not hold a key"):
+        read_key(replace(workspace, passphrase=WORDS))
+
+
+def test_a_wrapped_key_is_destroyed_without_its_passphrase(workspace: Workspace) -> None:
+    change_passphrase(workspace, WORDS)
+    (workspace.keys_path / ".private.key.77.part").write_text(json.dumps({}))
+    destroy_key(workspace)
+    assert list(workspace.keys_path.iterdir()) == []
+    destroy_key(workspace)
+
+
+def test_the_passphrase_is_in_no_representation(workspace: Workspace) -> None:
+    assert WORDS not in repr(replace(workspace, passphrase=WORDS))
