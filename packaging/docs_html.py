@@ -38,6 +38,9 @@ NAVIGATION = {
     "docs/guarantee.md": "The guarantee",
 }
 
+IMAGES = Path("docs/images")
+"""The pictures of all pages; they lie in the output where they lie in the source."""
+
 
 def pages() -> list[Path]:
     """The Markdown files that are published, relative to the repository."""
@@ -82,6 +85,8 @@ def render(page: Path, known: set[Path], broken: list[str]) -> str:
         for child in token.children or []:
             if child.type == "link_open":
                 child.attrSet("href", link(page, str(child.attrGet("href")), known, broken))
+            elif child.type == "image" and not (ROOT / page.parent / str(child.attrGet("src"))).is_file():
+                broken.append(f"{page}: {child.attrGet('src')}")
     navigation = " ".join(
         f'<a href="{html.escape(link(page, os.path.relpath(name, page.parent), known, broken))}">{label}</a>'
         for name, label in NAVIGATION.items()
@@ -109,6 +114,7 @@ def build(out: Path) -> list[Path]:
     for path, text in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / IMAGES, out / IMAGES)
     return list(written)
 
 
