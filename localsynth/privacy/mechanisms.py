@@ -8,6 +8,7 @@ Every plan asks OpenDP itself what its mechanism gives away and refuses to exist
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,18 @@ _LEAST_EPSILON = 1e-4
 
 
 def _opendp() -> Any:
-    import opendp.prelude as dp
+    # Not `opendp.prelude`: that imports scikit-learn and more where they are installed, some seconds and hundreds of megabytes.
+    from opendp import domains, measurements, metrics, mod, transformations, typing
 
-    dp.enable_features("contrib")
-    return dp
+    mod.enable_features("contrib")
+    return SimpleNamespace(
+        **{name: getattr(domains, name) for name in ("atom_domain", "vector_domain")},
+        **{name: getattr(metrics, name) for name in ("absolute_distance", "l1_distance", "symmetric_distance")},
+        i64=typing.i64,
+        String=typing.String,
+        m=measurements,
+        t=transformations,
+    )
 
 
 def _check(epsilon: float, contributions: int, delta: float | None = None) -> None:

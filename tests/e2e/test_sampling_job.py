@@ -157,7 +157,8 @@ def exported(command_in: Callable[[Path], Any], tmp_path_factory: pytest.TempPat
     for name, line in declared.items():
         text = text.replace(f'name = "{name}"\n', f'name = "{name}"\n{line}\n')
     toml.write_text(text)
-    localsynth.ok("run", "ws", "--rows", 1, *localsynth.quick())
+    # A table without text would be made from marginals.
+    localsynth.ok("run", "ws", "--rows", 1, *localsynth.quick(), "--set", "train.synthesizer=llm")
     (directory / "ws" / "synthetic.duckdb").unlink()
     return localsynth
 
