@@ -377,6 +377,27 @@ def evaluate(
             )
 
 
+@app.command(epilog=_epilog("localsynth audit visits"))
+def audit(
+    workspace: Workspace,
+    canaries: Annotated[
+        int | None,
+        typer.Option("--canaries", metavar="K", min=1, help="Made-up units to plant; enough for the claim if not given."),
+    ] = None,
+    require_seal: RequireSeal = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try to refute the guarantee: train on made-up canaries with the run's settings, and guess which. Spends nothing."""
+    result = _in_engine("audit", workspace, as_json, overrides, require_seal, canaries=canaries)
+    if not as_json:
+        from localsynth.progress import audit_text
+
+        print(audit_text(result))
+    if result["status"] == "failed":
+        raise typer.Exit(ExitCode.INTEGRITY)
+
+
 @app.command(epilog=_epilog("localsynth run visits --rows 1000"))
 def run(
     workspace: Workspace,

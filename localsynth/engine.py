@@ -142,7 +142,7 @@ def _failure(error: BaseException) -> Event:
     }
 
 
-_ALONE = frozenset({"ingest", "train", "export", "run"})
+_ALONE = frozenset({"ingest", "train", "export", "run", "audit"})
 """Verbs of which a workspace takes one at a time. Sampling has a lock of its own; the others change nothing."""
 
 

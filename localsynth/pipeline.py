@@ -6,6 +6,7 @@ export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; fo
 sample    model or marginals → synthetic.duckdb
 run       all of them, going on where the last one stopped
 rehearse  all of them on rows made up from the schema, spending nothing
+audit     a training on canaries with a run's settings, attacked → runs/ID/audit.json, spending nothing
 """
 
 import datetime as dt
@@ -18,6 +19,7 @@ from localsynth.errors import ConfigError
 from localsynth.events import Event
 from localsynth.planning import synthesizer_of
 from localsynth.runs import Run, latest_run
+from localsynth.stages.audit import audit
 from localsynth.stages.evaluate import evaluate
 from localsynth.stages.export import export
 from localsynth.stages.ingest import ingest, ingest_if_needed
@@ -126,5 +128,6 @@ VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
     "evaluate": evaluate,
     "run": run,
     "rehearse": rehearse,
+    "audit": audit,
 }
 """What the engine's process can be asked to do on a workspace."""

@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from localsynth.events import Event
 
-__all__ = ["Narrator", "bench_sample_text", "doctor_text", "plan_text", "rehearsal_text", "table_text"]
+__all__ = ["Narrator", "audit_text", "bench_sample_text", "doctor_text", "plan_text", "rehearsal_text", "table_text"]
 
 _LINES_APART = 10.0
 """Seconds between progress lines where stderr is a file."""
@@ -144,6 +144,28 @@ def rehearsal_text(result: dict[str, Any]) -> str:
     lines += [f"warning: {_printable(text)}" for text in result["warnings"]]
     lines += ["", f"Nothing was spent, no original row was read. All of it is in {result['workspace']}."]
     return "\n".join(lines)
+
+
+def audit_text(result: dict[str, Any]) -> str:
+    """`audit`'s object for a person."""
+    claimed, control, confidence = result["claimed"], result["control"], f"{100 * result['confidence']:.0f} %"
+    lines = [
+        f"Audit of run {result['run']}: {result['status'].upper()}",
+        f"  {result['sentence']}",
+        "",
+        f"claimed           epsilon {claimed['epsilon']:.3g} at delta {claimed['delta']:.1g}, and its curve",
+        f"p-value of it     {_chance(result['p_value'])} with {result['right']} of {result['guesses']} guesses right, "
+        f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
+        f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
+        f"the most this audit could have shown: {result['ceiling']:.2f}",
+        "",
+        f"Nothing was spent, no original row was read: the {result['canaries']} canaries are made up. File: {result['path']}",
+    ]
+    return "\n".join(lines)
+
+
+def _chance(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
 
 
 def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -35,6 +35,7 @@ class Options:
     force: bool = False
     again: bool = False
     sign: bool = True
+    canaries: int | None = None
     rehearsal_steps: int | None = None
     """Not None: a rehearsal on made-up rows, which trains for this many of its steps."""
 
