@@ -384,12 +384,15 @@ def audit(
         int | None,
         typer.Option("--canaries", metavar="K", min=1, help="Made-up units to plant; enough for the claim if not given."),
     ] = None,
+    search: Annotated[
+        int, typer.Option("--search", metavar="N", min=0, help="Rows to draw and search for the canaries' texts; 0: none.")
+    ] = 100,
     require_seal: RequireSeal = None,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Try to refute the guarantee: train on made-up canaries with the run's settings, and guess which. Spends nothing."""
-    result = _in_engine("audit", workspace, as_json, overrides, require_seal, canaries=canaries)
+    result = _in_engine("audit", workspace, as_json, overrides, require_seal, canaries=canaries, search=search)
     if not as_json:
         from localsynth.progress import audit_text
 

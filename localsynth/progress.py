@@ -158,10 +158,20 @@ def audit_text(result: dict[str, Any]) -> str:
         f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
         f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
         f"the most this audit could have shown: {result['ceiling']:.2f}",
+        *_search_lines(result["search"]),
         "",
         f"Nothing was spent, no original row was read: the {result['canaries']} canaries are made up. File: {result['path']}",
     ]
     return "\n".join(lines)
+
+
+def _search_lines(search: dict[str, Any] | None) -> list[str]:
+    if search is None:
+        return []
+    return [
+        f"random endings    {search['found']} of {search['inserted']} stand in {search['rows']} rows drawn; exposure "
+        f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
+    ]
 
 
 def _chance(value: float) -> str:

@@ -96,7 +96,7 @@ def evaluate_tables(
         attacks_not_run [{"name", "reason"}]
         closest         distance to the closest record, a sanity check
         personal        see `count_personal`
-        audit           None: the canary audit's place, {"epsilon", "ceiling", "confidence", "canaries", "status", "sentence"}
+        audit           None: the canary audit's place, filled in with `Audit.to_json()` where one was run
         synthetic_only  see `describe_synthetic`: the part that reads no private data
 
     Raises KeyError for a target or quasi-identifier that the schema does not have. For 5,000 rows a side

@@ -7,7 +7,7 @@ The ranking rule. What endangers persons comes before what makes the table less 
 2. worth     by the share of something that is lost, 0 to 1: what a model can learn, the likeness of the worst column beyond
              its ceiling, links between columns (mean difference beyond the ceiling, times three, since 0.33 is a link gone),
              rare values, repeated texts
-3. unknown   attacks with too few rows to say, and utility that could not be measured
+3. unknown   attacks with too few rows to say, an audit too weak to say, and utility that could not be measured
 
 Within a class the greater severity comes first; what is below 0.05 in class 2 is not called a weakness.
 """
@@ -68,8 +68,10 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
 
 def _of_audit(figures: dict[str, Any]) -> list[Weakness]:
     audit = figures.get("audit")
-    if audit is None or audit["status"] != "failed":
+    if audit is None or audit["status"] == "passed":
         return []
+    if audit["status"] == "too weak to say":
+        return [Weakness("unknown", 0.0, "The canary audit was too weak to say anything", audit["sentence"], "audit")]
     return [Weakness("privacy", math.inf, "The canary audit contradicts the guarantee", audit["sentence"], "audit")]
 
 

@@ -13,6 +13,7 @@ from localsynth.base_models import find_base_model
 from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.runs import Run
+from localsynth.schema import Text
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
 from localsynth.training_parts import need_training_parts
@@ -48,8 +49,10 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.evaluate.audit.attack import attack_training
     from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of
     from localsynth.evaluate.audit.outcome import Audit, right_guesses
+    from localsynth.evaluate.audit.search import search_endings
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import SecureRandom
+    from localsynth.sample.job import default_threads
     from localsynth.train.plan import TrainPlan as Plan
 
     begun = time.monotonic()
@@ -72,18 +75,28 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     directory = current.directory / "audit"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
+    shared: dict[str, Any] = {
+        "base": base.path,
+        "targets": base.targets,
+        "plan": plan,
+        "settings": settings,
+        "random": random,
+        "emit": session.emit,
+        "should_stop": session.should_stop,
+    }
+    searched = None
     try:
-        attacked = attack_training(
-            canaries=encoded,
-            base=base.path,
-            targets=base.targets,
-            plan=plan,
-            settings=settings,
-            random=random,
-            directory=directory,
-            emit=session.emit,
-            should_stop=session.should_stop,
-        )
+        attacked = attack_training(canaries=encoded, directory=directory / "training", **shared)
+        if session.options.search and any(isinstance(column, Text) for column in schema.learned()):
+            searched = search_endings(
+                schema=schema,
+                description=session.config.data.description,
+                rows_per_unit=privacy.rows_per_unit,
+                directory=directory / "search",
+                rows=session.options.search,
+                threads=session.config.sample.threads or default_threads(),
+                **shared,
+            )
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     found = Audit(
@@ -94,6 +107,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
         epsilon=plan.epsilon,
         delta=plan.delta,
         curve=curve,
+        search=searched,
     )
     document = {
         "format": 1,

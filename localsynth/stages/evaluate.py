@@ -6,7 +6,7 @@ it is meant to leave the machine; `release` leaves out all that the original was
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
 from localsynth.workspace import Workspace, read_json, write_file, write_json
-
-if TYPE_CHECKING:
-    from localsynth.codec import Encoded
 
 __all__ = ["evaluate"]
 
@@ -56,6 +53,8 @@ def evaluate(session: Session) -> dict[str, Any]:
         figures = {"synthetic_only": describe_synthetic(synthetic, schema)}
     else:
         figures = _compare(session, schema, synthetic)
+        if current.audit_path.exists():
+            figures["audit"] = read_json(current.audit_path)
     page = current.directory / f"{name}.html"
     write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
     write_file(page, render_report(figures, certificate, options.release))
@@ -109,11 +108,14 @@ def _ask_the_model(
     session: Session, base: Path, model: Path, schema: Schema, train: list[Record], holdout: list[Record]
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
+    from localsynth.evaluate.likelihood import likelihood_gain
+    from localsynth.sample.job import default_threads
 
     if not model.is_file():
         raise IntegrityError(f"{model} is missing.", f"Make it again: localsynth export {session.workspace.root}")
     members, others = (_sample(rows) for rows in (train, holdout))
-    scores = [_gain(base, model, schema, session.config.data.description, rows) for rows in (members, others)]
+    description, threads = session.config.data.description, default_threads()
+    scores = [likelihood_gain(base, model, schema, description, rows, threads) for rows in (members, others)]
     attacks = attack_by_scores(
         *scores,
         seed=_SEED,
@@ -135,37 +137,3 @@ def _rows(workspace: Workspace, split: Any, schema: Schema) -> list[Record]:
 def _sample(rows: list[Record]) -> list[Record]:
     chosen = np.random.default_rng(_SEED).permutation(len(rows))[:_ASKED]
     return [rows[i] for i in chosen]
-
-
-def _gain(base: Path, model: Path, schema: Schema, description: str, rows: list[Record]) -> NDArray[np.float64]:
-    """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats."""
-    from localsynth.codec import Codec
-    from localsynth.llama import Decoder, Vocabulary
-
-    with Vocabulary(base) as vocabulary:
-        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description)
-        encoded = [codec.encode(row) for row in rows]
-    if not encoded:
-        return np.empty(0)
-    likelihoods = []
-    for path in (model, base):
-        with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), _threads()) as decoder:
-            likelihoods.append(np.array([_likelihood(decoder, row) for row in encoded]))
-    result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]
-    return result
-
-
-def _threads() -> int:
-    from localsynth.sample.job import default_threads
-
-    return default_threads()
-
-
-def _likelihood(decoder: Any, row: "Encoded") -> float:
-    logits = decoder.all_logits(row.tokens)[:-1]
-    logits -= logits.max(axis=1, keepdims=True)
-    totals = np.log(np.exp(logits).sum(axis=1, dtype=np.float64))
-    following = np.asarray(row.tokens[1:])
-    learned = np.asarray(row.learned[1:])
-    found = logits[np.arange(len(following)), following] - totals
-    return float(found[learned].mean())

@@ -16,7 +16,7 @@ __all__ = ["CANARIES", "canary_units", "enough_canaries", "guesses_of"]
 CANARIES = (200, 400, 800, 1600)
 """How many an audit takes: the first of these that could refute its claim, by `enough_canaries`."""
 
-_MARGIN = 0.2
+_MARGIN = 0.5
 """Share of the level that all-right guesses must stay below for a number to be enough: there must be room for wrong guesses."""
 _SURE = 0.6
 """Share of the canaries that are expected in some batch of which it is guessed that they are: the likeliest."""

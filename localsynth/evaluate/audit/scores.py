@@ -5,7 +5,7 @@ one table are far from orthogonal, so that alone says little; a ridge regression
 tells them apart: without noise it finds how often each was drawn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ __all__ = ["canary_gradients", "decode"]
 _SKETCH = 1 << 17
 """Numbers that a gradient is folded into for the products of canaries with each other: 2.4 million each would fill the memory."""
 _AT_ONCE = 1 << 13
+_SHARED = 128
+"""Canaries whose mean gradient stands for what all have in common."""
 _RIDGE = 0.3
 """In squares of the gradients' norm. Less finds missing noise a little better, more finds too little noise; measured."""
 
@@ -42,24 +44,34 @@ def canary_gradients(
     size = sum(weight.numel() for weight in private.weights)
     folded = min(size, _SKETCH)
     signs = torch.randint(0, 2, (size,), generator=torch.Generator().manual_seed(0)).to(device, torch.float32) * 2 - 1
+
+    def flat_gradients(of: Sequence[Sequence[Encoded]]) -> Iterator[torch.Tensor]:
+        for micro in micro_batches(of, token_budget):
+            loss = private.module(micro.tokens.to(device), micro.targets.to(device))
+            gradients, factors, _ = private.clipped(loss, micro.unit, micro.units)
+            yield torch.cat(gradients, 1) * factors[:, None]
+
+    # What all gradients share is taken out before folding and put back exactly: its error would be the same for all, and add up.
+    some = canaries[:_SHARED]
+    shared = sum((flat.sum(0) for flat in flat_gradients(some)), torch.zeros(size, device=device)) / len(some)
     sketch = torch.zeros(len(canaries), folded, dtype=torch.float16)
+    along = torch.zeros(len(canaries))
     products = np.zeros((len(directions), len(canaries)))
     # As `micro_batches` orders them: by width, and otherwise as they come.
     order = sorted(range(len(canaries)), key=lambda i: padded_width(canaries[i]))
     done = 0
-    for micro in micro_batches(canaries, token_budget):
-        loss = private.module(micro.tokens.to(device), micro.targets.to(device))
-        gradients, factors, _ = private.clipped(loss, micro.unit, micro.units)
-        flat = torch.cat(gradients, 1) * factors[:, None]
-        these = order[done : done + micro.units]
+    for flat in flat_gradients(canaries):
+        these = order[done : done + len(flat)]
         for number, direction in enumerate(directions):
             products[number, these] = (flat @ direction.to(device)).cpu().numpy()
+        along[these] = (flat @ shared).cpu()
+        flat -= shared
         if folded < size:
-            flat = torch.nn.functional.pad(flat * signs, (0, -size % folded)).view(micro.units, -1, folded).sum(1)
+            flat = torch.nn.functional.pad(flat * signs, (0, -size % folded)).view(len(flat), -1, folded).sum(1)
         sketch[these] = flat.half().cpu()
-        done += micro.units
+        done += len(flat)
         progress(done)
-    gram = torch.zeros(len(canaries), len(canaries))
+    gram = along[:, None] + along[None, :] - float(shared @ shared)
     for start in range(0, folded, _AT_ONCE):
         part = sketch[:, start : start + _AT_ONCE].float()
         gram += part @ part.T

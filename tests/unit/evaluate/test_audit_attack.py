@@ -10,6 +10,7 @@ import torch
 from localsynth.codec import Codec, Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import Cancelled
+from localsynth.evaluate.audit import scores
 from localsynth.evaluate.audit.attack import attack_training
 from localsynth.evaluate.audit.canaries import canary_units, guesses_of
 from localsynth.evaluate.audit.outcome import Audit, right_guesses
@@ -53,7 +54,7 @@ def audited(tiny_model: Any, canaries: list[list[Encoded]], tmp_path: Path) -> A
             should_stop=should_stop,
         )
         guesses = guesses_of(CANARIES, plan.sample_rate, plan.steps)
-        right, control = (right_guesses(scores, attacked.coins, guesses) for scores in (attacked.scores, attacked.control))
+        right, control = (right_guesses(each, attacked.coins, guesses) for each in (attacked.scores, attacked.control))
         return Audit(CANARIES, guesses, right, control, plan.epsilon, plan.delta, claimed_curve(plan))
 
     return run
@@ -73,6 +74,16 @@ def test_the_real_training_keeps_its_claim_and_the_audit_was_able_to_see(audited
 def test_a_generator_that_gives_no_noise_is_caught(audited: Any) -> None:
     found = audited(random=NoNoise(2))
     assert found.status == "failed" and found.right == found.guesses and found.p < 0.01, found
+
+
+@pytest.mark.parametrize(("shared", "caught"), [(128, True), (1, False)])
+def test_folded_gradients_are_told_apart_without_what_they_share(
+    audited: Any, monkeypatch: pytest.MonkeyPatch, shared: int, caught: bool
+) -> None:
+    """On a real model gradients are folded to a twentieth of their size."""
+    monkeypatch.setattr(scores, "_SKETCH", 2048)
+    monkeypatch.setattr(scores, "_SHARED", shared)
+    assert (audited(random=NoNoise(2)).status == "failed") == caught
 
 
 def test_a_training_that_adds_no_noise_is_caught(audited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
