@@ -1,8 +1,11 @@
 """The audit as a user runs it: nothing private is opened, nothing is spent, and the report shows what it found."""
 
+import pytest
+
 from localsynth.workspace import read_json
 
 
+@pytest.mark.slow
 def test_from_the_command_to_the_report(localsynth, tickets, tmp_path):
     localsynth.ok("init", "ws", "--data", tickets)
     quick = [*localsynth.quick(), "--set", "privacy.public_size=400", "--set", "sample.threads=1"]
