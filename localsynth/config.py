@@ -82,9 +82,12 @@ class PrivacyConfig(_Section):
 class TrainConfig(_Section):
     """How the model learns."""
 
-    synthesizer: Literal["auto", "llm", "marginals"] = "auto"
+    synthesizer: Literal["auto", "hybrid", "llm", "marginals"] = "auto"
     """marginals: noisy counts of pairs of columns, the better way for categories, numbers and dates, and done in seconds; llm:
-    the language model writes whole rows, text too. auto: marginals where there is no text column."""
+    the language model writes whole rows; hybrid: marginals for the other columns, then the model writes texts to go with them.
+    auto: hybrid where there are texts and other columns, llm where there are only texts, marginals where there are none."""
+    marginals_share: float = Field(default=0.2, gt=0, lt=1)
+    """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     epochs: float = Field(default=2.0, gt=0, le=1000)

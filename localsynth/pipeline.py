@@ -43,7 +43,7 @@ def run(session: Session) -> dict[str, Any]:
                 "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
             )
         return {"run": latest.id, "stages": [sample(session)]}
-    if synthesizer_of(session.config) == "llm":
+    if synthesizer_of(session.config) != "marginals":
         need_training_parts()  # before anything is measured and charged
     stages = []
     if latest is None or not latest.get("train") or latest.finished:

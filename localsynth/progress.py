@@ -99,6 +99,7 @@ class Narrator:
 
 
 _SYNTHESIZERS = {
+    "hybrid": "noisy counts of the other columns, then the language model, which writes texts to go with them",
     "llm": "the language model, which writes whole rows",
     "marginals": "noisy counts of columns and pairs of columns: no text to write",
 }
@@ -110,7 +111,8 @@ def plan_text(plan: dict[str, Any]) -> str:
     epsilon, seconds = plan["epsilon"], plan["seconds"]
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
-        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['train']:g} for training",
+        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
+        f"marginals, {epsilon['train']:g} for training",
         f"delta             {plan['delta']['total']:.2g}",
         f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
         f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",

@@ -70,9 +70,9 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
     from localsynth.marginals.accounting import epsilon_of_rho, total_rho
     from localsynth.sample.from_marginals import read_marginals
 
-    if file_sha256(path) != document["hashes"]["model"]:
-        return [Finding("model", "failed", f"{path.name} is not what the certificate names.")]
-    same = Finding("model", "ok", f"{path.name} is what the certificate names.")
+    if file_sha256(path) != document["hashes"]["marginals"]:
+        return [Finding("marginals", "failed", f"{path.name} is not what the certificate names.")]
+    same = Finding("marginals", "ok", f"{path.name} is what the certificate names.")
     charged = [e for e in document["ledger"]["events"] if e["kind"] == "spend" and e["what"] == "marginals"]
     try:
         model = read_marginals(path)
@@ -89,17 +89,19 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
     return [same, Finding("marginals", "ok", text)]
 
 
-def _check_models(document: dict[str, Any], models: list[Path]) -> list[Finding]:
-    if not models:
-        return [Finding("model", "not checked", "The model is not beside the certificate.")]
+def _check_products(document: dict[str, Any], products: list[Path]) -> list[Finding]:
+    """Models and marginals that lie there against those that the certificate names."""
     findings = []
-    for model in models:
-        if model.name == "marginals.json":
-            findings += _check_marginals(document, model)
-        elif wrong := _what_is_wrong(model, document["hashes"]["model"]):
-            findings.append(Finding("model", "failed", f"{model.name} {wrong}."))
+    for path in products:
+        if path.name == "marginals.json":
+            findings += _check_marginals(document, path)
+        elif wrong := _what_is_wrong(path, document["hashes"]["model"]):
+            findings.append(Finding("model", "failed", f"{path.name} {wrong}."))
         else:
-            findings.append(Finding("model", "ok", f"{model.name} is the model the certificate names."))
+            findings.append(Finding("model", "ok", f"{path.name} is the model the certificate names."))
+    for name in ("model", "marginals"):
+        if document["hashes"][name] and not any(finding.name == name for finding in findings):
+            findings.append(Finding(name, "not checked", f"The {name} that the certificate names: not beside it."))
     return findings
 
 
@@ -122,7 +124,7 @@ def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
     document, models = _read(path)
     findings = check(document, known_key)
     if not (len(findings) == 1 and findings[0].status == "failed"):
-        findings += [*_check_models(document, models), *_erasure(document, path)]
+        findings += [*_check_products(document, models), *_erasure(document, path)]
     findings.append(_TABLE)
     valid = all(finding.status != "failed" for finding in findings)
     failed = sum(finding.status == "failed" for finding in findings)

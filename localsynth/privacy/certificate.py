@@ -68,7 +68,7 @@ class CertificateFacts:
     settings: dict[str, Any]
     """The run's effective "train" and "privacy" settings, as in localsynth.toml. Public."""
     hashes: dict[str, str]
-    """SHA-256 of "model" (`model_hash`) and "base_model"."""
+    """SHA-256 of "model" (`model_hash`), "marginals" (the file) and "base_model"; "" for what the run has not."""
     versions: dict[str, str]
     seal: str
     """How the training was kept off the network: a level of `localsynth.isolation`. A statement; nobody can check it later."""

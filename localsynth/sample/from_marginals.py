@@ -1,4 +1,4 @@
-"""A sampling job on fitted marginals: rows into synthetic.duckdb, chunk by chunk, never a row lost or doubled.
+"""Rows drawn from fitted marginals: a whole sampling job, or the structured columns of rows whose texts a model writes.
 
 Reads what was released with noise, no private data.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
+from localsynth.hybrid import Writing
 from localsynth.marginals.model import MarginalModel
 from localsynth.privacy.canonical import parse_json
 from localsynth.sample.engine import SampleStatistics
@@ -19,7 +20,7 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, conform
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["draw_from_marginals", "read_marginals"]
+__all__ = ["conditions_from_marginals", "draw_from_marginals", "read_marginals"]
 
 _CHUNK = 2_000
 _SPARSE = 50
@@ -54,11 +55,7 @@ def draw_from_marginals(
     statistics = SampleStatistics()
     for first in range(job.done, job.rows, _CHUNK):
         numbers = range(first, min(first + _CHUNK, job.rows))
-        drawn: dict[int, Record] = {}
-        for conditions, places in _by_conditions(numbers, given):
-            drawn |= zip(
-                places, _rows(model, schema, conditions, [job.first_row + i for i in places], seed, statistics), strict=True
-            )
+        drawn = _drawn(model, schema, numbers, job.first_row, given, seed, statistics)
         chunk = [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
         store.append(job.number, job.first_row + first, chunk)
         done = numbers[-1] + 1
@@ -78,6 +75,44 @@ def draw_from_marginals(
             raise Cancelled(f"Stopped after {done} of {job.rows} rows.", "`localsynth sample` draws the rest.")
     statistics.rows = max(0, job.rows - job.done)
     return SampleResult(statistics.rows, time.monotonic() - started, statistics)
+
+
+def conditions_from_marginals(
+    path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
+) -> Callable[[int], Conditions]:
+    """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
+    model, writing = read_marginals(path), Writing(schema)
+    structured = Schema(columns=[column for column in writing.schema.columns if column.name in writing.given])
+    drawn: dict[int, Record] = {}
+
+    def of_row(i: int) -> Conditions:
+        if i not in drawn:
+            drawn.clear()  # rows are asked for in their order, so those before are done with
+            numbers = range(i, min(i + _CHUNK, job.rows))
+            asked = [writing.for_marginals(given(number)) for number in numbers]
+            drawn.update(
+                _drawn(model, structured, numbers, job.first_row, lambda number: asked[number - i], seed, SampleStatistics())
+            )
+        return writing.for_model(drawn[i], given(i))
+
+    return of_row
+
+
+def _drawn(
+    model: MarginalModel,
+    schema: Schema,
+    numbers: range,
+    first_row: int,
+    given: Callable[[int], Conditions],
+    seed: int,
+    statistics: SampleStatistics,
+) -> dict[int, Record]:
+    """Structured rows by their number in the job, whose first row is row `first_row` of the table."""
+    drawn: dict[int, Record] = {}
+    for conditions, places in _by_conditions(numbers, given):
+        rows = _rows(model, schema, conditions, [first_row + i for i in places], seed, statistics)
+        drawn |= zip(places, rows, strict=True)
+    return drawn
 
 
 def _by_conditions(numbers: range, given: Callable[[int], Conditions]) -> list[tuple[Conditions, list[int]]]:

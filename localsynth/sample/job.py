@@ -46,6 +46,7 @@ def draw_rows(
     *,
     model: Path,
     schema: Schema,
+    seen: Schema,
     description: str,
     settings: SampleConfig,
     store: SyntheticStore,
@@ -54,8 +55,9 @@ def draw_rows(
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
-    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row.
+    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row, asked for in order.
 
+    `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others.
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
     started = time.monotonic()
@@ -67,7 +69,7 @@ def draw_rows(
     surrogates = Surrogates(schema, settings.seed)
     with Engine(
         model,
-        schema,
+        seen,
         description,
         sequences=settings.sequences,
         most=max(len(missing), settings.candidates),

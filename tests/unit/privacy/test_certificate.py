@@ -70,7 +70,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
         ledger=ledger.document(),
         schema=SCHEMA,
         settings=SETTINGS,
-        hashes={"model": "00", "base_model": "22"},
+        hashes={"model": "00", "marginals": "11", "base_model": "22"},
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )
@@ -165,7 +165,7 @@ def test_every_leaf_of_a_signed_certificate_is_under_the_signature(signed: dict[
 def test_every_leaf_of_an_unsigned_one_that_follows_from_others_is_checked(unsigned: dict[str, Any]) -> None:
     assert not failed(unsigned)
     # Hashes of files, versions and most settings are facts of their own: only a signature can vouch for them.
-    own = {("hashes", "model"), ("hashes", "base_model")}
+    own = {("hashes", "model"), ("hashes", "marginals"), ("hashes", "base_model")}
     backed = {("settings", "privacy", name) for name in ("epsilon", "unit", "max_rows_per_unit", "public_size")}
     paths = [path for path in leaves(unsigned) if path in backed or (path not in own and path[0] not in ("versions", "settings"))]
     assert backed < set(paths)

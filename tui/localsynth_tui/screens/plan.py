@@ -312,7 +312,8 @@ stopped run goes on within the same budget."""
         found, epsilon = self._found, planned["epsilon"]
         lines = [
             f"This sets aside epsilon {epsilon['total']:g} (delta {planned['delta']['total']:.1g}) for good:",
-            f"  {epsilon['schema']:g} to measure what the schema leaves open, {epsilon['train']:g} to train.",
+            f"  {epsilon['schema']:g} to measure what the schema leaves open, {epsilon['marginals']:g} for noisy counts of the "
+            f"columns, {epsilon['train']:g} to train the model.",
             f"It takes about {duration(sum(planned['seconds'].values()))} and {bytes_text(planned['memory_bytes'])} of memory.",
         ]
         if found is not None and found.unfinished:
