@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from localsynth.base_models import find_base_model
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.processor import default_threads
 from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, trained_run
@@ -156,16 +157,10 @@ def _gain(base: Path, current: Run, schema: Schema, description: str, rows: list
         return np.empty(0)
     likelihoods = []
     for path in (current.product_path, base):
-        with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), _threads()) as decoder:
+        with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), default_threads()) as decoder:
             likelihoods.append(np.array([_likelihood(decoder, row) for row in encoded]))
     result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]
     return result
-
-
-def _threads() -> int:
-    from localsynth.sample.job import default_threads
-
-    return default_threads()
 
 
 def _likelihood(decoder: Any, row: "Encoded") -> float:
