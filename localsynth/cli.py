@@ -390,7 +390,7 @@ def run(
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ingest, train, export and sample. Started again, it goes on where it stopped."""
+    """Ingest, train, export, sample and evaluate. Started again, it goes on where it stopped."""
     secret = _passphrase("run", workspace, passphrase_fd, again)
     given = {"rows": rows, "max_units": max_units, "force": force, "again": again, "sign": not no_sign}
     result = _in_engine("run", workspace, as_json, overrides, require_seal, secret, **given)
@@ -406,6 +406,8 @@ def _print_summary(result: dict[str, Any], workspace: Path) -> None:
     print(f"  certificate  {result['certificate']}")
     if "csv" in result:
         print(f"  as CSV       {result['csv']}")
+    if result["report"]:
+        print(f"  report       {result['report']} (reads the original table: for you alone)")
     print("\nNext:")
     print(f"  localsynth verify {result['certificate']}")
     print(f'  localsynth query {workspace} "select * from synthetic limit 10"')

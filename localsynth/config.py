@@ -135,6 +135,17 @@ class SampleConfig(_Section):
     """Rows a transaction, at least."""
 
 
+class EvaluateConfig(_Section):
+    """The report on the synthetic rows."""
+
+    report: bool = True
+    """Whether `localsynth run` ends with it. It reads the original table, and is for you alone."""
+    target: str | None = None
+    """The column that others are to predict from; None: guessed, and said."""
+    quasi_identifiers: list[str] | None = None
+    """Columns that others may know of a person (a birth date, a postal code, the sex); None: guessed, and said."""
+
+
 class Config(_Section):
     """The whole of `localsynth.toml`."""
 
@@ -143,6 +154,7 @@ class Config(_Section):
     privacy: PrivacyConfig = PrivacyConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
     def delta(self) -> float:
         """δ of the whole run: DESIGN's rule where the user declared none. Depends on public facts only."""

@@ -69,9 +69,10 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llama import Embedder
 
-    options, current = session.options, trained_run(session)
+    options, wanted, current = session.options, session.config.evaluate, trained_run(session)
+    target, quasi_identifiers = options.target or wanted.target, options.quasi_identifiers or wanted.quasi_identifiers
     columns = [column.name for column in schema.learned()]
-    for name in [*(options.quasi_identifiers or []), *([options.target] if options.target else [])]:
+    for name in [*(quasi_identifiers or []), *([target] if target else [])]:
         if name not in columns:
             raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
     train, holdout = (_rows(session.workspace, split, schema) for split in ("train", "holdout"))
@@ -89,8 +90,8 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
             holdout,
             synthetic,
             schema,
-            target=options.target,
-            quasi_identifiers=options.quasi_identifiers,
+            target=target,
+            quasi_identifiers=quasi_identifiers,
             seed=_SEED,
             progress=progress,
             embed=embed,
