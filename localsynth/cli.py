@@ -639,6 +639,27 @@ def bench_sample_command(
     _print_json(result) if as_json else print(bench_sample_text(result))
 
 
+@bench_app.command("train", epilog=_epilog("localsynth bench train --units 64 --steps 2"))
+def bench_train_command(
+    model: Annotated[str, typer.Option("--model", help="The base model to train.")] = "smollm2-135m-instruct",
+    units: Annotated[int, typer.Option("--units", min=1, help="Rows of a step.")] = 128,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to measure, after one to warm up.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each variant has its turn.")] = 3,
+    ghost: Annotated[bool, typer.Option("--ghost/--no-ghost", help="Measure Opacus' ghost clipping, too.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """DP training against plain LoRA, ghost clipping and the machine's matrix products. Takes minutes."""
+    from localsynth.training_parts import need_training_parts
+
+    need_training_parts()
+    from localsynth.bench.train import VARIANTS, bench_train
+    from localsynth.progress import Narrator, bench_train_text
+
+    variants = [name for name in VARIANTS if ghost or name != "ghost"]
+    result = bench_train(model, units, steps, rounds, variants, Narrator(sys.stderr))
+    _print_json(result) if as_json else print(bench_train_text(result))
+
+
 @app.command(epilog=_epilog("localsynth doctor"))
 def doctor(
     workspace: Annotated[Path | None, typer.Argument(metavar="[WS]", help="Look at this workspace, too.")] = None,

@@ -194,3 +194,24 @@ def bench_sample_text(result: dict[str, Any]) -> str:
     )
     lines.append(f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}")
     return "\n".join(lines)
+
+
+def bench_train_text(result: dict[str, Any]) -> str:
+    """The training benchmark as a table."""
+    lines = [f"{result['model']} in {result['precision']}, {result['units']} rows a step"]
+    for name in ("dp", "plain", "ghost"):
+        if name in result:
+            figures = result[name]
+            memory = f"{figures['peak_memory'] / 2**30:.2f} GiB at most"
+            lines.append(
+                f"  {name:<6} {figures['seconds']:7.2f} s a step {figures['tokens_per_second']:7.0f} tokens/s   {memory}"
+            )
+    limit = result["limit"]
+    lines.append(
+        f"  limit  {limit['seconds']:7.2f} s a step {limit['tokens_per_second']:7.0f} tokens/s   (matrix products alone)"
+    )
+    lines.append(
+        f"  dp to plain: speed {result['ratio_speed']:.2f}, memory {result['ratio_memory']:.2f}; "
+        f"share of the matrix products' rate {result['ratio_matmul']:.2f}"
+    )
+    return "\n".join(lines)
