@@ -142,8 +142,9 @@ def _failure(error: BaseException) -> Event:
     }
 
 
-_ALONE = frozenset({"ingest", "train", "export", "run"})
-"""Verbs of which a workspace takes one at a time. Sampling has a lock of its own; the others change nothing."""
+_ALONE = frozenset({"ingest", "train", "export", "run", "rehearse", "evaluate"})
+"""Verbs of which a workspace takes one at a time: two rehearsals would replace each other's, and a report that is made while the
+private side is erased would bring some of it back. Sampling has a lock of its own; the others change nothing."""
 
 
 def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
