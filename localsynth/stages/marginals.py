@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import BudgetError
 from localsynth.events import Event, Recorder, mark_private
-from localsynth.planning import budgets
 from localsynth.runs import Run
 from localsynth.schema import Record, conform
-from localsynth.stages.session import Session, open_budget, warn_of_other_spends
+from localsynth.stages.session import Session, open_budget, training_share, warn_of_other_spends
 from localsynth.stages.table import Effective
 from localsynth.workspace import write_json
 
@@ -35,7 +34,8 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     from localsynth.store.private import PrivateStore
 
     config, workspace = session.config, session.workspace
-    privacy, share = config.privacy, budgets(config)
+    privacy = config.privacy
+    share_epsilon, share_delta = training_share(session, ledger)
     recorded = Recorder(current.directory / "events.jsonl", session.emit)
 
     def emit(event: Event) -> None:
@@ -49,16 +49,16 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     random = SecureRandom()
     with PrivateStore.open(workspace) as store:
         warn_of_other_spends(session, source_sha256)
-        open_budget(session, ledger, "train", current.id, share.train_epsilon, share.train_delta, source_sha256)
-        rho = rho_for(share.train_epsilon, share.train_delta)
-        cost = min(share.train_epsilon, epsilon_of_rho(rho, share.train_delta))
+        open_budget(session, ledger, "train", current.id, share_epsilon, share_delta, source_sha256)
+        rho = rho_for(share_epsilon, share_delta)
+        cost = min(share_epsilon, epsilon_of_rho(rho, share_delta))
         try:
             ledger.charge(
                 budget="train",
                 run=current.id,
                 stage="train",
                 what="marginals",
-                mechanism={"type": "approximate_dp", "epsilon": cost, "delta": share.train_delta},
+                mechanism={"type": "approximate_dp", "epsilon": cost, "delta": share_delta},
                 details={"rho": rho},
             )
         except BudgetError as error:

@@ -11,11 +11,11 @@ from localsynth.base_models import find_base_model
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import Event, Recorder, mark_private
-from localsynth.planning import accept_size, budgets, delta_warning, synthesizer_of
+from localsynth.planning import accept_size, delta_warning, synthesizer_of
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
 from localsynth.stages.marginals import measure
-from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
+from localsynth.stages.session import Session, open_budget, open_ledger, training_share, warn_of_other_spends
 from localsynth.stages.table import Effective, read_effective
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import file_sha256, read_json
@@ -107,8 +107,7 @@ def _train_model(
         )
     if current is None:
         _check_own_model(config.train.model, base.path)
-        share = budgets(config)
-        plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
+        plan = make_train_plan(config.train, effective.training_units, *training_share(session, ledger))
         if session.options.rehearsal_steps is not None:
             plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))
         current = new_run(
