@@ -7,7 +7,8 @@ from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError
 from localsynth.planning import budgets, list_warning
 from localsynth.schema import Schema
-from localsynth.stages.session import Session, open_budget, open_ledger, repeat_budget, warn_of_other_spends
+from localsynth.stages.repeats import repeat_budget
+from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import Effective, effective_of
 from localsynth.workspace import read_json, write_json
 

@@ -13,7 +13,8 @@ from localsynth.errors import BudgetError
 from localsynth.events import Event, Recorder, mark_private
 from localsynth.runs import Run
 from localsynth.schema import Record, conform
-from localsynth.stages.session import Session, open_budget, training_share, warn_of_other_spends
+from localsynth.stages.repeats import training_share
+from localsynth.stages.session import Session, open_budget, warn_of_other_spends
 from localsynth.stages.table import Effective
 from localsynth.workspace import write_json
 

@@ -3,14 +3,13 @@
 Every stage opens its budget before it touches data, and charges before it spends.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit, Recorder
-from localsynth.planning import budgets
 from localsynth.runs import Run, latest_run
 from localsynth.workspace import Workspace
 
@@ -23,13 +22,9 @@ __all__ = [
     "open_budget",
     "open_ledger",
     "recorder",
-    "repeat_budget",
     "trained_run",
-    "training_share",
     "warn_of_other_spends",
 ]
-
-_REPEAT = "-repeat-"
 
 
 @dataclass(frozen=True)
@@ -99,33 +94,6 @@ def open_budget(
         return
     # At once and in full: a run that is given up has spent, too.
     register_spend(source_sha256, session.workspace.id, sum(event["epsilon"] for event in ledger.budgets()))
-
-
-def repeat_budget(ledger: "Ledger", budget: str, what: str, measured: Collection[int]) -> str | None:
-    """The name of a further budget for `what`, where its charge on `budget` bought nothing; None where it was not charged yet.
-
-    A process that is killed between a charge and the writing of what was measured loses the one and keeps the other: a charge is
-    never taken back. `measured` are the indices of the spends whose results are known.
-    """
-    names = {event["budget"] for event in ledger.budgets() if event["budget"].startswith(budget + _REPEAT)} | {budget}
-    charged = [event for event in ledger.spends() if event["budget"] in names and event["what"] == what]
-    if not charged or charged[-1]["index"] in measured:
-        return None
-    return f"{budget}{_REPEAT}{len(names)}"
-
-
-def training_share(session: Session, ledger: "Ledger") -> tuple[float, float]:
-    """(ε, δ) that are left for a new training: its part of the total, less what measuring twice has cost. Raises BudgetError."""
-    share = budgets(session.config)
-    repeats = [event for event in ledger.budgets() if _REPEAT in event["budget"]]
-    epsilon = share.train_epsilon - sum(event["epsilon"] for event in repeats)
-    delta = share.train_delta - sum(event["delta"] for event in repeats)
-    if epsilon <= 0 or delta <= 0:
-        raise BudgetError(
-            "What was measured again after interruptions leaves nothing of the privacy budget for training.",
-            "Make a new workspace, and let its ingest come to its end.",
-        )
-    return epsilon, delta
 
 
 def warn_of_other_spends(session: Session, source_sha256: str) -> None:

@@ -15,7 +15,8 @@ from localsynth.planning import accept_size, delta_warning, synthesizer_of
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
 from localsynth.stages.marginals import measure
-from localsynth.stages.session import Session, open_budget, open_ledger, training_share, warn_of_other_spends
+from localsynth.stages.repeats import training_share
+from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import Effective, read_effective
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import file_sha256, read_json

@@ -16,7 +16,8 @@ from localsynth.privacy.registry import register_spend
 from localsynth.schema import Category, Column, Identifier, Integer, Schema
 from localsynth.stages.ingest import ingest, ingest_if_needed
 from localsynth.stages.initialise import initialise
-from localsynth.stages.session import Options, Session, open_budget, open_ledger, training_share
+from localsynth.stages.repeats import training_share
+from localsynth.stages.session import Options, Session, open_budget, open_ledger
 from localsynth.store.private import PrivateStore
 from localsynth.workspace import Workspace, file_sha256
 
