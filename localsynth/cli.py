@@ -98,7 +98,7 @@ def _required(seal: str | None) -> str | None:
     return seal
 
 
-def _passphrase(verb: str, workspace: Path, descriptor: int | None, again: bool) -> str | None:
+def _passphrase(verb: str, workspace: Path, descriptor: int | None, again: bool = False, release: bool = False) -> str | None:
     """The passphrase of the key, asked for where the verb will need it and the key has one."""
     from localsynth.passphrase import ask_passphrase
     from localsynth.pipeline import needs_key
@@ -106,7 +106,7 @@ def _passphrase(verb: str, workspace: Path, descriptor: int | None, again: bool)
     from localsynth.workspace import Workspace as Directory
 
     directory = Directory.open(workspace)
-    if not needs_key(directory, verb, again) or not is_wrapped(directory):
+    if not needs_key(directory, verb, again, release) or not is_wrapped(directory):
         return None
     return ask_passphrase(str(workspace), descriptor, new=not key_path(directory).exists())
 
@@ -366,7 +366,7 @@ def evaluate(
 ) -> None:
     """Compare the synthetic rows with the original and attack them. The report is private: it reads the original."""
     known = next(csv.reader([quasi_identifiers], skipinitialspace=True)) if quasi_identifiers is not None else None
-    secret = None if release else _passphrase("evaluate", workspace, passphrase_fd, again=False)
+    secret = _passphrase("evaluate", workspace, passphrase_fd, release=release)
     asked = {"target": target, "quasi_identifiers": known, "release": release}
     result = _in_engine("evaluate", workspace, as_json, overrides, require_seal, secret, **asked)
     if not as_json:

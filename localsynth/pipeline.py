@@ -112,9 +112,9 @@ def rehearse(session: Session) -> dict[str, Any]:
     }
 
 
-def needs_key(workspace: Workspace, verb: str, again: bool) -> bool:
-    """Whether the verb will open the original rows, and so needs the key's passphrase, where it has one."""
-    if workspace.erasure_path.exists():
+def needs_key(workspace: Workspace, verb: str, again: bool = False, release: bool = False) -> bool:
+    """Whether the verb, with these options, will open the original rows: then it needs the key's passphrase, where it has one."""
+    if workspace.erasure_path.exists() or release:
         return False
     if verb == "run":
         latest = latest_run(workspace)

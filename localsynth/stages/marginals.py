@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import BudgetError, Cancelled
 from localsynth.hybrid import Writing
-from localsynth.planning import budgets
 from localsynth.runs import Run
 from localsynth.schema import Record, conform
+from localsynth.stages.repeats import remaining_budgets
 from localsynth.stages.session import Session, open_budget, private_recorder
 from localsynth.stages.table import Effective
 from localsynth.workspace import write_json
@@ -35,7 +35,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     from localsynth.store.private import PrivateStore
 
     config, workspace = session.config, session.workspace
-    share = budgets(config)
+    share = remaining_budgets(session, ledger)
     emit = private_recorder(session, current)
 
     def report(done: int, of: int) -> None:
