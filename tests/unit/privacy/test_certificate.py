@@ -454,6 +454,7 @@ HOSTILE: list[tuple[str, Any]] = [
     *(("gaussian", {"noise_multiplier": n}) for n in (10**400, 1e308, 1e-320, 10**4000, 1e-200)),
     *(("pure_dp", {"epsilon": e}) for e in (10**400, 1e308, 1e-320, 1000.0, 100.0)),
     *(("approximate_dp", {"epsilon": e, "delta": d}) for e, d in ((10**400, 0.1), (100.0, 1e-320), (0.1, 1 - 1e-16))),
+    *(("zcdp", {"rho": r}) for r in (0, -1.0, 1e-320, 1e6, 1e308, 10**400)),
     *(("poisson_sampled", {"rate": q, "of": {"type": "gaussian", "noise_multiplier": n}}) for q, n in (
         (1e-320, 1.0), (1e-12, 1e6), (10**400, 1.0), (0.5, 10**400), (1.0, 1e308),
     )),
