@@ -329,7 +329,8 @@ def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tupl
     """(ε, δ) for a group of `units` units who are added or removed together.
 
     Gaussian mechanisms keep their share of `delta` and are composed as the group's own dominating pair (arXiv:2401.10294);
-    what is r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9); an (e, d)-DP mechanism is (k e, k exp((k-1) e) d)-DP for k units. δ of 1 or an infinite ε mean: nothing is guaranteed.
+    what is r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9); an (e, d)-DP
+    mechanism is (k e, k exp((k-1) e) d)-DP for k units. δ of 1 or an infinite ε mean: nothing is guaranteed.
     Raises ConfigError.
     """
     _check_delta(delta)

@@ -243,8 +243,9 @@ def group_bound(events: list[Event], units: int) -> tuple[float, float]:
 
     As with `Spent.bound`, what was executed is no bound: a run may have stopped for reasons the data had a part in. So each
     budget counts in full. The ε of fewer runs of a mechanism is never larger than that of more, so the most runs that fit cover
-    every run that stopped before; zCDP has as much ρ as fits; where a budget's mechanisms are neither that nor one repeated step
-    nor equal parts, it counts as any (ε, δ)-DP mechanism. Depends on which mechanisms were charged, not on how often (unless they exceed their budget).
+    every run that stopped before; zCDP counts with as much ρ as fits; where a budget's mechanisms are neither that nor one
+    repeated step nor equal parts, it counts as any (ε, δ)-DP mechanism. Depends on which mechanisms were charged, not on how
+    often (unless they exceed their budget).
     Raises IntegrityError, ConfigError.
     """
     parts = [_group_bound(budget, mechanisms, units) for budget, mechanisms in _by_budget(events) if mechanisms]

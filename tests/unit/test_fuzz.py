@@ -324,9 +324,7 @@ def places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 HOSTILE = st.one_of(
-    st.sampled_from(
-        [1e-200, 1e200, 1e-320, -1, 0, 10**18, 10**400, "1", [], {}, [[]], [None], None, True, float("nan"), "x" * 9]
-    ),
+    st.sampled_from([1e-200, 1e200, 1e-320, -1, 0, 10**18, 10**400, "1", [], {}, [[]], [None], None, True, float("nan"), "xx"]),
     JSON,
 )
 

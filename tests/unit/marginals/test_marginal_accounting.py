@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from localsynth.errors import BudgetError, ConfigError
+from localsynth.errors import BudgetError
 from localsynth.marginals.accounting import Budget, Spend, total_rho
 
 
