@@ -211,7 +211,7 @@ def open_fields_filled(schema: Schema) -> Schema:
 
 def forecast_marginals(config: Config, units: int, training_units: int, rows: int) -> dict[str, Any]:
     """`forecast` for a run by marginals: no model, no steps, one release of noisy counts."""
-    from localsynth.marginals.accounting import rho_for
+    from localsynth.privacy.concentrated import rho_for
 
     share = budgets(config)
     columns = len(config.schema_.learned())
@@ -232,7 +232,7 @@ def forecast_marginals(config: Config, units: int, training_units: int, rows: in
         "seconds": {"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + rows * columns * _DRAW_SECONDS},
         "tokens_per_row": 0.0,
         "precision": "fp64",
-        "memory_bytes": _MARGINALS_BYTES + 200 * training_units * columns,
+        "memory_bytes": _MARGINALS_BYTES + 200 * training_units * config.privacy.rows_per_unit * columns,
         "disk_bytes": 10**7 + 200 * rows,
     }
 

@@ -22,6 +22,8 @@ from localsynth.store.synthetic import Job, SyntheticStore
 
 __all__ = ["conditions_from_marginals", "draw_from_marginals", "read_marginals"]
 
+_MOST_BYTES = 64 * 2**20
+"""Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 _CHUNK = 2_000
 _SPARSE = 50
 _MOST_TRIES = 5
@@ -31,6 +33,8 @@ _OTHER_ROWS = 1 << 40
 
 def read_marginals(path: Path) -> MarginalModel:
     """The fitted marginals in a file. Raises IntegrityError."""
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise IntegrityError(f"{path} is too large for a file of marginals.", "Restore it from a backup, or train again.")
     try:
         tree: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

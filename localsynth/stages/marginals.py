@@ -1,11 +1,12 @@
 """Noisy counts of the columns and of pairs of them → runs/ID/marginals.json: all of a run by marginals, or a hybrid's first half.
 
-The counts are one release: their whole budget is charged before the first row is read, and what is measured under it adds up to
-at most that (zero-concentrated differential privacy, converted to (ε, δ)). Interrupted between the charge and the file, the run
-is over: measuring again would be charged again.
+The counts are one release: their whole budget is charged before the first row is read, as the ρ of zero-concentrated
+differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between the charge and the
+file, the run is over: measuring again would be charged again.
 """
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,10 @@ _PARTS = ("localsynth", "numpy", "opendp")
 
 def measure(session: Session, ledger: "Ledger", current: Run, effective: Effective, source_sha256: str) -> None:
     """Charge the marginals' budget, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
-    from localsynth.marginals.accounting import epsilon_of_rho, rho_for
     from localsynth.marginals.domain import Domain
     from localsynth.marginals.measure import MarginalSettings, measure_marginals
-    from localsynth.privacy.noise import SecureRandom
+    from localsynth.privacy.concentrated import rho_for
+    from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
     from localsynth.store.private import PrivateStore
 
     config, workspace = session.config, session.workspace
@@ -50,28 +51,23 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         raise Cancelled("Stopped before anything was measured.", "`localsynth run` goes on from there.")
     with PrivateStore.open(workspace) as store:
         open_budget(session, ledger, "marginals", current.id, share.marginals_epsilon, share.marginals_delta, source_sha256)
-        rho = rho_for(share.marginals_epsilon, share.marginals_delta)
-        cost = min(share.marginals_epsilon, epsilon_of_rho(rho, share.marginals_delta))
-        try:
-            ledger.charge(
-                budget="marginals",
-                run=current.id,
-                stage="train",
-                what="marginals",
-                mechanism={"type": "approximate_dp", "epsilon": cost, "delta": share.marginals_delta},
-                details={"rho": rho},
-            )
-        except BudgetError as error:
+        if any(event["budget"] == "marginals" for event in ledger.spends(current.id)):
             raise BudgetError(
-                error.message,
-                "The run was interrupted after it was charged. Delete its directory in runs/ and add --again to measure anew.",
-            ) from None
+                f"Run {current.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
+                "Delete its directory in runs/ and add --again to measure anew, which is charged on top.",
+            )
+        rho = rho_for(share.marginals_epsilon, share.marginals_delta)
+        # The ledger works out what that ρ costs, and refuses it where it is more than the budget.
+        mechanism = {"type": "zcdp", "rho": rho}
+        ledger.charge(budget="marginals", run=current.id, stage="train", what="marginals", mechanism=mechanism)
         rows: list[Record] = []
         for _, record in store.records("train", schema):
             conformed = conform(schema, record)
             if conformed is not None:
                 rows.append(writing.with_lengths(conformed) if writing else conformed)
     model = measure_marginals(domain, domain.encode(rows), rho, SecureRandom(), settings, report)
+    if session.options.rehearsal_steps is not None:
+        model = replace(model, noise=REHEARSAL_LABEL)
     write_json(current.marginals_path, model.to_json())
     current.note(marginals_sha256=current.marginals_sha256(), measured=len(model.spends))
 
