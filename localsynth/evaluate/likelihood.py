@@ -14,12 +14,21 @@ __all__ = ["likelihood_gain"]
 
 
 def likelihood_gain(
-    base: Path, model: Path, schema: Schema, description: str, rows: Sequence[Record], threads: int
+    base: Path,
+    model: Path,
+    schema: Schema,
+    description: str,
+    rows: Sequence[Record],
+    threads: int,
+    given: frozenset[str] = frozenset(),
 ) -> NDArray[np.float64]:
-    """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats."""
+    """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats.
+
+    `given` are columns that the model does not learn; a row of which it learns nothing is left out.
+    """
     with Vocabulary(base) as vocabulary:
-        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description)
-        encoded = [codec.encode(row) for row in rows]
+        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description, given)
+        encoded = [example for example in map(codec.encode, rows) if any(example.learned)]
     if not encoded:
         return np.empty(0)
     likelihoods = []

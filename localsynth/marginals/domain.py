@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from localsynth.errors import ConfigError, DataError
-from localsynth.marginals.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
 from localsynth.schema import Boolean, Category, Integer, Record, Schema, Value
+from localsynth.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
 
 __all__ = ["MOST_BINS", "MOST_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
 
@@ -91,8 +91,13 @@ class Attribute:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Attribute":
-        """The inverse of `to_json`."""
-        return cls(_STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"]))
+        """The inverse of `to_json`. Raises ValueError or TypeError on bins that do not cover a column."""
+        column, starts = _STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"])
+        if not all(type(start) is int for start in starts) or any(a >= b for a, b in pairwise((-1, *starts))):
+            raise ValueError("the bins do not ascend")
+        if len(starts) < 2 or (starts[0], starts[-1]) != (0, step_count(column)):
+            raise ValueError("the bins are not those of the column")
+        return cls(column, starts)
 
 
 def _starts(column: Structured) -> tuple[int, ...]:
@@ -156,7 +161,7 @@ class Domain:
             for row, record in enumerate(records):
                 try:
                     column[row] = attribute.encode(record[name])
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, AttributeError):
                     raise DataError(
                         f"Row {row + 1}, column {name!r}: the value is outside the schema.",
                         "Conform the rows to the effective schema before measuring them.",

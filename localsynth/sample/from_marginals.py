@@ -1,4 +1,4 @@
-"""A sampling job on fitted marginals: rows into synthetic.duckdb, chunk by chunk, never a row lost or doubled.
+"""Rows drawn from fitted marginals: a whole sampling job, or the structured columns of rows whose texts a model writes.
 
 Reads what was released with noise, no private data.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
-from localsynth.marginals.conditions import Between, Condition
+from localsynth.hybrid import Writing
 from localsynth.marginals.model import MarginalModel
 from localsynth.privacy.canonical import parse_json
 from localsynth.sample.engine import SampleStatistics
@@ -20,8 +20,10 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, conform
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["draw_from_marginals", "read_marginals"]
+__all__ = ["conditions_from_marginals", "draw_from_marginals", "read_marginals"]
 
+_MOST_BYTES = 64 * 2**20
+"""Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 _CHUNK = 2_000
 _SPARSE = 50
 _MOST_TRIES = 5
@@ -31,6 +33,8 @@ _OTHER_ROWS = 1 << 40
 
 def read_marginals(path: Path) -> MarginalModel:
     """The fitted marginals in a file. Raises IntegrityError."""
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise IntegrityError(f"{path} is too large for a file of marginals.", "Restore it from a backup, or train again.")
     try:
         tree: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -55,11 +59,7 @@ def draw_from_marginals(
     statistics = SampleStatistics()
     for first in range(job.done, job.rows, _CHUNK):
         numbers = range(first, min(first + _CHUNK, job.rows))
-        drawn: dict[int, Record] = {}
-        for conditions, places in _by_conditions(numbers, given):
-            drawn |= zip(
-                places, _rows(model, schema, conditions, [job.first_row + i for i in places], seed, statistics), strict=True
-            )
+        drawn = _drawn(model, schema, numbers, job.first_row, given, seed, statistics)
         chunk = [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
         store.append(job.number, job.first_row + first, chunk)
         done = numbers[-1] + 1
@@ -81,6 +81,44 @@ def draw_from_marginals(
     return SampleResult(statistics.rows, time.monotonic() - started, statistics)
 
 
+def conditions_from_marginals(
+    path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
+) -> Callable[[int], Conditions]:
+    """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
+    model, writing = read_marginals(path), Writing(schema)
+    structured = Schema(columns=[column for column in writing.schema.columns if column.name in writing.given])
+    drawn: dict[int, Record] = {}
+
+    def of_row(i: int) -> Conditions:
+        if i not in drawn:
+            drawn.clear()  # rows are asked for in their order, so those before are done with
+            numbers = range(i, min(i + _CHUNK, job.rows))
+            asked = [writing.for_marginals(given(number)) for number in numbers]
+            drawn.update(
+                _drawn(model, structured, numbers, job.first_row, lambda number: asked[number - i], seed, SampleStatistics())
+            )
+        return writing.for_model(drawn[i], given(i))
+
+    return of_row
+
+
+def _drawn(
+    model: MarginalModel,
+    schema: Schema,
+    numbers: range,
+    first_row: int,
+    given: Callable[[int], Conditions],
+    seed: int,
+    statistics: SampleStatistics,
+) -> dict[int, Record]:
+    """Structured rows by their number in the job, whose first row is row `first_row` of the table."""
+    drawn: dict[int, Record] = {}
+    for conditions, places in _by_conditions(numbers, given):
+        rows = _rows(model, schema, conditions, [first_row + i for i in places], seed, statistics)
+        drawn |= zip(places, rows, strict=True)
+    return drawn
+
+
 def _by_conditions(numbers: range, given: Callable[[int], Conditions]) -> list[tuple[Conditions, list[int]]]:
     groups: dict[tuple[tuple[str, Allowed], ...], list[int]] = {}
     for i in numbers:
@@ -92,14 +130,13 @@ def _rows(
     model: MarginalModel, schema: Schema, conditions: Conditions, places: list[int], seed: int, statistics: SampleStatistics
 ) -> list[Record]:
     """The rows with these numbers under one condition."""
-    asked = {name: _condition(allowed) for name, allowed in conditions.items()}
     span = places[-1] + 1 - places[0]
     if span <= _SPARSE * len(places):
         # Drawing a row takes microseconds, preparing a condition milliseconds: those between are drawn and left.
-        every = model.sample(span, seed, asked, start=places[0])
+        every = model.sample(span, seed, conditions, start=places[0])
         rows = [every[place - places[0]] for place in places]
     else:
-        rows = [model.sample(1, seed, asked, start=place)[0] for place in places]
+        rows = [model.sample(1, seed, conditions, start=place)[0] for place in places]
 
     def holds(row: Record) -> bool:
         return conform(schema, row) == row and all(row[name] in allowed for name, allowed in conditions.items())
@@ -109,17 +146,8 @@ def _rows(
             if holds(rows[i]):
                 break
             statistics.rejected += 1
-            rows[i] = model.sample(1, seed, asked, start=attempt * _OTHER_ROWS + place)[0]
+            rows[i] = model.sample(1, seed, conditions, start=attempt * _OTHER_ROWS + place)[0]
         else:
             if not holds(rows[i]):
                 raise IntegrityError(f"Row {place} broke the schema {_MOST_TRIES} times.", "Please report this as a bug.")
     return rows
-
-
-def _condition(allowed: Allowed) -> Condition:
-    """What `MarginalModel.sample` takes: a range where the set is one, else the values themselves."""
-    if len(allowed.intervals) == 1 and not allowed.null:
-        (piece,) = allowed.pieces()
-        return Between(piece.min, piece.max)  # type: ignore[union-attr]
-    values = {*allowed.values, *([None] if allowed.null else [])}
-    return values | set(allowed.listed())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from localsynth.base_models import find_base_model
 from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.hybrid import Writing
 from localsynth.runs import Run
 from localsynth.schema import Text
 from localsynth.stages.session import Session, trained_run
@@ -52,7 +53,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.evaluate.audit.search import search_endings
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import SecureRandom
-    from localsynth.sample.job import default_threads
+    from localsynth.processor import default_threads
     from localsynth.train.plan import TrainPlan as Plan
 
     begun = time.monotonic()
@@ -67,11 +68,13 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     guesses = guesses_of(canaries, plan.sample_rate, plan.steps)
     random = SecureRandom()
     schema = effective_of(current["table"]).schema
+    writing = Writing(schema) if current.hybrid else None
     privacy = PrivacyConfig.model_validate(current["settings"]["privacy"])
     units, _ = canary_units(schema, canaries, privacy.rows_per_unit, int(random.integers(2**31, 1)[0]))
     with Vocabulary(base.path) as vocabulary:
-        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, session.config.data.description)
-        encoded = [[codec.encode(row) for row in unit] for unit in units]
+        seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
+        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, session.config.data.description, given)
+        encoded = [[codec.encode(writing.with_lengths(row) if writing else row) for row in unit] for unit in units]
     directory = current.directory / "audit"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
@@ -90,6 +93,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
         if session.options.search and any(isinstance(column, Text) for column in schema.learned()):
             searched = search_endings(
                 schema=schema,
+                writing=writing,
                 description=session.config.data.description,
                 rows_per_unit=privacy.rows_per_unit,
                 directory=directory / "search",

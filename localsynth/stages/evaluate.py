@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.base_models import find_base_model
+from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
@@ -34,6 +36,8 @@ def evaluate(session: Session) -> dict[str, Any]:
     from localsynth.store.synthetic import SyntheticStore
 
     workspace, options = session.workspace, session.options
+    if not options.release:
+        refuse_erased(workspace)
     current = trained_run(session)
     if not current.get("sample"):
         raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
@@ -66,9 +70,10 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llama import Embedder
 
-    options, current = session.options, trained_run(session)
+    options, wanted, current = session.options, session.config.evaluate, trained_run(session)
+    target, quasi_identifiers = options.target or wanted.target, options.quasi_identifiers or wanted.quasi_identifiers
     columns = [column.name for column in schema.learned()]
-    for name in [*(options.quasi_identifiers or []), *([options.target] if options.target else [])]:
+    for name in [*(quasi_identifiers or []), *([target] if target else [])]:
         if name not in columns:
             raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
     train, holdout = (_rows(session.workspace, split, schema) for split in ("train", "holdout"))
@@ -86,8 +91,8 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
             holdout,
             synthetic,
             schema,
-            target=options.target,
-            quasi_identifiers=options.quasi_identifiers,
+            target=target,
+            quasi_identifiers=quasi_identifiers,
             seed=_SEED,
             progress=progress,
             embed=embed,
@@ -99,23 +104,30 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
         base = find_base_model(current["settings"]["train"]["model"]).path
         with Embedder(base) as embedder:
             figures = compared(embedder.embed)
-        figures["attacks"] += _ask_the_model(session, base, current.product_path, schema, train, holdout)
+        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout)
     session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
     return figures
 
 
 def _ask_the_model(
-    session: Session, base: Path, model: Path, schema: Schema, train: list[Record], holdout: list[Record]
+    session: Session, base: Path, current: Run, schema: Schema, train: list[Record], holdout: list[Record]
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
     from localsynth.evaluate.likelihood import likelihood_gain
-    from localsynth.sample.job import default_threads
+    from localsynth.hybrid import Writing
+    from localsynth.processor import default_threads
 
+    model = current.product_path
     if not model.is_file():
         raise IntegrityError(f"{model} is missing.", f"Make it again: localsynth export {session.workspace.root}")
     members, others = (_sample(rows) for rows in (train, holdout))
     description, threads = session.config.data.description, default_threads()
-    scores = [likelihood_gain(base, model, schema, description, rows, threads) for rows in (members, others)]
+    given: frozenset[str] = frozenset()
+    if current.hybrid:
+        writing = Writing(schema)
+        schema, given = writing.schema, writing.given
+        members, others = ([writing.with_lengths(row) for row in rows] for rows in (members, others))
+    scores = [likelihood_gain(base, model, schema, description, rows, threads, given) for rows in (members, others)]
     attacks = attack_by_scores(
         *scores,
         seed=_SEED,

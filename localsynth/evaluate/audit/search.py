@@ -19,6 +19,7 @@ from localsynth.evaluate.audit.outcome import Search, exposures, written_endings
 from localsynth.evaluate.likelihood import likelihood_gain
 from localsynth.events import Emit, Event
 from localsynth.export.merge import merge_adapter
+from localsynth.hybrid import Writing
 from localsynth.llama import Vocabulary
 from localsynth.made_up import made_up_rows
 from localsynth.privacy.noise import RandomSource
@@ -38,6 +39,7 @@ _ORDINARY = 3
 def search_endings(
     *,
     schema: Schema,
+    writing: Writing | None,
     description: str,
     rows_per_unit: int,
     base: Path,
@@ -53,18 +55,27 @@ def search_endings(
 ) -> Search:
     """Train on canaries among ordinary rows in `directory`, draw `rows` rows from the merged model and search them.
 
-    The schema must have a text column. Raises what training and merging raise.
+    With `writing` the model writes only texts, here to ordinary made-up rows. The schema must have a text column. Raises what
+    training and merging raise.
     """
     seeds = random.integers(2**31, 2).tolist()
     units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
-    ordinary = [[row] for row in made_up_rows(schema, _ORDINARY * _INSERTED, "row", 1, seeds[1])]
+    ordinary = list(made_up_rows(schema, max(rows, _ORDINARY * _INSERTED), "row", 1, seeds[1]))
+    seen, given = schema, frozenset[str]()
+    if writing is not None:
+        seen, given = writing.schema, writing.given
+        units = [[writing.with_lengths(row) for row in unit] for unit in units]
+        ordinary = [writing.with_lengths(row) for row in ordinary]
 
     def renamed(event: Event) -> None:
         emit({key: value for key, value in event.items() if key != "epsilon"} | {"stage": "audit"})
 
     with Vocabulary(base) as vocabulary:
-        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description)
-        encoded = [[codec.encode(row) for row in unit] for unit in [*units[:_INSERTED], *ordinary]]
+        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, description, given)
+        learned = [*units[:_INSERTED], *([row] for row in ordinary[: _ORDINARY * _INSERTED])]
+        encoded = [[codec.encode(row) for row in unit] for unit in learned]
+    # A row without a text has nothing to teach where only texts are written.
+    encoded = [[row for row in unit if any(row.learned)] for unit in encoded]
     train(
         units=encoded,
         base=base,
@@ -79,10 +90,11 @@ def search_endings(
     )
     model = directory / "model.F16.gguf"
     merge_adapter(base, directory / "adapter", model, {})
-    gains = likelihood_gain(base, model, schema, description, [unit[0] for unit in units], threads).tolist()
+    gains = likelihood_gain(base, model, seen, description, [unit[0] for unit in units], threads, given).tolist()
     drawn: list[Record] = []
-    with Engine(model, schema, description, threads=threads, seed=0, most=rows) as engine:
-        for number, record in engine.rows(Request(number) for number in range(rows)):
+    wanted = (Request(i, writing.for_model(ordinary[i], {}) if writing is not None else {}) for i in range(rows))
+    with Engine(model, seen, description, threads=threads, seed=0, most=rows) as engine:
+        for number, record in engine.rows(wanted):
             drawn.append(record)
             emit({"kind": "progress", "stage": "audit", "step": number + 1, "steps": rows, "unit": "rows searched"})
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])

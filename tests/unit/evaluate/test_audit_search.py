@@ -10,6 +10,7 @@ import pytest
 from localsynth.config import TrainConfig
 from localsynth.evaluate.audit import search
 from localsynth.evaluate.audit.outcome import Audit, Search, exposures, written_endings
+from localsynth.hybrid import Writing
 from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema import Category, Schema, Text
 from localsynth.train.plan import make_train_plan
@@ -37,7 +38,8 @@ def test_a_written_ending_fails_the_audit(found: int) -> None:
     assert searched.to_json()["share_at_most"] == (None if found else 0.03)
 
 
-def test_a_search_from_training_to_rows(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     honest = search.train
 
@@ -50,6 +52,7 @@ def test_a_search_from_training_to_rows(tiny_model: Any, tmp_path: Path, monkeyp
     events: list[dict[str, Any]] = []
     found = search.search_endings(
         schema=SCHEMA,
+        writing=Writing(SCHEMA) if hybrid else None,
         description="",
         rows_per_unit=1,
         base=tiny_model(),
@@ -77,6 +80,7 @@ def test_a_model_that_remembers_is_exposed(tiny_model: Any, tmp_path: Path) -> N
     settings = SETTINGS.model_copy(update={"epochs": 24.0, "batch_size": 40, "learning_rate": 3e-2})
     found = search.search_endings(
         schema=SCHEMA,
+        writing=None,
         description="",
         rows_per_unit=1,
         base=tiny_model(),
