@@ -14,7 +14,6 @@ from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
 from localsynth.runs import Run
-from localsynth.schema import Text
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
 from localsynth.training_parts import need_training_parts
@@ -48,7 +47,7 @@ def audit(session: Session) -> dict[str, Any]:
 def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.codec import Codec
     from localsynth.evaluate.audit.attack import attack_training
-    from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of
+    from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of, has_room_for_endings
     from localsynth.evaluate.audit.outcome import Audit, right_guesses
     from localsynth.evaluate.audit.search import search_endings
     from localsynth.llama import Vocabulary
@@ -90,7 +89,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     searched = None
     try:
         attacked = attack_training(canaries=encoded, directory=directory / "training", **shared)
-        if session.options.search and any(isinstance(column, Text) for column in schema.learned()):
+        if session.options.search and has_room_for_endings(schema):
             searched = search_endings(
                 schema=schema,
                 writing=writing,

@@ -11,7 +11,7 @@ from localsynth.evaluate.audit.bound import CONFIDENCE, curve_p_value
 from localsynth.made_up import made_up_rows
 from localsynth.schema import Record, Schema, Text
 
-__all__ = ["CANARIES", "canary_units", "enough_canaries", "guesses_of"]
+__all__ = ["CANARIES", "canary_units", "enough_canaries", "guesses_of", "has_room_for_endings"]
 
 CANARIES = (200, 400, 800, 1600)
 """How many an audit takes: the first of these that could refute its claim, by `enough_canaries`."""
@@ -44,6 +44,11 @@ def enough_canaries(sample_rate: float, steps: int, curve: Sequence[tuple[float,
         if curve_p_value(canaries, guesses, guesses, curve) < _MARGIN * (1 - CONFIDENCE):
             return canaries
     return CANARIES[-1]
+
+
+def has_room_for_endings(schema: Schema) -> bool:
+    """Whether some text is long enough for a beginning and a whole ending."""
+    return any(isinstance(column, Text) and column.max_tokens >= _SHORT for column in schema.learned())
 
 
 def canary_units(schema: Schema, count: int, rows_per_unit: int, seed: int) -> tuple[list[list[Record]], list[str]]:

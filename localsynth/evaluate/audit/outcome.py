@@ -71,7 +71,7 @@ class Audit:
     curve: Sequence[tuple[float, float]]
     """(ε, δ) pairs that the training claims to keep."""
     search: Search | None = None
-    """None where there is no text, or no search was wanted."""
+    """None where no text is long enough, or no search was wanted."""
 
     def _p(self, right: int) -> float:
         return curve_p_value(self.canaries, self.guesses, right, self.curve)
