@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.evaluate.audit import attack
 from localsynth.privacy import noise
 from localsynth.runs import is_kept, latest_run
 from localsynth.stages.audit import audit
@@ -33,8 +34,6 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
     def watched(**arguments: Any) -> Any:
         given.append(arguments)
         return honest(**arguments)
-
-    from localsynth.evaluate.audit import attack
 
     monkeypatch.setattr(attack, "train", watched)
     events: list[dict[str, Any]] = []

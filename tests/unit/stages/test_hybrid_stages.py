@@ -8,6 +8,7 @@ import pytest
 
 from localsynth.codec import Encoded
 from localsynth.errors import BudgetError, IntegrityError
+from localsynth.evaluate.audit import attack
 from localsynth.runs import Run, latest_run
 from localsynth.schema import Schema, Text, conform
 from localsynth.stages.audit import audit
@@ -143,8 +144,6 @@ def test_a_run_stopped_in_training_keeps_its_marginals_and_one_stopped_in_measur
 def test_the_audit_trains_on_texts_alone_too(
     session: Session, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from localsynth.evaluate.audit import attack
-
     train(session)
     seen: list[Any] = []
 
