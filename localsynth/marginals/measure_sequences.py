@@ -1,0 +1,131 @@
+"""From the rows of units in their order to a model of sequences, under one zCDP budget: `measure` for links (see `links`).
+
+Counted are single variables, then pairs: of columns in one row, of a column and any column of the row before, and of either
+with the place in the sequence. Pairs within the row before are those of a row, and are not asked for again.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.marginals.accounting import Budget
+from localsynth.marginals.domain import Codes
+from localsynth.marginals.grouping import Grouping, group_bins, onto_simplex
+from localsynth.marginals.inference import Factor, eliminate, marginal
+from localsynth.marginals.links import EARLIER, LAST, Layout, as_before, before, since
+from localsynth.marginals.measure import MarginalSettings, single_measurement, total_of
+from localsynth.marginals.model import MarginalModel
+from localsynth.marginals.release import Table
+from localsynth.marginals.select_aim import Workload, select_aim
+from localsynth.marginals.sequence_model import SequenceModel
+from localsynth.privacy.noise import RandomSource
+
+__all__ = ["links_workload", "measure_sequences"]
+
+_IMPOSSIBLE = -100.0
+"""Logarithm of the chance, in effect 0, of what cannot be: a first row with a row before it. Finite, so that JSON holds it."""
+
+
+def links_workload(layout: Layout) -> Workload:
+    """The pairs that matter: a column with itself in the row before most, with another there least."""
+    rest = [a.name for a in layout.own if a.name not in layout.columns.names]
+    current = [name for name in layout.columns.names]
+    workload: Workload = {}
+    for pair in itertools.combinations(current, 2):
+        workload[pair] = 1.0
+    for name, earlier in itertools.product(current, layout.described):
+        workload[name, before(earlier)] = OWN if name == earlier else CROSS
+    for name, other in itertools.product(current, rest):
+        workload[name, other] = 1.0
+    if layout.order is not None:
+        gap = since(layout.order)
+        workload |= {(before(name), gap): CROSS for name in layout.described}
+        workload[gap, LAST] = 1.0
+    workload[EARLIER, LAST] = 1.0
+    return workload
+
+
+OWN, CROSS = 2.0, 0.5
+
+
+def measure_sequences(
+    layout: Layout,
+    codes: Codes,
+    rho: float,
+    random: RandomSource,
+    settings: MarginalSettings,
+    report: Callable[[int, int], None] = lambda done, of: None,
+) -> SequenceModel:
+    """Spend at most `rho` (zCDP, add or remove one unit) on `codes` = layout.encode(units), and fit a model.
+
+    `settings.rows_per_unit` is the layout's `most`. Raises ConfigError, BudgetError.
+    """
+    budget = Budget(rho)
+    own = layout.own
+    bins = {a.name: a.size for a in own} | dict.fromkeys(layout.repeated, 2)
+    sizes = bins | {before(name): layout.columns[name].size + 1 for name in layout.described}
+    rows = Table(codes, sizes, settings.rows_per_unit, budget, random)
+    noise_multiplier = math.sqrt(len(bins) / (2 * settings.single_share * budget.left))
+    noise = rows.deviation(noise_multiplier)
+    counts = {name: rows.noisy_counts((name,), noise_multiplier) for name in bins}
+    total = float(settings.public_rows) if settings.public_rows is not None else total_of(list(counts.values()))
+
+    groupings = {a.name: group_bins(a, counts[a.name], noise, settings.most_groups) for a in own}
+    groupings |= {before(name): _with_none(groupings[name]) for name in layout.described}
+    table = rows.regrouped({name: np.array(grouping.groups) for name, grouping in groupings.items()})
+    measured = [single_measurement(a.name, counts[a.name], groupings[a.name], noise) for a in own]
+    workload = links_workload(layout)
+    fixed = [*_known(layout, groupings), *_likely(layout, groupings, counts, total)]
+    rounds = settings.rounds or 2 * len(groupings)
+    potentials = select_aim(
+        table, budget, measured, total, workload, rounds, max(1, rounds // 8), settings.max_cells, report, fixed
+    )
+    variables = layout.variables
+    links = MarginalModel(variables, groupings, total, potentials, measured, budget.rho, budget.spends, random.label)
+    return SequenceModel(layout, links, _repeats(layout, links, counts))
+
+
+def _with_none(grouping: Grouping) -> Grouping:
+    """The same groups for the row before, and one for none."""
+    return Grouping((*grouping.groups, grouping.size), (*grouping.shares, 1.0))
+
+
+def _known(layout: Layout, groupings: dict[str, Grouping]) -> list[Factor]:
+    """What holds of every link: a first row has no row before, any other has one."""
+    of_first = groupings[EARLIER].groups[-1]
+    factors = []
+    others = [before(name) for name in layout.described] + ([since(layout.order)] if layout.order is not None else [])
+    for name in others:
+        table = np.zeros((groupings[EARLIER].size, groupings[name].size))
+        none = groupings[name].groups[-1]
+        table[of_first] = _IMPOSSIBLE
+        table[:, none] = _IMPOSSIBLE
+        table[of_first, none] = 0.0
+        factors.append(Factor((EARLIER, name), table))
+    return factors
+
+
+def _likely(
+    layout: Layout, groupings: dict[str, Grouping], counts: dict[str, NDArray[np.float64]], total: float
+) -> list[Factor]:
+    """Where the model begins: a row before is like any row."""
+    factors = []
+    for name in layout.described:
+        chances = onto_simplex(groupings[name].sums(counts[name]), total) / total
+        factors.append(Factor((before(name),), np.log(np.append(np.maximum(chances, 1e-6), 1.0))))
+    return factors
+
+
+def _repeats(layout: Layout, links: MarginalModel, counts: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Of the links whose group is that of the row before, the share in which the value is, too."""
+    chain, _ = eliminate(links.sizes, links.potentials)
+    repeats = {}
+    for name in layout.described:
+        if as_before(name) in layout.repeated:
+            pair = marginal(chain, (name, before(name)))
+            in_group = links.total * float(np.trace(pair[:, :-1]))
+            repeats[name] = float(np.clip(counts[as_before(name)][1] / max(in_group, 1.0), 0.0, 1.0))
+    return repeats
