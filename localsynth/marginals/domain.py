@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from localsynth.errors import ConfigError, DataError
-from localsynth.marginals.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
 from localsynth.schema import Boolean, Category, Integer, Record, Schema, Value
+from localsynth.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
 
 __all__ = ["MOST_BINS", "MOST_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
 
@@ -156,7 +156,7 @@ class Domain:
             for row, record in enumerate(records):
                 try:
                     column[row] = attribute.encode(record[name])
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, AttributeError):
                     raise DataError(
                         f"Row {row + 1}, column {name!r}: the value is outside the schema.",
                         "Conform the rows to the effective schema before measuring them.",

@@ -5,16 +5,17 @@ those of a smaller one, and a job can go on at any row.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
-from localsynth.marginals.conditions import Condition, allowed_steps
+from localsynth.marginals.conditions import allowed_steps
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.fit import Measurement
 from localsynth.marginals.grouping import Grouping
@@ -54,10 +55,10 @@ class MarginalModel:
         """The number of groups of each column."""
         return {name: self.groupings[name].size for name in self.domain.names}
 
-    def sample(self, n: int, seed: int, given: Mapping[str, Condition] | None = None, start: int = 0) -> list[Record]:
+    def sample(self, n: int, seed: int, given: Conditions | None = None, start: int = 0) -> list[Record]:
         """Rows `start` .. `start` + `n` - 1 of the endless sample of a seed, 0 ≤ seed < 2**128, with every structured column.
 
-        `given`: for some columns, what their values are to be; rows are then drawn from the model's distribution under that
+        `given`: for some columns, which values they may have; rows are then drawn from the model's distribution under that
         condition. Raises ConfigError where the condition fits no row.
         """
         conditions = given or {}
@@ -137,7 +138,7 @@ class MarginalModel:
 class _Column:
     """How the groups of one column become values, under its condition if there is one."""
 
-    def __init__(self, attribute: Attribute, grouping: Grouping, condition: Condition | None) -> None:
+    def __init__(self, attribute: Attribute, grouping: Grouping, condition: Allowed | None) -> None:
         self.name = attribute.name
         self._allowed = allowed_steps(attribute, condition)
         fractions = np.array([self._allowed.fraction(bin_) for bin_ in range(attribute.size)])

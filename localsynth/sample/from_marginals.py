@@ -11,7 +11,6 @@ from typing import Any
 from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
-from localsynth.marginals.conditions import Between, Condition
 from localsynth.marginals.model import MarginalModel
 from localsynth.privacy.canonical import parse_json
 from localsynth.sample.engine import SampleStatistics
@@ -92,14 +91,13 @@ def _rows(
     model: MarginalModel, schema: Schema, conditions: Conditions, places: list[int], seed: int, statistics: SampleStatistics
 ) -> list[Record]:
     """The rows with these numbers under one condition."""
-    asked = {name: _condition(allowed) for name, allowed in conditions.items()}
     span = places[-1] + 1 - places[0]
     if span <= _SPARSE * len(places):
         # Drawing a row takes microseconds, preparing a condition milliseconds: those between are drawn and left.
-        every = model.sample(span, seed, asked, start=places[0])
+        every = model.sample(span, seed, conditions, start=places[0])
         rows = [every[place - places[0]] for place in places]
     else:
-        rows = [model.sample(1, seed, asked, start=place)[0] for place in places]
+        rows = [model.sample(1, seed, conditions, start=place)[0] for place in places]
 
     def holds(row: Record) -> bool:
         return conform(schema, row) == row and all(row[name] in allowed for name, allowed in conditions.items())
@@ -109,17 +107,8 @@ def _rows(
             if holds(rows[i]):
                 break
             statistics.rejected += 1
-            rows[i] = model.sample(1, seed, asked, start=attempt * _OTHER_ROWS + place)[0]
+            rows[i] = model.sample(1, seed, conditions, start=attempt * _OTHER_ROWS + place)[0]
         else:
             if not holds(rows[i]):
                 raise IntegrityError(f"Row {place} broke the schema {_MOST_TRIES} times.", "Please report this as a bug.")
     return rows
-
-
-def _condition(allowed: Allowed) -> Condition:
-    """What `MarginalModel.sample` takes: a range where the set is one, else the values themselves."""
-    if len(allowed.intervals) == 1 and not allowed.null:
-        (piece,) = allowed.pieces()
-        return Between(piece.min, piece.max)  # type: ignore[union-attr]
-    values = {*allowed.values, *([None] if allowed.null else [])}
-    return values | set(allowed.listed())
