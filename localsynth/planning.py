@@ -12,7 +12,7 @@ from localsynth.codec import Codec
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit
-from localsynth.schema import Category, Schema, Text
+from localsynth.schema import Boolean, Category, Identifier, Schema, Surrogate, Text
 
 __all__ = [
     "FEW_UNITS",
@@ -20,6 +20,7 @@ __all__ = [
     "Budgets",
     "accept_size",
     "budgets",
+    "check_sequence",
     "delta_warning",
     "forecast",
     "forecast_marginals",
@@ -64,7 +65,9 @@ def budgets(config: Config) -> Budgets:
 
 
 def synthesizer_of(config: Config) -> Literal["llm", "marginals"]:
-    """What makes the rows, "auto" settled. Raises ConfigError where marginals are asked for and a column is text."""
+    """What makes the rows, "auto" settled. Raises ConfigError where marginals are asked for and a column is text, or where
+    `check_sequence` does."""
+    check_sequence(config)
     texts = [column.name for column in config.schema_.learned() if isinstance(column, Text)]
     if config.train.synthesizer == "marginals" and texts:
         raise ConfigError(
@@ -74,6 +77,41 @@ def synthesizer_of(config: Config) -> Literal["llm", "marginals"]:
     if config.train.synthesizer == "auto":
         return "llm" if texts else "marginals"
     return config.train.synthesizer
+
+
+def check_sequence(config: Config) -> None:
+    """Raise ConfigError where the rows of a unit cannot be the sequence that data.sequence_by asks for."""
+    name, unit = config.data.sequence_by, config.privacy.unit
+    if name is None:
+        return
+    columns = {column.name: column for column in config.schema_.columns}
+    if unit == "row":
+        raise ConfigError(
+            "data.sequence_by needs to know whose rows follow each other.", "Set privacy.unit to the column that says so."
+        )
+    if config.privacy.max_rows_per_unit < 2:
+        raise ConfigError("A sequence has more than one row.", "Raise privacy.max_rows_per_unit.")
+    if name not in columns or name == unit:
+        raise ConfigError(
+            f"data.sequence_by: {name!r} is no column to order the rows of a unit by.", f"Columns: {', '.join(columns)}."
+        )
+    if isinstance(columns[name], Text | Category | Boolean | Surrogate):
+        raise ConfigError(
+            f"data.sequence_by: a column of kind {columns[name].kind} has no order.",
+            "Name a date, a datetime, an integer, a number or an identifier.",
+        )
+    if unit in columns and not isinstance(columns[unit], Identifier | Surrogate):
+        raise ConfigError(
+            f"Each synthetic unit gets a fresh value of {unit!r}, but that column is to be learned (kind {columns[unit].kind}).",
+            'Make it kind = "identifier" in the schema.',
+        )
+    texts = [column.name for column in config.schema_.learned() if isinstance(column, Text)]
+    if texts or config.train.synthesizer == "llm":
+        raise ConfigError(
+            "Sequences are made from marginals, which cannot write text"
+            + (f", and {texts[0]!r} is a text column." if texts else ": train.synthesizer asks for the language model."),
+            'Leave text columns out with data.columns and set train.synthesizer = "auto", or leave out data.sequence_by.',
+        )
 
 
 def size_warning(units: int) -> str | None:

@@ -68,6 +68,7 @@ def _what_is_wrong(model: Path, stated: str) -> str:
 def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
     """Whether the marginals are those of the certificate, and what was measured for them fits what was charged."""
     from localsynth.marginals.accounting import epsilon_of_rho, total_rho
+    from localsynth.marginals.sequence_model import SequenceModel
     from localsynth.sample.from_marginals import read_marginals
 
     if file_sha256(path) != document["hashes"]["model"]:
@@ -81,10 +82,13 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
         # To a billionth: rho was found by halving, and what it costs was capped at the budget.
         paid = epsilon_of_rho(model.rho, mechanism["delta"]) <= mechanism["epsilon"] * (1 + 1e-9)
         secure = model.noise == document["guarantee"]["noise"]
+        told = isinstance(model, SequenceModel) == (document["settings"]["data"]["sequence_by"] is not None)
     except (LocalsynthError, IndexError, KeyError, TypeError, ValueError, OverflowError):
         return [same, Finding("marginals", "failed", "What was measured cannot be compared with what was charged.")]
     if not (fits and paid and secure):
         return [same, Finding("marginals", "failed", "More was measured than was charged, or with other noise.")]
+    if not told:
+        return [same, Finding("marginals", "failed", "It and the certificate differ on whether rows are sequences.")]
     text = f"The {len(model.spends)} noisy counts and choices in it cost no more than was charged (zCDP rho {model.rho:.4g})."
     return [same, Finding("marginals", "ok", text)]
 

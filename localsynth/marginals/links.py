@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.domain import Attribute, Codes, Domain, length_attribute
-from localsynth.marginals.steps import Structured, step_count, to_step
 from localsynth.schema import Boolean, Record, Schema
+from localsynth.steps import Structured, step_count, to_step
 
 __all__ = ["EARLIER", "LAST", "Layout", "as_before", "before", "since"]
 
@@ -107,7 +107,9 @@ class Layout:
         """The variables that are counted one by one: the columns, the gap, the place in the sequence."""
         gap = []
         if self.order is not None:
-            gap.append(length_attribute(since(self.order), _gap_edges(step_count(self.columns[self.order].column)), nullable=True))
+            gap.append(
+                length_attribute(since(self.order), _gap_edges(step_count(self.columns[self.order].column)), nullable=True)
+            )
         earlier = length_attribute(EARLIER, range(1, self.most + 1), nullable=True)
         last = Attribute(Boolean(name=LAST, nullable=False), (0, 1, 2))
         return [*self.columns.attributes, *gap, earlier, last]

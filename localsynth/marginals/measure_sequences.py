@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from localsynth.marginals.accounting import Budget
 from localsynth.marginals.domain import Codes
+from localsynth.marginals.fit import Measurement
 from localsynth.marginals.grouping import Grouping, group_bins, onto_simplex
 from localsynth.marginals.inference import Factor, eliminate, marginal
 from localsynth.marginals.links import EARLIER, LAST, Layout, as_before, before, since
@@ -32,7 +33,7 @@ _IMPOSSIBLE = -100.0
 def links_workload(layout: Layout) -> Workload:
     """The pairs that matter: a column with itself in the row before most, with another there least."""
     rest = [a.name for a in layout.own if a.name not in layout.columns.names]
-    current = [name for name in layout.columns.names]
+    current = layout.columns.names
     workload: Workload = {}
     for pair in itertools.combinations(current, 2):
         workload[pair] = 1.0
@@ -44,7 +45,6 @@ def links_workload(layout: Layout) -> Workload:
         gap = since(layout.order)
         workload |= {(before(name), gap): CROSS for name in layout.described}
         workload[gap, LAST] = 1.0
-    workload[EARLIER, LAST] = 1.0
     return workload
 
 
@@ -65,27 +65,41 @@ def measure_sequences(
     """
     budget = Budget(rho)
     own = layout.own
-    bins = {a.name: a.size for a in own} | dict.fromkeys(layout.repeated, 2)
-    sizes = bins | {before(name): layout.columns[name].size + 1 for name in layout.described}
+    place = (EARLIER, LAST)
+    # How many rows a unit has is in the pair of these two, and each of them as well.
+    single = [*((a.name,) for a in own if a.name not in place), *((name,) for name in layout.repeated), place]
+    sizes = {a.name: a.size for a in own} | dict.fromkeys(layout.repeated, 2)
+    sizes |= {before(name): layout.columns[name].size + 1 for name in layout.described}
     rows = Table(codes, sizes, settings.rows_per_unit, budget, random)
-    noise_multiplier = math.sqrt(len(bins) / (2 * settings.single_share * budget.left))
+    noise_multiplier = math.sqrt(len(single) / (2 * settings.single_share * budget.left))
     noise = rows.deviation(noise_multiplier)
-    counts = {name: rows.noisy_counts((name,), noise_multiplier) for name in bins}
-    total = float(settings.public_rows) if settings.public_rows is not None else total_of(list(counts.values()))
+    found = {names: rows.noisy_counts(names, noise_multiplier) for names in single}
+    total = float(settings.public_rows) if settings.public_rows is not None else total_of([c.ravel() for c in found.values()])
+    counts = {names[0]: table for names, table in found.items() if names != place}
+    counts |= {EARLIER: found[place].sum(axis=1), LAST: found[place].sum(axis=0)}
 
     groupings = {a.name: group_bins(a, counts[a.name], noise, settings.most_groups) for a in own}
     groupings |= {before(name): _with_none(groupings[name]) for name in layout.described}
     table = rows.regrouped({name: np.array(grouping.groups) for name, grouping in groupings.items()})
-    measured = [single_measurement(a.name, counts[a.name], groupings[a.name], noise) for a in own]
+    measured = [single_measurement(a.name, counts[a.name], groupings[a.name], noise) for a in own if a.name not in place]
+    measured.append(_places(found[place], groupings[EARLIER], groupings[LAST], noise))
     workload = links_workload(layout)
     fixed = [*_known(layout, groupings), *_likely(layout, groupings, counts, total)]
-    rounds = settings.rounds or 2 * len(groupings)
+    rounds = settings.rounds or 2 * len(own)
     potentials = select_aim(
         table, budget, measured, total, workload, rounds, max(1, rounds // 8), settings.max_cells, report, fixed
     )
     variables = layout.variables
     links = MarginalModel(variables, groupings, total, potentials, measured, budget.rho, budget.spends, random.label)
     return SequenceModel(layout, links, _repeats(layout, links, counts))
+
+
+def _places(counts: NDArray[np.float64], earlier: Grouping, last: Grouping, noise: float) -> Measurement:
+    """The counts of both variables together, by groups; as in `single_measurement` with noise of the same scale everywhere."""
+    summed = np.zeros((earlier.size, last.size))
+    np.add.at(summed, np.ix_(earlier.groups, last.groups), counts)
+    weights = 1 / np.sqrt(np.outer(earlier.widths(), last.widths()))
+    return Measurement((EARLIER, LAST), summed * weights, noise, weights)
 
 
 def _with_none(grouping: Grouping) -> Grouping:
@@ -108,9 +122,7 @@ def _known(layout: Layout, groupings: dict[str, Grouping]) -> list[Factor]:
     return factors
 
 
-def _likely(
-    layout: Layout, groupings: dict[str, Grouping], counts: dict[str, NDArray[np.float64]], total: float
-) -> list[Factor]:
+def _likely(layout: Layout, groupings: dict[str, Grouping], counts: dict[str, NDArray[np.float64]], total: float) -> list[Factor]:
     """Where the model begins: a row before is like any row."""
     factors = []
     for name in layout.described:

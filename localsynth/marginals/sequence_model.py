@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.errors import IntegrityError
+from localsynth.marginals.accounting import Spend
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.evidence import chances_of, draw_given
 from localsynth.marginals.grouping import Grouping
 from localsynth.marginals.inference import cumulative, pick
 from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
 from localsynth.marginals.model import MarginalModel
-from localsynth.marginals.steps import from_step, to_step
 from localsynth.schema import Record, Value
+from localsynth.steps import from_step, to_step
 
 __all__ = ["SequenceModel"]
 
@@ -46,18 +47,34 @@ class SequenceModel:
     repeats: dict[str, float]
     """For some columns the chance that a value is exactly that of the row before, where both fall into the same group."""
 
-    def rows(self, seed: int, start: int = 0) -> Iterator[tuple[int, Record]]:
-        """(number of its unit, structured columns) of row `start` and all that follow, without end; 0 ≤ seed < 2**128.
+    @property
+    def rho(self) -> float:
+        """The budget."""
+        return self.links.rho
 
-        A unit's rows follow each other, in the order of the ordering column. Where a unit begins is known only when those
-        before it are drawn, so to begin at `start` takes as long as to draw up to there.
+    @property
+    def spends(self) -> list[Spend]:
+        """What measuring cost; they add up to at most the budget."""
+        return self.links.spends
+
+    @property
+    def noise(self) -> str:
+        """`label` of the random source that measured."""
+        return self.links.noise
+
+    def rows(self, seed: int, first_unit: int = 0, start: int = 0) -> Iterator[tuple[int, Record]]:
+        """(number of its unit, structured columns) of all rows from `start` on, without end; 0 ≤ seed < 2**128.
+
+        Row 0 is the first of unit `first_unit`. A unit's rows follow each other, in the order of the ordering column. Where a
+        unit begins is known only when those before it are drawn, so to begin at `start` takes as long as to draw up to there.
         """
-        return islice(((number, row) for number, unit in enumerate(self.units(seed)) for row in unit), start, None)
+        units = enumerate(self.units(seed, first_unit), start=first_unit)
+        return islice(((number, row) for number, unit in units for row in unit), start, None)
 
-    def units(self, seed: int) -> Iterator[list[Record]]:
-        """The sequences of units 0, 1, 2, ..., without end."""
+    def units(self, seed: int, first_unit: int = 0) -> Iterator[list[Record]]:
+        """The sequences of the units `first_unit` and all that follow, without end."""
         writer = _Writer(self)
-        for first in count(0, writer.block):
+        for first in count(first_unit, writer.block):
             yield from writer.draw(seed, first)
 
     def to_json(self) -> dict[str, Any]:
@@ -162,7 +179,9 @@ class _Writer:
                 values[name] = [from_step(column.attribute.column, moment) for moment in moments]
                 continue
             bins = column.bins(groups[name], uniform[name][:, 2])
-            values[name] = [column.attribute.decode(b, u) for b, u in zip(bins.tolist(), uniform[name][:, 3].tolist(), strict=True)]
+            values[name] = [
+                column.attribute.decode(b, u) for b, u in zip(bins.tolist(), uniform[name][:, 3].tolist(), strict=True)
+            ]
             if place and name in self._model.repeats:
                 stays = (groups[name] == earlier[name]) & (uniform[name][:, 1] < self._model.repeats[name])
                 for row in np.flatnonzero(stays).tolist():
@@ -183,9 +202,7 @@ class _Writer:
         starts, groups = self._columns[name].attribute.starts, self._model.links.groupings[name].groups
         return np.array([groups[bisect_right(starts, step) - 1] for step in steps], dtype=np.int64)
 
-    def _later(
-        self, steps: list[int], chances: NDArray[np.float64], uniforms: Uniforms
-    ) -> tuple[list[int], NDArray[np.int64]]:
+    def _later(self, steps: list[int], chances: NDArray[np.float64], uniforms: Uniforms) -> tuple[list[int], NDArray[np.int64]]:
         """The steps of the ordering column after those of the row before, and the groups of the gaps.
 
         Gaps are drawn from those alone that leave the column inside its bounds: no row is lost and none is moved.

@@ -19,6 +19,8 @@ from localsynth.stages.table import Effective
 from localsynth.workspace import write_json
 
 if TYPE_CHECKING:
+    from localsynth.marginals.model import MarginalModel
+    from localsynth.marginals.sequence_model import SequenceModel
     from localsynth.privacy.ledger import Ledger
 
 __all__ = ["measure"]
@@ -30,7 +32,9 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     """Charge the run's budget, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
     from localsynth.marginals.accounting import epsilon_of_rho, rho_for
     from localsynth.marginals.domain import Domain
+    from localsynth.marginals.links import Layout
     from localsynth.marginals.measure import MarginalSettings, measure_marginals
+    from localsynth.marginals.measure_sequences import measure_sequences
     from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
     from localsynth.store.private import PrivateStore
 
@@ -66,14 +70,20 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
                 error.message,
                 "The run was interrupted after it was charged. Delete its directory in runs/ and add --again to measure anew.",
             ) from None
-        rows: list[Record] = []
-        for _, record in store.records("train", schema):
+        units: dict[int, list[Record]] = {}
+        for unit, record in store.records("train", schema):
             conformed = conform(schema, record)
             if conformed is not None:
-                rows.append(conformed)
-    domain = Domain.of_schema(schema)
+                units.setdefault(unit, []).append(conformed)
     settings = MarginalSettings(rows_per_unit=privacy.rows_per_unit)
-    model = measure_marginals(domain, domain.encode(rows), rho, random, settings, report)
+    model: MarginalModel | SequenceModel
+    if config.data.sequence_by is not None:
+        layout = Layout.of_schema(schema, config.data.sequence_by, privacy.rows_per_unit)
+        model = measure_sequences(layout, layout.encode(units.values()), rho, random, settings, report)
+    else:
+        domain = Domain.of_schema(schema)
+        rows = [row for unit in units.values() for row in unit]
+        model = measure_marginals(domain, domain.encode(rows), rho, random, settings, report)
     write_json(current.marginals_path, model.to_json())
     label = random.label if session.options.rehearsal_steps is None else REHEARSAL_LABEL
     epsilon = ledger.spent().epsilon
