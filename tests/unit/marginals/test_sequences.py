@@ -121,6 +121,30 @@ def test_pairs_of_the_row_before_alone_are_no_candidates() -> None:
     assert {("day", LAST), (since("day"), LAST), ("what", EARLIER)} <= set(workload)
 
 
+def test_the_place_and_the_row_before_are_not_counted_twice() -> None:
+    """Every unit begins with its salary, so the place says what the row before was; from the second on a coin decides."""
+    draw = random.Random(0)
+    found = []
+    for _ in range(6000):
+        whats = ["salary", "rent"]
+        while len(whats) < MOST:
+            whats.append({"rent": "card", "card": draw.choice(["card", "salary"]), "salary": "rent"}[whats[-1]])
+        found.append([{"what": what, "born": 1950, "day": START} for what in whats[: draw.randint(1, MOST)]])
+    layout = Layout.of_schema(SCHEMA, "day", MOST)
+    model = measure_sequences(layout, layout.encode(found), 5.0, InsecureRandom(0), MarginalSettings(rows_per_unit=MOST))
+    after = [two["what"] for unit in islice(model.units(0), 6000) for one, two in pairwise(unit) if one["what"] == "card"]
+    assert abs(after.count("card") / len(after) - 0.5) < 0.03
+
+
+def test_wide_tables_are_measured_as_a_tree() -> None:
+    layout = Layout.of_schema(SCHEMA, "day", MOST)
+    settings = MarginalSettings(rows_per_unit=MOST, method="mst")
+    model = measure_sequences(layout, layout.encode(units(6000)), 0.5, InsecureRandom(1), settings)
+    assert 0.999 * 0.5 < total_rho(model.spends) <= 0.5
+    pairs = [unit for unit in islice(model.units(0), 3000) if len(unit) > 1]
+    assert np.mean([NEXT[str(one["what"])] == two["what"] for unit in pairs for one, two in pairwise(unit)]) > 0.95
+
+
 def test_noise_is_for_all_rows_of_a_unit() -> None:
     layout = Layout.of_schema(SCHEMA, "day", MOST)
     codes = layout.encode(units(300))
