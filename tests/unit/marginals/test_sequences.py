@@ -78,10 +78,13 @@ def test_rows_are_in_order_and_inside_the_bounds_and_gaps_are_kept(drawn: list[l
 
 
 def test_a_sequence_that_reaches_the_end_of_the_range_stays_in_it(model: SequenceModel) -> None:
-    """The last days are the first row's in nearly all of these: the gaps that are left are 0 days."""
+    """All begin among the last days, and a week is nearly the only gap: sooner or later none is left that fits."""
     tree = model.to_json()
-    day = next(m for m in tree["potentials"] if m["columns"] == ["day"])
-    day["logarithms"] = [-50.0] * (len(day["logarithms"]) - 1) + [50.0]
+    day = model.links.groupings["day"]
+    tree["potentials"].append({"columns": ["day"], "logarithms": [-80.0] * (day.size - 1) + [80.0]})
+    gap = model.links.groupings[since("day")]
+    week = [0.0 if group == gap.groups[7] else -80.0 for group in range(gap.size)]
+    tree["potentials"].append({"columns": [since("day")], "logarithms": [*week[:-1], 0.0]})
     found = [unit for unit in islice(SequenceModel.from_json(tree).units(0), 2000) if len(unit) > 1]
     assert found and all(conform(SCHEMA, row) == row for unit in found for row in unit)
     assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
