@@ -21,7 +21,7 @@ from localsynth.errors import ConfigError
 from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Number, Schema, Text, Value
 from localsynth.steps import Ordered, from_ordinal, ordinal
 
-__all__ = ["Allowed", "Conditions", "Single", "exactly", "parse_where", "values_of"]
+__all__ = ["Allowed", "Conditions", "Single", "exactly", "only", "parse_where", "values_of"]
 
 _HINT = "Example: --where \"rating >= 4 AND department = 'Dresses'\""
 
@@ -154,6 +154,16 @@ def parse_where(text: str, schema: Schema) -> Conditions:
         if allowed.empty:
             raise ConfigError(f"The condition leaves no value for column {name!r}.", _values_hint(schema.column(name)))
     return true
+
+
+def only(column: Column, value: Value) -> Allowed:
+    """The set of the one value, which the effective schema allows."""
+    if value is None:
+        return Allowed(column, null=True)
+    if isinstance(column, Ordered):
+        place = ordinal(column, value)
+        return Allowed(column, intervals=((place, place),))
+    return Allowed(column, values=frozenset({value}))
 
 
 def exactly(column: Column, text: str | None) -> Allowed:

@@ -142,8 +142,9 @@ def _failure(error: BaseException) -> Event:
     }
 
 
-_ALONE = frozenset({"ingest", "train", "export", "run"})
-"""Verbs of which a workspace takes one at a time. Sampling has a lock of its own; the others change nothing."""
+_ALONE = frozenset({"ingest", "train", "export", "run", "rehearse", "evaluate"})
+"""Verbs of which a workspace takes one at a time: two rehearsals would replace each other's, and a report that is made while the
+private side is erased would bring some of it back. Sampling has a lock of its own; the others change nothing."""
 
 
 def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
@@ -161,12 +162,17 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
     from localsynth.pipeline import VERBS
     from localsynth.stages.initialise import initialise
     from localsynth.stages.session import Options, Session
+    from localsynth.store.key import check_passphrase
     from localsynth.store.lock import work_lock
     from localsynth.workspace import Workspace
 
     if request["verb"] == "init":
         return initialise(Path(request["workspace"]), request["data"], emit, request.get("passphrase"))
     workspace = Workspace.open(Path(request["workspace"]), request.get("passphrase"))
+    if request["verb"] == "unlock":
+        # For a client that wants to know before it begins; the key itself stays in this process.
+        check_passphrase(workspace)
+        return {}
     config = load_config(workspace.config_path, request.get("overrides"))
 
     def emit_or_stop(event: Event) -> None:

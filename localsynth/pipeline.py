@@ -4,6 +4,7 @@ ingest    source → private.duckdb, and what the schema leaves open measured �
 train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
 export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
 sample    model or marginals → synthetic.duckdb
+evaluate  original beside synthetic → runs/ID/report.html
 run       all of them, going on where the last one stopped
 rehearse  all of them on rows made up from the schema, spending nothing
 """
@@ -43,12 +44,14 @@ def run(session: Session) -> dict[str, Any]:
                 "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
             )
         return {"run": latest.id, "stages": [sample(session)]}
-    if synthesizer_of(session.config) == "llm":
+    if synthesizer_of(session.config) != "marginals":
         need_training_parts()  # before anything is measured and charged
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
         stages += [ingest_if_needed(session), train_or_resume(session)]
     stages += [export(session), sample(session)]
+    if session.config.evaluate.report and session.options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
+        stages.append(evaluate(session))
     current = latest_run(session.workspace)
     assert current is not None
     return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
@@ -57,6 +60,7 @@ def run(session: Session) -> dict[str, Any]:
 def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any]:
     """What a finished run gives the user: figures and files."""
     certificate = read_json(current.certificate_path)
+    report = current.directory / "report.html"
     return {
         "rows": current["sample"]["rows"],
         "epsilon_guaranteed": certificate["guarantee"]["guaranteed_epsilon"],
@@ -66,6 +70,7 @@ def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any
         "synthetic": str(workspace.synthetic_path),
         "model": str(current.product_path),
         "certificate": str(current.certificate_path),
+        "report": str(report) if report.exists() else None,
     }
 
 
@@ -107,13 +112,13 @@ def rehearse(session: Session) -> dict[str, Any]:
     }
 
 
-def needs_key(workspace: Workspace, verb: str, again: bool) -> bool:
-    """Whether the verb will open the original rows, and so needs the key's passphrase, where it has one."""
-    if workspace.erasure_path.exists():
+def needs_key(workspace: Workspace, verb: str, again: bool = False, release: bool = False) -> bool:
+    """Whether the verb, with these options, will open the original rows: then it needs the key's passphrase, where it has one."""
+    if workspace.erasure_path.exists() or release:
         return False
     if verb == "run":
         latest = latest_run(workspace)
-        return latest is None or not latest.get("train") or (latest.finished and again)
+        return latest is None or not latest.finished or again
     return verb in ("ingest", "train", "evaluate")
 
 

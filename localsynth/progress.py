@@ -99,6 +99,7 @@ class Narrator:
 
 
 _SYNTHESIZERS = {
+    "hybrid": "noisy counts of the other columns, then the language model, which writes texts to go with them",
     "llm": "the language model, which writes whole rows",
     "marginals": "noisy counts of columns and pairs of columns: no text to write",
 }
@@ -110,7 +111,8 @@ def plan_text(plan: dict[str, Any]) -> str:
     epsilon, seconds = plan["epsilon"], plan["seconds"]
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
-        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['train']:g} for training",
+        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
+        f"marginals, {epsilon['train']:g} for training",
         f"delta             {plan['delta']['total']:.2g}",
         f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
         f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",
@@ -191,4 +193,25 @@ def bench_sample_text(result: dict[str, Any]) -> str:
         f"whole rows of the loop: {result['loop']['whole_rows']} of {result['loop']['rows']}"
     )
     lines.append(f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}")
+    return "\n".join(lines)
+
+
+def bench_train_text(result: dict[str, Any]) -> str:
+    """The training benchmark as a table."""
+    lines = [f"{result['model']} in {result['precision']}, {result['units']} rows a step"]
+    for name in ("dp", "plain", "ghost"):
+        if name in result:
+            figures = result[name]
+            memory = f"{figures['peak_memory'] / 2**30:.2f} GiB at most"
+            lines.append(
+                f"  {name:<6} {figures['seconds']:7.2f} s a step {figures['tokens_per_second']:7.0f} tokens/s   {memory}"
+            )
+    limit = result["limit"]
+    lines.append(
+        f"  limit  {limit['seconds']:7.2f} s a step {limit['tokens_per_second']:7.0f} tokens/s   (matrix products alone)"
+    )
+    lines.append(
+        f"  dp to plain: speed {result['ratio_speed']:.2f}, memory {result['ratio_memory']:.2f}; "
+        f"share of the matrix products' rate {result['ratio_matmul']:.2f}"
+    )
     return "\n".join(lines)

@@ -91,8 +91,13 @@ class Attribute:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Attribute":
-        """The inverse of `to_json`."""
-        return cls(_STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"]))
+        """The inverse of `to_json`. Raises ValueError or TypeError on bins that do not cover a column."""
+        column, starts = _STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"])
+        if not all(type(start) is int for start in starts) or any(a >= b for a, b in pairwise((-1, *starts))):
+            raise ValueError("the bins do not ascend")
+        if len(starts) < 2 or (starts[0], starts[-1]) != (0, step_count(column)):
+            raise ValueError("the bins are not those of the column")
+        return cls(column, starts)
 
 
 def _starts(column: Structured) -> tuple[int, ...]:

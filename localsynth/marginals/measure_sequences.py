@@ -107,7 +107,8 @@ def measure_sequences(
     report(100, 100)
     variables = layout.variables
     links = MarginalModel(variables, groupings, total, potentials, measured, budget.rho, budget.spends, random.label)
-    return SequenceModel(layout, links, _repeats(layout, links, counts))
+    repeated = [Measurement((name,), counts[name], noise) for name in layout.repeated]
+    return SequenceModel(layout, links, _repeats(layout, links, counts), repeated)
 
 
 def _places(counts: NDArray[np.float64], earlier: Grouping, last: Grouping, noise: float) -> Measurement:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.errors import IntegrityError
+from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.evidence import chances_of, draw_given
+from localsynth.marginals.fit import Measurement
 from localsynth.marginals.grouping import Grouping
 from localsynth.marginals.inference import cumulative, pick
 from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
@@ -30,6 +31,8 @@ _UNIFORMS = 1 << 22
 """Random numbers made at once."""
 _MOST_UNITS = 1 << 12
 """Units drawn side by side."""
+_MOST_ROWS = 1000
+"""Of a unit: the limit of privacy.max_rows_per_unit."""
 _DRAWS = 4
 """Random numbers for each variable of a row: its group, whether the value stays, the bin in the group, the value in the bin."""
 
@@ -46,6 +49,8 @@ class SequenceModel:
     """Of all variables of the layout."""
     repeats: dict[str, float]
     """For some columns the chance that a value is exactly that of the row before, where both fall into the same group."""
+    repeated: list[Measurement]
+    """The counts that `repeats` were worked out from: of `layout.repeated`, in that order."""
 
     @property
     def rho(self) -> float:
@@ -80,23 +85,39 @@ class SequenceModel:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that holds everything."""
         layout = self.layout
-        said = {"columns": layout.columns.names, "order": layout.order, "most": layout.most, "repeats": self.repeats}
+        said: dict[str, Any] = {
+            "columns": layout.columns.names,
+            "order": layout.order,
+            "most": layout.most,
+            "repeats": self.repeats,
+        }
+        said["repeated"] = [{"counts": m.counts.tolist(), "deviation": m.deviation} for m in self.repeated]
         return {**self.links.to_json(), "sequence": said}
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "SequenceModel":
         """The inverse of `to_json`. Raises IntegrityError on anything else."""
-        links = MarginalModel.from_json(tree)
+        links = MarginalModel.from_json({key: value for key, value in tree.items() if key != "sequence"})
         try:
             said = tree["sequence"]
+            if set(said) != {"columns", "order", "most", "repeats", "repeated"}:
+                raise ValueError("other parts")
+            if type(said["most"]) is not int or not 2 <= said["most"] <= _MOST_ROWS:
+                raise ValueError("no number of rows")
             columns = Domain(tuple(links.domain[name] for name in said["columns"]))
             layout = Layout(columns, said["order"], said["most"])
             repeats = {str(name): float(chance) for name, chance in said["repeats"].items()}
+            repeated = [
+                Measurement((name,), np.array(m["counts"], dtype=np.float64), float(m["deviation"]))
+                for name, m in zip(layout.repeated, said["repeated"], strict=True)
+            ]
             if layout.variables != links.domain or not all(0 <= chance <= 1 for chance in repeats.values()):
                 raise ValueError("other variables")
-        except (KeyError, TypeError, ValueError, AttributeError):
+            if any(m.counts.shape != (2,) or not np.isfinite(m.counts).all() or not m.deviation > 0 for m in repeated):
+                raise ValueError("counts that are none")
+        except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
             raise IntegrityError("The file of marginals is damaged.", "Measure them again, or restore the file.") from None
-        return cls(layout, links, repeats)
+        return cls(layout, links, repeats, repeated)
 
 
 class _Column:

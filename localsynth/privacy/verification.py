@@ -31,7 +31,7 @@ _KEYS = {
     "seal",
     "signature",
 }
-_HASHES = {"model", "base_model", "schema", "ledger_head"}
+_HASHES = {"model", "marginals", "base_model", "schema", "ledger_head"}
 _LARGEST_INTEGER = 2**63
 _DEEPEST = 40
 """Levels of nesting; a certificate has about ten."""
@@ -157,7 +157,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         _check_target(events, expected["guarantee"]),
         _check_measured(schema, events),
         _check_settings(document["settings"], events),
-        Finding("seal", "stated", f"Of the training ({document['seal']}): {IN_WORDS[document['seal']]}."),
+        Finding("seal", "stated", f"Of the run ({document['seal']}): {IN_WORDS[document['seal']]}."),
     ]
 
 

@@ -1,4 +1,4 @@
-"""A sampling job on fitted marginals: rows into synthetic.duckdb, chunk by chunk, never a row lost or doubled.
+"""Rows drawn from fitted marginals: a whole sampling job, or the structured columns of rows whose texts a model writes.
 
 Reads what was released with noise, no private data.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
+from localsynth.hybrid import Writing
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.privacy.canonical import parse_json
@@ -20,8 +21,10 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, conform
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["draw_from_marginals", "read_marginals"]
+__all__ = ["conditions_from_marginals", "draw_from_marginals", "read_marginals"]
 
+_MOST_BYTES = 64 * 2**20
+"""Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 _CHUNK = 2_000
 _SPARSE = 50
 _MOST_TRIES = 5
@@ -31,6 +34,8 @@ _OTHER_ROWS = 1 << 40
 
 def read_marginals(path: Path) -> MarginalModel | SequenceModel:
     """The fitted marginals in a file, of single rows or of sequences. Raises IntegrityError."""
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise IntegrityError(f"{path} is too large for a file of marginals.", "Restore it from a backup, or train again.")
     try:
         tree: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -86,10 +91,7 @@ def _single_rows(
     """Makes the rows of a job with these numbers (from 0), each by itself."""
 
     def chunk(numbers: range) -> list[Record]:
-        drawn: dict[int, Record] = {}
-        for conditions, places in _by_conditions(numbers, given):
-            rows = _rows(model, surrogates.schema, conditions, [job.first_row + i for i in places], surrogates.seed, statistics)
-            drawn |= zip(places, rows, strict=True)
+        drawn = _drawn(model, surrogates.schema, numbers, job.first_row, given, surrogates.seed, statistics)
         return [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
 
     return chunk
@@ -111,6 +113,46 @@ def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callab
         return result
 
     return chunk
+
+
+def conditions_from_marginals(
+    path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
+) -> Callable[[int], Conditions]:
+    """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
+    model, writing = read_marginals(path), Writing(schema)
+    if isinstance(model, SequenceModel):
+        raise IntegrityError(f"{path} holds sequences, and the model writes single rows.", "Restore it from a backup.")
+    structured = Schema(columns=[column for column in writing.schema.columns if column.name in writing.given])
+    drawn: dict[int, Record] = {}
+
+    def of_row(i: int) -> Conditions:
+        if i not in drawn:
+            drawn.clear()  # rows are asked for in their order, so those before are done with
+            numbers = range(i, min(i + _CHUNK, job.rows))
+            asked = [writing.for_marginals(given(number)) for number in numbers]
+            drawn.update(
+                _drawn(model, structured, numbers, job.first_row, lambda number: asked[number - i], seed, SampleStatistics())
+            )
+        return writing.for_model(drawn[i], given(i))
+
+    return of_row
+
+
+def _drawn(
+    model: MarginalModel,
+    schema: Schema,
+    numbers: range,
+    first_row: int,
+    given: Callable[[int], Conditions],
+    seed: int,
+    statistics: SampleStatistics,
+) -> dict[int, Record]:
+    """Structured rows by their number in the job, whose first row is row `first_row` of the table."""
+    drawn: dict[int, Record] = {}
+    for conditions, places in _by_conditions(numbers, given):
+        rows = _rows(model, schema, conditions, [first_row + i for i in places], seed, statistics)
+        drawn |= zip(places, rows, strict=True)
+    return drawn
 
 
 def _by_conditions(numbers: range, given: Callable[[int], Conditions]) -> list[tuple[Conditions, list[int]]]:

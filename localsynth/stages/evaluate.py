@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.base_models import find_base_model
+from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.processor import default_threads
 from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, trained_run
@@ -39,6 +41,8 @@ def evaluate(session: Session) -> dict[str, Any]:
     from localsynth.store.synthetic import SyntheticStore
 
     workspace, options = session.workspace, session.options
+    if not options.release:
+        refuse_erased(workspace)
     current = trained_run(session)
     if not current.get("sample"):
         raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
@@ -80,9 +84,10 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llama import Embedder
 
-    options, current = session.options, trained_run(session)
+    options, wanted, current = session.options, session.config.evaluate, trained_run(session)
+    target, quasi_identifiers = options.target or wanted.target, options.quasi_identifiers or wanted.quasi_identifiers
     columns = [column.name for column in schema.learned()]
-    for name in [*(options.quasi_identifiers or []), *([options.target] if options.target else [])]:
+    for name in [*(quasi_identifiers or []), *([target] if target else [])]:
         if name not in columns:
             raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
     ours, others = (_units(session.workspace, split, schema) for split in ("train", "holdout"))
@@ -101,8 +106,8 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
             holdout,
             synthetic,
             schema,
-            target=options.target,
-            quasi_identifiers=options.quasi_identifiers,
+            target=target,
+            quasi_identifiers=quasi_identifiers,
             seed=_SEED,
             progress=progress,
             embed=embed,
@@ -115,20 +120,21 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         base = find_base_model(current["settings"]["train"]["model"]).path
         with Embedder(base) as embedder:
             figures = compared(embedder.embed)
-        figures["attacks"] += _ask_the_model(session, base, current.product_path, schema, train, holdout)
+        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout)
     session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
     return figures
 
 
 def _ask_the_model(
-    session: Session, base: Path, model: Path, schema: Schema, train: list[Record], holdout: list[Record]
+    session: Session, base: Path, current: Run, schema: Schema, train: list[Record], holdout: list[Record]
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
 
+    model = current.product_path
     if not model.is_file():
         raise IntegrityError(f"{model} is missing.", f"Make it again: localsynth export {session.workspace.root}")
     members, others = (_sample(rows) for rows in (train, holdout))
-    scores = [_gain(base, model, schema, session.config.data.description, rows) for rows in (members, others)]
+    scores = [_gain(base, current, schema, session.config.data.description, rows) for rows in (members, others)]
     attacks = attack_by_scores(
         *scores,
         seed=_SEED,
@@ -157,28 +163,27 @@ def _sample(rows: list[Record]) -> list[Record]:
     return [rows[i] for i in chosen]
 
 
-def _gain(base: Path, model: Path, schema: Schema, description: str, rows: list[Record]) -> NDArray[np.float64]:
+def _gain(base: Path, current: Run, schema: Schema, description: str, rows: list[Record]) -> NDArray[np.float64]:
     """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats."""
     from localsynth.codec import Codec
+    from localsynth.hybrid import Writing
     from localsynth.llama import Decoder, Vocabulary
 
+    given: frozenset[str] = frozenset()
+    if current.hybrid:
+        writing = Writing(schema)
+        schema, given, rows = writing.schema, writing.given, [writing.with_lengths(row) for row in rows]
     with Vocabulary(base) as vocabulary:
-        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description)
-        encoded = [codec.encode(row) for row in rows]
+        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description, given)
+        encoded = [example for example in map(codec.encode, rows) if any(example.learned)]
     if not encoded:
         return np.empty(0)
     likelihoods = []
-    for path in (model, base):
-        with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), _threads()) as decoder:
+    for path in (current.product_path, base):
+        with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), default_threads()) as decoder:
             likelihoods.append(np.array([_likelihood(decoder, row) for row in encoded]))
     result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]
     return result
-
-
-def _threads() -> int:
-    from localsynth.sample.job import default_threads
-
-    return default_threads()
 
 
 def _likelihood(decoder: Any, row: "Encoded") -> float:

@@ -5,16 +5,17 @@ from typing import Any
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.stages.session import Session, recorder, trained_run
 from localsynth.stages.table import effective_of
-from localsynth.workspace import file_sha256, read_json
+from localsynth.workspace import read_json
 
 __all__ = ["sample"]
 
 
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
+    from localsynth.hybrid import Writing
     from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.asked import read_asked
-    from localsynth.sample.from_marginals import draw_from_marginals
+    from localsynth.sample.from_marginals import conditions_from_marginals, draw_from_marginals
     from localsynth.sample.job import draw_rows
     from localsynth.sample.surrogates import Surrogates
     from localsynth.store.lock import sampler_lock
@@ -29,7 +30,8 @@ def sample(session: Session) -> dict[str, Any]:
     path = current.product_path
     if not path.exists():
         raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {workspace.root}")
-    if (file_sha256(path) if current.by_marginals else model_hash(path)) != done["model_hash"]:
+    marginals = current.check_marginals()
+    if (marginals if current.by_marginals else model_hash(path)) != done["model_hash"]:
         raise IntegrityError(
             f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {workspace.root}"
         )
@@ -77,14 +79,19 @@ def sample(session: Session) -> dict[str, Any]:
                 session.should_stop,
             )
         else:
+            given, seen = asked.given, effective.schema
+            if current.hybrid:
+                given = conditions_from_marginals(current.marginals_path, seen, config.sample.seed, job, given)
+                seen = Writing(seen).schema
             result = draw_rows(
                 model=path,
                 schema=effective.schema,
+                seen=seen,
                 description=config.data.description,
                 settings=config.sample,
                 store=store,
                 job=job,
-                given=asked.given,
+                given=given,
                 emit=emit,
                 should_stop=session.should_stop,
             )

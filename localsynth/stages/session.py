@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING
 
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError
-from localsynth.events import Emit, Recorder
+from localsynth.events import Emit, Recorder, mark_private
 from localsynth.runs import Run, latest_run
 from localsynth.workspace import Workspace
 
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
 
-__all__ = ["Options", "Session", "open_budget", "open_ledger", "recorder", "trained_run", "warn_of_other_spends"]
+__all__ = [
+    "Options",
+    "Session",
+    "open_budget",
+    "open_ledger",
+    "private_recorder",
+    "recorder",
+    "trained_run",
+    "warn_of_other_spends",
+]
 
 
 @dataclass(frozen=True)
@@ -117,3 +126,9 @@ def recorder(session: Session, current: Run) -> Emit:
     record = Recorder(current.directory / "events.jsonl", session.emit)
     epsilon = open_ledger(session).spent().epsilon
     return lambda event: record({"epsilon": epsilon, **event})
+
+
+def private_recorder(session: Session, current: Run) -> Emit:
+    """Records events of a stage that reads the original rows, on which speed, time left and memory then depend."""
+    record = Recorder(current.directory / "events.jsonl", session.emit)
+    return lambda event: record(mark_private(event))

@@ -33,6 +33,9 @@ __all__ = ["TrainResult", "train"]
 _CHECKPOINT_SECONDS = 20.0
 """A checkpoint costs tens of milliseconds; a crash then loses at most this much and a step."""
 
+_FEWEST_TOKENS = 32
+"""With so few computed at once there is nothing left to halve: hardly a row fits."""
+
 _WARM_UP = 0.05
 """Share of the steps in which the learning rate rises from 0, before its cosine decay."""
 
@@ -97,7 +100,7 @@ def train(
 
     saved_at, tokens_done, computing = time.monotonic(), 0, 0.0
     process = psutil.Process()
-    step, spent = first, None
+    step, spent, micro_batch_tokens = first, None, settings.micro_batch_tokens
     while step < plan.steps:
         if should_stop():
             save_checkpoint(checkpoint, step, private.weights, optimizer)
@@ -113,12 +116,8 @@ def train(
             )
             break
         begun = time.monotonic()
-        total = private.new_sum()
         batch = [units[i] for i in poisson_batch(random, len(units), plan.sample_rate)]
-        for micro in micro_batches(batch, settings.micro_batch_tokens):
-            loss = private.module(micro.tokens.to(device), micro.targets.to(device))
-            private.add(total, loss, micro.unit, micro.units)
-            total.tokens += int((micro.targets != IGNORE).sum())
+        total, micro_batch_tokens = _sum_within_memory(private, batch, micro_batch_tokens, device, emit)
         tokens_done += sum(len(example.tokens) for unit in batch for example in unit)
         for weight, gradient in zip(private.weights, noisy_mean(total, plan, random), strict=True):
             weight.grad = gradient
@@ -150,6 +149,38 @@ def train(
     write_adapter(run_directory / "adapter", adapter_pairs(model), settings.rank, settings.alpha)
     peak = max(process.memory_info().rss, _peak_memory())
     return TrainResult(step, time.monotonic() - started, peak, precision)
+
+
+def _sum_within_memory(
+    private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_batch_tokens: int, device: str, emit: Emit
+) -> tuple[ClippedSum, int]:
+    """The clipped sum of a batch, and the tokens computed at once: halved, until it fits, where memory runs out.
+
+    The batch stays the one that was drawn, and nothing of the attempts before leaves here, so the accounting is the same.
+    """
+    while True:
+        total = private.new_sum()
+        try:
+            for micro in micro_batches(batch, micro_batch_tokens):
+                loss = private.module(micro.tokens.to(device), micro.targets.to(device))
+                private.add(total, loss, micro.unit, micro.units)
+                total.tokens += int((micro.targets != IGNORE).sum())
+            return total, micro_batch_tokens
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error) or micro_batch_tokens < _FEWEST_TOKENS:
+                raise
+        # Outside of the handler: the error holds on to the memory of the pass that it broke off.
+        private.forget()
+        micro_batch_tokens //= 2
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        text = f"Memory ran out: going on with {micro_batch_tokens} tokens at once (train.micro_batch_tokens), which is slower."
+        emit({"kind": "warning", "text": text})
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On the CPU PyTorch raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _peak_memory() -> int:

@@ -46,6 +46,18 @@ class PrivateGradients:
         """An empty sum. An empty batch leaves it so, and its step is noise alone."""
         return ClippedSum([torch.zeros_like(weight, dtype=torch.float32) for weight in self.weights])
 
+    def forget(self) -> None:
+        """Drop what a pass that was broken off left behind, which would otherwise be taken for a part of the next."""
+        for module in self.module.modules():
+            for left in ("activations", "max_batch_len"):
+                if hasattr(module, left):
+                    delattr(module, left)
+        for weight in self.weights:
+            weight.grad = weight.grad_sample = None  # type: ignore[attr-defined]
+            weight._forward_counter = 0  # type: ignore[attr-defined]
+            if hasattr(weight, "_current_grad_sample"):
+                del weight._current_grad_sample
+
     def add(self, total: ClippedSum, loss: torch.Tensor, unit: torch.Tensor, units: int) -> None:
         """Backpropagate `loss` (a sum over examples) and add each unit's clipped gradient to `total`.
 

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.marginals import release
-from localsynth.marginals.accounting import Budget, rho_for
+from localsynth.marginals.accounting import Budget
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.inference import cells
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.release import Table
+from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.noise import InsecureRandom, RandomSource
 from localsynth.schema import Category, Record, Schema
 
