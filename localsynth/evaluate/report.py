@@ -94,7 +94,11 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
             if column["lengths"] is not None
         },
         "utility": "",
+        "rows_per_unit": "",
     }
+    if figures["sequences"] is not None:
+        bars = figures["sequences"]["rows_per_unit"]["histogram"]
+        drawn["rows_per_unit"] = bars_plot(bars, has_order=True, title="Rows per unit: original and synthetic shares")
     known = [pair for pair in figures["pairs"]["pairs"] if pair["original"] is not None and pair["synthetic"] is not None]
     points = [(pair["original"], pair["synthetic"], " and ".join(pair["columns"])) for pair in known]
     drawn["pairs"] = scatter_plot(points, title="Association of each pair of columns") if points else ""

@@ -142,6 +142,21 @@ def _of_pairs(figures: dict[str, Any]) -> list[Weakness]:
     return [Weakness("worth", severity, "Links between columns are blurred", text, "pairs")]
 
 
+def _of_sequences(figures: dict[str, Any]) -> list[Weakness]:
+    sequences = figures["sequences"]
+    if sequences is None or sequences["mean_distance"] is None:
+        return []
+    severity = sequences["mean_distance"] - (sequences["ceiling"] or 0)
+    if severity < _WORTH_SAYING:
+        return []
+    text = (
+        f"A value and the one in the row before are {_percent(sequences['mean_distance'])} off the original's pairs on average; "
+        f"the holdout's are {_percent(sequences['ceiling'] or 0)} off, and rows without any order would be "
+        f"{_percent(sequences['independent'] or 0)} off."
+    )
+    return [Weakness("worth", severity, "What follows what is blurred", text, "sequences")]
+
+
 def _of_writing(figures: dict[str, Any]) -> list[Weakness]:
     found = []
     for column in figures["writing"]:
@@ -159,7 +174,7 @@ def _of_writing(figures: dict[str, Any]) -> list[Weakness]:
 
 def find_weaknesses(figures: dict[str, Any], most: int | None = 3) -> list[Weakness]:
     """The weaknesses that `evaluate_tables`' figures show, by the rule above; at most `most`, None for all."""
-    finders = (_of_attacks, _of_audit, _of_personal, _of_utility, _of_columns, _of_pairs, _of_writing)
+    finders = (_of_attacks, _of_audit, _of_personal, _of_utility, _of_columns, _of_pairs, _of_sequences, _of_writing)
     found = [weakness for finder in finders for weakness in finder(figures)]
     found.sort(key=lambda weakness: (_ORDER.index(weakness.kind), -weakness.severity))
     return found[:most]

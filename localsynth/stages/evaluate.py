@@ -5,6 +5,7 @@ it is meant to leave the machine; `release` leaves out all that the original was
 """
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,14 @@ def evaluate(session: Session) -> dict[str, Any]:
         raise ConfigError(
             "Every row of the table was drawn under conditions.", "Draw some without: localsynth sample WS --more N"
         )
+    made = _made_units(synthetic, current, schema)
     synthetic = [{column.name: row[column.name] for column in schema.learned()} for row in synthetic]
     name = "report-release" if options.release else "report"
     figures: dict[str, Any]
     if options.release:
         figures = {"synthetic_only": describe_synthetic(synthetic, schema)}
     else:
-        figures = _compare(session, schema, synthetic)
+        figures = _compare(session, schema, synthetic, made)
         if current.audit_path.exists():
             figures["audit"] = read_json(current.audit_path)
     page = current.directory / f"{name}.html"
@@ -66,7 +68,17 @@ def evaluate(session: Session) -> dict[str, Any]:
     return {"stage": "evaluate", "run": current.id, "report": str(page), "report_json": str(page.with_suffix(".json"))}
 
 
-def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[str, Any]:
+def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:
+    """The learned columns of the synthetic rows by unit, where they are sequences; the last unit may be cut, and is left out."""
+    settings = current["settings"]
+    if settings["data"]["sequence_by"] is None:
+        return None
+    names = [column.name for column in schema.learned()]
+    groups = groupby(rows, key=lambda row: row[settings["privacy"]["unit"]])
+    return [[{name: row[name] for name in names} for row in unit] for _, unit in groups][:-1]
+
+
+def _compare(session: Session, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None) -> dict[str, Any]:
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llama import Embedder
 
@@ -76,7 +88,8 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
     for name in [*(quasi_identifiers or []), *([target] if target else [])]:
         if name not in columns:
             raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
-    train, holdout = (_rows(session.workspace, split, schema) for split in ("train", "holdout"))
+    ours, others = (_units(session.workspace, split, schema) for split in ("train", "holdout"))
+    train, holdout = ([row for unit in units for row in unit] for units in (ours, others))
 
     def progress(name: str, number: int, of: int) -> None:
         if session.should_stop():
@@ -96,6 +109,7 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
             seed=_SEED,
             progress=progress,
             embed=embed,
+            units=None if made is None else (ours, others, made),
         )
 
     if current.by_marginals:
@@ -138,12 +152,17 @@ def _ask_the_model(
     return [attack.to_json() for attack in attacks]
 
 
-def _rows(workspace: Workspace, split: Any, schema: Schema) -> list[Record]:
+def _units(workspace: Workspace, split: Any, schema: Schema) -> list[list[Record]]:
+    """The conforming rows of each unit of a split, in their order."""
     from localsynth.store.private import PrivateStore
 
+    units: dict[int, list[Record]] = {}
     with PrivateStore.open(workspace) as store:
-        found = (conform(schema, record) for _, record in store.records(split, schema))
-        return [record for record in found if record is not None]
+        for unit, record in store.records(split, schema):
+            conformed = conform(schema, record)
+            if conformed is not None:
+                units.setdefault(unit, []).append(conformed)
+    return list(units.values())
 
 
 def _sample(rows: list[Record]) -> list[Record]:

@@ -64,7 +64,11 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         session.emit({"kind": "warning", "text": warning})
     current = _unfinished(session)
     ledger = open_ledger(session)
-    settings = {"train": config.train.model_dump(mode="json"), "privacy": config.privacy.model_dump(mode="json")}
+    settings = {
+        "train": config.train.model_dump(mode="json"),
+        "privacy": config.privacy.model_dump(mode="json"),
+        "data": {"sequence_by": config.data.sequence_by},
+    }
     if current is not None and current["settings"] != settings:
         raise ConfigError(
             f"The train or privacy settings have changed since run {current.id} began.",
