@@ -115,6 +115,7 @@ def evaluate_tables(
         "rows": {"original": len(train), "holdout": len(holdout), "synthetic": len(synthetic)},
         "quasi_identifiers": {"columns": known, "chosen": "guessed" if quasi_identifiers is None else "named"},
         "audit": None,
+        "schema_losses": None,
         "sequences": None,
     }
     attacks: list[Attack] = []

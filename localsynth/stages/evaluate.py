@@ -7,7 +7,7 @@ it is meant to leave the machine; `release` leaves out all that the original was
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
 from localsynth.workspace import Workspace, read_json, write_file, write_json
+
+if TYPE_CHECKING:
+    from localsynth.evaluate.schema_losses import SchemaLosses
 
 __all__ = ["evaluate"]
 
@@ -79,6 +82,7 @@ def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[R
 
 
 def _compare(session: Session, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None) -> dict[str, Any]:
+    from localsynth.evaluate.schema_losses import SchemaLosses
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llama import Embedder
 
@@ -88,7 +92,8 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
     for name in [*(quasi_identifiers or []), *([target] if target else [])]:
         if name not in columns:
             raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
-    ours, others = (_units(session.workspace, split, schema) for split in ("train", "holdout"))
+    losses = SchemaLosses(schema)
+    ours, others = (_units(session.workspace, split, schema, losses) for split in ("train", "holdout"))
     train, holdout = ([row for unit in units for row in unit] for units in (ours, others))
 
     def progress(name: str, number: int, of: int) -> None:
@@ -119,6 +124,7 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         with Embedder(base) as embedder:
             figures = compared(embedder.embed)
         figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout)
+    figures["schema_losses"] = losses.figures()
     session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
     return figures
 
@@ -152,14 +158,15 @@ def _ask_the_model(
     return [attack.to_json() for attack in attacks]
 
 
-def _units(workspace: Workspace, split: Any, schema: Schema) -> list[list[Record]]:
-    """The conforming rows of each unit of a split, in their order."""
+def _units(workspace: Workspace, split: Any, schema: Schema, losses: "SchemaLosses") -> list[list[Record]]:
+    """The conforming rows of each unit of a split, in their order; `losses` counts what conforming changed."""
     from localsynth.store.private import PrivateStore
 
     units: dict[int, list[Record]] = {}
     with PrivateStore.open(workspace) as store:
         for unit, record in store.records(split, schema):
             conformed = conform(schema, record)
+            losses.count(record, conformed)
             if conformed is not None:
                 units.setdefault(unit, []).append(conformed)
     return list(units.values())
