@@ -14,7 +14,7 @@ from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
 from localsynth.marginals.measure import MarginalSettings
 from localsynth.marginals.measure_sequences import links_workload, measure_sequences
-from localsynth.marginals.sequence_model import SequenceModel
+from localsynth.marginals.sequence_model import SequenceModel, _Writer
 from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema import Category, Date, Integer, Record, Schema, conform
 
@@ -88,6 +88,14 @@ def test_a_sequence_that_reaches_the_end_of_the_range_stays_in_it(model: Sequenc
     found = [unit for unit in islice(SequenceModel.from_json(tree).units(0), 2000) if len(unit) > 1]
     assert found and all(conform(SCHEMA, row) == row for unit in found for row in unit)
     assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
+
+
+def test_gaps_that_do_not_fit_are_not_drawn_rather_than_cut(model: SequenceModel) -> None:
+    """With four days left, the next row is on each of them about as often; cut, nearly all would be on the last."""
+    ends, rows = model.layout.columns["day"].starts[-1], 4000
+    evenly = np.ones((rows, model.links.sizes[since("day")]))
+    later, _ = _Writer(model)._later([ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4)))
+    assert set(later) <= set(range(ends - 4, ends)) and later.count(ends - 1) < 0.6 * rows
 
 
 def test_a_row_depends_on_seed_and_number_alone(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
