@@ -128,7 +128,8 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
     """The report as one HTML file: inline style, inline SVG, no script, nothing loaded from anywhere; prints on A4.
 
     `figures` as from `evaluate_tables`, with "audit", "schema_losses" and further attacks filled in by whoever has them;
-    `certificate` as from `localsynth.privacy.certificate.build`. With `release` nothing but `figures["synthetic_only"]` and the certificate is read.
+    `certificate` as from `localsynth.privacy.certificate.build`. With `release` nothing but `figures["synthetic_only"]` and the
+    certificate is read.
     """
     from jinja2 import Environment, StrictUndefined
 

@@ -1,8 +1,9 @@
 import math
+from typing import Any
 
 import pytest
 
-from localsynth.errors import BudgetError
+from localsynth.errors import BudgetError, ConfigError
 from localsynth.marginals.accounting import Budget, Spend, total_rho
 
 
@@ -21,6 +22,25 @@ def test_a_budget_refuses_what_does_not_fit_and_keeps_nothing_of_it() -> None:
     budget.charge(Spend("exponential", math.sqrt(8 * budget.left), ()))
     assert total_rho(budget.spends) <= 0.1
     assert budget.left <= 1e-8 * 0.1
+
+
+def test_a_budget_gives_way_by_not_even_a_millionth() -> None:
+    for spend in (
+        Spend("gaussian", math.sqrt(1 / (2 * 0.1 * (1 + 1e-6))), ()),
+        Spend("exponential", math.sqrt(0.8 * (1 + 1e-6)), ()),
+    ):
+        budget = Budget(0.1)
+        with pytest.raises(BudgetError):
+            budget.charge(spend)
+        assert budget.spends == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter"), [("gaussian", 1e-200), ("gaussian", math.nan), ("exponential", 0.0), ("foo", 1.0)]
+)
+def test_what_is_no_mechanism_has_no_cost(kind: Any, parameter: float) -> None:
+    with pytest.raises(ConfigError):
+        _ = Spend(kind, parameter, ()).rho
 
 
 @pytest.mark.parametrize("rho", [0.0, -1.0, math.inf, math.nan])

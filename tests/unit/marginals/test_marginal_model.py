@@ -129,10 +129,30 @@ def test_through_json_and_back_it_draws_the_same(model: MarginalModel) -> None:
     assert [spend.rho for spend in again.spends] == [spend.rho for spend in model.spends]
 
 
+def test_it_holds_these_parts_and_no_others(model: MarginalModel) -> None:
+    """Whatever is added here is published: it must be noisy, or public."""
+    tree = model.to_json()
+    assert set(tree) == {"format", "attributes", "groupings", "total", "potentials", "measured", "rho", "spends", "noise"}
+    for part, keys in {
+        "attributes": {"column", "starts"},
+        "potentials": {"columns", "logarithms"},
+        "measured": {"columns", "counts", "deviation", "weights"},
+        "spends": {"kind", "parameter", "columns"},
+    }.items():
+        assert tree[part] and all(set(entry) == keys for entry in tree[part])
+    assert all(set(entry) == {"groups", "shares"} for entry in tree["groupings"].values())
+
+
 def test_a_damaged_file_is_refused(model: MarginalModel) -> None:
     for damage in (
         {"format": 2},
         {"groupings": {}},
+        {"groupings": []},
+        {"rows": 3000},
+        {"spends": [{"kind": "foo", "parameter": 1.0, "columns": []}]},
+        {"spends": [{"kind": "gaussian", "parameter": 1e-200, "columns": ["sick"]}]},
+        {"total": True},
+        {"total": float("nan")},
         {"potentials": [{"columns": ["sick"], "logarithms": [0.0]}]},
         {"attributes": [{"column": {"kind": "text", "name": "x"}, "starts": [0, 1]}]},
     ):

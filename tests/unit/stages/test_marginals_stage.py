@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.marginals import measure as measuring
-from localsynth.marginals.accounting import total_rho
+from localsynth.marginals.accounting import Spend, total_rho
+from localsynth.marginals.release import Table
 from localsynth.marginals.verification import what_is_wrong
 from localsynth.planning import budgets, synthesizer_of
 from localsynth.privacy import concentrated
@@ -31,7 +33,7 @@ from localsynth.stages.train import train
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.verify import verify_file
-from localsynth.workspace import file_sha256, read_json, write_json
+from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 
 
 def run_of(session: Session) -> Run:
@@ -91,6 +93,61 @@ def test_a_rho_that_costs_more_than_the_budget_is_refused_before_a_row_is_read(
     with pytest.raises(BudgetError, match="used up"):
         train(session)
     assert spends(session) == []
+
+
+class Transcript:
+    """Records what is told of the rows, then tells the same of any others: what is made of it may depend on nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[tuple[Any, Any]] = []
+        self.replayed: Iterator[tuple[Any, Any]] | None = None
+        for name in ("noisy_counts", "choose"):
+            self._watch(monkeypatch, name, getattr(Table, name))
+
+    def _watch(self, monkeypatch: pytest.MonkeyPatch, name: str, real: Any) -> None:
+        def watched(table: Table, *arguments: Any) -> Any:
+            asked = repr((name, arguments))
+            if self.replayed is None:
+                self.told.append((asked, copy.deepcopy(real(table, *arguments))))
+                return copy.deepcopy(self.told[-1][1])
+            before, answer = next(self.replayed)
+            assert asked == before, "what is asked of other rows is something else"
+            table._budget.charge(_spend(name, arguments))
+            return copy.deepcopy(answer)
+
+        monkeypatch.setattr(Table, name, watched)
+
+    def replay(self) -> None:
+        self.replayed = iter(self.told)
+
+
+def _spend(name: str, arguments: Any) -> Spend:
+    return Spend("gaussian", arguments[1], arguments[0]) if name == "noisy_counts" else Spend("exponential", arguments[3], ())
+
+
+@pytest.mark.parametrize("method", ["aim", "mst"])
+def test_all_that_is_written_follows_from_what_was_told_with_noise(
+    session: Session, method: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two tables of which the same is told leave the same files, byte for byte: exact counts, how many rows there are among
+    them, are in none and decide nothing."""
+    monkeypatch.setattr(measuring, "MOST_COLUMNS_OF_AIM", 20 if method == "aim" else 0)
+    shutil.copytree(session.workspace.root, tmp_path / "again")
+    shutil.copytree(tmp_path / "home", tmp_path / "home again")
+    transcript = Transcript(monkeypatch)
+    train(session)
+    first = {path.name: path.read_bytes() for path in run_of(session).directory.iterdir()}
+
+    transcript.replay()
+    session.workspace = Workspace(tmp_path / "again")
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home again"))
+    read = PrivateStore.records
+    few = [{"kind": "b", "n": 9000 + number % 7} for number in range(40)]
+    monkeypatch.setattr(PrivateStore, "records", lambda store, *given: [(i, row) for i, row in enumerate(few)])
+    train(session)
+    monkeypatch.setattr(PrivateStore, "records", read)
+    assert {path.name: path.read_bytes() for path in run_of(session).directory.iterdir()} == first
+    assert set(first) == {"run.json", "events.jsonl", "marginals.json"}
 
 
 def test_units_count_with_all_their_rows_and_noise_is_secure(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
