@@ -10,6 +10,7 @@ from localsynth.codec import Encoded
 from localsynth.errors import BudgetError, IntegrityError
 from localsynth.evaluate.audit import attack
 from localsynth.runs import Run, latest_run
+from localsynth.sample.from_marginals import read_marginals
 from localsynth.schema import Schema, Text, conform
 from localsynth.stages.audit import audit
 from localsynth.stages.export import export
@@ -92,8 +93,9 @@ def test_the_certificate_names_both_and_the_rows_hold_what_the_marginals_drew(
     learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
     assert all(conform(session.config.schema_, {"kind": row["kind"], "n": row["n"]}) == row for row in learned)
     assert learned[12:] == [{"kind": "b", "n": "told"}] * 6
-    # Every original row has a text, so next to none of the synthetic ones may lack it.
-    assert sum(row["n"] is None for row in learned[:12]) <= 2
+    drawn = read_marginals(run.marginals_path).sample(12, session.config.sample.seed)
+    assert [row["kind"] for row in learned[:12]] == [row["kind"] for row in drawn]
+    assert [row["n"] is None for row in learned[:12]] == [row["length of n"] is None for row in drawn]
     # The same seed draws the same rows, whatever the jobs they are drawn in.
     session.workspace.synthetic_path.unlink()
     sample(with_texts(make_session(synthesizer="auto", rows=5)))
