@@ -192,6 +192,8 @@ def main() -> int:
 
     sealed = seal()
     request = json.load(sys.stdin)
+    # What a lock says of its holder: the command that a person knows, and not this module's.
+    sys.argv = ["localsynth", request["verb"]]
     # Libraries may write to stdout, which belongs to the events: they get stderr in its place.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)

@@ -80,7 +80,7 @@ def test_erase_while_a_job_is_at_work(localsynth, workspace, tmp_path):
         assert job.poll() is None
         time.sleep(0.05)
     refused = localsynth("erase", "ws", "--yes")
-    assert refused.code == 5 and "in use by process" in refused.err and "train" in refused.err
+    assert refused.code == 5 and "in use by process" in refused.err and "(localsynth train)" in refused.err, refused.err
     assert (workspace / "private.duckdb").exists() and not (workspace / "erasure.json").exists()
     assert job.wait(300) == 0
     localsynth.ok("export", "ws", *localsynth.quick())
