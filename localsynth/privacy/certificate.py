@@ -50,7 +50,7 @@ _OF_A_MODEL = (
 )
 _OF_MARGINALS = (
     "Rounding: which columns to count together is chosen in floating point (the exponential mechanism, by Gumbel noise): the "
-    "chance of each candidate is off by about 1e-16, and one that is less likely than that is never chosen; delta leaves that out. "
+    "chance of each candidate is off by about 1e-16, and one that is less likely than that is never chosen; not in delta. "
     "Noise on counts is rounded to whole numbers before it is added.",
 )
 _ALWAYS_NOT_COVERED = (

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.base_models import find_base_model
+from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
@@ -38,6 +39,8 @@ def evaluate(session: Session) -> dict[str, Any]:
     from localsynth.store.synthetic import SyntheticStore
 
     workspace, options = session.workspace, session.options
+    if not options.release:
+        refuse_erased(workspace)
     current = trained_run(session)
     if not current.get("sample"):
         raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")

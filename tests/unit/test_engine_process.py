@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from localsynth.engine import _failure
+from localsynth.engine import _doing, _failure, _with_less_memory
 from localsynth.errors import Cancelled, DataError
 from localsynth.isolation import available_levels
 
@@ -101,8 +101,28 @@ def test_a_second_ctrl_c_is_no_bug():
     ids=["plain", "with a text", "torch", "cuda", "loader", "kernel", "numpy", "c++"],
 )
 def test_too_little_memory_is_said_however_it_is_raised(error):
-    event = _failure(error)
+    event = _failure(error, "train")
     assert event["code"] == 5 and event["message"] == "Memory ran out." and "micro_batch_tokens" in event["hint"]
+
+
+def test_what_to_do_next_is_true_of_what_was_being_done():
+    started = {"kind": "stage_started", "stage": "train"}
+    measuring = {"kind": "progress", "stage": "train", "work": "marginals", "step": 0, "steps": 100}
+    kept = {"kind": "progress", "stage": "train", "step": 100, "steps": 100}
+    doing = ""
+    for event, hint in (
+        (started, "goes on from the last checkpoint"),
+        (measuring, "how to begin another run"),
+        ({"kind": "note", "text": "of something"}, "how to begin another run"),
+        (kept, "goes on from the last checkpoint"),
+        ({"kind": "stage_done", "stage": "train"}, "finished before is kept"),
+        ({"kind": "stage_started", "stage": "sample"}, "draws the rows that are missing"),
+    ):
+        doing = _doing(event, doing)
+        stopped, full = _failure(KeyboardInterrupt(), doing), _failure(MemoryError(), doing)
+        assert hint in stopped["hint"] and hint in full["hint"] and hint in _with_less_memory(doing)
+        assert ("micro_batch_tokens" in full["hint"]) is (event in (started, kept))
+        assert ("sample.sequences" in full["hint"]) is (event.get("stage") == "sample")
     assert PLANTED not in json.dumps(event)
 
 
