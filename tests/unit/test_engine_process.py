@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from localsynth.engine import _doing, _failure, _with_less_memory
-from localsynth.errors import Cancelled, DataError
+from localsynth.config import DataConfig, load_config, render_config
+from localsynth.engine import _doing, _failure, _serve, _with_less_memory
+from localsynth.errors import Cancelled, ConfigError, DataError, ResourceError
 from localsynth.isolation import available_levels
+from localsynth.schema import Integer, Schema
+from localsynth.stages.evaluate import evaluate
+from localsynth.stages.session import Session
+from localsynth.store.lock import work_lock
+from localsynth.workspace import Workspace, write_json
 
 PLANTED = "PLANTEDvalue123"
 
@@ -226,3 +232,24 @@ sys.exit(engine.main())
     assert json.loads(line)["kind"] == "failed"
     assert PLANTED not in done.stdout + done.stderr
     assert "of a library" in done.stderr, "stdout belongs to the events"
+
+
+def test_a_report_that_reads_the_original_is_not_written_beside_an_erasure(tmp_path, monkeypatch):
+    monkeypatch.setattr("localsynth.pipeline.VERBS", {"evaluate": lambda session: {"written": True}})
+    workspace = Workspace.create(tmp_path / "ws")
+    schema = Schema(columns=[Integer(name="n", min=0, max=9)])
+    workspace.config_path.write_text(render_config(DataConfig(source="x.csv"), schema, "ws"))
+
+    def served(release):
+        request = {"verb": "evaluate", "workspace": str(workspace.root), "options": {"release": release}}
+        return _serve(request, lambda event: None, lambda: False, "none")
+
+    with work_lock(workspace.root):
+        assert served(release=True) == {"written": True}
+        with pytest.raises(ResourceError, match="in use"):
+            served(release=False)
+    assert served(release=False) == {"written": True}
+    write_json(workspace.erasure_path, {"erased": "2026-11-24"})
+    session = Session(workspace, load_config(workspace.config_path), lambda event: None, lambda: False)
+    with pytest.raises(ConfigError, match="were erased"):
+        evaluate(session)
