@@ -51,6 +51,9 @@ class DataConfig(_Section):
     """The columns to use, where not all of the source's are wanted."""
     missing: list[str] = Field(default_factory=lambda: [""])
     """Strings that mean "no value"."""
+    sequence_by: str | None = None
+    """The column that says in which order the rows of a unit come: a date, a moment, a number or an identifier. The rows of a
+    unit are then learned and drawn as a sequence. None: each row by itself."""
     description: str = ""
     """One public line on what the table is about, e.g. "Text messages"; it helps the model and must not hold private data."""
 
@@ -135,6 +138,17 @@ class SampleConfig(_Section):
     """Rows a transaction, at least."""
 
 
+class EvaluateConfig(_Section):
+    """The report on the synthetic rows."""
+
+    report: bool = True
+    """Whether `localsynth run` ends with it. It reads the original table, and is for you alone."""
+    target: str | None = None
+    """The column that others are to predict from; None: guessed, and said."""
+    quasi_identifiers: list[str] | None = None
+    """Columns that others may know of a person (a birth date, a postal code, the sex); None: guessed, and said."""
+
+
 class Config(_Section):
     """The whole of `localsynth.toml`."""
 
@@ -143,6 +157,7 @@ class Config(_Section):
     privacy: PrivacyConfig = PrivacyConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
     def delta(self) -> float:
         """δ of the whole run: DESIGN's rule where the user declared none. Depends on public facts only."""
@@ -257,6 +272,8 @@ _PRIVACY = """\
 epsilon = 4.0
 # Who is protected: "row" (each row is another person), or the column that says whose row it is.
 unit = "row"
+# With a column, also how many of a unit's rows are used at most (more rows, more noise), e.g. max_rows_per_unit = 5. To keep
+# the order of a unit's rows too, name the column it follows from in [data], e.g. sequence_by = "date".
 # If the number of units is public knowledge, write it here; otherwise it is measured, at a small cost.
 # public_size = 10000
 """

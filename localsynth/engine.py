@@ -168,9 +168,9 @@ def _failure(error: BaseException, doing: str = "") -> Event:
     }
 
 
-_ALONE = frozenset({"ingest", "train", "export", "run"})
-"""Verbs of which a workspace takes one at a time, and with them `evaluate` where it reads the original rows. Sampling has a lock
-of its own; the others change nothing."""
+_ALONE = frozenset({"ingest", "train", "export", "run", "rehearse", "evaluate", "audit"})
+"""Verbs of which a workspace takes one at a time: two rehearsals would replace each other's, and a report that is made while the
+private side is erased would bring some of it back. Sampling has a lock of its own; the others change nothing."""
 
 
 def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
@@ -188,12 +188,17 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
     from localsynth.pipeline import VERBS
     from localsynth.stages.initialise import initialise
     from localsynth.stages.session import Options, Session
+    from localsynth.store.key import check_passphrase
     from localsynth.store.lock import work_lock
     from localsynth.workspace import Workspace
 
     if request["verb"] == "init":
         return initialise(Path(request["workspace"]), request["data"], emit, request.get("passphrase"))
     workspace = Workspace.open(Path(request["workspace"]), request.get("passphrase"))
+    if request["verb"] == "unlock":
+        # For a client that wants to know before it begins; the key itself stays in this process.
+        check_passphrase(workspace)
+        return {}
     config = load_config(workspace.config_path, request.get("overrides"))
 
     def emit_or_stop(event: Event) -> None:
@@ -203,9 +208,7 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
             raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to go on.")
 
     session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
-    # A report that reads the original rows must not be written while, or after, they are erased.
-    reads = request["verb"] == "evaluate" and not session.options.release
-    with work_lock(workspace.root) if request["verb"] in _ALONE or reads else nullcontext():
+    with work_lock(workspace.root) if request["verb"] in _ALONE else nullcontext():
         return VERBS[request["verb"]](session)
 
 

@@ -23,7 +23,7 @@ from localsynth.store.key import destroy_key
 from localsynth.store.lock import file_lock, work_lock
 from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 
-__all__ = ["OUT_OF_REACH", "Erasure", "Statement", "erase", "read_statement", "refuse_erased"]
+__all__ = ["OUT_OF_REACH", "Erasure", "Statement", "erase", "read_statement", "refuse_erased", "what_goes"]
 
 FORMAT = 1
 
@@ -90,6 +90,7 @@ def erase(workspace: Workspace, keep_report: bool = False, between: Callable[[],
     with work_lock(workspace.root), file_lock(workspace.root / ".private.lock", "The private data of this workspace"):
         earlier = _earlier_record(workspace)
         doomed = list(_doomed(workspace, keep_report))
+        removed = tuple(str(path.relative_to(workspace.root)) for path in doomed)
         hashes = dict(earlier.get("hashes", {}))
         hashes |= {name: file_sha256(workspace.root / name) for name in _PRIVATE if (workspace.root / name).is_file()}
         destroy_key(workspace)
@@ -101,7 +102,7 @@ def erase(workspace: Workspace, keep_report: bool = False, between: Callable[[],
             "erased": earlier.get("erased") or dt.datetime.now(dt.UTC).date().isoformat(),
             "complete": False,
             "key": "destroyed",
-            "removed": sorted({*earlier.get("removed", []), *(str(path.relative_to(workspace.root)) for path in doomed)}),
+            "removed": sorted({*earlier.get("removed", []), *removed}),
             "report": "kept" if keep_report else "removed",
             "hashes": hashes,
             "out_of_reach": list(OUT_OF_REACH),
@@ -119,8 +120,12 @@ def erase(workspace: Workspace, keep_report: bool = False, between: Callable[[],
         record = sign(record, signing_key())
         write_json(workspace.erasure_path, record)
         between()
-    removed = tuple(str(path.relative_to(workspace.root)) for path in doomed)
     return Erasure(removed, tuple(_unknown(workspace)), _source(workspace), record)
+
+
+def what_goes(workspace: Workspace, keep_report: bool = False) -> tuple[str, ...]:
+    """What `erase` would remove beside the key: files and directories, relative to the workspace."""
+    return tuple(str(path.relative_to(workspace.root)) for path in _doomed(workspace, keep_report))
 
 
 def _earlier_record(workspace: Workspace) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["IN_WORDS", "LEVELS", "Level", "Requirement", "Seal", "available_levels", "meets", "seal"]
+__all__ = ["IN_WORDS", "LEVELS", "Level", "Requirement", "Seal", "available_levels", "meets", "no_core_dumps", "seal"]
 
 Level = Literal["namespace", "seccomp", "audit", "none"]
 
@@ -71,7 +71,7 @@ def seal(strongest: Level = "namespace") -> Seal:
     namespace = "namespace" in wanted and _move_to_empty_network()
     filtered = "seccomp" in wanted and _filter_system_calls()
     level: Level = "namespace" if namespace else "seccomp" if filtered else "audit" if _refuse_in_python() else "none"
-    _no_core_dumps()
+    no_core_dumps()
     text = IN_WORDS[level]
     if namespace and filtered:
         text += ", and refuses new connections"
@@ -106,8 +106,11 @@ def _connection_error() -> int:
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
-def _no_core_dumps() -> None:
-    """A crash must not write the process's memory, with original rows in it, to a file; nor may other processes read it."""
+def no_core_dumps() -> None:
+    """A crash must not write the process's memory, with original rows or a passphrase in it, to a file; nor may others read it.
+
+    Holds for this process, and its limit for those that it starts.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         _c_library().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

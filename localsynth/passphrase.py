@@ -8,6 +8,7 @@ import os
 import sys
 
 from localsynth.errors import Cancelled, ConfigError
+from localsynth.isolation import no_core_dumps
 
 __all__ = ["LEAST_LENGTH", "ask_passphrase"]
 
@@ -20,6 +21,7 @@ def ask_passphrase(what: str, descriptor: int | None = None, *, new: bool = Fals
 
     `what` says of what it is the passphrase. Raises ConfigError where there is no terminal, or a new one is too short.
     """
+    no_core_dumps()
     if descriptor is not None:
         answer = _first_line(descriptor)
     else:

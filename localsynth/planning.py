@@ -13,7 +13,7 @@ from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit
 from localsynth.hybrid import Writing
-from localsynth.schema import Category, Schema, Text
+from localsynth.schema import Boolean, Category, Identifier, Schema, Surrogate, Text
 
 __all__ = [
     "FEW_UNITS",
@@ -21,6 +21,7 @@ __all__ = [
     "Budgets",
     "accept_size",
     "budgets",
+    "check_sequence",
     "delta_warning",
     "forecast",
     "forecast_marginals",
@@ -91,7 +92,9 @@ def _schema_share(config: Config) -> tuple[float, float]:
 
 
 def synthesizer_of(config: Config) -> Literal["hybrid", "llm", "marginals"]:
-    """What makes the rows, "auto" settled. Raises ConfigError where the columns do not go with what is asked for."""
+    """What makes the rows, "auto" settled. Raises ConfigError where the columns do not go with what is asked for, or where
+    `check_sequence` does."""
+    check_sequence(config)
     texts = [column.name for column in config.schema_.learned() if isinstance(column, Text)]
     structured = len(texts) < len(config.schema_.learned())
     wanted = config.train.synthesizer
@@ -106,6 +109,41 @@ def synthesizer_of(config: Config) -> Literal["hybrid", "llm", "marginals"]:
     if wanted == "auto":
         return "hybrid" if texts and structured else "llm" if texts else "marginals"
     return wanted
+
+
+def check_sequence(config: Config) -> None:
+    """Raise ConfigError where the rows of a unit cannot be the sequence that data.sequence_by asks for."""
+    name, unit = config.data.sequence_by, config.privacy.unit
+    if name is None:
+        return
+    columns = {column.name: column for column in config.schema_.columns}
+    if unit == "row":
+        raise ConfigError(
+            "data.sequence_by needs to know whose rows follow each other.", "Set privacy.unit to the column that says so."
+        )
+    if config.privacy.max_rows_per_unit < 2:
+        raise ConfigError("A sequence has more than one row.", "Raise privacy.max_rows_per_unit.")
+    if name not in columns or name == unit:
+        raise ConfigError(
+            f"data.sequence_by: {name!r} is no column to order the rows of a unit by.", f"Columns: {', '.join(columns)}."
+        )
+    if isinstance(columns[name], Text | Category | Boolean | Surrogate):
+        raise ConfigError(
+            f"data.sequence_by: a column of kind {columns[name].kind} has no order.",
+            "Name a date, a datetime, an integer, a number or an identifier.",
+        )
+    if unit in columns and not isinstance(columns[unit], Identifier | Surrogate):
+        raise ConfigError(
+            f"Each synthetic unit gets a fresh value of {unit!r}, but that column is to be learned (kind {columns[unit].kind}).",
+            'Make it kind = "identifier" in the schema.',
+        )
+    texts = [column.name for column in config.schema_.learned() if isinstance(column, Text)]
+    if texts or config.train.synthesizer == "llm":
+        raise ConfigError(
+            "Sequences are made from marginals, which cannot write text"
+            + (f", and {texts[0]!r} is a text column." if texts else ": train.synthesizer asks for the language model."),
+            'Leave text columns out with data.columns and set train.synthesizer = "auto", or leave out data.sequence_by.',
+        )
 
 
 def size_warning(units: int) -> str | None:

@@ -22,6 +22,7 @@ _KEPT = (
     "events.jsonl",
     "adapter",
     "marginals.json",
+    "audit.json",
     "report-release.html",
     "report-release.json",
 )
@@ -123,6 +124,11 @@ class Run:
     def certificate_path(self) -> Path:
         """The run's certificate."""
         return self.directory / "certificate.json"
+
+    @property
+    def audit_path(self) -> Path:
+        """What the canary audit of the run's settings found; absent where none was made."""
+        return self.directory / "audit.json"
 
 
 def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:

@@ -25,7 +25,7 @@ from llama_wheel import portable_llama
 from localsynth_models.catalog import entry
 from localsynth_models.fetch import fetch
 from sbom import bill_of_materials
-from sums import sign, write_sums
+from sums import sign, write_constraints, write_sums
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "build" / "bundle"
@@ -82,8 +82,9 @@ def fill(directory: Path, epoch: int) -> None:
         )
         (directory / name).write_text(text, encoding="utf-8")
         (directory / name).chmod(0o755)
-    for name in ("LICENSE", "README.md", "CHANGELOG.md", "constraints.txt"):
+    for name in ("LICENSE", "README.md", "CHANGELOG.md"):
         shutil.copy2(ROOT / name, directory)
+    write_constraints(directory)
     (directory / "sbom.cdx.json").write_text(bill_of_materials(directory, entry(MODEL, KEPT), epoch), encoding="utf-8")
     fingerprint = sign(write_sums(directory))
     print(f"Signed. The key's fingerprint: {fingerprint}", file=sys.stderr)

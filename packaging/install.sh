@@ -53,7 +53,7 @@ if [ -n "$key" ]; then
 fi
 sha256sum --check --strict --quiet SHA256SUMS || fail "A file is not what SHA256SUMS says. Nothing was installed."
 # pip takes what it finds: a file that nobody signed must not be there.
-for file in wheels/* model/*; do
+for file in constraints.txt wheels/* model/*; do
   grep -qF "  $file" SHA256SUMS || fail "$file is not listed in SHA256SUMS. Nothing was installed."
 done
 
@@ -68,7 +68,7 @@ echo "Installing to $app ..."
 "$python" -I -m venv --without-pip "$app"
 pip=$(echo wheels/pip-*.whl)
 "$app/bin/python" "$pip/pip" install --isolated --quiet --no-index --no-cache-dir --disable-pip-version-check \
-  --no-compile --find-links wheels "localsynth[train]"
+  --no-compile --find-links wheels --require-hashes -r constraints.txt
 for model in model/*; do cp "$model" "$models/"; done
 cp -R docs "$app/docs"
 cp LICENSE SHA256SUMS sbom.cdx.json uninstall.sh "$app/"

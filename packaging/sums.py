@@ -1,4 +1,4 @@
-"""The hash of every file of the bundle, and an Ed25519 signature over the hashes.
+"""The hash of every file of the bundle, for pip and for people, and an Ed25519 signature over the hashes.
 
 The private key is made on first use, mode 0600, in $LOCALSYNTH_RELEASE_KEY or ~/.config/localsynth-release/signing-key.pem.
 `openssl` can check what is written here; install.sh does.
@@ -12,6 +12,25 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SUMS = "SHA256SUMS"
+CONSTRAINTS = "constraints.txt"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_constraints(directory: Path) -> Path:
+    """constraints.txt with the version and the hash of every wheel under `directory`/wheels but pip's: pip takes no other."""
+    lines = ["# pip install --no-index --find-links wheels --require-hashes -r constraints.txt"]
+    for wheel in sorted((directory / "wheels").glob("*.whl")):
+        name, version = wheel.name.split("-")[:2]
+        if name != "pip":
+            extra = "[train]" if name == "localsynth" else ""
+            lines.append(f"{name}{extra}=={version} --hash=sha256:{_sha256(wheel)}")
+    constraints = directory / CONSTRAINTS
+    constraints.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return constraints
 
 
 def write_sums(directory: Path) -> Path:
@@ -19,8 +38,7 @@ def write_sums(directory: Path) -> Path:
     lines = []
     for path in sorted(directory.rglob("*")):
         if path.is_file() and not path.name.startswith(SUMS):
-            with path.open("rb") as file:
-                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(directory)}")
+            lines.append(f"{_sha256(path)}  {path.relative_to(directory)}")
     sums = directory / SUMS
     sums.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return sums

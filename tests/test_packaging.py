@@ -139,6 +139,7 @@ def small_bundle(bundle: Path) -> Path:
     (bundle / "docs" / "index.html").write_text("documentation")
     for name in ("LICENSE", "sbom.cdx.json"):
         (bundle / name).write_text(name)
+    packaging_module("sums").write_constraints(bundle)
     return bundle
 
 
@@ -166,6 +167,19 @@ def test_what_is_installed_runs_and_can_be_taken_away_whole(small_bundle: Path, 
     assert everything_under(home) == [".config", ".config/localsynth", ".config/localsynth/key"]
     subprocess.run([small_bundle / "uninstall.sh", "--with-keys"], env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, check=True)
     assert everything_under(home) == []
+
+
+def test_pip_takes_no_wheel_but_those_whose_hashes_are_in_the_constraints(small_bundle: Path, sums, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    text = (small_bundle / "constraints.txt").read_text()
+    (line,) = [line for line in text.splitlines() if not line.startswith("#")]
+    wheel = small_bundle / "wheels" / "localsynth-1-py3-none-any.whl"
+    assert line == f"localsynth[train]==1 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    # Signed by whoever made it all the same: pip has the last word.
+    wheel.write_bytes(wheel.read_bytes() + b"\0")
+    sums.sign(sums.write_sums(small_bundle))
+    done = install(small_bundle, tmp_path / "home")
+    assert done.returncode != 0 and "DO NOT MATCH THE HASHES" in done.stderr, done.stderr
+    assert not (tmp_path / "home/.local/share/localsynth/app").exists()
 
 
 def test_a_model_of_the_users_own_stays(small_bundle: Path, sums, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

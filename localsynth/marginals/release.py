@@ -33,8 +33,8 @@ class Table:
         self._counted: dict[Names, NDArray[np.int64]] = {}
 
     def regrouped(self, groups: dict[str, NDArray[np.int64]]) -> "Table":
-        """The same rows, budget and randomness with bin b of column c replaced by groups[c][b]."""
-        codes = {name: groups[name][column] for name, column in self._codes.items()}
+        """The same rows, budget and randomness with bin b of column c replaced by groups[c][b]; others are left out."""
+        codes = {name: of_bins[self._codes[name]] for name, of_bins in groups.items()}
         sizes = {name: int(groups[name].max()) + 1 for name in codes}
         return Table(codes, sizes, self._sensitivity, self._budget, self._random)
 

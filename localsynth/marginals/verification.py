@@ -10,15 +10,19 @@ from localsynth.errors import LocalsynthError
 from localsynth.hybrid import Writing
 from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.domain import Domain
+from localsynth.marginals.links import EARLIER, LAST, Layout, before
 from localsynth.marginals.model import MarginalModel
+from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.schema import Schema, Text
 
 __all__ = ["what_is_wrong"]
 
 
-def what_is_wrong(model: MarginalModel, document: dict[str, Any]) -> str:
+def what_is_wrong(model: MarginalModel | SequenceModel, document: dict[str, Any]) -> str:
     """What does not fit between marginals and a certificate whose own figures hold; "" if nothing."""
     try:
+        if isinstance(model, SequenceModel):
+            return _links(model, document) or _link_tables(model, document) or _charge(model.links, document)
         return _columns(model, document) or _tables(model, document) or _charge(model, document)
     except (LocalsynthError, ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError):
         return "What was measured cannot be compared with what was charged"
@@ -50,6 +54,42 @@ def _tables(model: MarginalModel, document: dict[str, Any]) -> str:
     if len(choices) != len(several) or any(spend.columns for spend in choices):
         return "The tables in it are not those that were chosen"
     if {factor.names for factor in model.potentials} != {m.names for m in model.measured}:
+        return "It was fitted to something else than its counts"
+    return ""
+
+
+def _links(model: SequenceModel, document: dict[str, Any]) -> str:
+    schema, order = Schema.model_validate(document["schema"]), document["settings"]["data"]["sequence_by"]
+    if document["hashes"]["model"] or document["settings"]["train"]["synthesizer"] not in ("auto", "marginals"):
+        return "Its settings are not those of a run with such marginals"
+    if order is None or model.layout != Layout.of_schema(schema, order, document["guarantee"]["max_rows_per_unit"]):
+        return "Its sequences are not those of the certificate's schema and settings"
+    return ""
+
+
+def _link_tables(model: SequenceModel, document: dict[str, Any]) -> str:
+    layout, measured = model.layout, model.links.measured
+    counts = [spend for spend in model.spends if spend.kind == "gaussian"]
+    choices = [spend for spend in model.spends if spend.kind == "exponential"]
+    single = len(layout.own) - 2
+    # In the order in which they were measured.
+    noisy = [*measured[:single], *model.repeated, *measured[single:]]
+    if [spend.columns for spend in counts] != [m.names for m in noisy]:
+        return "The counts in it are not those that were charged, one by one"
+    rows = document["guarantee"]["max_rows_per_unit"]
+    if any(m.deviation != spend.parameter * rows for m, spend in zip(noisy, counts, strict=True)):
+        return "The noise of its counts is not the one that was charged"
+    names = [a.name for a in layout.own if a.name not in (EARLIER, LAST)]
+    if [m.names for m in measured[: single + 1]] != [*((name,) for name in names), (EARLIER, LAST)]:
+        return "Not each of its columns was counted once"
+    if len(choices) > len(measured) - single - 1 or any(spend.columns for spend in choices):
+        return "The tables in it are not those that were chosen"
+    known = {(EARLIER, name) for name in layout.variables.names} | {(before(name),) for name in layout.described}
+    if (
+        not {m.names for m in measured}
+        <= {factor.names for factor in model.links.potentials}
+        <= {m.names for m in measured} | known
+    ):
         return "It was fitted to something else than its counts"
     return ""
 

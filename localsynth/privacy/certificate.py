@@ -50,7 +50,7 @@ _OF_A_MODEL = (
 )
 _OF_MARGINALS = (
     "Rounding: which columns to count together is chosen in floating point (the exponential mechanism, by Gumbel noise): the "
-    "chance of each candidate is off by about 1e-16, and one that is less likely than that is never chosen; not in delta. "
+    "chance of each candidate is off by about 1e-16, and one less likely than that is never chosen. That is not in delta. "
     "Noise on counts is rounded to whole numbers before it is added.",
 )
 _ALWAYS_NOT_COVERED = (
@@ -121,7 +121,7 @@ class CertificateFacts:
     schema: Schema
     """The effective schema."""
     settings: dict[str, Any]
-    """The run's effective "train" and "privacy" settings, as in localsynth.toml. Public."""
+    """The run's effective "train" and "privacy" settings, as in localsynth.toml, and of "data" `sequence_by`. Public."""
     hashes: dict[str, str]
     """SHA-256 of "model" (`model_hash`), "marginals" (the file) and "base_model"; "" for what the run has not."""
     versions: dict[str, str]
@@ -257,8 +257,8 @@ def exceeds_target(guarantee: dict[str, Any]) -> bool:
     return bound is None or bound > guarantee["target_epsilon"] or guarantee["spent_delta"] > guarantee["target_delta"]
 
 
-def summarize(guarantee: dict[str, Any], signed: bool) -> str:
-    """The guarantee in plain words, made of its figures alone."""
+def summarize(guarantee: dict[str, Any], signed: bool, sequence_by: str | None = None) -> str:
+    """The guarantee in plain words, made of its figures and of what the rows of a unit are ordered by."""
     unit, rows = guarantee["unit"], guarantee["max_rows_per_unit"]
     if unit == "row":
         who, one = "each single row", "row"
@@ -278,6 +278,11 @@ def summarize(guarantee: dict[str, Any], signed: bool) -> str:
     )
     if exceeds_target(guarantee):
         text += " More was spent than the target allows."
+    if sequence_by is not None:
+        text += (
+            f" The rows of a unit are learned and drawn as a sequence in the order of {sequence_by!r}; the order of its rows is "
+            "protected as they are."
+        )
     parts = [_group(**group) for group in guarantee["groups"]]
     text += f" Units that belong together are protected less: {'; '.join(parts)}."
     text += " The list of what is not covered is part of this statement; whether it satisfies a law is for a lawyer to judge."
@@ -300,7 +305,7 @@ def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
     head = events[-1]["hash"] if events else genesis_hash(facts.ledger["workspace"])
     return {
         "format": FORMAT,
-        "summary": summarize(guarantee, signed),
+        "summary": summarize(guarantee, signed, facts.settings["data"]["sequence_by"]),
         "guarantee": guarantee,
         "not_covered": not_covered(
             facts.schema,

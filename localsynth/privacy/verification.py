@@ -80,8 +80,11 @@ def _form(document: Any) -> str:
     if not isinstance(document["seal"], str) or document["seal"] not in IN_WORDS:
         return "Its network seal is none that there is."
     settings = document["settings"]
-    if not isinstance(settings, dict) or set(settings) != {"train", "privacy"}:
-        return "Its settings are not those for training and for privacy."
+    if not isinstance(settings, dict) or set(settings) != {"train", "privacy", "data"}:
+        return "Its settings are not those for training, for privacy and for the data."
+    data = settings["data"]
+    if not isinstance(data, dict) or set(data) != {"sequence_by"} or not isinstance(data["sequence_by"], str | None):
+        return "Its settings for the data are not those that say what rows are ordered by."
     return ""
 
 

@@ -13,6 +13,7 @@ from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
 from localsynth.hybrid import Writing
 from localsynth.marginals.model import MarginalModel
+from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.privacy.canonical import parse_json
 from localsynth.sample.engine import SampleStatistics
 from localsynth.sample.job import SampleResult
@@ -31,21 +32,22 @@ _OTHER_ROWS = 1 << 40
 """Where the rows begin that stand in for others: far beyond any row number."""
 
 
-def read_marginals(path: Path) -> MarginalModel:
-    """The fitted marginals in a file. Raises IntegrityError."""
+def read_marginals(path: Path) -> MarginalModel | SequenceModel:
+    """The fitted marginals in a file, of single rows or of sequences. Raises IntegrityError."""
     if path.is_file() and path.stat().st_size > _MOST_BYTES:
         raise IntegrityError(f"{path} is too large for a file of marginals.", "Restore it from a backup, or train again.")
     try:
         tree: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise IntegrityError(f"{path} cannot be read.", "Restore it from a backup, or train again.") from None
+    if isinstance(tree, dict) and "sequence" in tree:
+        return SequenceModel.from_json(tree)
     return MarginalModel.from_json(tree)
 
 
 def draw_from_marginals(
     path: Path,
-    schema: Schema,
-    seed: int,
+    surrogates: Surrogates,
     store: SyntheticStore,
     job: Job,
     given: Callable[[int], Conditions],
@@ -55,12 +57,14 @@ def draw_from_marginals(
     """Draw the rows of `job` that the table has not yet; see `sample.job.draw_rows`."""
     started = time.monotonic()
     model = read_marginals(path)
-    surrogates = Surrogates(schema, seed)
     statistics = SampleStatistics()
+    if isinstance(model, SequenceModel):
+        chunk_of = _sequences(model, surrogates, job)
+    else:
+        chunk_of = _single_rows(model, surrogates, job, given, statistics)
     for first in range(job.done, job.rows, _CHUNK):
         numbers = range(first, min(first + _CHUNK, job.rows))
-        drawn = _drawn(model, schema, numbers, job.first_row, given, seed, statistics)
-        chunk = [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
+        chunk = chunk_of(numbers)
         store.append(job.number, job.first_row + first, chunk)
         done = numbers[-1] + 1
         seconds = time.monotonic() - started
@@ -81,11 +85,43 @@ def draw_from_marginals(
     return SampleResult(statistics.rows, time.monotonic() - started, statistics)
 
 
+def _single_rows(
+    model: MarginalModel, surrogates: Surrogates, job: Job, given: Callable[[int], Conditions], statistics: SampleStatistics
+) -> Callable[[range], list[Record]]:
+    """Makes the rows of a job with these numbers (from 0), each by itself."""
+
+    def chunk(numbers: range) -> list[Record]:
+        drawn = _drawn(model, surrogates.schema, numbers, job.first_row, given, surrogates.seed, statistics)
+        return [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
+
+    return chunk
+
+
+def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callable[[range], list[Record]]:
+    """Makes the next rows of a job, from the first one that is missing on; those before it are drawn again and left.
+
+    A job begins with a unit of its own: a number below `first_row` may be that of an earlier job's unit, and none other is.
+    """
+    rows = model.rows(surrogates.seed, first_unit=job.first_row, start=job.done)
+
+    def chunk(numbers: range) -> list[Record]:
+        result = []
+        for number, (unit, row) in zip(numbers, rows):  # noqa: B905 - the rows have no end
+            if conform(surrogates.schema, row) != row:
+                raise IntegrityError(f"Row {job.first_row + number} breaks the schema.", "Please report this as a bug.")
+            result.append(surrogates.complete(job.first_row + number, row, unit))
+        return result
+
+    return chunk
+
+
 def conditions_from_marginals(
     path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
 ) -> Callable[[int], Conditions]:
     """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
     model, writing = read_marginals(path), Writing(schema)
+    if isinstance(model, SequenceModel):
+        raise IntegrityError(f"{path} holds sequences, and the model writes single rows.", "Restore it from a backup.")
     structured = Schema(columns=[column for column in writing.schema.columns if column.name in writing.given])
     drawn: dict[int, Record] = {}
 

@@ -3,25 +3,23 @@
 Knows the store of synthetic rows, not the private one.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from localsynth.conditions import Conditions
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
 from localsynth.events import Emit
 from localsynth.llama import ALL_LAYERS, gpu_offload
+from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, Text
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["SampleResult", "default_threads", "draw_rows"]
+__all__ = ["SampleResult", "draw_rows"]
 
 _BETWEEN_CHUNKS = 1.0
 """Seconds from one transaction to the next, at least."""
@@ -34,12 +32,6 @@ class SampleResult:
     rows: int
     seconds: float
     statistics: SampleStatistics
-
-
-def default_threads() -> int:
-    """One thread for each physical core this process may use."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
 def draw_rows(

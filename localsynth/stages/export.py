@@ -6,7 +6,7 @@ from typing import Any
 
 from localsynth.base_models import find_base_model
 from localsynth.errors import IntegrityError
-from localsynth.processor import multiplies_bf16
+from localsynth.processor import default_threads, multiplies_bf16
 from localsynth.runs import Run
 from localsynth.stages.session import Session, open_ledger, recorder, trained_run
 from localsynth.stages.table import effective_of
@@ -30,7 +30,6 @@ def export(session: Session) -> dict[str, Any]:
     from localsynth.export.export import export as export_model
     from localsynth.export.merge import set_metadata
     from localsynth.privacy.model_hash import model_hash
-    from localsynth.sample.job import default_threads
 
     base = find_base_model(current["settings"]["train"]["model"])
     wanted = config.sample.quantization

@@ -5,8 +5,9 @@ from typing import Any
 
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError
-from localsynth.planning import budgets, list_warning
+from localsynth.planning import budgets, check_sequence, list_warning
 from localsynth.schema import Schema
+from localsynth.stages.repeats import repeat_budget
 from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import Effective, effective_of
 from localsynth.workspace import read_json, write_json
@@ -29,9 +30,10 @@ def ingest_settings(session: Session) -> dict[str, Any]:
 def ingest(session: Session) -> dict[str, Any]:
     """Read the source into the private store and settle the schema. Does nothing where that is done already, without --again.
 
-    Interrupted, it goes on: what was measured stands in schema.json and is not paid twice. So it does where private.duckdb is
-    gone: what was measured is public by now, whatever rows are read, and the ledger counts it once for everybody it was
-    measured on. With --again everything is read and measured anew, on a budget of its own.
+    Interrupted, it goes on: what was measured stands in schema.json and is not paid twice. What was charged and never came to be
+    written is measured again, at the cost of the training's budget, so that the total holds. Where private.duckdb is gone, the
+    rows are read again and nothing is measured: what was is public by now, whatever rows are read, and the ledger counts it once
+    for everybody it was measured on. With --again everything is read and measured anew, on a budget of its own.
     """
     return _ingest(session, session.options.again)
 
@@ -44,6 +46,7 @@ def ingest_if_needed(session: Session) -> dict[str, Any]:
 def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
     workspace = session.workspace
     refuse_erased(workspace)
+    check_sequence(session.config)
     settings = ingest_settings(session)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     if session.options.max_units is None and document:
@@ -87,14 +90,23 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     warn_of_other_spends(session, source_sha256)
     if not document:
         # Each ingest that measures has a budget of its own; the first one is called plainly "schema".
-        before = sum(event["stage"].startswith("schema") for event in ledger.budgets())
-        document = {"budget": "schema" if before == 0 else f"schema-{before + 1}"}
+        before = {event["budget"].partition("-repeat")[0] for event in ledger.budgets() if event["budget"].startswith("schema")}
+        document = {"budget": "schema" if not before else f"schema-{len(before) + 1}"}
     if parts is not None:
         open_budget(session, ledger, document["budget"], None, share.schema_epsilon, share.schema_delta, source_sha256)
     measured_events: dict[str, int] = dict(document.get("measured_by", {}))
 
     def charge(what: str, mechanism: dict[str, Any]) -> None:
-        event = ledger.charge(budget=document["budget"], run=None, stage="schema", what=what, mechanism=mechanism)
+        budget = document["budget"]
+        if (again := repeat_budget(ledger, budget, what, measured_events.values())) is not None:
+            budget, epsilon = again, mechanism["epsilon"]
+            text = (
+                f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured again; the "
+                f"epsilon of {epsilon:.3g} that this costs is taken from the training's."
+            )
+            emit({"kind": "warning", "text": text})
+            open_budget(session, ledger, budget, None, epsilon, mechanism.get("delta", 0.0), source_sha256)
+        event = ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)
         measured_events[what] = event["index"]
 
     if "complete" not in document:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import BudgetError, Cancelled
 from localsynth.hybrid import Writing
-from localsynth.planning import budgets
 from localsynth.runs import Run
 from localsynth.schema import Record, conform
+from localsynth.stages.repeats import remaining_budgets
 from localsynth.stages.session import Session, open_budget, private_recorder
 from localsynth.stages.table import Effective
 from localsynth.workspace import write_json
 
 if TYPE_CHECKING:
+    from localsynth.marginals.model import MarginalModel
+    from localsynth.marginals.sequence_model import SequenceModel
     from localsynth.privacy.ledger import Ledger
 
 __all__ = ["finish", "measure"]
@@ -30,13 +32,15 @@ _PARTS = ("localsynth", "numpy", "opendp")
 def measure(session: Session, ledger: "Ledger", current: Run, effective: Effective, source_sha256: str) -> None:
     """Charge the marginals' budget, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
     from localsynth.marginals.domain import Domain
+    from localsynth.marginals.links import Layout
     from localsynth.marginals.measure import MarginalSettings, measure_marginals
+    from localsynth.marginals.measure_sequences import measure_sequences
     from localsynth.privacy.concentrated import rho_for
     from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
     from localsynth.store.private import PrivateStore
 
     config, workspace = session.config, session.workspace
-    share = budgets(config)
+    share = remaining_budgets(session, ledger)
     emit = private_recorder(session, current)
 
     def report(done: int, of: int) -> None:
@@ -46,7 +50,9 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     writing = Writing(schema) if current["synthesizer"] == "hybrid" else None
     # Whatever can fail without the rows fails before they are paid for.
     domain = Domain.of_schema(writing.schema if writing else schema)
-    settings = MarginalSettings(rows_per_unit=config.privacy.rows_per_unit)
+    sequence_by, most = config.data.sequence_by, config.privacy.rows_per_unit
+    layout = None if sequence_by is None else Layout.of_schema(schema, sequence_by, most)
+    settings = MarginalSettings(rows_per_unit=most)
     if session.should_stop():
         raise Cancelled("Stopped before anything was measured.", "`localsynth run` goes on from there.")
     with PrivateStore.open(workspace) as store:
@@ -61,14 +67,20 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         mechanism = {"type": "zcdp", "rho": rho}
         ledger.charge(budget="marginals", run=current.id, stage="train", what="marginals", mechanism=mechanism)
         report(0, 100)
-        rows: list[Record] = []
-        for _, record in store.records("train", schema):
+        units: dict[int, list[Record]] = {}
+        for unit, record in store.records("train", schema):
             conformed = conform(schema, record)
             if conformed is not None:
-                rows.append(writing.with_lengths(conformed) if writing else conformed)
-    model = measure_marginals(domain, domain.encode(rows), rho, SecureRandom(), settings, report)
-    if session.options.rehearsal_steps is not None:
-        model = replace(model, noise=REHEARSAL_LABEL)
+                units.setdefault(unit, []).append(writing.with_lengths(conformed) if writing else conformed)
+    model: MarginalModel | SequenceModel
+    rehearsal = session.options.rehearsal_steps is not None
+    if layout is not None:
+        model = measure_sequences(layout, layout.encode(units.values()), rho, SecureRandom(), settings, report)
+        model = replace(model, links=replace(model.links, noise=REHEARSAL_LABEL)) if rehearsal else model
+    else:
+        rows = [row for unit in units.values() for row in unit]
+        model = measure_marginals(domain, domain.encode(rows), rho, SecureRandom(), settings, report)
+        model = replace(model, noise=REHEARSAL_LABEL) if rehearsal else model
     write_json(current.marginals_path, model.to_json())
     current.note(marginals_sha256=current.marginals_sha256(), measured=len(model.spends))
     # From here on, what was measured is kept.

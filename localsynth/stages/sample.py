@@ -26,6 +26,7 @@ def sample(session: Session) -> dict[str, Any]:
     from localsynth.sample.asked import read_asked
     from localsynth.sample.from_marginals import conditions_from_marginals, draw_from_marginals
     from localsynth.sample.job import draw_rows
+    from localsynth.sample.surrogates import Surrogates
     from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import Origin, SyntheticStore
 
@@ -44,6 +45,12 @@ def sample(session: Session) -> dict[str, Any]:
             f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {workspace.root}"
         )
     options = session.options
+    sequence_by = current["settings"]["data"]["sequence_by"]
+    if sequence_by is not None and (options.where or options.balance or options.seeds):
+        raise ConfigError(
+            "Rows of a sequence cannot be drawn under conditions yet: each depends on the one before.",
+            "Leave --where, --balance and --seeds out, and select from the finished table.",
+        )
     secret = _seeds_secret(workspace) if options.seeds is not None else b""
     asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing, secret)
     if asked.rows is not None and (options.rows or options.more):
@@ -73,7 +80,13 @@ def sample(session: Session) -> dict[str, Any]:
         emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
         if current.by_marginals:
             result = draw_from_marginals(
-                path, effective.schema, config.sample.seed, store, job, asked.given, emit, session.should_stop
+                path,
+                Surrogates(effective.schema, config.sample.seed, current["settings"]["privacy"]["unit"] if sequence_by else None),
+                store,
+                job,
+                asked.given,
+                emit,
+                session.should_stop,
             )
         else:
             given, seen = asked.given, effective.schema

@@ -44,6 +44,9 @@ class Options:
     force: bool = False
     again: bool = False
     sign: bool = True
+    canaries: int | None = None
+    search: int = 0
+    """Rows that an audit draws and searches for the canaries' endings."""
     rehearsal_steps: int | None = None
     """Not None: a rehearsal on made-up rows, which trains for this many of its steps."""
 

@@ -11,10 +11,11 @@ from localsynth.base_models import find_base_model
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
-from localsynth.planning import accept_size, budgets, delta_warning, synthesizer_of
+from localsynth.planning import accept_size, delta_warning, synthesizer_of
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
 from localsynth.stages.marginals import finish, measure
+from localsynth.stages.repeats import remaining_budgets
 from localsynth.stages.session import Session, open_budget, open_ledger, private_recorder, warn_of_other_spends
 from localsynth.stages.table import Effective, read_effective
 from localsynth.training_parts import need_training_parts
@@ -63,7 +64,11 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         session.emit({"kind": "warning", "text": warning})
     current = _unfinished(session)
     ledger = open_ledger(session)
-    settings = {"train": config.train.model_dump(mode="json"), "privacy": config.privacy.model_dump(mode="json")}
+    settings = {
+        "train": config.train.model_dump(mode="json"),
+        "privacy": config.privacy.model_dump(mode="json"),
+        "data": {"sequence_by": config.data.sequence_by},
+    }
     if current is not None and current["settings"] != settings:
         raise ConfigError(
             f"The train or privacy settings have changed since run {current.id} began.",
@@ -76,7 +81,7 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         )
     source_sha256 = _source_of(session, document)
     if current is None:
-        planned = {} if synthesizer == "marginals" else _model_plan(session, effective)
+        planned = {} if synthesizer == "marginals" else _model_plan(session, ledger, effective)
         # The table may be ingested anew later; what this run's model writes stays this.
         current = new_run(workspace, {"synthesizer": synthesizer, "settings": settings, "table": document, **planned})
     elif synthesizer != "marginals":
@@ -91,14 +96,14 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     return _train_model(session, ledger, current, effective, source_sha256)
 
 
-def _model_plan(session: Session, effective: Effective) -> dict[str, Any]:
+def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> dict[str, Any]:
     """What a run's record says of the model that will be trained, fixed before a row is read."""
     from localsynth.train.plan import make_train_plan
 
     config = session.config
     base = find_base_model(config.train.model)
     _check_own_model(config.train.model, base.path)
-    share = budgets(config)
+    share = remaining_budgets(session, ledger)
     plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
     if session.options.rehearsal_steps is not None:
         plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))

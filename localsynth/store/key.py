@@ -208,6 +208,5 @@ def _unwrap(workspace: Workspace, path: Path, text: str) -> bytes:
     except InvalidTag:
         raise IntegrityError(
             f"The passphrase is wrong, or {path} is damaged.",
-            "Start the command again with the right one. If it is lost, nobody can read the original rows any more: "
-            + _ANEW.format(path=path),
+            "Try again with the right one. If it is lost, nobody can read the original rows any more: " + _ANEW.format(path=path),
         ) from None

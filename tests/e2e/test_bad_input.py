@@ -155,6 +155,41 @@ def test_a_full_disk(localsynth, workspace, tmp_path):
     assert "space" in done.stderr.split("first: 5")[0], done.stderr
 
 
+def test_a_disk_that_fills_up_in_each_stage(localsynth, workspace, tmp_path):
+    """Each stage begins with room for a part of what it writes: it says so, leaves nothing unfinished, and goes on with more."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("this system does not allow a mount namespace of one's own")
+    python = f"{sys.executable} -m localsynth.cli"
+    keys = " ".join(localsynth.quick())
+    script = f"""
+        mkdir small && mount -t tmpfs -o size=50m tmpfs small && mv ws small/ws
+        try() {{
+            stage=$1; spare=$2; shift 2
+            used=$(df -k --output=used small | tail -1)
+            mount -o remount,size=$((used + spare))k small
+            {python} $stage small/ws "$@" {keys} >&2; echo "$stage full: $?"
+            find small -name "*.part" -o -name ".private.spill" | sed "s/^/left: /"
+            mount -o remount,size=50m small
+            {python} $stage small/ws "$@" {keys} >&2; echo "$stage again: $?"
+        }}
+        try ingest 150; try train 40; try export 200; try sample 150 --rows 20
+        {python} verify small/ws/runs/*/certificate.json >&2; echo "verify: $?"
+        {python} query small/ws "select count(*) as n from synthetic" --json"""
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=tmp_path,
+        env=localsynth.environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    stages = ("ingest", "train", "export", "sample")
+    expected = [line for stage in stages for line in (f"{stage} full: 5", f"{stage} again: 0")]
+    assert done.stdout.splitlines()[:9] == [*expected, "verify: 0"], (done.stdout, done.stderr)
+    assert '"n": 20' in done.stdout and done.stderr.count("space") >= 4
+
+
 def test_too_little_memory(localsynth, workspace, tmp_path):
     command = " ".join(map(str, [sys.executable, "-m", "localsynth.cli", "run", "ws", "--rows", 2, *localsynth.quick()]))
     done = subprocess.run(

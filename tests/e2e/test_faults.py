@@ -26,24 +26,69 @@ def workspace(localsynth, tickets, tmp_path):
     return tmp_path / "ws"
 
 
-@pytest.mark.parametrize("verb", ["ingest", "train", "export", "run"])
+@pytest.mark.parametrize("verb", ["ingest", "train", "export", "run", "rehearse", "evaluate"])
 def test_one_command_at_a_time(localsynth, workspace, verb):
     with work_lock(workspace):
         refused = localsynth(verb, "ws")
     assert refused.code == 5 and "in use by process" in refused.err and "Wait until it is done" in refused.err
 
 
-def test_two_at_once_end_as_one(localsynth, workspace, tmp_path):
-    """Both ingest and are charged: one does all of it, the other is told who does, or finds it done."""
-    line = [sys.executable, "-m", "localsynth.cli", "ingest", "ws", "--json"]
-    pipes = {"cwd": tmp_path, "env": localsynth.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+def both_at_once(localsynth, directory, *arguments):
+    """(exit code, stderr) of the same command started twice, the first to end well first."""
+    line = [sys.executable, "-m", "localsynth.cli", *map(str, arguments)]
+    pipes = {"cwd": directory, "env": localsynth.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen(line, **pipes) for _ in range(2)]
-    said = [process.communicate(timeout=300) for process in both]
-    codes = sorted(process.returncode for process in both)
-    assert codes in ([0, 5], [0, 0]), said
+    said = [process.communicate(timeout=600)[1] for process in both]
+    assert "Traceback" not in "".join(said), said
+    return sorted(zip((process.returncode for process in both), said, strict=True))
+
+
+def test_two_at_once_end_as_one(localsynth, workspace, tmp_path):
+    """Both ingest, then train, and are charged: one does all of it, the other is told who does, or finds it done."""
+    first, second = both_at_once(localsynth, tmp_path, "ingest", "ws")
+    assert first[0] == 0 and second[0] in (0, 5), (first, second)
     events = json.loads((workspace / "ledger.json").read_text())["events"]
     assert sum(event["kind"] == "budget" for event in events) == 1
     assert localsynth.ok("ingest", "ws", "--json").json()["done_before"]
+    first, second = both_at_once(localsynth, tmp_path, "train", "ws", *localsynth.quick())
+    assert first[0] == 0, first
+    assert (second[0] == 5 and "in use by process" in second[1]) or (second[0] == 2 and "trained already" in second[1]), second
+    events = json.loads((workspace / "ledger.json").read_text())["events"]
+    assert sum(event["kind"] == "budget" for event in events) == 2
+    (run,) = (workspace / "runs").iterdir()
+    spends = sum(event["kind"] == "spend" and event["stage"] == "train" for event in events)
+    assert spends == json.loads((run / "run.json").read_text())["train"]["steps"]
+
+
+def test_two_rehearsals_at_once(localsynth, workspace, tmp_path):
+    """One is made; the other does not replace it on the way."""
+    first, second = both_at_once(localsynth, tmp_path, "rehearse", "ws", "--rows", 3, "--steps", 1, *localsynth.quick())
+    assert first[0] == 0 and second[0] in (0, 5), (first, second)
+    assert second[0] == 0 or "in use by process" in second[1]
+    rows = localsynth.ok("query", "ws/rehearsal", "select count(*) as n from synthetic", "--json").json()
+    assert rows == [{"n": 3}] and not (workspace / "ledger.json").exists()
+
+
+def test_erase_while_a_job_is_at_work(localsynth, workspace, tmp_path):
+    """It is refused, the job goes on; and after the erasure no job brings anything back."""
+    localsynth.ok("ingest", "ws")
+    line = [sys.executable, "-m", "localsynth.cli", "train", "ws", *localsynth.quick()]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    job = subprocess.Popen(line, cwd=tmp_path, env=localsynth.environment, **quiet)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((workspace / "runs").glob("*/run.json")):
+        assert job.poll() is None
+        time.sleep(0.05)
+    refused = localsynth("erase", "ws", "--yes")
+    assert refused.code == 5 and "in use by process" in refused.err and "train" in refused.err
+    assert (workspace / "private.duckdb").exists() and not (workspace / "erasure.json").exists()
+    assert job.wait(300) == 0
+    localsynth.ok("export", "ws", *localsynth.quick())
+    localsynth.ok("sample", "ws", "--rows", 20, *localsynth.quick())
+    localsynth.ok("erase", "ws", "--yes")
+    late = localsynth("evaluate", "ws")
+    assert late.code == 2 and "were erased" in late.err
+    assert not list(workspace.glob("runs/*/report*"))
 
 
 def test_a_workspace_that_cannot_be_written(localsynth, workspace, tmp_path):

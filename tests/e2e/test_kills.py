@@ -31,4 +31,4 @@ def test_a_few_kills(tiny_model, tmp_path):
 @pytest.mark.parametrize("stage", ["ingest", "train", "export"])
 def test_fifty_kills(tiny_model, tmp_path, stage):
     outcomes = killed(tmp_path, tiny_model(), 50, 2, stage)
-    assert sum(outcome["killed"] for outcome in outcomes) >= 25, "on a busy machine a stage may end before its turn"
+    assert sum(outcome["killed"] for outcome in outcomes) == 50

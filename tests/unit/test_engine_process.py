@@ -193,6 +193,12 @@ def seccomp_mode(pid):
     return next(line.split()[1] for line in lines if line.startswith("Seccomp:"))
 
 
+def core_limits(pid):
+    """The soft and the hard limit of core files, in bytes."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line.split()[4:6] for line in lines if line.startswith("Max core file size"))
+
+
 @pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
 def test_a_real_one_is_sealed_while_it_still_waits_for_its_request(child):
     """The kernel's own word, from outside."""
@@ -204,6 +210,9 @@ def test_a_real_one_is_sealed_while_it_still_waits_for_its_request(child):
     deadline = time.monotonic() + 30
     while seccomp_mode(child.pid) != "2":
         assert child.poll() is None and time.monotonic() < deadline, "it waits for its request without a seal"
+        time.sleep(0.05)
+    while core_limits(child.pid) != ["0", "0"]:
+        assert child.poll() is None and time.monotonic() < deadline, "a crash would write its memory to a file"
         time.sleep(0.05)
 
 
@@ -244,10 +253,8 @@ def test_a_report_that_reads_the_original_is_not_written_beside_an_erasure(tmp_p
         request = {"verb": "evaluate", "workspace": str(workspace.root), "options": {"release": release}}
         return _serve(request, lambda event: None, lambda: False, "none")
 
-    with work_lock(workspace.root):
-        assert served(release=True) == {"written": True}
-        with pytest.raises(ResourceError, match="in use"):
-            served(release=False)
+    with work_lock(workspace.root), pytest.raises(ResourceError, match="in use"):
+        served(release=False)
     assert served(release=False) == {"written": True}
     write_json(workspace.erasure_path, {"erased": "2026-11-24"})
     session = Session(workspace, load_config(workspace.config_path), lambda event: None, lambda: False)

@@ -279,7 +279,7 @@ def test_a_seal_that_does_not_hold_is_not_claimed(monkeypatch: pytest.MonkeyPatc
     """With every way to seal broken, the level is "none" and the text says so: no caller can take it for sealed."""
     for way in ("_move_to_empty_network", "_filter_system_calls", "_refuse_in_python"):
         monkeypatch.setattr(isolation, way, lambda: False)
-    monkeypatch.setattr(isolation, "_no_core_dumps", lambda: None)
+    monkeypatch.setattr(isolation, "no_core_dumps", lambda: None)
     sealed = isolation.seal()
     assert sealed.level == "none" and sealed.text.startswith("NOT sealed")
 

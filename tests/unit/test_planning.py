@@ -7,11 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localsynth import planning
-from localsynth.config import Config, DataConfig, PrivacyConfig
+from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Event
-from localsynth.planning import FEW_UNITS, TOO_FEW_UNITS, Budgets, accept_size, budgets, delta_warning, size_warning
-from localsynth.schema import Category, Column, Integer, Schema, Text
+from localsynth.planning import (
+    FEW_UNITS,
+    TOO_FEW_UNITS,
+    Budgets,
+    accept_size,
+    budgets,
+    delta_warning,
+    size_warning,
+    synthesizer_of,
+)
+from localsynth.schema import Category, Column, Identifier, Integer, Schema, Text
 
 TEXT = Text(name="note")
 LIST = Category(name="kind")
@@ -22,6 +31,43 @@ SETTLED: list[Column] = [Category(name="kind", values=["a"]), Integer(name="n", 
 
 def config(columns: list[Column], **privacy: Any) -> Config:
     return Config(data=DataConfig(source="t.csv"), schema=Schema(columns=columns), privacy=PrivacyConfig(**privacy))
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------
+
+VISITS: list[Column] = [Identifier(name="who"), Identifier(name="visit"), Integer(name="n", min=0, max=9)]
+
+
+def sequence(columns: list[Column], by: str, synthesizer: Any = "auto", **privacy: Any) -> Config:
+    return Config(
+        data=DataConfig(source="t.csv", sequence_by=by),
+        schema=Schema(columns=columns),
+        privacy=PrivacyConfig(**{"unit": "who", "max_rows_per_unit": 3, **privacy}),
+        train=TrainConfig(synthesizer=synthesizer),
+    )
+
+
+@pytest.mark.parametrize("by", ["visit", "n"])
+def test_a_sequence_is_made_from_marginals(by: str) -> None:
+    assert synthesizer_of(sequence(VISITS, by)) == "marginals"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        (sequence(VISITS, "visit", unit="row"), "whose rows follow"),
+        (sequence(VISITS, "visit", max_rows_per_unit=1), "more than one row"),
+        (sequence(VISITS, "day"), "'day' is no column"),
+        (sequence(VISITS, "who"), "'who' is no column"),
+        (sequence([*VISITS, Category(name="kind")], "kind"), "kind category has no order"),
+        (sequence([*VISITS, Integer(name="number")], "n", unit="number"), "'number', but that column is to be learned"),
+        (sequence([*VISITS, TEXT], "n"), "'note' is a text column"),
+        (sequence(VISITS, "n", synthesizer="llm"), "language model"),
+    ],
+)
+def test_what_cannot_be_a_sequence_is_refused(wanted: Config, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        synthesizer_of(wanted)
 
 
 # --- delta ------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from localsynth_tui.preferences import Preferences
 from localsynth_tui.run_state import RunState
 from localsynth_tui.runner import Job, Planner, Request
 from localsynth_tui.screens.home import HomeScreen
+from localsynth_tui.screens.passphrase import PassphraseWindow, is_new
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.themes import THEMES
 from localsynth_tui.widgets.steps import STEPS, Steps
@@ -120,11 +121,20 @@ class LocalsynthApp(App[None]):
         return self.run_state is not None and self.run_state.outcome is None
 
     async def start(self, request: Request) -> bool:
-        """Start work on the open workspace and show it; False, with a message, where it cannot be."""
+        """Start work on the open workspace and show it; False, with a message, where it cannot be.
+
+        Asks for the passphrase of the workspace's key where the work needs it.
+        """
         try:
+            new, passphrase = await asyncio.to_thread(is_new, request), None
+            if new is not None:
+                passphrase = await self.push_screen_wait(PassphraseWindow(request, new))
+                if passphrase is None:
+                    self.notify("Not started: it needs the passphrase.", severity="warning")
+                    return False
             if self.job is not None:
                 self.job.dismiss()
-            self.job = Job.start(request)
+            self.job = Job.start(request, passphrase)
         except LocalsynthError as error:
             self.tell(error)
             self._find_job()
@@ -251,6 +261,39 @@ class LocalsynthApp(App[None]):
                 self.screen.settle()
             self.exit()
 
+    def action_erase(self) -> None:
+        """Destroy the key of the original rows and remove everything private: says what goes, and asks for the name."""
+        from localsynth_tui.screens.erase import EraseWindow
+
+        if self.workspace is None:
+            self.notify("Open a workspace first.", severity="warning")
+        elif self.at_work:
+            self.notify("This workspace is at work: see Run (4). Erase when it is done.", severity="warning")
+        else:
+            self.push_screen(EraseWindow(self.workspace), self._erase_or_not)
+
+    def _erase_or_not(self, keep_report: bool | None) -> None:
+        if keep_report is not None:
+            self.run_worker(self._erase(keep_report), group="erase")
+
+    async def _erase(self, keep_report: bool) -> None:
+        from localsynth.erasure import erase
+        from localsynth.workspace import Workspace
+        from localsynth_tui.erasure_text import record_text
+        from localsynth_tui.screens.dialogs import Reading
+
+        assert self.workspace is not None
+        try:
+            if self.job is not None:
+                self.job.dismiss()  # with what it left in memory
+            self.job, self.run_state, self.plan = None, None, None
+            done = await asyncio.to_thread(erase, Workspace(self.workspace), keep_report)
+        except LocalsynthError as error:
+            self.tell(error)
+            return
+        await self.action_go("report")
+        self.push_screen(Reading("Erased", record_text(done.record, done.unknown, done.source)))
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every action of this screen and of the app, for the command palette."""
         listed: set[str] = set()
@@ -264,6 +307,8 @@ class LocalsynthApp(App[None]):
                     await self.run_action(action, default_namespace=node)
 
                 yield SystemCommand(binding.description, f"Key: {key}", run)
+        if "report.erase" not in listed:
+            yield SystemCommand("Erase the private side …", "Says what goes and what stays, and asks", self.action_erase)
         for theme in THEMES:
 
             def change(name: str = theme.name) -> None:

@@ -101,7 +101,9 @@ def keep(directory: Path, request: dict[str, Any], run: Callable[..., dict[str, 
 def main() -> int:
     """`python -m localsynth_tui.keeper DIRECTORY`, with the request (one JSON object) on stdin."""
     from localsynth.engine import run_in_child
+    from localsynth.isolation import no_core_dumps
 
+    no_core_dumps()  # a passphrase passes through here
     keep(Path(sys.argv[1]), json.load(sys.stdin), run_in_child)
     return 0
 

@@ -52,16 +52,18 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     data: dict[str, Any] | None = None
+    require_seal: str | None = None
+    """"kernel": refused where the kernel does not hold the seal."""
 
     def document(self) -> dict[str, Any]:
         """The JSON object the engine reads."""
-        extra = {} if self.data is None else {"data": self.data}
+        extra = {name: value for name in ("data", "require_seal") if (value := getattr(self, name)) is not None}
         place = str(self.workspace)
         return {"verb": self.verb, "workspace": place, "options": self.options, "overrides": list(self.overrides), **extra}
 
     def command(self) -> str:
         """The same on the command line."""
-        return command_line(self.verb, self.workspace, self.options, self.overrides)
+        return command_line(self.verb, self.workspace, {**self.options, "require_seal": self.require_seal}, self.overrides)
 
 
 def _runtime_directory() -> Path:
@@ -87,8 +89,12 @@ class Job:
         self._rest = b""
 
     @staticmethod
-    def start(request: Request) -> "Job":
-        """Begin; raises ResourceError where work on this workspace is going on."""
+    def start(request: Request, passphrase: str | None = None) -> "Job":
+        """Begin; raises ResourceError where work on this workspace is going on.
+
+        The passphrase of the workspace's key goes through a pipe, from which the keeper passes it on through another: it is in
+        no file, argument or environment.
+        """
         job = Job(request.workspace)
         job.directory.mkdir(mode=0o700, exist_ok=True)
         # The lock goes over to the keeper and lasts as long as that lives: no second job, and no need of process ids.
@@ -111,7 +117,7 @@ class Job:
             )
         assert keeper.stdin is not None
         with contextlib.suppress(BrokenPipeError), keeper.stdin:
-            keeper.stdin.write(json.dumps(request.document()).encode())
+            keeper.stdin.write(_with_passphrase(request, passphrase))
         job._keeper = keeper  # kept so that the process is collected when it has ended
         return job
 
@@ -140,7 +146,13 @@ class Job:
     def request(self) -> Request:
         """What was asked for."""
         document = read_json(self.directory / _REQUEST)
-        return Request(document["verb"], Path(document["workspace"]), document["options"], tuple(document["overrides"]))
+        return Request(
+            document["verb"],
+            Path(document["workspace"]),
+            document["options"],
+            tuple(document["overrides"]),
+            require_seal=document.get("require_seal"),
+        )
 
     def new_events(self, most: int = 1000) -> list[Event]:
         """The next events, at most `most`; none where there are none yet, or where the job is over."""
@@ -247,13 +259,19 @@ def _result(last: Event, status: int | None) -> dict[str, Any]:
     raise AnswerError(f"The working process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
 
 
-async def ask(request: Request, module: str = "localsynth.engine") -> dict[str, Any]:
-    """A short answer of the engine (`init`), whose process ends with the task that asks. Raises AnswerError."""
+def _with_passphrase(request: Request, passphrase: str | None) -> bytes:
+    """What goes through the pipe to a process that works."""
+    extra = {} if passphrase is None else {"passphrase": passphrase}
+    return json.dumps(request.document() | extra).encode()
+
+
+async def ask(request: Request, module: str = "localsynth.engine", passphrase: str | None = None) -> dict[str, Any]:
+    """A short answer of the engine (`init`, `unlock`), whose process ends with the task that asks. Raises AnswerError."""
     child = await _start([sys.executable, "-m", module])
     assert child.stdin is not None and child.stdout is not None
     last: Event = {}
     try:
-        child.stdin.write(json.dumps(request.document()).encode())
+        child.stdin.write(_with_passphrase(request, passphrase))
         child.stdin.close()
         async for line in child.stdout:
             last = json.loads(line)

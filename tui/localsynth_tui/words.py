@@ -4,7 +4,11 @@ from typing import Any
 
 from rich.text import Text
 
-__all__ = ["bytes_text", "cell", "duration", "epsilon_in_words", "plain"]
+__all__ = ["SEALS", "bytes_text", "cell", "duration", "epsilon_in_words", "plain"]
+
+
+SEALS = (("as well as this machine can", "any"), ("only by the kernel (--require-seal kernel)", "kernel"))
+"""Of how a job is cut off from the network: (label, value)."""
 
 
 def plain(value: Any) -> str:

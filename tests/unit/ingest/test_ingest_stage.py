@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
-from localsynth.errors import DataError
+from localsynth.errors import BudgetError, DataError
 from localsynth.events import Event
 from localsynth.ingest import measure
+from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.registry import register_spend
 from localsynth.schema import Category, Column, Identifier, Integer, Schema
 from localsynth.stages.ingest import ingest, ingest_if_needed
 from localsynth.stages.initialise import initialise
-from localsynth.stages.session import Options, Session
+from localsynth.stages.repeats import remaining_budgets
+from localsynth.stages.session import Options, Session, open_budget, open_ledger
 from localsynth.store.private import PrivateStore
 from localsynth.workspace import Workspace, file_sha256
 
@@ -106,6 +108,55 @@ def test_without_the_store_the_rows_are_read_and_nothing_is_measured_again(
     assert after.pop("ingest") != before.pop("ingest"), "a run that began with the other rows must notice"
     assert after == before and after["complete"] and ledger(workspace) == spent
     assert len(stored(workspace, columns)[0]) == UNITS
+
+
+@pytest.mark.parametrize("killed", [0, 1, 2])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_training(
+    workspace: Workspace, source: Path, killed: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the charge for the size, the range and the list, once or twice: it ends right, and in all within epsilon."""
+    wanted = ["number of units", "range of column n", "list of values of column kind"]
+    all_open: list[Column] = [Identifier(name="who"), Integer(name="n"), Category(name="kind")]
+    charge = Ledger.charge
+
+    def killed_after(self: Ledger, **given: Any) -> Any:
+        event = charge(self, **given)
+        if given["what"] == wanted[killed]:
+            raise KeyboardInterrupt
+        return event
+
+    for _ in range(times):
+        with monkeypatch.context() as patched:
+            patched.setattr(Ledger, "charge", killed_after)
+            with pytest.raises(KeyboardInterrupt):
+                ingest(session(workspace, source, all_open))
+    events: list[Event] = []
+    now = session(workspace, source, all_open, events)
+    assert not ingest(now)["done_before"] and document(workspace)["complete"]
+    (warned,) = [event["text"] for event in events if event["kind"] == "warning"]
+    assert wanted[killed] in warned and "taken from the training's" in warned
+    opened = open_ledger(now)
+    spends = [event["what"] for event in opened.spends()]
+    assert sorted(spends) == sorted([*wanted, *[wanted[killed]] * times])
+    budgets = {event["budget"]: event["epsilon"] for event in opened.budgets()}
+    assert list(budgets) == ["schema", *[f"schema-repeat-{i + 1}" for i in range(times)]]
+    share = remaining_budgets(now, opened)
+    epsilon, delta = share.marginals_epsilon + share.train_epsilon, share.marginals_delta + share.train_delta
+    assert epsilon == pytest.approx(8 - sum(budgets.values())) and epsilon == pytest.approx(4 - times * 4 / 3)
+    assert delta + sum(event["delta"] for event in opened.budgets()) == pytest.approx(now.config.delta())
+    open_budget(now, opened, "train", "r", epsilon, delta, file_sha256(source))
+    # Another ingest has a budget of its own, under the next name.
+    ingest(session(workspace, source, all_open, again=True))
+    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "schema-2"
+
+
+def test_a_training_for_which_nothing_is_left_is_refused(workspace: Workspace, source: Path) -> None:
+    now = session(workspace, source, OPEN)
+    opened = open_ledger(now)
+    open_budget(now, opened, "schema-repeat-1", None, 4.0, 0.0, file_sha256(source))
+    with pytest.raises(BudgetError, match="leaves nothing"):
+        remaining_budgets(now, opened)
 
 
 def test_a_reading_that_fails_leaves_the_table_unfinished(workspace: Workspace, source: Path) -> None:

@@ -47,6 +47,7 @@ BASIS = Basis("patient", 3, size_declared=False)
 SETTINGS = {
     "train": TrainConfig().model_dump(mode="json"),
     "privacy": PrivacyConfig(unit="patient", max_rows_per_unit=3).model_dump(mode="json"),
+    "data": {"sequence_by": None},
 }
 
 
@@ -168,6 +169,7 @@ def test_every_leaf_of_an_unsigned_one_that_follows_from_others_is_checked(unsig
     # Hashes of files, versions and most settings are facts of their own: only a signature can vouch for them.
     own = {("hashes", "model"), ("hashes", "marginals"), ("hashes", "base_model")}
     backed = {("settings", "privacy", name) for name in ("epsilon", "unit", "max_rows_per_unit", "public_size")}
+    backed.add(("settings", "data", "sequence_by"))
     paths = [path for path in leaves(unsigned) if path in backed or (path not in own and path[0] not in ("versions", "settings"))]
     assert backed < set(paths)
     assert len(paths) > 80
@@ -286,9 +288,11 @@ def test_what_is_no_certificate_fails(document: Any) -> None:
         {"format": True},
         {"not_covered": None},
         {"settings": None},
-        {"settings": {"train": {}, "privacy": {}, "more": {}}},
-        {"settings": {"train": {"more": 1}, "privacy": {}}},
-        {"settings": {"train": {}, "privacy": {"epsilon": "much"}}},
+        {"settings": {**SETTINGS, "more": {}}},
+        {"settings": {**SETTINGS, "train": {"more": 1}}},
+        {"settings": {**SETTINGS, "privacy": {"epsilon": "much"}}},
+        {"settings": {**SETTINGS, "data": {"sequence_by": 7}}},
+        {"settings": {**SETTINGS, "data": {}}},
     ],
 )
 def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) -> None:
@@ -484,6 +488,15 @@ def test_the_settings_are_in_it_and_agree_with_the_ledger(facts: CertificateFact
     for change in ({"unit": "row"}, {"max_rows_per_unit": 2}, {"epsilon": 1.0}, {"public_size": 10_000}):
         settings = {**SETTINGS, "privacy": {**SETTINGS["privacy"], **change}}
         assert failed(build(dataclasses.replace(facts, settings=settings), KEY)) == {"settings"}
+
+
+def test_a_certificate_of_sequences_says_so(facts: CertificateFacts) -> None:
+    settings = {**SETTINGS, "data": {"sequence_by": "day of visit"}}
+    document = build(dataclasses.replace(facts, settings=settings), KEY)
+    assert "a sequence in the order of 'day of visit'" in document["summary"] and not failed(document)
+    unsaid = build(facts, None)
+    assert "sequence" not in unsaid["summary"]
+    assert failed({**unsaid, "settings": settings}) == {"summary"}
 
 
 HOSTILE: list[tuple[str, Any]] = [

@@ -3,17 +3,21 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from localsynth.codec import Encoded
 from localsynth.errors import BudgetError, IntegrityError
+from localsynth.evaluate.audit import attack
 from localsynth.runs import Run, latest_run
+from localsynth.sample.from_marginals import read_marginals
 from localsynth.schema import Schema, Text, conform
+from localsynth.stages.audit import audit
 from localsynth.stages.export import export
 from localsynth.stages.ingest import ingest
 from localsynth.stages.plan import plan
 from localsynth.stages.sample import sample
-from localsynth.stages.session import Session, open_ledger
+from localsynth.stages.session import Options, Session, open_ledger
 from localsynth.stages.train import train, train_or_resume
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
@@ -89,8 +93,9 @@ def test_the_certificate_names_both_and_the_rows_hold_what_the_marginals_drew(
     learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
     assert all(conform(session.config.schema_, {"kind": row["kind"], "n": row["n"]}) == row for row in learned)
     assert learned[12:] == [{"kind": "b", "n": "told"}] * 6
-    # Every original row has a text, so next to none of the synthetic ones may lack it.
-    assert sum(row["n"] is None for row in learned[:12]) <= 2
+    drawn = read_marginals(run.marginals_path).sample(12, session.config.sample.seed)
+    assert [row["kind"] for row in learned[:12]] == [row["kind"] for row in drawn]
+    assert [row["n"] is None for row in learned[:12]] == [row["length of n"] is None for row in drawn]
     # The same seed draws the same rows, whatever the jobs they are drawn in.
     session.workspace.synthetic_path.unlink()
     sample(with_texts(make_session(synthesizer="auto", rows=5)))
@@ -136,3 +141,23 @@ def test_a_run_stopped_in_training_keeps_its_marginals_and_one_stopped_in_measur
     monkeypatch.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read without a charge"))
     with pytest.raises(BudgetError):
         train_or_resume(session)
+
+
+def test_the_audit_trains_on_texts_alone_too(
+    session: Session, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(session)
+    seen: list[Any] = []
+
+    def attacked(**given: Any) -> Any:
+        seen.append(given)
+        nothing = np.zeros(len(given["canaries"]))
+        return attack.Attacked(nothing.astype(bool), nothing, nothing)
+
+    monkeypatch.setattr(attack, "attack_training", attacked)
+    session.options = Options(canaries=40)
+    found = audit(session)
+    assert found["claimed"]["epsilon"] == pytest.approx(3.2), "the model's part, not that of the marginals"
+    (given,) = seen
+    assert len(given["canaries"]) == 40
+    assert all(0 < sum(row.learned) < len(row.tokens) / 2 for unit in given["canaries"] for row in unit)

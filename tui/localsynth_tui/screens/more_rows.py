@@ -1,4 +1,5 @@
-"""The window that asks for more rows: how many, under which condition, in which shares. Checked as it is typed."""
+"""The window that asks for more rows: how many, under which condition, in which shares or to complete which file's. Checked as it
+is typed."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +34,8 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
         super().__init__()
         self._workspace = workspace
         self._schema: Any = None
+        self._missing: list[str] = []
+        """The strings that mean "no value" in the table, and in a file of rows."""
         self._parse_where: Any = None
         self._read_asked: Any = None
         self._options: dict[str, Any] | None = None
@@ -49,6 +52,8 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
                 yield Input(placeholder="age >= 65 AND sex = 'F'", id="where", select_on_focus=False)
                 yield Static("Shared out over the values of a column (empty: as the model does)", classes="label")
                 yield Input(placeholder="triage    or: sex=F:0.7,M:0.3", id="balance", select_on_focus=False)
+                yield Static("Or: complete the rows of a CSV file that has some of the columns", classes="label")
+                yield Input(placeholder="seeds.csv", id="seeds", select_on_focus=False)
                 yield Static("Reading the schema …", id="answer")
                 yield Static("", id="twin")
             with Horizontal(classes="buttons"):
@@ -62,6 +67,7 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
     def _load(self) -> None:
         # In a thread: the library that reads conditions takes a while to load.
         from localsynth.conditions import parse_where
+        from localsynth.config import load_config
         from localsynth.sample.asked import read_asked
         from localsynth_tui.run_schema import schema_of_rows
 
@@ -69,6 +75,7 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
         error, schema = None, None
         try:
             schema = schema_of_rows(self._workspace)
+            self._missing = load_config(self._workspace / "localsynth.toml").data.missing
         except LocalsynthError as found:
             error = found
         if not get_current_worker().is_cancelled:
@@ -86,18 +93,21 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
         """Say what is wrong with what stands there, or what it comes to."""
         if self._schema is None:
             return
-        number, where, balance = (self.query_one(f"#{name}", Input).value.strip() for name in ("more", "where", "balance"))
+        names = ("more", "where", "balance", "seeds")
+        number, where, balance, seeds = (self.query_one(f"#{name}", Input).value.strip() for name in names)
         self._options = None
         try:
-            options = _options(number, where, balance)
+            options = _options(number, where, balance, seeds)
             conditions = self._parse_where(where, self._schema) if where else {}
-            self._read_asked(self._schema, options.get("where"), options.get("balance"), None, [])
+            given = (options.get(name) for name in ("where", "balance", "seeds"))
+            asked = self._read_asked(self._schema, *given, self._missing)
         except LocalsynthError as error:
             self._say(f"{error.message} {error.hint}".strip(), wrong=True)
             return
         self._options = options
         met = [_in_words(name, allowed) for name, allowed in conditions.items()]
-        self._say("Every new row has " + ", ".join(met) + "." if met else self._columns(), wrong=False)
+        said = "Every new row has " + ", ".join(met) + "." if met else self._columns()
+        self._say(said if asked.rows is None else f"{asked.rows:,} rows are completed. {said}", wrong=False)
 
     def _columns(self) -> str:
         names = [plain(column.name) for column in self._schema.learned()]
@@ -129,12 +139,18 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
         self.dismiss(None)
 
 
-def _options(number: str, where: str, balance: str) -> dict[str, Any]:
+def _options(number: str, where: str, balance: str, seeds: str) -> dict[str, Any]:
     """The options of `sample`. Raises ConfigError."""
+    asked = {"where": where, "balance": balance, "seeds": str(Path(seeds).expanduser()) if seeds else ""}
+    conditions = {name: text for name, text in asked.items() if text}
+    if seeds:
+        if number:
+            raise ConfigError("The file says itself how many rows there are.", "Leave how many more empty.")
+        return conditions
     text = number.replace(",", "") or _DEFAULT
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError("How many more: give a whole number, as 500.")
-    return {"more": int(text), **({"where": where} if where else {}), **({"balance": balance} if balance else {})}
+    return {"more": int(text), **conditions}
 
 
 def _in_words(name: str, allowed: Any) -> str:

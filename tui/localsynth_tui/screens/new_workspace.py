@@ -14,6 +14,7 @@ from textual.widgets import Button, DirectoryTree, Input, Static
 
 from localsynth.errors import LocalsynthError
 from localsynth_tui.runner import Request, ask
+from localsynth_tui.screens.passphrase import agreed
 
 __all__ = ["NewWorkspace"]
 
@@ -40,6 +41,10 @@ class NewWorkspace(ModalScreen[Path | None]):
             yield _Tables(Path.cwd(), id="files")
             yield Static("The workspace: a new directory", classes="label")
             yield Input(placeholder="visits", id="workspace")
+            yield Static("A passphrase for the key of the original rows, if you want one: twice the same", classes="label")
+            with Horizontal(id="secret"):
+                yield Input(password=True, placeholder="none", id="passphrase", select_on_focus=False)
+                yield Input(password=True, placeholder="the same again", id="second", select_on_focus=False)
             yield Static("", id="answer")
             with Horizontal(classes="buttons"):
                 yield Button("Make it", variant="primary", id="make")
@@ -68,19 +73,30 @@ class NewWorkspace(ModalScreen[Path | None]):
 
     @on(Button.Pressed, "#make")
     @on(Input.Submitted, "#workspace")
+    @on(Input.Submitted, "#second")
     def _make(self) -> None:
         source = self.query_one("#source", Input).value.strip()
         field = self.query_one("#workspace", Input)
         if not source:
             self._say("Give the path of your table first.")
             return
+        first, second = (self.query_one(f"#{name}", Input).value for name in ("passphrase", "second"))
+        try:
+            passphrase = agreed(first, second) if first or second else None
+        except LocalsynthError as error:
+            self._say(f"{error.message} {error.hint}")
+            return
         self._say("Reading the first rows, to guess what the columns are …")
-        self._init(Path(source).expanduser(), Path(field.value.strip() or field.placeholder).expanduser())
+        self._init(Path(source).expanduser(), Path(field.value.strip() or field.placeholder).expanduser(), passphrase)
+
+    @on(Input.Submitted, "#passphrase")
+    def _again(self) -> None:
+        self.query_one("#second", Input).focus()
 
     @work(exclusive=True)
-    async def _init(self, source: Path, root: Path) -> None:
+    async def _init(self, source: Path, root: Path, passphrase: str | None) -> None:
         try:
-            await ask(Request("init", root, data={"source": str(source)}))
+            await ask(Request("init", root, data={"source": str(source)}), passphrase=passphrase)
         except LocalsynthError as error:
             self._say(f"{error.message} {error.hint}")
             return

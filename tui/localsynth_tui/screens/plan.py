@@ -1,5 +1,6 @@
 """Screen 3: how much protection, and what it takes. Nothing is spent here before Start is confirmed."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -52,7 +53,8 @@ not saved, but goes along with Try and Start.
 Try does everything on made-up rows: it shows the form of the result, the time and the memory, and spends nothing. Do it first.
 
 Start is the one real run. It asks before it begins. What it spends is never given back, not even when it is stopped: but a \
-stopped run goes on within the same budget."""
+stopped run goes on within the same budget. "Kernel's seal only" refuses to read \
+anything where the kernel itself does not cut the work off from the network (Home, M says what this machine can)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "rehearse", "Try (rehearse)", id="plan.rehearse"),
@@ -305,7 +307,7 @@ stopped run goes on within the same budget."""
         if planned is None:
             self.notify("Wait until the plan is made, then start.", severity="warning")
             return
-        answers = [("no", "Not yet"), ("start", "Spend it and start")]
+        answers = [("no", "Not yet"), ("start", "Spend it and start"), ("kernel", "Start, kernel's seal only")]
         self.app.push_screen(Ask("Start the real run?", self._what_it_costs(planned), answers), self._confirmed)
 
     def _what_it_costs(self, planned: dict[str, Any]) -> str:
@@ -325,8 +327,8 @@ stopped run goes on within the same budget."""
         return "\n".join(lines)
 
     def _confirmed(self, answer: str | None) -> None:
-        if answer == "start":
-            self.hand_over(self.ui.start(self._request("run")))
+        if answer in ("start", "kernel"):
+            self.hand_over(self.ui.start(replace(self._request("run"), require_seal="kernel" if answer == "kernel" else None)))
 
 
 def _differing(text: str, changes: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from localsynth_tui.report_text import certificate_text, report_text
 from localsynth_tui.runner import Request
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
+from localsynth_tui.words import SEALS
 
 __all__ = ["ReportScreen"]
 
@@ -44,12 +45,16 @@ The report compares the synthetic rows with the original ones and attacks them. 
 want to predict, and the columns by which somebody might know a person (birth, postal code, sex). It reads private data, so it \
 is not covered by the guarantee and is not to be given away; "for release" makes another one that reads nothing private.
 
-O opens it as a page where there is a display, and says where it lies where there is none. V checks the certificate again."""
+O opens it as a page where there is a display, and says where it lies where there is none. V checks the certificate again.
+
+X erases the private side when the original rows are needed no more: their key, the encrypted rows and the report. It says first \
+what goes, what stays and what it cannot reach, and wants the workspace's name typed. The rows and the certificate stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "evaluate", "Make the report …", id="report.evaluate"),
         Binding("o", "open", "Open the report", id="report.open"),
         Binding("v", "verify", "Check again", id="report.verify"),
+        Binding("x", "erase", "Erase the private side …", show=False, id="report.erase"),
     ]
 
     def __init__(self) -> None:
@@ -66,6 +71,7 @@ O opens it as a page where there is a display, and says where it lies where ther
         with Horizontal(classes="buttons"):
             yield Button("Make the report …", id="evaluate", variant="primary")
             yield Button("Open the report", id="open")
+            yield Button("Erase the private side …", id="erase")
 
     def on_mount(self) -> None:
         self.query_one("#page").focus()
@@ -102,7 +108,7 @@ O opens it as a page where there is a display, and says where it lies where ther
 
                 self._certificate = run.certificate_path
                 self._pages = [page for name in ("report", "report-release") if (page := run.directory / f"{name}.html").exists()]
-                report = _report(run.directory / "report.json", run.id)
+                report = _report(run.directory / "report.json", run.id, workspace.erasure_path.exists())
                 self._put("#report", "\n".join([report, *(f"File: {page}" for page in self._pages), ""]))
                 self._put("#certificate", "Checking the certificate: recomputing the guarantee, hashing the model …\n")
                 found = verify_file(run.certificate_path, None)
@@ -131,14 +137,16 @@ O opens it as a page where there is a display, and says where it lies where ther
             Field("target", "The column to predict", _GUESSED, options=targets),
             Field("known", "Columns that others may know of a person, with commas between", "", "guessed; or: birth, sex"),
             Field("release", "For whom", "no", options=(("for me: with the original", "no"), ("for release", "yes"))),
+            Field("seal", "Cut off from the network", "any", options=SEALS),
         ]
         self.app.push_screen(Form("Make the report", _ABOUT, fields, "Make it", self._checked), self._evaluate)
 
     def _request(self, answer: dict[str, str]) -> Request:
         assert self.ui.workspace is not None
         options: dict[str, Any] = {}
+        seal = None if answer["seal"] == "any" else answer["seal"]
         if answer["release"] == "yes":
-            return Request("evaluate", self.ui.workspace, {"release": True})
+            return Request("evaluate", self.ui.workspace, {"release": True}, require_seal=seal)
         if answer["target"] != _GUESSED:
             options["target"] = answer["target"]
         if answer["known"]:
@@ -146,7 +154,7 @@ O opens it as a page where there is a display, and says where it lies where ther
             for name in known:
                 if name not in self._columns:
                     raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(self._columns)}.")
-        return Request("evaluate", self.ui.workspace, options)
+        return Request("evaluate", self.ui.workspace, options, require_seal=seal)
 
     def _checked(self, answer: dict[str, str]) -> str:
         return self._request(answer).command()
@@ -154,6 +162,11 @@ O opens it as a page where there is a display, and says where it lies where ther
     def _evaluate(self, answer: dict[str, str] | None) -> None:
         if answer is not None:
             self.hand_over(self.ui.start(self._request(answer)))
+
+    @on(Button.Pressed, "#erase")
+    def action_erase(self) -> None:
+        """Ask, then destroy the key of the original rows and remove everything private."""
+        self.ui.action_erase()
 
     @on(Button.Pressed, "#open")
     def action_open(self) -> None:
@@ -168,7 +181,9 @@ O opens it as a page where there is a display, and says where it lies where ther
         self.notify(str(page), title=title, markup=False, timeout=12)
 
 
-def _report(path: Path, run: str) -> str:
+def _report(path: Path, run: str, erased: bool) -> str:
+    if not path.exists() and erased:
+        return "NO REPORT: the original rows were erased, and nothing can be compared with them any more."
     if not path.exists():
         return (
             f"NO REPORT of run {run} yet: nothing has compared these rows with the original ones, so how good they are, and "

@@ -1,0 +1,334 @@
+"""Erasing from the UI, passphrases that are asked for, tried and passed on through a pipe, and a seal that is required."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from driving import drive, screen_text, sees, until
+from finished_run import finish
+from localsynth_tui import runner
+from localsynth_tui.runner import Job, Request
+from localsynth_tui.screens.dialogs import Ask, Form, Reading
+from localsynth_tui.screens.erase import EraseWindow
+from localsynth_tui.screens.more_rows import MoreRows
+from localsynth_tui.screens.new_workspace import NewWorkspace
+from localsynth_tui.screens.passphrase import PassphraseWindow
+from scripted_run import RESULT, whole_run
+from test_screens import PLANNED
+from textual.widgets import Button, Input, Select, Static
+
+import localsynth.verify
+from localsynth.store.key import change_passphrase, is_wrapped, key_path, make_key, read_key
+from localsynth.workspace import Workspace
+
+WORDS = "neunundneunzig Luftballons"
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    found = {"valid": True, "verdict": "Valid.", "summary": "", "not_covered": [], "findings": [], "file": "certificate.json"}
+    monkeypatch.setattr(localsynth.verify, "verify_file", lambda *_: found)
+    return found
+
+
+@pytest.fixture
+def finished(workspace, checked):
+    """A finished run with a key, an encrypted store and a report."""
+    run = finish(workspace)
+    made = Workspace(workspace)
+    make_key(made)
+    made.private_path.write_bytes(b"encrypted")
+    (run / "report.json").write_text("{}")
+    (run / "report.html").write_text("<html>")
+    return made
+
+
+def text_of(app, where):
+    return str(app.screen.query_one(where, Static).render())
+
+
+def opened(app, window):
+    return isinstance(app.screen, window) and app.screen.query(Button) and app.screen.focused is not None
+
+
+# --- erasing ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_private_side_is_erased_after_its_name_was_typed_and_the_record_is_shown(finished, size, play):
+    play([{"kind": "stage_started", "stage": "sample"}, {"kind": "failed", "code": 5, "message": "No.", "hint": ""}])
+    run = next(finished.runs_path.iterdir())
+
+    async def scenario(app, pilot):
+        await app.start(Request("sample", finished.root))
+        await until(pilot, lambda: not app.at_work)
+        left_in_memory = app.job.directory
+        await app.action_go("report")
+        await pilot.press("x")
+        await until(pilot, lambda: opened(app, EraseWindow))
+        await until(pilot, lambda: "private.duckdb" in text_of(app, "#goes"))
+        what = text_of(app, "#goes")
+        assert f"runs/{run.name}/report.html" in what and "synthetic rows, the model" in what and "backups and snapshots" in what
+        await sees(pilot, "type the workspace's name: tickets")
+        await sees(pilot, "Erase for good")
+        await pilot.press(*"ticket", "enter")
+        assert isinstance(app.screen, EraseWindow) and app.screen.query_one("#accept", Button).disabled
+        assert key_path(finished).exists(), "the name was not typed out"
+        assert left_in_memory.exists()
+        await pilot.press("s", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Reading))
+        await sees(pilot, "The key: destroyed.")
+        assert not key_path(finished).exists() and not finished.private_path.exists() and not (run / "report.html").exists()
+        assert finished.synthetic_path.exists() and not left_in_memory.exists()
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen.STEP == "report")
+        await until(pilot, lambda: "the original rows were erased" in text_of(app, "#report"))
+
+    drive(scenario, finished.root, size)
+    record = json.loads(finished.erasure_path.read_text())
+    assert record["complete"] and "private.duckdb" in record["removed"] and record["signature"]
+
+
+def test_reports_may_stay_and_nothing_goes_without_the_name(finished):
+    run = next(finished.runs_path.iterdir())
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        commands = {command.title: command.callback for command in app.get_system_commands(app.screen)}
+        await commands["Erase the private side …"]()
+        await until(pilot, lambda: opened(app, EraseWindow))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen.STEP == "report")
+        assert key_path(finished).exists()
+        await app.action_go("run")
+        (command,) = [each for each in app.get_system_commands(app.screen) if each.title.startswith("Erase")]
+        command.callback()
+        await until(pilot, lambda: opened(app, EraseWindow))
+        app.screen.query_one("#report", Select).value = "stay"
+        await until(pilot, lambda: "report.html" not in text_of(app, "#goes") and "private.duckdb" in text_of(app, "#goes"))
+        assert text_of(app, "#twin") == f"localsynth erase {finished.root} --keep-report"
+        app.screen.query_one("#name", Input).value = "tickets"
+        await pilot.pause()
+        app.screen.query_one("#accept", Button).press()
+        await until(pilot, lambda: isinstance(app.screen, Reading))
+
+    drive(scenario, finished.root)
+    assert (run / "report.html").exists() and not finished.private_path.exists()
+
+
+def test_what_is_at_work_is_not_erased(finished, play, tmp_path):
+    play([{"kind": "stage_started", "stage": "sample"}, {"wait_for": str(tmp_path / "gate")}, RESULT])
+
+    async def scenario(app, pilot):
+        await app.start(Request("sample", finished.root))
+        await app.action_go("report")
+        await pilot.press("x")
+        await sees(pilot, "is at work")
+        assert not isinstance(app.screen, EraseWindow)
+        (tmp_path / "gate").touch()
+        await until(pilot, lambda: not app.at_work)
+
+    drive(scenario, finished.root)
+    assert key_path(finished).exists()
+
+
+def test_another_command_at_work_is_an_error_with_a_way_on(finished):
+    from localsynth.store.lock import work_lock
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await pilot.press("x")
+        await until(pilot, lambda: opened(app, EraseWindow))
+        with work_lock(finished.root):
+            await pilot.press(*"tickets", "enter")
+            await sees(pilot, "Wait until it is done")
+
+    drive(scenario, finished.root)
+    assert key_path(finished).exists()
+
+
+# --- a passphrase -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wrapped(workspace):
+    """A workspace whose key has a passphrase."""
+    change_passphrase(Workspace(workspace), WORDS)
+    return workspace
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch, play):
+    """What the keeper was told, line by line: on its standard input, in its arguments, its environment and its directory."""
+    seen = tmp_path / "told.json"
+    play(whole_run(3))
+    fake = runner.KEEPER
+    code = (
+        "import json, os, pathlib, subprocess, sys\n"
+        "given = sys.stdin.read()\n"
+        "place = pathlib.Path(sys.argv[-1])\n"
+        "files = {p.name: p.read_text() for p in place.iterdir()}\n"
+        "told = dict(stdin=json.loads(given), arguments=sys.argv, environment=dict(os.environ), files=files)\n"
+        f"pathlib.Path({str(seen)!r}).write_text(json.dumps(told))\n"
+        "sys.exit(subprocess.run(sys.argv[1:], input=given, text=True).returncode)\n"
+    )
+    monkeypatch.setattr(runner, "KEEPER", [sys.executable, "-c", code, *fake])
+    return seen
+
+
+def test_the_passphrase_is_asked_for_tried_and_passed_on_through_a_pipe(wrapped, told):
+    async def scenario(app, pilot):
+        app.run_worker(app.start(Request("run", wrapped)))
+        await until(pilot, lambda: opened(app, PassphraseWindow))
+        await pilot.press(*"wrong one", "enter")
+        await until(pilot, lambda: "passphrase is wrong" in text_of(app, "#answer"), 30)
+        assert "If it is lost" in text_of(app, "#answer")
+        field = app.screen.query_one("#passphrase", Input)
+        assert field.value == "" and field.has_focus and not told.exists(), "nothing began, and it is asked for again"
+        await pilot.press(*WORDS)
+        assert WORDS not in screen_text(app) and "•" * len(WORDS) in screen_text(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None, 30)
+        assert app.run_state.outcome["kind"] == "result"
+        assert WORDS not in json.dumps(app.job.request.document()) + app.job.request.command()
+
+    drive(scenario, wrapped)
+    found = json.loads(told.read_text())
+    assert found["stdin"].pop("passphrase") == WORDS and found["stdin"]["verb"] == "run"
+    assert WORDS not in json.dumps(found)
+
+
+def test_what_needs_no_key_asks_for_nothing_and_giving_it_up_starts_nothing(wrapped, told):
+    finish(wrapped)
+
+    async def scenario(app, pilot):
+        app.run_worker(app.start(Request("evaluate", wrapped)))
+        await until(pilot, lambda: opened(app, PassphraseWindow))
+        await pilot.press("escape")
+        await sees(pilot, "Not started")
+        assert not told.exists()
+        for request in (Request("sample", wrapped, {"more": 3}), Request("evaluate", wrapped, {"release": True})):
+            assert await app.start(request)
+            await until(pilot, lambda: not app.at_work)
+
+    drive(scenario, wrapped)
+    assert "passphrase" not in json.loads(told.read_text())["stdin"]
+
+
+def test_a_key_that_is_not_there_gets_a_new_passphrase_typed_twice(wrapped, told):
+    key_path(Workspace(wrapped)).unlink()
+
+    async def scenario(app, pilot):
+        app.run_worker(app.start(Request("run", wrapped)))
+        await until(pilot, lambda: opened(app, PassphraseWindow))
+        await sees(pilot, "no key is here")
+        await pilot.press(*"short", "enter", *"short", "enter")
+        await until(pilot, lambda: "fewer than 8" in text_of(app, "#answer"))
+        await pilot.press(*WORDS, "enter", *"something else", "enter")
+        await until(pilot, lambda: "differ" in text_of(app, "#answer"))
+        await pilot.press(*WORDS, "enter", *WORDS, "enter")
+        await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None, 30)
+
+    drive(scenario, wrapped)
+    assert json.loads(told.read_text())["stdin"]["passphrase"] == WORDS
+
+
+def test_a_workspace_is_made_with_a_passphrase(home):
+    lines = "".join(f"{i},{'ab'[i % 2]},please help number {i}\n" for i in range(150))
+    (home / "visits.csv").write_text("id,kind,note\n" + lines)
+
+    async def scenario(app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: opened(app, NewWorkspace))
+        await sees(pilot, "A passphrase for the key")
+        await pilot.press(*"visits.csv", "enter", "tab", *WORDS, "enter", *"other words", "enter")
+        await until(pilot, lambda: "differ" in text_of(app, "#answer"))
+        assert not (home / "visits").exists() and WORDS not in screen_text(app)
+        app.screen.query_one("#second", Input).value = WORDS
+        await pilot.press("enter")
+        await until(pilot, lambda: app.workspace is not None, 60)
+
+    drive(scenario)
+    made = Workspace(home / "visits")
+    assert is_wrapped(made)
+    assert len(read_key(Workspace(home / "visits", WORDS))) == 64
+    for place in (home, Path(home).parent / "home"):
+        for path in place.rglob("*"):
+            assert not path.is_file() or WORDS.encode() not in path.read_bytes()
+
+
+# --- a seal that is required, a file of rows -------------------------------------------------------------------------------
+
+
+def test_a_run_may_require_the_kernels_seal_and_keeps_to_it(workspace, monkeypatch, play, tmp_path):
+    async def plan(_self, _request):
+        return PLANNED
+
+    monkeypatch.setattr(runner.Planner, "plan", plan)
+    play([{"kind": "failed", "code": 5, "message": "No such seal.", "hint": ""}])
+
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "Noise")
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await sees(pilot, "kernel's seal only")
+        app.screen.query_one("#kernel", Button).press()
+        await sees(pilot, "No such seal.")
+        assert app.job.request.require_seal == "kernel"
+        assert app.screen.command() == f"localsynth run {workspace} --require-seal kernel"
+        await app.action_go("run")
+        await pilot.press("r")
+        await until(pilot, lambda: not app.at_work)
+        assert Job(workspace).request.require_seal == "kernel", "gone on with, it is required still"
+
+    drive(scenario, workspace)
+
+
+def test_a_report_may_require_it_too(finished, play):
+    play([RESULT])
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await until(pilot, lambda: "Valid" in text_of(app, "#certificate"))
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#seal", Select).value = "kernel"
+        await sees(pilot, "--require-seal kernel")
+        app.screen.query_one("#accept", Button).press()
+        await until(pilot, lambda: app.job is not None and app.job.exists and not app.at_work)
+        assert app.job.request.document()["require_seal"] == "kernel"
+
+    drive(scenario, finished.root)
+
+
+def test_rows_of_a_file_are_completed(finished, home, play):
+    play([{"kind": "result", "result": {"new_rows": 2, "rows": 202}}])
+    (home / "seeds.csv").write_text("sex,age\nF,70\nM,\n")
+
+    async def scenario(app, pilot):
+        await app.action_go("synthetic")
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, MoreRows))
+        await sees(pilot, "Columns: age, sex")
+        seeds = app.screen.query_one("#seeds", Input)
+        seeds.focus()
+        await pilot.press(*"seed")
+        await sees(pilot, "seed cannot be read")
+        assert app.screen.query_one("#accept", Button).disabled
+        app.screen.query_one("#more", Input).value = "5"
+        seeds.value = "seeds.csv"
+        await sees(pilot, "says itself how many rows")
+        app.screen.query_one("#more", Input).value = ""
+        await sees(pilot, "age")
+        (home / "seeds.csv").write_text("sex,age\nF,70\nM,71\n")
+        seeds.value = "./seeds.csv"
+        await sees(pilot, "2 rows are completed.")
+        await sees(pilot, "--seeds seeds.csv")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.STEP == "run")
+        assert app.job.request.options == {"seeds": "seeds.csv"}
+        await until(pilot, lambda: not app.at_work)
+
+    drive(scenario, finished.root, (80, 24))
