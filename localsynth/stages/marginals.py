@@ -44,7 +44,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     emit = private_recorder(session, current)
 
     def report(done: int, of: int) -> None:
-        emit({"kind": "progress", "stage": "train", "step": done, "steps": of})
+        emit({"kind": "progress", "stage": "train", "work": "marginals", "step": done, "steps": of})
 
     schema = effective.schema
     writing = Writing(schema) if current["synthesizer"] == "hybrid" else None
@@ -66,6 +66,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         # The ledger works out what that ρ costs, and refuses it where it is more than the budget.
         mechanism = {"type": "zcdp", "rho": rho}
         ledger.charge(budget="marginals", run=current.id, stage="train", what="marginals", mechanism=mechanism)
+        report(0, 100)
         units: dict[int, list[Record]] = {}
         for unit, record in store.records("train", schema):
             conformed = conform(schema, record)
@@ -82,6 +83,8 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         model = replace(model, noise=REHEARSAL_LABEL) if rehearsal else model
     write_json(current.marginals_path, model.to_json())
     current.note(marginals_sha256=current.marginals_sha256(), measured=len(model.spends))
+    # From here on, what was measured is kept.
+    emit({"kind": "progress", "stage": "train", "step": 100, "steps": 100})
 
 
 def finish(session: Session, ledger: "Ledger", current: Run) -> dict[str, Any]:

@@ -1,13 +1,22 @@
 """Model, or marginals → synthetic.duckdb."""
 
+import secrets
 from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.stages.session import Session, recorder, trained_run
 from localsynth.stages.table import effective_of
-from localsynth.workspace import read_json
+from localsynth.workspace import Workspace, read_json, write_file
 
 __all__ = ["sample"]
+
+
+def _seeds_secret(workspace: Workspace) -> bytes:
+    """Of this workspace, outside it, made where there is none: what a file of rows is known by without its hash in the table."""
+    path = workspace.keys_path / "seeds-secret"
+    if not path.exists():
+        write_file(path, secrets.token_hex(32))
+    return path.read_bytes()
 
 
 def sample(session: Session) -> dict[str, Any]:
@@ -42,7 +51,8 @@ def sample(session: Session) -> dict[str, Any]:
             "Rows of a sequence cannot be drawn under conditions yet: each depends on the one before.",
             "Leave --where, --balance and --seeds out, and select from the finished table.",
         )
-    asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing)
+    secret = _seeds_secret(workspace) if options.seeds is not None else b""
+    asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing, secret)
     if asked.rows is not None and (options.rows or options.more):
         raise ConfigError("A file of rows says itself how many there are.", "Leave --rows and --more out with --seeds.")
     emit = recorder(session, current)
