@@ -18,9 +18,9 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from localsynth.marginals.accounting import rho_for
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
+from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.noise import SecureRandom
 from localsynth.schema import Category, Column, Integer, Record, Schema
 

@@ -377,6 +377,30 @@ def evaluate(
             )
 
 
+@app.command(epilog=_epilog("localsynth audit visits"))
+def audit(
+    workspace: Workspace,
+    canaries: Annotated[
+        int | None,
+        typer.Option("--canaries", metavar="K", min=1, help="Made-up units to plant; enough for the claim if not given."),
+    ] = None,
+    search: Annotated[
+        int, typer.Option("--search", metavar="N", min=0, help="Rows to draw and search for the canaries' texts; 0: none.")
+    ] = 100,
+    require_seal: RequireSeal = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try to refute the guarantee: train on made-up canaries with the run's settings, and guess which. Spends nothing."""
+    result = _in_engine("audit", workspace, as_json, overrides, require_seal, canaries=canaries, search=search)
+    if not as_json:
+        from localsynth.progress import audit_text
+
+        print(audit_text(result))
+    if result["status"] == "failed":
+        raise typer.Exit(ExitCode.INTEGRITY)
+
+
 @app.command(epilog=_epilog("localsynth run visits --rows 1000"))
 def run(
     workspace: Workspace,
@@ -390,7 +414,7 @@ def run(
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ingest, train, export and sample. Started again, it goes on where it stopped."""
+    """Ingest, train, export, sample and evaluate. Started again, it goes on where it stopped."""
     secret = _passphrase("run", workspace, passphrase_fd, again)
     given = {"rows": rows, "max_units": max_units, "force": force, "again": again, "sign": not no_sign}
     result = _in_engine("run", workspace, as_json, overrides, require_seal, secret, **given)
@@ -406,6 +430,8 @@ def _print_summary(result: dict[str, Any], workspace: Path) -> None:
     print(f"  certificate  {result['certificate']}")
     if "csv" in result:
         print(f"  as CSV       {result['csv']}")
+    if result["report"]:
+        print(f"  report       {result['report']} (reads the original table: for you alone)")
     print("\nNext:")
     print(f"  localsynth verify {result['certificate']}")
     print(f'  localsynth query {workspace} "select * from synthetic limit 10"')
@@ -635,6 +661,27 @@ def bench_sample_command(
 
     result = bench_sample(model, quantization, rows, loop_rows, sequences, threads, Narrator(sys.stderr))
     _print_json(result) if as_json else print(bench_sample_text(result))
+
+
+@bench_app.command("train", epilog=_epilog("localsynth bench train --units 64 --steps 2"))
+def bench_train_command(
+    model: Annotated[str, typer.Option("--model", help="The base model to train.")] = "smollm2-135m-instruct",
+    units: Annotated[int, typer.Option("--units", min=1, help="Rows of a step.")] = 128,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to measure, after one to warm up.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each variant has its turn.")] = 3,
+    ghost: Annotated[bool, typer.Option("--ghost/--no-ghost", help="Measure Opacus' ghost clipping, too.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """DP training against plain LoRA, ghost clipping and the machine's matrix products. Takes minutes."""
+    from localsynth.training_parts import need_training_parts
+
+    need_training_parts()
+    from localsynth.bench.train import VARIANTS, bench_train
+    from localsynth.progress import Narrator, bench_train_text
+
+    variants = [name for name in VARIANTS if ghost or name != "ghost"]
+    result = bench_train(model, units, steps, rounds, variants, Narrator(sys.stderr))
+    _print_json(result) if as_json else print(bench_train_text(result))
 
 
 @app.command(epilog=_epilog("localsynth doctor"))

@@ -13,7 +13,7 @@ Knows the schema and a tokenize function; nothing about files, models or privacy
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from localsynth.conditions import Allowed
@@ -134,11 +134,20 @@ class Codec:
     """Turns records of a schema into tokens and back.
 
     `tokenize` gives the tokens of a span of text; `start` are tokens every row begins with (a BOS token, if the model wants
-    one); `description` is a public line put before each row.
+    one); `description` is a public line put before each row. Columns in `given` are given to the model in every row, so it
+    learns only the others' values.
     """
 
-    def __init__(self, schema: Schema, tokenize: Callable[[str], list[int]], start: list[int], description: str = "") -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        tokenize: Callable[[str], list[int]],
+        start: list[int],
+        description: str = "",
+        given: Set[str] = frozenset(),
+    ) -> None:
         self._tokenize = tokenize
+        self._given = given
         head = start + (tokenize(_escape(description) + END) if description else [])
         self._end = tokenize(END)
         self.fields: list[Field] = []
@@ -190,7 +199,9 @@ class Codec:
         for field in self.fields:
             value = self.encode_value(field, record[field.column.name])
             tokens += field.key + value
-            learned += [False] * len(field.key) + [True] * len(value)
+            # Where others are given, whether a text is missing is, too.
+            learns = field.column.name not in self._given and not (self._given and record[field.column.name] is None)
+            learned += [False] * len(field.key) + [learns] * len(value)
         return Encoded(tokens, learned)
 
     def decode(self, values: list[bytes]) -> Record:

@@ -19,13 +19,11 @@ from sqlglot.errors import SqlglotError
 
 from localsynth.errors import ConfigError
 from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Number, Schema, Text, Value
+from localsynth.steps import Ordered, from_ordinal, ordinal
 
-__all__ = ["Allowed", "Conditions", "Single", "exactly", "parse_where", "values_of"]
+__all__ = ["Allowed", "Conditions", "Single", "exactly", "only", "parse_where", "values_of"]
 
 _HINT = "Example: --where \"rating >= 4 AND department = 'Dresses'\""
-_EPOCH = dt.datetime(1970, 1, 1)
-
-_MOST_LISTED = 100_000
 
 Interval = tuple[int, int]
 
@@ -62,31 +60,22 @@ class Allowed:
             return None if self.intervals or self.values else Single(None)
         if len(self.values) == 1:
             return Single(next(iter(self.values)))
-        if len(self.intervals) == 1 and self.intervals[0][0] == self.intervals[0][1]:
+        if isinstance(self.column, Ordered) and len(self.intervals) == 1 and self.intervals[0][0] == self.intervals[0][1]:
             return Single(from_ordinal(self.column, self.intervals[0][0]))
         return None
 
     def __contains__(self, value: Value) -> bool:
         if value is None:
             return self.null
-        if isinstance(self.column, Integer | Number | Date | DateTime):
+        if isinstance(self.column, Ordered):
             number = ordinal(self.column, value)
             return any(low <= number <= high for low, high in self.intervals)
         return value in self.values
 
-    def listed(self) -> list[Value]:
-        """Every value of the intervals. Raises ConfigError where they are too many to list."""
-        if sum(high - low + 1 for low, high in self.intervals) > _MOST_LISTED:
-            raise ConfigError(
-                f"The condition on column {self.column.name!r} allows too many separate values.",
-                "Use one range, or leave IS NULL for a command of its own.",
-            )
-        return [from_ordinal(self.column, number) for low, high in self.intervals for number in range(low, high + 1)]
-
     def pieces(self) -> list[Column]:
         """Narrowed copies of the column, none nullable, whose values together are the set's values but for the missing one."""
         column = self.column
-        if isinstance(column, Integer | Number | Date | DateTime):
+        if isinstance(column, Ordered):
             bounds = [(from_ordinal(column, low), from_ordinal(column, high)) for low, high in self.intervals]
             return [column.model_copy(update={"min": low, "max": high, "nullable": False}) for low, high in bounds]
         if not self.values:
@@ -103,35 +92,9 @@ Conditions = Mapping[str, Allowed]
 """Column name → the values it may have. Columns without a condition are not in it."""
 
 
-def ordinal(column: Column, value: Value) -> int:
-    """The place of a value of an ordered column among all values its kind can have: whole units, counted from zero."""
-    if isinstance(column, DateTime):
-        assert isinstance(value, dt.datetime)
-        return int((value - _EPOCH).total_seconds())
-    if isinstance(column, Date):
-        assert isinstance(value, dt.date)
-        return value.toordinal()
-    if isinstance(column, Number):
-        assert isinstance(value, int | float)
-        return round(float(value) * int(10**column.decimals))
-    assert isinstance(value, int)
-    return value
-
-
-def from_ordinal(column: Column, number: int) -> Value:
-    """The inverse of `ordinal`."""
-    if isinstance(column, DateTime):
-        return _EPOCH + dt.timedelta(seconds=number)
-    if isinstance(column, Date):
-        return dt.date.fromordinal(number)
-    if isinstance(column, Number):
-        return round(number / int(10**column.decimals), column.decimals)
-    return number
-
-
 def _everything(column: Column) -> Allowed:
     """All values of a column but the missing one. Text has no list of its values, so no complement."""
-    if isinstance(column, Integer | Number | Date | DateTime):
+    if isinstance(column, Ordered):
         return Allowed(column, intervals=((ordinal(column, column.min), ordinal(column, column.max)),))
     if isinstance(column, Category):
         return Allowed(column, values=frozenset(column.allowed()))
@@ -193,6 +156,16 @@ def parse_where(text: str, schema: Schema) -> Conditions:
     return true
 
 
+def only(column: Column, value: Value) -> Allowed:
+    """The set of the one value, which the effective schema allows."""
+    if value is None:
+        return Allowed(column, null=True)
+    if isinstance(column, Ordered):
+        place = ordinal(column, value)
+        return Allowed(column, intervals=((place, place),))
+    return Allowed(column, values=frozenset({value}))
+
+
 def exactly(column: Column, text: str | None) -> Allowed:
     """The set of the one value that `text` spells (None: the missing value). Raises ConfigError where the schema has it not."""
     if text is None:
@@ -224,7 +197,7 @@ def _values_hint(column: Column) -> str:
     if isinstance(column, Category):
         shown = ", ".join(column.allowed()[:12])
         return f"It has the values {shown}{', ...' if len(column.allowed()) > 12 else ''}."
-    if isinstance(column, Integer | Number | Date | DateTime):
+    if isinstance(column, Ordered):
         return f"It lies between {column.min} and {column.max}{'' if column.nullable else ' and is never missing'}."
     return "" if column.nullable else "It is never missing."
 
@@ -248,9 +221,9 @@ def _and(a: _Truth, b: _Truth) -> _Truth:
     true = dict(a.true)
     for name, allowed in b.true.items():
         true[name] = _intersection(true[name], allowed) if name in true else allowed
-    one = len(true) == 1 and a.false is not None and b.false is not None
-    false = {name: _union(a.false[name], b.false[name]) for name in true} if one else None  # type: ignore[index]
-    return _Truth(true, false)
+    if len(true) > 1 or a.false is None or b.false is None:
+        return _Truth(true, None)
+    return _Truth(true, {name: _union(a.false[name], b.false[name]) for name in true})
 
 
 def _or(a: _Truth, b: _Truth) -> _Truth:
@@ -328,7 +301,7 @@ def _literal(node: exp.Expr) -> str:
 
 def _compared(column: Column, sign: str, literal: exp.Expr) -> _Truth:
     text = _literal(literal)
-    if isinstance(column, Integer | Number | Date | DateTime):
+    if isinstance(column, Ordered):
         true = _ordered(column, sign, text)
     elif sign in ("=", "<>"):
         true = Allowed(column, values=frozenset({_plain(column, text)}))
@@ -353,7 +326,7 @@ def _plain(column: Column, text: str) -> Value:
     return text
 
 
-def _ordered(column: Integer | Number | Date | DateTime, sign: str, text: str) -> Allowed:
+def _ordered(column: Ordered, sign: str, text: str) -> Allowed:
     everything = _everything(column)
     ((least, most),) = everything.intervals
     place = _place(column, text)
@@ -370,7 +343,7 @@ def _ordered(column: Integer | Number | Date | DateTime, sign: str, text: str) -
     return _intersection(wanted, everything)
 
 
-def _place(column: Integer | Number | Date | DateTime, text: str) -> Decimal:
+def _place(column: Ordered, text: str) -> Decimal:
     """Where `text` lies among the column's ordinal numbers; between two of them where it has more digits than the column."""
     try:
         if isinstance(column, DateTime):

@@ -51,6 +51,9 @@ class DataConfig(_Section):
     """The columns to use, where not all of the source's are wanted."""
     missing: list[str] = Field(default_factory=lambda: [""])
     """Strings that mean "no value"."""
+    sequence_by: str | None = None
+    """The column that says in which order the rows of a unit come: a date, a moment, a number or an identifier. The rows of a
+    unit are then learned and drawn as a sequence. None: each row by itself."""
     description: str = ""
     """One public line on what the table is about, e.g. "Text messages"; it helps the model and must not hold private data."""
 
@@ -82,9 +85,12 @@ class PrivacyConfig(_Section):
 class TrainConfig(_Section):
     """How the model learns."""
 
-    synthesizer: Literal["auto", "llm", "marginals"] = "auto"
+    synthesizer: Literal["auto", "hybrid", "llm", "marginals"] = "auto"
     """marginals: noisy counts of pairs of columns, the better way for categories, numbers and dates, and done in seconds; llm:
-    the language model writes whole rows, text too. auto: marginals where there is no text column."""
+    the language model writes whole rows; hybrid: marginals for the other columns, then the model writes texts to go with them.
+    auto: hybrid where there are texts and other columns, llm where there are only texts, marginals where there are none."""
+    marginals_share: float = Field(default=0.2, gt=0, lt=1)
+    """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     epochs: float = Field(default=2.0, gt=0, le=1000)
@@ -132,6 +138,17 @@ class SampleConfig(_Section):
     """Rows a transaction, at least."""
 
 
+class EvaluateConfig(_Section):
+    """The report on the synthetic rows."""
+
+    report: bool = True
+    """Whether `localsynth run` ends with it. It reads the original table, and is for you alone."""
+    target: str | None = None
+    """The column that others are to predict from; None: guessed, and said."""
+    quasi_identifiers: list[str] | None = None
+    """Columns that others may know of a person (a birth date, a postal code, the sex); None: guessed, and said."""
+
+
 class Config(_Section):
     """The whole of `localsynth.toml`."""
 
@@ -140,6 +157,7 @@ class Config(_Section):
     privacy: PrivacyConfig = PrivacyConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
     def delta(self) -> float:
         """δ of the whole run: DESIGN's rule where the user declared none. Depends on public facts only."""
@@ -254,6 +272,8 @@ _PRIVACY = """\
 epsilon = 4.0
 # Who is protected: "row" (each row is another person), or the column that says whose row it is.
 unit = "row"
+# With a column, also how many of a unit's rows are used at most (more rows, more noise), e.g. max_rows_per_unit = 5. To keep
+# the order of a unit's rows too, name the column it follows from in [data], e.g. sequence_by = "date".
 # If the number of units is public knowledge, write it here; otherwise it is measured, at a small cost.
 # public_size = 10000
 """

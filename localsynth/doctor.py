@@ -17,6 +17,7 @@ from localsynth_models import ModelError
 from localsynth_models.catalog import catalog, local_models, verify_model
 
 from localsynth import isolation
+from localsynth.processor import FAST_BF16
 from localsynth.training_parts import TRAINING_PARTS
 
 __all__ = ["PARTS", "examine"]
@@ -56,8 +57,6 @@ PARTS = (
 
 _FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 _FEATURES_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
-_FAST_BF16 = {"avx512_bf16", "amx_bf16"}
-"""Without one of these a CPU only emulates bf16, more slowly than it computes in float32."""
 
 _GIB = 1 << 30
 _LEAST_MEMORY = 4 * _GIB
@@ -198,7 +197,7 @@ def _has_cuda(versions: dict[str, str | None]) -> bool:
 def _precision(features: list[str], gpus: list[Facts], versions: dict[str, str | None]) -> str:
     if gpus and _has_cuda(versions) and versions["bitsandbytes"]:
         return "nf4"
-    return "bf16" if _FAST_BF16 & set(features) else "fp32"
+    return "bf16" if FAST_BF16 & set(features) else "fp32"
 
 
 def _part_findings(versions: dict[str, str | None]) -> list[Finding]:

@@ -64,9 +64,11 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
         child.stdin.write(json.dumps({"verb": verb, **request}))
         child.stdin.close()
         last: Event = {}
+        doing = ""
         for line in child.stdout:
             last = json.loads(line)
             if last["kind"] not in ("result", "failed"):
+                doing = _doing(last, doing)
                 emit(last)
         code = child.wait()
     if last.get("kind") == "result":
@@ -78,7 +80,7 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
         # The kernel kills a process when memory is gone; a library that is refused memory may abort instead.
         raise EngineError(
             "The working process was ended, probably because memory ran out.",
-            "Close other programs, lower train.micro_batch_tokens, then start the command again: it goes on where it stopped.",
+            _with_less_memory(doing),
             ExitCode.RESOURCES,
         )
     raise EngineError(f"The working process ended without an answer (status {code}).", "Start the command again.", ExitCode.BUG)
@@ -108,7 +110,31 @@ _SIGNS_OF_TOO_LITTLE_MEMORY = ("allocate memory", "out of memory", "failed to ma
 """How torch, the dynamic loader, NumPy and C++ say it, each in an error of its own kind."""
 
 
-def _failure(error: BaseException) -> Event:
+def _doing(event: Event, before: str) -> str:
+    """What the process is at after an event: a stage, or the "work" of one that is told apart."""
+    if event["kind"] == "stage_done":
+        return ""
+    return str(event.get("work") or event.get("stage") or before)
+
+
+_LOWER = {"train": "lower train.micro_batch_tokens", "sample": "lower sample.sequences"}
+_AGAIN = {
+    "marginals": "Start the command again: it says how to begin another run. This one is charged, and its marginals are lost.",
+    "train": "Start the command again: it goes on from the last checkpoint.",
+    "sample": "Start the command again: it draws the rows that are missing.",
+}
+
+
+def _start_again(doing: str) -> str:
+    return _AGAIN.get(doing, "Start the command again: what was finished before is kept.")
+
+
+def _with_less_memory(doing: str) -> str:
+    lower = f" and {_LOWER[doing]}" if doing in _LOWER else ""
+    return f"Close other programs{lower}. {_start_again(doing)}"
+
+
+def _failure(error: BaseException, doing: str = "") -> Event:
     if isinstance(error, LocalsynthError):
         return {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
     if isinstance(error, KeyboardInterrupt):
@@ -116,14 +142,14 @@ def _failure(error: BaseException) -> Event:
             "kind": "failed",
             "code": int(ExitCode.CANCELLED),
             "message": "Stopped.",
-            "hint": "Start the command again to go on.",
+            "hint": _start_again(doing),
         }
     if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS_OF_TOO_LITTLE_MEMORY):
         return {
             "kind": "failed",
             "code": int(ExitCode.RESOURCES),
             "message": "Memory ran out.",
-            "hint": "Close other programs, lower train.micro_batch_tokens or sample.sequences, then start the command again.",
+            "hint": _with_less_memory(doing),
         }
     if isinstance(error, OSError) and error.filename is not None:
         return {
@@ -142,7 +168,7 @@ def _failure(error: BaseException) -> Event:
     }
 
 
-_ALONE = frozenset({"ingest", "train", "export", "run", "rehearse", "evaluate"})
+_ALONE = frozenset({"ingest", "train", "export", "run", "rehearse", "evaluate", "audit"})
 """Verbs of which a workspace takes one at a time: two rehearsals would replace each other's, and a report that is made while the
 private side is erased would bring some of it back. Sampling has a lock of its own; the others change nothing."""
 
@@ -204,7 +230,11 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop.ask)
     signal.signal(signal.SIGTERM, stop.ask)
 
+    doing = ""
+
     def emit(event: Event) -> None:
+        nonlocal doing
+        doing = _doing(event, doing)
         try:
             events.write(json.dumps(event) + "\n")
         except BrokenPipeError:
@@ -215,7 +245,7 @@ def main() -> int:
             _require_seal(requirement, sealed)
         result = _serve(request, emit, stop, sealed.level)
     except (Exception, KeyboardInterrupt) as error:
-        failed = _failure(error)
+        failed = _failure(error, doing)
         emit(failed)
         return int(failed["code"])
     emit({"kind": "result", "result": result})

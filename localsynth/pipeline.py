@@ -4,8 +4,10 @@ ingest    source → private.duckdb, and what the schema leaves open measured �
 train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
 export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
 sample    model or marginals → synthetic.duckdb
+evaluate  original beside synthetic → runs/ID/report.html
 run       all of them, going on where the last one stopped
 rehearse  all of them on rows made up from the schema, spending nothing
+audit     a training on canaries with a run's settings, attacked → runs/ID/audit.json, spending nothing
 """
 
 import datetime as dt
@@ -18,6 +20,7 @@ from localsynth.errors import ConfigError
 from localsynth.events import Event
 from localsynth.planning import synthesizer_of
 from localsynth.runs import Run, latest_run
+from localsynth.stages.audit import audit
 from localsynth.stages.evaluate import evaluate
 from localsynth.stages.export import export
 from localsynth.stages.ingest import ingest, ingest_if_needed
@@ -43,12 +46,14 @@ def run(session: Session) -> dict[str, Any]:
                 "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
             )
         return {"run": latest.id, "stages": [sample(session)]}
-    if synthesizer_of(session.config) == "llm":
+    if synthesizer_of(session.config) != "marginals":
         need_training_parts()  # before anything is measured and charged
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
         stages += [ingest_if_needed(session), train_or_resume(session)]
     stages += [export(session), sample(session)]
+    if session.config.evaluate.report and session.options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
+        stages.append(evaluate(session))
     current = latest_run(session.workspace)
     assert current is not None
     return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
@@ -57,6 +62,7 @@ def run(session: Session) -> dict[str, Any]:
 def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any]:
     """What a finished run gives the user: figures and files."""
     certificate = read_json(current.certificate_path)
+    report = current.directory / "report.html"
     return {
         "rows": current["sample"]["rows"],
         "epsilon_guaranteed": certificate["guarantee"]["guaranteed_epsilon"],
@@ -66,6 +72,7 @@ def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any
         "synthetic": str(workspace.synthetic_path),
         "model": str(current.product_path),
         "certificate": str(current.certificate_path),
+        "report": str(report) if report.exists() else None,
     }
 
 
@@ -113,7 +120,7 @@ def needs_key(workspace: Workspace, verb: str, again: bool = False, release: boo
         return False
     if verb == "run":
         latest = latest_run(workspace)
-        return latest is None or not latest.get("train") or (latest.finished and again)
+        return latest is None or not latest.finished or again
     return verb in ("ingest", "train", "evaluate")
 
 
@@ -126,5 +133,6 @@ VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
     "evaluate": evaluate,
     "run": run,
     "rehearse": rehearse,
+    "audit": audit,
 }
 """What the engine's process can be asked to do on a workspace."""

@@ -12,7 +12,8 @@ from localsynth.codec import Codec
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit
-from localsynth.schema import Category, Schema, Text
+from localsynth.hybrid import Writing
+from localsynth.schema import Boolean, Category, Identifier, Schema, Surrogate, Text
 
 __all__ = [
     "FEW_UNITS",
@@ -20,6 +21,7 @@ __all__ = [
     "Budgets",
     "accept_size",
     "budgets",
+    "check_sequence",
     "delta_warning",
     "forecast",
     "forecast_marginals",
@@ -39,19 +41,46 @@ _DEFAULT_SCHEMA_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Budgets:
-    """How (ε, δ) is divided between measuring the schema and training; zero for a stage that needs none."""
+    """How (ε, δ) is divided between measuring the schema, the marginals and training; zero for what is not done."""
 
     schema_epsilon: float
     schema_delta: float
+    marginals_epsilon: float
+    marginals_delta: float
     train_epsilon: float
     train_delta: float
 
+    @property
+    def epsilon(self) -> dict[str, float]:
+        """Of each stage, and of all of them as "total"."""
+        return _with_total({"schema": self.schema_epsilon, "marginals": self.marginals_epsilon, "train": self.train_epsilon})
+
+    @property
+    def delta(self) -> dict[str, float]:
+        """Of each stage, and of all of them as "total"."""
+        return _with_total({"schema": self.schema_delta, "marginals": self.marginals_delta, "train": self.train_delta})
+
+
+def _with_total(parts: dict[str, float]) -> dict[str, float]:
+    # The parts were made by dividing the total: the last digits of their sum are rounding.
+    return {"total": float(f"{sum(parts.values()):.12g}"), **parts}
+
 
 def budgets(config: Config) -> Budgets:
-    """The split, from the configuration alone. Raises ConfigError where the schema's part leaves nothing for training."""
+    """The split, from the configuration alone. Raises ConfigError where the schema's part leaves nothing for the rest."""
+    schema_epsilon, schema_delta = _schema_share(config)
+    epsilon, delta = config.privacy.epsilon - schema_epsilon, config.delta() - schema_delta
+    share = {"marginals": 1.0, "llm": 0.0, "hybrid": config.train.marginals_share}[synthesizer_of(config)]
+    marginals_epsilon, marginals_delta = share * epsilon, share * delta
+    return Budgets(
+        schema_epsilon, schema_delta, marginals_epsilon, marginals_delta, epsilon - marginals_epsilon, delta - marginals_delta
+    )
+
+
+def _schema_share(config: Config) -> tuple[float, float]:
     privacy, schema = config.privacy, config.schema_
     if not schema.unmeasured() and privacy.public_size is not None:
-        return Budgets(0.0, 0.0, privacy.epsilon, config.delta())
+        return 0.0, 0.0
     epsilon = privacy.schema_epsilon or _DEFAULT_SCHEMA_SHARE * privacy.epsilon
     if epsilon >= privacy.epsilon:
         raise ConfigError(
@@ -59,21 +88,62 @@ def budgets(config: Config) -> Budgets:
             "Lower schema_epsilon, or declare bounds and category lists that are public.",
         )
     lists = any(field == "values" for _, field in schema.unmeasured())
-    delta = _SCHEMA_DELTA_SHARE * config.delta() if lists else 0.0
-    return Budgets(epsilon, delta, privacy.epsilon - epsilon, config.delta() - delta)
+    return epsilon, _SCHEMA_DELTA_SHARE * config.delta() if lists else 0.0
 
 
-def synthesizer_of(config: Config) -> Literal["llm", "marginals"]:
-    """What makes the rows, "auto" settled. Raises ConfigError where marginals are asked for and a column is text."""
+def synthesizer_of(config: Config) -> Literal["hybrid", "llm", "marginals"]:
+    """What makes the rows, "auto" settled. Raises ConfigError where the columns do not go with what is asked for, or where
+    `check_sequence` does."""
+    check_sequence(config)
     texts = [column.name for column in config.schema_.learned() if isinstance(column, Text)]
-    if config.train.synthesizer == "marginals" and texts:
+    structured = len(texts) < len(config.schema_.learned())
+    wanted = config.train.synthesizer
+    if wanted == "marginals" and texts:
         raise ConfigError(
             f"Marginals cannot write text, and {texts[0]!r} is a text column.",
             'Set train.synthesizer = "auto", or leave the column out with data.columns.',
         )
-    if config.train.synthesizer == "auto":
-        return "llm" if texts else "marginals"
-    return config.train.synthesizer
+    if wanted == "hybrid" and not (texts and structured):
+        missing = "other columns to write them for" if texts else "text column for the model to write"
+        raise ConfigError(f"Hybrid needs texts and other columns, and there is no {missing}.", 'Set train.synthesizer = "auto".')
+    if wanted == "auto":
+        return "hybrid" if texts and structured else "llm" if texts else "marginals"
+    return wanted
+
+
+def check_sequence(config: Config) -> None:
+    """Raise ConfigError where the rows of a unit cannot be the sequence that data.sequence_by asks for."""
+    name, unit = config.data.sequence_by, config.privacy.unit
+    if name is None:
+        return
+    columns = {column.name: column for column in config.schema_.columns}
+    if unit == "row":
+        raise ConfigError(
+            "data.sequence_by needs to know whose rows follow each other.", "Set privacy.unit to the column that says so."
+        )
+    if config.privacy.max_rows_per_unit < 2:
+        raise ConfigError("A sequence has more than one row.", "Raise privacy.max_rows_per_unit.")
+    if name not in columns or name == unit:
+        raise ConfigError(
+            f"data.sequence_by: {name!r} is no column to order the rows of a unit by.", f"Columns: {', '.join(columns)}."
+        )
+    if isinstance(columns[name], Text | Category | Boolean | Surrogate):
+        raise ConfigError(
+            f"data.sequence_by: a column of kind {columns[name].kind} has no order.",
+            "Name a date, a datetime, an integer, a number or an identifier.",
+        )
+    if unit in columns and not isinstance(columns[unit], Identifier | Surrogate):
+        raise ConfigError(
+            f"Each synthetic unit gets a fresh value of {unit!r}, but that column is to be learned (kind {columns[unit].kind}).",
+            'Make it kind = "identifier" in the schema.',
+        )
+    texts = [column.name for column in config.schema_.learned() if isinstance(column, Text)]
+    if texts or config.train.synthesizer == "llm":
+        raise ConfigError(
+            "Sequences are made from marginals, which cannot write text"
+            + (f", and {texts[0]!r} is a text column." if texts else ": train.synthesizer asks for the language model."),
+            'Leave text columns out with data.columns and set train.synthesizer = "auto", or leave out data.sequence_by.',
+        )
 
 
 def size_warning(units: int) -> str | None:
@@ -179,7 +249,7 @@ def open_fields_filled(schema: Schema) -> Schema:
 
 def forecast_marginals(config: Config, units: int, training_units: int, rows: int) -> dict[str, Any]:
     """`forecast` for a run by marginals: no model, no steps, one release of noisy counts."""
-    from localsynth.marginals.accounting import rho_for
+    from localsynth.privacy.concentrated import rho_for
 
     share = budgets(config)
     columns = len(config.schema_.learned())
@@ -193,16 +263,21 @@ def forecast_marginals(config: Config, units: int, training_units: int, rows: in
         "batch_size": training_units,
         "sample_rate": 1.0,
         # Of one Gaussian mechanism of the same cost: a figure to compare with, the counts share it among them.
-        "noise_multiplier": 1 / math.sqrt(2 * rho_for(share.train_epsilon, share.train_delta)),
+        "noise_multiplier": 1 / math.sqrt(2 * rho_for(share.marginals_epsilon, share.marginals_delta)),
         "max_grad_norm": 1.0,
-        "epsilon": {"total": config.privacy.epsilon, "schema": share.schema_epsilon, "train": share.train_epsilon},
-        "delta": {"total": config.delta(), "schema": share.schema_delta, "train": share.train_delta},
-        "seconds": {"train": 5.0 + columns, "export": 1.0, "sample": 1 + rows * columns * _DRAW_SECONDS},
+        "epsilon": share.epsilon,
+        "delta": share.delta,
+        "seconds": {"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + rows * columns * _DRAW_SECONDS},
         "tokens_per_row": 0.0,
         "precision": "fp64",
-        "memory_bytes": _MARGINALS_BYTES + 200 * training_units * columns,
+        "memory_bytes": _MARGINALS_BYTES + 200 * training_units * config.privacy.rows_per_unit * columns,
         "disk_bytes": 10**7 + 200 * rows,
     }
+
+
+def measuring_seconds(columns: int) -> float:
+    """What measuring and fitting marginals of so many columns takes, roughly."""
+    return 5.0 + columns
 
 
 _DRAW_SECONDS = 4e-6
@@ -228,11 +303,13 @@ def forecast(
     from localsynth.llama import Vocabulary
     from localsynth.train.plan import make_train_plan
 
-    share = budgets(config)
+    share, synthesizer = budgets(config), synthesizer_of(config)
     plan = make_train_plan(config.train, training_units, share.train_epsilon, share.train_delta)
+    seen = open_fields_filled(schema)
+    if synthesizer == "hybrid":
+        seen = Writing(seen).schema
     with Vocabulary(base.path) as vocabulary:
-        codec = Codec(open_fields_filled(schema), vocabulary.tokenize, vocabulary.start, config.data.description)
-        tokens = row_tokens(codec)
+        tokens = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
     rows_per_unit = 1 if config.privacy.unit == "row" else (1 + config.privacy.max_rows_per_unit) / 2
     train_rate = _MATMUL_SHARE * matmul_rate / (4 * base.info.parameters)
     trained_tokens = plan.steps * plan.batch_size * rows_per_unit * tokens
@@ -249,7 +326,7 @@ def forecast(
     )
     model_bytes = base.info.parameters * 2
     return {
-        "synthesizer": "llm",
+        "synthesizer": synthesizer,
         "units": units,
         "training_units": training_units,
         "rows_wanted": rows,
@@ -259,10 +336,10 @@ def forecast(
         "sample_rate": plan.sample_rate,
         "noise_multiplier": plan.noise_multiplier,
         "max_grad_norm": plan.max_grad_norm,
-        "epsilon": {"total": config.privacy.epsilon, "schema": share.schema_epsilon, "train": share.train_epsilon},
-        "delta": {"total": config.delta(), "schema": share.schema_delta, "train": share.train_delta},
+        "epsilon": share.epsilon,
+        "delta": share.delta,
         "seconds": {
-            "train": trained_tokens / train_rate,
+            "train": trained_tokens / train_rate + (measuring_seconds(len(seen.columns)) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
             "sample": rows * tokens / (_SAMPLE_SHARE * train_rate),
         },

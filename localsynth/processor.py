@@ -1,14 +1,26 @@
-"""What the processor multiplies fast, read off the operating system."""
+"""What the processor can do, read off the operating system."""
 
+import os
 from pathlib import Path
 
-__all__ = ["multiplies_bf16"]
+import psutil
+
+__all__ = ["FAST_BF16", "default_threads", "multiplies_bf16"]
+
+FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+"""Without one of these features a CPU only emulates bf16, more slowly than it computes in float32."""
+
+
+def default_threads() -> int:
+    """One thread for each physical core this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
 def multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has instructions for bf16 (AVX512-BF16 or AMX). Without, bf16 is emulated, slower than float32."""
+    """Whether the processor has instructions for bf16 (AVX512-BF16 or AMX)."""
     try:
         features = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
     except OSError:
         return False
-    return bool(features & {"avx512_bf16", "amx_bf16"})
+    return bool(features & FAST_BF16)

@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from localsynth.events import Event
 
-__all__ = ["Narrator", "bench_sample_text", "doctor_text", "plan_text", "rehearsal_text", "table_text"]
+__all__ = ["Narrator", "audit_text", "bench_sample_text", "doctor_text", "plan_text", "rehearsal_text", "table_text"]
 
 _LINES_APART = 10.0
 """Seconds between progress lines where stderr is a file."""
@@ -99,6 +99,7 @@ class Narrator:
 
 
 _SYNTHESIZERS = {
+    "hybrid": "noisy counts of the other columns, then the language model, which writes texts to go with them",
     "llm": "the language model, which writes whole rows",
     "marginals": "noisy counts of columns and pairs of columns: no text to write",
 }
@@ -110,7 +111,8 @@ def plan_text(plan: dict[str, Any]) -> str:
     epsilon, seconds = plan["epsilon"], plan["seconds"]
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
-        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['train']:g} for training",
+        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
+        f"marginals, {epsilon['train']:g} for training",
         f"delta             {plan['delta']['total']:.2g}",
         f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
         f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",
@@ -144,6 +146,38 @@ def rehearsal_text(result: dict[str, Any]) -> str:
     lines += [f"warning: {_printable(text)}" for text in result["warnings"]]
     lines += ["", f"Nothing was spent, no original row was read. All of it is in {result['workspace']}."]
     return "\n".join(lines)
+
+
+def audit_text(result: dict[str, Any]) -> str:
+    """`audit`'s object for a person."""
+    claimed, control, confidence = result["claimed"], result["control"], f"{100 * result['confidence']:.0f} %"
+    lines = [
+        f"Audit of run {result['run']}: {result['status'].upper()}",
+        f"  {result['sentence']}",
+        "",
+        f"claimed           epsilon {claimed['epsilon']:.3g} at delta {claimed['delta']:.1g}, and its curve",
+        f"p-value of it     {_chance(result['p_value'])} with {result['right']} of {result['guesses']} guesses right, "
+        f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
+        f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
+        f"the most this audit could have shown: {result['ceiling']:.2f}",
+        *_search_lines(result["search"]),
+        "",
+        f"Nothing was spent, no original row was read: the {result['canaries']} canaries are made up. File: {result['path']}",
+    ]
+    return "\n".join(lines)
+
+
+def _search_lines(search: dict[str, Any] | None) -> list[str]:
+    if search is None:
+        return []
+    return [
+        f"random endings    {search['found']} of {search['inserted']} stand in {search['rows']} rows drawn; exposure "
+        f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
+    ]
+
+
+def _chance(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
 
 
 def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -191,4 +225,25 @@ def bench_sample_text(result: dict[str, Any]) -> str:
         f"whole rows of the loop: {result['loop']['whole_rows']} of {result['loop']['rows']}"
     )
     lines.append(f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}")
+    return "\n".join(lines)
+
+
+def bench_train_text(result: dict[str, Any]) -> str:
+    """The training benchmark as a table."""
+    lines = [f"{result['model']} in {result['precision']}, {result['units']} rows a step"]
+    for name in ("dp", "plain", "ghost"):
+        if name in result:
+            figures = result[name]
+            memory = f"{figures['peak_memory'] / 2**30:.2f} GiB at most"
+            lines.append(
+                f"  {name:<6} {figures['seconds']:7.2f} s a step {figures['tokens_per_second']:7.0f} tokens/s   {memory}"
+            )
+    limit = result["limit"]
+    lines.append(
+        f"  limit  {limit['seconds']:7.2f} s a step {limit['tokens_per_second']:7.0f} tokens/s   (matrix products alone)"
+    )
+    lines.append(
+        f"  dp to plain: speed {result['ratio_speed']:.2f}, memory {result['ratio_memory']:.2f}; "
+        f"share of the matrix products' rate {result['ratio_matmul']:.2f}"
+    )
     return "\n".join(lines)

@@ -22,6 +22,7 @@ _KEPT = (
     "events.jsonl",
     "adapter",
     "marginals.json",
+    "audit.json",
     "report-release.html",
     "report-release.json",
 )
@@ -74,7 +75,7 @@ class Run:
 
     @property
     def marginals_path(self) -> Path:
-        """The fitted marginals of a run that has no model."""
+        """The fitted marginals, of a run that has some."""
         return self.directory / "marginals.json"
 
     def marginals_sha256(self) -> str:
@@ -85,13 +86,29 @@ class Run:
 
     @property
     def by_marginals(self) -> bool:
-        """Whether the rows of the run are drawn from marginals and not written by a model."""
-        return "marginals_sha256" in self._facts
+        """Whether the rows of the run are drawn from marginals alone, and there is no model."""
+        return bool(self["synthesizer"] == "marginals")
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether a model writes the texts of the run's rows, and the rest of them is drawn from marginals."""
+        return bool(self["synthesizer"] == "hybrid")
 
     @property
     def product_path(self) -> Path:
         """What the run's rows are drawn from, once it is exported: the model, or the marginals."""
         return self.marginals_path if self.by_marginals else self.model_path(self["export"]["quantization"])
+
+    def check_marginals(self) -> str:
+        """The hash of the run's marginals, "" where it has none. Raises IntegrityError where they are not what was measured."""
+        if self["synthesizer"] == "llm":
+            return ""
+        if self.marginals_sha256() != self["marginals_sha256"]:
+            raise IntegrityError(
+                f"{self.marginals_path} is not what run {self.id} measured.",
+                "Put the file back, or train again with --again (that is charged again).",
+            )
+        return str(self["marginals_sha256"])
 
     def adapter_sha256(self) -> str:
         """The hash of the adapter's two files as they lie there, in hex. Raises IntegrityError where one is missing."""
@@ -107,6 +124,11 @@ class Run:
     def certificate_path(self) -> Path:
         """The run's certificate."""
         return self.directory / "certificate.json"
+
+    @property
+    def audit_path(self) -> Path:
+        """What the canary audit of the run's settings found; absent where none was made."""
+        return self.directory / "audit.json"
 
 
 def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:

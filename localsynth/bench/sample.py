@@ -23,8 +23,8 @@ from localsynth.base_models import find_base_model
 from localsynth.events import Emit
 from localsynth.export.merge import merge_adapter
 from localsynth.llama import CompletionLoop, Decoder, Step, quantize
+from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request
-from localsynth.sample.job import default_threads
 from localsynth.schema import Boolean, Category, Integer, Number, Schema, Text
 
 __all__ = ["bench_sample"]

@@ -94,7 +94,11 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
             if column["lengths"] is not None
         },
         "utility": "",
+        "rows_per_unit": "",
     }
+    if figures["sequences"] is not None:
+        bars = figures["sequences"]["rows_per_unit"]["histogram"]
+        drawn["rows_per_unit"] = bars_plot(bars, has_order=True, title="Rows per unit: original and synthetic shares")
     known = [pair for pair in figures["pairs"]["pairs"] if pair["original"] is not None and pair["synthetic"] is not None]
     points = [(pair["original"], pair["synthetic"], " and ".join(pair["columns"])) for pair in known]
     drawn["pairs"] = scatter_plot(points, title="Association of each pair of columns") if points else ""
@@ -123,8 +127,9 @@ def _release_plots(synthetic_only: dict[str, Any]) -> dict[str, Any]:
 def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, release: bool) -> str:
     """The report as one HTML file: inline style, inline SVG, no script, nothing loaded from anywhere; prints on A4.
 
-    `figures` as from `evaluate_tables`, with "audit" and further attacks filled in by whoever has them; `certificate` as from
-    `localsynth.privacy.certificate.build`. With `release` nothing but `figures["synthetic_only"]` and the certificate is read.
+    `figures` as from `evaluate_tables`, with "audit", "schema_losses" and further attacks filled in by whoever has them;
+    `certificate` as from `localsynth.privacy.certificate.build`. With `release` nothing but `figures["synthetic_only"]` and the
+    certificate is read.
     """
     from jinja2 import Environment, StrictUndefined
 

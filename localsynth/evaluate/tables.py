@@ -18,6 +18,7 @@ from localsynth.evaluate.columns import compare_columns, histogram
 from localsynth.evaluate.pairs import compare_pairs
 from localsynth.evaluate.personal import KINDS, count_personal, find_personal
 from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
+from localsynth.evaluate.sequences import Units, compare_sequences
 from localsynth.evaluate.threads import one_thread
 from localsynth.evaluate.utility import compare_utility
 from localsynth.evaluate.writing import Embed, compare_writing, describe_writing
@@ -82,21 +83,23 @@ def evaluate_tables(
     seed: int = 0,
     progress: Progress | None = None,
     embed: Embed | None = None,
+    units: tuple[Units, Units, Units] | None = None,
 ) -> dict[str, Any]:
     """The report's figures, JSON-able. Every one carries its n; the same arguments give the same figures.
 
     `train` and `holdout` must not share a privacy unit, or the controls are worthless. `quasi_identifiers` None has them
     guessed by name, an empty list leaves linkage out; `target` None has it guessed. With `embed`, texts are also compared by
-    embeddings.
+    embeddings. `units`: the same three tables by unit, where their rows are sequences.
 
         rows            {"original", "holdout", "synthetic"}
         columns, pairs, writing, sdmetrics                     see the modules of these names
+        sequences       see `compare_sequences`; None where rows stand by themselves
         utility         see `compare_utility`
         attacks         [Attack.to_json()]; more (an attack that asks the model) may be appended in the same form
         attacks_not_run [{"name", "reason"}]
         closest         distance to the closest record, a sanity check
         personal        see `count_personal`
-        audit           None: the canary audit's place, {"epsilon", "ceiling", "confidence", "canaries", "status", "sentence"}
+        audit           None: the canary audit's place, filled in with `Audit.to_json()` where one was run
         synthetic_only  see `describe_synthetic`: the part that reads no private data
 
     Raises KeyError for a target or quasi-identifier that the schema does not have. For 5,000 rows a side
@@ -112,6 +115,8 @@ def evaluate_tables(
         "rows": {"original": len(train), "holdout": len(holdout), "synthetic": len(synthetic)},
         "quasi_identifiers": {"columns": known, "chosen": "guessed" if quasi_identifiers is None else "named"},
         "audit": None,
+        "schema_losses": None,
+        "sequences": None,
     }
     attacks: list[Attack] = []
     not_run: list[dict[str, str]] = []
@@ -158,6 +163,8 @@ def evaluate_tables(
         ("membership", nearness),
         ("personal strings", keep("personal", lambda: count_personal(train, holdout, synthetic, schema, seed=seed))),
     ]
+    if units is not None:
+        steps.append(("sequences", keep("sequences", lambda: compare_sequences(*units, schema))))
     for number, (name, step) in enumerate(steps):
         if progress is not None:
             progress(name, number, len(steps))

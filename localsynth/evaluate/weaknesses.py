@@ -4,10 +4,10 @@ The ranking rule. What endangers persons comes before what makes the table less 
 
 1. privacy   an attack that failed, by how far its interval lies above its control's; a canary audit that failed; personal
              strings that the synthetic texts share more often with the original than with as many holdout rows
-2. worth     by the share of something that is lost, 0 to 1: what a model can learn, the likeness of the worst column beyond
-             its ceiling, links between columns (mean difference beyond the ceiling, times three, since 0.33 is a link gone),
-             rare values, repeated texts
-3. unknown   attacks with too few rows to say, and utility that could not be measured
+2. worth     by the share of something that is lost, 0 to 1: values and rows cut by the schema, what a model can learn, the
+             likeness of the worst column beyond its ceiling, links between columns (mean difference beyond the ceiling, times
+             three, since 0.33 is a link gone), rare values, repeated texts
+3. unknown   attacks with too few rows to say, an audit too weak to say, and utility that could not be measured
 
 Within a class the greater severity comes first; what is below 0.05 in class 2 is not called a weakness.
 """
@@ -68,8 +68,10 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
 
 def _of_audit(figures: dict[str, Any]) -> list[Weakness]:
     audit = figures.get("audit")
-    if audit is None or audit["status"] != "failed":
+    if audit is None or audit["status"] == "passed":
         return []
+    if audit["status"] == "too weak to say":
+        return [Weakness("unknown", 0.0, "The canary audit was too weak to say anything", audit["sentence"], "audit")]
     return [Weakness("privacy", math.inf, "The canary audit contradicts the guarantee", audit["sentence"], "audit")]
 
 
@@ -126,6 +128,28 @@ def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
     return found
 
 
+def _of_schema(figures: dict[str, Any]) -> list[Weakness]:
+    losses = figures["schema_losses"]
+    if losses is None or not losses["rows"]:
+        return []
+    found = []
+    rows, dropped = losses["rows"], losses["dropped"]
+    if dropped / rows >= _WORTH_SAYING:
+        text = f"The schema left out {dropped:,} of {rows:,} original rows, for values outside its bounds and lists."
+        found.append(Weakness("worth", dropped / rows, f"{_percent(dropped / rows)} of the rows were dropped", text, "columns"))
+    cut = [column for column in losses["columns"] if column["changed"] / rows >= _WORTH_SAYING]
+    if cut:
+        worst = cut[0]
+        named = ", ".join(f"{column['column']} ({_percent(column['changed'] / rows)})" for column in cut)
+        text = (
+            f"Values outside the schema's bounds and lists were brought inside before anything was learned: {named} of {rows:,} "
+            "rows. Declare bounds and lists that are public, or give the schema more of epsilon."
+        )
+        title = f"The schema cut values of {worst['column']}{' and others' if len(cut) > 1 else ''}"
+        found.append(Weakness("worth", worst["changed"] / rows, title, text, "columns"))
+    return found
+
+
 def _of_pairs(figures: dict[str, Any]) -> list[Weakness]:
     pairs = figures["pairs"]
     if pairs["mean_difference"] is None:
@@ -138,6 +162,21 @@ def _of_pairs(figures: dict[str, Any]) -> list[Weakness]:
         f"two halves of the original by {pairs['ceiling'] or 0:.2f}. Conclusions about what goes with what may be wrong."
     )
     return [Weakness("worth", severity, "Links between columns are blurred", text, "pairs")]
+
+
+def _of_sequences(figures: dict[str, Any]) -> list[Weakness]:
+    sequences = figures["sequences"]
+    if sequences is None or sequences["mean_distance"] is None:
+        return []
+    severity = sequences["mean_distance"] - (sequences["ceiling"] or 0)
+    if severity < _WORTH_SAYING:
+        return []
+    text = (
+        f"A value and the one in the row before are {_percent(sequences['mean_distance'])} off the original's pairs on average; "
+        f"the holdout's are {_percent(sequences['ceiling'] or 0)} off, and rows without any order would be "
+        f"{_percent(sequences['independent'] or 0)} off."
+    )
+    return [Weakness("worth", severity, "What follows what is blurred", text, "sequences")]
 
 
 def _of_writing(figures: dict[str, Any]) -> list[Weakness]:
@@ -157,7 +196,17 @@ def _of_writing(figures: dict[str, Any]) -> list[Weakness]:
 
 def find_weaknesses(figures: dict[str, Any], most: int | None = 3) -> list[Weakness]:
     """The weaknesses that `evaluate_tables`' figures show, by the rule above; at most `most`, None for all."""
-    finders = (_of_attacks, _of_audit, _of_personal, _of_utility, _of_columns, _of_pairs, _of_writing)
+    finders = (
+        _of_attacks,
+        _of_audit,
+        _of_personal,
+        _of_schema,
+        _of_utility,
+        _of_columns,
+        _of_pairs,
+        _of_sequences,
+        _of_writing,
+    )
     found = [weakness for finder in finders for weakness in finder(figures)]
     found.sort(key=lambda weakness: (_ORDER.index(weakness.kind), -weakness.severity))
     return found[:most]

@@ -5,6 +5,7 @@ presence push another out. Rows are stored typed but not clamped, since bounds m
 """
 
 import datetime as dt
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from localsynth.errors import ConfigError, DataError
 from localsynth.events import Emit
 from localsynth.ingest.parse import UnreadableValueError, parser_for
 from localsynth.ingest.source import Row, Source, open_source
-from localsynth.schema import Schema, Value
+from localsynth.schema import Identifier, Schema, Value
 from localsynth.store.private import PrivateStore, PrivateWriter
 from localsynth.workspace import Workspace
 
-__all__ = ["IngestResult", "SecretCoins", "ingest"]
+__all__ = ["IngestResult", "SecretCoins", "ingest", "sort_key"]
 
 _COINS_AT_ONCE = 100_000
 _SECONDS_BETWEEN_EVENTS = 0.5
@@ -77,12 +78,28 @@ class _RowParser:
         self._source = source
         self._absent = frozenset(config.data.missing)
         self._unit = None if config.privacy.unit == "row" else source.columns.index(config.privacy.unit)
+        self._order = self._order_of(config, source)
         self._parsers: list[tuple[int, str, Callable[[str | None], Value]]] = [
             (source.columns.index(column.name), column.name, parser_for(column, config.data.missing))
             for column in schema.learned()
         ]
         self.rows = 0
         self.saw_row_without_unit = False
+
+    @staticmethod
+    def _order_of(config: Config, source: Source) -> int | None:
+        """Where the identifier stands that rows are ordered by; a learned column is ordered by as it is stored."""
+        name = config.data.sequence_by
+        if name is None or not isinstance(config.schema_.column(name), Identifier):
+            return None
+        return source.columns.index(name)
+
+    def place_of(self, row: Row) -> str | None:
+        """What orders the row among those of its unit, if an identifier does; None where it has none."""
+        if self._order is None:
+            return None
+        text = (row[self._order] or "").strip()
+        return sort_key(text) if text and text not in self._absent else None
 
     def __call__(self, row: Row) -> tuple[str | None, list[Value]]:
         self.rows += 1
@@ -105,6 +122,14 @@ class _RowParser:
             return text
         self.saw_row_without_unit = True
         return None
+
+
+def sort_key(text: str) -> str:
+    """A text whose order among others is that of `text`, runs of digits compared as numbers: "visit 9" before "visit 10".
+
+    Made from one value alone, so that the order within one unit cannot depend on another.
+    """
+    return re.sub("[0-9]+", lambda run: f"{len(run[0].lstrip('0')):06d}{run[0].lstrip('0')}", text)
 
 
 def _toss(writer: PrivateWriter, units: int, random: SecretCoins, keep: float, holdout: float) -> None:
@@ -135,7 +160,9 @@ def ingest(
 
     `keep` is given the number of units and answers with the chance of each to be kept; it must charge for what it makes of
     the number. Each unit is kept with that chance and, if kept, held out with `privacy.holdout`; of a unit's rows at most
-    `privacy.max_rows_per_unit` stay, chosen at random. All or nothing: after an error or a kill the store is as before.
+    `privacy.max_rows_per_unit` stay, chosen at random; with `data.sequence_by` so many that follow each other, from a place
+    chosen at random, and rows that have no value there are left out. All or nothing: after an error or a kill the store is as
+    before.
     The row counter in the progress events is marked private: the size of the table is.
 
     Raises DataError, naming row and column, for a table that does not fit the schema; ConfigError; ResourceError.
@@ -145,9 +172,9 @@ def ingest(
     _check_columns(config.schema_, source, privacy.unit)
     parse_row = _RowParser(config, source)
     last_event = 0.0
-    with PrivateStore.create(workspace, config.schema_) as writer:
+    with PrivateStore.create(workspace, config.schema_, config.data.sequence_by) as writer:
         for batch in source.batches():
-            writer.add_rows([parse_row(row) for row in batch])
+            writer.add_rows([parse_row(row) for row in batch], [parse_row.place_of(row) for row in batch])
             if time.monotonic() - last_event >= _SECONDS_BETWEEN_EVENTS:
                 last_event = time.monotonic()
                 emit({"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": writer.rows}})
@@ -166,6 +193,7 @@ def ingest(
                 "source": str(source.path),
                 "source_sha256": source.sha256(),
                 "unit": privacy.unit,
+                "sequence_by": config.data.sequence_by or "",
                 "max_rows_per_unit": str(privacy.max_rows_per_unit),
                 "holdout": str(privacy.holdout),
                 "keep_probability": str(keep_probability),

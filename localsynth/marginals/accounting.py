@@ -1,4 +1,4 @@
-"""What measuring costs, in zCDP (Bun & Steinke 2016, arXiv:1605.02065), and what that is in (ε, δ).
+"""What measuring costs, in zCDP (Bun & Steinke 2016, arXiv:1605.02065). `localsynth.privacy.concentrated` says it in (ε, δ).
 
 Neighbours are tables that differ by one unit, added or removed. Two mechanisms are used:
 
@@ -11,37 +11,40 @@ fixed beforehand (Feldman & Zrnic 2021, arXiv:2008.11193; Whitehouse et al. 2023
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from localsynth.errors import BudgetError, ConfigError
 
-__all__ = ["Budget", "Spend", "epsilon_of_rho", "rho_for", "total_rho"]
+__all__ = ["Budget", "Spend", "total_rho"]
 
 _MARGIN = 1e-9
 """Share of a budget that is never planned with, so that adding up floats cannot pass it."""
 
+_LEAST, _MOST = 1e-12, 1e12
+"""What a parameter may be: beyond all that measures something, and inside what can be squared."""
+
 
 @dataclass(frozen=True)
 class Spend:
-    """One mechanism that ran: on which columns (the chosen ones of a choice are not named here), and how noisily."""
+    """One mechanism that ran: which columns it counted together, and how noisily."""
 
     kind: Literal["gaussian", "exponential"]
     parameter: float
     """Noise multiplier, or ε."""
-    purpose: str
+    columns: tuple[str, ...]
+    """Of a choice none: what it chose stands in the count that follows."""
 
     @property
     def rho(self) -> float:
-        """Its cost."""
-        if not (math.isfinite(self.parameter) and self.parameter > 0):
-            raise ConfigError(f"A mechanism's parameter must be a positive number, not {self.parameter}.")
+        """Its cost. Raises ConfigError where there is no such mechanism."""
+        if self.kind not in ("gaussian", "exponential") or not _LEAST <= self.parameter <= _MOST:
+            raise ConfigError(f"There is no mechanism {self.kind!r} with the parameter {self.parameter!r}.")
         return 1 / (2 * self.parameter**2) if self.kind == "gaussian" else self.parameter**2 / 8
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"kind": self.kind, "parameter": self.parameter, "purpose": self.purpose}
+        return {"kind": self.kind, "parameter": self.parameter, "columns": list(self.columns)}
 
 
 def total_rho(spends: list[Spend]) -> float:
@@ -73,43 +76,3 @@ class Budget:
                 "This is a bug: the rounds of the selection do not fit into their budget.",
             )
         self.spends.append(spend)
-
-
-def _least(function: Callable[[float], float], low: float, high: float) -> float:
-    """The least value of a function with one valley between `low` and `high`, by golden section."""
-    ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(200):
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, b) if function(a) < function(b) else (a, high)
-    return function((low + high) / 2)
-
-
-def epsilon_of_rho(rho: float, delta: float) -> float:
-    """The ε at `delta` of a ρ-zCDP mechanism, an upper bound for every α tried (Canonne, Kamath & Steinke 2020,
-    arXiv:2004.00010, corollary 13): ρα + log(1 - 1/α) - (log δ + log α) / (α - 1), least over α > 1. Raises ConfigError."""
-    if not (0 < delta < 1 and rho >= 0 and math.isfinite(rho)):
-        raise ConfigError(
-            f"rho {rho} and delta {delta} are no guarantee.", "delta must lie between 0 and 1, rho must not be negative."
-        )
-    if rho == 0:
-        return 0.0
-
-    def bound(log_over_one: float) -> float:
-        over_one = math.exp(log_over_one)
-        alpha = 1 + over_one
-        return rho * alpha + log_over_one - math.log(alpha) - (math.log(delta) + math.log(alpha)) / over_one
-
-    return max(0.0, _least(bound, math.log(1e-6), math.log(1e9)))
-
-
-def rho_for(epsilon: float, delta: float) -> float:
-    """The largest ρ, to a billionth, whose `epsilon_of_rho` at `delta` is at most `epsilon`. Raises ConfigError."""
-    if not (epsilon > 0 and math.isfinite(epsilon)):
-        raise ConfigError(f"epsilon must be a positive number, not {epsilon}.", "Correct privacy.epsilon.")
-    low, high = 0.0, epsilon
-    while epsilon_of_rho(high, delta) <= epsilon:
-        low, high = high, 2 * high
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if epsilon_of_rho(middle, delta) <= epsilon else (low, middle)
-    return low

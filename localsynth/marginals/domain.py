@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from localsynth.errors import ConfigError, DataError
-from localsynth.marginals.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
-from localsynth.schema import Boolean, Category, Integer, Record, Schema, Value
+from localsynth.schema import Boolean, Category, Integer, Number, Record, Schema, Value
+from localsynth.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
 
 __all__ = ["MOST_BINS", "MOST_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
 
@@ -91,8 +91,13 @@ class Attribute:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Attribute":
-        """The inverse of `to_json`."""
-        return cls(_STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"]))
+        """The inverse of `to_json`. Raises ValueError or TypeError on bins that do not cover a column."""
+        column, starts = _STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"])
+        if not all(type(start) is int for start in starts) or any(a >= b for a, b in pairwise((-1, *starts))):
+            raise ValueError("the bins do not ascend")
+        if len(starts) < 2 or (starts[0], starts[-1]) != (0, step_count(column)):
+            raise ValueError("the bins are not those of the column")
+        return cls(column, starts)
 
 
 def _starts(column: Structured) -> tuple[int, ...]:
@@ -101,7 +106,20 @@ def _starts(column: Structured) -> tuple[int, ...]:
         return tuple(range(steps + 1))
     alone = special_steps(column, steps)
     even = {steps * part // MOST_BINS for part in range(MOST_BINS + 1)}
-    return tuple(sorted(even | set(alone) | {step + 1 for step in alone}))
+    return tuple(sorted(even | _round_distances(column, steps) | set(alone) | {step + 1 for step in alone}))
+
+
+def _round_distances(column: Structured, steps: int) -> set[int]:
+    """Steps that lie 1, 2, 3, 5, 10, 20, ... from zero: amounts often span orders of magnitude, and most of them are small.
+
+    From the lower bound where zero is not inside the column's bounds. None for dates, which have no small values.
+    """
+    if not isinstance(column, Integer | Number):
+        return set()
+    assert column.min is not None and column.max is not None
+    zero = to_step(column, 0) if column.min <= 0 <= column.max else 0
+    distances = [digit * 10**power for power in range(len(str(steps))) for digit in (1, 2, 3, 5)]
+    return {place for distance in distances for place in (zero - distance, zero + distance) if 0 < place < steps}
 
 
 def length_attribute(name: str, edges: Sequence[int], nullable: bool) -> Attribute:
@@ -156,7 +174,7 @@ class Domain:
             for row, record in enumerate(records):
                 try:
                     column[row] = attribute.encode(record[name])
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, AttributeError):
                     raise DataError(
                         f"Row {row + 1}, column {name!r}: the value is outside the schema.",
                         "Conform the rows to the effective schema before measuring them.",

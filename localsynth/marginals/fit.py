@@ -59,7 +59,8 @@ def fit_potentials(
     start: Sequence[Factor] = (),
     iterations: int = 1000,
 ) -> list[Factor]:
-    """Logarithmic potentials over the column sets measured. `start`: those of an earlier fit, to begin with.
+    """Logarithmic potentials over the column sets measured. `start`: those of an earlier fit, to begin with; those over
+    column sets that are not measured stay as they are.
 
     `total` is how many rows there are, by noisy counts or public knowledge.
     """
@@ -72,7 +73,7 @@ def fit_potentials(
     step = min(m.deviation**2 for m in measurements) / total
     past = math.inf
     for iteration in range(iterations):
-        trial = {names: table - step * gradient[names] for names, table in potentials.items()}
+        trial = {n: table - step * gradient[n] if n in gradient else table for n, table in potentials.items()}
         moved = marginals.of(trial)
         new_loss, new_gradient = _loss(measurements, moved, total)
         promised = sum(float(np.vdot(gradient[names], chances[names] - moved[names])) for names in gradient) * total

@@ -41,6 +41,14 @@ class Grouping:
         """Shape (groups,): how many bins each has."""
         return np.bincount(self.groups, minlength=self.size)
 
+    def check(self, bins: int) -> None:
+        """Raise ValueError where it is no grouping of so many bins."""
+        groups, shares = np.array(self.groups), np.array(self.shares, dtype=np.float64)
+        if groups.shape != (bins,) or shares.shape != (bins,) or groups.dtype != np.int64 or (shares < 0).any():
+            raise ValueError("a grouping of other bins")
+        if (groups < 0).any() or len(set(self.groups)) != self.size or not np.allclose(np.bincount(groups, weights=shares), 1.0):
+            raise ValueError("groups without shares")
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {"groups": list(self.groups), "shares": list(self.shares)}

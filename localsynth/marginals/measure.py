@@ -23,7 +23,7 @@ from localsynth.marginals.select_aim import pairs_workload, select_aim
 from localsynth.marginals.select_mst import select_mst
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["MOST_COLUMNS_OF_AIM", "MarginalSettings", "measure_marginals"]
+__all__ = ["MOST_COLUMNS_OF_AIM", "MarginalSettings", "measure_marginals", "single_measurement", "total_of"]
 
 MOST_COLUMNS_OF_AIM = 20
 """Above this, `method="auto"` is MST."""
@@ -91,11 +91,11 @@ def measure_marginals(
     noise_multiplier = math.sqrt(len(bins) / (2 * share * budget.left))
     noise = rows.deviation(noise_multiplier)
     counts = {name: rows.noisy_counts((name,), noise_multiplier) for name in bins}
-    total = float(settings.public_rows) if settings.public_rows is not None else _total(list(counts.values()))
+    total = float(settings.public_rows) if settings.public_rows is not None else total_of(list(counts.values()))
 
     groupings = {a.name: group_bins(a, counts[a.name], noise, settings.most_groups) for a in domain.attributes}
     table = rows.regrouped({name: np.array(grouping.groups) for name, grouping in groupings.items()})
-    measured = [_single(name, counts[name], groupings[name], noise) for name in bins]
+    measured = [single_measurement(name, counts[name], groupings[name], noise) for name in bins]
 
     method = settings.method
     if method == "auto":
@@ -113,13 +113,13 @@ def measure_marginals(
     return MarginalModel(domain, groupings, total, potentials, measured, budget.rho, budget.spends, random.label)
 
 
-def _total(counts: list[np.ndarray]) -> float:
+def total_of(counts: list[np.ndarray]) -> float:
     """How many rows there are, at least 1: the mean of the columns' sums, each with the inverse of its variance as weight."""
     weights = [1 / len(column) for column in counts]
     return max(1.0, float(np.average([column.sum() for column in counts], weights=weights)))
 
 
-def _single(name: str, counts: np.ndarray, grouping: Grouping, noise: float) -> Measurement:
+def single_measurement(name: str, counts: np.ndarray, grouping: Grouping, noise: float) -> Measurement:
     """The counts of a column's groups. A group of k bins has k times the variance: dividing by √k makes it the same for all."""
     weights = 1 / np.sqrt(grouping.widths())
     return Measurement((name,), grouping.sums(counts) * weights, noise, None if np.all(weights == 1) else weights)

@@ -5,16 +5,17 @@ those of a smaller one, and a job can go on at any row.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
-from localsynth.marginals.conditions import Condition, allowed_steps
+from localsynth.marginals.conditions import allowed_steps
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.fit import Measurement
 from localsynth.marginals.grouping import Grouping
@@ -54,10 +55,10 @@ class MarginalModel:
         """The number of groups of each column."""
         return {name: self.groupings[name].size for name in self.domain.names}
 
-    def sample(self, n: int, seed: int, given: Mapping[str, Condition] | None = None, start: int = 0) -> list[Record]:
+    def sample(self, n: int, seed: int, given: Conditions | None = None, start: int = 0) -> list[Record]:
         """Rows `start` .. `start` + `n` - 1 of the endless sample of a seed, 0 ≤ seed < 2**128, with every structured column.
 
-        `given`: for some columns, what their values are to be; rows are then drawn from the model's distribution under that
+        `given`: for some columns, which values they may have; rows are then drawn from the model's distribution under that
         condition. Raises ConfigError where the condition fits no row.
         """
         conditions = given or {}
@@ -98,46 +99,86 @@ class MarginalModel:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "MarginalModel":
-        """The inverse of `to_json`. Raises IntegrityError on anything else."""
+        """The inverse of `to_json`. Raises IntegrityError on anything else, be it made to do harm."""
         try:
-            if tree["format"] != _FORMAT:
-                raise ValueError("another format")
-            domain = Domain(tuple(Attribute.from_json(a) for a in tree["attributes"]))
-            groupings = {name: Grouping.from_json(g) for name, g in tree["groupings"].items()}
-            potentials = [Factor(tuple(p["columns"]), np.array(p["logarithms"], dtype=np.float64)) for p in tree["potentials"]]
-            model = cls(
-                domain,
-                groupings,
-                tree["total"],
-                potentials,
-                [
-                    Measurement(
-                        tuple(m["columns"]),
-                        np.array(m["counts"], dtype=np.float64),
-                        m["deviation"],
-                        None if m["weights"] is None else np.array(m["weights"], dtype=np.float64),
-                    )
-                    for m in tree["measured"]
-                ],
-                tree["rho"],
-                [Spend(**spend) for spend in tree["spends"]],
-                tree["noise"],
-            )
-            for attribute in domain.attributes:
-                if not len(groupings[attribute.name].groups) == len(groupings[attribute.name].shares) == attribute.size:
-                    raise ValueError("a grouping of another column")
-            for factor in potentials:
-                if factor.table.shape != tuple(model.sizes[name] for name in factor.names):
-                    raise ValueError("a potential of other columns")
-        except (KeyError, TypeError, ValueError):
+            return cls._read(tree)
+        except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
             raise IntegrityError("The file of marginals is damaged.", "Measure them again, or restore the file.") from None
+
+    @classmethod
+    def _read(cls, tree: dict[str, Any]) -> "MarginalModel":
+        _of_keys(tree, _KEYS)
+        if tree["format"] != _FORMAT or not isinstance(tree["noise"], str):
+            raise ValueError("another format")
+        domain = Domain(tuple(Attribute.from_json(_of_keys(a, {"column", "starts"})) for a in tree["attributes"]))
+        groupings = {n: Grouping.from_json(_of_keys(g, {"groups", "shares"})) for n, g in tree["groupings"].items()}
+        model = cls(
+            domain,
+            groupings,
+            _positive(tree["total"]),
+            [Factor(_names(p), _numbers(p["logarithms"])) for p in tree["potentials"] if _of_keys(p, {"columns", "logarithms"})],
+            [
+                Measurement(
+                    _names(m),
+                    _numbers(m["counts"]),
+                    _positive(m["deviation"]),
+                    None if m["weights"] is None else _numbers(m["weights"]),
+                )
+                for m in tree["measured"]
+                if _of_keys(m, {"columns", "counts", "deviation", "weights"})
+            ],
+            _positive(tree["rho"]),
+            [Spend(s["kind"], _positive(s["parameter"]), _names(s)) for s in tree["spends"] if _of_keys(s, _SPEND_KEYS)],
+            tree["noise"],
+        )
+        if set(groupings) != set(domain.names) or len(groupings) != len(domain.attributes):
+            raise ValueError("groupings of other columns")
+        for attribute in domain.attributes:
+            groupings[attribute.name].check(attribute.size)
+        sizes = model.sizes
+        tables = [(factor.names, factor.table) for factor in model.potentials]
+        tables += [(m.names, table) for m in model.measured for table in (m.counts, m.weights) if table is not None]
+        if any(table.shape != tuple(sizes[name] for name in names) for names, table in tables):
+            raise ValueError("a table of other columns")
+        for spend in model.spends:
+            _ = spend.rho
         return model
+
+
+_KEYS = {"format", "attributes", "groupings", "total", "potentials", "measured", "rho", "spends", "noise"}
+_SPEND_KEYS = {"kind", "parameter", "columns"}
+
+
+def _of_keys(tree: dict[str, Any], keys: set[str]) -> dict[str, Any]:
+    if set(tree) != keys:
+        raise ValueError("other parts than those of marginals")
+    return tree
+
+
+def _names(tree: dict[str, Any]) -> tuple[str, ...]:
+    names = tuple(tree["columns"])
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError("names that are none")
+    return names
+
+
+def _numbers(tree: Any) -> NDArray[np.float64]:
+    numbers = np.array(tree)
+    if numbers.dtype.kind not in "if" or not np.isfinite(numbers).all():
+        raise ValueError("a number that is none")
+    return numbers.astype(np.float64)
+
+
+def _positive(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError("a number that is not positive")
+    return value
 
 
 class _Column:
     """How the groups of one column become values, under its condition if there is one."""
 
-    def __init__(self, attribute: Attribute, grouping: Grouping, condition: Condition | None) -> None:
+    def __init__(self, attribute: Attribute, grouping: Grouping, condition: Allowed | None) -> None:
         self.name = attribute.name
         self._allowed = allowed_steps(attribute, condition)
         fractions = np.array([self._allowed.fraction(bin_) for bin_ in range(attribute.size)])

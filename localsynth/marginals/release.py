@@ -33,8 +33,8 @@ class Table:
         self._counted: dict[Names, NDArray[np.int64]] = {}
 
     def regrouped(self, groups: dict[str, NDArray[np.int64]]) -> "Table":
-        """The same rows, budget and randomness with bin b of column c replaced by groups[c][b]."""
-        codes = {name: groups[name][column] for name, column in self._codes.items()}
+        """The same rows, budget and randomness with bin b of column c replaced by groups[c][b]; others are left out."""
+        codes = {name: of_bins[self._codes[name]] for name, of_bins in groups.items()}
         sizes = {name: int(groups[name].max()) + 1 for name in codes}
         return Table(codes, sizes, self._sensitivity, self._budget, self._random)
 
@@ -56,7 +56,7 @@ class Table:
         The noise is rounded before it is added, and counts are whole: the sum is exact, so what floating point can give away
         is in the noise alone, never in its sum with the data. Rounding a noisy count is post-processing.
         """
-        self._budget.charge(Spend("gaussian", noise_multiplier, "count " + " x ".join(names)))
+        self._budget.charge(Spend("gaussian", noise_multiplier, names))
         counts = self._counts(names)
         noise = np.rint(self._random.gaussian(counts.size) * self.deviation(noise_multiplier)).reshape(counts.shape)
         return counts.astype(np.float64) + noise
@@ -81,7 +81,7 @@ class Table:
         and expected tables must not depend on the rows but through what was released. Drawn as the largest of score plus
         Gumbel noise (McKenna & Sheldon 2020, arXiv:2010.12603, section 2, for the equivalence).
         """
-        self._budget.charge(Spend("exponential", epsilon, f"choose among {len(expected)}"))
+        self._budget.charge(Spend("exponential", epsilon, ()))
         scores = weights * (self._distances(expected) - penalties)
         sensitivity = float(np.max(weights)) * self._sensitivity
         # Inside (0, 1), so that both logarithms are finite.

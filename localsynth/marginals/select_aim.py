@@ -89,14 +89,15 @@ def select_aim(
     batch: int,
     max_cells: int,
     report: Callable[[int, int], None],
+    fixed: Sequence[Factor] = (),
 ) -> list[Factor]:
     """Spend what is left of the budget on at most `rounds` tables; the potentials fitted at last.
 
     `measured` has the single columns' counts and gets the tables' appended. `report(done, of)` is called with shares of the
-    budget in percent, which tells nothing but which rounds were annealed.
+    budget in percent, which tells nothing but which rounds were annealed. `fixed`: potentials that are known beforehand.
     """
     pace = _Pace(budget.left / rounds)
-    potentials = fit_potentials(table.sizes, measured, total, iterations=_FITTING)
+    potentials = fit_potentials(table.sizes, measured, total, fixed, _FITTING)
     whole = budget.left
     while budget.left > 0:
         if budget.left < 2 * batch * pace.rho:
@@ -105,7 +106,7 @@ def select_aim(
         else:
             last = False
         chain, _ = eliminate(table.sizes, potentials)
-        scopes = [m.names for m in measured]
+        scopes = [*(m.names for m in measured), *(factor.names for factor in fixed)]
         chosen, expected = _choose_some(table, chain, total, workload, scopes, batch, pace, max_cells)
         if not chosen:
             break

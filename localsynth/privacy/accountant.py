@@ -1,4 +1,4 @@
-"""What mechanisms cost: serialisable descriptions of mechanisms, and their (ε, δ) by privacy loss distributions (PLD).
+"""What mechanisms cost: serialisable descriptions of mechanisms, and their (ε, δ).
 
 The neighbouring relation is always "add or remove one unit". A description is a JSON object:
 
@@ -6,11 +6,13 @@ The neighbouring relation is always "add or remove one unit". A description is a
     {"type": "laplace", "noise_multiplier": b}             noise b times the L1 sensitivity: 1/b-DP
     {"type": "pure_dp", "epsilon": e}                      any mechanism with a proof of e-DP
     {"type": "approximate_dp", "epsilon": e, "delta": d}   any mechanism with a proof of (e, d)-DP
+    {"type": "zcdp", "rho": r}                             any mechanism with a proof of r-zCDP
     {"type": "poisson_sampled", "rate": q, "of": gaussian} each unit takes part by its own coin
     {"type": "repeated", "count": k, "of": mechanism}      k times, independently
 
-All figures are upper bounds: the PLDs are pessimistic ("connect the dots", Doroshenko et al. 2022, arXiv:2207.04380), and
-are composed by dp_accounting, which this file alone imports.
+All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots", Doroshenko et al. 2022,
+arXiv:2207.04380), and are composed by dp_accounting, which this file alone imports; the ρ of zCDP are added up and converted
+(`localsynth.privacy.concentrated`).
 """
 
 import json
@@ -22,6 +24,7 @@ from typing import Any, TypeAlias
 
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.privacy.canonical import canonical_json
+from localsynth.privacy.concentrated import epsilon_of_rho
 
 __all__ = [
     "MOST_RUNS",
@@ -34,6 +37,7 @@ __all__ = [
     "group_epsilon",
     "most_that_fit",
     "to_dp_event",
+    "total_rho",
 ]
 
 Mechanism: TypeAlias = dict[str, Any]
@@ -57,6 +61,7 @@ _RANGES = {
     "noise_multiplier": (1e-2, 1e6),
     "epsilon": (1e-9, 100.0),
     "delta": (1e-100, 1 - 1e-9),
+    "rho": (1e-18, 1e6),
     "rate": (1e-15, 1.0),
     "count": (1, 2 * MOST_RUNS),
 }
@@ -67,6 +72,7 @@ _FIELDS = {
     "laplace": {"noise_multiplier"},
     "pure_dp": {"epsilon"},
     "approximate_dp": {"epsilon", "delta"},
+    "zcdp": {"rho"},
     "poisson_sampled": {"rate", "of"},
     "repeated": {"count", "of"},
 }
@@ -127,6 +133,8 @@ def to_dp_event(mechanism: Mechanism) -> Any:
         return dp_accounting.GaussianDpEvent(mechanism["noise_multiplier"])
     if kind == "laplace":
         return dp_accounting.LaplaceDpEvent(mechanism["noise_multiplier"])
+    if kind == "zcdp":
+        return dp_accounting.ZCDpEvent(mechanism["rho"])
     if kind == "poisson_sampled":
         return dp_accounting.PoissonSampledDpEvent(mechanism["rate"], to_dp_event(mechanism["of"]))
     if kind == "repeated":
@@ -212,17 +220,31 @@ def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: fl
     return 0.0 if total is None else max(0.0, float(total.get_epsilon_for_delta(delta)))
 
 
-def _split(counts: dict[str, int]) -> tuple[dict[str, int], list[tuple[float, float, int]]]:
-    """The Gaussian part, and (ε, δ, count) of each other mechanism."""
+def _split(counts: dict[str, int]) -> tuple[dict[str, int], float, list[tuple[float, float, int]]]:
+    """The Gaussian part, the ρ of the zCDP part, and (ε, δ, count) of each other mechanism."""
     gaussian: dict[str, int] = {}
+    rho: list[float] = []
     proven: list[tuple[float, float, int]] = []
     for text, count in counts.items():
         mechanism = json.loads(text)
         if _is_gaussian(mechanism):
             gaussian[text] = count
+        elif mechanism["type"] == "zcdp":
+            rho.append(mechanism["rho"] * count)
         else:
             proven.append((*_proven_bound(mechanism), count))
-    return gaussian, proven
+    return gaussian, math.fsum(rho), proven
+
+
+def total_rho(mechanisms: list[Mechanism]) -> float | None:
+    """The sum of their ρ where all of them are of type zcdp, else None. Raises ConfigError."""
+    gaussian, rho, proven = _split(flatten(mechanisms))
+    return None if gaussian or proven else rho
+
+
+def _concentrated(rho: float, delta: float) -> float:
+    """`epsilon_of_rho`, and infinite where there is a ρ but no δ for it."""
+    return 0.0 if rho == 0 else epsilon_of_rho(rho, delta) if delta > 0 else math.inf
 
 
 def _left_over(delta: float, proven: list[tuple[float, float, int]]) -> float:
@@ -238,18 +260,22 @@ def _check_delta(delta: float) -> None:
 
 @lru_cache(maxsize=512)
 def _epsilon(counts: tuple[tuple[str, int], ...], delta: float) -> float:
-    gaussian, proven = _split(dict(counts))
+    gaussian, rho, proven = _split(dict(counts))
     left = _left_over(delta, proven)
+    if gaussian and rho:
+        left /= 2  # one half for each, since the two are accounted for by different means
+    added = math.inf
+    if left >= 0:
+        added = math.fsum(e * count for e, _, count in proven) + _composed(gaussian, left) + _concentrated(rho, left)
     # PLD rounds each proven ε up to its grid, so for many small ones adding them up is the better of two valid bounds.
-    added = math.inf if left < 0 else math.fsum(e * count for e, _, count in proven) + _composed(gaussian, left)
-    return min(added, _composed(dict(counts), delta)) if proven else added
+    return min(added, _composed(dict(counts), delta)) if proven and not rho else added
 
 
 def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
     """The ε, at `delta`, of running all of `mechanisms` on the same data, their parameters fixed beforehand.
 
-    The lower of two upper bounds: everything by PLD; the Gaussian mechanisms by PLD and the rest added to it. Infinite where
-    `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
+    The lower of two upper bounds: everything by PLD; the Gaussian mechanisms by PLD and the rest added to it, what is zCDP as
+    one. Infinite where `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
     """
     _check_delta(delta)
     return _epsilon(tuple(sorted(flatten(mechanisms).items())), delta)
@@ -289,11 +315,12 @@ def _composed_group(gaussian: dict[str, int], delta: float, units: int) -> float
 
 @lru_cache(maxsize=128)
 def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tuple[float, float]:
-    gaussian, proven = _split(dict(counts))
+    gaussian, rho, proven = _split(dict(counts))
     left = max(0.0, _left_over(delta, proven))
-    epsilon = math.fsum(units * e * count for e, _, count in proven)
+    share = left / 2 if gaussian and rho else left
+    epsilon = math.fsum(units * e * count for e, _, count in proven) + _concentrated(units**2 * rho, share)
     if gaussian:
-        epsilon += _composed_group(gaussian, left, units)
+        epsilon += _composed_group(gaussian, share, units)
     own = math.fsum(min(1.0, units * d * math.exp(min((units - 1) * e, 700.0))) * count for e, d, count in proven)
     return epsilon, min(1.0, left + own)
 
@@ -302,7 +329,8 @@ def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tupl
     """(ε, δ) for a group of `units` units who are added or removed together.
 
     Gaussian mechanisms keep their share of `delta` and are composed as the group's own dominating pair (arXiv:2401.10294);
-    an (e, d)-DP mechanism is (k e, k exp((k-1) e) d)-DP for k units. δ of 1 or an infinite ε mean: nothing is guaranteed.
+    what is r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9); an (e, d)-DP
+    mechanism is (k e, k exp((k-1) e) d)-DP for k units. δ of 1 or an infinite ε mean: nothing is guaranteed.
     Raises ConfigError.
     """
     _check_delta(delta)

@@ -27,28 +27,38 @@ __all__ = [
     "FORMAT",
     "GROUP_SIZES",
     "CertificateFacts",
+    "Work",
     "build",
     "compose",
     "exceeds_target",
     "not_covered",
     "stated",
     "summarize",
+    "work_of",
 ]
 
 FORMAT = 1
 RELATION = "add or remove one unit"
 POISSON = "Poisson: an independent secret coin for each unit and step"
-NO_SAMPLER = "none: all units take part in what is released"
+NO_SAMPLER = "none: every unit takes part but those that a secret coin of their own left out (holdout, --max-units)"
 GROUP_SIZES = (2, 5, 10)
 
-_ALWAYS_NOT_COVERED = (
+_OF_A_MODEL = (
     "The public text that the base model was trained on before: if it holds a person's data, that is neither hidden nor counted.",
-    "Facts that many units share: what is true of a whole group can be learned, and can be concluded about its members.",
     "Third parties named in the text of several units: they are protected only as far as the group figures say.",
-    "The evaluation report: it reads the original table and is not part of the guarantee.",
-    "Names of columns, the choice of the unit, and the settings for reading and training: they count as public, and as chosen "
-    "without a look at the data.",
     "Rounding: sums of gradients are computed in floating point, and only the noise is hardened against what that can reveal.",
+)
+_OF_MARGINALS = (
+    "Rounding: which columns to count together is chosen in floating point (the exponential mechanism, by Gumbel noise): the "
+    "chance of each candidate is off by about 1e-16, and one less likely than that is never chosen. That is not in delta. "
+    "Noise on counts is rounded to whole numbers before it is added.",
+)
+_ALWAYS_NOT_COVERED = (
+    "Facts that many units share: what is true of a whole group can be learned, and can be concluded about its members.",
+    "The evaluation report: it reads the original table and is not part of the guarantee.",
+    "Names of columns, the choice of the unit, and the settings: they count as public, and as chosen without a look at the data.",
+    "Conditions, shares and rows to complete that synthetic rows are drawn by: they count as public. The table repeats them, and "
+    "says what was asked.",
     "That the table was accepted or refused at all: one value that cannot be read stops the reading, which whoever runs it sees.",
     "Running time and use of memory and disk, to whoever can watch the machine while it runs.",
     "Other workspaces made from the same table or a copy of it, and runs after this certificate: their costs add to this one's.",
@@ -56,22 +66,67 @@ _ALWAYS_NOT_COVERED = (
 
 
 @dataclass(frozen=True)
+class Work:
+    """What was done with the rows beside settling the schema; what a certificate says in words follows from it."""
+
+    trains: bool
+    """A language model, step by step."""
+    counts: bool
+    """Marginals: noisy counts, and choices of what to count."""
+
+    @property
+    def name(self) -> str:
+        """As a noun, for what had noise."""
+        return " and ".join(["the marginals"] * self.counts + ["the training"] * self.trains)
+
+    @property
+    def done(self) -> str:
+        """As a verb, for what the table was to it."""
+        return " and ".join(["measured"] * self.counts + ["trained on"] * self.trains)
+
+    @property
+    def product(self) -> str:
+        """What the synthetic table is drawn from."""
+        return " and ".join(["the marginals"] * self.counts + ["the model"] * self.trains)
+
+
+def work_of(mechanisms: list[dict[str, Any]]) -> Work:
+    """What the mechanisms of a guarantee did."""
+    kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] != "schema"}
+    return Work(trains=bool(kinds - {"zcdp"}), counts="zcdp" in kinds)
+
+
+def _sampler(mechanisms: list[dict[str, Any]]) -> str:
+    if not any(part["mechanism"]["type"] == "poisson_sampled" for part in mechanisms):
+        return NO_SAMPLER
+    return f"{POISSON} of the training; for the marginals {NO_SAMPLER}" if work_of(mechanisms).counts else POISSON
+
+
+def _accountant(mechanisms: list[dict[str, Any]]) -> str:
+    kinds = {part["mechanism"]["type"] for part in mechanisms}
+    ways = ["privacy loss distributions"] if kinds - {"zcdp"} else []
+    if "zcdp" in kinds:
+        ways.append("zero-concentrated differential privacy, converted to epsilon and delta for the marginals,")
+    return f"{' and '.join(ways)} inside a stage's budget, sums over budgets and runs"
+
+
+@dataclass(frozen=True)
 class CertificateFacts:
     """What `build` cannot work out by itself."""
 
     noise_label: str
-    """`label` of the generator that was used in training."""
+    """`label` of the generator that was used."""
     ledger: dict[str, Any]
     """The whole document of the workspace: all runs, finished or not."""
     schema: Schema
     """The effective schema."""
     settings: dict[str, Any]
-    """The run's effective "train" and "privacy" settings, as in localsynth.toml. Public."""
+    """The run's effective "train" and "privacy" settings, as in localsynth.toml, and of "data" `sequence_by`. Public."""
     hashes: dict[str, str]
-    """SHA-256 of "model" (`model_hash`) and "base_model"."""
+    """SHA-256 of "model" (`model_hash`), "marginals" (the file) and "base_model"; "" for what the run has not."""
     versions: dict[str, str]
     seal: str
-    """How the training was kept off the network: a level of `localsynth.isolation`. A statement; nobody can check it later."""
+    """How the run was kept off the network: a level of `localsynth.isolation`. A statement; nobody can check it later."""
 
 
 def stated(value: float) -> float | None:
@@ -132,8 +187,8 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "beyond_limit": _goes_beyond(events),
         "relation": RELATION,
         "mechanisms": mechanisms,
-        "sampler": POISSON if any(part["mechanism"]["type"] == "poisson_sampled" for part in mechanisms) else NO_SAMPLER,
-        "accountant": "privacy loss distributions inside a stage's budget, sums over budgets and runs",
+        "sampler": _sampler(mechanisms),
+        "accountant": _accountant(mechanisms),
         "noise": facts.noise_label,
         "runs": count_runs(events),
         "groups": groups,
@@ -155,9 +210,9 @@ def _is_declared(column: Column) -> bool:
     return bool(limits - set(column.measured))
 
 
-def not_covered(schema: Schema, runs: int, basis: Basis, *, beyond_limit: bool) -> list[str]:
+def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_limit: bool) -> list[str]:
     """What the guarantee does not cover, one sentence each. `beyond_limit`: some budget was opened on top of the target."""
-    sentences = list(_ALWAYS_NOT_COVERED)
+    sentences = [*_OF_A_MODEL * work.trains, *_OF_MARGINALS * work.counts, *_ALWAYS_NOT_COVERED]
     if basis.unit != "row":
         sentences.append(f"Rows without a value of {basis.unit!r}: each of them is protected only as a unit of its own.")
         sentences.append(f"One person under several values or spellings of {basis.unit!r}: that is several units.")
@@ -176,8 +231,8 @@ def not_covered(schema: Schema, runs: int, basis: Basis, *, beyond_limit: bool) 
         )
     times = "once" if runs == 1 else f"{runs} times"
     sentences.append(
-        "Choosing again after having looked at the report, the loss or the holdout is a selection that no ledger sees. "
-        f"The table was trained on {times}; all of it is charged, the choice among it is not."
+        f"Choosing again after having looked at the report{', the loss' * work.trains} or the holdout is a selection that no "
+        f"ledger sees. The table was {work.done} {times}; all of it is charged, the choice among it is not."
     )
     if not schema.confirmed:
         sentences.append(
@@ -192,24 +247,29 @@ def _figure(value: float | None) -> str:
     return "without bound" if value is None else f"{value:g}"
 
 
+def _group(units: int, epsilon: float | None, delta: float) -> str:
+    return f"{units} together, " + (f"epsilon {epsilon:g} and delta {delta:g}" if epsilon is not None else "without bound")
+
+
 def exceeds_target(guarantee: dict[str, Any]) -> bool:
     """Whether more is guaranteed than was configured when the first budget was opened, in ε or in δ."""
     bound = guarantee["guaranteed_epsilon"]
     return bound is None or bound > guarantee["target_epsilon"] or guarantee["spent_delta"] > guarantee["target_delta"]
 
 
-def summarize(guarantee: dict[str, Any], signed: bool) -> str:
-    """The guarantee in plain words, made of its figures alone."""
+def summarize(guarantee: dict[str, Any], signed: bool, sequence_by: str | None = None) -> str:
+    """The guarantee in plain words, made of its figures and of what the rows of a unit are ordered by."""
     unit, rows = guarantee["unit"], guarantee["max_rows_per_unit"]
     if unit == "row":
         who, one = "each single row", "row"
     else:
         who, one = f"each value of the column {unit!r} with its up to {rows} row{'' if rows == 1 else 's'}", f"value of {unit!r}"
+    work = work_of(guarantee["mechanisms"])
     bound, target = guarantee["guaranteed_epsilon"], guarantee["target_epsilon"]
     running = "the running total of budgets that were added run by run"
     how = running if guarantee["beyond_limit"] else "the budgets that were fixed beforehand"
     text = (
-        f"The synthetic table and the model are differentially private for {who} of the original table: whether or not that "
+        f"The synthetic table and {work.product} are differentially private for {who} of the original table: whether or not that "
         f"{one} was in it changes the chance of any outcome by at most a factor of e to the epsilon, but for a small delta. "
         f"Everything that this workspace ran on the table until this certificate was made is within epsilon {_figure(bound)} and "
         f"delta {_figure(guarantee['spent_delta'])}, {how}, in {guarantee['runs']} "
@@ -218,10 +278,15 @@ def summarize(guarantee: dict[str, Any], signed: bool) -> str:
     )
     if exceeds_target(guarantee):
         text += " More was spent than the target allows."
-    parts = [f"{group['units']} together, epsilon {_figure(group['epsilon'])}" for group in guarantee["groups"]]
+    if sequence_by is not None:
+        text += (
+            f" The rows of a unit are learned and drawn as a sequence in the order of {sequence_by!r}; the order of its rows is "
+            "protected as they are."
+        )
+    parts = [_group(**group) for group in guarantee["groups"]]
     text += f" Units that belong together are protected less: {'; '.join(parts)}."
     text += " The list of what is not covered is part of this statement; whether it satisfies a law is for a lawyer to judge."
-    text += f" Noise of the training: {guarantee['noise']}."
+    text += f" Noise of {work.name}: {guarantee['noise']}."
     if any(part["stage"] == "schema" for part in guarantee["mechanisms"]):
         text += " Noise of the counts, lists and ranges: OpenDP's discrete mechanisms."
     if not signed:
@@ -240,9 +305,15 @@ def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
     head = events[-1]["hash"] if events else genesis_hash(facts.ledger["workspace"])
     return {
         "format": FORMAT,
-        "summary": summarize(guarantee, signed),
+        "summary": summarize(guarantee, signed, facts.settings["data"]["sequence_by"]),
         "guarantee": guarantee,
-        "not_covered": not_covered(facts.schema, guarantee["runs"], the_basis(events), beyond_limit=guarantee["beyond_limit"]),
+        "not_covered": not_covered(
+            facts.schema,
+            guarantee["runs"],
+            the_basis(events),
+            work_of(guarantee["mechanisms"]),
+            beyond_limit=guarantee["beyond_limit"],
+        ),
         "ledger": facts.ledger,
         "schema": schema,
         "settings": facts.settings,

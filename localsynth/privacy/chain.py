@@ -15,8 +15,18 @@ from functools import lru_cache
 from typing import Any
 
 from localsynth.errors import IntegrityError
-from localsynth.privacy.accountant import MOST_RUNS, TOLERANCE, Mechanism, epsilon_of, flatten, group_epsilon, most_that_fit
+from localsynth.privacy.accountant import (
+    MOST_RUNS,
+    TOLERANCE,
+    Mechanism,
+    epsilon_of,
+    flatten,
+    group_epsilon,
+    most_that_fit,
+    total_rho,
+)
 from localsynth.privacy.canonical import canonical_json, sha256_of
+from localsynth.privacy.concentrated import rho_for
 
 __all__ = [
     "FORMAT",
@@ -160,8 +170,8 @@ def _by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:
 
 
 def recompute(events: list[Event]) -> Spent:
-    """What `events` spent: PLD inside each budget, whose parameters were fixed beforehand, and a plain sum of ε and δ over
-    budgets and runs (basic composition). A budget that was never charged costs nothing. Raises IntegrityError, ConfigError.
+    """What `events` spent: PLD or zCDP inside each budget, whose parameters were fixed beforehand, and a plain sum of ε and δ
+    over budgets and runs (basic composition). A budget that was never charged costs nothing. Raises IntegrityError, ConfigError.
     """
     budgets = [(budget, epsilon_of(mechanisms, budget.delta)) for budget, mechanisms in _by_budget(events) if mechanisms]
     epsilon = math.fsum(epsilon for _, epsilon in budgets)
@@ -203,6 +213,11 @@ def _textbook(epsilon: float, delta: float, units: int) -> tuple[float, float]:
 
 def _group_bound(budget: Budget, mechanisms: list[Mechanism], units: int) -> tuple[float, float]:
     counts = flatten(mechanisms)
+    rho = total_rho(mechanisms)
+    if rho is not None and budget.delta > 0:
+        # Parts of one ρ, of which the budget has room for so much.
+        whole = max(rho, rho_for(budget.epsilon, budget.delta))
+        return group_epsilon([{"type": "zcdp", "rho": whole}], budget.delta, units)
     costs = {json.loads(text).get("epsilon") for text in counts}
     (cost,) = costs if len(costs) == 1 else (None,)
     executed = counts.total()
@@ -228,8 +243,9 @@ def group_bound(events: list[Event], units: int) -> tuple[float, float]:
 
     As with `Spent.bound`, what was executed is no bound: a run may have stopped for reasons the data had a part in. So each
     budget counts in full. The ε of fewer runs of a mechanism is never larger than that of more, so the most runs that fit cover
-    every run that stopped before; where a budget's mechanisms are neither one repeated step nor equal parts, it counts as any
-    (ε, δ)-DP mechanism. Depends on which mechanisms were charged, not on how often (unless they exceed their budget).
+    every run that stopped before; zCDP counts with as much ρ as fits; where a budget's mechanisms are neither that nor one
+    repeated step nor equal parts, it counts as any (ε, δ)-DP mechanism. Depends on which mechanisms were charged, not on how
+    often (unless they exceed their budget).
     Raises IntegrityError, ConfigError.
     """
     parts = [_group_bound(budget, mechanisms, units) for budget, mechanisms in _by_budget(events) if mechanisms]

@@ -31,7 +31,7 @@ _KEYS = {
     "seal",
     "signature",
 }
-_HASHES = {"model", "base_model", "schema", "ledger_head"}
+_HASHES = {"model", "marginals", "base_model", "schema", "ledger_head"}
 _LARGEST_INTEGER = 2**63
 _DEEPEST = 40
 """Levels of nesting; a certificate has about ten."""
@@ -80,8 +80,11 @@ def _form(document: Any) -> str:
     if not isinstance(document["seal"], str) or document["seal"] not in IN_WORDS:
         return "Its network seal is none that there is."
     settings = document["settings"]
-    if not isinstance(settings, dict) or set(settings) != {"train", "privacy"}:
-        return "Its settings are not those for training and for privacy."
+    if not isinstance(settings, dict) or set(settings) != {"train", "privacy", "data"}:
+        return "Its settings are not those for training, for privacy and for the data."
+    data = settings["data"]
+    if not isinstance(data, dict) or set(data) != {"sequence_by"} or not isinstance(data["sequence_by"], str | None):
+        return "Its settings for the data are not those that say what rows are ordered by."
     return ""
 
 
@@ -154,7 +157,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         _check_target(events, expected["guarantee"]),
         _check_measured(schema, events),
         _check_settings(document["settings"], events),
-        Finding("seal", "stated", f"Of the training ({document['seal']}): {IN_WORDS[document['seal']]}."),
+        Finding("seal", "stated", f"Of the run ({document['seal']}): {IN_WORDS[document['seal']]}."),
     ]
 
 

@@ -6,6 +6,7 @@ wrote: no private data.
 
 import csv
 import hashlib
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,13 @@ class Asked:
     """How many rows are asked for, where what was asked says so: one for each line of a file."""
 
 
-def read_asked(schema: Schema, where: str | None, balance: str | None, seeds: str | None, missing: list[str]) -> Asked:
+def read_asked(
+    schema: Schema, where: str | None, balance: str | None, seeds: str | None, missing: list[str], secret: bytes = b""
+) -> Asked:
     """`where`: an SQL condition; `balance`: "column" or "column=value:share,value:share"; `seeds`: a CSV file with a header.
 
-    `missing` are the strings that mean "no value" in the file. Raises ConfigError, DataError.
+    `missing` are the strings that mean "no value" in the file. A job knows its file by the HMAC-SHA-256 under `secret`, so that a
+    guess of the file cannot be checked by whoever has the rows. Raises ConfigError, DataError.
     """
     conditions = parse_where(where, schema) if where is not None else {}
     facts: dict[str, Any] = {"where": where} if where is not None else {}
@@ -41,8 +45,8 @@ def read_asked(schema: Schema, where: str | None, balance: str | None, seeds: st
         shares = _read_shares(schema, balance, conditions)
         return Asked(lambda i: {**conditions, **shares.given(i)}, {**facts, "balance": balance})
     if seeds is not None:
-        rows, sha256 = _read_seeds(schema, Path(seeds), missing, conditions)
-        facts["seeds_sha256"] = sha256
+        rows, data = _read_seeds(schema, Path(seeds), missing, conditions)
+        facts["seeds"] = hmac.new(secret, data, hashlib.sha256).hexdigest()
         return Asked(lambda i: {**conditions, **rows[i % len(rows)]}, facts, len(rows))
     return Asked(lambda _: conditions, facts)
 
@@ -100,7 +104,7 @@ def _read_shares(schema: Schema, text: str, conditions: Conditions) -> _Shares:
 # --- rows to complete ------------------------------------------------------------------------------------------------
 
 
-def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Conditions) -> tuple[list[Conditions], str]:
+def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Conditions) -> tuple[list[Conditions], bytes]:
     try:
         data = path.read_bytes()
         lines = list(csv.reader(data.decode("utf-8-sig").splitlines(keepends=True), strict=True))
@@ -131,4 +135,4 @@ def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Cond
             except ConfigError as error:
                 raise DataError(f"{path}: row {number}: {error.message}", error.hint) from None
         rows.append(given)
-    return rows, hashlib.sha256(data).hexdigest()
+    return rows, data

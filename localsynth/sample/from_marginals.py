@@ -1,4 +1,4 @@
-"""A sampling job on fitted marginals: rows into synthetic.duckdb, chunk by chunk, never a row lost or doubled.
+"""Rows drawn from fitted marginals: a whole sampling job, or the structured columns of rows whose texts a model writes.
 
 Reads what was released with noise, no private data.
 """
@@ -11,8 +11,9 @@ from typing import Any
 from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
-from localsynth.marginals.conditions import Between, Condition
+from localsynth.hybrid import Writing
 from localsynth.marginals.model import MarginalModel
+from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.privacy.canonical import parse_json
 from localsynth.sample.engine import SampleStatistics
 from localsynth.sample.job import SampleResult
@@ -20,8 +21,10 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, conform
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["draw_from_marginals", "read_marginals"]
+__all__ = ["conditions_from_marginals", "draw_from_marginals", "read_marginals"]
 
+_MOST_BYTES = 64 * 2**20
+"""Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 _CHUNK = 2_000
 _SPARSE = 50
 _MOST_TRIES = 5
@@ -29,19 +32,22 @@ _OTHER_ROWS = 1 << 40
 """Where the rows begin that stand in for others: far beyond any row number."""
 
 
-def read_marginals(path: Path) -> MarginalModel:
-    """The fitted marginals in a file. Raises IntegrityError."""
+def read_marginals(path: Path) -> MarginalModel | SequenceModel:
+    """The fitted marginals in a file, of single rows or of sequences. Raises IntegrityError."""
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise IntegrityError(f"{path} is too large for a file of marginals.", "Restore it from a backup, or train again.")
     try:
         tree: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise IntegrityError(f"{path} cannot be read.", "Restore it from a backup, or train again.") from None
+    if isinstance(tree, dict) and "sequence" in tree:
+        return SequenceModel.from_json(tree)
     return MarginalModel.from_json(tree)
 
 
 def draw_from_marginals(
     path: Path,
-    schema: Schema,
-    seed: int,
+    surrogates: Surrogates,
     store: SyntheticStore,
     job: Job,
     given: Callable[[int], Conditions],
@@ -51,16 +57,14 @@ def draw_from_marginals(
     """Draw the rows of `job` that the table has not yet; see `sample.job.draw_rows`."""
     started = time.monotonic()
     model = read_marginals(path)
-    surrogates = Surrogates(schema, seed)
     statistics = SampleStatistics()
+    if isinstance(model, SequenceModel):
+        chunk_of = _sequences(model, surrogates, job)
+    else:
+        chunk_of = _single_rows(model, surrogates, job, given, statistics)
     for first in range(job.done, job.rows, _CHUNK):
         numbers = range(first, min(first + _CHUNK, job.rows))
-        drawn: dict[int, Record] = {}
-        for conditions, places in _by_conditions(numbers, given):
-            drawn |= zip(
-                places, _rows(model, schema, conditions, [job.first_row + i for i in places], seed, statistics), strict=True
-            )
-        chunk = [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
+        chunk = chunk_of(numbers)
         store.append(job.number, job.first_row + first, chunk)
         done = numbers[-1] + 1
         seconds = time.monotonic() - started
@@ -81,6 +85,76 @@ def draw_from_marginals(
     return SampleResult(statistics.rows, time.monotonic() - started, statistics)
 
 
+def _single_rows(
+    model: MarginalModel, surrogates: Surrogates, job: Job, given: Callable[[int], Conditions], statistics: SampleStatistics
+) -> Callable[[range], list[Record]]:
+    """Makes the rows of a job with these numbers (from 0), each by itself."""
+
+    def chunk(numbers: range) -> list[Record]:
+        drawn = _drawn(model, surrogates.schema, numbers, job.first_row, given, surrogates.seed, statistics)
+        return [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
+
+    return chunk
+
+
+def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callable[[range], list[Record]]:
+    """Makes the next rows of a job, from the first one that is missing on; those before it are drawn again and left.
+
+    A job begins with a unit of its own: a number below `first_row` may be that of an earlier job's unit, and none other is.
+    """
+    rows = model.rows(surrogates.seed, first_unit=job.first_row, start=job.done)
+
+    def chunk(numbers: range) -> list[Record]:
+        result = []
+        for number, (unit, row) in zip(numbers, rows):  # noqa: B905 - the rows have no end
+            if conform(surrogates.schema, row) != row:
+                raise IntegrityError(f"Row {job.first_row + number} breaks the schema.", "Please report this as a bug.")
+            result.append(surrogates.complete(job.first_row + number, row, unit))
+        return result
+
+    return chunk
+
+
+def conditions_from_marginals(
+    path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
+) -> Callable[[int], Conditions]:
+    """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
+    model, writing = read_marginals(path), Writing(schema)
+    if isinstance(model, SequenceModel):
+        raise IntegrityError(f"{path} holds sequences, and the model writes single rows.", "Restore it from a backup.")
+    structured = Schema(columns=[column for column in writing.schema.columns if column.name in writing.given])
+    drawn: dict[int, Record] = {}
+
+    def of_row(i: int) -> Conditions:
+        if i not in drawn:
+            drawn.clear()  # rows are asked for in their order, so those before are done with
+            numbers = range(i, min(i + _CHUNK, job.rows))
+            asked = [writing.for_marginals(given(number)) for number in numbers]
+            drawn.update(
+                _drawn(model, structured, numbers, job.first_row, lambda number: asked[number - i], seed, SampleStatistics())
+            )
+        return writing.for_model(drawn[i], given(i))
+
+    return of_row
+
+
+def _drawn(
+    model: MarginalModel,
+    schema: Schema,
+    numbers: range,
+    first_row: int,
+    given: Callable[[int], Conditions],
+    seed: int,
+    statistics: SampleStatistics,
+) -> dict[int, Record]:
+    """Structured rows by their number in the job, whose first row is row `first_row` of the table."""
+    drawn: dict[int, Record] = {}
+    for conditions, places in _by_conditions(numbers, given):
+        rows = _rows(model, schema, conditions, [first_row + i for i in places], seed, statistics)
+        drawn |= zip(places, rows, strict=True)
+    return drawn
+
+
 def _by_conditions(numbers: range, given: Callable[[int], Conditions]) -> list[tuple[Conditions, list[int]]]:
     groups: dict[tuple[tuple[str, Allowed], ...], list[int]] = {}
     for i in numbers:
@@ -92,14 +166,13 @@ def _rows(
     model: MarginalModel, schema: Schema, conditions: Conditions, places: list[int], seed: int, statistics: SampleStatistics
 ) -> list[Record]:
     """The rows with these numbers under one condition."""
-    asked = {name: _condition(allowed) for name, allowed in conditions.items()}
     span = places[-1] + 1 - places[0]
     if span <= _SPARSE * len(places):
         # Drawing a row takes microseconds, preparing a condition milliseconds: those between are drawn and left.
-        every = model.sample(span, seed, asked, start=places[0])
+        every = model.sample(span, seed, conditions, start=places[0])
         rows = [every[place - places[0]] for place in places]
     else:
-        rows = [model.sample(1, seed, asked, start=place)[0] for place in places]
+        rows = [model.sample(1, seed, conditions, start=place)[0] for place in places]
 
     def holds(row: Record) -> bool:
         return conform(schema, row) == row and all(row[name] in allowed for name, allowed in conditions.items())
@@ -109,17 +182,8 @@ def _rows(
             if holds(rows[i]):
                 break
             statistics.rejected += 1
-            rows[i] = model.sample(1, seed, asked, start=attempt * _OTHER_ROWS + place)[0]
+            rows[i] = model.sample(1, seed, conditions, start=attempt * _OTHER_ROWS + place)[0]
         else:
             if not holds(rows[i]):
                 raise IntegrityError(f"Row {place} broke the schema {_MOST_TRIES} times.", "Please report this as a bug.")
     return rows
-
-
-def _condition(allowed: Allowed) -> Condition:
-    """What `MarginalModel.sample` takes: a range where the set is one, else the values themselves."""
-    if len(allowed.intervals) == 1 and not allowed.null:
-        (piece,) = allowed.pieces()
-        return Between(piece.min, piece.max)  # type: ignore[union-attr]
-    values = {*allowed.values, *([None] if allowed.null else [])}
-    return values | set(allowed.listed())

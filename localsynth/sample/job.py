@@ -3,25 +3,23 @@
 Knows the store of synthetic rows, not the private one.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from localsynth.conditions import Conditions
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
 from localsynth.events import Emit
 from localsynth.llama import ALL_LAYERS, gpu_offload
+from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, Text
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["SampleResult", "default_threads", "draw_rows"]
+__all__ = ["SampleResult", "draw_rows"]
 
 _BETWEEN_CHUNKS = 1.0
 """Seconds from one transaction to the next, at least."""
@@ -36,16 +34,11 @@ class SampleResult:
     statistics: SampleStatistics
 
 
-def default_threads() -> int:
-    """One thread for each physical core this process may use."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
-
-
 def draw_rows(
     *,
     model: Path,
     schema: Schema,
+    seen: Schema,
     description: str,
     settings: SampleConfig,
     store: SyntheticStore,
@@ -54,8 +47,9 @@ def draw_rows(
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
-    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row.
+    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row, asked for in order.
 
+    `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others.
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
     started = time.monotonic()
@@ -67,7 +61,7 @@ def draw_rows(
     surrogates = Surrogates(schema, settings.seed)
     with Engine(
         model,
-        schema,
+        seen,
         description,
         sequences=settings.sequences,
         most=max(len(missing), settings.candidates),

@@ -13,20 +13,26 @@ __all__ = ["Surrogates"]
 class Surrogates:
     """Completes rows of learned columns to rows of all columns."""
 
-    def __init__(self, schema: Schema, seed: int) -> None:
-        self._schema = schema
-        self._seed = seed
+    def __init__(self, schema: Schema, seed: int, unit_column: str | None = None) -> None:
+        """`unit_column`: where rows are sequences, the column that says whose they are."""
+        self.schema = schema
+        self.seed = seed
+        self._unit_column = unit_column
         self._invents = any(isinstance(column, Surrogate) for column in schema.columns)
         self._faker = Faker("en_US")
 
-    def complete(self, row_number: int, learned: Record) -> Record:
-        """All columns of the schema, in its order. Row `row_number` (from 0) always gets the same invented values."""
+    def complete(self, row_number: int, learned: Record, unit: int | None = None) -> Record:
+        """All columns of the schema, in its order. Row `row_number` (from 0) always gets the same invented values.
+
+        `unit`, where rows are sequences: the number of the row's unit (from 0). All its rows get the same invented name or
+        address; identifiers are fresh for each row, but for that of the unit.
+        """
         if self._invents:
-            self._faker.seed_instance(f"{self._seed}/{row_number}")
+            self._faker.seed_instance(f"{self.seed}/{row_number if unit is None else unit}")
         record: Record = {}
-        for column in self._schema.columns:
+        for column in self.schema.columns:
             if isinstance(column, Identifier):
-                record[column.name] = row_number + 1
+                record[column.name] = (unit if unit is not None and column.name == self._unit_column else row_number) + 1
             elif isinstance(column, Surrogate):
                 record[column.name] = self._invent(column)
             else:

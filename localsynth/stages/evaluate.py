@@ -5,6 +5,7 @@ it is meant to leave the machine; `release` leaves out all that the original was
 """
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from localsynth.base_models import find_base_model
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
 from localsynth.workspace import Workspace, read_json, write_file, write_json
 
 if TYPE_CHECKING:
-    from localsynth.codec import Encoded
+    from localsynth.evaluate.schema_losses import SchemaLosses
 
 __all__ = ["evaluate"]
 
@@ -52,13 +54,16 @@ def evaluate(session: Session) -> dict[str, Any]:
         raise ConfigError(
             "Every row of the table was drawn under conditions.", "Draw some without: localsynth sample WS --more N"
         )
+    made = _made_units(synthetic, current, schema)
     synthetic = [{column.name: row[column.name] for column in schema.learned()} for row in synthetic]
     name = "report-release" if options.release else "report"
     figures: dict[str, Any]
     if options.release:
         figures = {"synthetic_only": describe_synthetic(synthetic, schema)}
     else:
-        figures = _compare(session, schema, synthetic)
+        figures = _compare(session, schema, synthetic, made)
+        if current.audit_path.exists():
+            figures["audit"] = read_json(current.audit_path)
     page = current.directory / f"{name}.html"
     write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
     write_file(page, render_report(figures, certificate, options.release))
@@ -66,16 +71,30 @@ def evaluate(session: Session) -> dict[str, Any]:
     return {"stage": "evaluate", "run": current.id, "report": str(page), "report_json": str(page.with_suffix(".json"))}
 
 
-def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[str, Any]:
+def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:
+    """The learned columns of the synthetic rows by unit, where they are sequences; the last unit may be cut, and is left out."""
+    settings = current["settings"]
+    if settings["data"]["sequence_by"] is None:
+        return None
+    names = [column.name for column in schema.learned()]
+    groups = groupby(rows, key=lambda row: row[settings["privacy"]["unit"]])
+    return [[{name: row[name] for name in names} for row in unit] for _, unit in groups][:-1]
+
+
+def _compare(session: Session, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None) -> dict[str, Any]:
+    from localsynth.evaluate.schema_losses import SchemaLosses
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llama import Embedder
 
-    options, current = session.options, trained_run(session)
+    options, wanted, current = session.options, session.config.evaluate, trained_run(session)
+    target, quasi_identifiers = options.target or wanted.target, options.quasi_identifiers or wanted.quasi_identifiers
     columns = [column.name for column in schema.learned()]
-    for name in [*(options.quasi_identifiers or []), *([options.target] if options.target else [])]:
+    for name in [*(quasi_identifiers or []), *([target] if target else [])]:
         if name not in columns:
             raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
-    train, holdout = (_rows(session.workspace, split, schema) for split in ("train", "holdout"))
+    losses = SchemaLosses(schema)
+    ours, others = (_units(session.workspace, split, schema, losses) for split in ("train", "holdout"))
+    train, holdout = ([row for unit in units for row in unit] for units in (ours, others))
 
     def progress(name: str, number: int, of: int) -> None:
         if session.should_stop():
@@ -90,11 +109,12 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
             holdout,
             synthetic,
             schema,
-            target=options.target,
-            quasi_identifiers=options.quasi_identifiers,
+            target=target,
+            quasi_identifiers=quasi_identifiers,
             seed=_SEED,
             progress=progress,
             embed=embed,
+            units=None if made is None else (ours, others, made),
         )
 
     if current.by_marginals:
@@ -103,20 +123,31 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record]) -> dict[
         base = find_base_model(current["settings"]["train"]["model"]).path
         with Embedder(base) as embedder:
             figures = compared(embedder.embed)
-        figures["attacks"] += _ask_the_model(session, base, current.product_path, schema, train, holdout)
+        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout)
+    figures["schema_losses"] = losses.figures()
     session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
     return figures
 
 
 def _ask_the_model(
-    session: Session, base: Path, model: Path, schema: Schema, train: list[Record], holdout: list[Record]
+    session: Session, base: Path, current: Run, schema: Schema, train: list[Record], holdout: list[Record]
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
+    from localsynth.evaluate.likelihood import likelihood_gain
+    from localsynth.hybrid import Writing
+    from localsynth.processor import default_threads
 
+    model = current.product_path
     if not model.is_file():
         raise IntegrityError(f"{model} is missing.", f"Make it again: localsynth export {session.workspace.root}")
     members, others = (_sample(rows) for rows in (train, holdout))
-    scores = [_gain(base, model, schema, session.config.data.description, rows) for rows in (members, others)]
+    description, threads = session.config.data.description, default_threads()
+    given: frozenset[str] = frozenset()
+    if current.hybrid:
+        writing = Writing(schema)
+        schema, given = writing.schema, writing.given
+        members, others = ([writing.with_lengths(row) for row in rows] for rows in (members, others))
+    scores = [likelihood_gain(base, model, schema, description, rows, threads, given) for rows in (members, others)]
     attacks = attack_by_scores(
         *scores,
         seed=_SEED,
@@ -127,48 +158,20 @@ def _ask_the_model(
     return [attack.to_json() for attack in attacks]
 
 
-def _rows(workspace: Workspace, split: Any, schema: Schema) -> list[Record]:
+def _units(workspace: Workspace, split: Any, schema: Schema, losses: "SchemaLosses") -> list[list[Record]]:
+    """The conforming rows of each unit of a split, in their order; `losses` counts what conforming changed."""
     from localsynth.store.private import PrivateStore
 
+    units: dict[int, list[Record]] = {}
     with PrivateStore.open(workspace) as store:
-        found = (conform(schema, record) for _, record in store.records(split, schema))
-        return [record for record in found if record is not None]
+        for unit, record in store.records(split, schema):
+            conformed = conform(schema, record)
+            losses.count(record, conformed)
+            if conformed is not None:
+                units.setdefault(unit, []).append(conformed)
+    return list(units.values())
 
 
 def _sample(rows: list[Record]) -> list[Record]:
     chosen = np.random.default_rng(_SEED).permutation(len(rows))[:_ASKED]
     return [rows[i] for i in chosen]
-
-
-def _gain(base: Path, model: Path, schema: Schema, description: str, rows: list[Record]) -> NDArray[np.float64]:
-    """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats."""
-    from localsynth.codec import Codec
-    from localsynth.llama import Decoder, Vocabulary
-
-    with Vocabulary(base) as vocabulary:
-        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description)
-        encoded = [codec.encode(row) for row in rows]
-    if not encoded:
-        return np.empty(0)
-    likelihoods = []
-    for path in (model, base):
-        with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), _threads()) as decoder:
-            likelihoods.append(np.array([_likelihood(decoder, row) for row in encoded]))
-    result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]
-    return result
-
-
-def _threads() -> int:
-    from localsynth.sample.job import default_threads
-
-    return default_threads()
-
-
-def _likelihood(decoder: Any, row: "Encoded") -> float:
-    logits = decoder.all_logits(row.tokens)[:-1]
-    logits -= logits.max(axis=1, keepdims=True)
-    totals = np.log(np.exp(logits).sum(axis=1, dtype=np.float64))
-    following = np.asarray(row.tokens[1:])
-    learned = np.asarray(row.learned[1:])
-    found = logits[np.arange(len(following)), following] - totals
-    return float(found[learned].mean())

@@ -6,7 +6,7 @@ from typing import Any
 
 from localsynth.base_models import find_base_model
 from localsynth.errors import IntegrityError
-from localsynth.processor import multiplies_bf16
+from localsynth.processor import default_threads, multiplies_bf16
 from localsynth.runs import Run
 from localsynth.stages.session import Session, open_ledger, recorder, trained_run
 from localsynth.stages.table import effective_of
@@ -30,7 +30,6 @@ def export(session: Session) -> dict[str, Any]:
     from localsynth.export.export import export as export_model
     from localsynth.export.merge import set_metadata
     from localsynth.privacy.model_hash import model_hash
-    from localsynth.sample.job import default_threads
 
     base = find_base_model(current["settings"]["train"]["model"])
     wanted = config.sample.quantization
@@ -46,10 +45,12 @@ def export(session: Session) -> dict[str, Any]:
             f"{current.adapter_path} is not the adapter that run {current.id} trained.",
             "Put its files back, or train again with --again (that is charged again).",
         )
+    marginals = current.check_marginals()
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
     result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
-    certificate = _certify(session, current, {"model": model_hash(path), "base_model": current["base_sha256"]})
+    hashes = {"model": model_hash(path), "marginals": marginals, "base_model": current["base_sha256"]}
+    certificate = _certify(session, current, hashes)
     set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
     write_json(current.certificate_path, certificate)
     facts = {
@@ -87,22 +88,18 @@ def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str
 
 def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
     """Marginals are what they are: there is nothing to merge or to quantize, only to certify."""
-    if current.marginals_sha256() != current["marginals_sha256"]:
-        raise IntegrityError(
-            f"{current.marginals_path} is not what run {current.id} measured.",
-            "Put the file back, or train again with --again (that is charged again).",
-        )
+    marginals = current.check_marginals()
     done = current.get("export")
     if done and current.certificate_path.exists():
         return {"stage": "export", "run": current.id, "done_before": True, **done}
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
-    certificate = _certify(session, current, {"model": current["marginals_sha256"], "base_model": ""})
+    certificate = _certify(session, current, {"model": "", "marginals": marginals, "base_model": ""})
     write_json(current.certificate_path, certificate)
     facts = {
         "quantization": None,
         "size_bytes": current.marginals_path.stat().st_size,
-        "model_hash": certificate["hashes"]["model"],
+        "model_hash": marginals,
         "signed": certificate["signature"] is not None,
     }
     current.note(export=facts)

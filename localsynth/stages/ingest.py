@@ -5,7 +5,7 @@ from typing import Any
 
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError
-from localsynth.planning import budgets, list_warning
+from localsynth.planning import budgets, check_sequence, list_warning
 from localsynth.schema import Schema
 from localsynth.stages.repeats import repeat_budget
 from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
@@ -46,6 +46,7 @@ def ingest_if_needed(session: Session) -> dict[str, Any]:
 def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
     workspace = session.workspace
     refuse_erased(workspace)
+    check_sequence(session.config)
     settings = ingest_settings(session)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     if session.options.max_units is None and document:

@@ -52,6 +52,7 @@ def prepare_rehearsal(session: Session) -> Session:
         format="jsonl",
         header=True,
         missing=original.missing,
+        sequence_by=original.sequence_by,
         description=original.description,
     )
     if privacy.public_size is not None:

@@ -5,16 +5,17 @@ total, since every part of the schema's budget is spoken for.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from localsynth.errors import BudgetError
-from localsynth.planning import budgets
+from localsynth.planning import Budgets, budgets
 from localsynth.stages.session import Session
 
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
 
-__all__ = ["repeat_budget", "training_share"]
+__all__ = ["remaining_budgets", "repeat_budget"]
 
 _REPEAT = "-repeat-"
 
@@ -32,15 +33,25 @@ def repeat_budget(ledger: "Ledger", budget: str, what: str, measured: Collection
     return f"{budget}{_REPEAT}{len(names)}"
 
 
-def training_share(session: Session, ledger: "Ledger") -> tuple[float, float]:
-    """(ε, δ) that are left for a new training: its part of the total, less what measuring twice has cost. Raises BudgetError."""
+def remaining_budgets(session: Session, ledger: "Ledger") -> Budgets:
+    """The split for a new run: of what marginals and training would get, each pays its part of what measuring twice has cost.
+
+    Raises BudgetError where nothing is left.
+    """
     share = budgets(session.config)
     repeats = [event for event in ledger.budgets() if _REPEAT in event["budget"]]
-    epsilon = share.train_epsilon - sum(event["epsilon"] for event in repeats)
-    delta = share.train_delta - sum(event["delta"] for event in repeats)
-    if epsilon <= 0 or delta <= 0:
+    epsilon, delta = share.marginals_epsilon + share.train_epsilon, share.marginals_delta + share.train_delta
+    left = 1 - sum(event["epsilon"] for event in repeats) / epsilon
+    left_delta = 1 - sum(event["delta"] for event in repeats) / delta
+    if left <= 0 or left_delta <= 0:
         raise BudgetError(
             "What was measured again after interruptions leaves nothing of the privacy budget for training.",
             "Make a new workspace, and let its ingest come to its end.",
         )
-    return epsilon, delta
+    return replace(
+        share,
+        marginals_epsilon=left * share.marginals_epsilon,
+        marginals_delta=left_delta * share.marginals_delta,
+        train_epsilon=left * share.train_epsilon,
+        train_delta=left_delta * share.train_delta,
+    )

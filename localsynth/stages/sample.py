@@ -1,21 +1,32 @@
 """Model, or marginals → synthetic.duckdb."""
 
+import secrets
 from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.stages.session import Session, recorder, trained_run
 from localsynth.stages.table import effective_of
-from localsynth.workspace import file_sha256, read_json
+from localsynth.workspace import Workspace, read_json, write_file
 
 __all__ = ["sample"]
 
 
+def _seeds_secret(workspace: Workspace) -> bytes:
+    """Of this workspace, outside it, made where there is none: what a file of rows is known by without its hash in the table."""
+    path = workspace.keys_path / "seeds-secret"
+    if not path.exists():
+        write_file(path, secrets.token_hex(32))
+    return path.read_bytes()
+
+
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
+    from localsynth.hybrid import Writing
     from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.asked import read_asked
-    from localsynth.sample.from_marginals import draw_from_marginals
+    from localsynth.sample.from_marginals import conditions_from_marginals, draw_from_marginals
     from localsynth.sample.job import draw_rows
+    from localsynth.sample.surrogates import Surrogates
     from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import Origin, SyntheticStore
 
@@ -28,12 +39,20 @@ def sample(session: Session) -> dict[str, Any]:
     path = current.product_path
     if not path.exists():
         raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {workspace.root}")
-    if (file_sha256(path) if current.by_marginals else model_hash(path)) != done["model_hash"]:
+    marginals = current.check_marginals()
+    if (marginals if current.by_marginals else model_hash(path)) != done["model_hash"]:
         raise IntegrityError(
             f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {workspace.root}"
         )
     options = session.options
-    asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing)
+    sequence_by = current["settings"]["data"]["sequence_by"]
+    if sequence_by is not None and (options.where or options.balance or options.seeds):
+        raise ConfigError(
+            "Rows of a sequence cannot be drawn under conditions yet: each depends on the one before.",
+            "Leave --where, --balance and --seeds out, and select from the finished table.",
+        )
+    secret = _seeds_secret(workspace) if options.seeds is not None else b""
+    asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing, secret)
     if asked.rows is not None and (options.rows or options.more):
         raise ConfigError("A file of rows says itself how many there are.", "Leave --rows and --more out with --seeds.")
     emit = recorder(session, current)
@@ -61,17 +80,28 @@ def sample(session: Session) -> dict[str, Any]:
         emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
         if current.by_marginals:
             result = draw_from_marginals(
-                path, effective.schema, config.sample.seed, store, job, asked.given, emit, session.should_stop
+                path,
+                Surrogates(effective.schema, config.sample.seed, current["settings"]["privacy"]["unit"] if sequence_by else None),
+                store,
+                job,
+                asked.given,
+                emit,
+                session.should_stop,
             )
         else:
+            given, seen = asked.given, effective.schema
+            if current.hybrid:
+                given = conditions_from_marginals(current.marginals_path, seen, config.sample.seed, job, given)
+                seen = Writing(seen).schema
             result = draw_rows(
                 model=path,
                 schema=effective.schema,
+                seen=seen,
                 description=config.data.description,
                 settings=config.sample,
                 store=store,
                 job=job,
-                given=asked.given,
+                given=given,
                 emit=emit,
                 should_stop=session.should_stop,
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError
-from localsynth.events import Emit, Recorder
+from localsynth.events import Emit, Recorder, mark_private
 from localsynth.runs import Run, latest_run
 from localsynth.workspace import Workspace
 
@@ -21,6 +21,7 @@ __all__ = [
     "Session",
     "open_budget",
     "open_ledger",
+    "private_recorder",
     "recorder",
     "trained_run",
     "warn_of_other_spends",
@@ -43,6 +44,9 @@ class Options:
     force: bool = False
     again: bool = False
     sign: bool = True
+    canaries: int | None = None
+    search: int = 0
+    """Rows that an audit draws and searches for the canaries' endings."""
     rehearsal_steps: int | None = None
     """Not None: a rehearsal on made-up rows, which trains for this many of its steps."""
 
@@ -125,3 +129,9 @@ def recorder(session: Session, current: Run) -> Emit:
     record = Recorder(current.directory / "events.jsonl", session.emit)
     epsilon = open_ledger(session).spent().epsilon
     return lambda event: record({"epsilon": epsilon, **event})
+
+
+def private_recorder(session: Session, current: Run) -> Emit:
+    """Records events of a stage that reads the original rows, on which speed, time left and memory then depend."""
+    record = Recorder(current.directory / "events.jsonl", session.emit)
+    return lambda event: record(mark_private(event))

@@ -1,4 +1,4 @@
-"""A new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json."""
+"""A new run, or the unfinished one: noisy counts → runs/ID/marginals.json, DP-SGD → runs/ID/adapter, or one after the other."""
 
 import platform
 import time
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from localsynth.base_models import find_base_model
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.events import Event, Recorder, mark_private
+from localsynth.hybrid import Writing
 from localsynth.planning import accept_size, delta_warning, synthesizer_of
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
-from localsynth.stages.marginals import measure
-from localsynth.stages.repeats import training_share
-from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
+from localsynth.stages.marginals import finish, measure
+from localsynth.stages.repeats import remaining_budgets
+from localsynth.stages.session import Session, open_budget, open_ledger, private_recorder, warn_of_other_spends
 from localsynth.stages.table import Effective, read_effective
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import file_sha256, read_json
@@ -47,9 +47,10 @@ def train(session: Session) -> dict[str, Any]:
 
 def train_or_resume(session: Session) -> dict[str, Any]:
     """As `train`, but a finished run is no hindrance. Raises ResourceError where a model is to be trained without the parts."""
-    if synthesizer_of(session.config) == "llm":
-        need_training_parts()
     workspace, config = session.workspace, session.config
+    synthesizer = synthesizer_of(config)
+    if synthesizer != "marginals":
+        need_training_parts()
     refuse_erased(workspace)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     effective = read_effective(workspace)
@@ -63,7 +64,11 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         session.emit({"kind": "warning", "text": warning})
     current = _unfinished(session)
     ledger = open_ledger(session)
-    settings = {"train": config.train.model_dump(mode="json"), "privacy": config.privacy.model_dump(mode="json")}
+    settings = {
+        "train": config.train.model_dump(mode="json"),
+        "privacy": config.privacy.model_dump(mode="json"),
+        "data": {"sequence_by": config.data.sequence_by},
+    }
     if current is not None and current["settings"] != settings:
         raise ConfigError(
             f"The train or privacy settings have changed since run {current.id} began.",
@@ -75,21 +80,43 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             "Delete its directory in runs/ and train again with --again (what it spent stays charged).",
         )
     source_sha256 = _source_of(session, document)
-    if synthesizer_of(config) == "marginals":
-        current = current or new_run(workspace, {"settings": settings, "table": document})
-        return measure(session, ledger, current, effective, source_sha256)
-    return _train_model(session, ledger, current, document, effective, settings, source_sha256)
+    if current is None:
+        planned = {} if synthesizer == "marginals" else _model_plan(session, ledger, effective)
+        # The table may be ingested anew later; what this run's model writes stays this.
+        current = new_run(workspace, {"synthesizer": synthesizer, "settings": settings, "table": document, **planned})
+    elif synthesizer != "marginals":
+        _check_base(session, current)
+        current.note(reruns=current["reruns"] + 1)
+    private_recorder(session, current)({"kind": "stage_started", "stage": "train", "seal": session.seal})
+    warn_of_other_spends(session, source_sha256)
+    if synthesizer != "llm" and not current.get("marginals_sha256"):
+        measure(session, ledger, current, effective, source_sha256)
+    if synthesizer == "marginals":
+        return finish(session, ledger, current)
+    return _train_model(session, ledger, current, effective, source_sha256)
 
 
-def _train_model(
-    session: Session,
-    ledger: "Ledger",
-    current: Run | None,
-    document: dict[str, Any],
-    effective: Effective,
-    settings: dict[str, Any],
-    source_sha256: str,
-) -> dict[str, Any]:
+def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> dict[str, Any]:
+    """What a run's record says of the model that will be trained, fixed before a row is read."""
+    from localsynth.train.plan import make_train_plan
+
+    config = session.config
+    base = find_base_model(config.train.model)
+    _check_own_model(config.train.model, base.path)
+    share = remaining_budgets(session, ledger)
+    plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
+    if session.options.rehearsal_steps is not None:
+        plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))
+    return {"plan": vars(plan), "base_sha256": file_sha256(base.path), "reruns": 0}
+
+
+def _check_base(session: Session, current: Run) -> None:
+    base = find_base_model(session.config.train.model).path
+    if current["base_sha256"] != file_sha256(base):
+        raise IntegrityError(f"{base} is not the base model that run {current.id} began with.", "Put that file back to go on.")
+
+
+def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Effective, source_sha256: str) -> dict[str, Any]:
     from localsynth.codec import Codec
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
@@ -97,54 +124,33 @@ def _train_model(
     from localsynth.store.private import PrivateStore
     from localsynth.train.checkpoint import remove_checkpoint
     from localsynth.train.loop import train as train_adapter
-    from localsynth.train.plan import TrainPlan, make_train_plan
+    from localsynth.train.plan import TrainPlan
 
     workspace, config = session.workspace, session.config
     base = find_base_model(config.train.model)
-    base_sha256 = file_sha256(base.path)
-    if current is not None and current["base_sha256"] != base_sha256:
-        raise IntegrityError(
-            f"{base.path} is not the base model that run {current.id} began with.", "Put that file back to go on."
-        )
-    if current is None:
-        _check_own_model(config.train.model, base.path)
-        plan = make_train_plan(config.train, effective.training_units, *training_share(session, ledger))
-        if session.options.rehearsal_steps is not None:
-            plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))
-        current = new_run(
-            workspace,
-            {
-                "settings": settings,
-                "plan": vars(plan),
-                "base_sha256": base_sha256,
-                "reruns": 0,
-                # The table may be ingested anew later; what this run's model writes stays this.
-                "table": document,
-            },
-        )
-    else:
-        plan = TrainPlan(**current["plan"])
-        current.note(reruns=current["reruns"] + 1)
-
-    recorded = Recorder(current.directory / "events.jsonl", session.emit)
-
-    def emit(event: Event) -> None:
-        # A step takes as long, and as much memory, as the rows drawn for it.
-        recorded(mark_private(event))
-
-    emit({"kind": "stage_started", "stage": "train", "seal": session.seal})
+    plan = TrainPlan(**current["plan"])
+    emit = private_recorder(session, current)
     schema = effective.schema
     random = SecureRandom()
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
-        warn_of_other_spends(session, source_sha256)
         open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, source_sha256)
-        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, config.data.description)
+        writing = Writing(schema) if current["synthesizer"] == "hybrid" else None
+        codec = Codec(
+            writing.schema if writing else schema,
+            vocabulary.tokenize,
+            vocabulary.start,
+            config.data.description,
+            writing.given if writing else frozenset(),
+        )
         units: dict[int, list[Any]] = {}
         for unit, record in store.records("train", schema):
             rows = units.setdefault(unit, [])
             conformed = conform(schema, record)
-            if conformed is not None:
-                rows.append(codec.encode(conformed))
+            if conformed is None:
+                continue
+            encoded = codec.encode(writing.with_lengths(conformed) if writing else conformed)
+            if any(encoded.learned):  # a row without a text has nothing to teach in a hybrid
+                rows.append(encoded)
     run_id = current.id
 
     shown = {"epsilon": 0.0, "at": 0.0}

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,11 @@ def make_key(workspace: Workspace) -> str:
     return read_key(workspace)
 
 
-def read_key(workspace: Workspace) -> str:
+def read_key(workspace: Workspace, *, unwrapped: bool = False) -> str:
     """The workspace's key in hex, unwrapped with `workspace.passphrase` where it is wrapped.
 
-    Raises IntegrityError where it is missing, is not a key or the passphrase is wrong, ConfigError where none was given.
+    Raises IntegrityError where it is missing, is not a key, the passphrase is wrong, or it lies unwrapped though the workspace
+    says that it has a passphrase (unless `unwrapped`), ConfigError where none was given.
     """
     path = key_path(workspace)
     try:
@@ -76,9 +78,17 @@ def read_key(workspace: Workspace) -> str:
     except (OSError, UnicodeDecodeError):
         raise IntegrityError(f"The key of the private data cannot be read: {path}.", "Check its permissions.") from None
     if text.startswith("{"):
-        return _unwrap(workspace, path, text).hex()
+        key = _unwrap(workspace, path, text).hex()
+        _destroy_parts(workspace)
+        return key
     if not re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", text):
         raise _not_a_key(path)
+    if not unwrapped and read_json(workspace.identity_path).get("passphrase"):
+        raise IntegrityError(
+            f"{path} lies there without a passphrase, though this workspace has one.",
+            "A change of the passphrase was interrupted, or somebody replaced the file. Set it again with `localsynth passphrase "
+            "WS`, or do without: add --remove.",
+        )
     return text
 
 
@@ -94,7 +104,7 @@ def change_passphrase(workspace: Workspace, new: str | None) -> None:
     `workspace.passphrase` is the present one, where there is one. A key that is not there yet is made. Raises as `read_key`.
     """
     path = key_path(workspace)
-    key = bytes.fromhex(read_key(workspace)) if path.exists() else secrets.token_bytes(_KEY_BYTES)
+    key = bytes.fromhex(read_key(workspace, unwrapped=True)) if path.exists() else secrets.token_bytes(_KEY_BYTES)
     if new is not None:
         _note(workspace, True)
     _write(path, key, replace(workspace, passphrase=new))
@@ -104,8 +114,17 @@ def change_passphrase(workspace: Workspace, new: str | None) -> None:
 
 def destroy_key(workspace: Workspace) -> None:
     """Overwrite the key, write that through to the disk, and remove it, where there is one. Raises ResourceError."""
-    # A write of the key that was killed may have left a part with all of it.
-    for path in (key_path(workspace), *workspace.keys_path.glob(".private.key.*")):
+    _destroy([key_path(workspace)])
+    _destroy_parts(workspace)
+
+
+def _destroy_parts(workspace: Workspace) -> None:
+    """A write of the key that was killed may have left a part with all of it, unwrapped."""
+    _destroy(workspace.keys_path.glob(".private.key.*"))
+
+
+def _destroy(paths: Iterable[Path]) -> None:
+    for path in paths:
         try:
             with path.open("r+b") as file:
                 _overwrite(file.fileno())
@@ -155,6 +174,7 @@ def _write(path: Path, key: bytes, workspace: Workspace) -> None:
         salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
         sealed = AESGCM(_derive(workspace.passphrase, salt)).encrypt(nonce, key, workspace.id.encode())
         text = json.dumps({"format": _FORMAT, "salt": salt.hex(), "nonce": nonce.hex(), "wrapped": sealed.hex()})
+    _destroy_parts(workspace)
     before = os.open(path, os.O_RDWR) if path.exists() else None
     try:
         write_file(path, text + "\n", mode=0o600)

@@ -1,7 +1,8 @@
 """private.duckdb: the original rows, typed and encrypted. This module is its only opener.
 
 Tables: `original(row_id, unit_id, split, c0, c1, ...)`, where `c<i>` is the i-th learned column of the schema (the user's
-names are never SQL here) and rows lie in the order of unit_id, row_id; and `info(key, value)`.
+names are never SQL here), rows lie in the order of unit_id, row_id, and row_id is the row's number in the source or, with
+`data.sequence_by`, in its unit; and `info(key, value)`.
 
 Nothing here prints, logs or puts into a message what a row holds; DuckDB's own messages, which may, are never passed on.
 """
@@ -73,9 +74,12 @@ class PrivateStore:
         self._path = path
 
     @staticmethod
-    def create(workspace: Workspace, schema: Schema) -> "PrivateWriter":
-        """A writer for a new store, which replaces the present one only when it is finished. Makes the key if needed."""
-        return PrivateWriter(workspace, schema)
+    def create(workspace: Workspace, schema: Schema, sequence_by: str | None = None) -> "PrivateWriter":
+        """A writer for a new store, which replaces the present one only when it is finished. Makes the key if needed.
+
+        `sequence_by`: the column of the schema that the rows of a unit are ordered by; None: they keep the source's order.
+        """
+        return PrivateWriter(workspace, schema, sequence_by)
 
     @staticmethod
     def open(workspace: Workspace) -> "PrivateStore":
@@ -138,7 +142,8 @@ class PrivateStore:
         return int(row[0])  # type: ignore[arg-type]
 
     def records(self, split: Split, schema: Schema, unit_ids: Iterable[int] | None = None) -> Iterator[tuple[int, Record]]:
-        """(unit id, record of the learned columns) of a split, or of some of its units, by unit id and then source order.
+        """(unit id, record of the learned columns) of a split, or of some of its units, by unit id and then source order,
+        or the order of `sequence_by`.
 
         Memory does not grow with the table. Raises ConfigError where the learned columns are not those of the ingest.
         """
@@ -171,12 +176,14 @@ class PrivateWriter:
     the present private.duckdb as it was. One process at a time.
     """
 
-    def __init__(self, workspace: Workspace, schema: Schema) -> None:
+    def __init__(self, workspace: Workspace, schema: Schema, sequence_by: str | None = None) -> None:
         self._path = workspace.private_path
         self._part = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         self._spill = self._path.with_name(".private.spill")
         self._schema = schema
         self._types = [_sql_type(column) for column in schema.learned()]
+        learned = [column.name for column in schema.learned()]
+        self._order = None if sequence_by is None else f"c{learned.index(sequence_by)}" if sequence_by in learned else "place"
         self._rows = 0
         self._open = ExitStack()
         with ExitStack() as failed:
@@ -196,7 +203,7 @@ class PrivateWriter:
 
     def _make_tables(self) -> None:
         columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(self._types))
-        self._connection.execute(f"CREATE TEMP TABLE source_rows (row_id BIGINT, unit VARCHAR, {columns})")
+        self._connection.execute(f"CREATE TEMP TABLE source_rows (row_id BIGINT, unit VARCHAR, place VARCHAR, {columns})")
         self._connection.execute("CREATE TEMP TABLE row_units (row_id BIGINT, unit_id BIGINT)")
         self._connection.execute("CREATE TEMP TABLE coins (unit_id BIGINT, keep BOOLEAN, holdout BOOLEAN)")
         self._connection.execute("CREATE TEMP TABLE draws (row_id BIGINT, draw BIGINT)")
@@ -234,11 +241,16 @@ class PrivateWriter:
         """How many rows were added."""
         return self._rows
 
-    def add_rows(self, rows: Sequence[tuple[str | None, Sequence[Value]]]) -> None:
-        """Add (unit text or None, values of the learned columns) rows; they are numbered 1, 2, 3, ... over all calls."""
-        numbered = [(self._rows + i, unit, *values) for i, (unit, values) in enumerate(rows, start=1)]
+    def add_rows(self, rows: Sequence[tuple[str | None, Sequence[Value]]], places: Sequence[str | None] | None = None) -> None:
+        """Add (unit text or None, values of the learned columns) rows; they are numbered 1, 2, 3, ... over all calls.
+
+        `places`: for each row a text that orders it among those of its unit, where the column to order by is not a learned one.
+        It is used by `finish` and not kept.
+        """
+        placed = zip(rows, places if places is not None else [None] * len(rows), strict=True)
+        numbered = [(self._rows + i, unit, place, *values) for i, ((unit, values), place) in enumerate(placed, start=1)]
         with self._writing():
-            insert_rows(self._connection, "source_rows", ["BIGINT", "VARCHAR", *self._types], numbered)
+            insert_rows(self._connection, "source_rows", ["BIGINT", "VARCHAR", "VARCHAR", *self._types], numbered)
         self._rows += len(rows)
 
     def number_units(self) -> int:
@@ -265,28 +277,42 @@ class PrivateWriter:
             insert_rows(self._connection, "coins", ["BIGINT", "BOOLEAN", "BOOLEAN"], coins)
 
     def draw(self, first_row: int, draws: Sequence[int]) -> None:
-        """Random draws for the rows first_row, first_row + 1, ...: of a unit with too many, the lowest draws stay."""
+        """Random draws for the rows first_row, first_row + 1, ...: of a unit with too many, the lowest draws stay, or,
+        of a sequence, as many as may from where the draw of its first row points to."""
         numbered = [(first_row + i, int(value)) for i, value in enumerate(draws)]
         with self._writing():
             insert_rows(self._connection, "draws", ["BIGINT", "BIGINT"], numbered)
+
+    def _keeping(self) -> str:
+        """Makes the table of the rows to keep; place_id orders those of a unit."""
+        if self._order is None:
+            return """
+                CREATE TEMP TABLE kept_rows AS
+                SELECT row_id, row_id AS place_id, unit_id, CASE WHEN holdout THEN 'holdout' ELSE 'train' END AS split
+                FROM row_units JOIN coins USING (unit_id) LEFT JOIN draws USING (row_id)
+                WHERE keep
+                QUALIFY row_number() OVER (PARTITION BY unit_id ORDER BY draw, row_id) <= ?"""
+        # Rows that follow each other, so that "the row before" is the one that came before; from any place alike.
+        return f"""
+            CREATE TEMP TABLE kept_rows AS
+            SELECT row_id, place_id, unit_id, split FROM (
+                SELECT row_id, unit_id, CASE WHEN holdout THEN 'holdout' ELSE 'train' END AS split,
+                    row_number() OVER in_order AS place_id, count(*) OVER (PARTITION BY unit_id) AS "rows",
+                    coalesce(first_value(draw) OVER in_order, 0) AS draw, ? AS most
+                FROM row_units JOIN coins USING (unit_id) JOIN source_rows USING (row_id) LEFT JOIN draws USING (row_id)
+                WHERE keep AND {self._order} IS NOT NULL
+                WINDOW in_order AS (PARTITION BY unit_id ORDER BY {self._order}, row_id))
+            WHERE place_id - draw % (greatest("rows" - most, 0) + 1) BETWEEN 1 AND most"""
 
     def finish(self, max_rows_per_unit: int, info: dict[str, str]) -> tuple[int, int]:
         """Write the rows of the kept units, at most so many each, and put the new file in place. Returns (rows, units)."""
         columns = ", ".join(f"c{i}" for i in range(len(self._types)))
         with self._writing():
-            self._connection.execute(
-                """
-                CREATE TEMP TABLE kept_rows AS
-                SELECT row_id, unit_id, CASE WHEN holdout THEN 'holdout' ELSE 'train' END AS split
-                FROM row_units JOIN coins USING (unit_id) LEFT JOIN draws USING (row_id)
-                WHERE keep
-                QUALIFY row_number() OVER (PARTITION BY unit_id ORDER BY draw, row_id) <= ?""",
-                [max_rows_per_unit],
-            )
+            self._connection.execute(self._keeping(), [max_rows_per_unit])
             self._connection.execute(f"""
                 INSERT INTO private.original
-                SELECT row_id, unit_id, split, {columns} FROM source_rows JOIN kept_rows USING (row_id)
-                ORDER BY unit_id, row_id""")
+                SELECT place_id, unit_id, split, {columns} FROM source_rows JOIN kept_rows USING (row_id)
+                ORDER BY unit_id, place_id""")
             noted = [*info.items(), ("columns", _layout(self._schema))]
             insert_rows(self._connection, "private.info", ["VARCHAR", "VARCHAR"], noted)
             counted = self._connection.execute("SELECT count(*), count(DISTINCT unit_id) FROM private.original").fetchone()

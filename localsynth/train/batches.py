@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from localsynth.codec import Encoded
-from localsynth.privacy.noise import SecureRandom
+from localsynth.privacy.noise import RandomSource
 
-__all__ = ["IGNORE", "MicroBatch", "micro_batches", "poisson_batch"]
+__all__ = ["IGNORE", "MicroBatch", "micro_batches", "padded_width", "poisson_batch"]
 
 IGNORE = -100
 """Target of a position without loss (PyTorch's convention)."""
 
 
-def poisson_batch(random: SecureRandom, units: int, rate: float) -> NDArray[np.intp]:
+def poisson_batch(random: RandomSource, units: int, rate: float) -> NDArray[np.intp]:
     """The indices of the units in one batch: each of `units` takes part by an independent coin of chance `rate`.
 
     The batch may be empty or large: its size is not fixed, since a fixed size would make units displace one another and the
@@ -44,7 +44,7 @@ class MicroBatch:
     units: int
 
 
-def _width(unit: Sequence[Encoded]) -> int:
+def padded_width(unit: Sequence[Encoded]) -> int:
     """What a unit's rows are padded to: at least 16, and at most seven tokens or an eighth above its longest row."""
     longest = max(len(example.tokens) for example in unit)
     step = max(8, 1 << max(0, longest.bit_length() - 4))
@@ -75,7 +75,7 @@ def micro_batches(units: Sequence[Sequence[Encoded]], token_budget: int) -> list
     than the budget gets a micro-batch of its own.
     """
     result: list[MicroBatch] = []
-    present = sorted(((_width(unit), unit) for unit in units if unit), key=lambda pair: pair[0])
+    present = sorted(((padded_width(unit), unit) for unit in units if unit), key=lambda pair: pair[0])
     for width, same in itertools.groupby(present, key=lambda pair: pair[0]):
         group: list[Sequence[Encoded]] = []
         rows = 0

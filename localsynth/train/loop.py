@@ -21,17 +21,20 @@ from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
 from localsynth.events import Emit
-from localsynth.privacy.noise import SecureRandom
+from localsynth.privacy.noise import RandomSource
 from localsynth.train.batches import IGNORE, micro_batches, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.model import adapter_pairs, build_model, choose_precision
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["TrainResult", "choose_device", "train"]
 
 _CHECKPOINT_SECONDS = 20.0
 """A checkpoint costs tens of milliseconds; a crash then loses at most this much and a step."""
+
+_FEWEST_TOKENS = 32
+"""With so few computed at once there is nothing left to halve: hardly a row fits."""
 
 _WARM_UP = 0.05
 """Share of the steps in which the learning rate rises from 0, before its cosine decay."""
@@ -56,7 +59,7 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def noisy_mean(total: ClippedSum, plan: TrainPlan, random: SecureRandom) -> list[torch.Tensor]:
+def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> list[torch.Tensor]:
     """The released gradient: (clipped sum + noise) / expected batch size. Fresh noise for every coordinate."""
     scale = plan.noise_multiplier * plan.max_grad_norm
     result = []
@@ -74,19 +77,21 @@ def train(
     plan: TrainPlan,
     settings: TrainConfig,
     charge_step: Callable[[], float],
-    random: SecureRandom,
+    random: RandomSource,
     run_directory: Path,
     emit: Emit,
     should_stop: Callable[[], bool],
+    released: Callable[[list[torch.Tensor]], None] | None = None,
 ) -> TrainResult:
     """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
 
     `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
     Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there. The last checkpoint stays: the
-    caller removes it once it has recorded that training is done.
+    caller removes it once it has recorded that training is done. `released` sees each step's noisy mean gradient, which is all
+    that a step gives away; the canary audit guesses by it.
     """
     started = time.monotonic()
-    device = _choose_device(settings.device)
+    device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     model = build_model(base, settings.rank, settings.alpha, targets, precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
@@ -97,7 +102,7 @@ def train(
 
     saved_at, tokens_done, computing = time.monotonic(), 0, 0.0
     process = psutil.Process()
-    step, spent = first, None
+    step, spent, micro_batch_tokens = first, None, settings.micro_batch_tokens
     while step < plan.steps:
         if should_stop():
             save_checkpoint(checkpoint, step, private.weights, optimizer)
@@ -113,14 +118,13 @@ def train(
             )
             break
         begun = time.monotonic()
-        total = private.new_sum()
         batch = [units[i] for i in poisson_batch(random, len(units), plan.sample_rate)]
-        for micro in micro_batches(batch, settings.micro_batch_tokens):
-            loss = private.module(micro.tokens.to(device), micro.targets.to(device))
-            private.add(total, loss, micro.unit, micro.units)
-            total.tokens += int((micro.targets != IGNORE).sum())
+        total, micro_batch_tokens = _sum_within_memory(private, batch, micro_batch_tokens, device, emit)
         tokens_done += sum(len(example.tokens) for unit in batch for example in unit)
-        for weight, gradient in zip(private.weights, noisy_mean(total, plan, random), strict=True):
+        noisy = noisy_mean(total, plan, random)
+        if released is not None:
+            released(noisy)
+        for weight, gradient in zip(private.weights, noisy, strict=True):
             weight.grad = gradient
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, plan.steps, settings.learning_rate)
@@ -152,6 +156,38 @@ def train(
     return TrainResult(step, time.monotonic() - started, peak, precision)
 
 
+def _sum_within_memory(
+    private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_batch_tokens: int, device: str, emit: Emit
+) -> tuple[ClippedSum, int]:
+    """The clipped sum of a batch, and the tokens computed at once: halved, until it fits, where memory runs out.
+
+    The batch stays the one that was drawn, and nothing of the attempts before leaves here, so the accounting is the same.
+    """
+    while True:
+        total = private.new_sum()
+        try:
+            for micro in micro_batches(batch, micro_batch_tokens):
+                loss = private.module(micro.tokens.to(device), micro.targets.to(device))
+                private.add(total, loss, micro.unit, micro.units)
+                total.tokens += int((micro.targets != IGNORE).sum())
+            return total, micro_batch_tokens
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error) or micro_batch_tokens < _FEWEST_TOKENS:
+                raise
+        # Outside of the handler: the error holds on to the memory of the pass that it broke off.
+        private.forget()
+        micro_batch_tokens //= 2
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        text = f"Memory ran out: going on with {micro_batch_tokens} tokens at once (train.micro_batch_tokens), which is slower."
+        emit({"kind": "warning", "text": text})
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On the CPU PyTorch raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _peak_memory() -> int:
     """The most memory this process has held, in bytes."""
     import resource
@@ -159,7 +195,8 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _choose_device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
+    """Where to compute, by `train.device`: "cuda" or "cpu". Raises ResourceError where CUDA is wanted and missing."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ResourceError("No CUDA device was found.", "Set train.device to 'auto' or 'cpu'.")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

@@ -46,11 +46,21 @@ class LossModel(nn.Module):
         return summed_cross_entropy(hidden[learned], language_model.lm_head.weight, targets[learned])
 
 
-def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision: Precision, device: str, seed: int) -> LossModel:
+def build_model(
+    base: Path,
+    rank: int,
+    alpha: int,
+    targets: list[str],
+    precision: Precision,
+    device: str,
+    seed: int,
+    fused: bool = True,
+) -> LossModel:
     """A `LossModel` of the GGUF `base` with fresh float32 adapters (B = 0: the model starts as the base).
 
     The base is on its device before the adapters are added: otherwise Opacus leaves LoRA silently untrained (its issue 820).
-    `seed` fixes A's public starting values, so that a resumed run continues the same adapter.
+    `seed` fixes A's public starting values, so that a resumed run continues the same adapter. `fused`: see `lora_layer`; without,
+    the layers are PEFT's own (for comparison).
     """
     model = load_base_model(base, precision, device)
     torch.manual_seed(seed)
@@ -60,7 +70,8 @@ def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision
         weight.requires_grad_("lora_" in name)
         if weight.requires_grad:
             weight.data = weight.data.to(device=device, dtype=torch.float32)
-    fuse_adapters(adapted)
+    if fused:
+        fuse_adapters(adapted)
     return LossModel(adapted)
 
 

@@ -38,7 +38,7 @@ class PrivateGradients:
 
     def __init__(self, module: nn.Module, max_grad_norm: float) -> None:
         self.weights: list[nn.Parameter] = [p for p in module.parameters() if p.requires_grad]
-        self._max_grad_norm = max_grad_norm
+        self._bound = (1 - _HEADROOM) * max_grad_norm
         # "sum": the loss is a sum over examples, so an example's gradient is not divided by the size of its batch.
         self.module: nn.Module = GradSampleModule(module, batch_first=True, loss_reduction="sum", strict=True)
 
@@ -46,26 +46,47 @@ class PrivateGradients:
         """An empty sum. An empty batch leaves it so, and its step is noise alone."""
         return ClippedSum([torch.zeros_like(weight, dtype=torch.float32) for weight in self.weights])
 
+    def clipped(
+        self, loss: torch.Tensor, unit: torch.Tensor, units: int
+    ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Backpropagate `loss` (a sum over examples): (each weight's gradients (units, size), factors (units,), norms (units,)).
+
+        A unit's gradient times its factor is clipped to `max_grad_norm`. unit (examples,) says which of the `units` units an
+        example belongs to.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [_per_unit(_taken(weight), unit, units).reshape(units, -1) for weight in self.weights]
+        squares = torch.stack([gradient.square().sum(1) for gradient in gradients])
+        norms = squares.sum(0).sqrt()
+        # A gradient that is not finite (overflow) would poison the sum and break the bound: it counts as zero.
+        finite = torch.isfinite(norms)
+        factors = torch.where(finite, (self._bound / norms.clamp(min=1e-12)).clamp(max=1.0), 0.0)
+        if not bool(finite.all()):
+            gradients = [torch.where(finite[:, None], gradient, 0.0) for gradient in gradients]
+        return gradients, factors, norms
+
+    def forget(self) -> None:
+        """Drop what a pass that was broken off left behind, which would otherwise be taken for a part of the next."""
+        for module in self.module.modules():
+            for left in ("activations", "max_batch_len"):
+                if hasattr(module, left):
+                    delattr(module, left)
+        for weight in self.weights:
+            weight.grad = weight.grad_sample = None  # type: ignore[attr-defined]
+            weight._forward_counter = 0  # type: ignore[attr-defined]
+            if hasattr(weight, "_current_grad_sample"):
+                del weight._current_grad_sample
+
     def add(self, total: ClippedSum, loss: torch.Tensor, unit: torch.Tensor, units: int) -> None:
         """Backpropagate `loss` (a sum over examples) and add each unit's clipped gradient to `total`.
 
         unit (examples,) says which of the `units` units an example belongs to.
         """
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [_per_unit(_taken(weight), unit, units) for weight in self.weights]
-        squares = torch.stack([gradient.reshape(units, -1).square().sum(1) for gradient in gradients])
-        norms = squares.sum(0).sqrt()
-        # A gradient that is not finite (overflow) would poison the sum and break the bound: it counts as zero.
-        finite = torch.isfinite(norms)
-        bound = (1 - _HEADROOM) * self._max_grad_norm
-        factors = torch.where(finite, (bound / norms.clamp(min=1e-12)).clamp(max=1.0), 0.0)
+        gradients, factors, norms = self.clipped(loss, unit, units)
         for accumulated, gradient in zip(total.gradients, gradients, strict=True):
-            flat = gradient.reshape(units, -1)
-            if not bool(finite.all()):
-                flat = torch.where(finite[:, None], flat, 0.0)
-            accumulated += (factors @ flat).reshape(accumulated.shape)
+            accumulated += (factors @ gradient).reshape(accumulated.shape)
         total.units += units
-        total.clipped += int((norms > bound).sum())
+        total.clipped += int((norms > self._bound).sum())
         total.loss += float(loss.detach())
 
 

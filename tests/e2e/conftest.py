@@ -51,6 +51,7 @@ class Command:
             "train.epochs=1",
             "train.batch_size=60",
             "sample.sequences=8",
+            "evaluate.report=false",
         ]
         return [part for key in keys for part in ("--set", key)]
 

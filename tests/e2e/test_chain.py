@@ -71,7 +71,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
 
 
 RUN_FACTS = {
-    "settings": {"train": set(TrainConfig.model_fields), "privacy": set(PrivacyConfig.model_fields)},
+    "settings": {"train": set(TrainConfig.model_fields), "privacy": set(PrivacyConfig.model_fields), "data": {"sequence_by"}},
     "plan": {field.name for field in dataclasses.fields(TrainPlan)},
     "base_sha256": None,
     "reruns": None,

@@ -9,9 +9,10 @@ from localsynth.store.synthetic import SyntheticStore
 
 
 @pytest.fixture
-def finished(localsynth, tickets):
+def finished(localsynth, tickets, tmp_path):
     localsynth.ok("init", "ws", "--data", tickets)
-    localsynth.ok("run", "ws", "--rows", 60, *localsynth.quick())
+    result = localsynth.ok("run", "ws", "--rows", 60, "--json", *localsynth.quick(), "--set", "evaluate.report=true").json()
+    assert result["stages"][-1]["stage"] == "evaluate" and "do not publish" in (tmp_path / result["report"]).read_text()
     return localsynth
 
 

@@ -74,7 +74,11 @@ def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth,
     VERBS["ingest"](first)
     workspace, config = first.workspace, first.config
     facts = {
-        "settings": {"train": config.train.model_dump(mode="json"), "privacy": config.privacy.model_dump(mode="json")},
+        "settings": {
+            "train": config.train.model_dump(mode="json"),
+            "privacy": config.privacy.model_dump(mode="json"),
+            "data": {"sequence_by": None},
+        },
         "plan": {
             **{"units": 180, "batch_size": 60, "sample_rate": 1 / 3, "steps": 3, "reserve": 2},
             **{"noise_multiplier": 2.0, "max_grad_norm": 1.0, "epsilon": 3.6, "delta": 9e-7},

@@ -247,7 +247,8 @@ def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
     figures["attacks"][0] |= {"status": "failed"}
     figures["attacks"][1]["risk"] |= {"value": None, "n": 0}
     figures["attacks_not_run"] = [{"name": "linkage", "reason": "No column."}]
-    figures["audit"] = {"status": "failed", "sentence": "It found epsilon 12."}
+    found = {"epsilon": 3.96, "ceiling": 4.01, "canaries": 800, "claimed": {"epsilon": 2.0}}
+    figures["audit"] = {"status": "failed", "sentence": "180 of 180 guesses were right.", **found}
     figures["personal"]["kinds"][0] |= {"synthetic": 3, "in_original": 2, "in_holdout": 1}
     figures["columns"][0]["distance"] = None
     text = report_text(document)
@@ -257,7 +258,8 @@ def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
         "✗ FAILED: exact copies",
         "– (n 0)",
         "not run: linkage. No column.",
-        "Canary audit: ✗ FAILED. It found epsilon 12.",
+        "Canary audit: ✗ FAILED. 180 of 180 guesses were right.",
+        "at least 3.96; the most they could have shown is 4.01 (claimed 2, 800 canaries).",
         "e-mail address: 3; of these in the original 2, in the holdout 1",
     ):
         assert expected in text

@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from localsynth.engine import _failure
-from localsynth.errors import Cancelled, DataError
+from localsynth.config import DataConfig, load_config, render_config
+from localsynth.engine import _doing, _failure, _serve, _with_less_memory
+from localsynth.errors import Cancelled, ConfigError, DataError, ResourceError
 from localsynth.isolation import available_levels
+from localsynth.schema import Integer, Schema
+from localsynth.stages.evaluate import evaluate
+from localsynth.stages.session import Session
+from localsynth.store.lock import work_lock
+from localsynth.workspace import Workspace, write_json
 
 PLANTED = "PLANTEDvalue123"
 
@@ -101,8 +107,28 @@ def test_a_second_ctrl_c_is_no_bug():
     ids=["plain", "with a text", "torch", "cuda", "loader", "kernel", "numpy", "c++"],
 )
 def test_too_little_memory_is_said_however_it_is_raised(error):
-    event = _failure(error)
+    event = _failure(error, "train")
     assert event["code"] == 5 and event["message"] == "Memory ran out." and "micro_batch_tokens" in event["hint"]
+
+
+def test_what_to_do_next_is_true_of_what_was_being_done():
+    started = {"kind": "stage_started", "stage": "train"}
+    measuring = {"kind": "progress", "stage": "train", "work": "marginals", "step": 0, "steps": 100}
+    kept = {"kind": "progress", "stage": "train", "step": 100, "steps": 100}
+    doing = ""
+    for event, hint in (
+        (started, "goes on from the last checkpoint"),
+        (measuring, "how to begin another run"),
+        ({"kind": "note", "text": "of something"}, "how to begin another run"),
+        (kept, "goes on from the last checkpoint"),
+        ({"kind": "stage_done", "stage": "train"}, "finished before is kept"),
+        ({"kind": "stage_started", "stage": "sample"}, "draws the rows that are missing"),
+    ):
+        doing = _doing(event, doing)
+        stopped, full = _failure(KeyboardInterrupt(), doing), _failure(MemoryError(), doing)
+        assert hint in stopped["hint"] and hint in full["hint"] and hint in _with_less_memory(doing)
+        assert ("micro_batch_tokens" in full["hint"]) is (event in (started, kept))
+        assert ("sample.sequences" in full["hint"]) is (event.get("stage") == "sample")
     assert PLANTED not in json.dumps(event)
 
 
@@ -215,3 +241,22 @@ sys.exit(engine.main())
     assert json.loads(line)["kind"] == "failed"
     assert PLANTED not in done.stdout + done.stderr
     assert "of a library" in done.stderr, "stdout belongs to the events"
+
+
+def test_a_report_that_reads_the_original_is_not_written_beside_an_erasure(tmp_path, monkeypatch):
+    monkeypatch.setattr("localsynth.pipeline.VERBS", {"evaluate": lambda session: {"written": True}})
+    workspace = Workspace.create(tmp_path / "ws")
+    schema = Schema(columns=[Integer(name="n", min=0, max=9)])
+    workspace.config_path.write_text(render_config(DataConfig(source="x.csv"), schema, "ws"))
+
+    def served(release):
+        request = {"verb": "evaluate", "workspace": str(workspace.root), "options": {"release": release}}
+        return _serve(request, lambda event: None, lambda: False, "none")
+
+    with work_lock(workspace.root), pytest.raises(ResourceError, match="in use"):
+        served(release=False)
+    assert served(release=False) == {"written": True}
+    write_json(workspace.erasure_path, {"erased": "2026-11-24"})
+    session = Session(workspace, load_config(workspace.config_path), lambda event: None, lambda: False)
+    with pytest.raises(ConfigError, match="were erased"):
+        evaluate(session)

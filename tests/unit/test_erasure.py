@@ -22,6 +22,7 @@ KEPT = {
     "synthetic.duckdb": "synthetic",
     "runs/001/run.json": "{}",
     "runs/001/certificate.json": "{}",
+    "runs/001/audit.json": "{}",
     "runs/001/events.jsonl": "",
     "runs/001/adapter/adapter.safetensors": "weights",
     "runs/001/model.Q8_0.gguf": "model",
@@ -34,7 +35,7 @@ PRIVATE = {
     ".schema.json.77.part": "{",
     "runs/001/checkpoint/state.pt": "state",
     "runs/001/.model.Q8_0.gguf.99.part": "part",
-    "runs/001/audit.json": "canaries",
+    "runs/001/.audit.json.12.part": "part",
 }
 REPORTS = {"runs/001/report.html": "<p>", "runs/001/report.json": "{}"}
 

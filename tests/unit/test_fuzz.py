@@ -1,5 +1,7 @@
 """Whatever stands in a file or an argument: an error of ours or an answer, never another exception, and never "valid"."""
 
+import copy
+import dataclasses
 import json
 import random
 from contextlib import suppress
@@ -14,14 +16,22 @@ from tiny_model import random_adapter
 from localsynth.adapter import read_adapter, write_adapter
 from localsynth.codec import Codec, format_value, parse_value
 from localsynth.conditions import parse_where
-from localsynth.config import DataConfig, load_config, parse_config, render_config
+from localsynth.config import DataConfig, PrivacyConfig, TrainConfig, load_config, parse_config, render_config
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError
 from localsynth.gguf_file import GgufFile
 from localsynth.ingest.infer import infer_schema
 from localsynth.ingest.source import open_source
+from localsynth.marginals.domain import Domain
+from localsynth.marginals.measure import measure_marginals
+from localsynth.privacy.certificate import CertificateFacts, build
+from localsynth.privacy.chain import Basis
+from localsynth.privacy.concentrated import rho_for
+from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
 from localsynth.schema import Boolean, Category, Date, DateTime, Integer, Number, Schema, Text
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.verify import verify_file
+from localsynth.workspace import file_sha256
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 ODD = [
@@ -267,6 +277,88 @@ def test_any_json_is_no_valid_certificate(tmp_path_factory: pytest.TempPathFacto
     (place / name).write_text(json.dumps(document))
     with suppress(LocalsynthError):
         assert not verify_file(place / "c.json", None)["valid"]
+
+
+MARGINALS = Schema(columns=[Integer(name="age", min=0, max=9), Category(name="kind", values=["a", "b"]), Boolean(name="ok")])
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[CertificateFacts, dict[str, Any]]:
+    """What a certificate of marginals is made of, and the marginals."""
+    directory = tmp_path_factory.mktemp("ledger")
+    ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
+    privacy, rho = PrivacyConfig(public_size=500), rho_for(4.0, 1e-6)
+    ledger.open_budget("marginals", "r1", 4.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
+    mechanism = {"type": "zcdp", "rho": rho}
+    ledger.charge(budget="marginals", run="r1", stage="train", what="marginals", mechanism=mechanism)
+    domain = Domain.of_schema(MARGINALS)
+    rows = [{"age": i % 10, "kind": "ab"[i % 2], "ok": i % 3 == 0} for i in range(500)]
+    facts = CertificateFacts(
+        noise_label=SECURE_LABEL,
+        ledger=ledger.document(),
+        schema=MARGINALS,
+        settings={"train": TrainConfig().model_dump(mode="json"), "privacy": privacy.model_dump(mode="json")},
+        hashes={"model": "", "marginals": "", "base_model": ""},
+        versions={"localsynth": "0.1.0"},
+        seal="namespace",
+    )
+    return facts, json.loads(json.dumps(measure_marginals(domain, domain.encode(rows), rho, SecureRandom()).to_json()))
+
+
+def verified(facts: CertificateFacts, marginals: str, place: Path) -> bool:
+    """Whether a certificate that names this very file of marginals holds beside it."""
+    (place / "marginals.json").write_text(marginals, encoding="utf-8")
+    hashes = {**facts.hashes, "marginals": file_sha256(place / "marginals.json")}
+    (place / "certificate.json").write_text(json.dumps(build(dataclasses.replace(facts, hashes=hashes), None)))
+    return bool(verify_file(place / "certificate.json", None)["valid"])
+
+
+def places(tree: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a JSON document."""
+    found = []
+    for key, inner in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        found.append((tree, key))
+        if isinstance(inner, dict | list):
+            found += places(inner)
+    return found
+
+
+HOSTILE = st.one_of(
+    st.sampled_from([1e-200, 1e200, 1e-320, -1, 0, 10**18, 10**400, "1", [], {}, [[]], [None], None, True, float("nan"), "xx"]),
+    JSON,
+)
+
+
+@settings(FEW, max_examples=60)
+@given(data=st.data())
+def test_hostile_marginals_break_a_certificate_and_not_the_check(
+    measured: tuple[CertificateFacts, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    facts, honest = measured
+    place = tmp_path_factory.mktemp("marginals")
+    tree = copy.deepcopy(honest)
+    part = data.draw(st.sampled_from(sorted(tree)))
+    container, key = data.draw(st.sampled_from(places({part: tree[part]})))
+    if container.keys() == {part} if isinstance(container, dict) else False:
+        container = tree
+    before, container[key] = container[key], data.draw(HOSTILE)
+    # What noise has made of the counts, and what was fitted to it, nobody can work out again.
+    unknown = part in ("groupings", "measured", "potentials", "total") and type(container[key]) in (int, float, bool)
+    valid = verified(facts, json.dumps(tree), place)
+    assert not valid or unknown or container[key] == before
+
+
+def test_honest_marginals_hold(measured: tuple[CertificateFacts, dict[str, Any]], tmp_path: Path) -> None:
+    assert verified(measured[0], json.dumps(measured[1]), tmp_path)
+
+
+@FEW
+@given(document=st.one_of(JSON, st.text(max_size=30)))
+def test_any_text_is_no_marginals(
+    measured: tuple[CertificateFacts, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, document: Any
+) -> None:
+    text = document if isinstance(document, str) else json.dumps(document)
+    assert not verified(measured[0], text, tmp_path_factory.mktemp("marginals"))
 
 
 @FEW

@@ -7,20 +7,67 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localsynth import planning
-from localsynth.config import Config, DataConfig, PrivacyConfig
+from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Event
-from localsynth.planning import FEW_UNITS, TOO_FEW_UNITS, Budgets, accept_size, budgets, delta_warning, size_warning
-from localsynth.schema import Category, Column, Integer, Schema, Text
+from localsynth.planning import (
+    FEW_UNITS,
+    TOO_FEW_UNITS,
+    Budgets,
+    accept_size,
+    budgets,
+    delta_warning,
+    size_warning,
+    synthesizer_of,
+)
+from localsynth.schema import Category, Column, Identifier, Integer, Schema, Text
 
 TEXT = Text(name="note")
 LIST = Category(name="kind")
 RANGE = Integer(name="n", min=0)
+BOUNDED = Integer(name="n", min=0, max=9)
 SETTLED: list[Column] = [Category(name="kind", values=["a"]), Integer(name="n", min=0, max=9), TEXT]
 
 
 def config(columns: list[Column], **privacy: Any) -> Config:
     return Config(data=DataConfig(source="t.csv"), schema=Schema(columns=columns), privacy=PrivacyConfig(**privacy))
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------
+
+VISITS: list[Column] = [Identifier(name="who"), Identifier(name="visit"), Integer(name="n", min=0, max=9)]
+
+
+def sequence(columns: list[Column], by: str, synthesizer: Any = "auto", **privacy: Any) -> Config:
+    return Config(
+        data=DataConfig(source="t.csv", sequence_by=by),
+        schema=Schema(columns=columns),
+        privacy=PrivacyConfig(**{"unit": "who", "max_rows_per_unit": 3, **privacy}),
+        train=TrainConfig(synthesizer=synthesizer),
+    )
+
+
+@pytest.mark.parametrize("by", ["visit", "n"])
+def test_a_sequence_is_made_from_marginals(by: str) -> None:
+    assert synthesizer_of(sequence(VISITS, by)) == "marginals"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        (sequence(VISITS, "visit", unit="row"), "whose rows follow"),
+        (sequence(VISITS, "visit", max_rows_per_unit=1), "more than one row"),
+        (sequence(VISITS, "day"), "'day' is no column"),
+        (sequence(VISITS, "who"), "'who' is no column"),
+        (sequence([*VISITS, Category(name="kind")], "kind"), "kind category has no order"),
+        (sequence([*VISITS, Integer(name="number")], "n", unit="number"), "'number', but that column is to be learned"),
+        (sequence([*VISITS, TEXT], "n"), "'note' is a text column"),
+        (sequence(VISITS, "n", synthesizer="llm"), "language model"),
+    ],
+)
+def test_what_cannot_be_a_sequence_is_refused(wanted: Config, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        synthesizer_of(wanted)
 
 
 # --- delta ------------------------------------------------------------------------------------------------------------
@@ -61,14 +108,23 @@ def test_a_delta_above_one_in_the_number_of_units_is_warned_of() -> None:
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 
-def test_with_nothing_to_measure_all_is_for_training() -> None:
-    assert budgets(config(SETTLED, public_size=5000, epsilon=3)) == Budgets(0.0, 0.0, 3.0, 1e-5)
-    ignored = budgets(config(SETTLED, public_size=5000, epsilon=3, schema_epsilon=1))
-    assert ignored == Budgets(0.0, 0.0, 3.0, 1e-5)
+def test_with_nothing_to_measure_nothing_is_for_the_schema() -> None:
+    writes = config([TEXT], public_size=5000, epsilon=3)
+    assert budgets(writes) == Budgets(0.0, 0.0, 0.0, 0.0, 3.0, 1e-5)
+    assert budgets(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)) == budgets(writes)
+
+
+def test_marginals_get_all_or_their_share() -> None:
+    alone = budgets(config([BOUNDED], public_size=5000, epsilon=3))
+    assert alone == Budgets(0.0, 0.0, 3.0, 1e-5, 0.0, 0.0)
+    share = budgets(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
+    assert (share.marginals_epsilon, share.train_epsilon) == pytest.approx((0.6, 2.4))
+    assert (share.marginals_delta, share.train_delta) == pytest.approx((2e-6, 8e-6))
+    assert share.epsilon["total"] == 3 and share.delta["total"] == 1e-5
 
 
 def test_an_unknown_size_is_measured_by_a_tenth_of_epsilon_and_no_delta() -> None:
-    share = budgets(config(SETTLED, epsilon=3))
+    share = budgets(config([TEXT], epsilon=3))
     assert share.schema_epsilon == pytest.approx(0.3) and share.train_epsilon == pytest.approx(2.7)
     assert (share.schema_delta, share.train_delta) == (0.0, 1e-6)
 
@@ -104,9 +160,12 @@ def test_the_parts_are_the_whole(
         columns, public_size=size, epsilon=epsilon, delta=delta, schema_epsilon=None if part is None else part * epsilon
     )
     share = budgets(chosen)
-    assert share.schema_epsilon + share.train_epsilon == pytest.approx(epsilon, rel=1e-12)
-    assert share.schema_delta + share.train_delta == pytest.approx(chosen.delta(), rel=1e-12)
-    assert share.train_epsilon > 0 and share.train_delta > 0 and share.schema_epsilon >= 0 and share.schema_delta >= 0
+    assert share.schema_epsilon + share.marginals_epsilon + share.train_epsilon == pytest.approx(epsilon, rel=1e-12)
+    assert share.schema_delta + share.marginals_delta + share.train_delta == pytest.approx(chosen.delta(), rel=1e-12)
+    writes, counts = TEXT in columns, columns != [TEXT]
+    assert (share.train_epsilon > 0, share.train_delta > 0) == (writes, writes)
+    assert (share.marginals_epsilon > 0, share.marginals_delta > 0) == (counts, counts)
+    assert share.schema_epsilon >= 0 and share.schema_delta >= 0
     assert (share.schema_epsilon > 0) == (size is None or bool(chosen.schema_.unmeasured()))
 
 

@@ -40,8 +40,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise_label=SECURE_LABEL,
         ledger=ledger.document(),
         schema=Schema(confirmed=True, columns=[Integer(name="age", min=0, max=100)]),
-        settings={"train": TrainConfig().model_dump(mode="json"), "privacy": privacy.model_dump(mode="json")},
-        hashes={"model": model_hash(model), "base_model": "00"},
+        settings={
+            "train": TrainConfig().model_dump(mode="json"),
+            "privacy": privacy.model_dump(mode="json"),
+            "data": {"sequence_by": None},
+        },
+        hashes={"model": model_hash(model), "marginals": "", "base_model": "00"},
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )

@@ -8,7 +8,12 @@ from localsynth_tui.words import epsilon_in_words, plain
 __all__ = ["certificate_text", "guarantee_text", "report_text"]
 
 _FOUND = {"ok": "✓", "stated": "· stated", "failed": "✗ FAILED", "not checked": "? not checked"}
-_STATUS = {"passed": "✓ passed", "failed": "✗ FAILED", "too few rows to say": "? too few rows to say"}
+_STATUS = {
+    "passed": "✓ passed",
+    "failed": "✗ FAILED",
+    "too few rows to say": "? too few rows to say",
+    "too weak to say": "? too weak to say",
+}
 _MEASURES = {"Kolmogorov-Smirnov": "KS", "total variation": "TV"}
 
 
@@ -59,6 +64,11 @@ def report_text(document: Mapping[str, Any]) -> str:
     lines += [f"  – not run: {attack['name']}. {plain(attack['reason'])}" for attack in figures["attacks_not_run"]]
     audit = figures["audit"]
     lines += ["", "Canary audit: " + ("none was run." if audit is None else f"{_STATUS[audit['status']]}. {audit['sentence']}")]
+    if audit is not None:
+        lines.append(
+            f"  By these guesses alone epsilon is at least {audit['epsilon']:.2f}; the most they could have shown is "
+            f"{audit['ceiling']:.2f} (claimed {audit['claimed']['epsilon']:.3g}, {audit['canaries']:,} canaries)."
+        )
     return "\n".join([*lines, *_personal(figures["personal"]), ""])
 
 

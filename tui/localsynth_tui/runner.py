@@ -180,7 +180,9 @@ class Job:
             return outcome
         # What it had told is private and its keeper is not there to remove it.
         (self.directory / EVENTS).unlink(missing_ok=True)
-        hint = "Start it again: it goes on where it stopped. If memory ran out, close other programs first."
+        hint = (
+            "Start it again: it goes on where it stopped, or says why it cannot. If memory ran out, close other programs first."
+        )
         return {"kind": "failed", "code": int(ExitCode.RESOURCES), "message": "The working process was killed.", "hint": hint}
 
     @property

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from localsynth.evaluate.audit.outcome import Audit
 from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
 from localsynth.evaluate.weaknesses import find_weaknesses
@@ -138,10 +139,20 @@ def test_leaks_come_before_losses_and_losses_before_what_is_unknown(figures, lea
 
 
 def test_what_others_measured_has_its_place(figures):
-    audit = {"epsilon": 0.4, "ceiling": 3.1, "confidence": 0.95, "canaries": 500, "status": "passed", "sentence": "It held."}
+    curve = [(1.0, 1e-6), (0.2, 0.1)]
+    audit = Audit(canaries=200, guesses=50, right=27, control_right=50, epsilon=1.0, delta=1e-6, curve=curve).to_json()
     asked = {**figures["attacks"][0], "name": "membership, asking the model"}
     page = read(render_report({**figures, "audit": audit, "attacks": [*figures["attacks"], asked]}, CERTIFICATE, False))
-    assert "It held." in page.text and "3.10" in page.text and "membership, asking the model" in page.text
+    assert audit["status"] == "passed" and audit["sentence"] in page.text and f"{audit['ceiling']:.2f}" in page.text
+    assert "membership, asking the model" in page.text
+
+
+def test_an_audit_that_was_too_weak_is_no_pass(figures):
+    audit = Audit(200, 50, 27, 28, 1.0, 1e-6, [(1.0, 1e-6)]).to_json()
+    page = read(render_report({**figures, "audit": audit}, CERTIFICATE, False))
+    assert "? too weak to say" in page.text and "○ passed. 27" not in page.text
+    (said,) = [weakness for weakness in find_weaknesses({**figures, "audit": audit}) if weakness.section == "audit"]
+    assert said.kind == "unknown"
 
 
 def test_the_state_is_in_words(leaky):

@@ -11,7 +11,7 @@ import pytest
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import ConfigError, DataError
 from localsynth.events import Event, for_the_record
-from localsynth.ingest.ingest import IngestResult, ingest
+from localsynth.ingest.ingest import IngestResult, ingest, sort_key
 from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema import Boolean, Category, Date, Identifier, Integer, Number, Record, Schema, Surrogate, Text
 from localsynth.store.private import PrivateStore
@@ -191,6 +191,54 @@ def test_excess_rows_are_dropped_at_random(workspace: Workspace, tmp_path: Path)
     pairs = Counter(tuple(sorted(found)) for found in places.values())
     assert len(pairs) == 6
     assert all(within(count, 3000, 1 / 6) for count in pairs.values())
+
+
+VISITS = Schema(columns=[Identifier(name="person"), Identifier(name="visit"), Integer(name="n")])
+
+
+def visits(tmp_path: Path, rows: list[tuple[str, str, int | str]]) -> Path:
+    path = tmp_path / "visits.csv"
+    path.write_text("person,visit,n\n" + "".join(f"{person},{visit},{n}\n" for person, visit, n in rows))
+    return path
+
+
+def sequences(workspace: Workspace) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    for unit, record in stored(workspace, VISITS):
+        found.setdefault(unit, []).append(record["n"])
+    return found
+
+
+@pytest.mark.parametrize("by", ["visit", "n"])
+def test_rows_of_a_sequence_lie_in_their_order_and_those_without_a_place_are_left_out(
+    workspace: Workspace, tmp_path: Path, by: str
+) -> None:
+    """By the numbers in an identifier; of equal ones the first in the source comes first."""
+    missing: list[tuple[str, str, int | str]] = [("a", "", 99) if by == "visit" else ("a", "v5", "")]
+    rows = [("a", "v10", 10), ("b", "v3", 3), ("a", "v9", 9), *missing, ("a", "v009", 9), ("b", "v1", 1), ("a", "v2x", 2)]
+    result, _ = run(
+        workspace, visits(tmp_path, rows), VISITS, unit="person", max_rows_per_unit=9, holdout=0.0, data={"sequence_by": by}
+    )
+    assert result == IngestResult(6, 2)
+    assert sequences(workspace) == {0: [2, 9, 9, 10], 1: [1, 3]}
+    with PrivateStore.open(workspace) as store:
+        assert [record["n"] for _, record in store.records("train", VISITS, unit_ids=[0])] == [2, 9, 9, 10]
+
+
+def test_of_a_long_sequence_rows_that_follow_each_other_stay_from_any_place(workspace: Workspace, tmp_path: Path) -> None:
+    rows: list[tuple[str, str, int | str]] = [(f"p{i % 3000}", "", 4 - i // 3000) for i in range(15_000)]
+    result, _ = run(
+        workspace, visits(tmp_path, rows), VISITS, unit="person", max_rows_per_unit=2, holdout=0.0, data={"sequence_by": "n"}
+    )
+    assert result == IngestResult(6000, 3000)
+    windows = Counter(tuple(found) for found in sequences(workspace).values())
+    assert set(windows) == {(0, 1), (1, 2), (2, 3), (3, 4)}
+    assert all(within(count, 3000, 1 / 4) for count in windows.values())
+
+
+def test_what_orders_one_value_does_not_depend_on_others() -> None:
+    ordered = ["", "7", "007a", "40", "2024-01-31", "2024-02-01", "v", "v9", "v10", "v10b"]
+    assert sorted(ordered, key=sort_key) == ordered
 
 
 def test_fewer_rows_than_allowed_all_stay(workspace: Workspace, tmp_path: Path) -> None:

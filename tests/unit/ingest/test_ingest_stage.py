@@ -16,7 +16,7 @@ from localsynth.privacy.registry import register_spend
 from localsynth.schema import Category, Column, Identifier, Integer, Schema
 from localsynth.stages.ingest import ingest, ingest_if_needed
 from localsynth.stages.initialise import initialise
-from localsynth.stages.repeats import training_share
+from localsynth.stages.repeats import remaining_budgets
 from localsynth.stages.session import Options, Session, open_budget, open_ledger
 from localsynth.store.private import PrivateStore
 from localsynth.workspace import Workspace, file_sha256
@@ -141,7 +141,8 @@ def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_t
     assert sorted(spends) == sorted([*wanted, *[wanted[killed]] * times])
     budgets = {event["budget"]: event["epsilon"] for event in opened.budgets()}
     assert list(budgets) == ["schema", *[f"schema-repeat-{i + 1}" for i in range(times)]]
-    epsilon, delta = training_share(now, opened)
+    share = remaining_budgets(now, opened)
+    epsilon, delta = share.marginals_epsilon + share.train_epsilon, share.marginals_delta + share.train_delta
     assert epsilon == pytest.approx(8 - sum(budgets.values())) and epsilon == pytest.approx(4 - times * 4 / 3)
     assert delta + sum(event["delta"] for event in opened.budgets()) == pytest.approx(now.config.delta())
     open_budget(now, opened, "train", "r", epsilon, delta, file_sha256(source))
@@ -155,7 +156,7 @@ def test_a_training_for_which_nothing_is_left_is_refused(workspace: Workspace, s
     opened = open_ledger(now)
     open_budget(now, opened, "schema-repeat-1", None, 4.0, 0.0, file_sha256(source))
     with pytest.raises(BudgetError, match="leaves nothing"):
-        training_share(now, opened)
+        remaining_budgets(now, opened)
 
 
 def test_a_reading_that_fails_leaves_the_table_unfinished(workspace: Workspace, source: Path) -> None:

@@ -1,13 +1,17 @@
 import datetime as dt
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localsynth.errors import ConfigError, DataError
 from localsynth.marginals.domain import MOST_BINS, MOST_SINGLE_BINS, Attribute, Domain, length_attribute
-from localsynth.schema import Boolean, Category, Date, DateTime, Integer, Number, Schema, Text, conform
+from localsynth.marginals.measure import MarginalSettings, measure_marginals
+from localsynth.privacy.concentrated import rho_for
+from localsynth.privacy.noise import SecureRandom
+from localsynth.schema import Boolean, Category, Date, DateTime, Integer, Number, Record, Schema, Text, conform
 
 
 @st.composite
@@ -63,7 +67,7 @@ def test_decoding_a_value_s_bin_comes_within_a_bin_of_it(column: Any, data: st.D
 
 def test_bins_depend_on_the_schema_alone_and_are_few() -> None:
     wide = Domain.of_schema(Schema(columns=[Integer(name="x", min=-1000, max=1_000_000)]))["x"]
-    assert wide.size <= MOST_BINS + 1 + 2 * 3
+    assert wide.size <= MOST_BINS + 1 + 2 * 3 + 4 * (3 + 6), "of equal width, for nulls, for bounds and zero, at round distances"
     for alone in (-1000, 0, 1_000_000):
         assert {wide.decode(wide.encode(alone), u) for u in (0.0, 0.5, 0.999)} == {alone}
     few = Domain.of_schema(Schema(columns=[Integer(name="x", min=1, max=MOST_SINGLE_BINS, nullable=False)]))["x"]
@@ -114,3 +118,28 @@ def test_a_value_outside_the_schema_is_placed_and_not_quoted(column: Any, value:
     assert "Row 2" in caught.value.message and "'x'" in caught.value.message
     assert "secret" not in caught.value.message + caught.value.hint
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+def test_amounts_of_many_magnitudes_have_bins_for_the_small_ones() -> None:
+    schema = Schema(columns=[Number(name="amount", min=-50, max=100_000, decimals=2, nullable=False)])
+    attribute = Domain.of_schema(schema)["amount"]
+    held = {attribute.decode(attribute.encode(value), 0.0) for value in (0.01, 0.02, 0.05, 0.5, 5.0, 10.0, 50.0, 200.0)}
+    assert held == {0.01, 0.02, 0.05, 0.5, 5.0, 10.0, 50.0, 200.0}, "each begins a bin of its own"
+    # On the other side of zero a bin ends there.
+    assert attribute.encode(-5.0) != attribute.encode(-4.99) or attribute.encode(-5.0) != attribute.encode(-5.01)
+    assert len(attribute.starts) < 130
+
+
+def test_skewed_amounts_keep_their_distribution() -> None:
+    rng = np.random.default_rng(0)
+    amounts = np.round(np.exp(rng.normal(4.0, 1.3, 10_000)), 2).clip(0, 100_000)
+    schema = Schema(columns=[Number(name="amount", min=0, max=100_000, decimals=2, nullable=False)])
+    domain = Domain.of_schema(schema)
+    rows: list[Record] = [{"amount": float(amount)} for amount in amounts]
+    model = measure_marginals(
+        domain, domain.encode(rows), rho_for(1.0, 1e-5), SecureRandom(), MarginalSettings(), lambda *_: None
+    )
+    drawn = np.array([float(str(row["amount"])) for row in model.sample(10_000, 0)])
+    places = np.quantile(amounts, np.linspace(0.05, 0.95, 19))
+    apart = np.abs((drawn[:, None] <= places).mean(axis=0) - np.linspace(0.05, 0.95, 19)).max()
+    assert apart < 0.06  # 0.67 with bins of equal width

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.marginals import release
-from localsynth.marginals.accounting import Budget, rho_for
+from localsynth.marginals.accounting import Budget
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.inference import cells
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.release import Table
+from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.noise import InsecureRandom, RandomSource
 from localsynth.schema import Category, Record, Schema
 
@@ -76,6 +77,24 @@ def test_noise_has_the_scale_that_is_charged_times_the_rows_of_a_unit(m: int) ->
     assert abs(draws.mean()) < 5 * 20.0 * m / math.sqrt(draws.size)
     assert (draws == np.rint(draws)).all()
     assert budget.spends[0].parameter == 20.0
+
+
+def test_the_noise_of_a_cell_says_nothing_of_that_of_another() -> None:
+    """Noise that cells share would be seen, and taken away, in their difference."""
+    table, _ = table_of([0] * 50, [1] * 50, source=InsecureRandom(4))
+    draws = np.array([table.noisy_counts(("a", "b"), 20.0).ravel() for _ in range(4000)])
+    between = np.corrcoef(draws.T) - np.eye(12)
+    assert np.abs(between).max() < 5 / math.sqrt(4000)
+    draws[:, 1] -= 50
+    following = np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]
+    assert abs(following) < 5 / math.sqrt(12 * 4000), "nor of the same cell, counted again"
+
+
+def test_regrouped_rows_keep_their_budget_and_source_of_chance() -> None:
+    source = InsecureRandom(0)
+    table, budget = table_of([0, 1], [2, 3], 3, source=source)
+    merged = table.regrouped({"a": np.array([0, 0, 1]), "b": np.array([0, 1, 1, 1])})
+    assert merged._random is source and merged._budget is budget and merged.deviation(2.0) == table.deviation(2.0) == 6.0
 
 
 @pytest.mark.parametrize("m", [1, 4])

@@ -20,8 +20,9 @@ from localsynth.ingest.measure import SchemaBudget, measure_column, measure_size
 from localsynth.privacy import verification
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.canonical import sha256_of
-from localsynth.privacy.certificate import CertificateFacts, build, not_covered, stated
+from localsynth.privacy.certificate import CertificateFacts, Work, build, not_covered, stated
 from localsynth.privacy.chain import Basis, genesis_hash
+from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, sign, signing_key
@@ -46,6 +47,7 @@ BASIS = Basis("patient", 3, size_declared=False)
 SETTINGS = {
     "train": TrainConfig().model_dump(mode="json"),
     "privacy": PrivacyConfig(unit="patient", max_rows_per_unit=3).model_dump(mode="json"),
+    "data": {"sequence_by": None},
 }
 
 
@@ -70,7 +72,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
         ledger=ledger.document(),
         schema=SCHEMA,
         settings=SETTINGS,
-        hashes={"model": "00", "base_model": "22"},
+        hashes={"model": "00", "marginals": "11", "base_model": "22"},
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )
@@ -165,8 +167,9 @@ def test_every_leaf_of_a_signed_certificate_is_under_the_signature(signed: dict[
 def test_every_leaf_of_an_unsigned_one_that_follows_from_others_is_checked(unsigned: dict[str, Any]) -> None:
     assert not failed(unsigned)
     # Hashes of files, versions and most settings are facts of their own: only a signature can vouch for them.
-    own = {("hashes", "model"), ("hashes", "base_model")}
+    own = {("hashes", "model"), ("hashes", "marginals"), ("hashes", "base_model")}
     backed = {("settings", "privacy", name) for name in ("epsilon", "unit", "max_rows_per_unit", "public_size")}
+    backed.add(("settings", "data", "sequence_by"))
     paths = [path for path in leaves(unsigned) if path in backed or (path not in own and path[0] not in ("versions", "settings"))]
     assert backed < set(paths)
     assert len(paths) > 80
@@ -285,9 +288,11 @@ def test_what_is_no_certificate_fails(document: Any) -> None:
         {"format": True},
         {"not_covered": None},
         {"settings": None},
-        {"settings": {"train": {}, "privacy": {}, "more": {}}},
-        {"settings": {"train": {"more": 1}, "privacy": {}}},
-        {"settings": {"train": {}, "privacy": {"epsilon": "much"}}},
+        {"settings": {**SETTINGS, "more": {}}},
+        {"settings": {**SETTINGS, "train": {"more": 1}}},
+        {"settings": {**SETTINGS, "privacy": {"epsilon": "much"}}},
+        {"settings": {**SETTINGS, "data": {"sequence_by": 7}}},
+        {"settings": {**SETTINGS, "data": {}}},
     ],
 )
 def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) -> None:
@@ -295,20 +300,55 @@ def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) 
 
 
 def test_what_is_not_covered_depends_on_the_schema_the_unit_and_the_runs() -> None:
-    guessed = not_covered(SCHEMA, 2, Basis("row", 1, size_declared=True), beyond_limit=False)
+    model, marginals = Work(trains=True, counts=False), Work(trains=False, counts=True)
+    guessed = not_covered(SCHEMA, 2, Basis("row", 1, size_declared=True), model, beyond_limit=False)
     assert "weight (kind, nullable, decimals); ward (kind, nullable); note (kind, nullable, max_tokens)" in guessed[-1]
     assert "trained on 2 times" in guessed[-2]
     assert "the number of units" in guessed[-3] and "declared as public" in guessed[-3]
     sure = Schema(confirmed=True, columns=SCHEMA.columns)
-    confirmed = not_covered(sure, 1, Basis("row", 1, size_declared=True), beyond_limit=False)
+    confirmed = not_covered(sure, 1, Basis("row", 1, size_declared=True), model, beyond_limit=False)
     assert len(confirmed) == len(guessed) - 1 and "trained on once" in confirmed[-1]
-    units = not_covered(SCHEMA, 2, BASIS, beyond_limit=True)
+    units = not_covered(SCHEMA, 2, BASIS, model, beyond_limit=True)
     assert any("several values or spellings of 'patient'" in sentence for sentence in units)
     assert not any("spellings" in sentence for sentence in guessed)
     assert any("running total" in sentence for sentence in units) and not any("running total" in sentence for sentence in guessed)
     assert any("accepted or refused at all" in sentence for sentence in guessed)
     assert any("Rows without a value of 'patient'" in sentence for sentence in units)
     assert not any("the number of units" in sentence for sentence in units)
+    assert any("Conditions" in sentence and "public" in sentence for sentence in guessed)
+    counted = " ".join(not_covered(sure, 2, BASIS, marginals, beyond_limit=False))
+    assert "Gumbel" in counted and "never chosen" in counted and "was measured 2 times" in counted
+    assert not any(word in counted for word in ("model", "train", "gradient", "loss", "text"))
+    both = " ".join(not_covered(sure, 1, BASIS, Work(trains=True, counts=True), beyond_limit=False))
+    assert "Gumbel" in both and "gradients" in both and "measured and trained on once" in both
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_the_words_follow_from_the_mechanisms(tmp_path: Path, facts: CertificateFacts, trains: bool) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
+    ledger.open_budget("marginals", "r1", 1.0, 2e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
+    mechanism = {"type": "zcdp", "rho": rho_for(1.0, 2e-7)}
+    ledger.charge(budget="marginals", run="r1", stage="train", what="marginals", mechanism=mechanism)
+    if trains:
+        ledger.open_budget("train", "r1", 1.8, 4e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
+        ledger.charge(budget="train", run="r1", stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
+    declared = Schema(confirmed=True, columns=[Integer(name="age", min=0, max=9)])
+    document = build(dataclasses.replace(facts, schema=declared, ledger=ledger.document()), None)
+    guarantee, summary = document["guarantee"], document["summary"]
+    assert ("privacy loss distributions" in guarantee["accountant"]) is trains
+    assert "zero-concentrated" in guarantee["accountant"]
+    assert "holdout, --max-units" in guarantee["sampler"] and guarantee["sampler"].startswith("Poisson") is trains
+    assert guarantee["mechanisms"][0]["mechanism"] == mechanism
+    words = json.dumps([summary, document["not_covered"], guarantee["accountant"], guarantee["sampler"]])
+    assert trains is any(word in words for word in ("model", "train", "gradient"))
+    assert ("The synthetic table and the marginals and the model" in summary) is trains
+    assert "Noise of the marginals" in summary
+
+
+def test_a_group_is_told_with_its_delta(signed: dict[str, Any]) -> None:
+    for group in signed["guarantee"]["groups"]:
+        told = f"epsilon {group['epsilon']:g} and delta {group['delta']:g}" if group["epsilon"] is not None else "without bound"
+        assert f"{group['units']} together, {told}" in signed["summary"]
 
 
 def test_figures_are_rounded_up() -> None:
@@ -450,10 +490,20 @@ def test_the_settings_are_in_it_and_agree_with_the_ledger(facts: CertificateFact
         assert failed(build(dataclasses.replace(facts, settings=settings), KEY)) == {"settings"}
 
 
+def test_a_certificate_of_sequences_says_so(facts: CertificateFacts) -> None:
+    settings = {**SETTINGS, "data": {"sequence_by": "day of visit"}}
+    document = build(dataclasses.replace(facts, settings=settings), KEY)
+    assert "a sequence in the order of 'day of visit'" in document["summary"] and not failed(document)
+    unsaid = build(facts, None)
+    assert "sequence" not in unsaid["summary"]
+    assert failed({**unsaid, "settings": settings}) == {"summary"}
+
+
 HOSTILE: list[tuple[str, Any]] = [
     *(("gaussian", {"noise_multiplier": n}) for n in (10**400, 1e308, 1e-320, 10**4000, 1e-200)),
     *(("pure_dp", {"epsilon": e}) for e in (10**400, 1e308, 1e-320, 1000.0, 100.0)),
     *(("approximate_dp", {"epsilon": e, "delta": d}) for e, d in ((10**400, 0.1), (100.0, 1e-320), (0.1, 1 - 1e-16))),
+    *(("zcdp", {"rho": r}) for r in (0, -1.0, 1e-320, 1e6, 1e308, 10**400)),
     *(("poisson_sampled", {"rate": q, "of": {"type": "gaussian", "noise_multiplier": n}}) for q, n in (
         (1e-320, 1.0), (1e-12, 1e6), (10**400, 1.0), (0.5, 10**400), (1.0, 1e308),
     )),

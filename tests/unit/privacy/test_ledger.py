@@ -17,6 +17,7 @@ from localsynth.privacy import ledger as ledger_module
 from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, group_epsilon, most_that_fit
 from localsynth.privacy.canonical import sha256_of
 from localsynth.privacy.chain import Basis, break_in_chain, chain_is_intact, group_bound, recompute
+from localsynth.privacy.concentrated import epsilon_of_rho, rho_for
 from localsynth.privacy.ledger import Ledger
 
 BASIS = Basis("row", 1, size_declared=False)
@@ -139,6 +140,26 @@ def test_unequal_parts_count_as_any_mechanism_of_their_budget(paths: tuple[Path,
     charge(ledger, PURE)
     charge(ledger, {"type": "pure_dp", "epsilon": 0.2})
     assert group_bound(ledger.document()["events"], 3) == (3.0, pytest.approx(3 * math.exp(2.0) * 1e-7))
+
+
+def test_zcdp_counts_with_all_the_rho_its_budget_has_room_for_and_a_group_with_its_square(tmp_path: Path) -> None:
+    whole = rho_for(1.0, 1e-7)
+    figures = [
+        groups_after((tmp_path / f"{times}.json", tmp_path / f"{times}-head.json"), times, {"type": "zcdp", "rho": rho}, 1e-7)
+        for times, rho in ((1, whole), (2, whole / 3))
+    ]
+    assert figures[0] == figures[1]
+    for (epsilon, delta), units in zip(figures[0], (1, 2, 5, 10), strict=True):
+        assert delta == 1e-7, "no worse than the delta of a single unit"
+        assert epsilon == pytest.approx(epsilon_of_rho(units**2 * whole, 1e-7), rel=1e-9)
+
+
+def test_a_budget_refuses_a_rho_that_is_a_hair_too_large(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths, 1.0, 1e-7)
+    with pytest.raises(BudgetError, match="used up"):
+        charge(ledger, {"type": "zcdp", "rho": rho_for(1.0, 1e-7) * (1 + 1e-6)})
+    charge(ledger, {"type": "zcdp", "rho": rho_for(1.0, 1e-7)})
+    assert ledger.spent().epsilon == pytest.approx(1.0, rel=1e-6)
 
 
 def test_a_budget_that_was_not_charged_costs_nothing(paths: tuple[Path, Path]) -> None:

@@ -1,5 +1,6 @@
 """Conditions, shares and files of rows: what is asked of each row of a job."""
 
+import hashlib
 from collections import Counter
 
 import pytest
@@ -73,7 +74,9 @@ def test_rows_of_a_file(tmp_path):
     assert found.rows == 2
     assert single(found.given(0)) == {"note": 'two\nlines, "so"', "n": 3}
     assert single(found.given(1)) == {"note": "plain", "n": None}
-    assert len(found.facts["seeds_sha256"]) == 64
+    known, other = (read_asked(SCHEMA, None, None, str(path), ["?"], secret).facts["seeds"] for secret in (b"one", b"two"))
+    # Without the secret, a guess of the file cannot be checked by what is published.
+    assert len(known) == 64 and hashlib.sha256(path.read_bytes()).hexdigest() not in (known, other) and known != other
 
 
 @pytest.mark.parametrize(

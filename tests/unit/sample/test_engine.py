@@ -227,3 +227,10 @@ def test_surrogates_are_invented_and_repeatable():
     assert list(first) == [c.name for c in schema.columns]
     assert first["id"] == 5 and str(first["mail"]).split("@")[1].startswith("example.")
     assert first["name"] != Surrogates(schema, 1).complete(5, {"t": "x"})["name"]
+
+
+def test_rows_of_a_unit_share_its_identifier_and_what_is_invented_of_it():
+    schema = Schema(columns=[Identifier(name="visit"), Identifier(name="who"), Surrogate(name="name", of="name"), Text(name="t")])
+    rows = [Surrogates(schema, 1, "who").complete(number, {"t": "x"}, unit) for number, unit in ((4, 2), (5, 2), (6, 3))]
+    assert [(row["visit"], row["who"]) for row in rows] == [(5, 3), (6, 3), (7, 4)]
+    assert rows[0]["name"] == rows[1]["name"] != rows[2]["name"]

@@ -156,7 +156,7 @@ def test_rows_are_drawn_as_asked(trained: Session, make_session: Any, tmp_path: 
     assert [row["n"] for row in rows[21:]] == [3, 17]
     asked = [job["asked"] for job in SyntheticStore(trained.workspace.synthetic_path).jobs()]
     assert asked[:3] == [{}, {"where": "kind = 'b' AND n < 100"}, {"balance": "kind=a:0.9,b:0.1"}]
-    assert list(asked[3]) == ["seeds_sha256"]
+    assert list(asked[3]) == ["seeds"]
     with pytest.raises(ConfigError, match="says itself how many"):
         sample(make_session(seeds=str(seeds), more=3))
     with pytest.raises(ConfigError, match="leaves no value"):

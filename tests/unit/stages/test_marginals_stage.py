@@ -1,17 +1,27 @@
 """A run by marginals: charged whole before a row is read, certified, verified, and drawn from as asked."""
 
+import copy
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.marginals import measure as measuring
-from localsynth.marginals.accounting import epsilon_of_rho, total_rho
-from localsynth.planning import synthesizer_of
+from localsynth.marginals.accounting import Spend, total_rho
+from localsynth.marginals.release import Table
+from localsynth.marginals.verification import what_is_wrong
+from localsynth.planning import budgets, synthesizer_of
+from localsynth.privacy import concentrated
+from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
+from localsynth.privacy.signing import sign
 from localsynth.runs import Run, latest_run
+from localsynth.sample import from_marginals
 from localsynth.sample.from_marginals import read_marginals
 from localsynth.schema import Text
 from localsynth.stages.export import export
@@ -23,7 +33,7 @@ from localsynth.stages.train import train
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.verify import verify_file
-from localsynth.workspace import read_json, write_json
+from localsynth.workspace import Workspace, file_sha256, read_json, write_json
 
 
 def run_of(session: Session) -> Run:
@@ -47,7 +57,9 @@ def test_what_makes_the_rows(make_session: Any) -> None:
     config = make_session(synthesizer="auto").config
     assert synthesizer_of(config) == "marginals"
     text = config.schema_.model_copy(update={"columns": [*config.schema_.columns, Text(name="note")]})
-    assert synthesizer_of(config.model_copy(update={"schema_": text})) == "llm"
+    assert synthesizer_of(config.model_copy(update={"schema_": text})) == "hybrid"
+    alone = config.schema_.model_copy(update={"columns": [Text(name="note")]})
+    assert synthesizer_of(config.model_copy(update={"schema_": alone})) == "llm"
     wanted = make_session(synthesizer="marginals").config.model_copy(update={"schema_": text})
     with pytest.raises(ConfigError, match="'note' is a text column"):
         synthesizer_of(wanted)
@@ -67,14 +79,77 @@ def test_everything_is_charged_before_a_row_is_read(session: Session, monkeypatc
     assert seen == [1]
     (event,) = spends(session)
     model = read_marginals(run_of(session).marginals_path)
-    privacy = session.config.privacy
-    assert event["mechanism"] == {
-        "type": "approximate_dp",
-        "epsilon": pytest.approx(privacy.epsilon, rel=1e-6),
-        "delta": session.config.delta(),
-    }
-    assert total_rho(model.spends) <= model.rho == event["details"]["rho"]
-    assert epsilon_of_rho(model.rho, event["mechanism"]["delta"]) <= event["mechanism"]["epsilon"] * (1 + 1e-9)
+    rho = rho_for(session.config.privacy.epsilon, session.config.delta())
+    assert event["mechanism"] == {"type": "zcdp", "rho": rho} and event["details"] == {}
+    assert total_rho(model.spends) <= model.rho == rho
+    assert open_ledger(session).spent().epsilon == pytest.approx(session.config.privacy.epsilon, rel=1e-6)
+
+
+def test_a_rho_that_costs_more_than_the_budget_is_refused_before_a_row_is_read(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concentrated, "rho_for", lambda *share: rho_for(*share) * (1 + 1e-6))
+    monkeypatch.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read"))
+    with pytest.raises(BudgetError, match="used up"):
+        train(session)
+    assert spends(session) == []
+
+
+class Transcript:
+    """Records what is told of the rows, then tells the same of any others: what is made of it may depend on nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[tuple[Any, Any]] = []
+        self.replayed: Iterator[tuple[Any, Any]] | None = None
+        for name in ("noisy_counts", "choose"):
+            self._watch(monkeypatch, name, getattr(Table, name))
+
+    def _watch(self, monkeypatch: pytest.MonkeyPatch, name: str, real: Any) -> None:
+        def watched(table: Table, *arguments: Any) -> Any:
+            asked = repr((name, arguments))
+            if self.replayed is None:
+                self.told.append((asked, copy.deepcopy(real(table, *arguments))))
+                return copy.deepcopy(self.told[-1][1])
+            before, answer = next(self.replayed)
+            if asked != before:
+                pytest.fail(f"what is asked of other rows is something else: {name}")
+            table._budget.charge(_spend(name, arguments))
+            return copy.deepcopy(answer)
+
+        monkeypatch.setattr(Table, name, watched)
+
+    def replay(self) -> None:
+        self.replayed = iter(self.told)
+
+
+def _spend(name: str, arguments: Any) -> Spend:
+    return Spend("gaussian", arguments[1], arguments[0]) if name == "noisy_counts" else Spend("exponential", arguments[3], ())
+
+
+@pytest.mark.parametrize("method", ["aim", "mst"])
+def test_all_that_is_written_follows_from_what_was_told_with_noise(
+    session: Session, method: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two tables of which the same is told leave the same files, byte for byte: exact counts, how many rows there are among
+    them, are in none and decide nothing."""
+    monkeypatch.setattr(measuring, "MOST_COLUMNS_OF_AIM", 20 if method == "aim" else 0)
+    shutil.copytree(session.workspace.root, tmp_path / "again")
+    shutil.copytree(tmp_path / "home", tmp_path / "home again")
+    transcript = Transcript(monkeypatch)
+    train(session)
+    first = {path.name: path.read_bytes() for path in run_of(session).directory.iterdir()}
+
+    transcript.replay()
+    session.workspace = Workspace(tmp_path / "again")
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home again"))
+    read = PrivateStore.records
+    few = [{"kind": "b", "n": 9000 + number % 7} for number in range(40)]
+    monkeypatch.setattr(PrivateStore, "records", lambda store, *given: [(i, row) for i, row in enumerate(few)])
+    train(session)
+    monkeypatch.setattr(PrivateStore, "records", read)
+    again = {path.name: path.read_bytes() for path in run_of(session).directory.iterdir()}
+    assert [name for name in first if again[name] != first[name]] == []
+    assert set(again) == set(first) == {"run.json", "events.jsonl", "marginals.json"}
 
 
 def test_units_count_with_all_their_rows_and_noise_is_secure(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,30 +180,154 @@ def test_a_certificate_that_verify_works_out_again(session: Session) -> None:
     assert guarantee["sampler"].startswith("none") and guarantee["noise"] == SECURE_LABEL
     report = verify_file(run.certificate_path, None)
     status = {finding["name"]: finding["status"] for finding in report["findings"]}
-    assert report["valid"] and status["model"] == status["marginals"] == "ok"
+    assert report["valid"] and status["marginals"] == "ok" and "model" not in status
     assert export(session)["done_before"]
 
 
-def tampered(tree: dict[str, Any], how: str) -> dict[str, Any]:
-    if how == "less noise":
-        tree["spends"][0]["parameter"] /= 2
-    elif how == "another budget":
-        tree["rho"] *= 2
-    elif how == "another generator":
-        tree["noise"] = "INSECURE, for tests"
-    return tree
+def _less_noise_charged(tree: dict[str, Any]) -> None:
+    tree["spends"][0]["parameter"] /= 2
 
 
-@pytest.mark.parametrize("how", ["less noise", "another budget", "another generator"])
-def test_measuring_more_than_was_charged_is_found(session: Session, how: str) -> None:
+def _less_noise_drawn(tree: dict[str, Any]) -> None:
+    for measured in tree["measured"]:
+        measured["deviation"] /= 2
+
+
+def _less_noise_everywhere(tree: dict[str, Any]) -> None:
+    tree["spends"][0]["parameter"] /= 2
+    tree["measured"][0]["deviation"] /= 2
+
+
+def _a_little_less_noise(tree: dict[str, Any]) -> None:
+    for spend, measured in zip(tree["spends"], tree["measured"], strict=False):
+        spend["parameter"] *= 1 - 1e-6
+        measured["deviation"] *= 1 - 1e-6
+
+
+def _another_column(tree: dict[str, Any]) -> None:
+    tree["attributes"][0]["column"]["values"] = ["a", "c"]
+
+
+def _other_bins(tree: dict[str, Any]) -> None:
+    """More of them than is public: where the bounds of the bins lie could tell of the rows."""
+    del tree["attributes"][1]["starts"][5]
+    grouping = tree["groupings"]["n"]
+    del grouping["groups"][5], grouping["shares"][5]
+    groups = sorted(set(grouping["groups"]))
+    tree["groupings"]["n"]["groups"] = [groups.index(group) for group in grouping["groups"]]
+    for group in groups:
+        mass = sum(s for g, s in zip(grouping["groups"], grouping["shares"], strict=True) if g == groups.index(group))
+        grouping["shares"] = [
+            s / mass if g == groups.index(group) and mass else s
+            for g, s in zip(grouping["groups"], grouping["shares"], strict=True)
+        ]
+
+
+TAMPERED: dict[str, Any] = {
+    "no spends": lambda tree: tree.update(spends=[]),
+    "one spend less": lambda tree: tree["spends"].pop(),
+    "a choice less": lambda tree: tree["spends"].remove(next(s for s in tree["spends"] if s["kind"] == "exponential")),
+    "another kind": lambda tree: tree["spends"][0].update(kind="foo"),
+    "other columns counted": lambda tree: tree["spends"][0].update(columns=["n"]),
+    "less noise charged": _less_noise_charged,
+    "less noise drawn": _less_noise_drawn,
+    "less noise everywhere": _less_noise_everywhere,
+    "a little less noise": _a_little_less_noise,
+    "another budget": lambda tree: tree.update(rho=tree["rho"] * (1 + 1e-6)),
+    "a smaller budget": lambda tree: tree.update(rho=tree["rho"] * (1 - 1e-6)),
+    "another generator": lambda tree: tree.update(noise="INSECURE, for tests"),
+    "another column": _another_column,
+    "other bins": _other_bins,
+    "a column less": lambda tree: tree["attributes"].pop(),
+    "a potential more": lambda tree: tree["potentials"].append({"columns": ["n", "kind"], "logarithms": [[0.0]]}),
+    "a potential less": lambda tree: tree["potentials"].pop(),
+    "one more key": lambda tree: tree.update(rows=450),
+    "one more key of a spend": lambda tree: tree["spends"][0].update(rows=450),
+    "one more key of a count": lambda tree: tree["measured"][0].update(exact=[1]),
+    "an impossible parameter": lambda tree: tree["spends"][0].update(parameter=1e-200),
+    "no groupings": lambda tree: tree.update(groupings=[]),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where a finished run lies, once the first test of a tampered file has made it."""
+    return {}
+
+
+@pytest.mark.parametrize("how", list(TAMPERED))
+def test_measuring_more_than_was_charged_is_found(
+    how: str, finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> None:
     """As if the run itself had measured so: the certificate names the very file."""
+    if not finished:
+        session = request.getfixturevalue("session")
+        train(session)
+        export(session)
+        kept = tmp_path_factory.mktemp("finished")
+        for path in (run_of(session).marginals_path, run_of(session).certificate_path):
+            shutil.copy(path, kept)
+        finished["run"] = kept
+    kept = finished["run"]
+    tree, certificate = (json.loads((kept / name).read_text()) for name in ("marginals.json", "certificate.json"))
+
+    def findings() -> list[str]:
+        certificate["hashes"]["marginals"] = file_sha256(kept / "marginals.json")
+        write_json(kept / "certificate.json", sign({**certificate, "signature": None}, Ed25519PrivateKey.generate()))
+        return [f["status"] for f in verify_file(kept / "certificate.json", None)["findings"] if f["name"] == "marginals"]
+
+    try:
+        assert findings() == ["ok", "ok"]
+        changed = copy.deepcopy(tree)
+        TAMPERED[how](changed)
+        assert changed != tree
+        write_json(kept / "marginals.json", changed)
+        assert findings() == ["ok", "failed"], "the file is the one named, and what is in it was not paid for"
+    finally:
+        write_json(kept / "marginals.json", tree)
+
+
+def test_a_file_of_marginals_that_is_too_large_is_not_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     train(session)
-    run = run_of(session)
-    write_json(run.marginals_path, tampered(json.loads(run.marginals_path.read_text()), how))
-    run.note(marginals_sha256=run.marginals_sha256())
     export(session)
-    findings = {finding["name"]: finding["status"] for finding in verify_file(run.certificate_path, None)["findings"]}
-    assert findings["model"] == "ok" and findings["marginals"] == "failed"
+    monkeypatch.setattr(from_marginals, "_MOST_BYTES", 100)
+    findings = [f["status"] for f in verify_file(run_of(session).certificate_path, None)["findings"] if f["name"] == "marginals"]
+    assert findings == ["ok", "failed"]
+    with pytest.raises(IntegrityError, match="too large"):
+        sample(session)
+
+
+def test_the_charge_is_that_of_the_newest_run(session: Session, make_session: Any) -> None:
+    train(session)
+    export(session)
+    session = make_session(synthesizer="auto", rows=30, again=True)
+    train(session)
+    export(session)
+    run = run_of(session)
+    assert verify_file(run.certificate_path, None)["valid"]
+    document = read_json(run.certificate_path)
+    model = read_marginals(run.marginals_path)
+    assert what_is_wrong(model, document) == ""
+    events = document["ledger"]["events"]
+    last = [event for event in events if event["kind"] == "spend"][-1]
+    last["run"] = next(event["run"] for event in events if event["run"] != run.id)
+    assert "charged for this run" in what_is_wrong(model, document), "an earlier run's charge, though it is the last"
+    last.update(run=run.id, mechanism={"type": "approximate_dp", "epsilon": 4.0, "delta": 1e-6})
+    assert what_is_wrong(model, document)
+
+
+def test_of_the_budget_what_the_schema_took_is_not_measured_with(make_session: Any) -> None:
+    session = make_session(synthesizer="auto", rows=30)
+    privacy = session.config.privacy.model_copy(update={"public_size": None})
+    session.config = session.config.model_copy(update={"privacy": privacy})
+    ingest(session)
+    train(session)
+    export(session)
+    share = budgets(session.config)
+    assert share.schema_epsilon > 0 and share.marginals_epsilon == privacy.epsilon - share.schema_epsilon
+    model = read_marginals(run_of(session).marginals_path)
+    assert model.rho == rho_for(share.marginals_epsilon, share.marginals_delta)
+    assert verify_file(run_of(session).certificate_path, None)["valid"]
 
 
 def test_marginals_that_were_changed_are_not_certified_and_not_drawn_from(session: Session) -> None:
@@ -158,7 +357,7 @@ def test_a_run_killed_after_its_charge_does_not_measure_for_nothing(session: Ses
     monkeypatch.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read without a charge"))
     with pytest.raises(BudgetError) as error:
         train(session)
-    assert "interrupted" in error.value.hint and len(spends(session)) == 1
+    assert "interrupted" in error.value.message and "--again" in error.value.hint and len(spends(session)) == 1
     monkeypatch.setattr(PrivateStore, "records", read)
 
 
@@ -193,5 +392,6 @@ def test_a_rehearsal_says_so(make_session: Any) -> None:
     ingest(session)
     train(session)
     assert run_of(session)["train"]["noise"] == REHEARSAL_LABEL
+    assert read_json(run_of(session).marginals_path)["noise"] == REHEARSAL_LABEL
     export(session)
     assert not verify_file(run_of(session).certificate_path, None)["valid"]

@@ -72,6 +72,34 @@ def test_a_key_that_takes_the_place_of_a_lost_one_is_wrapped_too(workspace: Work
     assert fresh not in key_path(workspace).read_text() and read_key(replace(workspace, passphrase=WORDS)) == fresh
 
 
+def test_a_bare_key_that_a_killed_removal_left_is_swept_when_the_key_is_next_used(workspace: Workspace, tmp_path: Path) -> None:
+    change_passphrase(workspace, WORDS)
+    opened = replace(workspace, passphrase=WORDS)
+    part = workspace.keys_path / ".private.key.0a1b.part"
+    part.write_text(read_key(opened) + "\n")
+    os.link(part, tmp_path / "same-inode")
+    read_key(opened)
+    assert not part.exists() and set((tmp_path / "same-inode").read_bytes()) == {0}
+    part.write_text("left again")
+    change_passphrase(opened, "another one")
+    assert not part.exists()
+
+
+def test_a_bare_key_in_a_workspace_with_a_passphrase_is_refused_until_its_owner_says_so(workspace: Workspace) -> None:
+    change_passphrase(workspace, WORDS)
+    key = read_key(replace(workspace, passphrase=WORDS))
+    for opened in (workspace, replace(workspace, passphrase=WORDS)):
+        key_path(workspace).write_text(key + "\n")
+        with pytest.raises(IntegrityError, match="without a passphrase") as error:
+            read_key(opened)
+        assert "localsynth passphrase" in error.value.hint and key not in str(error.value)
+    change_passphrase(workspace, WORDS)
+    assert read_key(replace(workspace, passphrase=WORDS)) == key
+    key_path(workspace).write_text(key + "\n")
+    change_passphrase(workspace, None)
+    assert read_key(workspace) == key
+
+
 def test_another_workspaces_wrapped_key_does_not_fit(workspace: Workspace, tmp_path: Path) -> None:
     change_passphrase(workspace, WORDS)
     other = Workspace.create(tmp_path / "other")

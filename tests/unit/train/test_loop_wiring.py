@@ -135,3 +135,38 @@ def test_a_batch_gets_the_same_noise_as_an_empty_one(run, released):
     run([unit(1, i) for i in range(UNITS)], Spy(all_in=True), steps=6, noise_multiplier=400.0)
     expected = 400.0 * PLAN.max_grad_norm / PLAN.batch_size
     assert float(torch.stack(released).std()) == pytest.approx(expected, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_in_the_middle_of_a_pass_changes_nothing_but_the_micro_batches(run, released, monkeypatch, error):
+    units = [unit(1 + i % 3, i) for i in range(UNITS)]
+    run(units, Spy(all_in=True, quiet=True), steps=1)
+    sizes, cut, add = [], loop.micro_batches, loop.PrivateGradients.add
+    monkeypatch.setattr(loop, "micro_batches", lambda batch, tokens: sizes.append(tokens) or cut(batch, tokens))
+    calls = []
+
+    def short_of_memory(self, total, loss, unit, units):
+        calls.append(loss)
+        if len(calls) == 2:
+            raise error  # after the forward pass, whose activations the hooks then hold
+        if len(calls) == 5:
+            loss.backward()
+            raise error  # after the backward pass, whose gradients then lie on the weights
+        add(self, total, loss, unit, units)
+
+    monkeypatch.setattr(loop.PrivateGradients, "add", short_of_memory)
+    run(units, Spy(all_in=True, quiet=True), steps=1)
+    assert sizes == [64, 32, 16]
+    expected, found = released
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-8) and expected.norm() > 0
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(run, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(loop.PrivateGradients, "add", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run([unit(1, 0)], Spy(all_in=True), steps=1)

@@ -36,12 +36,11 @@ def model(tiny_model):
 @pytest.fixture
 def plain(tiny_model, monkeypatch):
     """The same model with PEFT's own layers and PyTorch's own loss."""
-    monkeypatch.setattr("localsynth.train.model.fuse_adapters", lambda adapted: None)
     monkeypatch.setattr(
         "localsynth.train.model.summed_cross_entropy",
         lambda hidden, weight, targets: torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum"),
     )
-    return shaken(build_model(tiny_model(), 4, 8, TARGETS, "fp32", "cpu", seed=1))
+    return shaken(build_model(tiny_model(), 4, 8, TARGETS, "fp32", "cpu", seed=1, fused=False))
 
 
 def clipped_sum(model, units, budget=400, c=C):

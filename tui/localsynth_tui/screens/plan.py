@@ -314,7 +314,8 @@ anything where the kernel itself does not cut the work off from the network (Hom
         found, epsilon = self._found, planned["epsilon"]
         lines = [
             f"This sets aside epsilon {epsilon['total']:g} (delta {planned['delta']['total']:.1g}) for good:",
-            f"  {epsilon['schema']:g} to measure what the schema leaves open, {epsilon['train']:g} to train.",
+            f"  {epsilon['schema']:g} to measure what the schema leaves open, {epsilon['marginals']:g} for noisy counts of the "
+            f"columns, {epsilon['train']:g} to train the model.",
             f"It takes about {duration(sum(planned['seconds'].values()))} and {bytes_text(planned['memory_bytes'])} of memory.",
         ]
         if found is not None and found.unfinished:

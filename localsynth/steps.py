@@ -9,11 +9,22 @@ from typing import Any
 
 from localsynth.schema import Boolean, Category, Column, Date, DateTime, Identifier, Integer, Number, Surrogate, Text, Value
 
-__all__ = ["Structured", "from_step", "is_structured", "special_steps", "step_count", "to_step"]
+__all__ = [
+    "Ordered",
+    "Structured",
+    "from_ordinal",
+    "from_step",
+    "is_structured",
+    "ordinal",
+    "special_steps",
+    "step_count",
+    "to_step",
+]
 
+Ordered = Integer | Number | Date | DateTime
 Structured = Category | Boolean | Integer | Number | Date | DateTime
 
-_DAY = 86_400
+_EPOCH = dt.datetime(1970, 1, 1)
 
 
 def is_structured(column: Column) -> bool:
@@ -21,14 +32,27 @@ def is_structured(column: Column) -> bool:
     return not isinstance(column, Text | Identifier | Surrogate)
 
 
-def _seconds(span: dt.timedelta) -> int:
-    return span.days * _DAY + span.seconds
+def ordinal(column: Ordered, value: Any) -> int:
+    """The place of a value among all values that a column of this kind can have, whatever its bounds: whole units from zero."""
+    if isinstance(column, DateTime):
+        since: dt.timedelta = value - _EPOCH
+        return since.days * 86_400 + since.seconds
+    if isinstance(column, Date):
+        return int(value.toordinal())
+    if isinstance(column, Number):
+        return round(float(value) * int(10**column.decimals))
+    return int(value)
 
 
-def _lowest(column: Number) -> int:
-    assert column.min is not None
-    scaled: int = round(column.min * 10**column.decimals)
-    return scaled
+def from_ordinal(column: Ordered, number: int) -> Value:
+    """The inverse of `ordinal`."""
+    if isinstance(column, DateTime):
+        return _EPOCH + dt.timedelta(seconds=number)
+    if isinstance(column, Date):
+        return dt.date.fromordinal(number)
+    if isinstance(column, Number):
+        return round(number / int(10**column.decimals), column.decimals)
+    return number
 
 
 def step_count(column: Structured) -> int:
@@ -47,14 +71,8 @@ def to_step(column: Structured, value: Any) -> int:
         return column.allowed().index(value)
     if isinstance(column, Boolean):
         return int(bool(value))
-    if isinstance(column, Number):
-        scaled: int = round(float(value) * 10**column.decimals)
-        return scaled - _lowest(column)
     assert column.min is not None, "steps need the effective schema"
-    if isinstance(column, Integer):
-        return int(value) - column.min
-    span: dt.timedelta = value - column.min
-    return _seconds(span) if isinstance(column, DateTime) else span.days
+    return ordinal(column, value) - ordinal(column, column.min)
 
 
 def from_step(column: Structured, step: int) -> Value:
@@ -63,17 +81,12 @@ def from_step(column: Structured, step: int) -> Value:
         return column.allowed()[step]
     if isinstance(column, Boolean):
         return bool(step)
+    assert column.min is not None and column.max is not None, "steps need the effective schema"
+    value = from_ordinal(column, ordinal(column, column.min) + step)
     if isinstance(column, Number):
-        assert column.min is not None and column.max is not None
         # Rounded once; where steps are finer than floats even that may leave the bounds.
-        value = round(float((_lowest(column) + step) / 10**column.decimals), column.decimals)
-        return min(column.max, max(column.min, value))
-    assert column.min is not None
-    if isinstance(column, Integer):
-        return column.min + step
-    if isinstance(column, DateTime):
-        return column.min + dt.timedelta(seconds=step)
-    return column.min + dt.timedelta(days=step)
+        return min(column.max, max(column.min, value))  # type: ignore[type-var]
+    return value
 
 
 def special_steps(column: Structured, steps: int) -> list[int]:

@@ -1,0 +1,178 @@
+"""Utility of DP training under different settings, on a public table: which defaults to ship.
+
+    .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574]
+        [--set train.epochs=2 ...] [--rows 0] [--tokens 64]
+
+Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
+distribution), and prints one JSON object: held-out perplexity a learned token before and after, seconds, tokens/s; with --rows N
+also draws N texts on labels and lengths of the original and gives the F1 of a TF-IDF + logistic regression trained on them and
+tested on held-out originals, beside that of one trained on the originals.
+
+For PUBLIC tables only: nothing is charged, so nothing here is protected by a ledger.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from heldout_perplexity import perplexity
+
+from localsynth.adapter import read_adapter
+from localsynth.base_models import find_base_model
+from localsynth.codec import Codec
+from localsynth.config import TrainConfig
+from localsynth.export.export import export
+from localsynth.hybrid import Writing
+from localsynth.llama import Vocabulary
+from localsynth.privacy.noise import SecureRandom
+from localsynth.processor import default_threads
+from localsynth.sample.engine import Engine, Request
+from localsynth.schema import Category, Record, Schema, Text
+from localsynth.train.loop import train
+from localsynth.train.lora_layer import LoraLinear
+from localsynth.train.model import build_model, choose_precision
+from localsynth.train.plan import make_train_plan
+
+
+def read(path: Path, label: str, text: str) -> list[Record]:
+    """The table's rows as label and text."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        return [{"label": row[label], "text": row[text]} for row in csv.DictReader(file) if row[text]]
+
+
+def f1(train_rows: list[Record], test_rows: list[Record]) -> float:
+    """Macro-averaged F1 of TF-IDF + logistic regression; for two labels, that of the rarer one."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
+    from sklearn.pipeline import make_pipeline
+
+    labels = sorted({str(row["label"]) for row in test_rows})
+    if len({row["label"] for row in train_rows}) < 2:
+        return 0.0
+    model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(max_iter=1000, C=10))
+    model.fit([row["text"] for row in train_rows], [row["label"] for row in train_rows])
+    found, true = model.predict([row["text"] for row in test_rows]), [str(row["label"]) for row in test_rows]
+    if len(labels) > 2:
+        return float(f1_score(true, found, average="macro"))
+    rarer = min(labels, key=true.count)
+    return float(f1_score(true, found, pos_label=rarer))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--label", required=True)
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--epsilon", type=float, default=8.0)
+    parser.add_argument("--units", type=int, default=4574)
+    parser.add_argument("--rows", type=int, default=0)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="write the drawn rows here as CSV")
+    arguments = parser.parse_args()
+    settings: dict[str, Any] = {}
+    for assignment in arguments.settings:
+        key, _, value = assignment.removeprefix("train.").partition("=")
+        settings[key] = json.loads(value) if value[0] in "0123456789-tfn[" else value
+    config = TrainConfig(**settings)
+
+    rows = read(arguments.table, arguments.label, arguments.text)
+    shuffled = [rows[i] for i in np.random.default_rng(arguments.seed).permutation(len(rows))]
+    test, original = shuffled[:1000], shuffled[1000 : 1000 + arguments.units]
+    labels = sorted({str(row["label"]) for row in rows})
+    schema = Schema(
+        columns=[
+            Category(name="label", values=labels, nullable=False),
+            Text(name="text", max_tokens=arguments.tokens, nullable=False),
+        ]
+    )
+    writing = Writing(schema)
+    base = find_base_model(config.model)
+    with Vocabulary(base.path) as vocabulary:
+        codec = Codec(writing.schema, vocabulary.tokenize, vocabulary.start, "", writing.given)
+        units = [[codec.encode(writing.with_lengths(row))] for row in original]
+        held_out = [codec.encode(writing.with_lengths(row)) for row in test[:300]]
+    plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
+    result: dict[str, Any] = {
+        "settings": settings,
+        "epsilon": arguments.epsilon,
+        "units": len(units),
+        "steps": plan.steps,
+        "batch": plan.batch_size,
+        "noise_multiplier": round(plan.noise_multiplier, 3),
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        run = Path(directory)
+        rate = 0.0
+
+        def emit(event: dict[str, Any]) -> None:
+            nonlocal rate
+            rate = event.get("rate", rate)
+
+        trained = train(
+            units=units,
+            base=base.path,
+            targets=base.targets,
+            plan=plan,
+            settings=config,
+            charge_step=lambda: 0.0,
+            random=SecureRandom(),
+            run_directory=run,
+            emit=emit,
+            should_stop=lambda: False,
+        )
+        result |= {"train_seconds": round(trained.seconds), "tokens_per_second": round(rate)}
+        adapter = read_adapter(run / "adapter")
+        precision = choose_precision(config.precision, "cpu")
+        model = build_model(base.path, adapter.rank, int(adapter.alpha), base.targets, precision, "cpu", seed=0)
+        result["perplexity_base"] = round(perplexity(model, held_out), 2)
+        for name, module in model.adapted.base_model.model.named_modules():
+            if isinstance(module, LoraLinear):
+                a, b = adapter.pairs[name]
+                module.a.data, module.b.data = torch.from_numpy(a), torch.from_numpy(b)
+        result["perplexity"] = round(perplexity(model, held_out), 2)
+        del model
+        if arguments.rows:
+            result |= drawn(arguments, run, base.path, writing, original, test)
+    print(json.dumps(result), flush=True)
+
+
+def drawn(
+    arguments: argparse.Namespace, run: Path, base: Path, writing: Writing, original: list[Record], test: list[Record]
+) -> dict[str, Any]:
+    """Texts for the labels and lengths of originals, and how well a filter learns from them."""
+    begun = time.monotonic()
+    export(base, run / "adapter", run / "model.gguf", "BF16", default_threads(), lambda event: None)
+    chosen = [original[i % len(original)] for i in range(arguments.rows)]
+    requests = [Request(i, writing.for_model(writing.with_lengths(row), {})) for i, row in enumerate(chosen)]
+    with Engine(run / "model.gguf", writing.schema, "", threads=default_threads(), seed=arguments.seed) as engine:
+        synthetic = [record for _, record in engine.rows(iter(requests))]
+    if arguments.keep:
+        with arguments.keep.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["label", "text"], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(synthetic)
+    real = f1(original, test)
+    same = f1(original[: arguments.rows], test)
+    found = f1(synthetic, test)
+    return {
+        "rows": len(synthetic),
+        "sample_seconds": round(time.monotonic() - begun),
+        "f1_original": round(real, 3),
+        "f1_original_same_size": round(same, 3),
+        "f1_synthetic": round(found, 3),
+        "ratio": round(found / real, 3),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""A step of DP training measured against the same step without privacy, against Opacus' ghost clipping, and against the machine.
+
+    dp      our step: per-unit gradients from hooks, clipped and summed, noise
+    plain   the step of ordinary LoRA on the same model, batch and micro-batches: gradients of the batch, no clipping, no noise
+    ghost   Opacus' ghost clipping on PEFT's own layers: two backward passes, no per-example gradients
+    limit   what the matrix products alone would take at the machine's rate (`train.speed`): 4 operations a token for each weight
+            of the layers, and for the vocabulary's product only tokens with loss
+
+Rows are texts of the bundled example; nothing private is read. Each variant runs in a process of its own, for its memory.
+"""
+
+import csv
+import io
+import logging
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as PeftLinear
+from torch import nn
+from torch.nn import functional as F
+
+from localsynth.base_models import BaseModel, find_base_model
+from localsynth.codec import Codec, Encoded
+from localsynth.config import TrainConfig
+from localsynth.events import Emit
+from localsynth.example import write_example
+from localsynth.llama import Vocabulary
+from localsynth.privacy.noise import SecureRandom
+from localsynth.schema import Schema, Text
+from localsynth.train.batches import IGNORE, MicroBatch, micro_batches
+from localsynth.train.loop import noisy_mean
+from localsynth.train.model import LossModel, build_model, choose_precision
+from localsynth.train.plan import TrainPlan
+from localsynth.train.private_gradients import PrivateGradients
+from localsynth.train.speed import matmul_rate
+
+__all__ = ["bench_train"]
+
+VARIANTS = ("dp", "plain", "ghost")
+_NOISE = 1.0
+_SCHEMA = Schema(columns=[Text(name="note", max_tokens=64, nullable=False)])
+
+
+def bench_train(model: str, units: int, steps: int, rounds: int, variants: Sequence[str], emit: Emit) -> dict[str, Any]:
+    """Tokens/s and peak memory of the variants, and the ratios of ours to the plain step and to the limit.
+
+    Each of `rounds` runs every variant once, in turn, since the speed of a machine drifts; the medians count. A run takes one
+    step to warm up and the median of `steps` more, each on the same `units` rows. Takes minutes.
+    """
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    context = multiprocessing.get_context("spawn")
+    for number in range(rounds):
+        for name in variants:
+            emit({"kind": "note", "text": f"Round {number + 1} of {rounds}: {name} ..."})
+            with context.Pool(1) as pool:
+                found[name].append(pool.apply(_run, (name, model, units, steps)))
+    best = {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()}
+    ours, plain = best["dp"], best["plain"]
+    for figures in best.values():
+        figures["tokens_per_second"] = figures["tokens"] / figures["seconds"]
+    base = find_base_model(model)
+    precision = choose_precision("auto", "auto")
+    limit = _limit_seconds(base, precision, ours["tokens"], ours["learned"])
+    return {
+        "model": model,
+        "precision": precision,
+        "units": units,
+        **best,
+        "limit": {"seconds": limit, "tokens_per_second": ours["tokens"] / limit},
+        "ratio_speed": plain["seconds"] / ours["seconds"],
+        "ratio_memory": ours["peak_memory"] / plain["peak_memory"],
+        "ratio_matmul": limit / ours["seconds"],
+    }
+
+
+def _limit_seconds(base: BaseModel, precision: str, tokens: float, learned: float) -> float:
+    info = base.info
+    rate = matmul_rate("fp32" if precision == "fp32" else "bf16", info.embedding_length, info.feed_forward_length)
+    vocabulary = info.vocab_size * info.embedding_length
+    return 4 * ((info.parameters - vocabulary) * tokens + vocabulary * learned) / rate
+
+
+def _rows(base: BaseModel, units: int) -> list[Encoded]:
+    with tempfile.TemporaryDirectory() as directory:
+        text = write_example(Path(directory), units).read_text(encoding="utf-8")
+    notes = [row["note"] for row in csv.DictReader(io.StringIO(text))]
+    with Vocabulary(base.path) as vocabulary:
+        codec = Codec(_SCHEMA, vocabulary.tokenize, vocabulary.start)
+        return [codec.encode({"note": note}) for note in notes]
+
+
+def _run(name: str, model: str, units: int, steps: int) -> dict[str, float]:
+    """One variant in this process: seconds of its median step, tokens and learned tokens of a step, peak memory in bytes."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    base, settings = find_base_model(model), TrainConfig()
+    rows = _rows(base, units)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    micros = micro_batches([[row] for row in rows], settings.micro_batch_tokens)
+    precision = choose_precision("auto", device)
+    module = build_model(base.path, settings.rank, settings.alpha, base.targets, precision, device, seed=0, fused=name == "dp")
+    step = {"dp": _dp_step, "plain": _plain_step, "ghost": _ghost_step}[name](module, units)
+    seconds = []
+    for _ in range(1 + steps):
+        begun = time.perf_counter()
+        step([MicroBatch(m.tokens.to(device), m.targets.to(device), m.unit.to(device), m.units) for m in micros])
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begun)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    return {
+        "seconds": statistics.median(seconds[1:]),
+        "tokens": float(sum(len(row.tokens) for row in rows)),
+        "learned": float(sum(int((micro.targets != IGNORE).sum()) for micro in micros)),
+        "peak_memory": float(peak),
+    }
+
+
+Step = Callable[[list[MicroBatch]], None]
+
+
+def _dp_step(module: LossModel, units: int) -> Step:
+    private, random = PrivateGradients(module, 1.0), SecureRandom()
+    optimizer = torch.optim.AdamW(private.weights, lr=1e-3, weight_decay=0.0)
+    plan = TrainPlan(units, units, 1.0, 1, 0, _NOISE, 1.0, 1.0, 1e-6)
+
+    def step(batch: list[MicroBatch]) -> None:
+        total = private.new_sum()
+        for micro in batch:
+            private.add(total, private.module(micro.tokens, micro.targets), micro.unit, micro.units)
+        for weight, gradient in zip(private.weights, noisy_mean(total, plan, random), strict=True):
+            weight.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+class _PlainLora(nn.Module):
+    """A frozen linear layer with its adapter in the base's number format, left to autograd: the fastest plain LoRA we know."""
+
+    def __init__(self, layer: PeftLinear) -> None:
+        super().__init__()
+        base = layer.base_layer
+        assert isinstance(base, nn.Linear)
+        self.base, self.scale = base, layer.scaling["default"]
+        self.a, self.b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = F.linear(x, self.a.to(x.dtype))
+        y: torch.Tensor = F.linear(x, self.base.weight, self.base.bias) + F.linear(inner, self.b.to(x.dtype)) * self.scale
+        return y
+
+
+def _plain_step(module: LossModel, units: int) -> Step:
+    root = module.adapted.base_model.model
+    for name, layer in list(root.named_modules()):
+        if isinstance(layer, PeftLinear) and type(layer.base_layer) is nn.Linear:
+            parent, _, own = name.rpartition(".")
+            setattr(root.get_submodule(parent), own, _PlainLora(layer))
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.0)
+
+    def step(batch: list[MicroBatch]) -> None:
+        for micro in batch:
+            (module(micro.tokens, micro.targets) / units).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _ghost_step(module: LossModel, units: int) -> Step:
+    from opacus.grad_sample import GradSampleModuleFastGradientClipping
+
+    class PerExample(nn.Module):
+        """The loss of each example, as ghost clipping needs it: (examples,)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.adapted = module.adapted
+
+        def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            model = self.adapted.base_model.model
+            hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
+            learned = targets != IGNORE
+            logits = F.linear(hidden[learned], model.lm_head.weight).float()
+            losses = F.cross_entropy(logits, targets[learned], reduction="none")
+            example = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(targets)[learned]
+            return torch.zeros(len(tokens), device=tokens.device).index_add_(0, example, losses)
+
+    ghost = GradSampleModuleFastGradientClipping(
+        PerExample(), batch_first=True, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
+    )
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer, random = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.0), SecureRandom()
+
+    def step(batch: list[MicroBatch]) -> None:
+        total = [torch.zeros_like(weight) for weight in weights]
+        for micro in batch:
+            losses = ghost(micro.tokens, micro.targets)
+            losses.sum().backward(retain_graph=True)
+            for weight in weights:
+                weight.grad = None
+            factors = ghost.get_clipping_coef().detach()
+            ghost.disable_hooks()
+            (factors * losses).sum().backward()
+            ghost.enable_hooks()
+            for accumulated, weight in zip(total, weights, strict=True):
+                assert weight.grad is not None
+                accumulated += weight.grad
+                weight.grad = None
+        for weight, summed in zip(weights, total, strict=True):
+            noise = torch.from_numpy(random.gaussian(summed.numel())).reshape(summed.shape)
+            weight.grad = ((summed.double().cpu() + _NOISE * noise) / units).float().to(summed.device)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step

@@ -1,0 +1,131 @@
+"""One audited training: coins, the training itself by the product's own loop, and the white-box attack on what it released.
+
+The training is the claimed one in everything its privacy rests on: noise multiplier, clipping norm, sample rate, number of
+steps, base model, adapter, the loop's own code. Two things are the auditor's choice, since the guarantee holds for any table and
+any use of the released gradients. The table holds canaries alone: every other row would only blur the view. And the optimizer
+hardly moves (its learning rate is 1e-6), so that a canary's gradient stays what it was and needs to be computed once, not at each
+step: measured, this turns a noiseless run from hidden among moving weights into decoded without error.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from localsynth.codec import Encoded
+from localsynth.config import TrainConfig
+from localsynth.errors import Cancelled
+from localsynth.evaluate.audit.scores import canary_gradients, decode
+from localsynth.events import Emit, Event
+from localsynth.privacy.noise import RandomSource
+from localsynth.train.loop import choose_device, train
+from localsynth.train.model import build_model, choose_precision
+from localsynth.train.plan import TrainPlan
+from localsynth.train.private_gradients import PrivateGradients
+
+__all__ = ["Attacked", "attack_training"]
+
+_LEARNING_RATE = 1e-6
+
+
+class _Overheard(RandomSource):
+    """Passes on another generator's draws, and remembers the Gaussian ones until they are taken away."""
+
+    def __init__(self, source: RandomSource) -> None:
+        self.label = source.label
+        self._source = source
+        self._heard: list[NDArray[np.float64]] = []
+
+    def random_bytes(self, n: int) -> bytes:
+        return self._source.random_bytes(n)
+
+    def gaussian(self, n: int) -> NDArray[np.float64]:
+        draws = self._source.gaussian(n)
+        self._heard.append(draws)
+        return draws
+
+    def take(self) -> torch.Tensor:
+        """The draws since the last time, one after another, in float32; a zero where there were none, as in a broken training."""
+        heard, self._heard = self._heard, []
+        return torch.from_numpy(np.concatenate([*heard, np.zeros(0 if heard else 1)])).float()
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """How each canary's coin fell, and how sure the auditor is that it was in. Shapes (canaries,)."""
+
+    coins: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    control: NDArray[np.float64]
+    """The scores, had the noise not been added."""
+
+
+def attack_training(
+    *,
+    canaries: Sequence[Sequence[Encoded]],
+    base: Path,
+    targets: list[str],
+    plan: TrainPlan,
+    settings: TrainConfig,
+    random: RandomSource,
+    directory: Path,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+) -> Attacked:
+    """Train on the canaries whose fair coins say so, in `directory`, and score all of them by what was released.
+
+    canaries: the encoded rows of each unit. Raises what `train` raises; a stopped audit starts anew.
+    """
+    coins = random.bernoulli(0.5, len(canaries))
+    overheard = _Overheard(random)
+    released, noise = _Sum(), _Sum()
+
+    def watch(gradients: list[torch.Tensor]) -> None:
+        released.add(torch.cat([gradient.flatten() for gradient in gradients]).cpu() * plan.batch_size)
+        noise.add(overheard.take() * (plan.noise_multiplier * plan.max_grad_norm))
+
+    def renamed(event: Event) -> None:
+        # No ε: nothing is spent.
+        emit({key: value for key, value in event.items() if key != "epsilon"} | {"stage": "audit"})
+
+    train(
+        units=[canary for canary, taken in zip(canaries, coins, strict=True) if taken],
+        base=base,
+        targets=targets,
+        plan=plan,
+        settings=settings.model_copy(update={"learning_rate": _LEARNING_RATE}),
+        charge_step=lambda: 0.0,
+        random=overheard,
+        run_directory=directory,
+        emit=renamed,
+        should_stop=should_stop,
+        released=watch,
+    )
+
+    def progress(done: int) -> None:
+        if should_stop():
+            raise Cancelled("Stopped during audit.", "`localsynth audit` begins it again.")
+        emit({"kind": "progress", "stage": "audit", "step": done, "steps": len(canaries), "unit": "canaries"})
+
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    model = build_model(base, settings.rank, settings.alpha, targets, precision, device, seed=plan.steps)
+    private = PrivateGradients(model, plan.max_grad_norm)
+    directions = [released.total, released.total - noise.total]
+    gram, products = canary_gradients(private, canaries, settings.micro_batch_tokens, directions, progress)
+    # A canary is in with chance 1/2, and then in each batch with chance sample_rate.
+    expected = plan.steps * plan.sample_rate / 2
+    return Attacked(coins, decode(gram, products[0], expected), decode(gram, products[1], expected))
+
+
+class _Sum:
+    """A sum of vectors that begins with the first of them."""
+
+    def __init__(self) -> None:
+        self.total = torch.zeros(())
+
+    def add(self, vector: torch.Tensor) -> None:
+        self.total = self.total + vector

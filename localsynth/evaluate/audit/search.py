@@ -1,0 +1,108 @@
+"""Canaries with an ordinary beginning and an improbable ending, searched for in what a model trained on them writes.
+
+Unlike the rest of the audit this looks at the product: a model trained at the run's own learning rate, merged, and drawn from.
+Some canaries are inserted among ordinary made-up rows, as many are withheld. Two questions, after Carlini et al. 2019, "The
+Secret Sharer" (arXiv:1802.08232): does an inserted ending stand in the rows drawn, and is it likelier to the model than the
+withheld ones (its exposure)? The second notices far less than has to happen before a whole ending is written.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from localsynth.codec import Codec
+from localsynth.config import TrainConfig
+from localsynth.evaluate.audit.canaries import canary_units
+from localsynth.evaluate.audit.outcome import Search, exposures, written_endings
+from localsynth.evaluate.likelihood import likelihood_gain
+from localsynth.events import Emit, Event
+from localsynth.export.merge import merge_adapter
+from localsynth.hybrid import Writing
+from localsynth.llama import Vocabulary
+from localsynth.made_up import made_up_rows
+from localsynth.privacy.noise import RandomSource
+from localsynth.sample.engine import Engine
+from localsynth.sample.slots import Request
+from localsynth.schema import Record, Schema
+from localsynth.train.loop import train
+from localsynth.train.plan import TrainPlan
+
+__all__ = ["search_endings"]
+
+_INSERTED = 40
+_ORDINARY = 3
+"""Ordinary rows to each inserted canary."""
+
+
+def search_endings(
+    *,
+    schema: Schema,
+    writing: Writing | None,
+    description: str,
+    rows_per_unit: int,
+    base: Path,
+    targets: list[str],
+    plan: TrainPlan,
+    settings: TrainConfig,
+    random: RandomSource,
+    directory: Path,
+    rows: int,
+    threads: int,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+) -> Search:
+    """Train on canaries among ordinary rows in `directory`, draw `rows` rows from the merged model and search them.
+
+    With `writing` the model writes only texts, here to ordinary made-up rows. The schema must have a text column. Raises what
+    training and merging raise.
+    """
+    seeds = random.integers(2**31, 2).tolist()
+    units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
+    ordinary = list(made_up_rows(schema, max(rows, _ORDINARY * _INSERTED), "row", 1, seeds[1]))
+    seen, given = schema, frozenset[str]()
+    if writing is not None:
+        seen, given = writing.schema, writing.given
+        units = [[writing.with_lengths(row) for row in unit] for unit in units]
+        ordinary = [writing.with_lengths(row) for row in ordinary]
+
+    def renamed(event: Event) -> None:
+        emit({key: value for key, value in event.items() if key != "epsilon"} | {"stage": "audit"})
+
+    with Vocabulary(base) as vocabulary:
+        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, description, given)
+        learned = [*units[:_INSERTED], *([row] for row in ordinary[: _ORDINARY * _INSERTED])]
+        encoded = [[codec.encode(row) for row in unit] for unit in learned]
+    # A row without a text has nothing to teach where only texts are written.
+    encoded = [[row for row in unit if any(row.learned)] for unit in encoded]
+    train(
+        units=encoded,
+        base=base,
+        targets=targets,
+        plan=plan,
+        settings=settings,
+        charge_step=lambda: 0.0,
+        random=random,
+        run_directory=directory,
+        emit=renamed,
+        should_stop=should_stop,
+    )
+    model = directory / "model.F16.gguf"
+    merge_adapter(base, directory / "adapter", model, {})
+    gains = likelihood_gain(base, model, seen, description, [unit[0] for unit in units], threads, given).tolist()
+    drawn: list[Record] = []
+    wanted = (Request(i, writing.for_model(ordinary[i], {}) if writing is not None else {}) for i in range(rows))
+    with Engine(model, seen, description, threads=threads, seed=0, most=rows) as engine:
+        for number, record in engine.rows(wanted):
+            drawn.append(record)
+            emit({"kind": "progress", "stage": "audit", "step": number + 1, "steps": rows, "unit": "rows searched"})
+    exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])
+    return Search(
+        inserted=_INSERTED,
+        withheld=_INSERTED,
+        rows=rows,
+        found=written_endings(endings[:_INSERTED], drawn),
+        exposure=float(np.median(exposed)),
+        highest=math.log2(_INSERTED + 1),
+    )

@@ -1,0 +1,49 @@
+"""How likely a model finds rows, by llama.cpp: what a trained model learned of single rows beyond its base."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.codec import Codec, Encoded
+from localsynth.llama import Decoder, Vocabulary
+from localsynth.schema import Record, Schema
+
+__all__ = ["likelihood_gain"]
+
+
+def likelihood_gain(
+    base: Path,
+    model: Path,
+    schema: Schema,
+    description: str,
+    rows: Sequence[Record],
+    threads: int,
+    given: frozenset[str] = frozenset(),
+) -> NDArray[np.float64]:
+    """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats.
+
+    `given` are columns that the model does not learn; a row of which it learns nothing is left out.
+    """
+    with Vocabulary(base) as vocabulary:
+        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description, given)
+        encoded = [example for example in map(codec.encode, rows) if any(example.learned)]
+    if not encoded:
+        return np.empty(0)
+    likelihoods = []
+    for path in (model, base):
+        with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), threads) as decoder:
+            likelihoods.append(np.array([_likelihood(decoder, row) for row in encoded]))
+    result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]
+    return result
+
+
+def _likelihood(decoder: Decoder, row: Encoded) -> float:
+    logits = decoder.all_logits(row.tokens)[:-1]
+    logits -= logits.max(axis=1, keepdims=True)
+    totals = np.log(np.exp(logits).sum(axis=1, dtype=np.float64))
+    following = np.asarray(row.tokens[1:])
+    learned = np.asarray(row.learned[1:])
+    found = logits[np.arange(len(following)), following] - totals
+    return float(found[learned].mean())

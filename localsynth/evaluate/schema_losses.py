@@ -1,0 +1,38 @@
+"""What the schema changed of the original before anything was learned from it: values outside its bounds and lists.
+
+All other figures compare the synthetic rows with originals that were brought inside the schema, so this loss shows nowhere else.
+"""
+
+from collections import Counter
+from typing import Any
+
+from localsynth.schema import Number, Record, Schema
+
+__all__ = ["SchemaLosses"]
+
+
+class SchemaLosses:
+    """Counts rows, those that were dropped, and by column the values that were changed."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._columns = schema.learned()
+        self._rows = 0
+        self._dropped = 0
+        self._changed: Counter[str] = Counter()
+
+    def count(self, original: Record, conformed: Record | None) -> None:
+        """Take in one row as it was and as `schema.conform` made it. Rounding to a column's decimals is no change."""
+        self._rows += 1
+        if conformed is None:
+            self._dropped += 1
+            return
+        for column in self._columns:
+            value, kept = original[column.name], conformed[column.name]
+            if isinstance(column, Number) and isinstance(value, int | float):
+                value = round(float(value), column.decimals)
+            self._changed[column.name] += value != kept
+
+    def figures(self) -> dict[str, Any]:
+        """{"rows", "dropped", "columns": [{"column", "changed"}]}: columns that lost something, the one that lost most first."""
+        columns = [{"column": name, "changed": count} for name, count in self._changed.most_common() if count]
+        return {"rows": self._rows, "dropped": self._dropped, "columns": columns}

@@ -1,0 +1,153 @@
+"""Drawing from a product of potentials when some of its variables are known, and known differently for each row.
+
+Known variables are cut out of the tables before anything is eliminated, so what is left is the small model of the others, with
+a leading axis for the rows of different evidence. Rows of the same evidence share one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.marginals.inference import Factor, Names, elimination_order
+
+__all__ = ["chances_of", "draw_given"]
+
+_CELLS = 1 << 22
+"""Of one table, over the rows that are worked on at once: bounds memory."""
+
+_LEAST = 1e-20
+
+Evidence = Mapping[str, NDArray[np.int64]]
+"""For each known variable its value in each row, shape (rows,)."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Weights over unknown variables, in the order of `names`, for each evidence; the first axis has length 1 if all share it.
+
+    The largest weight of each evidence is 1, and none is below `_LEAST`, so products of them do not vanish.
+    """
+
+    names: Names
+    table: NDArray[np.float64]
+
+    def onto(self, names: Names) -> NDArray[np.float64]:
+        here = [name for name in names if name in self.names]
+        moved = self.table.transpose([0, *(1 + self.names.index(name) for name in here)])
+        lengths = dict(zip(here, moved.shape[1:], strict=True))
+        return moved.reshape([len(self.table), *(lengths.get(name, 1) for name in names)])
+
+
+def _cut(factor: Factor, evidence: Evidence) -> _Part:
+    """The factor with its known variables at their values."""
+    known = [name for name in factor.names if name in evidence]
+    rest = tuple(name for name in factor.names if name not in evidence)
+    moved = factor.table.transpose([factor.names.index(name) for name in (*known, *rest)])
+    table = moved[tuple(evidence[name] for name in known)] if known else moved[None]
+    # Chances, not their logarithms: these would be taken and raised again for every evidence, which took most of the time.
+    top = table.max(axis=tuple(range(1, table.ndim)), keepdims=True)
+    return _Part(rest, np.maximum(np.exp(table - top), _LEAST))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """P(name | given, evidence), not divided by its sum; `table`: evidence, then `given`, then `name`."""
+
+    name: str
+    given: Names
+    table: NDArray[np.float64]
+
+
+def _eliminate(sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence, last: str | None) -> list[_Step]:
+    remaining = [_cut(factor, evidence) for factor in factors]
+    unknown = {name: size for name, size in sizes.items() if name not in evidence}
+    order = elimination_order(unknown, [part.names for part in remaining], kept=() if last is None else (last,))
+    if last is not None:
+        order.append((last, ()))
+    chain: list[_Step] = []
+    for name, others in order:
+        scope = (*others, name)
+        parts = [part.onto(scope) for part in remaining if name in part.names]
+        # Those without an axis for the evidence first: their product is small.
+        parts.sort(key=np.size)
+        table = np.ones([1, *(sizes[n] for n in scope)])
+        for part in parts:
+            table = table * part
+        remaining = [part for part in remaining if name not in part.names]
+        chain.append(_Step(name, others, table))
+        if others:
+            message = table.sum(axis=-1)
+            message /= message.max(axis=tuple(range(1, message.ndim)), keepdims=True)
+            remaining.append(_Part(others, np.maximum(message, _LEAST)))
+    return chain
+
+
+def _largest(sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence) -> int:
+    """Cells of the largest table that eliminating the unknown variables makes, for one evidence."""
+    unknown = {name: size for name, size in sizes.items() if name not in evidence}
+    scopes = [tuple(name for name in factor.names if name not in evidence) for factor in factors]
+    most = 1
+    for name, others in elimination_order(unknown, scopes):
+        most = max(most, int(np.prod([sizes[n] for n in (*others, name)], dtype=np.float64)))
+    return most
+
+
+def _different(evidence: Evidence, rows: int) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+    """The different evidences, and which of them each row has."""
+    if not evidence:
+        return {}, np.zeros(rows, dtype=np.int64)
+    values, which = np.unique(np.stack(list(evidence.values())), axis=1, return_inverse=True)
+    return dict(zip(evidence, values, strict=True)), which.reshape(-1).astype(np.int64)
+
+
+def _pieces(sizes: Mapping[str, int], factors: Sequence[Factor], different: Evidence) -> list[slice]:
+    count = len(next(iter(different.values()))) if different else 1
+    step = max(1, _CELLS // _largest(sizes, factors, different))
+    return [slice(first, first + step) for first in range(0, count, step)]
+
+
+def _choose(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each row of weights ≥ 0, of which one is above 0, the choice that its uniform points to."""
+    sums = weights.cumsum(axis=1)
+    # Divided by itself the last sum is exactly 1, so no uniform below 1 falls on a choice of weight 0.
+    sums /= sums[:, -1:]
+    chosen: NDArray[np.int64] = (sums <= uniforms[:, None]).sum(axis=1)
+    return chosen
+
+
+def chances_of(
+    name: str, sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence, rows: int
+) -> NDArray[np.float64]:
+    """P(name | evidence), shape (rows, sizes[name]). `factors` hold finite logarithms."""
+    different, which = _different(evidence, rows)
+    tables = []
+    for piece in _pieces(sizes, factors, different):
+        part = {known: values[piece] for known, values in different.items()}
+        table = _eliminate(sizes, factors, part, name)[-1].table
+        count = len(next(iter(part.values()))) if part else 1
+        tables.append(np.broadcast_to(table, (count, sizes[name])))
+    chances: NDArray[np.float64] = np.concatenate(tables)
+    chances /= chances.sum(axis=1, keepdims=True)
+    return chances[which]
+
+
+def draw_given(
+    sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence, uniforms: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.int64]]:
+    """One value of each unknown variable for each row; row i depends on its own evidence and uniforms alone.
+
+    `sizes` names every variable; `factors` hold finite logarithms; `uniforms[name]`, shape (rows,), in [0, 1).
+    """
+    rows = len(next(iter(uniforms.values())))
+    different, which = _different(evidence, rows)
+    drawn = {name: np.empty(rows, dtype=np.int64) for name in sizes if name not in evidence}
+    for piece in _pieces(sizes, factors, different):
+        here = np.flatnonzero((which >= piece.start) & (which < piece.stop))
+        part = {known: values[piece] for known, values in different.items()}
+        for step in reversed(_eliminate(sizes, factors, part, None)):
+            place = which[here] - piece.start if len(step.table) > 1 else np.zeros(len(here), dtype=np.int64)
+            weights = step.table[(place, *(drawn[name][here] for name in step.given))]
+            drawn[step.name][here] = _choose(weights, uniforms[step.name][here])
+    return drawn

@@ -1,0 +1,249 @@
+"""The fitted model of links (see `links`), and sequences drawn from it: row after row, each given the one before.
+
+Everything in it was released with noise, so drawing costs no privacy. Unit u of a sample depends on the seed and on u alone,
+and so does row i, which lies in the unit that the lengths of those before it lead to.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.marginals.accounting import Spend
+from localsynth.marginals.domain import Attribute, Domain
+from localsynth.marginals.evidence import chances_of, draw_given
+from localsynth.marginals.fit import Measurement
+from localsynth.marginals.grouping import Grouping
+from localsynth.marginals.inference import cumulative, pick
+from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
+from localsynth.marginals.model import MarginalModel
+from localsynth.schema import Record, Value
+from localsynth.steps import from_step, to_step
+
+__all__ = ["SequenceModel"]
+
+_UNIFORMS = 1 << 22
+"""Random numbers made at once."""
+_MOST_UNITS = 1 << 12
+"""Units drawn side by side."""
+_MOST_ROWS = 1000
+"""Of a unit: the limit of privacy.max_rows_per_unit."""
+_DRAWS = 4
+"""Random numbers for each variable of a row: its group, whether the value stays, the bin in the group, the value in the bin."""
+
+Uniforms = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SequenceModel:
+    """A model of links, and what turns them into rows."""
+
+    layout: Layout
+    """Its variables."""
+    links: MarginalModel
+    """Of all variables of the layout."""
+    repeats: dict[str, float]
+    """For some columns the chance that a value is exactly that of the row before, where both fall into the same group."""
+    repeated: list[Measurement]
+    """The counts that `repeats` were worked out from: of `layout.repeated`, in that order."""
+
+    @property
+    def rho(self) -> float:
+        """The budget."""
+        return self.links.rho
+
+    @property
+    def spends(self) -> list[Spend]:
+        """What measuring cost; they add up to at most the budget."""
+        return self.links.spends
+
+    @property
+    def noise(self) -> str:
+        """`label` of the random source that measured."""
+        return self.links.noise
+
+    def rows(self, seed: int, first_unit: int = 0, start: int = 0) -> Iterator[tuple[int, Record]]:
+        """(number of its unit, structured columns) of all rows from `start` on, without end; 0 ≤ seed < 2**128.
+
+        Row 0 is the first of unit `first_unit`. A unit's rows follow each other, in the order of the ordering column. Where a
+        unit begins is known only when those before it are drawn, so to begin at `start` takes as long as to draw up to there.
+        """
+        units = enumerate(self.units(seed, first_unit), start=first_unit)
+        return islice(((number, row) for number, unit in units for row in unit), start, None)
+
+    def units(self, seed: int, first_unit: int = 0) -> Iterator[list[Record]]:
+        """The sequences of the units `first_unit` and all that follow, without end."""
+        writer = _Writer(self)
+        for first in count(first_unit, writer.block):
+            yield from writer.draw(seed, first)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON that holds everything."""
+        layout = self.layout
+        said: dict[str, Any] = {
+            "columns": layout.columns.names,
+            "order": layout.order,
+            "most": layout.most,
+            "repeats": self.repeats,
+        }
+        said["repeated"] = [{"counts": m.counts.tolist(), "deviation": m.deviation} for m in self.repeated]
+        return {**self.links.to_json(), "sequence": said}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> "SequenceModel":
+        """The inverse of `to_json`. Raises IntegrityError on anything else."""
+        links = MarginalModel.from_json({key: value for key, value in tree.items() if key != "sequence"})
+        try:
+            said = tree["sequence"]
+            if set(said) != {"columns", "order", "most", "repeats", "repeated"}:
+                raise ValueError("other parts")
+            if type(said["most"]) is not int or not 2 <= said["most"] <= _MOST_ROWS:
+                raise ValueError("no number of rows")
+            columns = Domain(tuple(links.domain[name] for name in said["columns"]))
+            layout = Layout(columns, said["order"], said["most"])
+            repeats = {str(name): float(chance) for name, chance in said["repeats"].items()}
+            repeated = [
+                Measurement((name,), np.array(m["counts"], dtype=np.float64), float(m["deviation"]))
+                for name, m in zip(layout.repeated, said["repeated"], strict=True)
+            ]
+            if layout.variables != links.domain or not all(0 <= chance <= 1 for chance in repeats.values()):
+                raise ValueError("other variables")
+            if any(m.counts.shape != (2,) or not np.isfinite(m.counts).all() or not m.deviation > 0 for m in repeated):
+                raise ValueError("counts that are none")
+        except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
+            raise IntegrityError("The file of marginals is damaged.", "Measure them again, or restore the file.") from None
+        return cls(layout, links, repeats, repeated)
+
+
+class _Column:
+    """How the groups of a variable become bins and values."""
+
+    def __init__(self, attribute: Attribute, grouping: Grouping) -> None:
+        self.attribute = attribute
+        table = np.zeros((grouping.size, attribute.size))
+        table[list(grouping.groups), range(attribute.size)] = grouping.shares
+        self._shares = cumulative(table)
+
+    def bins(self, groups: NDArray[np.int64], uniforms: Uniforms) -> NDArray[np.int64]:
+        return pick(self._shares, groups, uniforms)
+
+
+class _Writer:
+    """Draws blocks of units; one for each model."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        self._model, self._layout = model, model.layout
+        links = model.links
+        self._names = links.domain.names
+        self._columns = {a.name: _Column(a, links.groupings[a.name]) for a in self._layout.own}
+        # Philox counts in fours, so a row takes a multiple of four numbers: then any unit can be gone to at once.
+        self._width = -(-_DRAWS * len(self._columns) // 4) * 4
+        self.block = max(1, min(_MOST_UNITS, _UNIFORMS // (self._layout.most * self._width)))
+
+    def draw(self, seed: int, first: int) -> list[list[Record]]:
+        """Units `first` .. `first` + `block` - 1."""
+        most, width = self._layout.most, self._width
+        generator = np.random.Generator(np.random.Philox(key=seed).advance(first * most * width // 4))
+        uniforms = generator.random((self.block, most, width))
+        units: list[list[Record]] = [[] for _ in range(self.block)]
+        steps = [0] * self.block
+        going = np.arange(self.block)
+        groups: dict[str, NDArray[np.int64]] = {}
+        for place in range(most):
+            groups = self._draw_row(place, going, groups, uniforms[going, place], units, steps)
+            ends = groups[LAST].astype(bool)
+            going = going[~ends]
+            if not len(going):
+                break
+            groups = {name: found[~ends] for name, found in groups.items()}
+        return units
+
+    def _draw_row(
+        self,
+        place: int,
+        going: NDArray[np.int64],
+        earlier: dict[str, NDArray[np.int64]],
+        uniforms: Uniforms,
+        units: list[list[Record]],
+        steps: list[int],
+    ) -> dict[str, NDArray[np.int64]]:
+        """Append one row to each of the units `going`; the groups that were drawn. `earlier`: those of the row before."""
+        links, order = self._model.links, self._layout.order
+        sizes, rows = links.sizes, len(going)
+        uniform = {name: uniforms[:, _DRAWS * i : _DRAWS * (i + 1)] for i, name in enumerate(self._columns)}
+        evidence = {EARLIER: self._group_of(EARLIER, None if place == 0 else place, rows)}
+        for name in self._layout.described:
+            evidence[before(name)] = earlier[name] if place else np.full(rows, sizes[before(name)] - 1, dtype=np.int64)
+        if place == self._layout.most - 1:
+            evidence[LAST] = self._group_of(LAST, True, rows)
+        moments: list[int] = []
+        if order is not None:
+            gap = since(order)
+            if place:
+                before_it = [steps[unit] for unit in going]
+                chances = chances_of(gap, sizes, links.potentials, evidence, rows)
+                moments, evidence[gap] = self._later(before_it, chances, uniform[gap])
+                evidence[order] = self._groups_of_steps(order, moments)
+            else:
+                evidence[gap] = self._group_of(gap, None, rows)
+        unknown = {name: uniform[name][:, 0] for name in self._columns if name not in evidence}
+        groups = {**evidence, **draw_given(sizes, links.potentials, evidence, unknown)}
+        values: dict[str, list[Value]] = {}
+        for name in self._layout.columns.names:
+            column = self._columns[name]
+            if name == order and place:
+                values[name] = [from_step(column.attribute.column, moment) for moment in moments]
+                continue
+            bins = column.bins(groups[name], uniform[name][:, 2])
+            values[name] = [
+                column.attribute.decode(b, u) for b, u in zip(bins.tolist(), uniform[name][:, 3].tolist(), strict=True)
+            ]
+            if place and name in self._model.repeats:
+                stays = (groups[name] == earlier[name]) & (uniform[name][:, 1] < self._model.repeats[name])
+                for row in np.flatnonzero(stays).tolist():
+                    values[name][row] = units[going[row]][-1][name]
+        if order is not None and not place:
+            moments = [to_step(self._columns[order].attribute.column, value) for value in values[order]]
+        for row, unit in enumerate(going.tolist()):
+            units[unit].append({name: values[name][row] for name in self._layout.columns.names})
+            if order is not None:
+                steps[unit] = moments[row]
+        return {name: groups[name] for name in (*self._layout.columns.names, LAST)}
+
+    def _group_of(self, name: str, value: Value, rows: int) -> NDArray[np.int64]:
+        bin_ = self._columns[name].attribute.encode(value)
+        return np.full(rows, self._model.links.groupings[name].groups[bin_], dtype=np.int64)
+
+    def _groups_of_steps(self, name: str, steps: list[int]) -> NDArray[np.int64]:
+        starts, groups = self._columns[name].attribute.starts, self._model.links.groupings[name].groups
+        return np.array([groups[bisect_right(starts, step) - 1] for step in steps], dtype=np.int64)
+
+    def _later(self, steps: list[int], chances: NDArray[np.float64], uniforms: Uniforms) -> tuple[list[int], NDArray[np.int64]]:
+        """The steps of the ordering column after those of the row before, and the groups of the gaps.
+
+        Gaps are drawn from those alone that leave the column inside its bounds: no row is lost and none is moved.
+        """
+        order = self._layout.order
+        assert order is not None
+        gap, grouping = self._columns[since(order)].attribute, self._model.links.groupings[since(order)]
+        ends = self._columns[order].attribute.starts[-1]
+        starts = np.array(gap.starts, dtype=np.float64)
+        widths = np.diff(starts)
+        room = np.array([ends - step for step in steps], dtype=np.float64)
+        allowed = np.clip((room[:, None] - starts[:-1]) / widths, 0.0, 1.0)
+        # The last bin, a missing gap, is not among them: there is a row before.
+        known = np.array(grouping.groups[:-1])
+        weights = chances[:, known] * np.array(grouping.shares[:-1]) * allowed
+        weights = np.where(weights.sum(axis=1, keepdims=True) > 0, weights, allowed)
+        sums = weights.cumsum(axis=1)
+        bins = (sums <= uniforms[:, :1] * sums[:, -1:]).sum(axis=1).clip(max=len(known) - 1)
+        later = []
+        for step, bin_, uniform in zip(steps, bins.tolist(), uniforms[:, 3].tolist(), strict=True):
+            first, width = gap.starts[bin_], min(gap.starts[bin_ + 1], ends - step) - gap.starts[bin_]
+            later.append(step + first + min(width - 1, int(uniform * width)))
+        return later, known[bins]

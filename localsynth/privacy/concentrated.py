@@ -1,0 +1,51 @@
+"""Zero-concentrated differential privacy (zCDP; Bun & Steinke 2016, arXiv:1605.02065): what a ρ is in (ε, δ), and back.
+
+The ρ of mechanisms add up, and k units together have k²ρ (proposition 1.9 there).
+"""
+
+import math
+from collections.abc import Callable
+
+from localsynth.errors import ConfigError
+
+__all__ = ["epsilon_of_rho", "rho_for"]
+
+
+def _least(function: Callable[[float], float], low: float, high: float) -> float:
+    """The least value of a function with one valley between `low` and `high`, by golden section."""
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(200):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, b) if function(a) < function(b) else (a, high)
+    return function((low + high) / 2)
+
+
+def epsilon_of_rho(rho: float, delta: float) -> float:
+    """The ε at `delta` of a ρ-zCDP mechanism, an upper bound for every α tried (Canonne, Kamath & Steinke 2020,
+    arXiv:2004.00010, corollary 13): ρα + log(1 - 1/α) - (log δ + log α) / (α - 1), least over α > 1. Raises ConfigError."""
+    if not (0 < delta < 1 and rho >= 0 and math.isfinite(rho)):
+        raise ConfigError(
+            f"rho {rho} and delta {delta} are no guarantee.", "delta must lie between 0 and 1, rho must not be negative."
+        )
+    if rho == 0:
+        return 0.0
+
+    def bound(log_over_one: float) -> float:
+        over_one = math.exp(log_over_one)
+        alpha = 1 + over_one
+        return rho * alpha + log_over_one - math.log(alpha) - (math.log(delta) + math.log(alpha)) / over_one
+
+    return max(0.0, _least(bound, math.log(1e-6), math.log(1e9)))
+
+
+def rho_for(epsilon: float, delta: float) -> float:
+    """The largest ρ, to a billionth, whose `epsilon_of_rho` at `delta` is at most `epsilon`. Raises ConfigError."""
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise ConfigError(f"epsilon must be a positive number, not {epsilon}.", "Correct privacy.epsilon.")
+    low, high = 0.0, epsilon
+    while epsilon_of_rho(high, delta) <= epsilon:
+        low, high = high, 2 * high
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if epsilon_of_rho(middle, delta) <= epsilon else (low, middle)
+    return low

@@ -1,0 +1,46 @@
+"""What the schema cut is counted, and said where it is much."""
+
+from typing import Any
+
+from localsynth.evaluate.schema_losses import SchemaLosses
+from localsynth.evaluate.weaknesses import _of_schema
+from localsynth.schema import Category, Integer, Number, Record, Schema, conform
+
+SCHEMA = Schema(
+    columns=[
+        Category(name="kind", values=["a"], other="other"),
+        Integer(name="n", min=0, max=9),
+        Number(name="x", min=0, max=1, decimals=1, outside="drop"),
+    ]
+)
+
+
+def counted(rows: list[Record]) -> dict[str, Any]:
+    losses = SchemaLosses(SCHEMA)
+    for row in rows:
+        losses.count(row, conform(SCHEMA, row))
+    return losses.figures()
+
+
+def test_by_hand() -> None:
+    rows: list[Record] = [
+        {"kind": "a", "n": 3, "x": 0.1},
+        {"kind": "b", "n": 12, "x": 0.5},
+        {"kind": None, "n": -1, "x": 0.14},  # rounding is no change, and a missing value stays one
+        {"kind": "a", "n": None, "x": 1.5},
+    ]
+    assert counted(rows) == {
+        "rows": 4,
+        "dropped": 1,
+        "columns": [{"column": "n", "changed": 2}, {"column": "kind", "changed": 1}],
+    }
+
+
+def test_what_is_much_is_a_weakness_and_what_is_little_is_not() -> None:
+    fits: Record = {"kind": "a", "n": 3, "x": 0.1}
+    few = counted([*[fits] * 96, *[{**fits, "n": 20}] * 4])
+    assert _of_schema({"schema_losses": few}) == [] and _of_schema({"schema_losses": None}) == []
+    many = counted([*[fits] * 80, *[{**fits, "n": 20, "kind": "b"}] * 12, *[{**fits, "x": 2.0}] * 8])
+    dropped, cut = _of_schema({"schema_losses": many})
+    assert "8 of 100" in dropped.text and dropped.severity == 0.08
+    assert cut.severity == 0.12 and "kind (12\u00a0%)" in cut.text and "n (12\u00a0%)" in cut.text and "and others" in cut.title

@@ -1,0 +1,165 @@
+"""A model of sequences: what it learns of how rows follow each other, and how it draws."""
+
+import datetime as dt
+import json
+import random
+from collections import Counter
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+
+from localsynth.errors import IntegrityError
+from localsynth.marginals.accounting import total_rho
+from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
+from localsynth.marginals.measure import MarginalSettings
+from localsynth.marginals.measure_sequences import links_workload, measure_sequences
+from localsynth.marginals.sequence_model import SequenceModel, _Writer
+from localsynth.privacy.noise import InsecureRandom
+from localsynth.schema import Category, Date, Integer, Record, Schema, conform
+
+MOST = 5
+START = dt.date(2024, 1, 1)
+SCHEMA = Schema(
+    columns=[
+        Category(name="what", values=["salary", "rent", "card"], nullable=False),
+        Integer(name="born", min=1920, max=2009, nullable=False),
+        Date(name="day", min=START, max=dt.date(2024, 12, 31)),
+    ]
+)
+NEXT = {"salary": "rent", "rent": "card", "card": "salary"}
+
+
+def units(n: int, seed: int = 0) -> list[list[Record]]:
+    """Payments that follow each other in a circle, seven days apart but for a tenth of them; half of the units have one row."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(n):
+        rows = []
+        what, born = draw.choice(list(NEXT)), draw.randint(1920, 2009)
+        day = draw.randint(0, 300)
+        for _ in range(1 if draw.random() < 0.5 else draw.randint(2, MOST)):
+            rows.append({"what": what, "born": born, "day": START + dt.timedelta(days=day)})
+            what, day = NEXT[what], day + (7 if draw.random() < 0.9 else draw.randint(0, 14))
+        found.append(rows)
+    return found
+
+
+@pytest.fixture(scope="module")
+def model() -> SequenceModel:
+    layout = Layout.of_schema(SCHEMA, "day", MOST)
+    settings = MarginalSettings(rows_per_unit=MOST)
+    return measure_sequences(layout, layout.encode(units(6000)), 0.5, InsecureRandom(1), settings)
+
+
+@pytest.fixture(scope="module")
+def drawn(model: SequenceModel) -> list[list[Record]]:
+    return list(islice(model.units(3), 6000))
+
+
+def test_lengths_and_what_follows_what_are_kept(drawn: list[list[Record]]) -> None:
+    original = Counter(map(len, units(6000, seed=9)))
+    lengths = Counter(map(len, drawn))
+    assert set(lengths) == set(range(1, MOST + 1))
+    assert all(abs(lengths[n] - original[n]) < 0.03 * 6000 for n in lengths)
+    followed = [NEXT[str(one["what"])] == two["what"] for unit in drawn for one, two in pairwise(unit)]
+    assert np.mean(followed) > 0.97
+
+
+def test_a_value_that_stays_stays_although_it_shares_its_group(model: SequenceModel, drawn: list[list[Record]]) -> None:
+    assert model.links.sizes["born"] < 90
+    assert np.mean([one["born"] == two["born"] for unit in drawn for one, two in pairwise(unit)]) > 0.9
+
+
+def test_rows_are_in_order_and_inside_the_bounds_and_gaps_are_kept(drawn: list[list[Record]]) -> None:
+    assert all(conform(SCHEMA, row) == row for unit in drawn for row in unit)
+    gaps = [(two["day"] - one["day"]).days for unit in drawn for one, two in pairwise(unit)]  # type: ignore[operator]
+    assert min(gaps) >= 0 and abs(float(np.mean([gap == 7 for gap in gaps])) - 0.9) < 0.05
+
+
+def test_a_sequence_that_reaches_the_end_of_the_range_stays_in_it(model: SequenceModel) -> None:
+    """All begin among the last days, and a week is nearly the only gap: sooner or later none is left that fits."""
+    tree = model.to_json()
+    day = model.links.groupings["day"]
+    tree["potentials"].append({"columns": ["day"], "logarithms": [-80.0] * (day.size - 1) + [80.0]})
+    gap = model.links.groupings[since("day")]
+    week = [0.0 if group == gap.groups[7] else -80.0 for group in range(gap.size)]
+    tree["potentials"].append({"columns": [since("day")], "logarithms": [*week[:-1], 0.0]})
+    found = [unit for unit in islice(SequenceModel.from_json(tree).units(0), 2000) if len(unit) > 1]
+    assert found and all(conform(SCHEMA, row) == row for unit in found for row in unit)
+    assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
+
+
+def test_gaps_that_do_not_fit_are_not_drawn_rather_than_cut(model: SequenceModel) -> None:
+    """With four days left, the next row is on each of them about as often; cut, nearly all would be on the last."""
+    ends, rows = model.layout.columns["day"].starts[-1], 4000
+    evenly = np.ones((rows, model.links.sizes[since("day")]))
+    later, _ = _Writer(model)._later([ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4)))
+    assert set(later) <= set(range(ends - 4, ends)) and later.count(ends - 1) < 0.6 * rows
+
+
+def test_a_row_depends_on_seed_and_number_alone(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(islice(model.rows(7), 900))
+    assert list(islice(model.rows(7, start=650), 250)) == whole[650:]
+    assert list(islice(model.rows(8), 900)) != whole
+    numbers = [number for number, _ in whole]
+    assert numbers == sorted(numbers) and numbers[0] == 0 and set(numbers) == set(range(numbers[-1] + 1))
+    later = list(islice(model.rows(7, first_unit=100), 50))
+    assert later == [entry for entry in whole if entry[0] >= 100][:50]
+    # However many units are drawn side by side.
+    monkeypatch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 7)
+    assert list(islice(model.rows(7), 900)) == whole
+
+
+def test_read_back_it_draws_the_same(model: SequenceModel) -> None:
+    read = SequenceModel.from_json(json.loads(json.dumps(model.to_json(), allow_nan=False)))
+    assert list(islice(read.rows(1), 200)) == list(islice(model.rows(1), 200))
+    for change in ({"most": 4}, {"order": None}, {"columns": ["what"]}, {"repeats": {"born": 2.0}}, {"repeats": None}):
+        tree = model.to_json()
+        with pytest.raises(IntegrityError, match="damaged"):
+            SequenceModel.from_json({**tree, "sequence": {**tree["sequence"], **change}})
+
+
+def test_all_of_the_budget_is_spent_and_no_more(model: SequenceModel) -> None:
+    assert 0.999 * 0.5 < total_rho(model.spends) <= 0.5 == model.rho
+
+
+def test_pairs_of_the_row_before_alone_are_no_candidates() -> None:
+    workload = links_workload(Layout.of_schema(SCHEMA, "day", MOST))
+    earlier = {before("what"), before("born")}
+    assert not any(set(pair) <= earlier | {EARLIER} for pair in workload)
+    assert workload["what", before("what")] > workload["what", "born"] > workload["what", before("born")]
+    assert {("day", LAST), (since("day"), LAST), ("what", EARLIER)} <= set(workload)
+
+
+def test_the_place_and_the_row_before_are_not_counted_twice() -> None:
+    """Every unit begins with its salary, so the place says what the row before was; from the second on a coin decides."""
+    draw = random.Random(0)
+    found = []
+    for _ in range(6000):
+        whats = ["salary", "rent"]
+        while len(whats) < MOST:
+            whats.append({"rent": "card", "card": draw.choice(["card", "salary"]), "salary": "rent"}[whats[-1]])
+        found.append([{"what": what, "born": 1950, "day": START} for what in whats[: draw.randint(1, MOST)]])
+    layout = Layout.of_schema(SCHEMA, "day", MOST)
+    model = measure_sequences(layout, layout.encode(found), 5.0, InsecureRandom(0), MarginalSettings(rows_per_unit=MOST))
+    after = [two["what"] for unit in islice(model.units(0), 6000) for one, two in pairwise(unit) if one["what"] == "card"]
+    assert abs(after.count("card") / len(after) - 0.5) < 0.03
+
+
+def test_wide_tables_are_measured_as_a_tree() -> None:
+    layout = Layout.of_schema(SCHEMA, "day", MOST)
+    settings = MarginalSettings(rows_per_unit=MOST, method="mst")
+    model = measure_sequences(layout, layout.encode(units(6000)), 0.5, InsecureRandom(1), settings)
+    assert 0.999 * 0.5 < total_rho(model.spends) <= 0.5
+    pairs = [unit for unit in islice(model.units(0), 3000) if len(unit) > 1]
+    assert np.mean([NEXT[str(one["what"])] == two["what"] for unit in pairs for one, two in pairwise(unit)]) > 0.95
+
+
+def test_noise_is_for_all_rows_of_a_unit() -> None:
+    layout = Layout.of_schema(SCHEMA, "day", MOST)
+    codes = layout.encode(units(300))
+    one, five = (
+        measure_sequences(layout, codes, 0.5, InsecureRandom(1), MarginalSettings(rows_per_unit=m, rounds=2)) for m in (1, MOST)
+    )
+    assert one.links.measured[0].deviation * MOST == pytest.approx(five.links.measured[0].deviation)

@@ -1,0 +1,81 @@
+"""The audit of a run: with its settings, on made-up rows, without a spend and without a look at the original."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.evaluate.audit import attack
+from localsynth.privacy import noise
+from localsynth.runs import is_kept, latest_run
+from localsynth.stages.audit import audit
+from localsynth.stages.ingest import ingest
+from localsynth.stages.session import Session
+from localsynth.stages.train import train
+from localsynth.train import loop
+from localsynth.workspace import read_json
+
+
+@pytest.fixture
+def trained(ingested: Session) -> Session:
+    train(ingested)
+    return ingested
+
+
+def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, run = trained.workspace, latest_run(trained.workspace)
+    assert run is not None
+    workspace.private_path.unlink()
+    before = workspace.ledger_path.read_bytes()
+    given: list[dict[str, Any]] = []
+    honest = loop.train
+
+    def watched(**arguments: Any) -> Any:
+        given.append(arguments)
+        return honest(**arguments)
+
+    monkeypatch.setattr(attack, "train", watched)
+    events: list[dict[str, Any]] = []
+    found = audit(make_session(events.append, canaries=60))
+    assert workspace.ledger_path.read_bytes() == before
+    written = read_json(run.audit_path)
+    assert written["run"] == run.id and written["canaries"] == 60 and written["adapter_sha256"] == run["adapter_sha256"]
+    assert found["status"] in ("passed", "too weak to say") and written["training"]["noise"] == noise.SECURE_LABEL
+    assert is_kept(run.audit_path) and not (run.directory / "audit").exists()
+    (arguments,) = given
+    assert vars(arguments["plan"]) == run["plan"], "the very settings of the run"
+    assert written["in"] == len(arguments["units"]) < 60 and {len(unit) for unit in arguments["units"]} == {2}
+    assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
+
+
+def test_a_run_without_noise_is_caught(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoNoise(noise.InsecureRandom):
+        def gaussian(self, n: int) -> Any:
+            return np.zeros(n)
+
+    monkeypatch.setattr(noise, "SecureRandom", lambda: NoNoise(1))
+    found = audit(make_session(canaries=200))
+    assert found["status"] == "failed" and found["right"] > 0.9 * found["guesses"] and found["p_value"] < 0.05
+    assert found["training"]["noise"] == noise.INSECURE_LABEL
+
+
+def test_what_there_is_nothing_to_audit_of(make_session: Any, ingested: Session, quick_training: list[Any]) -> None:
+    with pytest.raises(ConfigError, match="no trained run"):
+        audit(ingested)
+    train(ingested)
+    with pytest.raises(ConfigError, match="3 canaries"):
+        audit(make_session(canaries=3))
+    run = latest_run(ingested.workspace)
+    assert run is not None
+    run.note(base_sha256="0" * 64)
+    with pytest.raises(IntegrityError, match="not the base model"):
+        audit(ingested)
+
+
+def test_marginals_are_refused(make_session: Any) -> None:
+    session = make_session(synthesizer="marginals")
+    ingest(session)
+    train(session)
+    with pytest.raises(ConfigError, match="marginals"):
+        audit(session)
