@@ -94,6 +94,11 @@ def _is_busy(error: duckdb.Error) -> bool:
     return any(sign in str(error) for sign in _BUSY)
 
 
+def _is_full(error: duckdb.Error) -> bool:
+    """DuckDB says so in errors of several kinds: opening, writing and committing each have one of their own."""
+    return any(sign in str(error) for sign in ("No space left", "Could not write"))
+
+
 class SyntheticStore:
     """The synthetic table of a workspace. Holds no open file between calls, so it never has to be closed."""
 
@@ -114,6 +119,8 @@ class SyntheticStore:
             except duckdb.Error as error:
                 if isinstance(error, duckdb.IOException) and "denied" in str(error):
                     raise ResourceError(f"{self._path} cannot be opened.", "Check its permissions.") from None
+                if _is_full(error):
+                    raise self._no_room() from None
                 if not _is_busy(error):
                     raise IntegrityError(
                         f"{self._path} cannot be opened: it is damaged or not a DuckDB file.", "Remove it and sample again."
@@ -123,6 +130,9 @@ class SyntheticStore:
                         f"{self._path} is in use by another process.", "Close the program that has it open, then try again."
                     ) from None
             time.sleep(_PAUSE)
+
+    def _no_room(self) -> ResourceError:
+        return ResourceError(f"Cannot write {self._path}.", "Free some disk space, then start the command again.")
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -146,10 +156,10 @@ class SyntheticStore:
                 connection.execute("BEGIN")
                 yield connection
                 connection.execute("COMMIT")
-            except duckdb.IOException:
-                raise ResourceError(
-                    f"Cannot write {self._path}.", "Free some disk space, then start the command again."
-                ) from None
+            except duckdb.Error as error:
+                if isinstance(error, duckdb.IOException) or _is_full(error):
+                    raise self._no_room() from None
+                raise
             finally:
                 connection.close()
 

@@ -3,11 +3,13 @@
 import json
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from driving import drive, screen_text, sees, until
 from finished_run import finish
 from localsynth_tui import runner
+from localsynth_tui.report_text import certificate_text
 from localsynth_tui.runner import Job, Request
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
 from localsynth_tui.screens.erase import EraseWindow
@@ -19,6 +21,7 @@ from test_screens import PLANNED
 from textual.widgets import Button, Input, Select, Static
 
 import localsynth.verify
+from localsynth.privacy.verification import Finding
 from localsynth.store.key import change_passphrase, is_wrapped, key_path, make_key, read_key
 from localsynth.workspace import Workspace
 
@@ -88,6 +91,15 @@ def test_the_private_side_is_erased_after_its_name_was_typed_and_the_record_is_s
     drive(scenario, finished.root, size)
     record = json.loads(finished.erasure_path.read_text())
     assert record["complete"] and "private.duckdb" in record["removed"] and record["signature"]
+
+
+def test_every_status_of_a_finding_has_its_words():
+    """What is stated only (a seal, an erasure) is no failure of the screen."""
+    (statuses,) = [get_args(kind) for name, kind in get_type_hints(Finding).items() if name == "status"]
+    findings = [{"name": status, "status": status, "text": "So."} for status in statuses]
+    found = {"valid": True, "verdict": "Valid.", "summary": "", "not_covered": [], "findings": findings, "file": "c.json"}
+    text = certificate_text(found, None)
+    assert "stated" in statuses and all(f"{status}: So." in text for status in statuses)
 
 
 def test_reports_may_stay_and_nothing_goes_without_the_name(finished):

@@ -7,7 +7,7 @@ from localsynth_tui.words import epsilon_in_words, plain
 
 __all__ = ["certificate_text", "guarantee_text", "report_text"]
 
-_FOUND = {"ok": "✓", "failed": "✗ FAILED", "not checked": "? not checked"}
+_FOUND = {"ok": "✓", "stated": "· stated", "failed": "✗ FAILED", "not checked": "? not checked"}
 _STATUS = {
     "passed": "✓ passed",
     "failed": "✗ FAILED",

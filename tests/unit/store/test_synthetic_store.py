@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -304,6 +305,42 @@ def test_export_to_impossible_places(small: SyntheticStore, tmp_path: Path) -> N
     for place in (tmp_path, tmp_path / "absent" / "out.csv"):
         with pytest.raises(ConfigError, match="not a place"):
             small.export("csv", place, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (duckdb.IOException, 'Could not write file "x.wal": No space left on device'),
+        (duckdb.TransactionException, 'Failed to commit: Could not write file "x.wal": No space left on device'),
+    ],
+)
+def test_a_full_disk_is_said_whether_at_opening_or_at_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[duckdb.Error], text: str
+) -> None:
+    store = SyntheticStore(tmp_path / "synthetic.duckdb")
+    store.create_table(SCHEMA)
+
+    class Full:
+        def execute(self, sql: str, *_: Any) -> Any:
+            if sql == "COMMIT":
+                raise kind(text)
+            return duckdb.connect().execute("select 1, 1")
+
+        def close(self) -> None:
+            pass
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_connect", lambda *_: Full())
+        with pytest.raises(ResourceError, match="Cannot write") as caught:
+            store.close_job(1)
+        assert "Free some disk space" in caught.value.hint
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise kind(text)
+
+    monkeypatch.setattr(duckdb, "connect", full)
+    with pytest.raises(ResourceError, match="Cannot write"):
+        store.close_job(1)
 
 
 def test_a_failed_export_leaves_what_was_there(small: SyntheticStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
