@@ -117,7 +117,8 @@ class SampleConfig(_Section):
     """How synthetic rows are drawn."""
 
     rows: int | None = Field(default=None, ge=1)
-    """None: as many as the original has units, by the public or measured size."""
+    """None: as many as the original has units, by the public or measured size; with data.sequence_by as many as these units have
+    rows, by the noisy counts."""
     quantization: Literal["auto", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "auto"
     """auto: BF16 for a small model where the processor multiplies it, which decodes fastest there; else Q8_0."""
     temperature: float = Field(default=1.0, gt=0, le=2)

@@ -23,6 +23,7 @@ __all__ = [
     "budgets",
     "check_sequence",
     "delta_warning",
+    "expected_rows",
     "forecast",
     "forecast_marginals",
     "list_warning",
@@ -247,6 +248,16 @@ def open_fields_filled(schema: Schema) -> Schema:
     return schema.model_copy(update={"columns": columns})
 
 
+def expected_rows(config: Config, units: int) -> int:
+    """How many synthetic rows there will be where nobody said it: one a unit; of sequences, a guess until they are measured."""
+    return units if config.data.sequence_by is None else max(1, round(units * _mean_rows(config)))
+
+
+def _mean_rows(config: Config) -> float:
+    """Of a unit, rows on average: a guess from the bound."""
+    return (1 + config.privacy.rows_per_unit) / 2
+
+
 def forecast_marginals(config: Config, units: int, training_units: int, rows: int) -> dict[str, Any]:
     """`forecast` for a run by marginals: no model, no steps, one release of noisy counts."""
     from localsynth.privacy.concentrated import rho_for
@@ -310,9 +321,8 @@ def forecast(
         seen = Writing(seen).schema
     with Vocabulary(base.path) as vocabulary:
         tokens = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
-    rows_per_unit = 1 if config.privacy.unit == "row" else (1 + config.privacy.max_rows_per_unit) / 2
     train_rate = _MATMUL_SHARE * matmul_rate / (4 * base.info.parameters)
-    trained_tokens = plan.steps * plan.batch_size * rows_per_unit * tokens
+    trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * tokens
     bytes_per_weight = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.6}[precision]
     micro = config.train.micro_batch_tokens
     info = base.info

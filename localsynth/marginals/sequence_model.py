@@ -67,6 +67,11 @@ class SequenceModel:
         """`label` of the random source that measured."""
         return self.links.noise
 
+    @property
+    def total(self) -> float:
+        """How many rows all units together have, by noisy counts."""
+        return self.links.total
+
     def rows(self, seed: int, first_unit: int = 0, start: int = 0) -> Iterator[tuple[int, Record]]:
         """(number of its unit, structured columns) of all rows from `start` on, without end; 0 ≤ seed < 2**128.
 

@@ -8,6 +8,7 @@ from localsynth.errors import BudgetError
 from localsynth.planning import (
     TOO_FEW_UNITS,
     delta_warning,
+    expected_rows,
     forecast,
     forecast_marginals,
     list_warning,
@@ -59,7 +60,7 @@ def plan(session: Session) -> dict[str, Any]:
     """What a run would cost and take. Spends nothing and reads no row."""
     config, workspace = session.config, session.workspace
     schema, origin, kept, training = known_size(session)
-    rows = session.options.rows or config.sample.rows or kept
+    rows = session.options.rows or config.sample.rows or expected_rows(config, kept)
     if synthesizer_of(config) == "marginals":
         facts = forecast_marginals(config, kept, training, rows)
     else:

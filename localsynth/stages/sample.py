@@ -4,8 +4,9 @@ import secrets
 from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.runs import Run
 from localsynth.stages.session import Session, recorder, trained_run
-from localsynth.stages.table import effective_of
+from localsynth.stages.table import Effective, effective_of
 from localsynth.workspace import Workspace, read_json, write_file
 
 __all__ = ["sample"]
@@ -75,7 +76,7 @@ def sample(session: Session) -> dict[str, Any]:
             asked.facts,
         )
         more = asked.rows or options.more
-        total = None if more else options.rows or config.sample.rows or effective.kept_units
+        total = None if more else options.rows or config.sample.rows or _as_many_as_the_original(current, effective)
         job = store.open_job(origin, total=total, more=more)
         emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
         if current.by_marginals:
@@ -111,3 +112,15 @@ def sample(session: Session) -> dict[str, Any]:
         store.close_job(job.number)
     emit({"kind": "stage_done", "stage": "sample"})
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
+
+
+def _as_many_as_the_original(current: Run, effective: Effective) -> int:
+    """Rows where nobody said how many: one a unit; of sequences as many as the units have. By public and released figures."""
+    from localsynth.marginals.sequence_model import SequenceModel
+    from localsynth.sample.from_marginals import read_marginals
+
+    model = read_marginals(current.marginals_path) if current.by_marginals else None
+    if not isinstance(model, SequenceModel):
+        return effective.kept_units
+    # Counted were the rows of the units to train on.
+    return max(1, round(model.total * effective.kept_units / effective.training_units))

@@ -297,7 +297,11 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[CertificateFacts
         noise_label=SECURE_LABEL,
         ledger=ledger.document(),
         schema=MARGINALS,
-        settings={"train": TrainConfig().model_dump(mode="json"), "privacy": privacy.model_dump(mode="json")},
+        settings={
+            "train": TrainConfig().model_dump(mode="json"),
+            "privacy": privacy.model_dump(mode="json"),
+            "data": {"sequence_by": None},
+        },
         hashes={"model": "", "marginals": "", "base_model": ""},
         versions={"localsynth": "0.1.0"},
         seal="namespace",

@@ -1,0 +1,31 @@
+"""A run of sequences through its stages: what it verifies as, and how many rows it draws where nobody said."""
+
+from typing import Any
+
+from localsynth.runs import latest_run
+from localsynth.stages.export import export
+from localsynth.stages.ingest import ingest
+from localsynth.stages.plan import plan
+from localsynth.stages.sample import sample
+from localsynth.stages.session import Session
+from localsynth.stages.train import train
+from localsynth.verify import verify_file
+
+
+def in_order(session: Session) -> Session:
+    data = session.config.data.model_copy(update={"sequence_by": "n"})
+    session.config = session.config.model_copy(update={"data": data})
+    return session
+
+
+def test_as_many_rows_as_the_units_have(make_session: Any) -> None:
+    """150 persons with three rows each, of which two are kept: 300 rows, counted with noise among seven tenths of them."""
+    session = in_order(make_session(synthesizer="auto"))
+    assert plan(session)["rows_wanted"] == 225, "before anything is measured: one and a half a person"
+    ingest(session)
+    train(session)
+    export(session)
+    run = latest_run(session.workspace)
+    assert run is not None and verify_file(run.certificate_path, None)["valid"]
+    assert 240 < sample(session)["rows"] < 360
+    assert sample(in_order(make_session(synthesizer="auto", more=7)))["new_rows"] == 7
