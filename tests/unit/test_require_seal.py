@@ -18,9 +18,9 @@ broken = {"none": ["_move_to_empty_network", "_filter_system_calls", "_refuse_in
 for way in broken[sys.argv[1]]:
     setattr(isolation, way, lambda: False)
 from localsynth.engine import main
-opened = []
+place = sys.argv[2]  # the engine gives itself another command line
 def watch(event, arguments):
-    if event == "open" and str(arguments[0]).startswith(sys.argv[2]):
+    if event == "open" and str(arguments[0]).startswith(place):
         print("OPENED", arguments[0], file=sys.stderr)
 sys.addaudithook(watch)
 sys.exit(main())
