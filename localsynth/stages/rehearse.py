@@ -90,6 +90,8 @@ class StageClock:
     started: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     steps: list[float] = field(default_factory=list)
+    counted: int = 0
+    """Noisy counts and choices of marginals, which the real run takes as many of."""
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
@@ -98,7 +100,10 @@ class StageClock:
         elif event["kind"] == "stage_done":
             self.ended[event["stage"]] = now
         elif event["kind"] == "progress" and event["stage"] == "train":
-            self.steps.append(now)
+            if event.get("work") == "marginals":
+                self.counted += 1
+            else:
+                self.steps.append(now)
 
     def seconds(self, stage: str) -> float:
         """How long the stage took."""
@@ -106,12 +111,14 @@ class StageClock:
 
     def forecast(self, steps: int, rows_drawn: int, rows_wanted: int) -> dict[str, Any]:
         """Seconds the real run's stages will take: its steps at the pace of the rehearsed ones, its rows likewise."""
-        # The first step is slower: kernels are chosen and memory is taken.
-        pace = (self.steps[-1] - self.steps[0]) / (len(self.steps) - 1) if len(self.steps) > 1 else 0.0
-        before = self.steps[0] - self.started["train"]
+        train = self.seconds("train")
+        if self.steps:
+            # The first step is slower: kernels are chosen and memory is taken.
+            pace = (self.steps[-1] - self.steps[0]) / (len(self.steps) - 1) if len(self.steps) > 1 else 0.0
+            train = self.steps[0] - self.started["train"] + pace * (steps - 1)
         return {
             "ingest": self.seconds("ingest"),
-            "train": before + pace * (steps - 1),
+            "train": train,
             "export": self.seconds("export"),
             "sample": self.seconds("sample") * rows_wanted / rows_drawn,
         }

@@ -111,7 +111,7 @@ def look(place: Path) -> list[str]:
         spent = ledger.spent()
         if not (spent.epsilon <= spent.bound * (1 + TOLERANCE) and spent.bound <= EPSILON * (1 + TOLERANCE)):
             wrong.append(f"epsilon {spent.epsilon}, bound {spent.bound}")
-        steps = sum(event["kind"] == "spend" and event["stage"] == "train" for event in ledger.document()["events"])
+        steps = sum(event["kind"] == "spend" and event["what"] == "DP-SGD step" for event in ledger.document()["events"])
         lines = (place / "done").read_text().splitlines() if (place / "done").exists() else []
         executed = sum(line.startswith("train ") for line in lines)
         if steps < executed:

@@ -46,7 +46,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
     assert [row["id"] for row in rows] == list(range(1, 71))
 
     plan = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
-    steps = [e for e in events(workspace) if e["kind"] == "spend" and e["stage"] == "train"]
+    steps = [e for e in events(workspace) if e["kind"] == "spend" and e["what"] == "DP-SGD step"]
     assert len(steps) == plan["train"]["steps"] == plan["plan"]["steps"]
     only_public_facts(plan)
 
@@ -163,7 +163,7 @@ def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, 
 def train_steps(workspace):
     if not (workspace / "ledger.json").exists():
         return 0
-    return sum(e["kind"] == "spend" and e["stage"] == "train" for e in events(workspace))
+    return sum(e["kind"] == "spend" and e["what"] == "DP-SGD step" for e in events(workspace))
 
 
 def test_stages_one_by_one(localsynth, tickets, tmp_path):

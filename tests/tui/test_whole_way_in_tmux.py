@@ -120,7 +120,7 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.keys("C-u")
         terminal.type("amount > 80")
         terminal.wait_for("Every new row has amount 81")
-        terminal.keys("Enter", "Enter")
+        terminal.keys("Enter", "Enter", "Enter")
         terminal.wait_for("sample: finished", 120)
         terminal.keys("6")
         terminal.wait_for("✓ Valid.", 120)
