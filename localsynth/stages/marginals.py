@@ -84,7 +84,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     write_json(current.marginals_path, model.to_json())
     current.note(marginals_sha256=current.marginals_sha256(), measured=len(model.spends))
     # From here on, what was measured is kept.
-    emit({"kind": "progress", "stage": "train", "step": 100, "steps": 100})
+    emit({"kind": "progress", "stage": "train", "work": "marginals", "step": 100, "steps": 100})
 
 
 def finish(session: Session, ledger: "Ledger", current: Run) -> dict[str, Any]:

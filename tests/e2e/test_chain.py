@@ -75,6 +75,9 @@ RUN_FACTS = {
     "plan": {field.name for field in dataclasses.fields(TrainPlan)},
     "base_sha256": None,
     "reruns": None,
+    "synthesizer": None,
+    "marginals_sha256": None,
+    "measured": None,
     "table": {"budget", "complete", "ingested", "ingest", "settings", "schema", "size", "keep_probability", "holdout"}
     | {"measured_by"},
     "train": {"steps", "precision", "noise", "seal"},
