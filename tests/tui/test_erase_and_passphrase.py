@@ -260,6 +260,8 @@ def test_a_workspace_is_made_with_a_passphrase(home):
         app.screen.query_one("#second", Input).value = WORDS
         await pilot.press("enter")
         await until(pilot, lambda: app.workspace is not None, 60)
+        await sees(pilot, "note")  # the screen with its columns is whole before the app ends
+        await pilot.pause(0.5)
 
     drive(scenario)
     made = Workspace(home / "visits")
