@@ -80,7 +80,8 @@ def _model_parameters() -> Any:
     """llama.cpp's defaults, but without the AMX unit.
 
     Up to version 12, GCC leaves out most of what llama.cpp writes into that unit's configuration (`_tile_loadconfig` says that it
-    reads 8 bytes of the 64): the first product of a quantized model then ends the process. What else llama.cpp would lay out anew for speed goes with it.
+    reads 8 bytes of the 64): the first product of a quantized model then ends the process. What else llama.cpp would lay out
+    anew for speed goes with it.
     """
     parameters = _default_parameters()
     if has_tiles():
