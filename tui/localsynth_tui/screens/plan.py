@@ -315,7 +315,8 @@ anything where the kernel itself does not cut the work off from the network (Hom
         lines = [
             f"This sets aside epsilon {epsilon['total']:g} (delta {planned['delta']['total']:.1g}) for good:",
             f"  {epsilon['schema']:g} to measure what the schema leaves open, {epsilon['marginals']:g} for noisy counts of the "
-            f"columns, {epsilon['train']:g} to train the model.",
+            f"columns, {epsilon['train']:g} to train the model"
+            + (f", {epsilon['selection']:g} to choose among the texts that it writes." if epsilon["selection"] else "."),
             f"It takes about {duration(sum(planned['seconds'].values()))} and {bytes_text(planned['memory_bytes'])} of memory.",
         ]
         if found is not None and found.unfinished:
