@@ -295,7 +295,7 @@ def test_the_unit_is_asked_in_words(workspace):
         await sees(pilot, "Who is protected?")
         await sees(pilot, "one row")
         app.screen.query_one("#unit", Select).value = "id"
-        await sees(pilot, "everything with the same 'id'")
+        await sees(pilot, "all with the same 'id'")
         app.screen.query_one("#max_rows", Input).value = "5"
         await until(pilot, lambda: saved(workspace)["privacy"].get("max_rows_per_unit") == 5)
         assert saved(workspace)["privacy"]["unit"] == "id"
@@ -316,6 +316,10 @@ def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(worksp
     async def scenario(app, pilot):
         await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50, 20)
         await sees(pilot, "! looks like a person's name")
+        app.screen.query_one("#table", DataTable).move_cursor(row=1)
+        await sees(pilot, "Looks like a person's name, and would be LEARNED: make it kind surrogate")
+        app.screen.query_one("#kind", Select).value = "surrogate"
+        await sees(pilot, "Not learned: a person's name is invented for each synthetic row.")
         await pilot.press("p")
         await sees(pilot, "PRIVATE")
         await sees(pilot, "Person0 Planted")

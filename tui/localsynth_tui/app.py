@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.messages import JobChanged, WorkspaceChanged
@@ -320,6 +321,8 @@ class LocalsynthApp(App[None]):
     def _fatal_error(self) -> None:
         """A bug: where it is, and no more. Textual's own report shows the variables, and with them what is private."""
         error = self._exception
+        if isinstance(error, WorkerFailed):
+            error = error.error  # what happened in the worker, not that it did
         places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]] if error else []
         text = (
             f"A bug in the terminal UI: {type(error).__name__} at {' > '.join(places)}. Please report this line.\n"
