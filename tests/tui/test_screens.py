@@ -15,6 +15,7 @@ from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.runner import AnswerError, Job, Planner, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
+from localsynth_tui.screens.plan import figures_text
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.steps import Steps
 from scripted_run import RESULT, training, whole_run
@@ -24,6 +25,7 @@ from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 from localsynth.errors import ExitCode
 
 PLANNED = {
+    "synthesizer": "hybrid",
     "units": 10000,
     "training_units": 9000,
     "rows_wanted": 10000,
@@ -360,6 +362,31 @@ def test_figures_follow_the_controls_and_nothing_starts_unasked(workspace, plann
     drive(scenario, workspace)
 
 
+def test_the_plan_tells_who_makes_what_and_what_each_part_costs(workspace, planned, monkeypatch):
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "Made by  counts; texts by the model")
+        await sees(pilot, "Epsilon  4: schema 0.4, counts 0.6,")
+        assert "cannot be left empty" not in screen_text(app)
+        assert app.screen.query_one("#base").display
+        counted = {"synthesizer": "marginals", "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0}}
+        monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
+        monkeypatch.setitem(PLANNED, "epsilon", counted["epsilon"])
+        app.screen.query_one("#made-by", Select).value = "marginals"
+        await sees(pilot, "Made by  noisy counts, no text")
+        await sees(pilot, "Epsilon  4: schema 0.4, counts 3.6")
+        assert "Steps" not in screen_text(app) and not app.screen.query_one("#base").display
+        assert planned[-1][1]["train"]["synthesizer"] == "marginals"
+        await pilot.press("s")
+        await sees(pilot, "for good: schema 0.4, counts")
+
+    drive(scenario, workspace)
+
+
+def test_the_plan_of_sequences_says_so():
+    assert "Order    sequences, by day" in figures_text(PLANNED, "day") and "Order" not in figures_text(PLANNED)
+
+
 def test_the_most_units_go_along_with_what_is_started(workspace, planned):
     async def scenario(app, pilot):
         await app.action_go("plan")
@@ -453,6 +480,7 @@ def test_a_run_is_shown_from_beginning_to_end(workspace, play, tmp_path):
         assert "network: cut off by the kernel" in text and "s left" in text
         assert "private: loss" in text
         await sees(pilot, "epsilon spent")
+        assert "device: cpu, bf16" in text and "2.0 GiB used" in text and "· waiting  compare and attack" in text
         log = "\n".join(line.text for line in app.screen.query_one(RichLog).lines)
         assert "warning: About 400 units are few." in log and "Some rows have no unit." in log
         gate.touch()

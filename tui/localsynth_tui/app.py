@@ -64,6 +64,8 @@ class LocalsynthApp(App[None]):
         """--max-units for what is started on the open workspace."""
         self.queries: list[str] = []
         """What was asked of the synthetic table in this session."""
+        self._reports = False
+        """Whether a run of the open workspace ends with a report."""
         self._given = workspace
 
     async def on_mount(self) -> None:
@@ -89,10 +91,12 @@ class LocalsynthApp(App[None]):
             return False
         self.workspace = path
         self.plan, self.most_units = None, None
+        found = await asyncio.to_thread(look_at, path)
+        self._reports = found.report
         self._find_job()
         self.preferences.opened(path)
         self._save_preferences()
-        where = "run" if self.job is not None and self.job.running else (await asyncio.to_thread(look_at, path)).next_step
+        where = "run" if self.job is not None and self.job.running else found.next_step
         await self.action_go(step or where)
         return True
 
@@ -104,7 +108,7 @@ class LocalsynthApp(App[None]):
         try:
             job = Job(self.workspace)
             if job.exists:
-                state = RunState(job.request.verb)
+                state = RunState(job.request.verb, report=self._reports)
                 if (outcome := job.outcome()) is not None:
                     state.end(outcome)
                 self.run_state, self.job = state, job
@@ -140,7 +144,7 @@ class LocalsynthApp(App[None]):
             self.tell(error)
             self._find_job()
             return False
-        self.run_state = RunState(request.verb)
+        self.run_state = RunState(request.verb, report=self._reports)
         await self.planner.close()  # the work needs the memory
         await self.action_go("run")
         return True
@@ -320,7 +324,7 @@ class LocalsynthApp(App[None]):
 
     def _fatal_error(self) -> None:
         """A bug: where it is, and no more. Textual's own report shows the variables, and with them what is private."""
-        error = self._exception
+        error: BaseException | None = self._exception
         if isinstance(error, WorkerFailed):
             error = error.error  # what happened in the worker, not that it did
         places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]] if error else []

@@ -244,7 +244,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         try:
             return synthesizer_of(self._config)
         except LocalsynthError:
-            return self._config.train.synthesizer
+            return str(self._config.train.synthesizer)
 
     def action_leave_out(self) -> None:
         """Leave the column under the cursor out of the table, or take it in again."""

@@ -28,8 +28,11 @@ _IN_WORDS = {
     "export": "make model, certificate",
     "sample": "draw rows",
     "evaluate": "compare and attack",
+    "audit": "train on canaries, guess",
 }
+_WORK = {"marginals": "counts, with noise"}
 _SPENDING = ("run", "ingest", "train")
+_FREE = {"evaluate": "a report", "audit": "an audit, on made-up rows", "sample": "rows of a finished model"}
 _SEALS = {
     "namespace": "network: cut off by the kernel",
     "seccomp": "network: cut off by the kernel (seccomp)",
@@ -175,7 +178,8 @@ and kept nowhere; do not photograph or copy them."""
         for stage in shown:
             colour = {"done": "green", "running": "bold", "failed": "red", "stopped": "yellow"}.get(stage.status, "dim")
             text.append(f" {_SIGNS[stage.status]:<10}", style=colour)
-            text.append(f" {_IN_WORDS.get(stage.name, stage.name)}\n", style=colour)
+            what = _WORK.get(stage.work or "") or _IN_WORDS.get(stage.name, stage.name)
+            text.append(f" {what}\n", style=colour)
         running = state.running if state is not None else None
         if running is not None:
             text.append(_how_far(running))
@@ -194,8 +198,8 @@ and kept nowhere; do not photograph or copy them."""
             return "\n".join(lines)
         if state.verb == "rehearse":
             lines = ["a rehearsal: nothing is spent"]
-        elif state.verb == "evaluate":
-            lines = ["a report: nothing is spent"]
+        elif state.verb in _FREE:
+            lines = [f"{_FREE[state.verb]}: nothing is spent"]
         now = state.current
         private = state.running is not None and state.running.name == "train"
         figures = []
@@ -204,11 +208,13 @@ and kept nowhere; do not photograph or copy them."""
         if "rate" in now:
             figures.append(f"{now['rate']:,.0f} {now.get('unit', '')}".strip())
         if now.get("memory"):
-            figures.append(bytes_text(now["memory"]))
+            figures.append(f"{bytes_text(now['memory'])} used")
         if figures:
             lines.append(" · ".join(figures) + ("  (private)" if private else ""))
         if state.private:
             lines.append("private: " + ", ".join(f"{name} {value:,.3g}" for name, value in state.private.items()))
+        if state.device is not None and state.running is not None:
+            lines.append(f"device: {plain(state.device)}")
         if state.seal is not None:
             lines.append(_SEALS.get(state.seal, state.seal))
         if self.ui.job is not None and self.ui.job.stopping and state.outcome is None:
