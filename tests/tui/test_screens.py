@@ -513,6 +513,11 @@ def test_stop_asks_and_resume_goes_on(workspace, play, tmp_path):
         await pilot.press("r")
         await sees(pilot, "✓ done     draw rows")
         assert app.job.request.options == {"force": True}, "it goes on as it was begun"
+        play([{"kind": "stage_started", "stage": "evaluate"}, {"wait_for": str(tmp_path / "never")}, RESULT])
+        await app.start(Request("evaluate", workspace))
+        await sees(pilot, "▶ running")
+        await pilot.press("s")
+        await sees(pilot, "Cancel the work?")
 
     drive(scenario, workspace)
 
@@ -662,6 +667,7 @@ def test_the_certificate_is_shown_in_words_and_a_missing_report_is_said(workspac
         await sees(pilot, "✓ Valid.")
         await sees(pilot, "The [report].")
         await sees(pilot, "? not checked table: No hash.")
+        await pilot.press("r")
         await sees(pilot, "NO REPORT of run")
 
     drive(scenario, workspace, (80, 40))

@@ -17,10 +17,12 @@ from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.messages import JobChanged, WorkspaceChanged
+from localsynth_tui.messages import JobChanged, ModelWorkChanged, WorkspaceChanged
+from localsynth_tui.model_work import ModelWork
 from localsynth_tui.preferences import Preferences
 from localsynth_tui.run_state import RunState
 from localsynth_tui.runner import Job, Planner, Request
+from localsynth_tui.screens.dialogs import Choose
 from localsynth_tui.screens.home import HomeScreen
 from localsynth_tui.screens.passphrase import PassphraseWindow, is_new
 from localsynth_tui.screens.step import StepScreen
@@ -64,6 +66,7 @@ class LocalsynthApp(App[None]):
         """--max-units for what is started on the open workspace."""
         self.queries: list[str] = []
         """What was asked of the synthetic table in this session."""
+        self.model_work = ModelWork(self._model_work_changed)
         self._reports = False
         """Whether a run of the open workspace ends with a report."""
         self._given = workspace
@@ -116,7 +119,12 @@ class LocalsynthApp(App[None]):
             self.tell(error)
 
     async def on_unmount(self) -> None:
+        self.model_work.stop()
         await self.planner.close()
+
+    def _model_work_changed(self, over: bool) -> None:
+        """In the thread of that work."""
+        self.screen.post_message(ModelWorkChanged(over))
 
     # --- the job -----------------------------------------------------------------------------------------------------
 
@@ -237,9 +245,17 @@ class LocalsynthApp(App[None]):
         return "\n".join([*lines, "", f"  Settings: {Preferences.path()}"])
 
     def action_copy_as_command(self) -> None:
-        """Show the command line that does the same, and put it on the clipboard where the terminal allows that."""
-        if isinstance(self.screen, StepScreen):
-            command = self.screen.command()
+        """Show the command lines that do what can be done here; the one that is chosen goes to the clipboard."""
+        if not isinstance(self.screen, StepScreen):
+            return
+        twins = self.screen.twins()
+        if len(twins) == 1:
+            self._copy(twins[0][1])
+        else:
+            self.push_screen(Choose("Copy as command", twins), self._copy)
+
+    def _copy(self, command: str | None) -> None:
+        if command is not None:
             self.copy_to_clipboard(command)
             self.notify(command, title="Copied, if your terminal allows it:", markup=False, timeout=12)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.text import Text
 
-__all__ = ["SEALS", "bytes_text", "cell", "duration", "epsilon_in_words", "plain"]
+__all__ = ["SEALS", "bar", "bytes_text", "cell", "duration", "epsilon_in_words", "plain"]
 
 
 SEALS = (("as well as this machine can", "any"), ("only by the kernel (--require-seal kernel)", "kernel"))
@@ -21,6 +21,12 @@ def cell(value: Any, most: int = 60) -> Text:
     """A value for a table: cut to `most` characters, and never read as markup."""
     text = plain(value)
     return Text(text if len(text) <= most else text[: most - 1] + "…", no_wrap=True)
+
+
+def bar(share: float, width: int) -> str:
+    """A share from 0 to 1 as a bar of text; what is outside is cut."""
+    filled = round(max(0.0, min(1.0, share)) * width)
+    return "█" * filled + "░" * (width - filled)
 
 
 def duration(seconds: float) -> str:

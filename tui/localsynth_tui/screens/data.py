@@ -1,5 +1,6 @@
 """Screen 2: what is in the table and who is protected. Changes are checked as they are typed and saved in localsynth.toml."""
 
+import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,6 +110,13 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
     def command(self) -> str:
         """The file is what a person on the command line edits."""
         return command_line("plan", self.ui.workspace)
+
+    def twins(self) -> list[tuple[str, str]]:
+        return [
+            ("See what the file, as it is now, comes to", self.command()),
+            ("What this screen edits (any editor will do)", f"nano {shlex.quote(str(self._path))}"),
+            ("Read the table in, and measure what is open", command_line("ingest", self.ui.workspace)),
+        ]
 
     def action_tab(self, tab: str) -> None:
         """Open one of the tabs, with the focus where one works."""

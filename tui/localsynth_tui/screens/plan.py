@@ -120,6 +120,13 @@ anything where the kernel itself does not cut the work off from the network (Hom
         """The run that Start begins."""
         return self._request("run").command()
 
+    def twins(self) -> list[tuple[str, str]]:
+        return [
+            ("Start", self.command()),
+            ("Try it on made-up rows", self._request("rehearse").command()),
+            ("The plan", self._request("plan").command()),
+        ]
+
     def _request(self, verb: str) -> Request:
         assert self.ui.workspace is not None
         options: dict[str, Any] = {"force": True} if self._force else {}
