@@ -65,6 +65,9 @@ def test_what_will_happen_is_said_for_every_kind():
     assert "by noisy counts; its range is measured" in fate(Number(name="n"), None, "row", "marginals")
     assert "become its bounds" in fate(Integer(name="n", min=0, max=9), None, "row", "llm")
     assert "rare ones become 'other'" in fate(Category(name="k"), None, "row", "llm")
+    assert "Guessed: by its zeros." in fate(Text(name="t"), None, "row", "llm", "by its zeros.")
+    assert "Guessed" not in fate(Text(name="t"), tells, "row", "llm", "by its zeros.")
+    assert flag(Date(name="b"), tells) == "! a birth date" and flag(Integer(name="c"), whose) == "! whose row it is?"
     assert "rows with a value beyond are left out" in fate(Category(name="k", values=["a"], outside="drop"), None, "row", "llm")
 
 

@@ -315,9 +315,11 @@ def test_the_figures_in_words():
     )
     assert "real rows         ██████████ AUC 1.000 (1.000 to 1.000; n 150)" in text
     assert "columns shuffled  ██████░░░░ AUC 0.559 (0.465 to 0.654; n 120)" in text
-    assert "age          0.058 █░░░░░░░░░    0.107   KS" in text
+    assert "age           0.058 █░░░░░░░░░    0.107   KS" in text
     assert "? too few rows to say: attribute inference" in text
     assert "planted" not in text and "Canary audit: none was run." in text
+    document["weaknesses"] = [{"title": "Cut", "text": "amount (5.8\N{NO-BREAK SPACE}%)"}]
+    assert "1. Cut. amount (5.8 %)" in report_text(document)
 
 
 def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():

@@ -130,15 +130,17 @@ def flag(column: Column, look: Look | None) -> str:
         return ""
     return {
         "direct": f"! looks like {look.what}",
-        "whose": f"! says {look.what}?",
-        "tells": f"! tells of persons: {look.what}",
+        "whose": f"! {look.what}?",
+        "tells": f"! {look.what}",
         "inside": f"! holds {look.what}",
     }[look.sort]
 
 
 def fate(column: Column, look: Look | None, unit: str, synthesizer: str, note: str = "") -> str:
     """What will happen to a column, and what to do where that may not be wanted. `note`: why it was guessed to be what it is."""
-    parts = [_warning(column, look, unit), _becomes(column, unit, synthesizer), f"Guessed: {plain(note)}" if note else ""]
+    warning = _warning(column, look, unit)
+    # Lines are few: why it was guessed matters less than what to look at.
+    parts = [warning, _becomes(column, unit, synthesizer), f"Guessed: {plain(note)}" if note and not warning else ""]
     return " ".join(part for part in parts if part)
 
 
@@ -164,7 +166,7 @@ def _becomes(column: Column, unit: str, synthesizer: str) -> str:
         return f"Not learned: {_OF_PERSONS[column.of]} is invented for each synthetic row."
     if isinstance(column, Text):
         beside = " to go with the other columns" if synthesizer == "hybrid" else ""
-        return f"Learned with noise: the language model writes new texts{beside}."
+        return f"Learned with noise, up to {column.max_tokens} tokens of each: the language model writes new texts{beside}."
     by = "by noisy counts" if synthesizer in ("hybrid", "marginals") else "by the language model"
     if isinstance(column, Category):
         how = (

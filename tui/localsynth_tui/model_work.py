@@ -22,16 +22,14 @@ class ModelWork:
         self.said = ""
         self._changed = changed
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-
-    @property
-    def busy(self) -> bool:
+        self.busy = False
         """Something is going on."""
-        return self._thread is not None and self._thread.is_alive()
+        self._stop = threading.Event()
 
     def begin(self, doing: str, work: Callable[[Callable[[int, int], None]], str]) -> None:
         """Have `work`, which is given a place to tell (bytes here, bytes expected), done; its result is said at the end."""
         self.said = f"{doing} …"
+        self.busy = True
         self._stop.clear()
         # A daemon: leaving the app waits for nobody. `stop` makes it clean up.
         self._thread = threading.Thread(target=self._do, args=(doing, work), daemon=True)
@@ -72,5 +70,5 @@ class ModelWork:
         self._say(said, over=True)
 
     def _say(self, text: str, over: bool) -> None:
-        self.said = plain(text)
+        self.said, self.busy = plain(text), not over
         self._changed(over)

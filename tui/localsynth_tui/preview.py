@@ -50,7 +50,9 @@ def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
     found: dict[str, list[str]] = {name: [] for name in names}
     for name in names:
         start = f"{name!r}: "
-        found[name] += [note.removeprefix(start) for note in notes if note.startswith(start)]
+        texts = [note.removeprefix(start) for note in notes if note.startswith(start)]
+        # What it looks like and what becomes of texts is told of every column anyway.
+        found[name] += [text for text in texts if not text.startswith(("looks like", "free text"))]
     return {name: " ".join(texts) for name, texts in found.items() if texts}
 
 

@@ -129,9 +129,9 @@ def _fidelity(figures: Mapping[str, Any]) -> list[str]:
     columns, pairs = figures["columns"], figures["pairs"]
     width = max(6, min(28, max(len(plain(entry["column"])) for entry in columns)))
     lines = [
-        "Likeness, column by column: 0 is equal, 1 nothing in common; nearer than two halves of the original are to each other",
-        "no honest table comes",
-        f"  {'column':<{width}}   distance              halves   measure",
+        "Likeness, column by column: 0 is equal, 1 nothing in common. Halves: how far two halves of the original are apart;",
+        "no honest table comes nearer.",
+        f"  {'column':<{width}}   distance               halves   measure",
     ]
     for entry in columns:
         name = plain(entry["column"])

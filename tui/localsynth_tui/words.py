@@ -13,7 +13,7 @@ SEALS = (("as well as this machine can", "any"), ("only by the kernel (--require
 
 def plain(value: Any) -> str:
     """A value on one line, its control characters made visible; nothing for a null."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else str(value).replace("\N{NO-BREAK SPACE}", " ")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -47,7 +47,7 @@ def epsilon_in_words(epsilon: float, unit: str) -> str:
     """One sentence on what an epsilon promises: the factor is e to the epsilon, by the definition (delta left aside)."""
     import math
 
-    who = "any one row" if unit == "row" else f"everything with the same {unit!r}"
+    who = "any one row" if unit == "row" else f"all rows with the same {unit!r}"
     factor = math.exp(epsilon)
     times = f"{factor:.1f}" if factor < 10 else f"about {float(f'{factor:.1g}'):,.0f}"
     verdict = (

@@ -24,7 +24,7 @@ __all__ = ["NewWorkspace"]
 _TABLES = {".csv", ".txt", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".duckdb", ".db", ".gz"}
 
 
-_HEADERS = (("first line: look", "look"), ("first line names columns", "names"), ("first line is a row", "rows"))
+_HEADERS = (("find out", "look"), ("names the columns", "names"), ("is a row", "rows"))
 
 
 class _Tables(DirectoryTree):
@@ -45,10 +45,11 @@ class NewWorkspace(ModalScreen[Path | None]):
             yield Static("The table: type its path, or choose it below", classes="label")
             yield Input(placeholder="visits.csv", id="source")
             yield _Tables(Path.cwd(), id="files")
+            yield Static('How it is read: first line, signs for "no value", table (DuckDB)', classes="label")
             with Horizontal(id="read-as"):
                 yield Select(_HEADERS, value="look", allow_blank=False, id="header")
-                yield Input(placeholder="no value is written: ?, NA", id="missing", select_on_focus=False)
-                yield Input(placeholder="table (DuckDB)", id="table", select_on_focus=False)
+                yield Input(placeholder="none; or: ?, NA", id="missing", select_on_focus=False)
+                yield Input(placeholder="its only one", id="table", select_on_focus=False)
             yield Static("The workspace: a new directory", classes="label")
             yield Input(placeholder="visits", id="workspace")
             yield Static("A passphrase for the original rows' key, if you want one: twice", classes="label")

@@ -29,8 +29,8 @@ Do the rows of one follow each other, as visits do? Then choose the column that 
 as a sequence. That takes 2 rows of one or more, and no texts."""
 
 _HOLDOUT = """\
-Kept apart: each of them is, by a secret coin of its own, not trained on but kept to compare with in the report (Report, 6). \
-0.1 is a tenth; with 0 the report has nothing to compare with."""
+Kept apart: a share of them, each by a secret coin of its own, is not trained on but kept to compare with in the report \
+(Report, 6). 0.1 is a tenth; with 0 the report has nothing to compare with."""
 
 
 class Who(VerticalScroll):
