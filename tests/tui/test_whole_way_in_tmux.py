@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+
 from localsynth.store.synthetic import SyntheticStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
