@@ -37,6 +37,7 @@ def look(column, *values):
         (Text(name="postcode"), ["01234"], "tells", "a postal code"),
         (Integer(name="customer_no"), [str(i // 2) for i in range(40)] + [str(i) for i in range(60)], "whose", "whose row it is"),
         (Text(name="note"), [f"write to {PLANTED}", "or a@b.org", "no"], "inside", "e-mail addresses"),
+        (Text(name="note"), ["Mrs. Ann Miller came", "seen by Dr. Jones"], "inside", "names of persons"),
         (Text(name="note"), [f"write to {PLANTED}", "no"], None, None),
         (Integer(name="amount"), ["1", "2", "3"], None, None),
         (Integer(name="number_of_visits"), ["1", "2", "3"], None, None),

@@ -95,7 +95,7 @@ def _look(column: Column, values: list[str]) -> Look | None:
     if told is not None:
         return Look("tells", told)
     if isinstance(column, Text):
-        return Look("inside", _and([f"{kind}{'es' if kind.endswith('s') else 's'}" for kind in inside])) if inside else None
+        return Look("inside", _and([_plural(kind) for kind in inside])) if inside else None
     if words and words[-1] in _KEY_WORDS and len(set(values)) > len(values) // 2:
         return Look("whose", "whose row it is")
     return None
@@ -108,8 +108,13 @@ def _kinds_inside(values: Sequence[str]) -> list[str]:
     for value in values:
         for kind in {kind for kind, _ in find_personal(value)}:
             counts[kind] = counts.get(kind, 0) + 1
-    plural = {"name of a person": "person's name"}
-    return [plural.get(kind.name, kind.name) for kind in KINDS if counts.get(kind.name, 0) >= _FEWEST]
+    return [kind.name for kind in KINDS if counts.get(kind.name, 0) >= _FEWEST]
+
+
+def _plural(kind: str) -> str:
+    if kind == "name of a person":
+        return "names of persons"
+    return f"{kind}{'es' if kind.endswith('s') else 's'}"
 
 
 def _article(kind: str) -> str:
