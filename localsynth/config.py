@@ -227,6 +227,10 @@ def parse_config(text: str, where: str, overrides: list[str] | None = None) -> C
     except ValidationError as error:
         raise _explain(error, where) from None
     _check_origins(tree["schema"]["columns"], where)
+    if config.schema_.constraints:
+        from localsynth.possible import check_constraints
+
+        check_constraints(config.schema_)
     return config
 
 
