@@ -32,6 +32,7 @@ __all__ = [
     "parse_where",
     "union",
     "values_of",
+    "whole",
 ]
 
 _HINT = "Example: --where \"rating >= 4 AND department = 'Dresses'\""
@@ -110,6 +111,12 @@ def everything(column: Column) -> Allowed:
     if isinstance(column, Category):
         return Allowed(column, values=frozenset(column.allowed()))
     return Allowed(column, values=frozenset({True, False}) if isinstance(column, Boolean) else frozenset())
+
+
+def whole(column: Column) -> Allowed:
+    """All values of a column, the missing one among them where it may be."""
+    found = everything(column)
+    return Allowed(column, found.intervals, found.values, column.nullable)
 
 
 def intersection(a: Allowed, b: Allowed) -> Allowed:

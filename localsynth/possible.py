@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from localsynth.conditions import Allowed, Conditions, everything, intersection, only, union
+from localsynth.conditions import Allowed, Conditions, everything, intersection, only, union, whole
 from localsynth.constraints import NEGATED, TURNED, All, Comparison, Constant, Missing, Name, Node, Not, by_day
 from localsynth.errors import ConfigError
 from localsynth.schema import Category, Column, Date, DateTime, Integer, Number, Record, Schema, Value
@@ -70,7 +70,7 @@ class Possible:
         `asked`: conditions on any columns. May be empty, and may hold values for which the rest of the row cannot be completed.
         """
         column = self._columns[name]
-        found = asked.get(name, _whole(column))
+        found = asked.get(name, whole(column))
         for constraint in self.constraints:
             if name in constraint.names:
                 sets = _Look(self._columns, column, known, asked).at(constraint.tree)
@@ -162,20 +162,12 @@ def _widest(column: Column, constants: set[str]) -> Column:
     )
 
 
-def _whole(column: Column) -> Allowed:
-    return _with_null(everything(column)) if column.nullable else everything(column)
-
-
-def _with_null(allowed: Allowed) -> Allowed:
-    return union(allowed, Allowed(allowed.column, null=True))
-
-
 class _Look:
     """One look at a constraint from one column, with some values known."""
 
     def __init__(self, columns: dict[str, Column], column: Column, known: Record, asked: Conditions) -> None:
         self._columns, self._column, self._known, self._asked = columns, column, known, asked
-        self._all, self._none = _whole(column), Allowed(column)
+        self._all, self._none = whole(column), Allowed(column)
         self._null = Allowed(column, null=column.nullable)
 
     def at(self, node: Node) -> _Sets:
@@ -225,7 +217,7 @@ class _Look:
             value = self._known[side.name]
             return _Spread(value, value, frozenset() if value is None else frozenset({value}), value is None)
         column = self._columns[side.name]
-        allowed = self._asked.get(side.name, _whole(column))
+        allowed = self._asked.get(side.name, whole(column))
         if isinstance(column, Ordered) and allowed.intervals:
             low, high = (from_ordinal(column, end) for end in (allowed.intervals[0][0], allowed.intervals[-1][1]))
             return _Spread(low, high, frozenset(), allowed.null)
@@ -307,12 +299,12 @@ def _candidates(allowed: Allowed, points: Sequence[Value], distance: int) -> Ite
     column = allowed.column
     if isinstance(column, Ordered):
         places: set[int] = {end for piece in allowed.intervals for end in piece}
-        whole = {Number: 10 ** getattr(column, "decimals", 0), DateTime: _DAY}.get(type(column), 1)
+        unit = {Number: 10 ** getattr(column, "decimals", 0), DateTime: _DAY}.get(type(column), 1)
         for point in points:
             if isinstance(point, str | bool) or isinstance(point, dt.date) != isinstance(column, Date | DateTime):
                 continue
             for place in _places(column, point):
-                places |= {place + step * by for by in range(-distance, distance + 1) for step in (1, whole)}
+                places |= {place + step * by for by in range(-distance, distance + 1) for step in (1, unit)}
         for place in sorted(places):
             if any(low <= place <= high for low, high in allowed.intervals):
                 yield from_ordinal(column, place)
