@@ -6,7 +6,7 @@ those of a smaller one, and a job can go on at any row.
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,14 +77,17 @@ class MarginalModel:
             raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
         return Drawer(columns, chain, seed)
 
-    def redraw(self, name: str, row: Record, allowed: Allowed, uniforms: NDArray[np.float64]) -> Value:
-        """A value of one column among the `allowed` ones, drawn given all others of a row; `uniforms` has shape (3,).
+    def groups_of(self, row: Record) -> dict[str, int]:
+        """The groups that the values of a conforming row belong to."""
+        return {a.name: self.groupings[a.name].groups[a.encode(row[a.name])] for a in self.domain.attributes}
+
+    def redraw(self, name: str, groups: Mapping[str, int], allowed: Allowed, uniforms: NDArray[np.float64]) -> Value:
+        """A value of one column among the `allowed` ones, drawn given the groups of all others; `uniforms` has shape (3,).
 
         Raises ConfigError where none is allowed.
         """
         column = _Column(self.domain[name], self.groupings[name], allowed)
-        others = [other for other in self.domain.names if other != name]
-        evidence = {n: np.array([self.groupings[n].groups[self.domain[n].encode(row[n])]]) for n in others}
+        evidence = {other: np.array([groups[other]]) for other in self.domain.names if other != name}
         chances = chances_of(name, self.sizes, self.potentials, evidence, 1)[0]
         group = pick(cumulative((chances * column.mask)[None]), np.zeros(1, dtype=np.int64), uniforms[:1])
         return column.values(group, uniforms[None, 1:])[0]

@@ -107,7 +107,7 @@ def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callab
 
     A job begins with a unit of its own: a number below `first_row` may be that of an earlier job's unit, and none other is.
     """
-    rows = model.rows(surrogates.seed, first_unit=job.first_row, start=job.done)
+    rows = model.rows(surrogates.seed, first_unit=job.first_row, start=job.done, constraints=surrogates.schema.constraints)
 
     def chunk(numbers: range) -> list[Record]:
         result = []
@@ -219,6 +219,6 @@ def _mended(
         if allowed.empty:
             return {**row, **example}
         if mended[name] not in allowed:
-            mended[name] = model.redraw(name, mended, allowed, random.random(3))
+            mended[name] = model.redraw(name, model.groups_of(mended), allowed, random.random(3))
         settled[name] = mended[name]
     return mended if possible.holds(mended) else {**row, **example}
