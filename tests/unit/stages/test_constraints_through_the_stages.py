@@ -102,7 +102,9 @@ def check(session: Session, rows: list[Record]) -> None:
         assert not row["pregnant"] or (row["sex"] in ("F", None) and (row["age"] is None or 12 <= row["age"] <= 55))
 
 
-@pytest.mark.parametrize("way", ["marginals", "hybrid", "llm"])
+@pytest.mark.parametrize(
+    "way", ["marginals", pytest.param("hybrid", marks=pytest.mark.slow), pytest.param("llm", marks=pytest.mark.slow)]
+)
 def test_every_row_of_every_job_keeps_them(make: Any, way: str, quick_training: Any, tmp_path: Path) -> None:
     session = trained(make(way, rows=40))
     sample(session)
