@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.gguf_file import GgufFile
+from localsynth.processor import has_tiles
 
 __all__ = [
     "ALL_LAYERS",
@@ -72,6 +73,23 @@ def _load_code_for_this_processor() -> None:
         library.ggml_backend_load_all_from_path(os.fsencode(Path(llama_cpp.__file__).parent / "lib"))
 
 
+_default_parameters = llama_cpp.llama_model_default_params
+
+
+def _model_parameters() -> Any:
+    """llama.cpp's defaults, but without the AMX unit.
+
+    Up to version 12, GCC leaves out most of what llama.cpp writes into that unit's configuration (`_tile_loadconfig` says that it
+    reads 8 bytes of the 64): the first product of a quantized model then ends the process. What else llama.cpp would lay out
+    anew for speed goes with it.
+    """
+    parameters = _default_parameters()
+    if has_tiles():
+        parameters.use_extra_bufts = False
+    return parameters
+
+
+llama_cpp.llama_cpp.llama_model_default_params = _model_parameters  # where llama-cpp-python's own class finds it, too
 llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
 _load_code_for_this_processor()
 llama_cpp.llama_backend_init()
@@ -100,7 +118,7 @@ def sequence_bytes(path: Path, length: int) -> int:
 
 
 def _load(path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> Any:
-    parameters = llama_cpp.llama_model_default_params()
+    parameters = _model_parameters()
     parameters.vocab_only = vocab_only
     parameters.n_gpu_layers = gpu_layers
     parameters.use_mmap = True

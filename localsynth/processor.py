@@ -5,10 +5,12 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["FAST_BF16", "default_threads", "multiplies_bf16"]
+__all__ = ["FAST_BF16", "default_threads", "has_tiles", "multiplies_bf16"]
 
 FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 """Without one of these features a CPU only emulates bf16, more slowly than it computes in float32."""
+
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def default_threads() -> int:
@@ -17,10 +19,18 @@ def default_threads() -> int:
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
-def multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def multiplies_bf16(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether the processor has instructions for bf16 (AVX512-BF16 or AMX)."""
+    return bool(_features(cpuinfo) & FAST_BF16)
+
+
+def has_tiles(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the processor multiplies small matrices whole (AMX)."""
+    return "amx_tile" in _features(cpuinfo)
+
+
+def _features(cpuinfo: Path) -> set[str]:
     try:
-        features = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
+        return set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
     except OSError:
-        return False
-    return bool(features & FAST_BF16)
+        return set()

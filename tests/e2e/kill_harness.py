@@ -141,7 +141,7 @@ def main() -> None:
         before = root / f"before-{stage}"
         shutil.copytree(base, before)
         code, seconds = fork(stage, base, settings, None)
-        assert code == 0, (base / "log").read_text()
+        assert code == 0, (stage, code, (base / "log").read_text())
         missed = 0
         for number in range(kills if stage in sys.argv[5:] else 0):
             place = root / f"{stage}-{number}"

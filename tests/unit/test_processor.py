@@ -2,7 +2,7 @@
 
 import pytest
 
-from localsynth.processor import multiplies_bf16
+from localsynth.processor import has_tiles, multiplies_bf16
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,18 @@ def test_the_flags_decide(tmp_path, flags, fast):
 
 
 def test_a_system_that_does_not_say_is_taken_for_slow(tmp_path):
-    assert not multiplies_bf16(tmp_path / "none")
+    assert not multiplies_bf16(tmp_path / "none") and not has_tiles(tmp_path / "none")
+
+
+def test_llama_cpp_leaves_the_tile_unit_alone(tmp_path, monkeypatch):
+    """A llama.cpp that GCC 12 compiled for such a processor ends the process there; without the unit it loads as ever."""
+    import llama_cpp
+
+    from localsynth import llama
+
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512f amx_tile amx_int8\n")
+    assert has_tiles(tmp_path / "cpuinfo")
+    for tiles in (True, False):
+        monkeypatch.setattr(llama, "has_tiles", lambda tiles=tiles: tiles)
+        for parameters in (llama._model_parameters(), llama_cpp.llama_cpp.llama_model_default_params()):
+            assert parameters.use_extra_bufts is not tiles
