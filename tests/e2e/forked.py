@@ -85,7 +85,7 @@ class Place:
         os.environ["LOCALSYNTH_HOME"] = str(self.root / "home")
 
     def copy(self, root: Path) -> "Place":
-        shutil.copytree(self.root, root)
+        shutil.copytree(self.root, root, dirs_exist_ok=True)  # it may be where a disk is mounted
         return Place(root, self.kind, self.model)
 
     def remove(self) -> None:
