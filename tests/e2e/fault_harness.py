@@ -2,7 +2,7 @@
 
     python fault_harness.py DIRECTORY MODEL FAULT TRIES SEED KIND STAGE...
 
-FAULT is disk, memory, read-only or clock; disk and read-only take a mount namespace of one's own (unshare -rm). Each try works on a
+FAULT is disk, memory, read-only or clock; disk and read-only take a mount namespace (unshare -rm). Each try works on a
 copy of a workspace on which the stage can begin, and in the end brings it to its end without the fault. Writes one JSON object
 a try, with what was wrong.
 """
