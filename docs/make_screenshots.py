@@ -59,7 +59,7 @@ def finished_workspace(root: Path) -> None:
 
 def half_a_run() -> RunState:
     """A run in the middle of its training, by made-up events."""
-    chance, state = random.Random(1), RunState("run")
+    chance, state = random.Random(1), RunState("run", report=True)
     for stage in ("ingest", "train"):
         state.apply({"kind": "stage_started", "stage": stage, "seal": "namespace"})
         if stage == "ingest":
@@ -75,6 +75,7 @@ def half_a_run() -> RunState:
             "clipped": 0.93,
         }
         told = {"kind": "progress", "stage": "train", "step": step, "steps": STEPS, "epsilon": 4.2 + 3.2 * (step / STEPS) ** 0.6}
+        told["device"] = "cpu, bf16"
         state.apply({**told, "private": private})
     return state
 
@@ -109,6 +110,7 @@ async def main() -> None:
         os.environ["LOCALSYNTH_HOME"] = str(Path(place) / "home")
         os.chdir(place)
         finished_workspace(Path("visits"))
+        await picture("data", lambda _app: None, "data", "third persons", ("down",) * 10)
         await picture("run", show_half_a_run, "run", "running")
         await picture("rows", lambda _app: None, "synthetic", "Rows 1 to 200")
         await picture("columns", lambda _app: None, "synthetic", "PRIVATE", ("h",))

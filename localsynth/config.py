@@ -232,6 +232,10 @@ def parse_config(text: str, where: str, overrides: list[str] | None = None) -> C
     except ValidationError as error:
         raise _explain(error, where) from None
     _check_origins(tree["schema"]["columns"], where)
+    if config.schema_.constraints:
+        from localsynth.possible import check_constraints
+
+        check_constraints(config.schema_)
     return config
 
 
@@ -289,6 +293,8 @@ _SCHEMA_NOTE = """\
 # identifier (not learned, numbered anew), surrogate (not learned, invented; of = name | email | phone | address).
 # Where min/max or values are not written, they are measured under differential privacy. If you know them from
 # public sources (a code book), write them: that costs nothing. Example: values = ["ham", "spam"]
+# What holds in every row, and is public knowledge, e.g. (before the first [[schema.columns]]):
+# constraints = ["discharge >= admission", "pregnant = true => sex = 'F'"]
 # After checking kinds, decimals, nullable and max_tokens, set confirmed = true.
 """
 

@@ -3,7 +3,7 @@
 An event is a flat JSON object with `kind` and, except for `note` and `warning`, `stage`:
 
     stage_started  stage
-    progress       stage, work?, step, steps, epsilon?, rate?, unit?, seconds_left?, memory?, private?
+    progress       stage, work?, step, steps, epsilon?, rate?, unit?, seconds_left?, memory?, device?, private?
     stage_done     stage, seconds, and what the stage reports (rows, paths, ...)
     note, warning  text, or private with the text in it
     failed         code, message, hint           (last line of a child process that could not go on)

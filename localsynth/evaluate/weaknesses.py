@@ -135,7 +135,9 @@ def _of_schema(figures: dict[str, Any]) -> list[Weakness]:
     found = []
     rows, dropped = losses["rows"], losses["dropped"]
     if dropped / rows >= _WORTH_SAYING:
-        text = f"The schema left out {dropped:,} of {rows:,} original rows, for values outside its bounds and lists."
+        text = f"The schema left out {dropped:,} of {rows:,} original rows, for values outside its bounds and lists"
+        broken = [f"{entry['constraint']} ({entry['broken']:,})" for entry in losses.get("constraints", []) if entry["broken"]]
+        text += f" or broken constraints: {'; '.join(broken)}." if broken else "."
         found.append(Weakness("worth", dropped / rows, f"{_percent(dropped / rows)} of the rows were dropped", text, "columns"))
     cut = [column for column in losses["columns"] if column["changed"] / rows >= _WORTH_SAYING]
     if cut:

@@ -101,6 +101,7 @@ def draw_rows(
                         "steps": job.rows,
                         "rate": statistics.tokens / (now - drawing),
                         "unit": "tokens/s",
+                        "device": engine.device,
                         "seconds_left": (job.rows - drawn) * (now - drawing) / (drawn - job.done),
                     }
                 )

@@ -12,6 +12,7 @@ from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
 from localsynth.planning import accept_size, delta_warning, synthesizer_of
+from localsynth.possible import check_constraints
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
 from localsynth.stages.marginals import finish, measure
@@ -54,6 +55,8 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     refuse_erased(workspace)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     effective = read_effective(workspace)
+    # Once more, since bounds and lists may have been measured: before anything else is paid for.
+    check_constraints(effective.schema)
     if document["settings"] != {**ingest_settings(session), "max_units": document["settings"]["max_units"]}:
         raise ConfigError(
             "The data, schema or privacy settings have changed since this workspace's table was ingested.",

@@ -147,6 +147,7 @@ def train(
                 "unit": "tokens/s",
                 "seconds_left": computing / (step - first) * (plan.steps - step),
                 "memory": process.memory_info().rss,
+                "device": f"{device}, {precision}",
                 "private": {"loss": total.loss / max(1, total.tokens), "clipped": total.clipped / max(1, total.units)},
             }
         )

@@ -14,6 +14,7 @@ def training(steps: int, first: int = 1, last: int | None = None) -> list[dict[s
             "step": step,
             "steps": steps,
             "epsilon": 4 * step / steps,
+            "device": "cpu, bf16",
             "private": {
                 "rate": 300.0,
                 "unit": "tokens/s",

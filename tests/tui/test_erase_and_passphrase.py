@@ -86,7 +86,7 @@ def test_the_private_side_is_erased_after_its_name_was_typed_and_the_record_is_s
         assert finished.synthetic_path.exists() and not left_in_memory.exists()
         await pilot.press("escape")
         await until(pilot, lambda: app.screen.STEP == "report")
-        await until(pilot, lambda: "the original rows were erased" in text_of(app, "#report"))
+        await until(pilot, lambda: "the original rows were erased" in text_of(app, "#report-text"))
 
     drive(scenario, finished.root, size)
     record = json.loads(finished.erasure_path.read_text())
@@ -117,7 +117,7 @@ def test_reports_may_stay_and_nothing_goes_without_the_name(finished):
         (command,) = [each for each in app.get_system_commands(app.screen) if each.title.startswith("Erase")]
         command.callback()
         await until(pilot, lambda: opened(app, EraseWindow))
-        app.screen.query_one("#report", Select).value = "stay"
+        app.screen.query_one("#report-text", Select).value = "stay"
         await until(pilot, lambda: "report.html" not in text_of(app, "#goes") and "private.duckdb" in text_of(app, "#goes"))
         assert text_of(app, "#twin") == f"localsynth erase {finished.root} --keep-report"
         app.screen.query_one("#name", Input).value = "tickets"
@@ -253,7 +253,7 @@ def test_a_workspace_is_made_with_a_passphrase(home):
     async def scenario(app, pilot):
         await pilot.press("n")
         await until(pilot, lambda: opened(app, NewWorkspace))
-        await sees(pilot, "A passphrase for the key")
+        await sees(pilot, "A passphrase for the original")
         await pilot.press(*"visits.csv", "enter", "tab", *WORDS, "enter", *"other words", "enter")
         await until(pilot, lambda: "differ" in text_of(app, "#answer"))
         assert not (home / "visits").exists() and WORDS not in screen_text(app)
@@ -305,7 +305,7 @@ def test_a_report_may_require_it_too(finished, play):
 
     async def scenario(app, pilot):
         await app.action_go("report")
-        await until(pilot, lambda: "Valid" in text_of(app, "#certificate"))
+        await until(pilot, lambda: "Valid" in text_of(app, "#certificate-text"))
         await pilot.press("e")
         await until(pilot, lambda: isinstance(app.screen, Form))
         app.screen.query_one("#seal", Select).value = "kernel"

@@ -142,6 +142,22 @@ def checked(monkeypatch):
     return found
 
 
+AUDIT = {
+    "status": "passed",
+    "sentence": "52 of 100 guesses were right.",
+    "canaries": 800,
+    "guesses": 100,
+    "right": 50,
+    "control": {"right": 100},
+    "claimed": {"epsilon": 8.0},
+    "epsilon": 0.5,
+    "ceiling": 4.0,
+    "p_value": 0.31,
+    "search": {"found": 0, "inserted": 40, "rows": 100},
+}
+"""Of an audit.json, what is shown."""
+
+
 def shown(app, name):
     return str(app.screen.query_one(name, Static).render())
 
@@ -181,6 +197,64 @@ def test_the_report_is_made_as_a_job_with_what_was_asked(finished, play, checked
     drive(scenario, finished, (100, 40))
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_audit_is_run_from_the_report_screen_and_its_figures_are_shown(finished, play, checked, size):
+    run = next((finished / "runs").iterdir())
+    play([{"kind": "stage_started", "stage": "audit", "seal": "seccomp"}, {"kind": "result", "result": {"path": "audit.json"}}])
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await sees(pilot, "✓ Valid.")
+        await pilot.press("u")
+        await sees(pilot, "NO AUDIT of this run yet. A runs one")
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        await sees(pilot, "localsynth audit")
+        canaries = app.screen.query_one("#canaries", Input)
+        canaries.value = "5"
+        await sees(pilot, "Give a whole number, 20 or more")
+        app.screen.query_one("#search").focus()
+        await pilot.press("enter")
+        assert isinstance(app.screen, Form), "what does not hold is not begun"
+        canaries.value = "1,600"
+        app.screen.query_one("#search", Input).value = "0"
+        await until(pilot, lambda: "--search 0 --canaries 1600" in " ".join(screen_text(app).replace("│", "").split()))
+        await pilot.press("enter")
+        await until(pilot, lambda: getattr(app.screen, "STEP", "") == "run")
+        assert app.job.request.verb == "audit" and app.job.request.options == {"canaries": 1600, "search": 0}
+        await sees(pilot, "✓ done     train on canaries, guess")
+        await sees(pilot, "an audit: nothing is spent")
+        (run / "audit.json").write_text(json.dumps(AUDIT))
+        await app.action_go("report")
+        await pilot.press("u")
+        await sees(pilot, "✓ passed: 52 of 100 guesses were right.")
+        await sees(pilot, "with the noise      ████████████░░░░░░░░░░░░ 50 of 100")
+        await sees(pilot, "had there been none ████████████████████████ 100 of 100")
+        await sees(pilot, "claimed             ████████████████████████ 8")
+        await sees(pilot, "the most they could ████████████░░░░░░░░░░░░ 4.00")
+        (run / "audit.json").write_text("[]")
+        await pilot.press("v")
+        await until(pilot, lambda: "cannot be read. Run the audit again: A." in shown(app, "#audit-text"))
+
+    drive(scenario, finished, size)
+
+
+def test_a_run_without_a_model_has_no_audit_and_that_is_said(finished, play, checked):
+    run = next((finished / "runs").iterdir()) / "run.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), "synthesizer": "marginals"}))
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await sees(pilot, "✓ Valid.")
+        await pilot.press("u")
+        await sees(pilot, "come of noisy counts alone")
+        await pilot.press("a")
+        await pilot.pause()
+        assert not isinstance(app.screen, Form) and app.job is None
+
+    drive(scenario, finished)
+
+
 def test_the_reports_figures_are_shown_and_the_page_is_opened(finished, checked, monkeypatch):
     run = next((finished / "runs").iterdir())
     opened = []
@@ -190,14 +264,15 @@ def test_the_reports_figures_are_shown_and_the_page_is_opened(finished, checked,
 
     async def scenario(app, pilot):
         await app.action_go("report")
+        await pilot.press("r")
         await sees(pilot, "NO REPORT of run")
         await pilot.press("o")
         await sees(pilot, "There is no report yet")
         (run / "report.json").write_text(json.dumps(report()))
         (run / "report.html").write_text("<html>")
         await pilot.press("v")
-        await until(pilot, lambda: "THE REPORT reads the original table" in shown(app, "#report"))
-        assert str(run / "report.html") in shown(app, "#report")
+        await until(pilot, lambda: "THE REPORT reads the original table" in shown(app, "#report-text"))
+        assert str(run / "report.html") in shown(app, "#report-text")
         await pilot.press("o")
         await until(pilot, lambda: app.clipboard == str(run / "report.html"))
         assert not opened, "there is no display"
@@ -206,7 +281,7 @@ def test_the_reports_figures_are_shown_and_the_page_is_opened(finished, checked,
         await until(pilot, lambda: opened == [(run / "report.html").as_uri()])
         (run / "report.json").write_text("{}")
         await pilot.press("v")
-        await until(pilot, lambda: "cannot be read. Make it again" in shown(app, "#report"))
+        await until(pilot, lambda: "cannot be read. Make it again" in shown(app, "#report-text"))
 
     drive(scenario, finished)
 
@@ -216,8 +291,8 @@ def test_a_certificate_that_does_not_hold_promises_nothing(finished, checked):
 
     async def scenario(app, pilot):
         await app.action_go("report")
-        await until(pilot, lambda: "NOT VALID" in shown(app, "#certificate"))
-        assert "Guaranteed" not in shown(app, "#certificate")
+        await until(pilot, lambda: "NOT VALID" in shown(app, "#certificate-text"))
+        assert "Guaranteed" not in shown(app, "#certificate-text")
 
     drive(scenario, finished)
 
@@ -234,9 +309,17 @@ def test_the_figures_in_words():
         assert weakness["title"] in text
     for attack in document["figures"]["attacks"]:
         assert f": {attack['name']}\n" in text
-    assert "✓ passed: exact copies\n      original 0 % (0 % to 2.5 %; n 150) · holdout 0 % (0 % to 3.7 %; n 100)" in text
+    assert (
+        "✓ passed: exact copies\n      original     ░░░░░░░░░░ 0 % (0 % to 2.5 %; n 150)\n      holdout      ░░░░░░░░░░ 0 % (0 %"
+        in text
+    )
+    assert "real rows         ██████████ AUC 1.000 (1.000 to 1.000; n 150)" in text
+    assert "columns shuffled  ██████░░░░ AUC 0.559 (0.465 to 0.654; n 120)" in text
+    assert "age           0.058 █░░░░░░░░░    0.107   KS" in text
     assert "? too few rows to say: attribute inference" in text
     assert "planted" not in text and "Canary audit: none was run." in text
+    document["weaknesses"] = [{"title": "Cut", "text": "amount (5.8\N{NO-BREAK SPACE}%)"}]
+    assert "1. Cut. amount (5.8 %)" in report_text(document)
 
 
 def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
@@ -247,8 +330,11 @@ def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
     figures["attacks"][0] |= {"status": "failed"}
     figures["attacks"][1]["risk"] |= {"value": None, "n": 0}
     figures["attacks_not_run"] = [{"name": "linkage", "reason": "No column."}]
-    found = {"epsilon": 3.96, "ceiling": 4.01, "canaries": 800, "claimed": {"epsilon": 2.0}}
-    figures["audit"] = {"status": "failed", "sentence": "180 of 180 guesses were right.", **found}
+    figures["audit"] = AUDIT | {"status": "failed"}
+    figures["sequences"] = {
+        "rows_per_unit": {"distance": 0.04, "ceiling": 0.03},
+        "columns": [{"column": "dose [d]", "distance": 0.25, "ceiling": 0.2, "independent": 0.9}],
+    }
     figures["personal"]["kinds"][0] |= {"synthetic": 3, "in_original": 2, "in_holdout": 1}
     figures["columns"][0]["distance"] = None
     text = report_text(document)
@@ -258,8 +344,9 @@ def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
         "✗ FAILED: exact copies",
         "– (n 0)",
         "not run: linkage. No column.",
-        "Canary audit: ✗ FAILED. 180 of 180 guesses were right.",
-        "at least 3.96; the most they could have shown is 4.01 (claimed 2, 800 canaries).",
+        "Canary audit: ✗ FAILED. See Audit (U).",
+        "rows of one: distance 0.040, of the holdout 0.030",
+        "dose [d]: ██░░░░░░░░ 0.250, of the holdout 0.200, without any order 0.900",
         "e-mail address: 3; of these in the original 2, in the holdout 1",
     ):
         assert expected in text

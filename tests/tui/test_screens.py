@@ -15,6 +15,7 @@ from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.runner import AnswerError, Job, Planner, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
+from localsynth_tui.screens.plan import figures_text
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.steps import Steps
 from scripted_run import RESULT, training, whole_run
@@ -24,6 +25,7 @@ from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 from localsynth.errors import ExitCode
 
 PLANNED = {
+    "synthesizer": "hybrid",
     "units": 10000,
     "training_units": 9000,
     "rows_wanted": 10000,
@@ -295,7 +297,7 @@ def test_the_unit_is_asked_in_words(workspace):
         await sees(pilot, "Who is protected?")
         await sees(pilot, "one row")
         app.screen.query_one("#unit", Select).value = "id"
-        await sees(pilot, "everything with the same 'id'")
+        await sees(pilot, "all with the same 'id'")
         app.screen.query_one("#max_rows", Input).value = "5"
         await until(pilot, lambda: saved(workspace)["privacy"].get("max_rows_per_unit") == 5)
         assert saved(workspace)["privacy"]["unit"] == "id"
@@ -316,6 +318,10 @@ def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(worksp
     async def scenario(app, pilot):
         await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50, 20)
         await sees(pilot, "! looks like a person's name")
+        app.screen.query_one("#table", DataTable).move_cursor(row=1)
+        await sees(pilot, "Looks like a person's name, and would be LEARNED: make it kind surrogate")
+        app.screen.query_one("#kind", Select).value = "surrogate"
+        await sees(pilot, "Not learned: a person's name is invented for each synthetic row.")
         await pilot.press("p")
         await sees(pilot, "PRIVATE")
         await sees(pilot, "Person0 Planted")
@@ -354,6 +360,31 @@ def test_figures_follow_the_controls_and_nothing_starts_unasked(workspace, plann
         assert not (workspace / "ledger.json").exists() and not Job(workspace).exists
 
     drive(scenario, workspace)
+
+
+def test_the_plan_tells_who_makes_what_and_what_each_part_costs(workspace, planned, monkeypatch):
+    async def scenario(app, pilot):
+        await app.action_go("plan")
+        await sees(pilot, "Made by  counts; texts by the model")
+        await sees(pilot, "Epsilon  4: schema 0.4, counts 0.6,")
+        assert "cannot be left empty" not in screen_text(app)
+        assert app.screen.query_one("#base").display
+        counted = {"synthesizer": "marginals", "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0}}
+        monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
+        monkeypatch.setitem(PLANNED, "epsilon", counted["epsilon"])
+        app.screen.query_one("#made-by", Select).value = "marginals"
+        await sees(pilot, "Made by  noisy counts, no text")
+        await sees(pilot, "Epsilon  4: schema 0.4, counts 3.6")
+        assert "Steps" not in screen_text(app) and not app.screen.query_one("#base").display
+        assert planned[-1][1]["train"]["synthesizer"] == "marginals"
+        await pilot.press("s")
+        await sees(pilot, "for good: schema 0.4, counts")
+
+    drive(scenario, workspace)
+
+
+def test_the_plan_of_sequences_says_so():
+    assert "Order    sequences, by day" in figures_text(PLANNED, "day") and "Order" not in figures_text(PLANNED)
 
 
 def test_the_most_units_go_along_with_what_is_started(workspace, planned):
@@ -449,6 +480,7 @@ def test_a_run_is_shown_from_beginning_to_end(workspace, play, tmp_path):
         assert "network: cut off by the kernel" in text and "s left" in text
         assert "private: loss" in text
         await sees(pilot, "epsilon spent")
+        assert "device: cpu, bf16" in text and "2.0 GiB used" in text and "· waiting  compare and attack" in text
         log = "\n".join(line.text for line in app.screen.query_one(RichLog).lines)
         assert "warning: About 400 units are few." in log and "Some rows have no unit." in log
         gate.touch()
@@ -481,6 +513,11 @@ def test_stop_asks_and_resume_goes_on(workspace, play, tmp_path):
         await pilot.press("r")
         await sees(pilot, "✓ done     draw rows")
         assert app.job.request.options == {"force": True}, "it goes on as it was begun"
+        play([{"kind": "stage_started", "stage": "evaluate"}, {"wait_for": str(tmp_path / "never")}, RESULT])
+        await app.start(Request("evaluate", workspace))
+        await sees(pilot, "▶ running")
+        await pilot.press("s")
+        await sees(pilot, "Cancel the work?")
 
     drive(scenario, workspace)
 
@@ -630,6 +667,7 @@ def test_the_certificate_is_shown_in_words_and_a_missing_report_is_said(workspac
         await sees(pilot, "✓ Valid.")
         await sees(pilot, "The [report].")
         await sees(pilot, "? not checked table: No hash.")
+        await pilot.press("r")
         await sees(pilot, "NO REPORT of run")
 
     drive(scenario, workspace, (80, 40))

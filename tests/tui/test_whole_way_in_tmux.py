@@ -10,7 +10,6 @@ import sys
 import time
 
 import pytest
-from localsynth_tui.runner import Job
 
 from localsynth.store.synthetic import SyntheticStore
 
@@ -86,7 +85,9 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("models fetch", 120)  # the default model is not here: the plan says what to do
         terminal.keys("Tab", "Tab", "Tab", "Tab", "Tab")
         terminal.type("70")
-        terminal.keys("Tab", "Tab", "Enter", "Down", "Enter")
+        terminal.keys("Tab", "Tab", "Tab", "Enter")
+        terminal.wait_for("tiny")  # the list of models is open
+        terminal.keys("Down", "Enter")
         terminal.wait_for("Noise", 120)
         terminal.keys("Escape")
         time.sleep(1)
@@ -130,14 +131,32 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("evaluate: finished", 400)
         terminal.keys("6")
         terminal.wait_for("✓ Valid.", 120)
-        terminal.keys("End")
+        terminal.keys("r", "End")
         terminal.wait_for("report.html", 30)
         terminal.keys("5", "h")
         terminal.wait_for("Original and synthetic, from the report. PRIVATE", 30)
         terminal.wait_for("length in characters", 10)
+        # Try to refute the guarantee; then the private side goes.
+        terminal.keys("6")
+        terminal.wait_for("✓ Valid.", 120)
+        terminal.keys("a")
+        terminal.wait_for("Made-up rows to plant")
+        terminal.type("100")
+        terminal.wait_for("--search 100 --canaries 100")
+        terminal.keys("Enter", "Enter")
+        terminal.wait_for("audit: finished", 400)
+        terminal.keys("6", "u")
+        terminal.wait_for("Guesses about which of 100 made-up rows", 120)
+        terminal.keys("c")
+        terminal.wait_for("✓ Valid.", 120)
+        terminal.keys("x")
+        terminal.wait_for("type the workspace's name: tickets")
+        terminal.type("tickets")
+        terminal.keys("Enter")
+        terminal.wait_for("Erased on", 60)
     finally:
         terminal.close()
-    Job(tickets / "tickets").dismiss()
+    assert (tickets / "tickets" / "erasure.json").exists() and not (tickets / "tickets" / "private.duckdb").exists()
     store = SyntheticStore(tickets / "tickets" / "synthetic.duckdb")
     assert store.query("select count(*), min(amount) >= 0 from synthetic")[1] == [(79, True)]
     assert store.query("select count(*) from (select * from synthetic offset 70) where amount > 80")[1] == [(9,)]

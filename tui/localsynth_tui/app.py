@@ -14,12 +14,15 @@ from typing import Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.messages import JobChanged, WorkspaceChanged
+from localsynth_tui.messages import JobChanged, ModelWorkChanged, WorkspaceChanged
+from localsynth_tui.model_work import ModelWork
 from localsynth_tui.preferences import Preferences
 from localsynth_tui.run_state import RunState
 from localsynth_tui.runner import Job, Planner, Request
+from localsynth_tui.screens.dialogs import Choose
 from localsynth_tui.screens.home import HomeScreen
 from localsynth_tui.screens.passphrase import PassphraseWindow, is_new
 from localsynth_tui.screens.step import StepScreen
@@ -63,6 +66,9 @@ class LocalsynthApp(App[None]):
         """--max-units for what is started on the open workspace."""
         self.queries: list[str] = []
         """What was asked of the synthetic table in this session."""
+        self.model_work = ModelWork(self._model_work_changed)
+        self._reports = False
+        """Whether a run of the open workspace ends with a report."""
         self._given = workspace
 
     async def on_mount(self) -> None:
@@ -88,10 +94,12 @@ class LocalsynthApp(App[None]):
             return False
         self.workspace = path
         self.plan, self.most_units = None, None
+        found = await asyncio.to_thread(look_at, path)
+        self._reports = found.report
         self._find_job()
         self.preferences.opened(path)
         self._save_preferences()
-        where = "run" if self.job is not None and self.job.running else (await asyncio.to_thread(look_at, path)).next_step
+        where = "run" if self.job is not None and self.job.running else found.next_step
         await self.action_go(step or where)
         return True
 
@@ -103,7 +111,7 @@ class LocalsynthApp(App[None]):
         try:
             job = Job(self.workspace)
             if job.exists:
-                state = RunState(job.request.verb)
+                state = RunState(job.request.verb, report=self._reports)
                 if (outcome := job.outcome()) is not None:
                     state.end(outcome)
                 self.run_state, self.job = state, job
@@ -111,7 +119,12 @@ class LocalsynthApp(App[None]):
             self.tell(error)
 
     async def on_unmount(self) -> None:
+        self.model_work.stop()
         await self.planner.close()
+
+    def _model_work_changed(self, over: bool) -> None:
+        """In the thread of that work."""
+        self.screen.post_message(ModelWorkChanged(over))
 
     # --- the job -----------------------------------------------------------------------------------------------------
 
@@ -139,7 +152,7 @@ class LocalsynthApp(App[None]):
             self.tell(error)
             self._find_job()
             return False
-        self.run_state = RunState(request.verb)
+        self.run_state = RunState(request.verb, report=self._reports)
         await self.planner.close()  # the work needs the memory
         await self.action_go("run")
         return True
@@ -232,9 +245,17 @@ class LocalsynthApp(App[None]):
         return "\n".join([*lines, "", f"  Settings: {Preferences.path()}"])
 
     def action_copy_as_command(self) -> None:
-        """Show the command line that does the same, and put it on the clipboard where the terminal allows that."""
-        if isinstance(self.screen, StepScreen):
-            command = self.screen.command()
+        """Show the command lines that do what can be done here; the one that is chosen goes to the clipboard."""
+        if not isinstance(self.screen, StepScreen):
+            return
+        twins = self.screen.twins()
+        if len(twins) == 1:
+            self._copy(twins[0][1])
+        else:
+            self.push_screen(Choose("Copy as command", twins), self._copy)
+
+    def _copy(self, command: str | None) -> None:
+        if command is not None:
             self.copy_to_clipboard(command)
             self.notify(command, title="Copied, if your terminal allows it:", markup=False, timeout=12)
 
@@ -319,7 +340,9 @@ class LocalsynthApp(App[None]):
 
     def _fatal_error(self) -> None:
         """A bug: where it is, and no more. Textual's own report shows the variables, and with them what is private."""
-        error = self._exception
+        error: BaseException | None = self._exception
+        if isinstance(error, WorkerFailed):
+            error = error.error  # what happened in the worker, not that it did
         places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]] if error else []
         text = (
             f"A bug in the terminal UI: {type(error).__name__} at {' > '.join(places)}. Please report this line.\n"

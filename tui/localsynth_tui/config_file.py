@@ -3,7 +3,7 @@
 Every edit is text in, text out, checked with the engine's own `parse_config`; `save` writes it whole or not at all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +15,7 @@ from localsynth.config import Config, parse_config
 from localsynth.errors import ConfigError
 from localsynth.workspace import write_file
 
-__all__ = ["KINDS", "fields_of", "save", "type_of", "with_column", "with_keys"]
+__all__ = ["KINDS", "fields_of", "save", "type_of", "with_column", "with_column_back", "with_keys", "without_column"]
 
 _COLUMN_TYPES = {get_args(t.model_fields["kind"].annotation)[0]: t for t in get_args(get_args(kinds.Column)[0])}
 KINDS: tuple[str, ...] = tuple(_COLUMN_TYPES)
@@ -63,6 +63,42 @@ def with_column(text: str, name: str, changes: Mapping[str, Any], where: str) ->
         column.pop(key)
     for key, value in changes.items():
         _set(column, key, value)
+    return _checked(document, where)
+
+
+def without_column(text: str, name: str, where: str) -> tuple[str, Config]:
+    """`text` with one column left out: not read in and not in the synthetic table. Raises ConfigError where it is needed."""
+    document = tomlkit.parse(text)
+    columns = document["schema"]["columns"]
+    assert isinstance(columns, AoT)
+    for key, what in (("unit", "says who is protected"), ("sequence_by", "says in which order rows come")):
+        if document["privacy" if key == "unit" else "data"].get(key) == name:
+            raise ConfigError(f"{name!r} {what}: it cannot be left out.", "Choose another one for that first (W).")
+    names = [str(column["name"]) for column in columns]
+    if len(names) == 1:
+        raise ConfigError(f"{name!r} is the only column.", "Keep one.")
+    del columns[names.index(name)]
+    document["data"]["columns"] = [other for other in names if other != name]
+    return _checked(document, where)
+
+
+def with_column_back(text: str, column: Mapping[str, Any], source: Sequence[str], where: str) -> tuple[str, Config]:
+    """`text` with a column that was left out, as it was guessed, in its place among the `source`'s: to be checked again."""
+    document = tomlkit.parse(text)
+    columns = document["schema"]["columns"]
+    assert isinstance(columns, AoT)
+    names = {str(other["name"]) for other in columns} | {str(column["name"])}
+    order = [name for name in source if name in names]
+    table = tomlkit.table()
+    for key, value in column.items():
+        table.add(key, value)
+    table.add(tomlkit.nl())
+    columns.insert(order.index(str(column["name"])), table)
+    if len(order) == len(source):
+        document["data"].pop("columns", None)
+    else:
+        document["data"]["columns"] = order
+    document["schema"]["confirmed"] = False
     return _checked(document, where)
 
 

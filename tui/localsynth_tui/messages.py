@@ -2,7 +2,7 @@
 
 from textual.message import Message
 
-__all__ = ["JobChanged", "WorkspaceChanged"]
+__all__ = ["JobChanged", "ModelWorkChanged", "WorkspaceChanged"]
 
 
 class JobChanged(Message):
@@ -11,6 +11,14 @@ class JobChanged(Message):
     def __init__(self, ended: bool = False) -> None:
         super().__init__()
         self.ended = ended
+
+
+class ModelWorkChanged(Message):
+    """A model is being fetched, added or checked (`app.model_work`): it told something new, or it is `over`."""
+
+    def __init__(self, over: bool) -> None:
+        super().__init__()
+        self.over = over
 
 
 class WorkspaceChanged(Message):

@@ -28,6 +28,8 @@ class Overview:
     finished: bool = False
     """The newest run is finished; `unfinished`: it was begun and is not."""
     run: str | None = None
+    report: bool = False
+    """Whether a run ends with the report."""
     problem: str = ""
 
 
@@ -70,6 +72,7 @@ def look_at(path: Path) -> Overview:
         unfinished=run is not None and not run.finished,
         finished=run is not None and run.finished,
         run=run.id if run is not None else None,
+        report=config.evaluate.report,
     )
 
 

@@ -7,6 +7,7 @@ shows it and writes it nowhere.
 import itertools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from localsynth.errors import ExitCode, LocalsynthError
 __all__ = ["ROWS", "first_rows"]
 
 ROWS = 50
+_LOOKED_AT = 1000
+"""Rows in which is looked for what is personal: more would take longer than a person waits."""
 
 
 def first_rows(workspace: Path) -> dict[str, Any]:
-    """columns, rows (at most `ROWS`, every value as text or null), and what each column looks like: {column: kind}, and notes.
+    """Of every column of the source, those that are left out included: names and rows (at most `ROWS`, each value as text or
+    null), the guessed `schema`, why it was guessed so (`notes`), and what looks personal (`looks`: name → [sort, what]).
 
     Raises ConfigError or DataError.
     """
@@ -26,13 +30,30 @@ def first_rows(workspace: Path) -> dict[str, Any]:
     from localsynth.ingest.infer import infer_schema
     from localsynth.ingest.source import open_source
     from localsynth.workspace import Workspace
+    from localsynth_tui.looks import look_at_columns
 
     data = load_config(Workspace.open(workspace).config_path).data
-    source = open_source(data)
-    rows = list(itertools.chain.from_iterable(itertools.islice(source.batches(ROWS), 1)))[:ROWS]
+    source = open_source(data.model_copy(update={"columns": None}))
+    first = list(itertools.chain.from_iterable(itertools.islice(source.batches(_LOOKED_AT), 1)))
     guess, notes = infer_schema(source, data.missing)
-    looks = {column.name: column.of if column.kind == "surrogate" else column.kind for column in guess.columns}
-    return {"columns": source.columns, "rows": rows, "looks": looks, "notes": notes}
+    return {
+        "columns": source.columns,
+        "rows": first[:ROWS],
+        "schema": [{"name": c.name, "kind": c.kind, **c.model_dump(mode="json", exclude_defaults=True)} for c in guess.columns],
+        "notes": _by_column(source.columns, notes),
+        "looks": {name: [look.sort, look.what] for name, look in look_at_columns(guess.columns, first).items()},
+    }
+
+
+def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
+    """Each column's notes in one string."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for name in names:
+        start = f"{name!r}: "
+        texts = [note.removeprefix(start) for note in notes if note.startswith(start)]
+        # What it looks like and what becomes of texts is told of every column anyway.
+        found[name] += [text for text in texts if not text.startswith(("looks like", "free text"))]
+    return {name: " ".join(texts) for name, texts in found.items() if texts}
 
 
 def main() -> int:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from localsynth_tui.words import epsilon_in_words, plain
+from localsynth_tui.words import bar, epsilon_in_words, plain
 
-__all__ = ["certificate_text", "guarantee_text", "report_text"]
+__all__ = ["audit_figures", "certificate_text", "guarantee_text", "report_text"]
 
 _FOUND = {"ok": "✓", "stated": "· stated", "failed": "✗ FAILED", "not checked": "? not checked"}
 _STATUS = {
@@ -14,6 +14,8 @@ _STATUS = {
     "too few rows to say": "? too few rows to say",
     "too weak to say": "? too weak to say",
 }
+_WIDE, _NARROW = 24, 10
+"""Of bars, in characters."""
 _MEASURES = {"Kolmogorov-Smirnov": "KS", "total variation": "TV"}
 
 
@@ -53,49 +55,109 @@ def report_text(document: Mapping[str, Any]) -> str:
     ]
     for number, weakness in enumerate(document["weaknesses"], 1):
         lines.append(f"  {number}. {plain(weakness['title'])}. {plain(weakness['text'])}")
-    lines += ["", "Usefulness for learning", f"  {_utility(figures['utility'])}", "", *_fidelity(figures)]
+    lines += [
+        "",
+        "Usefulness for learning",
+        f"  {_utility(figures['utility'])}",
+        "",
+        *_fidelity(figures),
+        *_sequences(figures["sequences"]),
+    ]
     lines += ["", "Attacks, each with a control on holdout rows (share of tries that succeeded, 95 % interval, n)"]
     for attack in figures["attacks"]:
         lines += [
             f"  {_STATUS[attack['status']]}: {attack['name']}",
-            f"      original {_rate(attack['risk'])} · holdout {_rate(attack['control'])} · "
-            f"naive guess {_percent(attack['baseline']['value'])}",
+            f"      original     {_rate(attack['risk'])}",
+            f"      holdout      {_rate(attack['control'])}",
+            f"      naive guess  {_drawn(attack['baseline']['value'])} {_percent(attack['baseline']['value'])}",
         ]
     lines += [f"  – not run: {attack['name']}. {plain(attack['reason'])}" for attack in figures["attacks_not_run"]]
     audit = figures["audit"]
-    lines += ["", "Canary audit: " + ("none was run." if audit is None else f"{_STATUS[audit['status']]}. {audit['sentence']}")]
-    if audit is not None:
-        lines.append(
-            f"  By these guesses alone epsilon is at least {audit['epsilon']:.2f}; the most they could have shown is "
-            f"{audit['ceiling']:.2f} (claimed {audit['claimed']['epsilon']:.3g}, {audit['canaries']:,} canaries)."
-        )
+    lines += ["", "Canary audit: " + ("none was run." if audit is None else f"{_STATUS[audit['status']]}. See Audit (U).")]
     return "\n".join([*lines, *_personal(figures["personal"]), ""])
+
+
+def audit_figures(audit: Mapping[str, Any]) -> str:
+    """What audit.json says, in words and bars. Raises KeyError or TypeError where it is none."""
+    right, control, guesses = audit["right"], audit["control"]["right"], audit["guesses"]
+    claimed, shown, ceiling = audit["claimed"]["epsilon"], audit["epsilon"], audit["ceiling"]
+    most = max(claimed, ceiling, shown) or 1.0
+    lines = [
+        f"{_STATUS[audit['status']]}: {audit['sentence']}",
+        "",
+        f"Guesses about which of {audit['canaries']:,} made-up rows were trained on that were right",
+        f"  with the noise      {bar(right / guesses, _WIDE)} {right:,} of {guesses:,}",
+        f"  had there been none {bar(control / guesses, _WIDE)} {control:,} of {guesses:,}",
+        "",
+        "Epsilon",
+        f"  claimed             {bar(claimed / most, _WIDE)} {claimed:.3g}",
+        f"  refuted by guesses  {bar(shown / most, _WIDE)} {shown:.2f}: by these guesses alone it is at least that",
+        f"  the most they could {bar(ceiling / most, _WIDE)} {ceiling:.2f}, had all been right",
+        "",
+        f"Chance of so many right guesses, if what is claimed holds: {audit['p_value']:.2g} at most; it fails below 0.05.",
+    ]
+    search = audit["search"]
+    if search is not None:
+        lines.append(
+            f"Random endings of such rows: {search['found']} of {search['inserted']} were written out in {search['rows']:,} rows."
+        )
+    return "\n".join([*lines, "It read no original row and spent nothing: every canary is made up from the schema."])
+
+
+_ARMS = {
+    "real": "real rows",
+    "real_same_size": "as many real ones",
+    "synthetic": "synthetic rows",
+    "marginals_only": "columns shuffled",
+}
+"""What a model is trained on, that then predicts real rows."""
 
 
 def _utility(utility: Mapping[str, Any]) -> str:
     if utility["status"] != "done":
         return f"Not measured. {plain(utility['reason'])}"
     guessed = " (the target was guessed; E names another)" if utility["target_chosen"] == "guessed" else ""
-    return plain(utility["sentence"]) + guessed
+    lines = [plain(utility["sentence"]) + guessed]
+    for arm, name in _ARMS.items():
+        if (found := utility["arms"].get(arm)) is not None and found["value"] is not None:
+            interval = f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f}; n {found['n']:,})"
+            lines.append(f"{name:<17} {bar(found['value'], _NARROW)} {utility['metric']} {interval}")
+    return "\n  ".join(lines)
 
 
 def _fidelity(figures: Mapping[str, Any]) -> list[str]:
     columns, pairs = figures["columns"], figures["pairs"]
     width = max(6, min(28, max(len(plain(entry["column"])) for entry in columns)))
     lines = [
-        "Likeness, column by column: 0 is equal, 1 nothing in common; nearer than two halves of the original are to each other",
-        "no honest table comes",
-        f"  {'column':<{width}}   distance   halves   measure",
+        "Likeness, column by column: 0 is equal, 1 nothing in common. Halves: how far two halves of the original are apart;",
+        "no honest table comes nearer.",
+        f"  {'column':<{width}}   distance               halves   measure",
     ]
     for entry in columns:
         name = plain(entry["column"])
         what = _MEASURES.get(entry["measure"], entry["measure"]) + (" of lengths" if entry["kind"] == "text" else "")
         short = name if len(name) <= width else name[: width - 1] + "…"
-        lines.append(f"  {short:<{width}}   {_figure(entry['distance']):>8}   {_figure(entry['ceiling']):>6}   {what}")
+        drawn = f"{_figure(entry['distance']):>8} {_drawn(entry['distance'])}"
+        lines.append(f"  {short:<{width}}   {drawn}   {_figure(entry['ceiling']):>6}   {what}")
     if pairs["mean_difference"] is not None:
         links = f"{_figure(pairs['mean_difference'])} on average, between halves of the original {_figure(pairs['ceiling'])}"
         lines.append(f"  Links between columns differ by {links}.")
     return [*lines, "  KS: Kolmogorov and Smirnov's distance; TV: total variation."]
+
+
+def _sequences(sequences: Mapping[str, Any] | None) -> list[str]:
+    if sequences is None:
+        return []
+    lengths = sequences["rows_per_unit"]
+    lines = [
+        "",
+        "Rows that follow each other: what comes after what, and how many rows one has",
+        f"  rows of one: distance {_figure(lengths['distance'])}, of the holdout {_figure(lengths['ceiling'])}",
+    ]
+    for entry in sequences["columns"]:
+        found = f"{_drawn(entry['distance'])} {_figure(entry['distance'])}, of the holdout {_figure(entry['ceiling'])}"
+        lines.append(f"  {plain(entry['column'])}: {found}, without any order {_figure(entry['independent'])}")
+    return lines
 
 
 def _personal(personal: Mapping[str, Any] | None) -> list[str]:
@@ -112,6 +174,10 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def _drawn(share: float | None) -> str:
+    return bar(share or 0.0, _NARROW)
+
+
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.{0 if value == 0 or abs(value) >= 0.1 else 1}f} %"
 
@@ -119,4 +185,5 @@ def _percent(value: float | None) -> str:
 def _rate(rate: Mapping[str, Any]) -> str:
     if rate["value"] is None:
         return f"– (n {rate['n']:,})"
-    return f"{_percent(rate['value'])} ({_percent(rate['low'])} to {_percent(rate['high'])}; n {rate['n']:,})"
+    interval = f"({_percent(rate['low'])} to {_percent(rate['high'])}; n {rate['n']:,})"
+    return f"{_drawn(rate['value'])} {_percent(rate['value'])} {interval}"

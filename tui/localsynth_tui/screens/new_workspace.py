@@ -1,8 +1,10 @@
 """A window to choose a table and make a workspace for it: `localsynth init`."""
 
+import csv
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -10,15 +12,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, DirectoryTree, Input, Static
+from textual.widgets import Button, DirectoryTree, Input, Select, Static
 
 from localsynth.errors import LocalsynthError
 from localsynth_tui.runner import Request, ask
 from localsynth_tui.screens.passphrase import agreed
+from localsynth_tui.words import plain
 
 __all__ = ["NewWorkspace"]
 
 _TABLES = {".csv", ".txt", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".duckdb", ".db", ".gz"}
+
+
+_HEADERS = (("find out", "look"), ("names the columns", "names"), ("is a row", "rows"))
 
 
 class _Tables(DirectoryTree):
@@ -36,15 +42,21 @@ class NewWorkspace(ModalScreen[Path | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide tall") as window:
             window.border_title = "A workspace for your table"
-            yield Static("The table: type its path, or choose it below. It is read here and goes nowhere.", classes="label")
+            yield Static("The table: type its path, or choose it below", classes="label")
             yield Input(placeholder="visits.csv", id="source")
             yield _Tables(Path.cwd(), id="files")
+            yield Static('How it is read: first line, signs for "no value", table (DuckDB)', classes="label")
+            with Horizontal(id="read-as"):
+                yield Select(_HEADERS, value="look", allow_blank=False, id="header")
+                yield Input(placeholder="none; or: ?, NA", id="missing", select_on_focus=False)
+                yield Input(placeholder="its only one", id="table", select_on_focus=False)
             yield Static("The workspace: a new directory", classes="label")
             yield Input(placeholder="visits", id="workspace")
-            yield Static("A passphrase for the key of the original rows, if you want one: twice the same", classes="label")
+            yield Static("A passphrase for the original rows' key, if you want one: twice", classes="label")
             with Horizontal(id="secret"):
                 yield Input(password=True, placeholder="none", id="passphrase", select_on_focus=False)
                 yield Input(password=True, placeholder="the same again", id="second", select_on_focus=False)
+            yield Static("", id="twin")
             yield Static("", id="answer")
             with Horizontal(classes="buttons"):
                 yield Button("Make it", variant="primary", id="make")
@@ -63,6 +75,50 @@ class NewWorkspace(ModalScreen[Path | None]):
         stem = Path(event.value).name.split(".")[0]
         workspace.placeholder = stem or "visits"
 
+    def on_mount(self) -> None:
+        self._show_twin()
+
+    @on(Input.Changed)
+    @on(Select.Changed)
+    def _show_twin(self) -> None:
+        self.query_one("#twin", Static).update(Content(plain(self._command())))
+
+    def _command(self) -> str:
+        """`localsynth init` with what stands in the window; the passphrase is asked for there, and never in it."""
+        words = [
+            "localsynth",
+            "init",
+            str(self._root()),
+            "--data",
+            self.query_one("#source", Input).value.strip() or "visits.csv",
+        ]
+        data = self._read_as()
+        if "table" in data:
+            words += ["--table", data["table"]]
+        for sign in data.get("missing", [""])[1:]:
+            words += ["--missing", sign]
+        if "header" in data:
+            words.append("--header" if data["header"] else "--no-header")
+        if self.query_one("#passphrase", Input).value:
+            words.append("--passphrase")
+        return shlex.join(words)
+
+    def _root(self) -> Path:
+        field = self.query_one("#workspace", Input)
+        return Path(field.value.strip() or field.placeholder).expanduser()
+
+    def _read_as(self) -> dict[str, Any]:
+        """How the file is to be read, as far as that was said."""
+        data: dict[str, Any] = {}
+        header = self.query_one("#header", Select).value
+        if header in ("names", "rows"):
+            data["header"] = header == "names"
+        if missing := self.query_one("#missing", Input).value.strip():
+            data["missing"] = ["", *(sign.strip() for sign in next(csv.reader([missing])))]
+        if table := self.query_one("#table", Input).value.strip():
+            data["table"] = table
+        return data
+
     @on(Input.Submitted, "#source")
     def _next(self) -> None:
         self.query_one("#workspace", Input).focus()
@@ -76,7 +132,6 @@ class NewWorkspace(ModalScreen[Path | None]):
     @on(Input.Submitted, "#second")
     def _make(self) -> None:
         source = self.query_one("#source", Input).value.strip()
-        field = self.query_one("#workspace", Input)
         if not source:
             self._say("Give the path of your table first.")
             return
@@ -87,16 +142,16 @@ class NewWorkspace(ModalScreen[Path | None]):
             self._say(f"{error.message} {error.hint}")
             return
         self._say("Reading the first rows, to guess what the columns are …")
-        self._init(Path(source).expanduser(), Path(field.value.strip() or field.placeholder).expanduser(), passphrase)
+        self._init({"source": str(Path(source).expanduser()), **self._read_as()}, self._root(), passphrase)
 
     @on(Input.Submitted, "#passphrase")
     def _again(self) -> None:
         self.query_one("#second", Input).focus()
 
     @work(exclusive=True)
-    async def _init(self, source: Path, root: Path, passphrase: str | None) -> None:
+    async def _init(self, data: dict[str, Any], root: Path, passphrase: str | None) -> None:
         try:
-            await ask(Request("init", root, data={"source": str(source)}), passphrase=passphrase)
+            await ask(Request("init", root, data=data), passphrase=passphrase)
         except LocalsynthError as error:
             self._say(f"{error.message} {error.hint}")
             return

@@ -1,5 +1,6 @@
 """Screen 3: how much protection, and what it takes. Nothing is spent here before Start is confirmed."""
 
+import textwrap
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -35,6 +36,14 @@ _CONTROLS: dict[str, tuple[str, str, type]] = {
 """Of each input: its key in localsynth.toml, its label, its type."""
 
 
+_MADE_BY = (
+    ("as the columns ask", "auto"),
+    ("counts and model", "hybrid"),
+    ("the model alone", "llm"),
+    ("counts alone", "marginals"),
+)
+
+
 class PlanScreen(StepScreen):
     """Controls on the left, what they come to on the right. Valid changes are saved in localsynth.toml as they are made."""
 
@@ -49,6 +58,9 @@ Size: how many people (units) the table has, only if that is public knowledge; e
 
 Units, at most: uses about so many, each kept by its own secret coin, where the table is larger than you have time for. It is \
 not saved, but goes along with Try and Start.
+
+Made by: noisy counts of columns and pairs of columns are best for categories, numbers and dates, and done in seconds; only the \
+language model writes texts. Where there are both, the counts make the other columns and the model writes texts to go with them.
 
 Try does everything on made-up rows: it shows the form of the result, the time and the memory, and spends nothing. Do it first.
 
@@ -69,6 +81,8 @@ anything where the kernel itself does not cut the work off from the network (Hom
         self._found: Overview | None = None
         self._force = False
         self._unit = "row"
+        self._order: str | None = None
+        self._filled = False
 
     def content(self) -> ComposeResult:
         with Horizontal(id="plan"):
@@ -81,6 +95,9 @@ anything where the kernel itself does not cut the work off from the network (Hom
                     yield Label("Units, at most")
                     yield Input(placeholder="all", id="most", select_on_focus=False)
                 with Horizontal():
+                    yield Label("Made by")
+                    yield Select(_MADE_BY, id="made-by", allow_blank=False)
+                with Horizontal(id="base"):
                     yield Label("Base model")
                     yield Select[str]([], id="model", prompt="…")
             yield Static("…", id="figures")
@@ -102,6 +119,13 @@ anything where the kernel itself does not cut the work off from the network (Hom
     def command(self) -> str:
         """The run that Start begins."""
         return self._request("run").command()
+
+    def twins(self) -> list[tuple[str, str]]:
+        return [
+            ("Start", self.command()),
+            ("Try it on made-up rows", self._request("rehearse").command()),
+            ("The plan", self._request("plan").command()),
+        ]
 
     def _request(self, verb: str) -> Request:
         assert self.ui.workspace is not None
@@ -132,6 +156,7 @@ anything where the kernel itself does not cut the work off from the network (Hom
             return
         self._found = look_at(self.ui.workspace)
         self._text, self._unit = text, config.privacy.unit
+        self._order = config.data.sequence_by
         values = {
             "epsilon": config.privacy.epsilon,
             "delta": config.privacy.delta,
@@ -142,9 +167,9 @@ anything where the kernel itself does not cut the work off from the network (Hom
         names = {model["name"]: model["present"] for model in models}
         names.setdefault(config.train.model, True)
         options = [(name + ("" if here else "  (not here: Models, 7)"), name) for name, here in names.items()]
-        self.back(self._fill, values, options, config.train.model, config.delta())
+        self.back(self._fill, values, options, config.train, config.delta())
 
-    def _fill(self, values: dict[str, Any], models: list[tuple[str, str]], model: str, delta: float) -> None:
+    def _fill(self, values: dict[str, Any], models: list[tuple[str, str]], train: Any, delta: float) -> None:
         hints = {
             "delta": f"by itself: {delta:.0e}",
             "size": "no: measure it",
@@ -158,9 +183,11 @@ anything where the kernel itself does not cut the work off from the network (Hom
                 field.placeholder = hints[name]
                 field.value = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
             self.query_one("#most", Input).value = "" if self.ui.most_units is None else str(self.ui.most_units)
-            select = self.query_one(Select)
+            self.query_one("#made-by", Select).value = train.synthesizer
+            select = self.query_one("#model", Select)
             select.set_options([(Content(label), name) for label, name in models])
-            select.value = model
+            select.value = train.model
+        self._filled = True
         if self._found is not None and self._found.finished:
             self.query_one("#start", Button).label = "Run again … (charged again)"
         elif self._found is not None and self._found.unfinished:
@@ -174,6 +201,8 @@ anything where the kernel itself does not cut the work off from the network (Hom
     @on(Input.Changed)
     @on(Select.Changed)
     def _changed(self) -> None:
+        if not self._filled:
+            return  # not a choice: the controls are being made
         self._wrong("")
         self._unsaved.drop()
         changes = self._changes()
@@ -203,9 +232,10 @@ anything where the kernel itself does not cut the work off from the network (Hom
             if changes[key] is None:
                 self._wrong("Epsilon and the passes over the table cannot be left empty.")
                 return None
-        model = self.query_one(Select).value
-        if isinstance(model, str):
-            changes["train.model"] = model
+        for name, key in (("#model", "train.model"), ("#made-by", "train.synthesizer")):
+            chosen = self.query_one(name, Select).value
+            if isinstance(chosen, str):
+                changes[key] = chosen
         return changes
 
     def _save(self, changes: dict[str, Any]) -> None:
@@ -263,7 +293,8 @@ anything where the kernel itself does not cut the work off from the network (Hom
         return self.ui.plan[1] if self.ui.plan is not None and self.ui.plan[0] == self._asked() else None
 
     def _show(self, planned: dict[str, Any]) -> None:
-        self.query_one("#figures", Static).update(Content(figures_text(planned)))
+        self.query_one("#figures", Static).update(Content(figures_text(planned, self._order)))
+        self.query_one("#base").display = planned["synthesizer"] != "marginals"
         warnings = "\n".join(f"! {plain(warning)}" for warning in planned["warnings"])
         self.query_one("#warnings", Static).update(Content(warnings))
 
@@ -313,9 +344,7 @@ anything where the kernel itself does not cut the work off from the network (Hom
     def _what_it_costs(self, planned: dict[str, Any]) -> str:
         found, epsilon = self._found, planned["epsilon"]
         lines = [
-            f"This sets aside epsilon {epsilon['total']:g} (delta {planned['delta']['total']:.1g}) for good:",
-            f"  {epsilon['schema']:g} to measure what the schema leaves open, {epsilon['marginals']:g} for noisy counts of the "
-            f"columns, {epsilon['train']:g} to train the model.",
+            f"This sets aside epsilon {epsilon['total']:g} (delta {planned['delta']['total']:.1g}) for good: {_shares(epsilon)}.",
             f"It takes about {duration(sum(planned['seconds'].values()))} and {bytes_text(planned['memory_bytes'])} of memory.",
         ]
         if found is not None and found.unfinished:
@@ -341,24 +370,39 @@ def _differing(text: str, changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def figures_text(planned: dict[str, Any]) -> str:
-    """The plan's figures, one a line."""
-    origin = {"declared": "declared", "measured": "measured", "assumed": "assumed"}[planned["units_origin"]]
-    seconds = planned["seconds"]
+_STAGES = {"schema": "schema", "marginals": "counts", "train": "model"}
+_BY = {"hybrid": "counts; texts by the model", "llm": "the language model alone", "marginals": "noisy counts, no text"}
+_WIDTH = 39
+"""Of the figures, in 80 columns."""
+
+
+def _shares(epsilon: dict[str, float]) -> str:
+    """What each part gets of it."""
+    return ", ".join(f"{name} {epsilon[stage]:g}" for stage, name in _STAGES.items() if epsilon[stage])
+
+
+def figures_text(planned: dict[str, Any], order: str | None = None) -> str:
+    """The plan's figures, one a line; `order`: the column that orders the rows of a unit, where they are sequences."""
+    seconds, counted = planned["seconds"], planned["synthesizer"] == "marginals"
     short = " — NOT ENOUGH" if planned["disk_bytes"] > planned["free_disk_bytes"] else ""
     lines = [
-        f"Units    {planned['units']:,} ({origin})",
-        f"Noise    {planned['noise_multiplier']:.2f} times the clipping norm",
-        f"Steps    {planned['steps']:,} of about {planned['batch_size']:,} units",
-        f"Time     {duration(sum(seconds.values()))}: train {duration(seconds['train'])},",
+        f"Made by  {_BY[planned['synthesizer']]}",
+        f"Units    {planned['units']:,} ({planned['units_origin']})",
+        f"Epsilon  {planned['epsilon']['total']:g}: {_shares(planned['epsilon'])}",
+        f"Noise    {planned['noise_multiplier']:.2f} times " + ("a unit's part, over all" if counted else "the clipping norm"),
+    ]
+    if not counted:
+        lines.append(f"Steps    {planned['steps']:,} of about {planned['batch_size']:,} units")
+    lines += [
+        f"Time     {duration(sum(seconds.values()))}: {'count' if counted else 'train'} {duration(seconds['train'])},",
         f"         export {duration(seconds['export'])}, {planned['rows_wanted']:,} rows {duration(seconds['sample'])}",
         f"Memory   {bytes_text(planned['memory_bytes'])} ({planned['precision']})",
         f"Disk     {bytes_text(planned['disk_bytes'])} of {bytes_text(planned['free_disk_bytes'])} free{short}",
     ]
+    if order is not None:
+        lines.append(f"Order    sequences, by {plain(order)}")
     if planned["to_be_measured"]:
         open_fields = planned["to_be_measured"]
-        shown = ", ".join(plain(name) for name in open_fields[:4]) + (
-            f" and {len(open_fields) - 4} more" if open_fields[4:] else ""
-        )
-        lines.append(f"Measured {shown}")
-    return "\n".join(lines)
+        more = f" and {len(open_fields) - 2} more" if open_fields[2:] else ""
+        lines.append(f"Measured {', '.join(plain(name) for name in open_fields[:2])}{more}")
+    return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent=" " * 9, replace_whitespace=False) for line in lines)

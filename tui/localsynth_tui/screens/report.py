@@ -1,4 +1,4 @@
-"""Screen 6: what can be shown to others: the certificate in plain words, checked here and now; and the report, made and read."""
+"""Screen 6: what can be shown to others: the certificate in plain words, checked here and now; report and audit."""
 
 import csv
 import json
@@ -12,12 +12,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.widgets import Button, Static
+from textual.widgets import Button, Static, TabbedContent, TabPane
 
 from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.command_line import command_line
 from localsynth_tui.messages import JobChanged
-from localsynth_tui.report_text import certificate_text, report_text
+from localsynth_tui.report_text import audit_figures, certificate_text, report_text
 from localsynth_tui.runner import Request
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
@@ -33,6 +33,18 @@ Compares the synthetic rows with the original ones and attacks them; takes some 
 private: it reads the original table. One for release holds only what reads nothing private."""
 
 
+_ABOUT_AUDIT = """\
+Trains on made-up rows with this run's settings, and guesses which of them were in. If more guesses are right than the guarantee \
+allows, something is broken. It reads nothing private, spends nothing, and takes about as long as training on some hundred \
+rows."""
+_NO_MODEL = (
+    "This run's rows come of noisy counts alone, and the audit is of the language model's training. What holds the guarantee of "
+    "counts is in docs/guarantee.md."
+)
+_FEWEST, _SEARCHED = 20, 100
+_TABS = {"certificate": "Certificate (c)", "report": "Report: private (r)", "audit": "Audit (u)"}
+
+
 class ReportScreen(StepScreen):
     """Reads runs/ID/certificate.json and, where it exists, report.json; E makes the latter."""
 
@@ -45,41 +57,69 @@ The report compares the synthetic rows with the original ones and attacks them. 
 want to predict, and the columns by which somebody might know a person (birth, postal code, sex). It reads private data, so it \
 is not covered by the guarantee and is not to be given away; "for release" makes another one that reads nothing private.
 
-O opens it as a page where there is a display, and says where it lies where there is none. V checks the certificate again.
+The audit trains on made-up rows with this run's settings, and guesses which of them were in: it tries to refute the guarantee \
+of the model's training. A runs it. It reads nothing private and spends nothing, but takes about as long as training on some \
+hundred rows.
+
+C, R and U turn to the certificate, the report and the audit. O opens the report as a page where there is a display, and says \
+where it lies where there is none. V checks the certificate again.
 
 X erases the private side when the original rows are needed no more: their key, the encrypted rows and the report. It says first \
 what goes, what stays and what it cannot reach, and wants the workspace's name typed. The rows and the certificate stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("e", "evaluate", "Make the report …", id="report.evaluate"),
-        Binding("o", "open", "Open the report", id="report.open"),
-        Binding("v", "verify", "Check again", id="report.verify"),
+        Binding("c", "tab('certificate')", "Certificate", show=False, id="report.certificate"),
+        Binding("r", "tab('report')", "Report", show=False, id="report.report"),
+        Binding("u", "tab('audit')", "Audit", show=False, id="report.audit"),
+        Binding("e", "evaluate", "Report …", id="report.evaluate"),
+        Binding("a", "audit", "Audit …", id="report.run-audit"),
+        Binding("o", "open", "Open it", id="report.open"),
+        Binding("v", "verify", "Check", id="report.verify"),
         Binding("x", "erase", "Erase the private side …", show=False, id="report.erase"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._certificate: Path | None = None
+        self._by_marginals = False
         self._columns: list[str] = []
         self._pages: list[Path] = []
         """The reports that there are, the private one first."""
 
     def content(self) -> ComposeResult:
-        with VerticalScroll(id="page"):
-            yield Static("Looking for the newest run …", id="certificate")
-            yield Static("", id="report")
+        with TabbedContent(initial="certificate"):
+            for name, title in _TABS.items():
+                with TabPane(title, id=name), VerticalScroll(id=f"{name}-page"):
+                    yield Static("Looking for the newest run …", id=f"{name}-text")
         with Horizontal(classes="buttons"):
             yield Button("Make the report …", id="evaluate", variant="primary")
-            yield Button("Open the report", id="open")
+            yield Button("Open it", id="open")
+            yield Button("Audit …", id="run-audit")
             yield Button("Erase the private side …", id="erase")
 
     def on_mount(self) -> None:
-        self.query_one("#page").focus()
+        self.action_tab("certificate")
         self.action_verify()
+
+    def action_tab(self, tab: str) -> None:
+        """Turn to one of the tabs, with the focus where the arrow keys scroll."""
+        self.query_one(TabbedContent).active = tab
+        self.query_one(f"#{tab}-page").focus()
 
     def command(self) -> str:
         """The check of the certificate that is shown."""
         return command_line("verify", self._certificate or Path("CERTIFICATE"))
+
+    def twins(self) -> list[tuple[str, str]]:
+        assert self.ui.workspace is not None
+        workspace = self.ui.workspace
+        return [
+            ("Check the certificate", self.command()),
+            ("Make the report", Request("evaluate", workspace).command()),
+            ("Make one for release", Request("evaluate", workspace, {"release": True}).command()),
+            ("Audit", Request("audit", workspace, {"search": _SEARCHED}).command()),
+            ("Erase the private side", command_line("erase", workspace)),
+        ]
 
     @on(JobChanged)
     def _job_changed(self, event: JobChanged) -> None:
@@ -98,28 +138,34 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
 
         assert self.ui.workspace is not None
         workspace = Workspace(self.ui.workspace)
-        certificate, report = "", ""
+        certificate, report, audit = "", "", ""
         try:
             run = latest_run(workspace)
             if run is None or not run.certificate_path.exists():
-                certificate = "There is no certificate yet. A run makes it (Plan, 3), together with the model."
+                certificate = report = audit = "There is no certificate yet. A run makes it (Plan, 3), together with the model."
             else:
                 from localsynth.verify import verify_file
 
-                self._certificate = run.certificate_path
+                self._certificate, self._by_marginals = run.certificate_path, bool(run.get("synthesizer") == "marginals")
                 self._pages = [page for name in ("report", "report-release") if (page := run.directory / f"{name}.html").exists()]
                 report = _report(run.directory / "report.json", run.id, workspace.erasure_path.exists())
-                self._put("#report", "\n".join([report, *(f"File: {page}" for page in self._pages), ""]))
-                self._put("#certificate", "Checking the certificate: recomputing the guarantee, hashing the model …\n")
+                report = "\n".join([report, *(f"File: {page}" for page in self._pages), ""])
+                audit = _audit(run.audit_path, self._by_marginals)
+                self._put(report=report, audit=audit)
+                self._put(certificate="Checking the certificate: recomputing the guarantee, hashing the model …\n")
                 found = verify_file(run.certificate_path, None)
                 certificate = certificate_text(found, read_json(run.certificate_path).get("guarantee"))
                 self._columns = [column.name for column in schema_of_rows(workspace.root).learned()]
         except LocalsynthError as error:
-            certificate = f"{error.message} {error.hint}"
-        self._put("#certificate", certificate)
+            certificate = f"✗ {error.message} {error.hint}"
+        self._put(certificate=certificate, report=report, audit=audit)
 
-    def _put(self, where: str, text: str) -> None:
-        self.back(lambda: self.query_one(where, Static).update(Content(text)))
+    def _put(self, **texts: str) -> None:
+        for name, text in texts.items():
+            self.back(self._show, name, text)
+
+    def _show(self, name: str, text: str) -> None:
+        self.query_one(f"#{name}-text", Static).update(Content(text))
 
     # --- making and opening it ---------------------------------------------------------------------------------------
 
@@ -163,6 +209,40 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
         if answer is not None:
             self.hand_over(self.ui.start(self._request(answer)))
 
+    @on(Button.Pressed, "#run-audit")
+    def action_audit(self) -> None:
+        """Ask how thorough the audit shall be, and run it."""
+        if self.ui.at_work:
+            self.notify("This workspace is at work: see Run (4).", severity="warning")
+        elif self._certificate is None:
+            self.notify("An audit is of a run's settings: there is no run yet. Plan (3) starts it.", severity="warning")
+        elif self._by_marginals:
+            self.notify(_NO_MODEL, severity="warning", timeout=12)
+        else:
+            fields = [
+                Field("canaries", "Made-up rows to plant", "", "as many as the claim takes; or: 800"),
+                Field("search", "Rows to draw and search for their texts; 0: none", "100", "100"),
+            ]
+            self.app.push_screen(Form("Audit", _ABOUT_AUDIT, fields, "Run it", self._audit_checked), self._run_audit)
+
+    def _audit_request(self, answer: dict[str, str]) -> Request:
+        assert self.ui.workspace is not None
+        options: dict[str, Any] = {}
+        for name, least in (("canaries", _FEWEST), ("search", 0)):
+            text = answer[name].replace(",", "")
+            if text and not (text.isdecimal() and int(text) >= least):
+                raise ConfigError(f"Give a whole number, {least} or more, or leave it empty.")
+            if text:
+                options[name] = int(text)
+        return Request("audit", self.ui.workspace, {"search": _SEARCHED, **options})
+
+    def _audit_checked(self, answer: dict[str, str]) -> str:
+        return self._audit_request(answer).command()
+
+    def _run_audit(self, answer: dict[str, str] | None) -> None:
+        if answer is not None:
+            self.hand_over(self.ui.start(self._audit_request(answer)))
+
     @on(Button.Pressed, "#erase")
     def action_erase(self) -> None:
         """Ask, then destroy the key of the original rows and remove everything private."""
@@ -179,6 +259,20 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
         title = "Opened in the browser:" if opened else "Open this file in a browser:"
         self.app.copy_to_clipboard(str(page))
         self.notify(str(page), title=title, markup=False, timeout=12)
+
+
+def _audit(path: Path, by_marginals: bool) -> str:
+    if not path.exists():
+        how = (
+            _NO_MODEL
+            if by_marginals
+            else "A runs one: it tries to refute the guarantee, reads nothing private and spends nothing."
+        )
+        return f"NO AUDIT of this run yet. {how}"
+    try:
+        return f"{audit_figures(json.loads(path.read_text(encoding='utf-8')))}\n\nFile: {path}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{path} cannot be read. Run the audit again: A."
 
 
 def _report(path: Path, run: str, erased: bool) -> str:

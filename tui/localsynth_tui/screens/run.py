@@ -17,7 +17,7 @@ from localsynth_tui.runner import Request
 from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.curve import CurvePlot
-from localsynth_tui.words import bytes_text, duration, plain
+from localsynth_tui.words import bar, bytes_text, duration, plain
 
 __all__ = ["RunScreen"]
 
@@ -28,20 +28,20 @@ _IN_WORDS = {
     "export": "make model, certificate",
     "sample": "draw rows",
     "evaluate": "compare and attack",
+    "audit": "train on canaries, guess",
 }
-_SPENDING = ("run", "ingest", "train")
+_WORK = {"marginals": "counts, with noise"}
+_GOES_ON = ("run", "ingest", "train", "export", "sample")
+"""What the next start goes on with; of the others nothing is kept."""
+_FREE = {"evaluate": "a report", "audit": "an audit", "sample": "rows of a finished model"}
+_MADE_UP = ("audit", "rehearse")
+"""What trains on rows that are made up."""
 _SEALS = {
     "namespace": "network: cut off by the kernel",
     "seccomp": "network: cut off by the kernel (seccomp)",
     "audit": "network: cut off by Python only",
     "none": "network: NOT CUT OFF",
 }
-
-
-def bar(done: float, width: int) -> str:
-    """A share from 0 to 1 as a bar of text."""
-    filled = round(max(0.0, min(1.0, done)) * width)
-    return "█" * filled + "░" * (width - filled)
 
 
 class RunScreen(StepScreen):
@@ -52,8 +52,9 @@ class RunScreen(StepScreen):
 The work goes through four stages. It runs in a process of its own, cut off from the network: you may leave this screen, or \
 close localsynth altogether (Ctrl-Q, "Leave it working"), and come back later.
 
-Stop ends it in good order after the step it is at. What was begun stays charged: epsilon is never given back. Resume goes on \
-where it stopped, within the same budget.
+Pause asks, then ends it in good order after the step it is at. What was begun stays charged: epsilon is never given back. \
+Resume goes on where it stopped, within the same budget. A rehearsal, a report or an audit is cancelled instead, and can be \
+begun again.
 
 "Epsilon spent" grows with each step of the training, up to the target you chose in the plan.
 
@@ -61,7 +62,7 @@ The figures and the curve marked private (loss, and in training the speed) depen
 and kept nowhere; do not photograph or copy them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop", "Stop", id="run.stop"),
+        Binding("s", "stop", "Pause, cancel", id="run.stop"),
         Binding("r", "resume", "Resume", id="run.resume"),
         Binding("d", "detach", "Leave it working", id="run.detach"),
         Binding("v", "result", "Result", id="run.result"),
@@ -81,7 +82,7 @@ and kept nowhere; do not photograph or copy them."""
             yield CurvePlot("loss (private: for your eyes)", id="loss")
         yield RichLog(wrap=True, markup=False, max_lines=500, id="log")
         with Horizontal(classes="buttons"):
-            yield Button("Stop", id="stop")
+            yield Button("Pause or cancel …", id="stop")
             yield Button("Resume", variant="primary", id="resume")
             yield Button("Result", variant="primary", id="result")
 
@@ -135,10 +136,13 @@ and kept nowhere; do not photograph or copy them."""
             self._lines = state.lines
         running = state.running
         speed = self.query_one("#speed", CurvePlot)
-        speed.border_title = "tokens/s" + (" (private)" if running is not None and running.name == "train" else "")
+        speed.border_title = plain(state.unit) + (" (private)" if running is not None and running.name == "train" else "")
         over = state.outcome is not None
         speed.draw(state.speed, over)
-        self.query_one("#loss", CurvePlot).draw(state.loss, over)
+        loss = self.query_one("#loss", CurvePlot)
+        # An audit, like a rehearsal, trains on made-up rows.
+        loss.border_title = "loss, of made-up rows" if state.verb in _MADE_UP else "loss (private: for your eyes)"
+        loss.draw(state.loss, over)
 
     def _nothing(self, found: Overview) -> str:
         if found.unfinished:
@@ -175,7 +179,8 @@ and kept nowhere; do not photograph or copy them."""
         for stage in shown:
             colour = {"done": "green", "running": "bold", "failed": "red", "stopped": "yellow"}.get(stage.status, "dim")
             text.append(f" {_SIGNS[stage.status]:<10}", style=colour)
-            text.append(f" {_IN_WORDS.get(stage.name, stage.name)}\n", style=colour)
+            what = _WORK.get(stage.work or "") or _IN_WORDS.get(stage.name, stage.name)
+            text.append(f" {what}\n", style=colour)
         running = state.running if state is not None else None
         if running is not None:
             text.append(_how_far(running))
@@ -194,8 +199,8 @@ and kept nowhere; do not photograph or copy them."""
             return "\n".join(lines)
         if state.verb == "rehearse":
             lines = ["a rehearsal: nothing is spent"]
-        elif state.verb == "evaluate":
-            lines = ["a report: nothing is spent"]
+        elif state.verb in _FREE:
+            lines = [f"{_FREE[state.verb]}: nothing is spent"]
         now = state.current
         private = state.running is not None and state.running.name == "train"
         figures = []
@@ -204,11 +209,14 @@ and kept nowhere; do not photograph or copy them."""
         if "rate" in now:
             figures.append(f"{now['rate']:,.0f} {now.get('unit', '')}".strip())
         if now.get("memory"):
-            figures.append(bytes_text(now["memory"]))
+            figures.append(f"{bytes_text(now['memory'])} used")
         if figures:
             lines.append(" · ".join(figures) + ("  (private)" if private else ""))
         if state.private:
-            lines.append("private: " + ", ".join(f"{name} {value:,.3g}" for name, value in state.private.items()))
+            whose = "of made-up rows" if state.verb in _MADE_UP else "private"
+            lines.append(f"{whose}: " + ", ".join(f"{name} {value:,.3g}" for name, value in state.private.items()))
+        if state.device is not None and state.running is not None:
+            lines.append(f"device: {plain(state.device)}")
         if state.seal is not None:
             lines.append(_SEALS.get(state.seal, state.seal))
         if self.ui.job is not None and self.ui.job.stopping and state.outcome is None:
@@ -223,10 +231,16 @@ and kept nowhere; do not photograph or copy them."""
         if not self.ui.at_work:
             self.notify("Nothing is at work.")
             return
-        spends = self.ui.run_state is not None and self.ui.run_state.verb in _SPENDING
-        stays = " What was begun stays charged; Resume goes on within the same budget." if spends else ""
-        text = f"It ends in good order after the step it is at.{stays}"
-        self.app.push_screen(Ask("Stop the work?", text, [("stay", "Let it work"), ("stop", "Stop")]), self._stopped)
+        if self.ui.run_state is not None and self.ui.run_state.verb in _GOES_ON:
+            title, stop = "Pause the work?", "Pause it"
+            text = (
+                "It ends in good order after the step it is at. What was begun stays charged; Resume goes on within the same "
+                "budget, today or later. To give it up, leave it paused: that gives nothing back."
+            )
+        else:
+            title, stop = "Cancel the work?", "Cancel it"
+            text = "It ends in good order after the step it is at. Nothing was spent; it can be begun again."
+        self.app.push_screen(Ask(title, text, [("stay", "Let it work"), ("stop", stop)]), self._stopped)
 
     def _stopped(self, answer: str | None) -> None:
         if answer == "stop" and self.ui.job is not None:
@@ -268,14 +282,20 @@ def result_text(verb: str, result: dict[str, Any]) -> str:
         from localsynth.progress import rehearsal_text
 
         return rehearsal_text(result)
+    if verb == "audit":
+        from localsynth.progress import audit_text
+
+        return f"{audit_text(result)}\n\nNext: it stands in Report (6) under Audit."
     if "certificate" in result:
+        report = result.get("report")
         return (
             f"{result['rows']:,} synthetic rows are in\n  {result['synthetic']}\n\n"
             f"Guaranteed epsilon {result['epsilon_guaranteed']:g} of {result['epsilon_target']:g} "
             f"(executed {result['epsilon_spent']:.3f}), delta {result['delta']:.1e}\n\n"
             f"The certificate, for whoever gets the rows:\n  {result['certificate']}\n"
-            f"The model, which can write more rows at no cost in privacy:\n  {result['model']}\n\n"
-            "Next: look at the rows (5), then at what the certificate says (6)."
+            f"The model, which can write more rows at no cost in privacy:\n  {result['model']}\n"
+            + (f"The report, which reads the original table and is for you alone:\n  {plain(report)}\n\n" if report else "\n")
+            + "Next: look at the rows (5), then at what the certificate and the report say (6)."
         )
     if verb == "evaluate":
         return f"The report is in\n  {plain(result['report'])}\n\nNext: read it (6)."

@@ -58,6 +58,10 @@ class StepScreen(Screen[None]):
         """The command line that does what this screen is about."""
         raise NotImplementedError
 
+    def twins(self) -> list[tuple[str, str]]:
+        """(what it does, command line) of what can be done here; the first is `command`."""
+        return [("Do this on the command line", self.command())]
+
     def on_screen_resume(self) -> None:
         """Bring the second line up to date."""
         self.ui.show_status()

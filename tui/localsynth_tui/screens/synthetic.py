@@ -25,7 +25,7 @@ __all__ = ["PAGE", "SyntheticScreen", "page_of"]
 PAGE = 200
 """Rows on a page; no more than these are in memory, however long the table."""
 _ALL = "select * from synthetic"
-_ENDINGS = {"csv": ".csv", "parquet": ".parquet", "jsonl": ".jsonl"}
+_FORMATS = (("CSV", "csv"), ("CSV for a spreadsheet", "spreadsheet"), ("Parquet", "parquet"), ("JSON lines", "jsonl"))
 
 
 def page_of(sql: str, page: int) -> str:
@@ -98,6 +98,13 @@ condition, which costs no privacy."""
     def command(self) -> str:
         """The question that is shown."""
         return command_line("query", self._root) + " " + _quoted(self._sql)
+
+    def twins(self) -> list[tuple[str, str]]:
+        return [
+            ("The rows that are shown", self.command()),
+            ("To a file", command_line("export-data", self._root, {"format": "csv", "out": "synthetic.csv"})),
+            ("More rows", Request("sample", self._root, {"more": 500}).command()),
+        ]
 
     @on(JobChanged)
     def _job_changed(self, event: JobChanged) -> None:
@@ -186,27 +193,32 @@ condition, which costs no privacy."""
     def action_export(self) -> None:
         """Write all rows to a file."""
         fields = [
-            Field("format", "Format", "csv", options=(("CSV", "csv"), ("Parquet", "parquet"), ("JSON lines", "jsonl"))),
+            Field("format", "Format", "csv", options=_FORMATS),
             Field("out", "File", "", "synthetic.csv"),
+            Field("replace", "Where the file exists", "no", options=(("leave it alone", "no"), ("replace it", "yes"))),
         ]
-        text = "All synthetic rows, in one file. A file that exists is not replaced."
-        self.app.push_screen(Form("Write the rows to a file", text, fields, "Write"), self._export)
+        text = "All synthetic rows, in one file. For a spreadsheet: no text is taken for a formula."
+        self.app.push_screen(Form("Write the rows to a file", text, fields, "Write", self._export_command), self._export)
+
+    def _export_command(self, answer: dict[str, str]) -> str:
+        options = _export_options(answer)
+        return command_line("export-data", self._root, {**options, "out": str(options["out"])})
 
     def _export(self, answer: dict[str, str] | None) -> None:
         if answer is not None:
-            self._write(answer["format"], Path(answer["out"] or f"synthetic{_ENDINGS[answer['format']]}").expanduser())
+            self._write(_export_options(answer), self._export_command(answer))
 
     @work(thread=True)
-    def _write(self, file_format: Any, out: Path) -> None:
+    def _write(self, options: dict[str, Any], command: str) -> None:
         from localsynth.store.synthetic import SyntheticStore
 
+        flags = (options.get("overwrite", False), options.get("for_spreadsheets", False))
         try:
-            rows = SyntheticStore(self._root / "synthetic.duckdb").export(file_format, out)
+            rows = SyntheticStore(self._root / "synthetic.duckdb").export(options["format"], options["out"], *flags)
         except LocalsynthError as error:
             self.back(self.tell, error)
             return
-        command = command_line("export-data", self._root, {"format": file_format, "out": str(out)})
-        title = f"Wrote {rows:,} rows to {out}"
+        title = f"Wrote {rows:,} rows to {options['out']}"
         self.back(lambda: self.notify(command, title=title, markup=False, timeout=10))
 
     @on(Button.Pressed, "#more")
@@ -270,6 +282,15 @@ condition, which costs no privacy."""
         page = self.query_one("#shapes")
         self.query_one("#about", Static).update(Content(about))
         self.query_one("#drawn", Static).update(draw(shapes, page.size.width - 2))
+
+
+def _export_options(answer: dict[str, str]) -> dict[str, Any]:
+    """The options of `export-data` that a form's answer stands for."""
+    chosen = answer["format"]
+    kind = "csv" if chosen == "spreadsheet" else chosen
+    extra = {"overwrite": answer["replace"] == "yes", "for_spreadsheets": chosen == "spreadsheet"}
+    out = Path(answer["out"] or f"synthetic.{kind}").expanduser()
+    return {"format": kind, "out": out, **{name: True for name, wanted in extra.items() if wanted}}
 
 
 def _quoted(sql: str) -> str:
