@@ -17,6 +17,7 @@ from localsynth.train.base_model import Precision, load_base_model
 from localsynth.train.batches import IGNORE
 from localsynth.train.lora_layer import LoraLinear, fuse_adapters
 from localsynth.train.loss import summed_cross_entropy
+from localsynth.training_parts import need_quantizing_part
 
 __all__ = [
     "LossModel",
@@ -32,12 +33,16 @@ __all__ = [
 
 
 def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precision:
-    """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor multiplies it, fp32."""
-    if wanted != "auto":
-        return wanted
-    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-        return "nf4"
-    return "bf16" if multiplies_bf16() else "fp32"
+    """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor multiplies it, fp32.
+
+    Raises ResourceError where that is NF4 and the part for it is missing.
+    """
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    fastest: Precision = "nf4" if on_gpu else "bf16" if multiplies_bf16() else "fp32"
+    precision = fastest if wanted == "auto" else wanted
+    if precision == "nf4":
+        need_quantizing_part()
+    return precision
 
 
 class LossModel(nn.Module):

@@ -12,6 +12,7 @@ from localsynth.cli import _print_summary
 from localsynth.errors import Cancelled, ConfigError, IntegrityError
 from localsynth.pipeline import run, summary
 from localsynth.runs import Run, latest_run
+from localsynth.stages.evaluate import evaluate
 from localsynth.stages.export import export, fastest_type
 from localsynth.stages.sample import sample
 from localsynth.stages.session import Session
@@ -97,6 +98,24 @@ def test_no_rows_are_drawn_from_another_model_and_export_makes_the_own_one_again
     assert not export(trained)["done_before"]
     assert sample(make_session(rows=3))["rows"] == 3
     assert export(trained)["done_before"]
+
+
+def test_a_report_is_made_with_no_other_model_than_the_runs(trained: Session, make_session: Any) -> None:
+    export(trained)
+    run, base = current_run(trained), Path(trained.config.train.model)
+    sample(make_session(rows=3))
+    for path, wrong in ((base, "not the base model that run"), (run.model_path("Q8_0"), "not the model that run")):
+        whole = path.read_bytes()
+        content = bytearray(whole)
+        content[-100] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(IntegrityError, match=wrong):
+            evaluate(make_session())
+        path.write_bytes(whole)
+    run.model_path("Q8_0").unlink()
+    with pytest.raises(IntegrityError, match="is missing"):
+        evaluate(make_session())
+    assert not (run.directory / "report.html").exists()
 
 
 # --- what the certificate is made of ----------------------------------------------------------------------------------
