@@ -93,6 +93,11 @@ class TrainConfig(_Section):
     """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
+    method: Literal["lora", "prompt"] = "lora"
+    """lora: adapters on the model's linear layers; prompt: a few learned embeddings before each row (prompt tuning), which can
+    be trained and compared with torch, but put into no GGUF file, so that no rows can be drawn from them."""
+    prompt_tokens: int = Field(default=16, ge=1, le=512)
+    """prompt: how many learned embeddings."""
     epochs: float = Field(default=2.0, gt=0, le=1000)
     """How often a unit is drawn, on average. The noise grows with it, since epsilon stays."""
     batch_size: int | None = Field(default=None, ge=1)

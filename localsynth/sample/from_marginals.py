@@ -21,10 +21,10 @@ from localsynth.privacy.canonical import parse_json
 from localsynth.sample.engine import SampleStatistics
 from localsynth.sample.job import SampleResult
 from localsynth.sample.surrogates import Surrogates
-from localsynth.schema import Record, Schema, conform
+from localsynth.schema import Record, Schema, Text, conform
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["conditions_from_marginals", "draw_from_marginals", "read_marginals"]
+__all__ = ["conditions_from_marginals", "draw_from_marginals", "first_rows", "read_marginals"]
 
 _MOST_BYTES = 64 * 2**20
 """Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
@@ -124,12 +124,8 @@ def conditions_from_marginals(
     path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
 ) -> Callable[[int], Conditions]:
     """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
-    model, writing = read_marginals(path), Writing(schema)
-    if isinstance(model, SequenceModel):
-        raise IntegrityError(f"{path} holds sequences, and the model writes single rows.", "Restore it from a backup.")
-    structured = writing.schema.model_copy(
-        update={"columns": [column for column in writing.schema.columns if column.name in writing.given]}
-    )
+    writing = Writing(schema)
+    model, structured = _for_a_model(path, writing)
     drawn: dict[int, Record] = {}
 
     def of_row(i: int) -> Conditions:
@@ -143,6 +139,23 @@ def conditions_from_marginals(
         return writing.for_model(drawn[i], given(i))
 
     return of_row
+
+
+def first_rows(path: Path, schema: Schema, seed: int, rows: int) -> list[Record]:
+    """What the first rows of a new table will be, but for the texts that a model is still to write."""
+    model, structured = _for_a_model(path, Writing(schema))
+    drawn = _drawn(model, structured, range(rows), 0, lambda number: {}, seed, SampleStatistics())
+    surrogates = Surrogates(Schema(columns=[c for c in schema.columns if not isinstance(c, Text)]), seed)
+    return [surrogates.complete(i, drawn[i]) for i in range(rows)]
+
+
+def _for_a_model(path: Path, writing: Writing) -> tuple[MarginalModel, Schema]:
+    """The marginals of rows whose texts a model writes, and the columns that they give."""
+    model = read_marginals(path)
+    if isinstance(model, SequenceModel):
+        raise IntegrityError(f"{path} holds sequences, and the model writes single rows.", "Restore it from a backup.")
+    given = [column for column in writing.schema.columns if column.name in writing.given]
+    return model, writing.schema.model_copy(update={"columns": given})
 
 
 def _drawn(

@@ -89,7 +89,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     searched = None
     try:
         attacked = attack_training(canaries=encoded, directory=directory / "training", **shared)
-        if session.options.search and has_room_for_endings(schema):
+        # What is searched are rows drawn, and a soft prompt draws none.
+        if session.options.search and settings.method == "lora" and has_room_for_endings(schema):
             searched = search_endings(
                 schema=schema,
                 writing=writing,
