@@ -48,7 +48,7 @@ docs: .venv/.installed
 docs-html: docs
 	$(BIN)/python packaging/docs_html.py
 
-bundle: docs
+bundle: .venv/.installed-dev docs
 	$(BIN)/python packaging/bundle.py
 
 # Where models lie is the user's choice ($$LOCALSYNTH_MODELS), so no stamp here: this checks the file and its SHA-256 each time.

@@ -3,7 +3,8 @@
 Measures adult_train at ε = 1, δ = 1e-5, draws as many rows, trains a classifier of income on them and tests it on
 adult_test; prints seconds, peak memory and the area under the ROC curve, beside that of the original rows. The lists of
 categories and the bounds are read off the tables and taken for public, as benchmarks of Adult do: a real run must not.
-`epsilon`, `seeds` and every field of MarginalSettings can be set.
+`epsilon`, `seeds` and every field of MarginalSettings can be set. `judge=FILE.csv` only tests the rows of a file that another
+tool made (marginals_smartnoise.py).
 """
 
 import csv
@@ -68,6 +69,7 @@ def auc(schema: Schema, train: list[Record], test: list[Record]) -> float:
 def main() -> None:
     folder = Path(sys.argv[1])
     options = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    judge = options.pop("judge", None)
     epsilon, seeds = float(options.pop("epsilon", "1")), int(options.pop("seeds", "1"))
     options.setdefault("target", "income")
     fields = {name: value if name in ("method", "target") else json.loads(value) for name, value in options.items()}
@@ -75,6 +77,11 @@ def main() -> None:
     train, test = read(folder / "adult_train.csv.gz"), read(folder / "adult_test.csv.gz")
     schema = schema_of(train + test)
     original, judged = typed(train), typed(test)
+    if judge is not None:
+        with Path(judge).open(encoding="utf-8") as lines:
+            made = [{n: float(v) if n in _NUMBERS else v for n, v in row.items()} for row in csv.DictReader(lines)]
+        print(f"{judge}: AUC {auc(schema, made, judged):.4f}, {len(made)} rows")
+        return
     print(f"original rows: AUC {auc(schema, original, judged):.4f}")
     domain = Domain.of_schema(schema)
     for seed in range(seeds):

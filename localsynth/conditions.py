@@ -21,7 +21,19 @@ from localsynth.errors import ConfigError
 from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Number, Schema, Text, Value
 from localsynth.steps import Ordered, from_ordinal, ordinal
 
-__all__ = ["Allowed", "Conditions", "Single", "exactly", "only", "parse_where", "values_of"]
+__all__ = [
+    "Allowed",
+    "Conditions",
+    "Single",
+    "everything",
+    "exactly",
+    "intersection",
+    "only",
+    "parse_where",
+    "union",
+    "values_of",
+    "whole",
+]
 
 _HINT = "Example: --where \"rating >= 4 AND department = 'Dresses'\""
 
@@ -92,7 +104,7 @@ Conditions = Mapping[str, Allowed]
 """Column name → the values it may have. Columns without a condition are not in it."""
 
 
-def _everything(column: Column) -> Allowed:
+def everything(column: Column) -> Allowed:
     """All values of a column but the missing one. Text has no list of its values, so no complement."""
     if isinstance(column, Ordered):
         return Allowed(column, intervals=((ordinal(column, column.min), ordinal(column, column.max)),))
@@ -101,13 +113,21 @@ def _everything(column: Column) -> Allowed:
     return Allowed(column, values=frozenset({True, False}) if isinstance(column, Boolean) else frozenset())
 
 
-def _intersection(a: Allowed, b: Allowed) -> Allowed:
+def whole(column: Column) -> Allowed:
+    """All values of a column, the missing one among them where it may be."""
+    found = everything(column)
+    return Allowed(column, found.intervals, found.values, column.nullable)
+
+
+def intersection(a: Allowed, b: Allowed) -> Allowed:
+    """Values in both sets of a column."""
     both = [(max(low, other_low), min(high, other_high)) for low, high in a.intervals for other_low, other_high in b.intervals]
     intervals = tuple(sorted(piece for piece in both if piece[0] <= piece[1]))
     return Allowed(a.column, intervals, a.values & b.values, a.null and b.null)
 
 
-def _union(a: Allowed, b: Allowed) -> Allowed:
+def union(a: Allowed, b: Allowed) -> Allowed:
+    """Values in either set of a column."""
     merged: list[Interval] = []
     for low, high in sorted(a.intervals + b.intervals):
         if merged and low <= merged[-1][1] + 1:
@@ -220,10 +240,10 @@ def _truth(node: exp.Expr, schema: Schema) -> _Truth:
 def _and(a: _Truth, b: _Truth) -> _Truth:
     true = dict(a.true)
     for name, allowed in b.true.items():
-        true[name] = _intersection(true[name], allowed) if name in true else allowed
+        true[name] = intersection(true[name], allowed) if name in true else allowed
     if len(true) > 1 or a.false is None or b.false is None:
         return _Truth(true, None)
-    return _Truth(true, {name: _union(a.false[name], b.false[name]) for name in true})
+    return _Truth(true, {name: union(a.false[name], b.false[name]) for name in true})
 
 
 def _or(a: _Truth, b: _Truth) -> _Truth:
@@ -232,8 +252,8 @@ def _or(a: _Truth, b: _Truth) -> _Truth:
             "OR can stand only between conditions on the same column.", "Draw the rows of each part by a command of its own."
         )
     return _Truth(
-        {name: _union(a.true[name], b.true[name]) for name in a.true},
-        {name: _intersection(a.false[name], b.false[name]) for name in a.true},
+        {name: union(a.true[name], b.true[name]) for name in a.true},
+        {name: intersection(a.false[name], b.false[name]) for name in a.true},
     )
 
 
@@ -266,11 +286,11 @@ def _atom(node: exp.Expr, schema: Schema) -> _Truth:
         column = _column(node.this, schema)
         if isinstance(node.expression, exp.Null):
             missing = Allowed(column, null=column.nullable)
-            return _Truth({column.name: missing}, {column.name: _everything(column)})
+            return _Truth({column.name: missing}, {column.name: everything(column)})
         compared = _compared(column, "=", node.expression)
         # IS TRUE, unlike = TRUE, is false for a missing value.
         missing = Allowed(column, null=column.nullable)
-        return _Truth(compared.true, {column.name: _union(_without(_everything(column), compared.true[column.name]), missing)})
+        return _Truth(compared.true, {column.name: union(_without(everything(column), compared.true[column.name]), missing)})
     raise ConfigError(f"The condition cannot use {node.sql(dialect='duckdb')}.", _HINT)
 
 
@@ -306,14 +326,14 @@ def _compared(column: Column, sign: str, literal: exp.Expr) -> _Truth:
     elif sign in ("=", "<>"):
         true = Allowed(column, values=frozenset({_plain(column, text)}))
         if isinstance(column, Category | Boolean):
-            true = _intersection(true, _everything(column))
+            true = intersection(true, everything(column))
             if sign == "<>":
-                true = _without(_everything(column), true)
+                true = _without(everything(column), true)
         elif sign == "<>":
             raise ConfigError(f"Text column {column.name!r} can only be given, with = or IN.", _HINT)
     else:
         raise ConfigError(f"Column {column.name!r} has no order: {sign} does not apply.", "Use =, <> or IN.")
-    return _Truth({column.name: true}, {column.name: _without(_everything(column), true)})
+    return _Truth({column.name: true}, {column.name: _without(everything(column), true)})
 
 
 def _plain(column: Column, text: str) -> Value:
@@ -327,8 +347,8 @@ def _plain(column: Column, text: str) -> Value:
 
 
 def _ordered(column: Ordered, sign: str, text: str) -> Allowed:
-    everything = _everything(column)
-    ((least, most),) = everything.intervals
+    bounds = everything(column)
+    ((least, most),) = bounds.intervals
     place = _place(column, text)
     below, above = math.floor(place), math.ceil(place)  # the same where the value is one that the column can have
     intervals: dict[str, list[Interval]] = {
@@ -340,7 +360,7 @@ def _ordered(column: Ordered, sign: str, text: str) -> Allowed:
         ">=": [(above, most)],
     }
     wanted = Allowed(column, intervals=tuple(piece for piece in intervals[sign] if piece[0] <= piece[1]))
-    return _intersection(wanted, everything)
+    return intersection(wanted, bounds)
 
 
 def _place(column: Ordered, text: str) -> Decimal:

@@ -96,6 +96,11 @@ class TrainConfig(_Section):
     then written for each row (sample.texts), and one is kept. 0: the first one is kept, and nothing is counted."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
+    method: Literal["lora", "prompt"] = "lora"
+    """lora: adapters on the model's linear layers; prompt: a few learned embeddings before each row (prompt tuning), which can
+    be trained and compared with torch, but put into no GGUF file, so that no rows can be drawn from them."""
+    prompt_tokens: int = Field(default=16, ge=1, le=512)
+    """prompt: how many learned embeddings."""
     epochs: float = Field(default=2.0, gt=0, le=1000)
     """How often a unit is drawn, on average. The noise grows with it, since epsilon stays."""
     batch_size: int | None = Field(default=None, ge=1)
@@ -232,6 +237,10 @@ def parse_config(text: str, where: str, overrides: list[str] | None = None) -> C
     except ValidationError as error:
         raise _explain(error, where) from None
     _check_origins(tree["schema"]["columns"], where)
+    if config.schema_.constraints:
+        from localsynth.possible import check_constraints
+
+        check_constraints(config.schema_)
     return config
 
 
@@ -289,6 +298,8 @@ _SCHEMA_NOTE = """\
 # identifier (not learned, numbered anew), surrogate (not learned, invented; of = name | email | phone | address).
 # Where min/max or values are not written, they are measured under differential privacy. If you know them from
 # public sources (a code book), write them: that costs nothing. Example: values = ["ham", "spam"]
+# What holds in every row, and is public knowledge, e.g. (before the first [[schema.columns]]):
+# constraints = ["discharge >= admission", "pregnant = true => sex = 'F'"]
 # After checking kinds, decimals, nullable and max_tokens, set confirmed = true.
 """
 

@@ -18,7 +18,7 @@ from localsynth_models.catalog import catalog, local_models, verify_model
 
 from localsynth import isolation
 from localsynth.processor import FAST_BF16
-from localsynth.training_parts import TRAINING_PARTS
+from localsynth.training_parts import QUANTIZING_PART, TRAINING_PARTS
 
 __all__ = ["PARTS", "examine"]
 
@@ -195,7 +195,7 @@ def _has_cuda(versions: dict[str, str | None]) -> bool:
 
 
 def _precision(features: list[str], gpus: list[Facts], versions: dict[str, str | None]) -> str:
-    if gpus and _has_cuda(versions) and versions["bitsandbytes"]:
+    if gpus and _has_cuda(versions) and versions[QUANTIZING_PART]:
         return "nf4"
     return "bf16" if FAST_BF16 & set(features) else "fp32"
 
@@ -205,7 +205,7 @@ def _part_findings(versions: dict[str, str | None]) -> list[Finding]:
     findings = [
         _finding("problem", f"{part} is not installed.", "Install localsynth again: pip install localsynth")
         for part in missing
-        if part not in TRAINING_PARTS
+        if part not in (*TRAINING_PARTS, QUANTIZING_PART)
     ]
     if for_training := [part for part in missing if part in TRAINING_PARTS]:
         text = f"Not installed, so that no model can be trained here: {', '.join(for_training)}."
@@ -222,7 +222,8 @@ def _machine_findings(facts: Facts) -> list[Finding]:
         if facts["precision"] == "nf4":
             findings.append(_finding("ok", f"GPU: {names}."))
         else:
-            fix = "Install torch's build for CUDA, and bitsandbytes."
+            # The extra brings bitsandbytes; a torch for processors alone stays until it is replaced.
+            fix = 'pip install "localsynth[cuda]", with torch in a build for CUDA (docs/howto/gpu.md).'
             findings.append(_finding("warning", f"There is a GPU ({names}), but what is installed cannot use it.", fix))
     elif facts["precision"] == "bf16":
         findings.append(_finding("ok", "No NVIDIA GPU; the processor computes in bf16 itself."))

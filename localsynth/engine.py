@@ -7,6 +7,7 @@ The command line and the terminal UI are both clients of this stream, so they ca
 side, `main` the child's. The child seals itself before it imports anything that could start a thread or open a socket.
 """
 
+import errno
 import json
 import logging
 import os
@@ -83,7 +84,11 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
             _with_less_memory(doing),
             ExitCode.RESOURCES,
         )
-    raise EngineError(f"The working process ended without an answer (status {code}).", "Start the command again.", ExitCode.BUG)
+    raise EngineError(
+        f"The working process ended without an answer (status {code}).",
+        f"A library failed, perhaps for want of memory. {_start_again(doing)} If it ends so again, please report it.",
+        ExitCode.BUG,
+    )
 
 
 def _take_interrupts() -> None:
@@ -157,6 +162,13 @@ def _failure(error: BaseException, doing: str = "") -> Event:
             "code": int(ExitCode.RESOURCES),
             "message": f"{error.filename}: {error.strerror}.",
             "hint": "Check disk space and permissions, then start the command again.",
+        }
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.RESOURCES),
+            "message": "The disk is full.",
+            "hint": f"Free some space. {_start_again(doing)}",
         }
     # Where it happened, but not the error's own text: that may quote a private value.
     places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]

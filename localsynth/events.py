@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from localsynth.errors import ResourceError
+
 __all__ = ["Emit", "Event", "Recorder", "for_the_record", "mark_private"]
 
 Event = dict[str, Any]
@@ -50,7 +52,10 @@ def for_the_record(event: Event) -> Event | None:
 
 
 class Recorder:
-    """Passes events on and appends their recordable part to a JSON-lines file, without the time: steps' durations are private."""
+    """Passes events on and appends their recordable part to a JSON-lines file, without the time: steps' durations are private.
+
+    A call raises ResourceError where the file cannot be written.
+    """
 
     def __init__(self, path: Path, forward: Emit) -> None:
         self._path = path
@@ -60,5 +65,11 @@ class Recorder:
         self._forward(event)
         kept = for_the_record(event)
         if kept is not None:
-            with self._path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(kept) + "\n")
+            try:
+                with self._path.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(kept) + "\n")
+            except OSError as error:
+                raise ResourceError(
+                    f"Cannot write {self._path}: {error.strerror}.",
+                    "Free some disk space or check the permissions, then start the command again.",
+                ) from None

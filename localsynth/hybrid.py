@@ -41,7 +41,7 @@ class Writing:
         self._given = [*structured, *self._lengths]
         self.given = frozenset(column.name for column in self._given)
         self.lengths = frozenset(column.name for column in self._lengths)
-        self.schema = Schema(confirmed=schema.confirmed, columns=[*self._given, *self._texts])
+        self.schema = schema.model_copy(update={"columns": [*self._given, *self._texts]})
 
     def with_lengths(self, record: Record) -> Record:
         """A conforming record of the effective schema with the lengths of its texts: one of `self.schema`."""

@@ -1,6 +1,7 @@
 """Rows made up from a schema alone: to rehearse with, never to learn anything real from.
 
-Every value is drawn evenly from what the schema allows, so the rows have the form of the table and none of its content.
+Every value is drawn evenly from what the schema allows, so the rows have the form of the table and none of its content. Where a
+row breaks a constraint, values of the columns that it is about are drawn anew from those that keep it.
 """
 
 import datetime as dt
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 
 from faker.providers.lorem.en_US import Provider as EnglishWords
 
+from localsynth.conditions import Allowed, Conditions, only
+from localsynth.possible import Possible
 from localsynth.schema import Boolean, Category, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
 
 __all__ = ["made_up_rows"]
@@ -26,6 +29,7 @@ def made_up_rows(schema: Schema, units: int, unit: str, max_rows_per_unit: int, 
     the same rows.
     """
     draw = random.Random(seed)
+    possible = Possible(schema)
     for number in range(units):
         # What the unit is called, the same in all its rows.
         own: Record = {}
@@ -33,7 +37,36 @@ def made_up_rows(schema: Schema, units: int, unit: str, max_rows_per_unit: int, 
             column = next(column for column in schema.columns if column.name == unit)
             own[unit] = _value(column.model_copy(update={"nullable": False}), number, draw)
         for _ in range(1 if unit == "row" else draw.randint(1, max_rows_per_unit)):
-            yield {column.name: _value(column, number, draw) for column in schema.columns} | own
+            row = {column.name: _value(column, number, draw) for column in schema.columns} | own
+            yield row if possible.holds(row) else _mended(schema, possible, row, own, draw)
+
+
+def _mended(schema: Schema, possible: Possible, row: Record, own: Record, draw: random.Random) -> Record:
+    """A row that keeps the constraints: each column as it is or drawn evenly from what may be, an example's where that fails.
+
+    A unit whose own name no row can have with the constraints loses it.
+    """
+    asked: Conditions = {name: only(schema.column(name), value) for name, value in own.items() if name in possible.names}
+    example = possible.example(asked)
+    if example is None:
+        asked, example = {}, possible.example({})
+    mended = dict(row)
+    settled: Record = {}
+    for name in possible.names:
+        allowed = possible.of_column(name, settled, asked)
+        if allowed.empty:
+            break
+        settled[name] = mended[name] = mended[name] if mended[name] in allowed else _any_of(allowed, draw)
+    return mended if possible.holds(mended) else {**mended, **(example or {})}
+
+
+def _any_of(allowed: Allowed, draw: random.Random) -> Value:
+    pieces = allowed.pieces()
+    if not pieces:
+        return None
+    weights = [1 + high - low for low, high in allowed.intervals] or [1]
+    value = _value(draw.choices(pieces, weights)[0], 0, draw)
+    return value == "yes" if isinstance(allowed.column, Boolean) and isinstance(value, str) else value
 
 
 def _value(column: Column, number: int, draw: random.Random) -> Value:

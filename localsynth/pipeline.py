@@ -49,6 +49,7 @@ def run(session: Session) -> dict[str, Any]:
             )
         return {"run": latest.id, "stages": [sample(session)]}
     if synthesizer_of(session.config) != "marginals":
+        _refuse_soft_prompt(session.config)
         need_training_parts()  # before anything is measured and charged
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
@@ -64,6 +65,15 @@ def run(session: Session) -> dict[str, Any]:
     current = latest_run(session.workspace)
     assert current is not None
     return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
+
+
+def _refuse_soft_prompt(config: Config) -> None:
+    """Raise ConfigError, before anything is spent, where training would leave nothing that rows can be drawn from."""
+    if config.train.method == "prompt":
+        raise ConfigError(
+            "A soft prompt (train.method = prompt) can be trained and compared, but no rows can be drawn from it.",
+            'Set train.method = "lora", or train it alone: localsynth train WS',
+        )
 
 
 def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any]:

@@ -12,7 +12,17 @@ import math
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from localsynth.constraints import Constant, Constraint, read_constraints
 
 __all__ = [
     "Boolean",
@@ -195,6 +205,9 @@ class Schema(BaseModel):
 
     confirmed: bool = False
     """The user has checked kinds, decimals, nullability and max_tokens, which `init` guessed from the data."""
+    constraints: list[str] = Field(default_factory=list, max_length=100)
+    """What holds in every row and is public knowledge, e.g. ["discharge >= admission", "pregnant = true => sex = 'F'"]: columns
+    compared with columns or values, IN, BETWEEN, IS NULL, NOT, AND, OR, =>. Rows of the original that break one are left out."""
     columns: list[Column]
 
     @model_validator(mode="after")
@@ -209,6 +222,33 @@ class Schema(BaseModel):
         if not self.learned():
             raise ValueError("no column is learned: every one is an identifier or a surrogate")
         return self
+
+    @model_validator(mode="after")
+    def _constraints_are_about_the_columns(self) -> "Schema":
+        for constraint in self.read_constraints():
+            for atom in constraint.comparisons:
+                column = self.column(atom.left.name)
+                if not isinstance(column, Category) or not isinstance(atom.right, Constant) or "values" in column.measured:
+                    continue
+                if column.values is not None and atom.right.value not in column.allowed():
+                    raise ValueError(
+                        f"constraint {constraint.text[:80]!r}: {atom.right.value[:40]!r} is not in the list of {column.name!r}"
+                    )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_constraints(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As schemas were written before there were any: certificates and workspaces of that time keep their hashes.
+        tree: dict[str, Any] = handler(self)
+        if not tree.get("constraints", True):
+            del tree["constraints"]
+        return tree
+
+    def read_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints as they are understood."""
+        if not self.constraints:
+            return ()
+        return read_constraints(tuple(self.constraints), tuple((column.name, column.kind) for column in self.columns))
 
     def learned(self) -> list[Column]:
         """The columns the model learns and writes: all but identifiers and surrogates."""
@@ -262,7 +302,7 @@ def conform(schema: Schema, record: Record) -> Record | None:
     """`record` (learned columns) with every value inside the effective schema; None if the schema drops the row.
 
     Works on one record alone, so it neither reveals nor counts which rows were outside. A null in a column declared
-    not nullable drops the row.
+    not nullable drops the row, and so does a constraint that is broken once all values are inside.
     """
     result: Record = {}
     for column in schema.learned():
@@ -270,4 +310,4 @@ def conform(schema: Schema, record: Record) -> Record | None:
         if isinstance(value, _Drop) or (value is None and not column.nullable):
             return None
         result[column.name] = value
-    return result
+    return None if any(constraint.broken(result) for constraint in schema.read_constraints()) else result

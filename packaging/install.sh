@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs localsynth from this directory, for this user, without any network. Needs Python @PYTHON@ and nothing else.
+# Installs localsynth from this directory, for this user, without any network. Needs Python @PYTHON@ and nothing else; with
+# --bundled-python, not even that.
 #
-#   ./install.sh [--key FINGERPRINT]
+#   ./install.sh [--key FINGERPRINT] [--bundled-python]
 #
 # Checks the signature (with openssl, where there is one) and the hash of every file before anything is installed. Writes to
 #   ~/.local/share/localsynth     the program and the base model    ($XDG_DATA_HOME is respected)
@@ -13,30 +14,32 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 fail() { printf 'install.sh: %s\n' "$1" >&2; exit 1; }
 
-key=
-case ${1-} in
-  --key) key=${2:?--key needs the fingerprint} ;;
-  "") ;;
-  *) fail "Usage: ./install.sh [--key FINGERPRINT]" ;;
-esac
+key= bundled=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --key) key=${2:?--key needs the fingerprint}; shift ;;
+    --bundled-python) bundled=yes ;;
+    *) fail "Usage: ./install.sh [--key FINGERPRINT] [--bundled-python]" ;;
+  esac
+  shift
+done
 [ -n "${HOME-}" ] || fail "HOME is not set."
 
 python=
-for candidate in python@PYTHON@ python3 python; do
+[ -n "$bundled" ] || for candidate in python@PYTHON@ python3 python; do
   if command -v "$candidate" >/dev/null 2>&1 &&
      [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "@PYTHON@" ]; then
     python=$(command -v "$candidate"); break
   fi
 done
-[ -n "$python" ] || fail "Python @PYTHON@ was not found. The compiled parts in this bundle fit no other version."
-"$python" - <<'CHECK' || exit 1
-import platform, sys
-have, need = platform.libc_ver(), "@GLIBC@"
-number = lambda text: tuple(int(part) for part in text.split("."))
-if platform.machine() != "x86_64" or have[0] != "glibc" or number(have[1]) < number(need):
-    sys.exit(f"install.sh: This bundle was compiled for Linux on x86-64 with glibc {need} or newer; here is "
-             f"{platform.machine()}, {' '.join(have) or 'no glibc'}. Make one on a system as old as this: make bundle")
-CHECK
+[ -n "$python$bundled" ] || fail "Python @PYTHON@ was not found, and the compiled parts in this bundle fit no other version.
+Install it, or take the one in this bundle: ./install.sh --bundled-python${key:+ --key $key}"
+libc=$(getconf GNU_LIBC_VERSION 2>/dev/null || echo "no glibc")
+if [ "$(uname -m)" != x86_64 ] || [ "${libc%% *}" != glibc ] ||
+   [ "$(printf '%s\n' @GLIBC@ "${libc#glibc }" | sort -V | head -n 1)" != @GLIBC@ ]; then
+  fail "This bundle was compiled for Linux on x86-64 with glibc @GLIBC@ or newer; here is $(uname -m), $libc.
+Make one on a system as old as this: make bundle"
+fi
 
 echo "Checking the signature and every file ..."
 fingerprint=$(sha256sum SHA256SUMS.pub | cut -d' ' -f1)
@@ -53,9 +56,10 @@ if [ -n "$key" ]; then
 fi
 sha256sum --check --strict --quiet SHA256SUMS || fail "A file is not what SHA256SUMS says. Nothing was installed."
 # pip takes what it finds: a file that nobody signed must not be there.
-for file in constraints.txt wheels/* model/*; do
-  grep -qF "  $file" SHA256SUMS || fail "$file is not listed in SHA256SUMS. Nothing was installed."
-done
+# Listed names come twice here, so what comes once is a file that is not listed.
+unlisted=$({ cut -c 67- SHA256SUMS; cut -c 67- SHA256SUMS; find constraints.txt wheels model python ! -type d; } |
+  LC_ALL=C sort | uniq -u)
+[ -z "$unlisted" ] || fail "Not listed in SHA256SUMS: $unlisted. Nothing was installed."
 
 data=${XDG_DATA_HOME:-$HOME/.local/share}/localsynth
 models=${LOCALSYNTH_MODELS:-$data/models}
@@ -65,6 +69,11 @@ mkdir -p "$data" "$models" "$HOME/.local/bin"
 trap '[ -e "$app/installed" ] || rm -rf "$app"' EXIT
 
 echo "Installing to $app ..."
+if [ -n "$bundled" ]; then
+  mkdir "$app"
+  cp -R python "$app/python"
+  python=$app/python/bin/python@PYTHON@
+fi
 "$python" -I -m venv --without-pip "$app"
 pip=$(echo wheels/pip-*.whl)
 "$app/bin/python" "$pip/pip" install --isolated --quiet --no-index --no-cache-dir --disable-pip-version-check \

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 CMAKE = (
@@ -27,6 +27,7 @@ CMAKE = (
 )
 LIBRARIES = "llama_cpp/lib"
 OPENMP = "libgomp.so.1"
+ELF = b"\x7fELF"
 
 
 def portable_llama(requirement: str, keep: Path, run: Callable[..., str]) -> Path:
@@ -69,9 +70,19 @@ def add_to_wheel(wheel: Path, out: Path, files: dict[str, bytes]) -> None:
         target.writestr(source.getinfo(record), "\n".join(lines) + "\n")
 
 
-def needed_glibc(wheel: Path) -> str:
-    """The newest version of glibc that the compiled files in a wheel ask for, as "2.34"."""
-    with zipfile.ZipFile(wheel) as archive:
-        libraries = [archive.read(name) for name in archive.namelist() if ".so" in name]
-    minors = {int(minor) for data in libraries for minor in re.findall(rb"GLIBC_2\.(\d+)\b", data)}
+def glibc_of(files: Iterable[Path]) -> str:
+    """The newest version of glibc that compiled files, or those in wheels, ask for, as "2.34"."""
+    minors = {int(minor) for path in files for data in _compiled(path) for minor in re.findall(rb"GLIBC_2\.(\d+)\b", data)}
     return f"2.{max(minors)}"
+
+
+def _compiled(path: Path) -> Iterator[bytes]:
+    """The programs and libraries in a wheel, or the file itself where it is one."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    if (start := file.read(4)) == ELF:
+                        yield start + file.read()
+    elif (data := path.read_bytes()).startswith(ELF):
+        yield data

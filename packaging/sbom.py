@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,11 @@ def requires(wheel: Path, here: set[str]) -> list[str]:
     return sorted(names & here)
 
 
-def bill_of_materials(directory: Path, model: ModelEntry, epoch: int) -> str:
-    """The JSON for the wheels in `directory`/wheels and the model; the same for the same content and `epoch` (seconds)."""
+def bill_of_materials(directory: Path, model: ModelEntry, epoch: int, others: Sequence[dict[str, Any]] = ()) -> str:
+    """The JSON for the wheels in `directory`/wheels, the model, and `others`: components that neither is.
+
+    The same for the same content and `epoch` (seconds).
+    """
     wheels = sorted((directory / "wheels").glob("*.whl"))
     parts = {part["name"]: part for part in map(component, wheels)}
     ours = parts["localsynth"]
@@ -78,7 +82,7 @@ def bill_of_materials(directory: Path, model: ModelEntry, epoch: int) -> str:
         "version": "1",
         "licenses": [{"expression": "GPL-3.0-or-later WITH GCC-exception-3.1"}],
     }
-    content = json.dumps([parts, base, openmp], sort_keys=True)
+    content = json.dumps([parts, base, openmp, *others], sort_keys=True)
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -88,7 +92,7 @@ def bill_of_materials(directory: Path, model: ModelEntry, epoch: int) -> str:
             "timestamp": dt.datetime.fromtimestamp(epoch, dt.UTC).isoformat(),
             "component": {**ours, "type": "application"},
         },
-        "components": [*(part for name, part in parts.items() if name != "localsynth"), base, openmp],
+        "components": [*(part for name, part in parts.items() if name != "localsynth"), base, openmp, *others],
         "dependencies": [
             {"ref": parts[n]["bom-ref"], "dependsOn": [parts[m]["bom-ref"] for m in needs[n]]} for n in sorted(needs)
         ],

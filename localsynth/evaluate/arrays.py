@@ -25,6 +25,7 @@ __all__ = [
     "ordered",
     "sample",
     "shuffled_columns",
+    "shuffled_texts",
     "span",
     "text_columns",
     "texts",
@@ -125,3 +126,10 @@ def shuffled_columns(records: Sequence[Record], schema: Schema, seed: int) -> li
     random = np.random.default_rng(seed)
     orders = {column.name: random.permutation(len(records)) for column in schema.learned()}
     return [{name: records[order[i]][name] for name, order in orders.items()} for i in range(len(records))]
+
+
+def shuffled_texts(records: Sequence[Record], schema: Schema, seed: int) -> list[Record]:
+    """The texts of each row, together, in the place of another's: columns keep their links, and texts none to them."""
+    order = np.random.default_rng(seed).permutation(len(records))
+    names = [column.name for column in text_columns(schema)]
+    return [{**row, **{name: records[i][name] for name in names}} for row, i in zip(records, order, strict=True)]

@@ -102,8 +102,11 @@ def intervals_plot(rows: Sequence[dict[str, Any]], *, low: float, high: float, p
     for row in rows:
         tops.append(y)
         marks = [mark for mark in row["marks"] if mark["value"] is not None]
-        middle = y + 11 * len(row["marks"]) / 2 + 3.5
+        middle = y + 11 * (len(marks) or len(row["marks"])) / 2 + 3.5
         parts.append(f'<text class="name" x="{start - 10:g}" y="{middle:.1f}" text-anchor="end">{_short(row["name"], 34)}</text>')
+        if not marks:
+            # Its name still takes a line.
+            y += 11 * len(row["marks"])
         for mark in marks:
             y += 11
             if mark["low"] is not None and mark["high"] is not None:

@@ -20,6 +20,7 @@ _ARMS = (
     ("synthetic", "trained on synthetic", "risk"),
     ("real", "trained on original", "control"),
     ("real_same_size", "original, as many rows", "control"),
+    ("texts_shuffled", "synthetic, texts shuffled", "baseline"),
     ("marginals_only", "synthetic, columns shuffled", "baseline"),
 )
 
@@ -105,7 +106,7 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
     utility = figures["utility"]
     if utility["status"] == "done":
         arms = utility["arms"]
-        rows = [{"name": name, "marks": [{"mark": mark, **arms[arm]}]} for arm, name, mark in _ARMS]
+        rows = [{"name": name, "marks": [{"mark": mark, **arms[arm]}]} for arm, name, mark in _ARMS if arm in arms]
         lowest = min(arm[end] for arm in arms.values() for end in ("low", "value") if arm[end] is not None)
         low = min(0.5 if utility["metric"] == "AUC" else 0.0, max(-1.0, math.floor(10 * lowest) / 10))
         drawn["utility"] = intervals_plot(rows, low=low, high=1, percent=False, title=f"{utility['metric']} on real rows")

@@ -1,4 +1,5 @@
-"""What the schema changed of the original before anything was learned from it: values outside its bounds and lists.
+"""What the schema changed of the original before anything was learned from it: values outside its bounds and lists, and rows that
+break its constraints.
 
 All other figures compare the synthetic rows with originals that were brought inside the schema, so this loss shows nowhere else.
 """
@@ -6,7 +7,7 @@ All other figures compare the synthetic rows with originals that were brought in
 from collections import Counter
 from typing import Any
 
-from localsynth.schema import Number, Record, Schema
+from localsynth.schema import Number, Record, Schema, conform
 
 __all__ = ["SchemaLosses"]
 
@@ -16,15 +17,20 @@ class SchemaLosses:
 
     def __init__(self, schema: Schema) -> None:
         self._columns = schema.learned()
+        self._constraints = schema.read_constraints()
+        self._without = schema.model_copy(update={"constraints": []})
         self._rows = 0
         self._dropped = 0
         self._changed: Counter[str] = Counter()
+        self._broken: Counter[str] = Counter()
 
     def count(self, original: Record, conformed: Record | None) -> None:
         """Take in one row as it was and as `schema.conform` made it. Rounding to a column's decimals is no change."""
         self._rows += 1
         if conformed is None:
             self._dropped += 1
+            inside = conform(self._without, original) if self._constraints else None
+            self._broken.update(rule.text for rule in self._constraints if inside is not None and rule.broken(inside))
             return
         for column in self._columns:
             value, kept = original[column.name], conformed[column.name]
@@ -33,6 +39,8 @@ class SchemaLosses:
             self._changed[column.name] += value != kept
 
     def figures(self) -> dict[str, Any]:
-        """{"rows", "dropped", "columns": [{"column", "changed"}]}: columns that lost something, the one that lost most first."""
+        """{"rows", "dropped", "columns": [{"column", "changed"}], "constraints": [{"constraint", "broken"}]}: columns that lost
+        something, the one that lost most first, and all constraints."""
         columns = [{"column": name, "changed": count} for name, count in self._changed.most_common() if count]
-        return {"rows": self._rows, "dropped": self._dropped, "columns": columns}
+        constraints = [{"constraint": rule.text, "broken": self._broken[rule.text]} for rule in self._constraints]
+        return {"rows": self._rows, "dropped": self._dropped, "columns": columns, "constraints": constraints}

@@ -100,6 +100,7 @@ def evaluate_tables(
         closest         distance to the closest record, a sanity check
         personal        see `count_personal`
         audit           None: the canary audit's place, filled in with `Audit.to_json()` where one was run
+        audit_reason    why there is none
         synthetic_only  see `describe_synthetic`: the part that reads no private data
 
     Raises KeyError for a target or quasi-identifier that the schema does not have. For 5,000 rows a side
@@ -115,6 +116,7 @@ def evaluate_tables(
         "rows": {"original": len(train), "holdout": len(holdout), "synthetic": len(synthetic)},
         "quasi_identifiers": {"columns": known, "chosen": "guessed" if quasi_identifiers is None else "named"},
         "audit": None,
+        "audit_reason": "No canary audit was run; localsynth audit makes one.",
         "schema_losses": None,
         "sequences": None,
     }

@@ -2,7 +2,9 @@
 
 Train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633): a model is trained on the synthetic rows and tested on
 the holdout, beside the same model trained on the original rows, on as many of them as there are synthetic ones, and on the
-synthetic rows with their columns shuffled, which keep every column's values and no link between them.
+synthetic rows with their columns shuffled, which keep every column's values and no link between them. Where there are texts and
+other columns to predict from, also on the synthetic rows with their texts shuffled: what marginals teach without a model that
+writes to them.
 """
 
 import math
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import is_ordered, labels, ordered, sample, shuffled_columns, text_columns, texts
+from localsynth.evaluate.arrays import is_ordered, labels, ordered, sample, shuffled_columns, shuffled_texts, text_columns, texts
 from localsynth.evaluate.stats import Interval, mean_interval
 from localsynth.evaluate.threads import one_thread
 from localsynth.schema import Boolean, Category, Column, Record, Schema, Text
@@ -142,7 +144,10 @@ class _Task:
             return np.repeat(constant, len(questions), axis=0)
         found = []
         if self.features.columns:
-            model = _trees(self.features, self.regression, seed).fit(self.features.array(records), answers)
+            given = self.features.array(records)
+            # scikit-learn cannot cut a column into bins that has no value at all.
+            given[:, np.isnan(given).all(axis=0)] = 0
+            model = _trees(self.features, self.regression, seed).fit(given, answers)
             found.append(self._outcome(model, self.features.array(questions)))
         if self.features.texts:
             try:
@@ -179,15 +184,25 @@ class _Task:
         return float(f1_score(answers, predicted.argmax(axis=1), labels=np.unique(answers), average="macro", zero_division=0))
 
 
-def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None) -> str:
+def _in_words(task: _Task, score: float) -> str:
+    """What a score means, for a reader who does not know its name."""
+    if task.metric == "AUC":
+        return f"puts {100 * score:.0f} of 100 pairs of real rows of different {task.column.name} in the right order"
+    if task.metric == "R2":
+        return f"explains {100 * max(0.0, score):.0f} % of how {task.column.name} varies among real rows"
+    return f"scores {score:.2f} of 1 at predicting {task.column.name} of real rows"
+
+
+def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None, n_test: int) -> str:
     made, real = scores["synthetic"].value, scores["real"].value
+    short = {"AUC": f"{100 * real:.0f}; guessing, 50", "R2": f"{100 * max(0.0, real):.0f} %"}.get(task.metric, f"{real:.2f}")
     first = (
-        f"A model trained on the synthetic rows predicts {task.column.name} of real rows with {task.metric} {made:.2f}, "
-        f"one trained on the real rows with {real:.2f}"
+        f"A model trained on the synthetic rows {_in_words(task, made)}, one trained on the original rows {short} "
+        f"({task.metric} {made:.2f} and {real:.2f}, {n_test:,} rows that were kept aside)"
     )
     if ratio is None:
-        return f"{first}: even the real rows teach next to nothing about it, so this says nothing about the synthetic ones."
-    above = " above chance" if task.metric == "AUC" else ""
+        return f"{first}: even the original teaches next to nothing about it, so this says nothing about the synthetic rows."
+    above = " above guessing" if task.metric == "AUC" else ""
     return f"{first}: {100 * max(0.0, ratio):.0f} % of what can be learned{above} is kept."
 
 
@@ -200,7 +215,7 @@ def compare_utility(
     target: str | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Scores on the holdout of a model trained on each of four tables, with 95 % intervals over five repetitions.
+    """Scores on the holdout of a model trained on each of four or five tables, with 95 % intervals over five repetitions.
 
     Each repetition redraws the rows of every training table and of the holdout with replacement, the same holdout rows for
     all, so that the interval covers both. On at most 10,000 rows a table. `ratio` is the synthetic score by the real one; for
@@ -218,8 +233,8 @@ def compare_utility(
     if min(len(real), len(test), len(made)) < 20 or (not task.regression and len(task.names) < 2):
         return {"status": "not run", **reference, "reason": "Fewer than 20 rows with a target, or a target with a single value."}
     real, test, made = (sample(rows, _MOST_ROWS, seed + i) for i, rows in enumerate((real, test, made)))
-    scores: dict[str, list[float]] = {"real": [], "real_same_size": [], "synthetic": [], "marginals_only": []}
-    sizes = {"real": len(real), "real_same_size": min(len(real), len(made)), "synthetic": len(made), "marginals_only": len(made)}
+    scores: dict[str, list[float]] = {}
+    sizes: dict[str, int] = {}
     for repetition in range(SEEDS):
         random = np.random.default_rng([seed, repetition])
         questions = [test[i] for i in random.integers(len(test), size=len(test))]
@@ -230,12 +245,15 @@ def compare_utility(
             "synthetic": made,
             "marginals_only": shuffled_columns(made, schema, seed + repetition),
         }
+        if task.features.texts and task.features.columns:
+            tables["texts_shuffled"] = shuffled_texts(made, schema, seed + repetition)
         for arm, rows in tables.items():
             drawn = [rows[i] for i in random.integers(len(rows), size=len(rows))]
             with one_thread(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a linear model that stopped early is as good as it is
                 predicted = task.predict(drawn, questions, seed + repetition)
-            scores[arm].append(task.score(predicted, answers))
+            scores.setdefault(arm, []).append(task.score(predicted, answers))
+            sizes[arm] = len(rows)
     intervals = {arm: mean_interval([score for score in values if not math.isnan(score)]) for arm, values in scores.items()}
     chance = 0.5 if task.metric == "AUC" else 0.0
     learnable = intervals["real"].value - chance
@@ -249,5 +267,5 @@ def compare_utility(
         "n_test": len(test),
         "arms": {arm: {**interval.to_json(), "n": sizes[arm]} for arm, interval in intervals.items()},
         "ratio": ratio,
-        "sentence": _sentence(task, intervals, ratio),
+        "sentence": _sentence(task, intervals, ratio, len(test)),
     }

@@ -2,7 +2,8 @@
 
 The ranking rule. What endangers persons comes before what makes the table less useful, and that before what could not be judged:
 
-1. privacy   an attack that failed, by how far its interval lies above its control's; a canary audit that failed; personal
+1. privacy   an attack that failed, by how far its interval lies above its control's (of several of a kind, such as exact and near
+             copies, the one furthest above, which names the others); a canary audit that failed; personal
              strings that the synthetic texts share more often with the original than with as many holdout rows
 2. worth     by the share of something that is lost, 0 to 1: values and rows cut by the schema, what a model can learn, the
              likeness of the worst column beyond its ceiling, links between columns (mean difference beyond the ceiling, times
@@ -23,6 +24,7 @@ __all__ = ["Weakness", "find_weaknesses"]
 _WORTH_SAYING = 0.05
 
 Class = Literal["privacy", "worth", "unknown"]
+_COPIES = ("exact copies", "near copies", "shared passages")
 _ORDER = ("privacy", "worth", "unknown")
 
 
@@ -43,17 +45,39 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%" if 0 < share < 0.1 else f"{100 * share:.0f}\u00a0%"
 
 
+def _rows_of(n: dict[str, int], what: str = "rows") -> str:
+    return f"{n['original']:,} original and {n['synthetic']:,} synthetic {what}"
+
+
+def _of_tries(rate: dict[str, Any]) -> str:
+    return f"{_percent(rate['value'])} of {rate['n']:,} tries"
+
+
+def _kind_of(attack: dict[str, Any]) -> str:
+    """What an attack shares with others: "membership, surest cases" is of the kind "membership"."""
+    name = str(attack["name"])
+    return "copies" if name in _COPIES else name.split(",")[0]
+
+
+def _margin(attack: dict[str, Any]) -> float:
+    return float(attack["risk"]["low"] - attack["control"]["high"])
+
+
 def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
     found = []
-    for attack in figures["attacks"]:
-        if attack["status"] == "failed":
-            text = (
-                f"{attack['question']} {_percent(attack['risk']['value'])} of the tries succeeded against rows of the original, "
-                f"{_percent(attack['control']['value'])} against rows that the model has never seen. The difference was learned "
-                "from single rows."
-            )
-            severity = attack["risk"]["low"] - attack["control"]["high"]
-            found.append(Weakness("privacy", severity, f"The attack “{attack['name']}” succeeded", text, "attacks"))
+    failed = [attack for attack in figures["attacks"] if attack["status"] == "failed"]
+    for kind in dict.fromkeys(map(_kind_of, failed)):
+        # Three ways to notice one copied row are one weakness.
+        alike = sorted((attack for attack in failed if _kind_of(attack) == kind), key=_margin, reverse=True)
+        worst, *others = alike
+        text = (
+            f"{worst['question']} {_of_tries(worst['risk'])} succeeded against rows of the original, "
+            f"{_of_tries(worst['control'])} against rows that were kept aside and never learned from. The difference was "
+            "learned from single rows."
+        )
+        if others:
+            text += f" So did: {', '.join(attack['name'] for attack in others)}."
+        found.append(Weakness("privacy", _margin(worst), f"The attack “{worst['name']}” succeeded", text, "attacks"))
     unsaid = [attack["name"] for attack in figures["attacks"] if attack["status"] == "too few rows to say"]
     if unsaid:
         text = (
@@ -109,10 +133,16 @@ def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
         worst = max(judged, key=lambda column: column["distance"] - (column["ceiling"] or 0))
         beyond = worst["distance"] - (worst["ceiling"] or 0)
         if beyond >= _WORTH_SAYING:
-            what = "The lengths of the texts in" if worst["kind"] == "text" else "The values of"
+            what = f"the lengths of the texts in {worst['column']}" if worst["kind"] == "text" else worst["column"]
+            off = _percent(worst["distance"])
+            how = (
+                f"{off} of the synthetic rows would need another value of {what} to match the original"
+                if worst["measure"] == "total variation"
+                else f"The share of rows below some value of {what} is up to {off} off the original's"
+            )
             text = (
-                f"{what} {worst['column']} are {_percent(worst['distance'])} off the original's ({worst['measure']}); two "
-                f"halves of the original differ by {_percent(worst['ceiling'] or 0)}. No other column is further off."
+                f"{how}; between two halves of the original it is {_percent(worst['ceiling'] or 0)} ({_rows_of(worst['n'])}). No "
+                "other column is further off."
             )
             found.append(
                 Weakness("worth", beyond, f"The column {worst['column']} does not look like the original", text, "columns")
@@ -121,8 +151,8 @@ def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
     rare, gone = sum(entry["rare_values"] for entry in lost), sum(entry["rare_values_lost"] for entry in lost)
     if rare and gone / rare >= _WORTH_SAYING:
         text = (
-            f"Of {rare} values that fewer than 1 % of the original's rows have, {gone} do not occur in the synthetic table. "
-            "Small groups cannot be studied with it."
+            f"Of {rare} values that fewer than 1 % of the original's {figures['rows']['original']:,} rows have, {gone} do not "
+            f"occur in the {figures['rows']['synthetic']:,} synthetic rows. Small groups cannot be studied with them."
         )
         found.append(Weakness("worth", gone / rare, "Rare values are lost", text, "columns"))
     return found
@@ -135,7 +165,9 @@ def _of_schema(figures: dict[str, Any]) -> list[Weakness]:
     found = []
     rows, dropped = losses["rows"], losses["dropped"]
     if dropped / rows >= _WORTH_SAYING:
-        text = f"The schema left out {dropped:,} of {rows:,} original rows, for values outside its bounds and lists."
+        text = f"The schema left out {dropped:,} of {rows:,} original rows, for values outside its bounds and lists"
+        broken = [f"{entry['constraint']} ({entry['broken']:,})" for entry in losses.get("constraints", []) if entry["broken"]]
+        text += f" or broken constraints: {'; '.join(broken)}." if broken else "."
         found.append(Weakness("worth", dropped / rows, f"{_percent(dropped / rows)} of the rows were dropped", text, "columns"))
     cut = [column for column in losses["columns"] if column["changed"] / rows >= _WORTH_SAYING]
     if cut:
@@ -158,8 +190,9 @@ def _of_pairs(figures: dict[str, Any]) -> list[Weakness]:
     if severity < _WORTH_SAYING:
         return []
     text = (
-        f"Correlations differ by {pairs['mean_difference']:.2f} on average over {len(pairs['pairs'])} pairs of columns; between "
-        f"two halves of the original by {pairs['ceiling'] or 0:.2f}. Conclusions about what goes with what may be wrong."
+        f"How strongly two columns go together, from 0 (not at all) to 1, is off by {pairs['mean_difference']:.2f} on average "
+        f"over {len(pairs['pairs'])} pairs of columns; between two halves of the original by {pairs['ceiling'] or 0:.2f} "
+        f"({_rows_of(pairs['n'])}). Conclusions about what goes with what may be wrong."
     )
     return [Weakness("worth", severity, "Links between columns are blurred", text, "pairs")]
 
@@ -174,7 +207,7 @@ def _of_sequences(figures: dict[str, Any]) -> list[Weakness]:
     text = (
         f"A value and the one in the row before are {_percent(sequences['mean_distance'])} off the original's pairs on average; "
         f"the holdout's are {_percent(sequences['ceiling'] or 0)} off, and rows without any order would be "
-        f"{_percent(sequences['independent'] or 0)} off."
+        f"{_percent(sequences['independent'] or 0)} off ({_rows_of(sequences['pairs'], 'pairs')})."
     )
     return [Weakness("worth", severity, "What follows what is blurred", text, "sequences")]
 

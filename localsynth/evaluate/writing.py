@@ -123,8 +123,8 @@ def compare_writing(
 ) -> list[dict[str, Any]]:
     """One entry per text column. Vocabulary and variety depend on how many texts there are, so both sides have the same number.
 
-    `ceiling` describes the second half of the original and compares it with the first, at half that number. On at most 5,000
-    texts a side, 2,000 for embeddings.
+    `ceiling` describes two halves of the original, of as many texts where there are enough, and compares them with each other.
+    On at most 5,000 texts a side, 2,000 for embeddings.
     """
     size = min(len(train), len(synthetic), _MOST_ROWS)
     entries = []
@@ -141,6 +141,7 @@ def compare_writing(
             "words_known": _words_known(theirs, ours),
             "ceiling": {
                 "n": len(other),
+                "halves": [describe_writing(one), describe_writing(other)],
                 "length_distance": ks_distance(np.array([len(t) for t in one], float), np.array([len(t) for t in other], float)),
                 "words_known": _words_known(other, one),
             },

@@ -5,7 +5,8 @@ those of a smaller one, and a job can go on at any row.
 """
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,13 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
 from localsynth.marginals.conditions import allowed_steps
 from localsynth.marginals.domain import Attribute, Domain
+from localsynth.marginals.evidence import chances_of
 from localsynth.marginals.fit import Measurement
 from localsynth.marginals.grouping import Grouping
 from localsynth.marginals.inference import Conditional, Factor, cumulative, draw, eliminate, pick
 from localsynth.schema import Record, Value
 
-__all__ = ["MarginalModel"]
+__all__ = ["Drawer", "MarginalModel"]
 
 _FORMAT = 1
 _BLOCK = 1 << 14
@@ -61,19 +63,34 @@ class MarginalModel:
         `given`: for some columns, which values they may have; rows are then drawn from the model's distribution under that
         condition. Raises ConfigError where the condition fits no row.
         """
-        conditions = given or {}
-        for name in conditions:
+        return self.drawer(seed, given or {}).rows(range(start, start + n))
+
+    def drawer(self, seed: int, given: Conditions) -> "Drawer":
+        """What draws rows of the sample of a seed under a condition, by their numbers. Raises as `sample`."""
+        for name in given:
             if name not in self.domain.names:
                 raise ConfigError(f"There is no structured column {name!r}.", f"One of: {', '.join(self.domain.names)}.")
-        columns = [_Column(a, self.groupings[a.name], conditions.get(a.name)) for a in self.domain.attributes]
-        masks = {column.name: column.mask for column in columns if column.name in conditions}
+        columns = [_Column(a, self.groupings[a.name], given.get(a.name)) for a in self.domain.attributes]
+        masks = {column.name: column.mask for column in columns if column.name in given}
         chain, log_sum = eliminate(self.sizes, self.potentials, masks)
         if not math.isfinite(log_sum):
             raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
-        records: list[Record] = []
-        for first in range(start, start + n, _BLOCK):
-            records += _draw_block(columns, chain, min(_BLOCK, start + n - first), seed, first)
-        return records
+        return Drawer(columns, chain, seed)
+
+    def groups_of(self, row: Record) -> dict[str, int]:
+        """The groups that the values of a conforming row belong to."""
+        return {a.name: self.groupings[a.name].groups[a.encode(row[a.name])] for a in self.domain.attributes}
+
+    def redraw(self, name: str, groups: Mapping[str, int], allowed: Allowed, uniforms: NDArray[np.float64]) -> Value:
+        """A value of one column among the `allowed` ones, drawn given the groups of all others; `uniforms` has shape (3,).
+
+        Raises ConfigError where none is allowed.
+        """
+        column = _Column(self.domain[name], self.groupings[name], allowed)
+        evidence = {other: np.array([groups[other]]) for other in self.domain.names if other != name}
+        chances = chances_of(name, self.sizes, self.potentials, evidence, 1)[0]
+        group = pick(cumulative((chances * column.mask)[None]), np.zeros(1, dtype=np.int64), uniforms[:1])
+        return column.values(group, uniforms[None, 1:])[0]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that holds everything: a model read back draws the same rows."""
@@ -198,13 +215,32 @@ class _Column:
         return [choose(bin_, u) for bin_, u in zip(bins.tolist(), uniforms[:, 1].tolist(), strict=True)]
 
 
-def _draw_block(columns: Sequence[_Column], chain: Sequence[Conditional], n: int, seed: int, first: int) -> list[Record]:
-    # Philox counts in fours, so a row takes a multiple of four numbers: then any row can be gone to at once.
-    width = -(-_DRAWS * len(columns) // 4) * 4
-    uniforms = np.random.Generator(np.random.Philox(key=seed).advance(first * width // 4)).random((n, width))
-    groups = draw(chain, {column.name: uniforms[:, _DRAWS * i] for i, column in enumerate(columns)})
-    drawn = [
-        column.values(groups[column.name], uniforms[:, _DRAWS * i + 1 : _DRAWS * (i + 1)]) for i, column in enumerate(columns)
-    ]
-    names = [column.name for column in columns]
-    return [dict(zip(names, row, strict=True)) for row in zip(*drawn, strict=True)]
+class Drawer:
+    """Draws rows under one condition; row i is the same whichever others are drawn with it."""
+
+    def __init__(self, columns: Sequence[_Column], chain: Sequence[Conditional], seed: int) -> None:
+        self._columns, self._chain, self._seed = columns, chain, seed
+
+    def rows(self, numbers: Sequence[int]) -> list[Record]:
+        """The rows with these numbers, which ascend. Takes long where they lie far apart."""
+        records: list[Record] = []
+        first = 0
+        while first < len(numbers):
+            stop = bisect_left(numbers, numbers[first] + _BLOCK, first)
+            records += self._block(numbers[first:stop])
+            first = stop
+        return records
+
+    def _block(self, numbers: Sequence[int]) -> list[Record]:
+        columns, first = self._columns, numbers[0]
+        # Philox counts in fours, so a row takes a multiple of four numbers: then any row can be gone to at once.
+        width = -(-_DRAWS * len(columns) // 4) * 4
+        generator = np.random.Generator(np.random.Philox(key=self._seed).advance(first * width // 4))
+        # Of the rows between those that are wanted, too: random numbers are cheap, all that follows is not.
+        uniforms = generator.random((numbers[-1] + 1 - first, width))[[number - first for number in numbers]]
+        groups = draw(self._chain, {column.name: uniforms[:, _DRAWS * i] for i, column in enumerate(columns)})
+        drawn = [
+            column.values(groups[column.name], uniforms[:, _DRAWS * i + 1 : _DRAWS * (i + 1)]) for i, column in enumerate(columns)
+        ]
+        names = [column.name for column in columns]
+        return [dict(zip(names, row, strict=True)) for row in zip(*drawn, strict=True)]

@@ -5,7 +5,7 @@ and so does row i, which lies in the unit that the lengths of those before it le
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from localsynth.conditions import only
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
 from localsynth.marginals.domain import Attribute, Domain
@@ -22,7 +23,8 @@ from localsynth.marginals.grouping import Grouping
 from localsynth.marginals.inference import cumulative, pick
 from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
 from localsynth.marginals.model import MarginalModel
-from localsynth.schema import Record, Value
+from localsynth.possible import Possible
+from localsynth.schema import Column, Record, Schema, Value
 from localsynth.steps import from_step, to_step
 
 __all__ = ["SequenceModel"]
@@ -36,7 +38,13 @@ _MOST_ROWS = 1000
 _DRAWS = 4
 """Random numbers for each variable of a row: its group, whether the value stays, the bin in the group, the value in the bin."""
 
+_MOST_TRIES = 20
+"""Draws of one row that is to keep constraints, before it is mended."""
+_OTHER_UNITS = 1 << 40
+"""More units than are ever drawn: so far apart lie the random numbers of the tries."""
+
 Uniforms = NDArray[np.float64]
+Groups = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -72,18 +80,23 @@ class SequenceModel:
         """How many rows all units together have, by noisy counts."""
         return self.links.total
 
-    def rows(self, seed: int, first_unit: int = 0, start: int = 0) -> Iterator[tuple[int, Record]]:
+    def rows(
+        self, seed: int, first_unit: int = 0, start: int = 0, constraints: Sequence[str] = ()
+    ) -> Iterator[tuple[int, Record]]:
         """(number of its unit, structured columns) of all rows from `start` on, without end; 0 ≤ seed < 2**128.
+
+        Every row keeps the `constraints`, which are those of the schema.
 
         Row 0 is the first of unit `first_unit`. A unit's rows follow each other, in the order of the ordering column. Where a
         unit begins is known only when those before it are drawn, so to begin at `start` takes as long as to draw up to there.
         """
-        units = enumerate(self.units(seed, first_unit), start=first_unit)
+        units = enumerate(self.units(seed, first_unit, constraints), start=first_unit)
         return islice(((number, row) for number, unit in units for row in unit), start, None)
 
-    def units(self, seed: int, first_unit: int = 0) -> Iterator[list[Record]]:
+    def units(self, seed: int, first_unit: int = 0, constraints: Sequence[str] = ()) -> Iterator[list[Record]]:
         """The sequences of the units `first_unit` and all that follow, without end."""
-        writer = _Writer(self)
+        columns: list[Column] = [attribute.column for attribute in self.layout.columns.attributes]
+        writer = _Writer(self, Possible(Schema(columns=columns, constraints=list(constraints))))
         for first in count(first_unit, writer.block):
             yield from writer.draw(seed, first)
 
@@ -138,13 +151,31 @@ class _Column:
         return pick(self._shares, groups, uniforms)
 
 
+@dataclass
+class _Rows:
+    """One row of each of some units: the groups of all variables, and the values of the columns."""
+
+    groups: Groups
+    values: dict[str, list[Value]]
+
+    def row(self, i: int) -> Record:
+        return {name: values[i] for name, values in self.values.items()}
+
+    def put(self, places: Sequence[int], others: "_Rows") -> None:
+        """Set the rows at these places to `others`."""
+        for name, groups in self.groups.items():
+            groups[list(places)] = others.groups[name]
+        for name, values in self.values.items():
+            for place, value in zip(places, others.values[name], strict=True):
+                values[place] = value
+
+
 class _Writer:
     """Draws blocks of units; one for each model."""
 
-    def __init__(self, model: SequenceModel) -> None:
-        self._model, self._layout = model, model.layout
+    def __init__(self, model: SequenceModel, possible: Possible) -> None:
+        self._model, self._layout, self._possible = model, model.layout, possible
         links = model.links
-        self._names = links.domain.names
         self._columns = {a.name: _Column(a, links.groupings[a.name]) for a in self._layout.own}
         # Philox counts in fours, so a row takes a multiple of four numbers: then any unit can be gone to at once.
         self._width = -(-_DRAWS * len(self._columns) // 4) * 4
@@ -153,46 +184,45 @@ class _Writer:
     def draw(self, seed: int, first: int) -> list[list[Record]]:
         """Units `first` .. `first` + `block` - 1."""
         most, width = self._layout.most, self._width
-        generator = np.random.Generator(np.random.Philox(key=seed).advance(first * most * width // 4))
-        uniforms = generator.random((self.block, most, width))
+        uniforms = self._random(seed, first * most).random((self.block, most, width))
         units: list[list[Record]] = [[] for _ in range(self.block)]
-        steps = [0] * self.block
         going = np.arange(self.block)
-        groups: dict[str, NDArray[np.int64]] = {}
+        before_it: Groups = {}
         for place in range(most):
-            groups = self._draw_row(place, going, groups, uniforms[going, place], units, steps)
-            ends = groups[LAST].astype(bool)
-            going = going[~ends]
+            earlier = [units[unit][-1] for unit in going] if place else []
+            rows = self._draw_rows(place, before_it, earlier, uniforms[going, place])
+            if self._possible:
+                self._keep_constraints(rows, place, before_it, earlier, going, seed, first)
+            for i, unit in enumerate(going.tolist()):
+                units[unit].append(rows.row(i))
+            lasts = rows.groups[LAST].astype(bool)
+            going = going[~lasts]
             if not len(going):
                 break
-            groups = {name: found[~ends] for name, found in groups.items()}
+            before_it = {name: rows.groups[name][~lasts] for name in self._layout.columns.names}
         return units
 
-    def _draw_row(
-        self,
-        place: int,
-        going: NDArray[np.int64],
-        earlier: dict[str, NDArray[np.int64]],
-        uniforms: Uniforms,
-        units: list[list[Record]],
-        steps: list[int],
-    ) -> dict[str, NDArray[np.int64]]:
-        """Append one row to each of the units `going`; the groups that were drawn. `earlier`: those of the row before."""
+    def _random(self, seed: int, place: int) -> np.random.Generator:
+        """The numbers of a seed, from those of the row at that place in the order of all rows on."""
+        return np.random.Generator(np.random.Philox(key=seed).advance(place * self._width // 4))
+
+    def _draw_rows(self, place: int, before_it: Groups, earlier: Sequence[Record], uniforms: Uniforms) -> _Rows:
+        """A row for each row of `uniforms`. `before_it`: the groups of the row before, which is `earlier`; empty at place 0."""
         links, order = self._model.links, self._layout.order
-        sizes, rows = links.sizes, len(going)
+        sizes, rows = links.sizes, len(uniforms)
         uniform = {name: uniforms[:, _DRAWS * i : _DRAWS * (i + 1)] for i, name in enumerate(self._columns)}
         evidence = {EARLIER: self._group_of(EARLIER, None if place == 0 else place, rows)}
         for name in self._layout.described:
-            evidence[before(name)] = earlier[name] if place else np.full(rows, sizes[before(name)] - 1, dtype=np.int64)
+            evidence[before(name)] = before_it[name] if place else np.full(rows, sizes[before(name)] - 1, dtype=np.int64)
         if place == self._layout.most - 1:
             evidence[LAST] = self._group_of(LAST, True, rows)
         moments: list[int] = []
         if order is not None:
             gap = since(order)
             if place:
-                before_it = [steps[unit] for unit in going]
                 chances = chances_of(gap, sizes, links.potentials, evidence, rows)
-                moments, evidence[gap] = self._later(before_it, chances, uniform[gap])
+                steps = [to_step(self._columns[order].attribute.column, row[order]) for row in earlier]
+                moments, evidence[gap] = self._later(steps, chances, uniform[gap])
                 evidence[order] = self._groups_of_steps(order, moments)
             else:
                 evidence[gap] = self._group_of(gap, None, rows)
@@ -209,16 +239,65 @@ class _Writer:
                 column.attribute.decode(b, u) for b, u in zip(bins.tolist(), uniform[name][:, 3].tolist(), strict=True)
             ]
             if place and name in self._model.repeats:
-                stays = (groups[name] == earlier[name]) & (uniform[name][:, 1] < self._model.repeats[name])
+                stays = (groups[name] == before_it[name]) & (uniform[name][:, 1] < self._model.repeats[name])
                 for row in np.flatnonzero(stays).tolist():
-                    values[name][row] = units[going[row]][-1][name]
-        if order is not None and not place:
-            moments = [to_step(self._columns[order].attribute.column, value) for value in values[order]]
-        for row, unit in enumerate(going.tolist()):
-            units[unit].append({name: values[name][row] for name in self._layout.columns.names})
-            if order is not None:
-                steps[unit] = moments[row]
-        return {name: groups[name] for name in (*self._layout.columns.names, LAST)}
+                    values[name][row] = earlier[row][name]
+        return _Rows(groups, values)
+
+    def _keep_constraints(
+        self,
+        rows: _Rows,
+        place: int,
+        before_it: Groups,
+        earlier: Sequence[Record],
+        going: NDArray[np.int64],
+        seed: int,
+        first: int,
+    ) -> None:
+        """Draw rows that break a constraint again, given the same row before; mend those that still do. `going`: their units."""
+        for attempt in range(1, _MOST_TRIES + 1):
+            broken = [i for i in range(len(going)) if not self._possible.holds(rows.row(i))]
+            if not broken:
+                return
+            start = (attempt * self._layout.most + place) * _OTHER_UNITS + first
+            uniforms = self._random(seed, start).random((self.block, self._width))[going[broken]]
+            if attempt < _MOST_TRIES:
+                sooner = {name: groups[broken] for name, groups in before_it.items()}
+                rows.put(broken, self._draw_rows(place, sooner, [earlier[i] for i in broken] if place else [], uniforms))
+                continue
+            example = self._possible.example({})
+            assert example is not None, "the constraints were looked at when the schema was read"
+            for i, uniform in zip(broken, uniforms, strict=True):
+                groups = {name: int(found[i]) for name, found in rows.groups.items()}
+                row = self._mended(rows.row(i), groups, earlier[i] if place else None, example, uniform)
+                for name, value in row.items():
+                    rows.values[name][i] = value
+                    rows.groups[name][i] = self._group_of(name, value, 1)[0]
+
+    def _mended(
+        self, row: Record, groups: Mapping[str, int], earlier: Record | None, example: Record, uniforms: Uniforms
+    ) -> Record:
+        """A row that keeps the constraints, its columns settled one after the other; its place in the order stays.
+
+        Where that ends nowhere, the columns that constraints are about stay as they were in the row before, which kept them, or
+        are those of an example.
+        """
+        possible, order = self._possible, self._layout.order
+        asked = {}
+        if earlier is not None and order is not None:
+            asked[order] = only(self._columns[order].attribute.column, row[order])
+        mended, settled = dict(row), {name: value for name, value in row.items() if name not in possible.names}
+        for i, name in enumerate(possible.names):
+            allowed = possible.of_column(name, settled, asked)
+            if not allowed.empty and mended[name] not in allowed:
+                groups = {**groups, **{n: int(self._group_of(n, mended[n], 1)[0]) for n in possible.names}}
+                mended[name] = self._model.links.redraw(name, groups, allowed, uniforms[_DRAWS * i : _DRAWS * i + 3])
+            settled[name] = mended[name]
+        if possible.holds(mended):
+            return mended
+        if earlier is None:
+            return {**row, **example}
+        return {**row, **{name: earlier[name] for name in possible.names}}
 
     def _group_of(self, name: str, value: Value, rows: int) -> NDArray[np.int64]:
         bin_ = self._columns[name].attribute.encode(value)

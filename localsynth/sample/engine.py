@@ -8,6 +8,9 @@ candidates of the row are written up to the last condition, each weighed by how 
 where they stood, and one is drawn by these weights and finished (sampling importance resampling, Rubin 1987): with one
 candidate the earlier columns would follow the table at large, with many they follow the rows that meet the condition.
 
+Constraints of the schema leave each column the values that keep them with what the row has so far; a row that still breaks one is
+drawn again.
+
 A row's randomness depends on the seed and its row number alone, so that a resumed job draws the rows that are missing.
 """
 
@@ -22,17 +25,20 @@ import numpy as np
 import psutil
 
 from localsynth.codec import END, Codec
+from localsynth.conditions import Allowed, whole
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.llama import Decoder, Step, Vocabulary, sequence_bytes
+from localsynth.possible import Possible
 from localsynth.sample.choose import choose_tokens, log_share
 from localsynth.sample.grammar import Grammars, TokenMasks
 from localsynth.sample.slots import Group, Request, Slot
-from localsynth.schema import Record, Schema, Text, conform
+from localsynth.schema import Column, Record, Schema, Text, conform
 
 __all__ = ["Engine", "Request", "SampleStatistics"]
 
 _MOST_TRIES = 5
-"""Draws of one row before it is given up. The grammar makes a second one improbable."""
+"""Draws of one row before it is given up. The grammar makes a second one improbable; in the last one the columns of constraints
+have the values of an example that keeps them."""
 
 _TO_END_A_TEXT = 8
 
@@ -85,6 +91,7 @@ class Engine:
         candidates: int = 8,
         decoder: type[Decoder] = Decoder,
     ) -> None:
+        self._possible = Possible(schema)
         self._schema, self._seed, self._temperature, self._top_p = schema, seed, temperature, top_p
         self._vocabulary = Vocabulary(model)
         self._codec = Codec(schema, self._vocabulary.tokenize, self._vocabulary.start, description)
@@ -214,6 +221,8 @@ class Engine:
                 f"Row {request.number} broke the schema {attempt} times in a row.",
                 "Please report this as a bug, with the schema.",
             )
+        if attempt == _MOST_TRIES - 1 and (example := self._possible.example(request.given)):
+            request = Request(request.number, {**request.given, **self._possible.settled(example)})
         given = [i for i, field in enumerate(self._codec.fields) if field.column.name in request.given]
         group = None
         # Values that are settled from the first column on leave nothing before them that could disagree.
@@ -263,8 +272,8 @@ class Engine:
         weighed = [(i, slot, slot.free) for i, slot in enumerate(active) if slot.free is not None]
         allowed = self._masks.compute([slot.matcher for slot in active] + [free for _, _, free in weighed])
         masked = time.perf_counter()
-        for (i, slot, _), whole in zip(weighed, allowed[len(active) :], strict=True):
-            slot.log_weight += log_share(logits[i], allowed[i], whole, self._temperature)
+        for (i, slot, _), unconditional in zip(weighed, allowed[len(active) :], strict=True):
+            slot.log_weight += log_share(logits[i], allowed[i], unconditional, self._temperature)
         uniform = np.array([slot.random.random() for slot in active])
         tokens = choose_tokens(logits, allowed[: len(active)], uniform, self._temperature, self._top_p)
         chosen = time.perf_counter()
@@ -290,7 +299,7 @@ class Engine:
         slot.value, slot.value_tokens, slot.free = b"", 0, None
         while not slot.done:
             field = self._codec.fields[slot.field]
-            allowed = slot.request.given.get(field.column.name)
+            allowed = self._allowed(slot, field.column)
             if allowed is None:
                 slot.matcher = self._grammars.matcher(slot.field)
                 return
@@ -300,8 +309,24 @@ class Engine:
                 return
             tokens = self._codec.encode_value(field, allowed.single.value)
             slot.pending += tokens
-            slot.values.append(self._piece(tokens))
+            self._keep(slot, self._piece(tokens))
             self._next(slot)
+
+    def _allowed(self, slot: Slot, column: Column) -> Allowed | None:
+        """The values of a column that are asked for and, with those the row has so far, break no constraint; None for all."""
+        asked = slot.request.given.get(column.name)
+        if column.name not in self._possible.names or (asked is not None and asked.single is not None):
+            return asked
+        allowed = self._possible.of_column(column.name, slot.row, slot.request.given)
+        # Where nothing is left, the row is finished like any other, and drawn again.
+        return asked if allowed.empty or allowed == whole(column) else allowed
+
+    def _keep(self, slot: Slot, value: bytes) -> None:
+        """Add the finished value of the column that is being written."""
+        slot.values.append(value)
+        field = self._codec.fields[slot.field]
+        if field.column.name in self._possible.names:
+            slot.row[field.column.name] = self._codec.decode_value(field, value)
 
     def _next(self, slot: Slot) -> None:
         slot.field += 1
@@ -312,7 +337,7 @@ class Engine:
         """Append everything that needs no drawing: forced tokens, the end of a text at its budget, the next column's key."""
         while not (slot.done or slot.waits):
             if slot.value.endswith(b"\n"):
-                slot.values.append(slot.value)
+                self._keep(slot, slot.value)
                 self._next(slot)
                 self._enter(slot)
                 continue

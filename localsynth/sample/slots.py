@@ -7,6 +7,7 @@ import numpy as np
 from llguidance import LLMatcher
 
 from localsynth.conditions import Conditions
+from localsynth.schema import Record
 
 __all__ = ["Group", "Request", "Slot"]
 
@@ -52,6 +53,8 @@ class Slot:
     value: bytes = b""
     value_tokens: int = 0
     values: list[bytes] = dataclasses.field(default_factory=list)
+    row: Record = dataclasses.field(default_factory=dict)
+    """What the columns that constraints are about have so far."""
     free: LLMatcher | None = None
     """In a candidate's column with a condition: the grammar without the condition."""
     log_weight: float = 0.0

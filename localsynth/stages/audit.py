@@ -1,4 +1,4 @@
-"""A trained run's settings, audited: a training on canaries with them → runs/ID/audit.json.
+"""A trained run's settings, audited: a training on canaries with them → runs/ID/audit.json, its evidence → private.duckdb.
 
 Reads nothing private and spends nothing: what is trained on is made up from the schema, which is public by then. So what it finds
 is said of the code and the settings that the run was trained with, and not of the run's own model.
@@ -89,7 +89,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     searched = None
     try:
         attacked = attack_training(canaries=encoded, directory=directory / "training", **shared)
-        if session.options.search and has_room_for_endings(schema):
+        # What is searched are rows drawn, and a soft prompt draws none.
+        if session.options.search and settings.method == "lora" and has_room_for_endings(schema):
             searched = search_endings(
                 schema=schema,
                 writing=writing,
@@ -128,9 +129,32 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
         },
         "reads": "Nothing private: every canary is made up from the schema. Nothing was spent.",
     }
+    evidence = {
+        "canaries": units,
+        "coins": attacked.coins.tolist(),
+        "scores": attacked.scores.tolist(),
+        "control": attacked.control.tolist(),
+    }
+    document["evidence"] = _keep(session, current, evidence)
     write_json(current.audit_path, document)
     session.emit({"kind": "stage_done", "stage": "audit"})
     return {**document, "stage": "audit", "path": str(current.audit_path), "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _keep(session: Session, current: Run, evidence: dict[str, Any]) -> str | None:
+    """Put what the figures rest on into the encrypted store, and say where; None where it was erased or is locked.
+
+    The coins say which canaries were trained on. That is nobody's secret, but nothing to publish either.
+    """
+    from localsynth.evaluate.tables import json_able
+    from localsynth.store.key import is_wrapped
+    from localsynth.store.private import keep_artifact
+
+    workspace = session.workspace
+    if not workspace.private_path.is_file() or (is_wrapped(workspace) and workspace.passphrase is None):
+        return None
+    keep_artifact(workspace, f"audit of {current.id}", json_able(evidence))
+    return workspace.private_path.name
 
 
 def claimed_curve(plan: "TrainPlan") -> list[tuple[float, float]]:

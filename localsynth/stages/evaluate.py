@@ -19,7 +19,7 @@ from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
-from localsynth.workspace import Workspace, read_json, write_file, write_json
+from localsynth.workspace import Workspace, file_sha256, read_json, write_file, write_json
 
 if TYPE_CHECKING:
     from localsynth.evaluate.schema_losses import SchemaLosses
@@ -119,14 +119,34 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
 
     if current.by_marginals:
         figures = compared(None)
+        reason = "There is no language model: the rows were drawn from noisy counts, which are public with them."
+        figures["attacks_not_run"].append({"name": "membership (the model)", "reason": reason})
+        figures["audit_reason"] = (
+            "The canary audit is of a language model's training; the rows of this table have none behind them."
+        )
     else:
-        base = find_base_model(current["settings"]["train"]["model"]).path
+        base = _checked_models(session, current)
         with Embedder(base) as embedder:
             figures = compared(embedder.embed)
         figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout)
     figures["schema_losses"] = losses.figures()
     session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
     return figures
+
+
+def _checked_models(session: Session, current: Run) -> Path:
+    """The base model, when it and the run's model are those that the run was trained on and exported. Raises IntegrityError."""
+    from localsynth.privacy.model_hash import model_hash
+
+    base, model = find_base_model(current["settings"]["train"]["model"]).path, current.product_path
+    if file_sha256(base) != current["base_sha256"]:
+        raise IntegrityError(f"{base} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    again = f"Make it again: localsynth export {session.workspace.root}"
+    if not model.is_file():
+        raise IntegrityError(f"{model} is missing.", again)
+    if model_hash(model) != current["export"]["model_hash"]:
+        raise IntegrityError(f"{model} is not the model that run {current.id} exported.", again)
+    return base
 
 
 def _ask_the_model(
@@ -138,8 +158,6 @@ def _ask_the_model(
     from localsynth.processor import default_threads
 
     model = current.product_path
-    if not model.is_file():
-        raise IntegrityError(f"{model} is missing.", f"Make it again: localsynth export {session.workspace.root}")
     members, others = (_sample(rows) for rows in (train, holdout))
     description, threads = session.config.data.description, default_threads()
     given: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.base_models import find_base_model
-from localsynth.errors import IntegrityError
+from localsynth.errors import ConfigError, IntegrityError
 from localsynth.processor import default_threads, multiplies_bf16
 from localsynth.runs import Run
 from localsynth.stages.session import Session, open_ledger, recorder, trained_run
@@ -26,6 +26,11 @@ def export(session: Session) -> dict[str, Any]:
     config = session.config
     if current.by_marginals:
         return _certify_marginals(session, current)
+    if current["settings"]["train"].get("method") == "prompt":
+        raise ConfigError(
+            f"Run {current.id} trained a soft prompt (train.method = prompt), which no GGUF file can hold: no rows come of it.",
+            'Train with train.method = "lora" and --again, which is charged again.',
+        )
     need_training_parts()
     from localsynth.export.export import export as export_model
     from localsynth.privacy.model_hash import model_hash

@@ -1,16 +1,19 @@
 """Source → private.duckdb, and what the schema leaves open measured → schema.json."""
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError
 from localsynth.planning import budgets, check_sequence, list_warning
-from localsynth.schema import Schema
+from localsynth.schema import Schema, conform
 from localsynth.stages.repeats import repeat_budget
 from localsynth.stages.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.stages.table import Effective, effective_of
 from localsynth.workspace import read_json, write_json
+
+if TYPE_CHECKING:
+    from localsynth.store.private import PrivateStore
 
 __all__ = ["ingest", "ingest_if_needed", "ingest_settings"]
 
@@ -153,10 +156,25 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
             document.update(schema=schema.model_dump(mode="json"), measured_by=measured_events)
             write_json(workspace.schema_path, document)
             emit({"kind": "progress", "stage": "ingest", "epsilon": ledger.spent().epsilon})
+        if schema.constraints:
+            _tell_of_broken_constraints(session, schema, store)
     document["complete"] = True
     write_json(workspace.schema_path, document)
     emit({"kind": "stage_done", "stage": "ingest", "epsilon": ledger.spent().epsilon})
     return {"stage": "ingest", "done_before": False, **_size_facts(effective_of(document)), "epsilon": ledger.spent().epsilon}
+
+
+def _tell_of_broken_constraints(session: Session, schema: Schema, store: "PrivateStore") -> None:
+    """How many rows will be left out, for the person at the screen alone: a constraint that many break is no public knowledge."""
+    rows = broken = 0
+    without = schema.model_copy(update={"constraints": []})
+    for split in ("train", "holdout"):
+        for _, record in store.records(split, schema):
+            rows += 1
+            broken += conform(schema, record) is None and conform(without, record) is not None
+    if broken:
+        text = f"{broken:,} of {rows:,} rows break a constraint of the schema and are left out from here on."
+        session.emit({"kind": "note", "private": {"text": text}})
 
 
 def _size_facts(effective: Effective) -> dict[str, Any]:

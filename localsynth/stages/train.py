@@ -12,6 +12,7 @@ from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
 from localsynth.planning import accept_size, delta_warning, synthesizer_of
+from localsynth.possible import check_constraints
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
 from localsynth.stages.marginals import finish, measure
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["source_of", "train", "train_or_resume"]
 
+_SHOWN = 3
+"""Rows shown before the model is trained."""
 _PARTS = ("localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp")
 
 
@@ -54,6 +57,8 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     refuse_erased(workspace)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     effective = read_effective(workspace)
+    # Once more, since bounds and lists may have been measured: before anything else is paid for.
+    check_constraints(effective.schema)
     if document["settings"] != {**ingest_settings(session), "max_units": document["settings"]["max_units"]}:
         raise ConfigError(
             "The data, schema or privacy settings have changed since this workspace's table was ingested.",
@@ -91,16 +96,33 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     warn_of_other_spends(session, source_sha256)
     if synthesizer != "llm" and not current.get("marginals_sha256"):
         measure(session, ledger, current, effective, source_sha256)
+        if synthesizer == "hybrid":
+            _show_first_rows(session, current, effective)
     if synthesizer == "marginals":
         return finish(session, ledger, current)
     return _train_model(session, ledger, current, effective, source_sha256)
 
 
+def _show_first_rows(session: Session, current: Run, effective: Effective) -> None:
+    """The noisy counts already say what the rows will be, and the model takes minutes or hours to write their texts."""
+    from localsynth.sample.from_marginals import first_rows
+
+    rows = first_rows(current.marginals_path, effective.schema, session.config.sample.seed, _SHOWN)
+    text = "The first synthetic rows, by the noisy counts. Their texts follow once the model is trained:"
+    session.emit({"kind": "note", "text": text})
+    for row in rows:
+        session.emit({"kind": "note", "text": " | ".join(f"{k}: {'' if v is None else v}" for k, v in row.items())})
+
+
 def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> dict[str, Any]:
     """What a run's record says of the model that will be trained, fixed before a row is read."""
+    from localsynth.train.loop import choose_device
+    from localsynth.train.model import choose_precision
     from localsynth.train.plan import make_train_plan
 
     config = session.config
+    # Raises where this machine cannot: later would be after the marginals were paid for.
+    choose_precision(config.train.precision, choose_device(config.train.device))
     base = find_base_model(config.train.model)
     _check_own_model(config.train.model, base.path)
     share = remaining_budgets(session, ledger)

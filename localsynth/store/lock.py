@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from localsynth.errors import ResourceError
@@ -19,6 +19,8 @@ from localsynth.errors import ResourceError
 __all__ = ["file_lock", "sampler_lock", "work_lock"]
 
 _PAUSE = 0.05
+_TO_SIGN = 2.0
+"""Seconds that a holder may take to write who it is, on a busy machine, before it is reported unnamed."""
 
 
 def _signature() -> bytes:
@@ -28,12 +30,12 @@ def _signature() -> bytes:
     return json.dumps({"pid": os.getpid(), "command": command, "since": since}).encode()
 
 
-def _holder(descriptor: int) -> str:
+def _holder(descriptor: int) -> str | None:
     try:
         held = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {held['pid']} ({held['command']}), since {held['since']}"
-    except (ValueError, KeyError, TypeError):  # the holder has not signed yet
-        return "another process"
+    except (ValueError, KeyError, TypeError):  # the holder has not signed yet, or could not
+        return None
 
 
 @contextmanager
@@ -54,13 +56,16 @@ def file_lock(path: Path, what: str, wait_seconds: float = 0.0) -> Iterator[None
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                late = time.monotonic() - deadline
+                holder = _holder(descriptor)
+                if late >= 0 and (holder is not None or late >= _TO_SIGN):
                     raise ResourceError(
-                        f"{what} is in use by {_holder(descriptor)}.", "Wait until it is done, or stop that process."
+                        f"{what} is in use by {holder or 'another process'}.", "Wait until it is done, or stop that process."
                     ) from None
             time.sleep(_PAUSE)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _signature(), 0)
+        with suppress(OSError):  # on a full disk: the lock holds all the same, and it is what is being made that must say so
+            os.pwrite(descriptor, _signature(), 0)
         try:
             yield
         finally:

@@ -2,7 +2,7 @@
 
 Tables: `original(row_id, unit_id, split, c0, c1, ...)`, where `c<i>` is the i-th learned column of the schema (the user's
 names are never SQL here), rows lie in the order of unit_id, row_id, and row_id is the row's number in the source or, with
-`data.sequence_by`, in its unit; and `info(key, value)`.
+`data.sequence_by`, in its unit; `info(key, value)`; and, once there is one, `artifacts(name, document)`.
 
 Nothing here prints, logs or puts into a message what a row holds; DuckDB's own messages, which may, are never passed on.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import duckdb
 import numpy as np
@@ -28,7 +28,7 @@ from localsynth.store.key import make_key, read_key
 from localsynth.store.lock import file_lock
 from localsynth.workspace import Workspace
 
-__all__ = ["PrivateStore", "PrivateWriter", "Split"]
+__all__ = ["PrivateStore", "PrivateWriter", "Split", "keep_artifact"]
 
 Split: TypeAlias = Literal["train", "holdout"]
 
@@ -163,10 +163,45 @@ class PrivateStore:
         for row in self._rows(f"SELECT {picked} FROM private.original WHERE split = ?{only}{order}", values):
             yield int(row[0]), dict(zip(names, row[1:], strict=True))  # type: ignore[arg-type]
 
+    def artifact(self, name: str) -> Any:
+        """What `keep_artifact` keeps under this name, or None."""
+        tables = self._rows("SELECT table_name FROM duckdb_tables() WHERE database_name = 'private'")
+        if ("artifacts",) not in list(tables):
+            return None
+        found = list(self._rows("SELECT document FROM private.artifacts WHERE name = ?", [name]))
+        return json.loads(str(found[0][0])) if found else None
+
     def column_values(self, index: int, split: Split) -> Iterator[Value]:
         """The values of the `index`-th learned column, nulls included, in the order of `records`."""
         for row in self._rows(f"SELECT c{int(index)} FROM private.original WHERE split = ?", [split]):
             yield row[0]
+
+
+def keep_artifact(workspace: Workspace, name: str, document: Any) -> None:
+    """Put a JSON-able document into the finished store, in the place of an earlier one of that name; the next ingest drops it.
+
+    No row is read. Whole or not at all: it is written into a copy, which then takes the store's place. Raises what `open` does.
+    """
+    path = workspace.private_path
+    with file_lock(path.with_name(".private.lock"), "The private data of this workspace"), ExitStack() as left:
+        PrivateStore.open(workspace).close()
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        left.callback(lambda: part.unlink(missing_ok=True))
+        connection = connect()
+        left.callback(connection.close)
+        try:
+            shutil.copyfile(path, part)
+            part.chmod(0o600)
+        except OSError as error:
+            raise ResourceError(f"Cannot write {part}: {error.strerror}.", "Free some disk space, then try again.") from None
+        with _translated(path):
+            attach(connection, part, read_key(workspace), read_only=False)
+            connection.execute("CREATE TABLE IF NOT EXISTS private.artifacts (name VARCHAR, document VARCHAR)")
+            connection.execute("DELETE FROM private.artifacts WHERE name = ?", [name])
+            connection.execute("INSERT INTO private.artifacts VALUES (?, ?)", [name, json.dumps(document, allow_nan=False)])
+            connection.execute("CHECKPOINT private")
+            connection.execute("DETACH private")
+        part.replace(path)
 
 
 class PrivateWriter:

@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import torch
 
-from localsynth.adapter import write_adapter
 from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
@@ -24,7 +23,8 @@ from localsynth.events import Emit
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.batches import IGNORE, micro_batches, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
-from localsynth.train.model import adapter_pairs, build_model, choose_precision
+from localsynth.train.memory import give_back_memory, peak_memory
+from localsynth.train.model import choose_precision, model_to_train, write_trained
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
 
@@ -93,7 +93,7 @@ def train(
     started = time.monotonic()
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    model = build_model(base, settings.rank, settings.alpha, targets, precision, device, seed=plan.steps)
+    model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
@@ -130,6 +130,7 @@ def train(
             group["lr"] = learning_rate(step, plan.steps, settings.learning_rate)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        give_back_memory()
         step += 1
         computing += time.monotonic() - begun
         if time.monotonic() - saved_at > _CHECKPOINT_SECONDS or step == plan.steps:
@@ -152,8 +153,8 @@ def train(
         )
     if all(torch.equal(old, new.detach()) for old, new in zip(untouched, private.weights, strict=True)):
         raise IntegrityError("Training did not move the adapter.", "Please report this as a bug: nothing was learned.")
-    write_adapter(run_directory / "adapter", adapter_pairs(model), settings.rank, settings.alpha)
-    peak = max(process.memory_info().rss, _peak_memory())
+    write_trained(run_directory / "adapter", model, settings)
+    peak = max(process.memory_info().rss, peak_memory())
     return TrainResult(step, time.monotonic() - started, peak, precision)
 
 
@@ -187,13 +188,6 @@ def _sum_within_memory(
 def _is_out_of_memory(error: Exception) -> bool:
     # On the CPU PyTorch raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _peak_memory() -> int:
-    """The most memory this process has held, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def choose_device(wanted: str) -> str:

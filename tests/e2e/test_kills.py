@@ -11,8 +11,8 @@ import pytest
 HARNESS = Path(__file__).with_name("kill_harness.py")
 
 
-def killed(tmp_path, model, kills, seed, *stages):
-    line = [sys.executable, str(HARNESS), str(tmp_path), str(model), str(kills), str(seed), *stages]
+def killed(tmp_path, model, kills, seed, kind, *stages):
+    line = [sys.executable, str(HARNESS), str(tmp_path), str(model), str(kills), str(seed), kind, *stages]
     # One thread, which waits asleep: a killed process may have left others at work beside it.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=3500)
@@ -24,11 +24,22 @@ def killed(tmp_path, model, kills, seed, *stages):
 
 
 def test_a_few_kills(tiny_model, tmp_path):
-    killed(tmp_path, tiny_model(), 1, 1, "ingest", "train", "export")
+    killed(tmp_path, tiny_model(), 1, 1, "hybrid", "ingest", "train", "export", "sample")
+
+
+def test_a_few_kills_of_marginals(tiny_model, tmp_path):
+    killed(tmp_path, tiny_model(), 1, 1, "marginals", "rehearse", "train", "sample", "evaluate")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["ingest", "train", "export"])
-def test_fifty_kills(tiny_model, tmp_path, stage):
-    outcomes = killed(tmp_path, tiny_model(), 50, 2, stage)
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    [
+        *(("hybrid", stage) for stage in ("ingest", "rehearse", "train", "export", "sample", "evaluate", "audit")),
+        *(("marginals", stage) for stage in ("train", "export", "sample", "evaluate")),
+        *(("model", stage) for stage in ("train", "export", "sample")),
+    ],
+)
+def test_fifty_kills(tiny_model, tmp_path, kind, stage):
+    outcomes = killed(tmp_path, tiny_model(), 50, 2, kind, stage)
     assert sum(outcome["killed"] for outcome in outcomes) == 50

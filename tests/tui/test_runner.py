@@ -197,6 +197,19 @@ def test_the_planner_answers_what_the_engine_would(workspace):
     assert answered["kind"] == "failed" and answered["code"] == ExitCode.USAGE and "privacy.epsilon" in answered["message"]
 
 
+def test_what_a_stage_tells_of_itself_is_kept_apart():
+    state = RunState("run", report=True)
+    assert [stage.name for stage in state.stages] == ["ingest", "train", "export", "sample", "evaluate"]
+    told = {"kind": "progress", "stage": "train", "step": 1, "steps": 100}
+    state.apply({**told, "work": "marginals", "rate": 1.0, "unit": "tables/s"})
+    assert state.stages[1].work == "marginals" and state.unit == "tables/s" and state.device is None
+    state.apply({**told, "rate": 300.0, "unit": "tokens/s", "device": "cuda, nf4"})
+    assert state.stages[1].work is None and state.unit == "tokens/s" and state.device == "cuda, nf4"
+    assert state.speed.points == [(1.0, 300.0)], "a curve is of one thing"
+    state.apply({"kind": "stage_started", "stage": "sample"})
+    assert state.device is None
+
+
 def test_the_command_line_twin():
     request = Request(
         "run", Path("my visits"), {"rows": 5, "again": True, "force": False, "sign": False, "more": None}, ("a.b=1",)

@@ -85,7 +85,9 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("models fetch", 120)  # the default model is not here: the plan says what to do
         terminal.keys("Tab", "Tab", "Tab", "Tab", "Tab")
         terminal.type("70")
-        terminal.keys("Tab", "Tab", "Tab", "Enter", "Down", "Enter")
+        terminal.keys("Tab", "Tab", "Tab", "Enter")
+        terminal.wait_for("tiny")  # the list of models is open
+        terminal.keys("Down", "Enter")
         terminal.wait_for("Noise", 120)
         terminal.keys("Escape")
         time.sleep(1)
@@ -139,8 +141,8 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("✓ Valid.", 120)
         terminal.keys("a")
         terminal.wait_for("Made-up rows to plant")
-        terminal.keys("Tab")
         terminal.type("100")
+        terminal.wait_for("--search 100 --canaries 100")
         terminal.keys("Enter", "Enter")
         terminal.wait_for("audit: finished", 400)
         terminal.keys("6", "u")

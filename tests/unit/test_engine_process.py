@@ -137,6 +137,8 @@ def test_a_file_that_cannot_be_used_is_named():
     assert event["code"] == 5 and event["message"] == "/nowhere/at/all: No such file or directory."
     full = _failure(OSError(errno.ENOSPC, "No space left on device", "/ws/run.json"))
     assert full["code"] == 5 and full["message"] == "/ws/run.json: No space left on device."
+    unnamed = _failure(OSError(errno.ENOSPC, "No space left on device"), "train")
+    assert unnamed["code"] == 5 and unnamed["message"] == "The disk is full." and "last checkpoint" in unnamed["hint"]
 
 
 # --- sealed first -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from localsynth.errors import ResourceError
 from localsynth.events import Event, Recorder, for_the_record, mark_private
 
 STEP: Event = {
@@ -54,3 +55,12 @@ def test_a_file_gets_only_what_may_be_kept(tmp_path: Path) -> None:
     assert len(seen) == 3
     (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
     assert json.loads(line) == {"kind": "progress", "stage": "train", "step": 3, "steps": 9}
+
+
+def test_a_record_that_cannot_be_written_is_named(tmp_path):
+    """A full disk takes no line, and its error names no file by itself."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    record = Recorder(Path("/dev/full"), lambda event: None)
+    with pytest.raises(ResourceError, match="/dev/full: No space left"):
+        record({"kind": "stage_started", "stage": "train"})

@@ -152,3 +152,22 @@ def test_the_same_seed_gives_the_same_rows() -> None:
     one, same, other = (list(made_up_rows(ALL, 30, "who", 3, seed)) for seed in (5, 5, 6))
     assert one == same != other
     assert list(made_up_rows(ALL, 30, "who", 3)) == list(made_up_rows(ALL, 30, "who", 3))
+
+
+CONSTRAINTS = [
+    "flag => kind = 'a' AND kind IS NOT NULL",
+    "n < 0 => price IS NULL",
+    "moment >= day",
+    "kind = 'b' => NOT flag AND n > 1",
+    "day > '2024-02-27'",
+]
+
+
+@pytest.mark.parametrize("unit", ["row", "who", "kind"])
+def test_every_row_keeps_the_constraints(unit: str) -> None:
+    schema = ALL.model_copy(update={"constraints": CONSTRAINTS})
+    rows = list(made_up_rows(schema, 500, unit, 3))
+    check_rows(schema, rows)
+    assert {row["flag"] for row in rows} == {True, False} and len({row["n"] for row in rows}) == 9
+    free = list(made_up_rows(ALL, 500, unit, 3))
+    assert sum(conform(schema, learned(schema, row)) is None for row in free) > 100, "the constraints are broken without care"

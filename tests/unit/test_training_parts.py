@@ -39,5 +39,18 @@ def test_a_missing_part_is_named_with_the_command(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_parts_are_the_extra() -> None:
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
-    assert sorted(requirement.partition(">")[0] for requirement in extra) == list(training_parts.TRAINING_PARTS)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {extra: sorted(requirement.partition(">")[0] for requirement in extras[extra]) for extra in ("train", "cuda")}
+    assert names["train"] == list(training_parts.TRAINING_PARTS)
+    assert names["cuda"] == [training_parts.QUANTIZING_PART, "localsynth[train]"]
+
+
+def test_four_bits_without_their_part_are_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from localsynth.train.model import choose_precision
+
+    monkeypatch.setattr(training_parts, "find_spec", lambda part: None if part == "bitsandbytes" else object())
+    assert choose_precision("bf16", "cuda") == "bf16"
+    for wanted in ("nf4", "auto"):
+        with pytest.raises(ResourceError, match="needs bitsandbytes") as raised:
+            choose_precision(wanted, "cuda")  # type: ignore[arg-type]
+        assert 'pip install "localsynth[cuda]"' in raised.value.hint

@@ -61,6 +61,8 @@ class RunState:
     """Of the running stage: rate, unit, seconds_left, memory, where known."""
     private: dict[str, float] = field(default_factory=dict)
     """Loss, clipped share, rows: for the screen only."""
+    unit: str = "tokens/s"
+    """Of the speed."""
     speed: Curve = field(default_factory=Curve)
     loss: Curve = field(default_factory=Curve)
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LINES))
@@ -135,6 +137,7 @@ class RunState:
         self.private = {key: value for key, value in hidden.items() if key not in self.current and isinstance(value, int | float)}
         at = float(stage.step or 0)
         if "rate" in self.current:
+            self.unit = self.current.get("unit", self.unit)
             self.speed.add(at, self.current["rate"])
         if "loss" in self.private:
             self.loss.add(at, self.private["loss"])

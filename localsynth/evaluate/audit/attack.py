@@ -22,7 +22,7 @@ from localsynth.evaluate.audit.scores import canary_gradients, decode
 from localsynth.events import Emit, Event
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.loop import choose_device, train
-from localsynth.train.model import build_model, choose_precision
+from localsynth.train.model import choose_precision, model_to_train
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 
@@ -112,7 +112,7 @@ def attack_training(
 
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    model = build_model(base, settings.rank, settings.alpha, targets, precision, device, seed=plan.steps)
+    model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
     gram, products = canary_gradients(private, canaries, settings.micro_batch_tokens, directions, progress)

@@ -115,5 +115,7 @@ def test_texts_are_compared_at_equal_numbers(visits, schema):
     (entry,) = compare_writing(train, made, schema, seed=0, embed=embed)
     assert entry["n"] == entry["original"]["n"] == entry["synthetic"]["n"] == 300
     assert entry["synthetic"]["repeated"] == 1 and entry["length_distance"] > 0.9 > entry["ceiling"]["length_distance"]
+    assert [half["n"] for half in entry["ceiling"]["halves"]] == [300, 300]
+    assert all(half["vocabulary"] > 10 * entry["synthetic"]["vocabulary"] for half in entry["ceiling"]["halves"])
     assert entry["mauve"]["value"] < 0.1 < 0.5 < entry["mauve"]["ceiling"]
     assert compare_writing(train, independent, Schema(columns=[Text(name="note")]), seed=0)[0]["mauve"] is None

@@ -4,10 +4,12 @@ import copy
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
 from localsynth.evaluate.audit.outcome import Audit
+from localsynth.evaluate.plots import intervals_plot
 from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
 from localsynth.evaluate.weaknesses import find_weaknesses
@@ -136,6 +138,41 @@ def test_leaks_come_before_losses_and_losses_before_what_is_unknown(figures, lea
     assert kinds == sorted(kinds, key=("privacy", "worth", "unknown").index)
     assert find_weaknesses(worse)[0].section == "audit"
     assert "privacy" not in {weakness.kind for weakness in find_weaknesses(figures, None)}
+
+
+def test_several_attacks_of_a_kind_are_one_weakness(leaky):
+    titles = [weakness.title for weakness in find_weaknesses(leaky, None)]
+    assert "The attack “exact copies” succeeded" in titles and not any("near copies" in title for title in titles)
+    (copies,) = [weakness for weakness in find_weaknesses(leaky, None) if "exact copies" in weakness.title]
+    assert "So did: near copies, shared passages." in copies.text or "So did: shared passages, near copies." in copies.text
+
+
+def test_every_weakness_says_of_how_many_rows_it_speaks(visits, schema, leaky):
+    train, holdout, _ = visits
+    bad = [{**row, "age": 0, "sex": "F", "note": "the same note", "ill": "yes"} for row in train[:150]]
+    worse = evaluate_tables(train[:300], holdout[:200], bad, schema, target="ill", quasi_identifiers=["age"], seed=3)
+    said = [weakness for found in (leaky, worse) for weakness in find_weaknesses(found, None) if weakness.kind != "unknown"]
+    assert {weakness.section for weakness in said} == {"attacks", "columns", "pairs", "utility", "writing"}
+    for weakness in said:
+        counts = r"of [\d,]+ tries|150 synthetic rows|\d+ rows that were kept aside|150 texts each"
+        assert re.search(counts, weakness.text), weakness.text
+
+
+def test_every_attack_is_defined_with_its_source(figures):
+    page = read(render_report(figures, None, False)).text
+    appendix = page[page.index("Appendix: methods") :].casefold()
+    for attack in figures["attacks"]:
+        assert attack["name"].split(",")[0] in appendix, attack["name"]
+    for method in ("canary audit", "personal strings", "membership, by the model", "mauve", "intervals", "distance between rows"):
+        assert method in appendix
+    assert appendix.count("arxiv:") > 15
+
+
+def test_a_row_without_marks_keeps_its_line():
+    marks = [{"mark": side, "value": None, "low": None, "high": None} for side in ("risk", "control", "baseline")]
+    plot = str(intervals_plot([{"name": n, "marks": marks} for n in "abc"], low=0, high=1, percent=True, title="t"))
+    lines = [float(y) for y in re.findall(r'class="name" x="\S+" y="([\d.]+)"', plot)]
+    assert len(lines) == 3 and min(b - a for a, b in pairwise(lines)) > 11
 
 
 def test_what_others_measured_has_its_place(figures):

@@ -33,7 +33,27 @@ def test_by_hand() -> None:
         "rows": 4,
         "dropped": 1,
         "columns": [{"column": "n", "changed": 2}, {"column": "kind", "changed": 1}],
+        "constraints": [],
     }
+
+
+def test_rows_that_break_a_constraint_are_counted_once_they_are_inside_the_bounds() -> None:
+    schema = SCHEMA.model_copy(update={"constraints": ["n > 3", "kind = 'a' => n = 9", "n < 9 OR x IS NOT NULL"]})
+    losses = SchemaLosses(schema)
+    rows: list[Record] = [
+        {"kind": "a", "n": 12, "x": 0.1},  # 9, once it is inside
+        {"kind": "a", "n": 2, "x": 0.1},
+        {"kind": "a", "n": 5, "x": 0.1},
+        {"kind": "b", "n": 5, "x": None},
+        {"kind": "a", "n": 2, "x": 1.5},  # dropped for its x
+    ]
+    for row in rows:
+        losses.count(row, conform(schema, row))
+    figures = losses.figures()
+    assert (figures["rows"], figures["dropped"]) == (5, 3)
+    assert [entry["broken"] for entry in figures["constraints"]] == [1, 2, 0]
+    (weakness,) = [found for found in _of_schema({"schema_losses": figures}) if "dropped" in found.title]
+    assert "broken constraints: n > 3 (1); kind = 'a' => n = 9 (2)." in weakness.text
 
 
 def test_what_is_much_is_a_weakness_and_what_is_little_is_not() -> None:

@@ -1,5 +1,7 @@
 """Training on synthetic rows, on tables of which it is known what can be learned."""
 
+import random
+
 import pytest
 
 from localsynth.evaluate.arrays import shuffled_columns
@@ -23,6 +25,23 @@ def test_a_shuffled_table_teaches_nothing(visits, schema):
     figures = compare_utility(train, holdout, shuffled_columns(independent, schema, 1)[:200], schema, target=None, seed=0)
     assert (figures["target"], figures["target_chosen"]) == ("ill", "guessed")
     assert figures["ratio"] < 0.4 and figures["arms"]["real_same_size"]["n"] == 200
+
+
+def test_texts_that_follow_their_row_teach_more_than_shuffled_ones(schema):
+    """The label stands in the text alone; the other columns say nothing of it."""
+    chance = random.Random(3)
+
+    def row():
+        ill = chance.choice(["yes", "no"])
+        filling = {"age": chance.randint(0, 90), "sex": chance.choice("FM"), "ward": None, "triage": None, "day": None}
+        return {**filling, "ill": ill, "note": "fever and chills" if ill == "yes" else "a sprained ankle"}
+
+    tables = [[row() for _ in range(200)] for _ in range(3)]
+    arms = compare_utility(*tables, schema, target="ill", seed=0)["arms"]
+    assert arms["synthetic"]["value"] > 0.95 and arms["texts_shuffled"]["value"] < 0.65
+    assert arms["texts_shuffled"]["n"] == 200
+    few = Schema(columns=[column for column in schema.columns if column.name in ("ill", "note")])
+    assert "texts_shuffled" not in compare_utility(*tables, few, target="ill", seed=0)["arms"]
 
 
 @pytest.mark.parametrize(("target", "metric"), [("age", "R2"), ("ward", "macro-F1")])

@@ -8,6 +8,8 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
@@ -15,6 +17,7 @@ from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
 from localsynth.marginals.measure import MarginalSettings
 from localsynth.marginals.measure_sequences import links_workload, measure_sequences
 from localsynth.marginals.sequence_model import SequenceModel, _Writer
+from localsynth.possible import Possible
 from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema import Category, Date, Integer, Record, Schema, conform
 
@@ -94,7 +97,7 @@ def test_gaps_that_do_not_fit_are_not_drawn_rather_than_cut(model: SequenceModel
     """With four days left, the next row is on each of them about as often; cut, nearly all would be on the last."""
     ends, rows = model.layout.columns["day"].starts[-1], 4000
     evenly = np.ones((rows, model.links.sizes[since("day")]))
-    later, _ = _Writer(model)._later([ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4)))
+    later, _ = _Writer(model, Possible(SCHEMA))._later([ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4)))
     assert set(later) <= set(range(ends - 4, ends)) and later.count(ends - 1) < 0.6 * rows
 
 
@@ -163,3 +166,48 @@ def test_noise_is_for_all_rows_of_a_unit() -> None:
         measure_sequences(layout, codes, 0.5, InsecureRandom(1), MarginalSettings(rows_per_unit=m, rounds=2)) for m in (1, MOST)
     )
     assert one.links.measured[0].deviation * MOST == pytest.approx(five.links.measured[0].deviation)
+
+
+CONSTRAINTS = [
+    "what = 'salary' => born < 1990",
+    "day >= '2024-03-01'",
+    "what = 'rent' => day <= '2024-09-30'",
+    "NOT (what = 'card' AND born BETWEEN 1950 AND 1980)",
+    "what <> 'rent' OR day > '2024-06-15'",
+    "born IN (1944, 1945, 1999) OR what = 'card'",
+]
+
+
+@pytest.mark.parametrize("tries", [1, 2, 20])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(constraints=st.lists(st.sampled_from(CONSTRAINTS), min_size=1, max_size=4, unique=True), seed=st.integers(0, 99))
+def test_every_row_keeps_the_constraints_and_its_place(
+    model: SequenceModel, tries: int, constraints: list[str], seed: int
+) -> None:
+    schema = SCHEMA.model_copy(update={"constraints": constraints})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("localsynth.marginals.sequence_model._MOST_TRIES", tries)
+        patch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 64)
+        found = list(islice(model.units(seed, 5, constraints), 60))
+        assert all(conform(schema, row) == row for unit in found for row in unit)
+        assert not any(rule.broken(row) for unit in found for row in unit for rule in schema.read_constraints())
+        assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
+        assert {len(unit) for unit in found} <= set(range(1, MOST + 1)) and len({len(unit) for unit in found}) > 1
+        patch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 7)
+        assert list(islice(model.units(seed, 15, constraints), 20)) == found[10:30]
+
+
+def test_where_nothing_fits_after_the_row_before_it_stays_as_it_was(
+    model: SequenceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind of payment has days of its own, and after the last of them there is no way on."""
+    monkeypatch.setattr("localsynth.marginals.sequence_model._MOST_TRIES", 1)
+    monkeypatch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 64)
+    constraints = ["what = 'card'", "day IN ('2024-02-10', '2024-02-20')"]
+    found = list(islice(model.units(0, 0, constraints), 128))
+    assert {row["day"] for unit in found for row in unit} <= {dt.date(2024, 2, 10), dt.date(2024, 2, 20)}
+    assert any(len(unit) == MOST for unit in found)
+
+
+def test_constraints_that_all_rows_keep_change_nothing(model: SequenceModel) -> None:
+    assert list(islice(model.units(3, 0, ["born > 1900"]), 500)) == list(islice(model.units(3), 500))

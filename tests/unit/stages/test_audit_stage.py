@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.evaluate.audit import attack
+from localsynth.evaluate.audit import attack, canaries
+from localsynth.evaluate.audit.outcome import right_guesses
 from localsynth.privacy import noise
 from localsynth.runs import is_kept, latest_run
 from localsynth.stages.audit import audit
 from localsynth.stages.ingest import ingest
 from localsynth.stages.session import Session
 from localsynth.stages.train import train
+from localsynth.store.key import change_passphrase
+from localsynth.store.private import PrivateStore
 from localsynth.train import loop
 from localsynth.workspace import read_json
 
@@ -47,6 +50,36 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
     assert vars(arguments["plan"]) == run["plan"], "the very settings of the run"
     assert written["in"] == len(arguments["units"]) < 60 and {len(unit) for unit in arguments["units"]} == {2}
     assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
+
+
+def test_what_it_rests_on_is_kept_encrypted_and_gives_the_figures_again(
+    trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, run, schema = trained.workspace, latest_run(trained.workspace), trained.config.schema_
+    assert run is not None
+    with PrivateStore.open(workspace) as store:
+        before = list(store.records("train", schema))
+        assert store.artifact(f"audit of {run.id}") is None
+    made: list[Any] = []
+    honest = canaries.canary_units
+    monkeypatch.setattr(canaries, "canary_units", lambda *given: made.append(honest(*given)) or made[-1])
+    first, second = (audit(make_session(canaries=60)) for _ in range(2))
+    with PrivateStore.open(workspace) as store:
+        kept = store.artifact(f"audit of {run.id}")
+        assert list(store.records("train", schema)) == before
+    assert first["evidence"] == second["evidence"] == "private.duckdb"
+    assert kept["canaries"] == made[1][0] != made[0][0], "those of the last audit"
+    scores, coins = np.array(kept["scores"]), np.array(kept["coins"])
+    assert right_guesses(scores, coins, second["guesses"]) == second["right"] and coins.sum() == second["in"]
+    assert b"canaries" not in workspace.private_path.read_bytes() and not list(workspace.root.glob(".private.duckdb.*"))
+    assert "scores" not in read_json(run.audit_path) and "coins" not in read_json(run.audit_path)
+
+
+def test_a_locked_store_is_left_alone(trained: Session, make_session: Any) -> None:
+    change_passphrase(trained.workspace, "correct horse")
+    before = trained.workspace.private_path.read_bytes()
+    assert audit(make_session(canaries=60))["evidence"] is None
+    assert trained.workspace.private_path.read_bytes() == before
 
 
 def test_a_run_without_noise_is_caught(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,18 @@
 """From a trained run to a model and rows: only what that run made is used, and a run has one model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_model import random_adapter, write_tiny_model
 
-from localsynth.adapter import write_adapter
+from localsynth.adapter import read_prompt, write_adapter
 from localsynth.cli import _print_summary
 from localsynth.errors import Cancelled, ConfigError, IntegrityError
-from localsynth.pipeline import summary
+from localsynth.pipeline import run, summary
 from localsynth.runs import Run, latest_run
+from localsynth.stages.evaluate import evaluate
 from localsynth.stages.export import export, fastest_type
 from localsynth.stages.sample import sample
 from localsynth.stages.session import Session
@@ -64,6 +66,24 @@ def test_another_adapter_is_not_exported(trained: Session, tmp_path: Path, name:
     export(trained)
 
 
+def test_a_soft_prompt_is_trained_but_not_exported(ingested: Session) -> None:
+    train_settings = ingested.config.train.model_copy(update={"method": "prompt", "prompt_tokens": 3, "epochs": 0.2})
+    session = replace(ingested, config=ingested.config.model_copy(update={"train": train_settings}))
+    train(session)
+    assert read_prompt(current_run(session).adapter_path).shape[0] == 3
+    with pytest.raises(ConfigError, match="no GGUF file can hold") as caught:
+        export(session)
+    assert "lora" in caught.value.hint
+    assert not current_run(session).certificate_path.exists()
+
+
+def test_run_refuses_a_soft_prompt_before_anything_is_spent(ingested: Session) -> None:
+    train_settings = ingested.config.train.model_copy(update={"method": "prompt"})
+    with pytest.raises(ConfigError, match="no rows can be drawn"):
+        run(replace(ingested, config=ingested.config.model_copy(update={"train": train_settings})))
+    assert not ingested.workspace.ledger_path.exists() and latest_run(ingested.workspace) is None
+
+
 def test_no_rows_are_drawn_from_another_model_and_export_makes_the_own_one_again(trained: Session, make_session: Any) -> None:
     export(trained)
     run = current_run(trained)
@@ -78,6 +98,24 @@ def test_no_rows_are_drawn_from_another_model_and_export_makes_the_own_one_again
     assert not export(trained)["done_before"]
     assert sample(make_session(rows=3))["rows"] == 3
     assert export(trained)["done_before"]
+
+
+def test_a_report_is_made_with_no_other_model_than_the_runs(trained: Session, make_session: Any) -> None:
+    export(trained)
+    run, base = current_run(trained), Path(trained.config.train.model)
+    sample(make_session(rows=3))
+    for path, wrong in ((base, "not the base model that run"), (run.model_path("Q8_0"), "not the model that run")):
+        whole = path.read_bytes()
+        content = bytearray(whole)
+        content[-100] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(IntegrityError, match=wrong):
+            evaluate(make_session())
+        path.write_bytes(whole)
+    run.model_path("Q8_0").unlink()
+    with pytest.raises(IntegrityError, match="is missing"):
+        evaluate(make_session())
+    assert not (run.directory / "report.html").exists()
 
 
 # --- what the certificate is made of ----------------------------------------------------------------------------------

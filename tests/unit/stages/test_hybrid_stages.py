@@ -104,6 +104,19 @@ def test_the_certificate_names_both_and_the_rows_hold_what_the_marginals_drew(
     assert again == rows[:12]
 
 
+def test_the_rows_shown_before_the_model_is_trained_are_those_of_the_table(
+    session: Session, quick_training: list[dict[str, Any]]
+) -> None:
+    told: list[str] = []
+    session.emit = lambda event: told.append(event["text"]) if event["kind"] == "note" else None
+    train(session)
+    assert "Their texts follow" in told[0] and not any("n:" in text for text in told[1:])
+    export(session)
+    sample(session)
+    rows = list(SyntheticStore(session.workspace.synthetic_path).records())[:3]
+    assert told[1:4] == [f"who: {row['who']} | kind: {row['kind']}" for row in rows]
+
+
 def test_other_marginals_than_were_measured_are_refused(session: Session, quick_training: list[dict[str, Any]]) -> None:
     train(session)
     path = run_of(session).marginals_path

@@ -2,10 +2,12 @@
 
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from localsynth.codec import Codec
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
@@ -153,3 +155,11 @@ def test_what_trains_a_model_asks_for_its_parts_first_and_marginals_do_not(
     assert plan.plan(marginals)["synthesizer"] == "marginals"
     train.train_or_resume(marginals)
     export.export(marginals)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_gpu_that_is_not_there_is_missed_before_anything_is_charged(ingested: Session) -> None:
+    settings = ingested.config.train.model_copy(update={"device": "cuda"})
+    with pytest.raises(ResourceError, match="CUDA"):
+        train(replace(ingested, config=ingested.config.model_copy(update={"train": settings})))
+    assert not ingested.workspace.ledger_path.exists() and latest_run(ingested.workspace) is None

@@ -1,6 +1,9 @@
+import errno
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -68,3 +71,39 @@ def test_later_arguments_of_the_command_are_not_written_down(tmp_path: Path, mon
         text = (tmp_path / "lock").read_text()
     assert "localsynth sample" in text
     assert "secret" not in text
+
+
+def hold_unsigned(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def test_a_holder_that_has_not_signed_yet_is_waited_for_and_named(tmp_path: Path) -> None:
+    """On a busy machine it may be interrupted between the two."""
+    path = tmp_path / "lock"
+    descriptor = hold_unsigned(path)
+    late = threading.Timer(0.3, lambda: os.pwrite(descriptor, b'{"pid": 77, "command": "localsynth run", "since": "noon"}', 0))
+    late.start()
+    with pytest.raises(ResourceError, match=r"in use by process 77 \(localsynth run\)"), file_lock(path, "It"):
+        pass
+    late.join()
+    os.close(descriptor)
+
+
+def test_one_that_never_signs_is_reported_unnamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localsynth.store.lock._TO_SIGN", 0.1)
+    descriptor = hold_unsigned(tmp_path / "lock")
+    with pytest.raises(ResourceError, match="in use by another process"), file_lock(tmp_path / "lock", "It"):
+        pass
+    os.close(descriptor)
+
+
+def test_on_a_full_disk_the_lock_holds_unsigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("localsynth.store.lock._TO_SIGN", 0.0)
+    monkeypatch.setattr(os, "pwrite", full)
+    with file_lock(tmp_path / "lock", "It"), pytest.raises(ResourceError, match="in use"), file_lock(tmp_path / "lock", "It"):
+        pass

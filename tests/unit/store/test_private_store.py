@@ -13,7 +13,7 @@ from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.schema import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
 from localsynth.store import encryption
 from localsynth.store.key import key_path
-from localsynth.store.private import PrivateStore
+from localsynth.store.private import PrivateStore, keep_artifact
 from localsynth.workspace import Workspace
 
 SCHEMA = Schema(
@@ -252,7 +252,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from localsynth.schema import Schema, Text
-from localsynth.store.private import PrivateStore
+from localsynth.store.private import PrivateStore, keep_artifact
 from localsynth.workspace import Workspace
 writer = PrivateStore.create(Workspace(Path(sys.argv[1])), Schema(columns=[Text(name="note")]))
 writer.add_rows([(None, ["x"])])
@@ -276,3 +276,18 @@ def test_a_reader_keeps_reading_while_a_new_store_is_written(workspace: Workspac
         assert [record for _, record in store.records("train", ONE_TEXT)] == [{"note": "old"}]
     with PrivateStore.open(workspace) as store:
         assert [record for _, record in store.records("train", ONE_TEXT)] == [{"note": "new"}]
+
+
+def test_an_artifact_lies_beside_the_rows_encrypted_and_replaces_the_one_before(workspace: Workspace) -> None:
+    fill(workspace, SCHEMA, [(None, row) for row in ROWS])
+    with PrivateStore.open(workspace) as store:
+        assert store.artifact("audit") is None
+        keep_artifact(workspace, "audit", {"coins": "tossed once"})
+        keep_artifact(workspace, "audit", {"coins": "tossed again"})
+        assert len(list(store.records("train", SCHEMA))) == len(ROWS), "a reader goes on with the file it opened"
+    with PrivateStore.open(workspace) as store:
+        assert store.artifact("audit") == {"coins": "tossed again"} and store.artifact("other") is None
+        assert list(store.records("train", SCHEMA)) == list(enumerate(as_records(ROWS)))
+    assert b"tossed" not in workspace.private_path.read_bytes()
+    assert stat.S_IMODE(workspace.private_path.stat().st_mode) == 0o600
+    assert not list(workspace.root.glob(".private.duckdb.*"))

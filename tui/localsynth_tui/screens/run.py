@@ -35,6 +35,8 @@ _WORK = {"marginals": "counts, with noise"}
 _GOES_ON = ("run", "ingest", "train", "export", "select", "sample")
 """What the next start goes on with; of the others nothing is kept."""
 _FREE = {"evaluate": "a report", "audit": "an audit", "sample": "rows of a finished model"}
+_MADE_UP = ("audit", "rehearse")
+"""What trains on rows that are made up."""
 _SEALS = {
     "namespace": "network: cut off by the kernel",
     "seccomp": "network: cut off by the kernel (seccomp)",
@@ -135,10 +137,13 @@ and kept nowhere; do not photograph or copy them."""
             self._lines = state.lines
         running = state.running
         speed = self.query_one("#speed", CurvePlot)
-        speed.border_title = "tokens/s" + (" (private)" if running is not None and running.name == "train" else "")
+        speed.border_title = plain(state.unit) + (" (private)" if running is not None and running.name == "train" else "")
         over = state.outcome is not None
         speed.draw(state.speed, over)
-        self.query_one("#loss", CurvePlot).draw(state.loss, over)
+        loss = self.query_one("#loss", CurvePlot)
+        # An audit, like a rehearsal, trains on made-up rows.
+        loss.border_title = "loss, of made-up rows" if state.verb in _MADE_UP else "loss (private: for your eyes)"
+        loss.draw(state.loss, over)
 
     def _nothing(self, found: Overview) -> str:
         if found.unfinished:
@@ -209,7 +214,8 @@ and kept nowhere; do not photograph or copy them."""
         if figures:
             lines.append(" · ".join(figures) + ("  (private)" if private else ""))
         if state.private:
-            lines.append("private: " + ", ".join(f"{name} {value:,.3g}" for name, value in state.private.items()))
+            whose = "of made-up rows" if state.verb in _MADE_UP else "private"
+            lines.append(f"{whose}: " + ", ".join(f"{name} {value:,.3g}" for name, value in state.private.items()))
         if state.device is not None and state.running is not None:
             lines.append(f"device: {plain(state.device)}")
         if state.seal is not None:

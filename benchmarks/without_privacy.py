@@ -1,0 +1,130 @@
+"""What a finished workspace's report would say without differential privacy: no noise, no clipping. For PUBLIC tables only.
+
+    .venv/bin/python benchmarks/without_privacy.py WS DIR [ROWS]
+
+Reads the table, schema and settings of the newest run of WS, fits the same marginals to exact counts, trains the same model for
+the same steps on whole gradients, draws as many rows (or ROWS) with the product's own functions and writes DIR/report.html and
+DIR/report.json. The product itself has no such switch. No certificate is made, and WS is left as it is. What DIR then holds
+protects nobody: never do this with a table that you may not share. (Bounds and lists that were measured stay as they were; a
+model that lies in DIR already is taken as it is.)
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from localsynth.base_models import find_base_model
+from localsynth.codec import Codec
+from localsynth.config import TrainConfig
+from localsynth.evaluate.attacks.membership import attack_by_scores
+from localsynth.evaluate.likelihood import likelihood_gain
+from localsynth.evaluate.report import render_report, report_document
+from localsynth.evaluate.tables import evaluate_tables
+from localsynth.export.export import export
+from localsynth.hybrid import Writing
+from localsynth.llama import Embedder, Vocabulary
+from localsynth.marginals.domain import Domain
+from localsynth.marginals.measure import measure_marginals
+from localsynth.privacy.noise import InsecureRandom
+from localsynth.processor import default_threads
+from localsynth.runs import Run, latest_run
+from localsynth.sample.engine import Engine
+from localsynth.sample.slots import Request
+from localsynth.schema import Record, Schema, conform
+from localsynth.stages.table import effective_of
+from localsynth.store.private import PrivateStore
+from localsynth.store.synthetic import SyntheticStore
+from localsynth.train.loop import train
+from localsynth.train.plan import TrainPlan
+from localsynth.workspace import Workspace
+
+_MUCH = 1e6
+"""ρ of a budget that binds nothing."""
+_ASKED = 250
+
+
+class NoNoise(InsecureRandom):
+    """Draws batches as ever, and zeros for noise."""
+
+    def gaussian(self, n: int) -> np.ndarray:
+        return np.zeros(n)
+
+
+def split(workspace: Workspace, name: Any, schema: Schema) -> list[Record]:
+    """The rows of a split as the product sees them."""
+    with PrivateStore.open(workspace) as store:
+        rows = (conform(schema, row) for _, row in store.records(name, schema))
+        return [row for row in rows if row is not None]
+
+
+def trained(run: Run, schema: Schema, writing: Writing | None, rows: list[Record], folder: Path) -> None:
+    """The run's model, trained without noise and clipping, as `folder`/model.gguf."""
+    settings = TrainConfig.model_validate(run["settings"]["train"])
+    base = find_base_model(settings.model)
+    with Vocabulary(base.path) as vocabulary:
+        seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
+        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, "", given)
+        units = [[codec.encode(writing.with_lengths(row) if writing else row)] for row in rows]
+    train(
+        units=[unit for unit in units if any(unit[0].learned)],
+        base=base.path,
+        targets=base.targets,
+        plan=replace(TrainPlan(**run["plan"]), noise_multiplier=0.0, max_grad_norm=1e9),
+        settings=settings,
+        charge_step=lambda: 0.0,
+        random=NoNoise(0),
+        run_directory=folder,
+        emit=lambda event: print(json.dumps(event), file=sys.stderr, flush=True),
+        should_stop=lambda: False,
+    )
+    export(base.path, folder / "adapter", folder / "model.gguf", "BF16", default_threads(), lambda event: None)
+
+
+def main() -> None:
+    workspace, folder = Workspace.open(Path(sys.argv[1])), Path(sys.argv[2])
+    folder.mkdir(exist_ok=True)
+    run = latest_run(workspace)
+    assert run is not None
+    if run["settings"]["data"]["sequence_by"] is not None:
+        sys.exit("Not written for sequences.")
+    schema = effective_of(run["table"]).schema
+    rows, holdout = (split(workspace, name, schema) for name in ("train", "holdout"))
+    number = int(sys.argv[3]) if len(sys.argv) > 3 else SyntheticStore(workspace.synthetic_path).row_count()
+    writing = Writing(schema) if run.hybrid else None
+    drawn: list[Record] = [{}] * number
+    if writing is not None or run.by_marginals:
+        domain = Domain.of_schema(writing.schema if writing else schema)
+        codes = domain.encode([writing.with_lengths(row) for row in rows] if writing else rows)
+        drawn = measure_marginals(domain, codes, _MUCH, NoNoise(0)).sample(number, 0)
+    attacks: list[dict[str, Any]] = []
+    embed = None
+    if not run.by_marginals:
+        base = find_base_model(run["settings"]["train"]["model"]).path
+        model = folder / "model.gguf"
+        if not model.exists():
+            trained(run, schema, writing, rows, folder)
+        seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
+        requests = (Request(i, writing.for_model(row, {}) if writing else {}) for i, row in enumerate(drawn))
+        with Engine(model, seen, "", threads=default_threads(), seed=0) as engine:
+            drawn = [record for _, record in engine.rows(requests)]
+        order = np.random.default_rng(0).permutation
+        asked = [[side[i] for i in order(len(side))[:_ASKED]] for side in (rows, holdout)]
+        with_lengths = [[writing.with_lengths(row) for row in side] if writing else side for side in asked]
+        scores = [likelihood_gain(base, model, seen, "", side, default_threads(), given) for side in with_lengths]
+        method = f"By how much likelier the trained model finds the row than the base model does, {_ASKED} rows a side."
+        attacks = [attack.to_json() for attack in attack_by_scores(*scores, seed=0, subject="the model", method=method)]
+        embed = Embedder(base)
+    learned = [column.name for column in schema.learned()]
+    synthetic = [{name: row[name] for name in learned} for row in drawn]
+    figures = evaluate_tables(rows, holdout, synthetic, schema, seed=0, embed=embed.embed if embed else None)
+    figures["attacks"] += attacks
+    (folder / "report.json").write_text(json.dumps(report_document(figures, None, False), indent=1), encoding="utf-8")
+    (folder / "report.html").write_text(render_report(figures, None, False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Memory that training has freed goes back to the system, in the loop after each step."""
+
+import platform
+
+import psutil
+import pytest
+
+from localsynth.train import memory
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves, or not at all")
+def test_holes_in_the_heap_are_given_back():
+    process = psutil.Process()
+    blocks = [bytes(60_000) + b"x" for _ in range(4000)]  # below the size from which blocks get pages of their own
+    kept = blocks[::50]  # so that the heap cannot simply shrink from its end
+    del blocks
+    before = process.memory_info().rss
+    memory.give_back_memory()
+    assert before - process.memory_info().rss > 100_000_000
+    assert len(kept) == 80
+
+
+def test_a_c_library_that_cannot_is_no_error(monkeypatch):
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    memory.give_back_memory()
+    assert memory.peak_memory() > 10_000_000
