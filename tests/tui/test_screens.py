@@ -369,7 +369,10 @@ def test_the_plan_tells_who_makes_what_and_what_each_part_costs(workspace, plann
         await sees(pilot, "Epsilon  4: schema 0.4, counts 0.6,")
         assert "cannot be left empty" not in screen_text(app)
         assert app.screen.query_one("#base").display
-        counted = {"synthesizer": "marginals", "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0, "selection": 0.0}}
+        counted = {
+            "synthesizer": "marginals",
+            "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0, "selection": 0.0},
+        }
         monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
         monkeypatch.setitem(PLANNED, "epsilon", counted["epsilon"])
         app.screen.query_one("#made-by", Select).value = "marginals"
