@@ -321,6 +321,22 @@ def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None,
         print(f"Model: {result.get('path', 'was there already')} ({result['size_bytes'] / 1e6:.1f} MB, {kind})")
 
 
+@app.command(epilog=_epilog("localsynth select visits"))
+def select(
+    workspace: Workspace,
+    no_sign: NoSign = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count, with noise, what the original texts are about, for choosing among synthetic ones (train.selection_share)."""
+    secret = _passphrase("select", workspace, passphrase_fd)
+    result = _in_engine("select", workspace, as_json, overrides, require_seal, secret, sign=not no_sign)
+    if not as_json:
+        print(f"Counted {result['topics']} topics." if result["topics"] else "Nothing is counted in this run.")
+
+
 @app.command(epilog=_epilog("localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\""))
 def sample(
     workspace: Workspace,

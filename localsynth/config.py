@@ -91,6 +91,9 @@ class TrainConfig(_Section):
     auto: hybrid where there are texts and other columns, llm where there are only texts, marginals where there are none."""
     marginals_share: float = Field(default=0.2, gt=0, lt=1)
     """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
+    selection_share: float = Field(default=0.0, ge=0, lt=1)
+    """The part of the model's epsilon (and delta) that is kept back to count what the original texts are about: several texts are
+    then written for each row (sample.texts), and one is kept. 0: the first one is kept, and nothing is counted."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     method: Literal["lora", "prompt"] = "lora"
@@ -138,6 +141,8 @@ class SampleConfig(_Section):
     """None: one for each physical core."""
     gpu_layers: int | None = Field(default=None, ge=-1)
     """Layers on the GPU, -1 for all; None: all with a GPU build of llama.cpp, none without."""
+    texts: int = Field(default=4, ge=2, le=64)
+    """With train.selection_share: how many texts are written for each row, to choose one from."""
     candidates: int = Field(default=8, ge=1, le=255)
     """For a row under conditions: how many beginnings are written to choose one from by how well it fits them."""
     chunk_rows: int = Field(default=100, ge=1)

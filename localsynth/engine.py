@@ -180,7 +180,7 @@ def _failure(error: BaseException, doing: str = "") -> Event:
     }
 
 
-_ALONE = frozenset({"ingest", "train", "export", "run", "rehearse", "evaluate", "audit"})
+_ALONE = frozenset({"ingest", "train", "export", "select", "run", "rehearse", "evaluate", "audit"})
 """Verbs of which a workspace takes one at a time: two rehearsals would replace each other's, and a report that is made while the
 private side is erased would bring some of it back. Sampling has a lock of its own; the others change nothing."""
 

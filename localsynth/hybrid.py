@@ -24,7 +24,7 @@ class Writing:
     """How rows of an effective schema are divided between the marginals and the model.
 
     `schema` has the columns as the model sees them: the structured ones, the lengths of the texts, the texts. `given` names
-    those that it is given. Raises ConfigError where a name is taken.
+    those that it is given, `lengths` those of them that are lengths. Raises ConfigError where a name is taken.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -40,6 +40,7 @@ class Writing:
         structured = [column for column in schema.learned() if not isinstance(column, Text)]
         self._given = [*structured, *self._lengths]
         self.given = frozenset(column.name for column in self._given)
+        self.lengths = frozenset(column.name for column in self._lengths)
         self.schema = schema.model_copy(update={"columns": [*self._given, *self._texts]})
 
     def with_lengths(self, record: Record) -> Record:

@@ -3,6 +3,7 @@
 ingest    source → private.duckdb, and what the schema leaves open measured → schema.json
 train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
 export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
+select    model → one noisy count of what the original texts are about → runs/ID/selection.json, where the settings ask for it
 sample    model or marginals → synthetic.duckdb
 evaluate  original beside synthetic → runs/ID/report.html
 run       all of them, going on where the last one stopped
@@ -27,6 +28,7 @@ from localsynth.stages.ingest import ingest, ingest_if_needed
 from localsynth.stages.plan import plan
 from localsynth.stages.rehearse import StageClock, prepare_rehearsal
 from localsynth.stages.sample import sample
+from localsynth.stages.select import select
 from localsynth.stages.session import Session
 from localsynth.stages.train import train, train_or_resume
 from localsynth.training_parts import need_training_parts
@@ -52,7 +54,12 @@ def run(session: Session) -> dict[str, Any]:
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
         stages += [ingest_if_needed(session), train_or_resume(session)]
-    stages += [export(session), sample(session)]
+    stages.append(export(session))
+    exported = latest_run(session.workspace)
+    assert exported is not None
+    if exported.selects:
+        stages.append(select(session))
+    stages.append(sample(session))
     if session.config.evaluate.report and session.options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
         stages.append(evaluate(session))
     current = latest_run(session.workspace)
@@ -131,7 +138,7 @@ def needs_key(workspace: Workspace, verb: str, again: bool = False, release: boo
     if verb == "run":
         latest = latest_run(workspace)
         return latest is None or not latest.finished or again
-    return verb in ("ingest", "train", "evaluate")
+    return verb in ("ingest", "train", "select", "evaluate")
 
 
 VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
@@ -139,6 +146,7 @@ VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
     "ingest": ingest,
     "train": train,
     "export": export,
+    "select": select,
     "sample": sample,
     "evaluate": evaluate,
     "run": run,

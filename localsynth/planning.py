@@ -42,7 +42,7 @@ _DEFAULT_SCHEMA_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Budgets:
-    """How (ε, δ) is divided between measuring the schema, the marginals and training; zero for what is not done."""
+    """How (ε, δ) is divided between the schema, the marginals, training and selection; zero for what is not done."""
 
     schema_epsilon: float
     schema_delta: float
@@ -50,19 +50,22 @@ class Budgets:
     marginals_delta: float
     train_epsilon: float
     train_delta: float
+    selection_epsilon: float
+    selection_delta: float
 
     @property
     def epsilon(self) -> dict[str, float]:
         """Of each stage, and of all of them as "total"."""
-        return _with_total({"schema": self.schema_epsilon, "marginals": self.marginals_epsilon, "train": self.train_epsilon})
+        return _by_stage(self.schema_epsilon, self.marginals_epsilon, self.train_epsilon, self.selection_epsilon)
 
     @property
     def delta(self) -> dict[str, float]:
         """Of each stage, and of all of them as "total"."""
-        return _with_total({"schema": self.schema_delta, "marginals": self.marginals_delta, "train": self.train_delta})
+        return _by_stage(self.schema_delta, self.marginals_delta, self.train_delta, self.selection_delta)
 
 
-def _with_total(parts: dict[str, float]) -> dict[str, float]:
+def _by_stage(schema: float, marginals: float, train: float, selection: float) -> dict[str, float]:
+    parts = {"schema": schema, "marginals": marginals, "train": train, "selection": selection}
     # The parts were made by dividing the total: the last digits of their sum are rounding.
     return {"total": float(f"{sum(parts.values()):.12g}"), **parts}
 
@@ -73,8 +76,17 @@ def budgets(config: Config) -> Budgets:
     epsilon, delta = config.privacy.epsilon - schema_epsilon, config.delta() - schema_delta
     share = {"marginals": 1.0, "llm": 0.0, "hybrid": config.train.marginals_share}[synthesizer_of(config)]
     marginals_epsilon, marginals_delta = share * epsilon, share * delta
+    model_epsilon, model_delta = epsilon - marginals_epsilon, delta - marginals_delta
+    selection_epsilon, selection_delta = config.train.selection_share * model_epsilon, config.train.selection_share * model_delta
     return Budgets(
-        schema_epsilon, schema_delta, marginals_epsilon, marginals_delta, epsilon - marginals_epsilon, delta - marginals_delta
+        schema_epsilon,
+        schema_delta,
+        marginals_epsilon,
+        marginals_delta,
+        model_epsilon - selection_epsilon,
+        model_delta - selection_delta,
+        selection_epsilon,
+        selection_delta,
     )
 
 
@@ -312,6 +324,7 @@ def forecast(
     Seconds are predicted from 4 operations a token for each weight of a matrix product (frozen base: no weight gradients).
     """
     from localsynth.llama import Vocabulary
+    from localsynth.selection.topics import TEXTS_A_TOPIC, topics_for
     from localsynth.train.plan import make_train_plan
 
     share, synthesizer = budgets(config), synthesizer_of(config)
@@ -335,6 +348,8 @@ def forecast(
         + micro * info.vocab_size * 8
     )
     model_bytes = base.info.parameters * 2
+    sample_rate, selects = _SAMPLE_SHARE * train_rate, config.train.selection_share > 0
+    select_seconds = topics_for(training_units) * TEXTS_A_TOPIC * tokens / sample_rate
     return {
         "synthesizer": synthesizer,
         "units": units,
@@ -351,7 +366,8 @@ def forecast(
         "seconds": {
             "train": trained_tokens / train_rate + (measuring_seconds(len(seen.columns)) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
-            "sample": rows * tokens / (_SAMPLE_SHARE * train_rate),
+            **({"select": select_seconds} if selects else {}),
+            "sample": rows * tokens / sample_rate * (config.sample.texts if selects else 1),
         },
         "tokens_per_row": tokens,
         "precision": precision,

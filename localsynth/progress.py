@@ -109,10 +109,11 @@ def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
     origin = {"declared": "declared", "measured": "measured", "assumed": "assumed: declare privacy.public_size for a real figure"}
     epsilon, seconds = plan["epsilon"], plan["seconds"]
+    choosing = f", {epsilon['selection']:g} to choose among texts" if epsilon["selection"] else ""
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
         f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
-        f"marginals, {epsilon['train']:g} for training",
+        f"marginals, {epsilon['train']:g} for training{choosing}",
         f"delta             {plan['delta']['total']:.2g}",
         f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
         f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",

@@ -22,6 +22,7 @@ _KEPT = (
     "events.jsonl",
     "adapter",
     "marginals.json",
+    "selection.json",
     "audit.json",
     "report-release.html",
     "report-release.json",
@@ -109,6 +110,33 @@ class Run:
                 "Put the file back, or train again with --again (that is charged again).",
             )
         return str(self["marginals_sha256"])
+
+    @property
+    def selects(self) -> bool:
+        """Whether a part of the run's budget is kept for counting what the original texts are about."""
+        return not self.by_marginals and bool(self["settings"]["train"]["selection_share"] > 0)
+
+    @property
+    def selection_path(self) -> Path:
+        """What was counted for choosing among texts, of a run that does."""
+        return self.directory / "selection.json"
+
+    def selection_sha256(self) -> str:
+        """The hash of the selection as it lies there, in hex. Raises IntegrityError where it is missing."""
+        if not self.selection_path.is_file():
+            raise IntegrityError(f"{self.selection_path} is missing.", "Restore it from a backup, or train again.")
+        return file_sha256(self.selection_path)
+
+    def check_selection(self) -> str:
+        """The hash of the run's selection, "" where it has none. Raises IntegrityError where it is not what was counted."""
+        if not self.get("selection_sha256"):
+            return ""
+        if self.selection_sha256() != self["selection_sha256"]:
+            raise IntegrityError(
+                f"{self.selection_path} is not what run {self.id} counted.",
+                "Put the file back, or train again with --again (that is charged again).",
+            )
+        return str(self["selection_sha256"])
 
     def adapter_sha256(self) -> str:
         """The hash of the adapter's two files as they lie there, in hex. Raises IntegrityError where one is missing."""

@@ -43,7 +43,8 @@ def _read(path: Path) -> tuple[Any, list[Path]]:
         if path.stat().st_size > _MOST_BYTES:
             raise IntegrityError(f"{path} is not a certificate: it is too large.", "Give a certificate.json.")
         text = path.read_bytes().decode("utf-8", "replace")
-        models = sorted([*path.parent.glob("model.*.gguf"), *path.parent.glob("marginals.json")])
+        names = ("model.*.gguf", "marginals.json", "selection.json")
+        models = sorted(found for name in names for found in path.parent.glob(name))
     try:
         return parse_json(text), models
     except ValueError as error:
@@ -83,17 +84,38 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
     return [same, Finding("marginals", "ok", text)]
 
 
+def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
+    """Whether the count of topics is that of the certificate, and what was charged."""
+    from localsynth.selection.count import read_selection
+    from localsynth.selection.verification import what_is_wrong
+
+    if file_sha256(path) != document["hashes"]["selection"]:
+        return [Finding("selection", "failed", f"{path.name} is not what the certificate names.")]
+    same = Finding("selection", "ok", f"{path.name} is what the certificate names.")
+    try:
+        selection = read_selection(path)
+    except LocalsynthError:
+        return [same, Finding("selection", "failed", f"{path.name} does not hold a count of topics.")]
+    if wrong := what_is_wrong(selection, document):
+        return [same, Finding("selection", "failed", f"{wrong}.")]
+    tables = len(selection.spends)
+    text = f"The {tables} noisy tables of topics in it cost no more than was charged (zCDP rho {selection.rho:.4g})."
+    return [same, Finding("selection", "ok", text)]
+
+
 def _check_products(document: dict[str, Any], products: list[Path]) -> list[Finding]:
     """Models and marginals that lie there against those that the certificate names."""
     findings = []
     for path in products:
         if path.name == "marginals.json":
             findings += _check_marginals(document, path)
+        elif path.name == "selection.json":
+            findings += _check_selection(document, path)
         elif wrong := _what_is_wrong(path, document["hashes"]["model"]):
             findings.append(Finding("model", "failed", f"{path.name} {wrong}."))
         else:
             findings.append(Finding("model", "ok", f"{path.name} is the model the certificate names."))
-    for name in ("model", "marginals"):
+    for name in ("model", "marginals", "selection"):
         if document["hashes"][name] and not any(finding.name == name for finding in findings):
             findings.append(Finding(name, "not checked", f"The {name} that the certificate names: not beside it."))
     return findings

@@ -73,11 +73,18 @@ class Work:
     """A language model, step by step."""
     counts: bool
     """Marginals: noisy counts, and choices of what to count."""
+    selects: bool
+    """One noisy count of what the texts are about."""
 
     @property
     def name(self) -> str:
         """As a noun, for what had noise."""
-        return " and ".join(["the marginals"] * self.counts + ["the training"] * self.trains)
+        return _listed(["the marginals"] * self.counts + ["the training"] * self.trains + ["the count of topics"] * self.selects)
+
+    @property
+    def counted(self) -> str:
+        """As a noun, for what was counted once and not sampled for."""
+        return _listed(["the marginals"] * self.counts + ["the count of topics"] * self.selects)
 
     @property
     def done(self) -> str:
@@ -87,26 +94,34 @@ class Work:
     @property
     def product(self) -> str:
         """What the synthetic table is drawn from."""
-        return " and ".join(["the marginals"] * self.counts + ["the model"] * self.trains)
+        return _listed(["the marginals"] * self.counts + ["the model"] * self.trains + ["the count of topics"] * self.selects)
+
+
+def _listed(names: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
 
 
 def work_of(mechanisms: list[dict[str, Any]]) -> Work:
     """What the mechanisms of a guarantee did."""
-    kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] != "schema"}
-    return Work(trains=bool(kinds - {"zcdp"}), counts="zcdp" in kinds)
+    kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] not in ("schema", "select")}
+    return Work(
+        trains=bool(kinds - {"zcdp"}), counts="zcdp" in kinds, selects=any(part["stage"] == "select" for part in mechanisms)
+    )
 
 
 def _sampler(mechanisms: list[dict[str, Any]]) -> str:
     if not any(part["mechanism"]["type"] == "poisson_sampled" for part in mechanisms):
         return NO_SAMPLER
-    return f"{POISSON} of the training; for the marginals {NO_SAMPLER}" if work_of(mechanisms).counts else POISSON
+    counted = work_of(mechanisms).counted
+    return f"{POISSON} of the training; for {counted} {NO_SAMPLER}" if counted else POISSON
 
 
 def _accountant(mechanisms: list[dict[str, Any]]) -> str:
     kinds = {part["mechanism"]["type"] for part in mechanisms}
     ways = ["privacy loss distributions"] if kinds - {"zcdp"} else []
     if "zcdp" in kinds:
-        ways.append("zero-concentrated differential privacy, converted to epsilon and delta for the marginals,")
+        ways.append(f"zero-concentrated differential privacy, converted to epsilon and delta for {work_of(mechanisms).counted},")
     return f"{' and '.join(ways)} inside a stage's budget, sums over budgets and runs"
 
 
@@ -123,7 +138,7 @@ class CertificateFacts:
     settings: dict[str, Any]
     """The run's effective "train" and "privacy" settings, as in localsynth.toml, and of "data" `sequence_by`. Public."""
     hashes: dict[str, str]
-    """SHA-256 of "model" (`model_hash`), "marginals" (the file) and "base_model"; "" for what the run has not."""
+    """SHA-256 of "model" (`model_hash`), "marginals", "selection" (the files) and "base_model"; "" for what the run has not."""
     versions: dict[str, str]
     seal: str
     """How the run was kept off the network: a level of `localsynth.isolation`. A statement; nobody can check it later."""

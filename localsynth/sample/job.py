@@ -4,9 +4,12 @@ Knows the store of synthetic rows, not the private one.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from localsynth.conditions import Conditions
 from localsynth.config import SampleConfig
@@ -17,10 +20,14 @@ from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, Text
+from localsynth.selection.choose import Chooser
+from localsynth.selection.topics import text_of
 from localsynth.store.synthetic import Job, SyntheticStore
 
 __all__ = ["SampleResult", "draw_rows"]
 
+_OTHER_TEXTS = 1 << 42
+"""How far apart the numbers are by which the texts of one row are drawn: far more than a table has rows."""
 _BETWEEN_CHUNKS = 1.0
 """Seconds from one transaction to the next, at least."""
 
@@ -44,12 +51,14 @@ def draw_rows(
     store: SyntheticStore,
     job: Job,
     given: Callable[[int], Conditions],
+    chooser: Chooser | None,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
     """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row, asked for in order.
 
-    `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others.
+    `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With a
+    `chooser`, each row is written `settings.texts` times, and one of them is kept.
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
     started = time.monotonic()
@@ -64,7 +73,7 @@ def draw_rows(
         seen,
         description,
         sequences=settings.sequences,
-        most=max(len(missing), settings.candidates),
+        most=max(len(missing) * (settings.texts if chooser is not None else 1), settings.candidates),
         threads=settings.threads or default_threads(),
         seed=settings.seed,
         temperature=settings.temperature,
@@ -75,11 +84,13 @@ def draw_rows(
         emit({"kind": "note", "text": f"Sampling on {engine.device}, {engine.sequences} rows side by side."})
         for i in missing if checks else ():
             engine.check(Request(job.first_row + i, given(i)))
-        requests = (Request(job.first_row + i, given(i)) for i in missing)
+        times = settings.texts if chooser is not None else 1
+        requests = (Request(job.first_row + i + j * _OTHER_TEXTS, given(i)) for i in missing for j in range(times))
         chunk: list[Record] = []
         drawing = written_at = told = time.monotonic()
         written = 0
-        for number, learned in engine.rows(requests):
+        rows = engine.rows(requests)
+        for number, learned in rows if chooser is None else _chosen(rows, times, chooser, texts, settings.seed):
             chunk.append(surrogates.complete(number, learned))
             drawn = number - job.first_row + 1
             now = time.monotonic()
@@ -106,3 +117,15 @@ def draw_rows(
                     }
                 )
         return SampleResult(written, time.monotonic() - started, engine.statistics)
+
+
+def _chosen(
+    rows: Iterator[tuple[int, Record]], times: int, chooser: Chooser, texts: list[str], seed: int
+) -> Iterator[tuple[int, Record]]:
+    """Of each `times` rows, written for one, the one to keep, drawn by their weights."""
+    for number, first in rows:
+        written = [first, *(row for _, row in islice(rows, times - 1))]
+        weights = chooser.weigh(first, [text_of([row[name] for name in texts]) for row in written])
+        shares = np.cumsum(np.exp(weights - weights.max()))
+        draw = np.random.Generator(np.random.Philox(key=[seed, number], counter=[0, 0, 0, 1 << 32])).random() * shares[-1]
+        yield number, written[min(int(np.searchsorted(shares, draw, side="right")), times - 1)]

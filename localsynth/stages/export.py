@@ -14,7 +14,7 @@ from localsynth.training_parts import need_training_parts
 from localsynth.verify import CERTIFICATE_KEY
 from localsynth.workspace import file_sha256, write_json
 
-__all__ = ["export"]
+__all__ = ["certify_model", "export"]
 
 
 def export(session: Session) -> dict[str, Any]:
@@ -33,7 +33,6 @@ def export(session: Session) -> dict[str, Any]:
         )
     need_training_parts()
     from localsynth.export.export import export as export_model
-    from localsynth.export.merge import set_metadata
     from localsynth.privacy.model_hash import model_hash
 
     base = find_base_model(current["settings"]["train"]["model"])
@@ -50,14 +49,11 @@ def export(session: Session) -> dict[str, Any]:
             f"{current.adapter_path} is not the adapter that run {current.id} trained.",
             "Put its files back, or train again with --again (that is charged again).",
         )
-    marginals = current.check_marginals()
+    current.check_marginals()
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
     result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
-    hashes = {"model": model_hash(path), "marginals": marginals, "base_model": current["base_sha256"]}
-    certificate = _certify(session, current, hashes)
-    set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
-    write_json(current.certificate_path, certificate)
+    certificate = _put_certificate(session, current, path)
     facts = {
         "quantization": quantization,
         "kl": round(result.kl, 6),
@@ -72,6 +68,28 @@ def export(session: Session) -> dict[str, Any]:
     current.note(export=facts)
     emit({"kind": "stage_done", "stage": "export"})
     return {"stage": "export", "run": current.id, "done_before": False, "path": str(path), **facts}
+
+
+def certify_model(session: Session, current: Run) -> None:
+    """Make the certificate of an exported model anew, beside it and inside: more was charged since it was made."""
+    certificate = _put_certificate(session, current, current.product_path)
+    current.note(export={**current["export"], "signed": certificate["signature"] is not None})
+
+
+def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, Any]:
+    from localsynth.export.merge import set_metadata
+    from localsynth.privacy.model_hash import model_hash
+
+    hashes = {
+        "model": model_hash(path),
+        "marginals": current.check_marginals(),
+        "selection": current.check_selection(),
+        "base_model": current["base_sha256"],
+    }
+    certificate = _certify(session, current, hashes)
+    set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
+    write_json(current.certificate_path, certificate)
+    return certificate
 
 
 def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str, Any]:
@@ -99,7 +117,7 @@ def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
         return {"stage": "export", "run": current.id, "done_before": True, **done}
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
-    certificate = _certify(session, current, {"model": "", "marginals": marginals, "base_model": ""})
+    certificate = _certify(session, current, {"model": "", "marginals": marginals, "selection": "", "base_model": ""})
     write_json(current.certificate_path, certificate)
     facts = {
         "quantization": None,

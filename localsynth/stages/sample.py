@@ -1,13 +1,16 @@
 """Model, or marginals → synthetic.duckdb."""
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.errors import ConfigError
 from localsynth.runs import Run
-from localsynth.stages.session import Session, recorder, trained_run
+from localsynth.stages.session import Session, exported_run, recorder
 from localsynth.stages.table import Effective, effective_of
 from localsynth.workspace import Workspace, read_json, write_file
+
+if TYPE_CHECKING:
+    from localsynth.selection.choose import Chooser
 
 __all__ = ["sample"]
 
@@ -23,7 +26,6 @@ def _seeds_secret(workspace: Workspace) -> bytes:
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
     from localsynth.hybrid import Writing
-    from localsynth.privacy.model_hash import model_hash
     from localsynth.sample.asked import read_asked
     from localsynth.sample.from_marginals import conditions_from_marginals, draw_from_marginals
     from localsynth.sample.job import draw_rows
@@ -32,19 +34,13 @@ def sample(session: Session) -> dict[str, Any]:
     from localsynth.store.synthetic import Origin, SyntheticStore
 
     workspace, config = session.workspace, session.config
-    current = trained_run(session)
-    done = current.get("export")
-    if not done:
-        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {workspace.root}")
-    effective = effective_of(current["table"])
-    path = current.product_path
-    if not path.exists():
-        raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {workspace.root}")
-    marginals = current.check_marginals()
-    if (marginals if current.by_marginals else model_hash(path)) != done["model_hash"]:
-        raise IntegrityError(
-            f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {workspace.root}"
+    current = exported_run(session)
+    if current.selects and not current.get("selection"):
+        raise ConfigError(
+            f"Run {current.id} keeps a part of its budget for choosing among texts, and nothing was counted yet.",
+            f"Count: localsynth select {workspace.root}",
         )
+    effective, done, path = effective_of(current["table"]), current["export"], current.product_path
     options = session.options
     sequence_by = current["settings"]["data"]["sequence_by"]
     if sequence_by is not None and (options.where or options.balance or options.seeds):
@@ -72,7 +68,7 @@ def sample(session: Session) -> dict[str, Any]:
             guarantee["guaranteed_epsilon"],
             guarantee["spent_delta"],
             # What shapes the rows' distribution; threads and the like do not.
-            config.sample.model_dump(mode="json", include={"temperature", "top_p", "candidates"}),
+            config.sample.model_dump(mode="json", include={"temperature", "top_p", "candidates", "texts"}),
             asked.facts,
         )
         more = asked.rows or options.more
@@ -103,6 +99,7 @@ def sample(session: Session) -> dict[str, Any]:
                 store=store,
                 job=job,
                 given=given,
+                chooser=_chooser(current),
                 emit=emit,
                 should_stop=session.should_stop,
             )
@@ -112,6 +109,13 @@ def sample(session: Session) -> dict[str, Any]:
         store.close_job(job.number)
     emit({"kind": "stage_done", "stage": "sample"})
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
+
+
+def _chooser(current: Run) -> "Chooser | None":
+    from localsynth.selection.choose import Chooser
+    from localsynth.selection.count import read_selection
+
+    return Chooser(read_selection(current.selection_path)) if current.check_selection() else None
 
 
 def _as_many_as_the_original(current: Run, effective: Effective) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from localsynth.config import Config
-from localsynth.errors import BudgetError, ConfigError
+from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.events import Emit, Recorder, mark_private
 from localsynth.runs import Run, latest_run
 from localsynth.workspace import Workspace
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Options",
     "Session",
+    "exported_run",
     "open_budget",
     "open_ledger",
     "private_recorder",
@@ -122,6 +123,25 @@ def trained_run(session: Session) -> Run:
             f"{session.workspace.root} holds no trained run.", f"Train first: localsynth train {session.workspace.root}"
         )
     return latest
+
+
+def exported_run(session: Session) -> Run:
+    """The newest run, if it has a model or marginals to draw from, unchanged. Raises ConfigError, IntegrityError."""
+    from localsynth.privacy.model_hash import model_hash
+
+    current, root = trained_run(session), session.workspace.root
+    done = current.get("export")
+    if not done:
+        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {root}")
+    path = current.product_path
+    if not path.exists():
+        raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {root}")
+    marginals = current.check_marginals()
+    if (marginals if current.by_marginals else model_hash(path)) != done["model_hash"]:
+        raise IntegrityError(
+            f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {root}"
+        )
+    return current
 
 
 def recorder(session: Session, current: Run) -> Emit:

@@ -25,7 +25,7 @@ from localsynth.workspace import file_sha256, read_json
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
 
-__all__ = ["train", "train_or_resume"]
+__all__ = ["source_of", "train", "train_or_resume"]
 
 _SHOWN = 3
 """Rows shown before the model is trained."""
@@ -84,7 +84,7 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             f"The table was ingested anew since run {current.id} began; that run cannot go on with other rows.",
             "Delete its directory in runs/ and train again with --again (what it spent stays charged).",
         )
-    source_sha256 = _source_of(session, document)
+    source_sha256 = source_of(session, document)
     if current is None:
         planned = {} if synthesizer == "marginals" else _model_plan(session, ledger, effective)
         # The table may be ingested anew later; what this run's model writes stays this.
@@ -211,7 +211,7 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
     return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"], "private": measured}
 
 
-def _source_of(session: Session, document: dict[str, Any]) -> str:
+def source_of(session: Session, document: dict[str, Any]) -> str:
     """The hash of the file that the private store was read from; it must be the store that `document` (schema.json) describes."""
     from localsynth.store.private import PrivateStore
 

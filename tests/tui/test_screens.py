@@ -32,8 +32,8 @@ PLANNED = {
     "steps": 32,
     "batch_size": 562,
     "noise_multiplier": 0.98,
-    "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 0.6, "train": 3.0},
-    "delta": {"total": 1e-6, "schema": 1e-7, "marginals": 1e-7, "train": 8e-7},
+    "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 0.6, "train": 3.0, "selection": 0.0},
+    "delta": {"total": 1e-6, "schema": 1e-7, "marginals": 1e-7, "train": 8e-7, "selection": 0.0},
     "seconds": {"train": 600.0, "export": 15.0, "sample": 200.0},
     "precision": "bf16",
     "memory_bytes": 2**30,
@@ -369,7 +369,10 @@ def test_the_plan_tells_who_makes_what_and_what_each_part_costs(workspace, plann
         await sees(pilot, "Epsilon  4: schema 0.4, counts 0.6,")
         assert "cannot be left empty" not in screen_text(app)
         assert app.screen.query_one("#base").display
-        counted = {"synthesizer": "marginals", "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0}}
+        counted = {
+            "synthesizer": "marginals",
+            "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0, "selection": 0.0},
+        }
         monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
         monkeypatch.setitem(PLANNED, "epsilon", counted["epsilon"])
         app.screen.query_one("#made-by", Select).value = "marginals"

@@ -110,13 +110,13 @@ def test_a_delta_above_one_in_the_number_of_units_is_warned_of() -> None:
 
 def test_with_nothing_to_measure_nothing_is_for_the_schema() -> None:
     writes = config([TEXT], public_size=5000, epsilon=3)
-    assert budgets(writes) == Budgets(0.0, 0.0, 0.0, 0.0, 3.0, 1e-5)
+    assert budgets(writes) == Budgets(0.0, 0.0, 0.0, 0.0, 3.0, 1e-5, 0.0, 0.0)
     assert budgets(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)) == budgets(writes)
 
 
 def test_marginals_get_all_or_their_share() -> None:
     alone = budgets(config([BOUNDED], public_size=5000, epsilon=3))
-    assert alone == Budgets(0.0, 0.0, 3.0, 1e-5, 0.0, 0.0)
+    assert alone == Budgets(0.0, 0.0, 3.0, 1e-5, 0.0, 0.0, 0.0, 0.0)
     share = budgets(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
     assert (share.marginals_epsilon, share.train_epsilon) == pytest.approx((0.6, 2.4))
     assert (share.marginals_delta, share.train_delta) == pytest.approx((2e-6, 8e-6))

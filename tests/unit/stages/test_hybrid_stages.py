@@ -56,7 +56,7 @@ def budgets_and_spends(session: Session) -> tuple[list[str], list[str]]:
 def test_plan_divides_what_the_schema_leaves(session: Session) -> None:
     planned = plan(session)
     assert planned["synthesizer"] == "hybrid"
-    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 3.2})
+    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 3.2, "selection": 0.0})
 
 
 def test_marginals_are_charged_first_and_the_model_learns_texts_alone(

@@ -26,12 +26,13 @@ _IN_WORDS = {
     "ingest": "read the table in",
     "train": "train, with noise",
     "export": "make model, certificate",
+    "select": "count topics, with noise",
     "sample": "draw rows",
     "evaluate": "compare and attack",
     "audit": "train on canaries, guess",
 }
 _WORK = {"marginals": "counts, with noise"}
-_GOES_ON = ("run", "ingest", "train", "export", "sample")
+_GOES_ON = ("run", "ingest", "train", "export", "select", "sample")
 """What the next start goes on with; of the others nothing is kept."""
 _FREE = {"evaluate": "a report", "audit": "an audit", "sample": "rows of a finished model"}
 _MADE_UP = ("audit", "rehearse")

@@ -1,0 +1,155 @@
+"""Counting topics between export and sampling: charged before a row is read, certified, and lost at most once."""
+
+import json
+from typing import Any
+
+import pytest
+from test_hybrid_stages import budgets_and_spends, run_of, with_texts
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.privacy.concentrated import rho_for
+from localsynth.runs import is_kept
+from localsynth.schema import conform
+from localsynth.selection.count import read_selection
+from localsynth.stages import select as select_stage
+from localsynth.stages.export import export
+from localsynth.stages.ingest import ingest
+from localsynth.stages.plan import plan
+from localsynth.stages.sample import sample
+from localsynth.stages.select import select
+from localsynth.stages.session import Session
+from localsynth.stages.train import train
+from localsynth.store.private import PrivateStore
+from localsynth.store.synthetic import SyntheticStore
+from localsynth.verify import verify_file
+from localsynth.workspace import read_json
+
+
+def choosing(session: Session) -> Session:
+    """The same session, with a quarter of the model's budget kept for the count."""
+    config = session.config
+    session.config = config.model_copy(update={"train": config.train.model_copy(update={"selection_share": 0.25})})
+    return session
+
+
+@pytest.fixture
+def session(make_session: Any, quick_training: list[dict[str, Any]]) -> Session:
+    session = choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=12)))
+    ingest(session)
+    train(session)
+    export(session)
+    return session
+
+
+def test_plan_says_what_is_kept_for_it(session: Session) -> None:
+    planned = plan(session)
+    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.4, "selection": 0.8})
+    assert planned["seconds"]["select"] > 0
+
+
+def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(session: Session, make_session: Any) -> None:
+    before = read_json(run_of(session).certificate_path)
+    assert before["guarantee"]["guaranteed_epsilon"] == pytest.approx(3.2), "what was spent until then"
+    with pytest.raises(ConfigError, match="nothing was counted yet"):
+        sample(session)
+    counted = select(session)
+    assert counted["topics"] >= 1 and counted["columns"] == ["kind"] and not counted["done_before"]
+    run = run_of(session)
+    budgets, spends = budgets_and_spends(session)
+    assert budgets == ["marginals", "train", "selection"] and spends[-1] == "topics of the texts"
+    share = open_share(session)
+    assert read_selection(run.selection_path).rho == rho_for(*share)
+
+    for path in (run.certificate_path, run.product_path):
+        report = verify_file(path, None)
+        assert report["valid"], report["findings"]
+    certificate = read_json(run.certificate_path)
+    assert certificate["guarantee"]["guaranteed_epsilon"] == pytest.approx(4.0)
+    assert certificate["hashes"]["selection"] == run.selection_sha256()
+    assert "the marginals, the model and the count of topics are differentially private" in certificate["summary"]
+    status = [(f["name"], f["status"]) for f in verify_file(run.certificate_path, None)["findings"]]
+    assert status.count(("selection", "ok")) == 2 and is_kept(run.selection_path)
+
+    assert sample(session)["rows"] == 12
+    again = select(session)
+    assert again["done_before"] and again["topics"] == counted["topics"] and budgets_and_spends(session)[0] == budgets
+    rows = list(SyntheticStore(session.workspace.synthetic_path).records())
+    learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
+    assert all(conform(session.config.schema_, row) == row for row in learned)
+    # In one job or in two, the same seed gives the same rows.
+    session.workspace.synthetic_path.unlink()
+    for wanted in (5, 12):
+        sample(choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=wanted))))
+    assert list(SyntheticStore(session.workspace.synthetic_path).records()) == rows
+
+
+def open_share(session: Session) -> tuple[float, float]:
+    (event,) = [e for e in json.loads(session.workspace.ledger_path.read_text())["events"] if e["kind"] == "budget"][-1:]
+    return event["epsilon"], event["delta"]
+
+
+def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, seen = PrivateStore.records, []
+
+    def watched(store: PrivateStore, *arguments: Any) -> Any:
+        seen.append(budgets_and_spends(session)[1][-1])
+        return records(store, *arguments)
+
+    monkeypatch.setattr(PrivateStore, "records", watched)
+    select(session)
+    assert seen == ["topics of the texts"]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
+    """Killed before its file was written it is lost; killed after, it is kept. Either way it is charged once."""
+    place = "localsynth.stages.select." + ("certify_model" if written else "write_json")
+    with monkeypatch.context() as patched:
+        patched.setattr(place, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            select(session)
+    assert run_of(session).get("selection") is None
+    with monkeypatch.context() as patched:
+        patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
+        counted = select(session)
+    assert (counted["topics"] > 0) == written and run_of(session).selection_path.exists() == written
+    assert budgets_and_spends(session)[1].count("topics of the texts") == 1
+    assert verify_file(run_of(session).certificate_path, None)["valid"]
+    assert sample(session)["rows"] == 12
+
+
+def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
+    later = session.config.train.model_copy(update={"selection_share": 0.9})
+    session.config = session.config.model_copy(update={"train": later})
+    select(session)
+    assert open_share(session)[0] == pytest.approx(0.8)
+
+
+def test_a_table_ingested_anew_is_not_counted_for_an_older_run(session: Session) -> None:
+    session.options = type(session.options)(again=True, max_units=100)
+    ingest(session)
+    with pytest.raises(IntegrityError, match="not of the same ingest"):
+        select(session)
+
+
+def test_another_count_than_was_made_is_refused(session: Session) -> None:
+    select(session)
+    run = run_of(session)
+    tree = read_json(run.selection_path)
+    run.selection_path.write_text(json.dumps({**tree, "deviation": tree["deviation"] / 2}))
+    with pytest.raises(IntegrityError, match="not what run"):
+        sample(session)
+    report = verify_file(run.certificate_path, None)
+    assert not report["valid"]
+
+
+def test_a_run_that_keeps_nothing_for_it_counts_nothing(
+    make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = with_texts(make_session(synthesizer="auto", rows=4))
+    ingest(session)
+    train(session)
+    export(session)
+    monkeypatch.setattr(select_stage, "_count", lambda *_: pytest.fail("counted"))
+    assert select(session)["topics"] == 0
+    assert sample(session)["rows"] == 4
