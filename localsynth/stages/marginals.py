@@ -1,8 +1,8 @@
 """Noisy counts of the columns and of pairs of them → runs/ID/marginals.json: all of a run by marginals, or a hybrid's first half.
 
-The counts are one release: their whole budget is charged before a row is read (but to see that the file is whole), as the ρ of zero-concentrated
-differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between the charge and the
-file, the run is over: measuring again would be charged again.
+The counts are one release: their whole budget is charged before a row is read (but to see that the file is whole), as the ρ of
+zero-concentrated differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between
+the charge and the file, the run is over: measuring again would be charged again.
 """
 
 import platform

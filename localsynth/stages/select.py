@@ -1,7 +1,7 @@
 """Model → runs/ID/selection.json: one noisy count of what the original texts are about, by topics of texts that the model wrote.
 
-The count is one release: its whole budget is charged before an original row is read (but to see that the file is whole). It comes after the export, since
-the topics are made from what the model writes; the certificate is then made anew, with what the count cost.
+The count is one release: its whole budget is charged before an original row is read (but to see that the file is whole). It comes
+after the export, since the topics are made from what the model writes; the certificate is then made anew, with what it cost.
 """
 
 from collections.abc import Callable
