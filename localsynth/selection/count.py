@@ -25,7 +25,7 @@ from localsynth.privacy.noise import RandomSource
 from localsynth.schema import Record
 from localsynth.selection.topics import Topics
 
-__all__ = ["Aspect", "Selection", "aspects_of", "count_topics", "read_selection", "tables_of"]
+__all__ = ["TOPIC", "Aspect", "Selection", "aspects_of", "count_topics", "read_selection", "tables_of"]
 
 TOPIC = "topic of the texts"
 _MOST_ASPECTS = 8
@@ -60,7 +60,7 @@ def aspects_of(model: MarginalModel, without: frozenset[str]) -> list[Aspect]:
     """The columns to count topics with: those in few groups first, at most eight. From what was released with noise before."""
     aspects = []
     for attribute, single in zip(model.domain.attributes, model.measured, strict=False):
-        if attribute.name in without:
+        if attribute.name in without or attribute.name == TOPIC:
             continue
         grouping = model.groupings[attribute.name]
         weights = 1.0 if single.weights is None else single.weights

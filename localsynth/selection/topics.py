@@ -89,7 +89,9 @@ class Topics:
     def of(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Shape (texts,): the topic of each, from its own words alone."""
         vectors = _to_length_one(np.asarray(_matrix([_words(text) for text in texts], self.words, self.weights) @ self.axes.T))
-        distances = (self.centres**2).sum(1) - 2 * vectors @ self.centres.T
+        # Not `vectors @ centres.T`: how a matrix product rounds depends on how many texts there are, and where two topics are
+        # as near, one text more could move all others.
+        distances = (self.centres**2).sum(1) - 2 * np.einsum("td,cd->tc", vectors, self.centres, optimize=False)
         topics: NDArray[np.int64] = distances.argmin(axis=1).astype(np.int64)
         return topics
 

@@ -10,8 +10,11 @@ import pytest
 
 from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
+from localsynth.marginals.domain import Attribute, Domain
+from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import InsecureRandom, RandomSource
-from localsynth.selection.count import Aspect, Selection, count_topics
+from localsynth.schema import Category
+from localsynth.selection.count import TOPIC, Aspect, Selection, aspects_of, count_topics
 from localsynth.selection.topics import Topics
 
 
@@ -79,3 +82,11 @@ def test_a_file_keeps_everything(messages: Callable[..., Any], aspects: list[Asp
     ):
         with pytest.raises(IntegrityError):
             Selection.from_json({**tree, **spoiled})
+
+
+def test_a_column_named_like_the_topics_is_not_counted_with_them() -> None:
+    column = Category(name=TOPIC, values=["a", "b"], nullable=False)
+    domain = Domain((Attribute(column, (0, 1, 2)),))
+    bins = {TOPIC: np.array([0, 1] * 400)}
+    model = measure_marginals(domain, bins, 10.0, InsecureRandom(0))
+    assert aspects_of(model, frozenset()) == []

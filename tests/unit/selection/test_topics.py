@@ -26,6 +26,23 @@ def test_a_text_is_read_by_itself_and_unknown_words_count_for_nothing(messages: 
     assert together[1] == together[2] and "planted007" not in topics.words
 
 
+def test_no_other_text_decides_a_tie_between_two_topics() -> None:
+    # Centres that mirror each other at a text: which is nearer is a matter of the last digit, and one unit more must not turn it
+    # for all other texts.
+    random = np.random.default_rng(0)
+    words = {f"w{i}": i for i in range(48)}
+    for text in (" ".join(random.choice(list(words), 20)) for _ in range(40)):
+        blank = Topics(words, np.ones(48), np.eye(48), np.zeros((1, 48)))
+        vector = np.zeros(48)
+        for word in set(text.split()):
+            vector[words[word]] = 1 + np.log(text.split().count(word))
+        vector /= np.linalg.norm(vector)
+        away = random.standard_normal((16, 48))
+        mirrored = 2 * (away @ vector)[:, None] * vector - away
+        topics = Topics(blank.words, blank.weights, blank.axes, np.concatenate([away, mirrored]))
+        assert {topics.of([text] * rows)[0] for rows in (1, 2, 3, 7, 500)} == {topics.of([text])[0]}
+
+
 def test_the_same_texts_make_the_same_topics_and_a_file_keeps_them(messages: Callable[..., Any]) -> None:
     texts = [text for _, text in messages(200, 1)]
     first, second = Topics.of_texts(texts, 4), Topics.of_texts(texts, 4)
