@@ -12,6 +12,8 @@
 #   make clean       remove .venv and everything else that was made here
 
 PYTHON ?= python3
+# How many tests run side by side.
+JOBS ?= 2
 MODEL := smollm2-135m-instruct
 BIN := .venv/bin
 
@@ -27,7 +29,7 @@ demo: install model
 	$(BIN)/localsynth demo
 
 test: .venv/.installed-dev model
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
 test-slow: .venv/.installed-dev model
 	$(BIN)/python -m pytest -m slow

@@ -1,8 +1,8 @@
 """Noisy counts of the columns and of pairs of them → runs/ID/marginals.json: all of a run by marginals, or a hybrid's first half.
 
-The counts are one release: their whole budget is charged before the first row is read, as the ρ of zero-concentrated
-differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between the charge and the
-file, the run is over: measuring again would be charged again.
+The counts are one release: their whole budget is charged before a row is read (but to see that the file is whole), as the ρ of
+zero-concentrated differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between
+the charge and the file, the run is over: measuring again would be charged again.
 """
 
 import platform
@@ -56,6 +56,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     if session.should_stop():
         raise Cancelled("Stopped before anything was measured.", "`localsynth run` goes on from there.")
     with PrivateStore.open(workspace) as store:
+        store.check_readable()
         open_budget(session, ledger, "marginals", current.id, share.marginals_epsilon, share.marginals_delta, source_sha256)
         if any(event["budget"] == "marginals" for event in ledger.spends(current.id)):
             raise BudgetError(

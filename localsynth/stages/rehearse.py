@@ -39,8 +39,7 @@ def prepare_rehearsal(session: Session) -> Session:
     schema = open_fields_filled(schema)
     root = session.workspace.root / DIRECTORY
     _remove_earlier(root)
-    workspace = Workspace.create(root)
-    write_json(workspace.identity_path, {**read_json(workspace.identity_path), "rehearsal": True})
+    workspace = _new_workspace(root)
     source = root / "made-up.jsonl"
     privacy = session.config.privacy
     rows = made_up_rows(schema, kept, privacy.unit, privacy.max_rows_per_unit)
@@ -79,8 +78,27 @@ def _remove_earlier(root: Path) -> None:
         is_rehearsal = False
     if not is_rehearsal:
         raise ConfigError(f"{root} is no earlier rehearsal.", "Move it away, then start the command again.")
-    shutil.rmtree(earlier.keys_path)
-    shutil.rmtree(root)
+    # As it is made: killed at any moment, what lies there under its name is known for a rehearsal, and whole.
+    shutil.rmtree(earlier.keys_path, ignore_errors=True)
+    unfinished = _unfinished(root)
+    root.rename(unfinished)
+    shutil.rmtree(unfinished)
+
+
+def _unfinished(root: Path) -> Path:
+    """Where a rehearsal lies until it is marked as one, or while it is removed; free for another."""
+    path = root.with_name(f".{root.name}.part")
+    if path.exists():
+        shutil.rmtree(path)
+    return path
+
+
+def _new_workspace(root: Path) -> Workspace:
+    unfinished = _unfinished(root)
+    workspace = Workspace.create(unfinished)
+    write_json(workspace.identity_path, {**read_json(workspace.identity_path), "rehearsal": True})
+    unfinished.rename(root)
+    return Workspace(root)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Model → runs/ID/selection.json: one noisy count of what the original texts are about, by topics of texts that the model wrote.
 
-The count is one release: its whole budget is charged before the first original row is read. It comes after the export, since
-the topics are made from what the model writes; the certificate is then made anew, with what the count cost.
+The count is one release: its whole budget is charged before an original row is read (but to see that the file is whole). It comes
+after the export, since the topics are made from what the model writes; the certificate is then made anew, with what it cost.
 """
 
 from collections.abc import Callable
@@ -83,6 +83,7 @@ def _count(session: Session, ledger: "Ledger", current: Run, effective: Effectiv
     if session.should_stop():
         raise Cancelled("Stopped before anything was counted.", "`localsynth select` begins it again.")
     with PrivateStore.open(session.workspace) as store:
+        store.check_readable()
         open_budget(session, ledger, "selection", current.id, share.selection_epsilon, share.selection_delta, source_sha256)
         mechanism = {"type": "zcdp", "rho": rho}
         ledger.charge(budget="selection", run=current.id, stage="select", what="topics of the texts", mechanism=mechanism)

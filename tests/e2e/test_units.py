@@ -44,7 +44,7 @@ def test_the_unit_is_in_the_ledger_and_the_certificate_and_cannot_change(localsy
     result = localsynth.ok("run", "ws", "--rows", 5, *localsynth.quick(), "--json").json()
     events = ledger(visits)
     budgets = [event for event in events if event["kind"] == "budget"]
-    assert [event["budget"] for event in budgets] == ["schema", "train"]
+    assert [event["budget"] for event in budgets] == ["schema", "marginals", "train"]
     for event in budgets:
         assert event["basis"] == {"unit": "person", "max_rows_per_unit": MOST, "size_declared": False}
     # About 300 people, and not the 900 rows: all that follows from the size counts people.
@@ -70,10 +70,13 @@ def test_the_unit_is_in_the_ledger_and_the_certificate_and_cannot_change(localsy
 
 
 def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth, visits):
+    with (visits / "localsynth.toml").open("a") as configuration:
+        configuration.write('\n[train]\nsynthesizer = "llm"\n')
     first = session(localsynth, visits, max_units=200)
     VERBS["ingest"](first)
     workspace, config = first.workspace, first.config
     facts = {
+        "synthesizer": "llm",
         "settings": {
             "train": config.train.model_dump(mode="json"),
             "privacy": config.privacy.model_dump(mode="json"),

@@ -156,6 +156,31 @@ def test_a_run_stopped_in_training_keeps_its_marginals_and_one_stopped_in_measur
         train_or_resume(session)
 
 
+def test_a_damaged_table_is_found_before_anything_is_charged(session: Session, quick_training: list[dict[str, Any]]) -> None:
+    path = session.workspace.private_path
+    whole = path.read_bytes()
+
+    def opens_and_has_no_rows(place: int) -> bool:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            with PrivateStore.open(session.workspace) as store:
+                store.info()
+        except IntegrityError:
+            return False
+        with pytest.raises(IntegrityError), PrivateStore.open(session.workspace) as store:
+            list(store.records("train", session.config.schema_))
+        return True
+
+    # A byte of the rows' values: what opening reads is whole.
+    assert any(opens_and_has_no_rows(place) for place in range(len(whole) - 1, 0, -4096))
+    with pytest.raises(IntegrityError, match="damaged"):
+        train(session)
+    assert "marginals" not in budgets_and_spends(session)[1]
+    path.write_bytes(whole)
+    train_or_resume(session)
+    assert budgets_and_spends(session)[1].count("marginals") == 1
+
+
 def test_the_audit_trains_on_texts_alone_too(
     session: Session, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
