@@ -117,8 +117,7 @@ def test_reports_may_stay_and_nothing_goes_without_the_name(finished):
         (command,) = [each for each in app.get_system_commands(app.screen) if each.title.startswith("Erase")]
         command.callback()
         await until(pilot, lambda: opened(app, EraseWindow))
-        await until(pilot, lambda: bool(app.screen.query("#report-text")))
-        app.screen.query_one("#report-text", Select).value = "stay"
+        app.screen.query_one("#report", Select).value = "stay"
         await until(pilot, lambda: "report.html" not in text_of(app, "#goes") and "private.duckdb" in text_of(app, "#goes"))
         assert text_of(app, "#twin") == f"localsynth erase {finished.root} --keep-report"
         app.screen.query_one("#name", Input).value = "tickets"
