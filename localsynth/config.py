@@ -14,7 +14,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localsynth.errors import ConfigError
-from localsynth.schema import Schema
+from localsynth.schema import Schema, Text
 
 __all__ = [
     "Config",
@@ -315,7 +315,9 @@ def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
     columns = tomlkit.aot()
     for column in schema.columns:
         table = tomlkit.table()
-        for key, value in {"name": column.name, "kind": column.kind, **column.model_dump(exclude_defaults=True)}.items():
+        # As init's notes speak of it, and it is to be checked with the kinds.
+        cut = {"max_tokens": column.max_tokens} if isinstance(column, Text) else {}
+        for key, value in {"name": column.name, "kind": column.kind, **cut, **column.model_dump(exclude_defaults=True)}.items():
             table.add(key, value)
         columns.append(table)
     rest = tomlkit.table()
