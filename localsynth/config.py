@@ -315,10 +315,11 @@ def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
     columns = tomlkit.aot()
     for column in schema.columns:
         table = tomlkit.table()
-        # As init's notes speak of it, and it is to be checked with the kinds.
-        cut = {"max_tokens": column.max_tokens} if isinstance(column, Text) else {}
-        for key, value in {"name": column.name, "kind": column.kind, **cut, **column.model_dump(exclude_defaults=True)}.items():
+        for key, value in {"name": column.name, "kind": column.kind, **column.model_dump(exclude_defaults=True)}.items():
             table.add(key, value)
+        if isinstance(column, Text) and "max_tokens" not in table:
+            # It is to be checked, so it is shown; as a comment, which does no harm where the kind is changed.
+            table.add(tomlkit.comment(f"max_tokens = {column.max_tokens}  # longer values are cut off"))
         columns.append(table)
     rest = tomlkit.table()
     rest.add("confirmed", schema.confirmed)

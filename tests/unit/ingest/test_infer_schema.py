@@ -125,7 +125,10 @@ def test_the_guess_survives_the_configuration_file() -> None:
     schema, _ = infer_schema(Rows(["n", 'odd "x"', "t"], [(str(n), f"{n}.5", words(30)) for n in range(300, 0, -1)]), [""])
     written = render_config(DataConfig(source="x.csv"), schema, "ws")
     assert parse_config(written, "localsynth.toml").schema_ == schema
-    assert 'kind = "text"\nmax_tokens = 128\n' in written  # what the note speaks of is there to be changed
+    # What the note speaks of is there to be changed.
+    assert 'kind = "text"\n# max_tokens = 128  # longer values are cut off\n' in written
+    changed = parse_config(written.replace("# max_tokens = 128", "max_tokens = 64"), "localsynth.toml").schema_
+    assert changed.column("t").max_tokens == 64  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
