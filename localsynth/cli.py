@@ -59,8 +59,21 @@ def _epilog(example: str) -> str:
     return f"Example: {example}"
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"localsynth {version('localsynth')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _bare(context: typer.Context) -> None:
+def _bare(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Without a command: the terminal UI where there is a terminal, else the help."""
     if context.invoked_subcommand is not None:
         return

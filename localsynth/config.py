@@ -14,7 +14,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localsynth.errors import ConfigError
-from localsynth.schema import Schema
+from localsynth.schema import Schema, Text
 
 __all__ = [
     "Config",
@@ -317,6 +317,9 @@ def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
         table = tomlkit.table()
         for key, value in {"name": column.name, "kind": column.kind, **column.model_dump(exclude_defaults=True)}.items():
             table.add(key, value)
+        if isinstance(column, Text) and "max_tokens" not in table:
+            # It is to be checked, so it is shown; as a comment, which does no harm where the kind is changed.
+            table.add(tomlkit.comment(f"max_tokens = {column.max_tokens}  # longer values are cut off"))
         columns.append(table)
     rest = tomlkit.table()
     rest.add("confirmed", schema.confirmed)

@@ -18,7 +18,7 @@ from localsynth_models.catalog import catalog, local_models, verify_model
 
 from localsynth import isolation
 from localsynth.processor import FAST_BF16
-from localsynth.training_parts import QUANTIZING_PART, TRAINING_PARTS
+from localsynth.training_parts import QUANTIZING_PART, TRAINING_PARTS, install_extra
 
 __all__ = ["PARTS", "examine"]
 
@@ -209,7 +209,7 @@ def _part_findings(versions: dict[str, str | None]) -> list[Finding]:
     ]
     if for_training := [part for part in missing if part in TRAINING_PARTS]:
         text = f"Not installed, so that no model can be trained here: {', '.join(for_training)}."
-        findings.append(_finding("warning", text, 'pip install "localsynth[train]"'))
+        findings.append(_finding("warning", text, install_extra("train")))
     if sys.platform != "linux":
         findings.append(_finding("warning", f"localsynth is made for Linux and not tried on {platform.system()}.", "Use Linux."))
     return findings or [_finding("ok", "All parts are installed.")]
@@ -223,7 +223,7 @@ def _machine_findings(facts: Facts) -> list[Finding]:
             findings.append(_finding("ok", f"GPU: {names}."))
         else:
             # The extra brings bitsandbytes; a torch for processors alone stays until it is replaced.
-            fix = 'pip install "localsynth[cuda]", with torch in a build for CUDA (docs/howto/gpu.md).'
+            fix = f"{install_extra('cuda')}, with torch in a build for CUDA (docs/howto/gpu.md)."
             findings.append(_finding("warning", f"There is a GPU ({names}), but what is installed cannot use it.", fix))
     elif facts["precision"] == "bf16":
         findings.append(_finding("ok", "No NVIDIA GPU; the processor computes in bf16 itself."))

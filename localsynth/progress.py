@@ -61,7 +61,7 @@ class Narrator:
         private = self._private(event)
         # Speed, time left and memory have their usual places, whether they depend on the rows (training) or not.
         known = event | {key: private.pop(key) for key in _IN_PLACE if key in private}
-        parts = [event["stage"]]
+        parts = [f"{event['stage']}: {event['work']}" if "work" in event else event["stage"]]
         if event.get("steps"):
             parts.append(f"{event['step']:,}/{event['steps']:,}")
         if known.get("rate") is not None:

@@ -4,11 +4,13 @@ They are an extra of the package (`localsynth[train]`), since they take gigabyte
 looks at them or verifies a certificate does without. Imports none of them.
 """
 
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 from localsynth.errors import ResourceError
 
-__all__ = ["QUANTIZING_PART", "TRAINING_PARTS", "need_quantizing_part", "need_training_parts"]
+__all__ = ["QUANTIZING_PART", "TRAINING_PARTS", "install_extra", "need_quantizing_part", "need_training_parts"]
 
 TRAINING_PARTS = ("opacus", "peft", "torch", "transformers")
 """Distributions of the extra `train`; each is imported by the same name."""
@@ -17,13 +19,21 @@ QUANTIZING_PART = "bitsandbytes"
 """What the extra `cuda` adds: the base model in 4 bits (NF4)."""
 
 
+def install_extra(extra: str) -> str:
+    """The command that adds an extra of the package, to be typed into a shell."""
+    # An application that pipx installed has an environment of its own, which the pip on the path knows nothing of; and pipx
+    # leaves what is installed as it is, unless forced.
+    by_pipx = "pipx" in Path(sys.prefix).parts
+    return f'{"pipx install --force" if by_pipx else "pip install"} "localsynth[{extra}]"'
+
+
 def need_training_parts() -> None:
     """Raises ResourceError, with the command that installs them, where a part is missing."""
     missing = [part for part in TRAINING_PARTS if find_spec(part) is None]
     if missing:
         raise ResourceError(
             f"Training, exporting and planning need {', '.join(missing)}: not installed here.",
-            'Install what is missing with: pip install "localsynth[train]" (drawing rows and verifying work without).',
+            f"Install what is missing with: {install_extra('train')} (drawing rows and verifying work without).",
         )
 
 
@@ -32,5 +42,5 @@ def need_quantizing_part() -> None:
     if find_spec(QUANTIZING_PART) is None:
         raise ResourceError(
             f"Training in NF4, the default on a GPU, needs {QUANTIZING_PART}: not installed here.",
-            'Install it with: pip install "localsynth[cuda]", or train in bf16: --set train.precision=bf16',
+            f"Install it with: {install_extra('cuda')}, or train in bf16: --set train.precision=bf16",
         )

@@ -31,7 +31,7 @@ Made from the code by `make docs`; do not edit. What the words mean is in [expla
 workspace in [files.md](files.md).
 
 Results go to stdout, progress and messages to stderr. Every command has `--help` and, but for `tui`, `--json`: one
-machine-readable object on stdout.
+machine-readable object on stdout. `localsynth --version` says which one this is.
 """
 
 EXIT_CODES = {

@@ -28,7 +28,33 @@ _MOSTLY = 0.9
 
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
 
-_KEY_WORDS = {"id", "uuid", "guid", "number", "nbr", "nr", "no", "num", "key", "index", "idx", "rowid"}
+_KEY_WORDS = {"id", "uuid", "guid", "key", "index", "idx", "rowid"}
+_NUMBER_WORDS = {"number", "nbr", "nr", "no", "num", "nummer"}
+"""Of a key where they end a name (`customer_no`); where they begin one, of a count (`num_visits`)."""
+_OWNERS = {
+    "customer",
+    "client",
+    "patient",
+    "account",
+    "user",
+    "person",
+    "member",
+    "employee",
+    "policy",
+    "contract",
+    "claim",
+    "order",
+    "invoice",
+    "ticket",
+    "case",
+    "visit",
+    "encounter",
+    "kunden",
+    "patienten",
+    "konto",
+}
+"""Of whom or of what a key is, where the name is written as one word (`customerid`)."""
+_KEY_IN_ONE_WORD = re.compile(f"({'|'.join(sorted(_OWNERS))})({'|'.join(sorted(_NUMBER_WORDS | {'id', 'key'}))})")
 _CODE_WORDS = {"id", "code", "type", "class", "category", "zip", "zipcode", "postcode", "plz"}
 _PERSON_NAMES = {
     "name",
@@ -161,12 +187,19 @@ class _ColumnGuess:
         unique = self._complete and len(self._distinct) == len(self._values) and len(self._values) > 1
         if whole and unique and (self._unnamed_first or self._counts_up()):
             return True
-        if not _KEY_WORDS.intersection(self._words):
+        if not self._named_like_a_key():
             return False
         compact = whole or all(len(value) <= 40 and " " not in value for value in self._distinct)
-        # Not only unique ones: a patient's number stands in each row of the patient.
-        many = len(self._distinct) > 20 and len(self._distinct) > 0.5 * len(self._values)
-        return compact and (unique or many)
+        # Not only unique ones: a patient's number stands in each row of the patient, an account's in each of its transactions.
+        distinct, rows = len(self._distinct), len(self._values)
+        return compact and (unique or (distinct > 20 and distinct > 0.5 * rows) or (distinct > 100 and distinct > 0.1 * rows))
+
+    def _named_like_a_key(self) -> bool:
+        last = self._words[-1] if self._words else ""
+        if _KEY_WORDS.intersection(self._words) or last in _NUMBER_WORDS or _KEY_IN_ONE_WORD.fullmatch(last):
+            return True
+        # `account` alone: its number, if numbers stand there.
+        return last in _OWNERS and all(any(map(str.isdigit, value)) for value in self._distinct)
 
     def _counts_up(self) -> bool:
         """Whether the values are n, n+1, n+2, ... in the order of the rows."""

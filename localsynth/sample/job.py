@@ -113,10 +113,23 @@ def draw_rows(
                         "rate": statistics.tokens / (now - drawing),
                         "unit": "tokens/s",
                         "device": engine.device,
-                        "seconds_left": (job.rows - drawn) * (now - drawing) / (drawn - job.done),
+                        "seconds_left": _seconds_left(
+                            now - drawing, drawn - job.done, len(missing), max(1, engine.sequences // times)
+                        ),
                     }
                 )
         return SampleResult(written, time.monotonic() - started, engine.statistics)
+
+
+def _seconds_left(seconds: float, drawn: int, rows: int, side_by_side: int) -> float | None:
+    """What the rest of `rows` will take, when `drawn` of them took so long; None while too few are finished to tell.
+
+    Rows being written count as half written: the first to be finished says how long a row takes, not how often one comes.
+    """
+    if drawn < min(side_by_side, rows) / 2:
+        return None
+    half_written = min(side_by_side, rows - drawn) / 2
+    return seconds * (rows - drawn - half_written) / (drawn + half_written)
 
 
 def _chosen(

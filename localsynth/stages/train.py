@@ -86,6 +86,9 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         )
     source_sha256 = source_of(session, document)
     if current is None:
+        if synthesizer != "marginals":
+            # Loading torch and working out the noise take some seconds, before there is a run to tell of.
+            session.emit({"kind": "note", "text": "Working out how many steps the training takes, and with how much noise."})
         planned = {} if synthesizer == "marginals" else _model_plan(session, ledger, effective)
         # The table may be ingested anew later; what this run's model writes stays this.
         current = new_run(workspace, {"synthesizer": synthesizer, "settings": settings, "table": document, **planned})

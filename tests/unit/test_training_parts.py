@@ -54,3 +54,18 @@ def test_four_bits_without_their_part_are_refused_with_the_command(monkeypatch: 
         with pytest.raises(ResourceError, match="needs bitsandbytes") as raised:
             choose_precision(wanted, "cuda")  # type: ignore[arg-type]
         assert 'pip install "localsynth[cuda]"' in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("prefix", "command"),
+    [
+        ("/home/ann/.local/share/pipx/venvs/localsynth", 'pipx install --force "localsynth[train]"'),
+        ("/home/ann/pipx-like/venv", 'pip install "localsynth[train]"'),
+    ],
+)
+def test_who_installed_by_pipx_is_told_so(monkeypatch: pytest.MonkeyPatch, prefix: str, command: str) -> None:
+    monkeypatch.setattr(training_parts.sys, "prefix", prefix)
+    monkeypatch.setattr(training_parts, "find_spec", lambda part: None)
+    with pytest.raises(ResourceError) as raised:
+        training_parts.need_training_parts()
+    assert f": {command} (" in raised.value.hint

@@ -61,12 +61,22 @@ def words(count: int) -> str:
         ("diag_1", some([f"{n}.{n % 10}x" for n in range(250)], 5000), "category"),
         ("zip", some([f"0{n}" for n in range(1000, 1020)]), "category"),
         ("admission_type_id", some([str(n) for n in range(8)]), "category"),
-        ("Clothing ID", some([str(n) for n in range(200)], 1000), "integer"),
+        ("Clothing ID", some([str(n) for n in range(200)], 1000), "identifier"),
         ("review", [words(30) for _ in range(300)], "text"),
         ("title", [words(3) for _ in range(50)], "text"),
         ("encounter_id", [str(n) for n in RNG.sample(range(10**9), 300)], "identifier"),
         ("patient_nbr", some([str(n) for n in RNG.sample(range(10**9), 250)]), "identifier"),
         ("patientId", [f"P-{n}" for n in RNG.sample(range(10**9), 300)], "identifier"),
+        ("customer_no", [str(n // 9 * 37) for n in range(2000)], "identifier"),
+        ("CustomerNumber", some([str(n) for n in RNG.sample(range(10**6), 250)]), "identifier"),
+        ("customerid", some([str(n) for n in RNG.sample(range(10**6), 250)]), "identifier"),
+        ("kundennummer", some([str(n) for n in RNG.sample(range(10**6), 250)]), "identifier"),
+        ("account", [f"AC{n // 9}" for n in range(2000)], "identifier"),
+        ("num_steps", [str(n) for n in RNG.sample(range(20_000), 300)], "integer"),
+        ("number of steps", [str(n) for n in RNG.sample(range(20_000), 300)], "integer"),
+        ("amount_paid", [str(n) for n in RNG.sample(range(10**6), 300)], "integer"),
+        ("casino", [str(n) for n in RNG.sample(range(10**6), 300)], "integer"),
+        ("order", some(["first", "second"]), "category"),
         ("row", [str(n) for n in range(7, 307)], "identifier"),
         ("ref", [str(uuid.UUID(int=RNG.getrandbits(128))) for _ in range(50)], "identifier"),
         ("", [str(n) for n in RNG.sample(range(300), 300)], "identifier"),
@@ -113,8 +123,12 @@ def test_nothing_read_off_the_data_is_written_but_kinds_and_decimals() -> None:
 
 def test_the_guess_survives_the_configuration_file() -> None:
     schema, _ = infer_schema(Rows(["n", 'odd "x"', "t"], [(str(n), f"{n}.5", words(30)) for n in range(300, 0, -1)]), [""])
-    config = parse_config(render_config(DataConfig(source="x.csv"), schema, "ws"), "localsynth.toml")
-    assert config.schema_ == schema
+    written = render_config(DataConfig(source="x.csv"), schema, "ws")
+    assert parse_config(written, "localsynth.toml").schema_ == schema
+    # What the note speaks of is there to be changed.
+    assert 'kind = "text"\n# max_tokens = 128  # longer values are cut off\n' in written
+    changed = parse_config(written.replace("# max_tokens = 128", "max_tokens = 64"), "localsynth.toml").schema_
+    assert changed.column("t").max_tokens == 64  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
