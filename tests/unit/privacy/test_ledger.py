@@ -3,9 +3,9 @@
 import copy
 import datetime as dt
 import json
-import re
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
