@@ -51,14 +51,16 @@ def _left_to_the_child() -> Iterator[None]:
 
 def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run a verb of the pipeline in a sealed child, passing its events to `emit`. Returns its result or raises its error."""
-    # Waiting threads sleep instead of spinning: up to a third slower on an idle machine, and twice or more as fast on a laptop
-    # where another program wants a core (docs/experiments.md). Whoever knows better sets the variable.
-    environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "localsynth.engine"]
     with (
         _left_to_the_child(),
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8", preexec_fn=_take_interrupts
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+            encoding="utf-8",
+            preexec_fn=_take_interrupts,
         ) as child,
     ):
         assert child.stdin is not None and child.stdout is not None
@@ -77,14 +79,33 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
         return result
     if last.get("kind") == "failed":
         raise EngineError(last["message"], last["hint"], last["code"])
+    raise _without_an_answer(code, doing)
+
+
+def _environment() -> dict[str, str]:
+    """The child's: passive waits, no downloads, no traces."""
+    return {
+        # Waiting threads sleep instead of spinning: up to a third slower on an idle machine, and twice or more as fast on a
+        # laptop where another program wants a core (docs/experiments.md). Whoever knows better sets the variable.
+        "OMP_WAIT_POLICY": "passive",
+        **os.environ,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        # Before it aborts, llama.cpp has a debugger print every call with its arguments, which may be original values.
+        "GGML_NO_BACKTRACE": "1",
+    }
+
+
+def _without_an_answer(code: int, doing: str) -> EngineError:
+    """What to tell of a child that ended with this status and said nothing."""
     if code in (-signal.SIGKILL, -signal.SIGABRT):
         # The kernel kills a process when memory is gone; a library that is refused memory may abort instead.
-        raise EngineError(
+        return EngineError(
             "The working process was ended, probably because memory ran out.",
             _with_less_memory(doing),
             ExitCode.RESOURCES,
         )
-    raise EngineError(
+    return EngineError(
         f"The working process ended without an answer (status {code}).",
         f"A library failed, perhaps for want of memory. {_start_again(doing)} If it ends so again, please report it.",
         ExitCode.BUG,

@@ -25,6 +25,7 @@ from localsynth.processor import has_tiles
 
 __all__ = [
     "ALL_LAYERS",
+    "CHAT_TEMPLATE",
     "CompletionLoop",
     "Decoder",
     "Step",
@@ -37,6 +38,9 @@ __all__ = [
 
 ALL_LAYERS = -1
 """Put the whole model on the GPU."""
+
+CHAT_TEMPLATE = "tokenizer.chat_template"
+"""What the metadata keys begin with that hold a program for writing prompts. Nothing here runs one."""
 
 _QUANTIZATIONS = {
     "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
@@ -386,9 +390,14 @@ class Embedder:
 
 
 class CompletionLoop:
-    """llama-cpp-python's own way to a JSON object: `create_completion` under a JSON schema. For comparison only."""
+    """llama-cpp-python's own way to a JSON object: `create_completion` under a JSON schema. For comparison only.
+
+    Takes a file without chat templates: llama-cpp-python compiles each of a file's, which are programs, whatever it is asked for.
+    """
 
     def __init__(self, path: Path, schema: str, threads: int) -> None:
+        if any(key.startswith(CHAT_TEMPLATE) for key in GgufFile(path).fields):
+            raise ValueError(f"{path} has a chat template, which would be compiled")
         self._llama = llama_cpp.Llama(str(path), n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False)
         self._schema = schema
 

@@ -32,7 +32,7 @@ from localsynth.stages.select import select
 from localsynth.stages.session import Session
 from localsynth.stages.train import train, train_or_resume
 from localsynth.training_parts import need_training_parts
-from localsynth.workspace import Workspace, read_json
+from localsynth.workspace import Workspace
 
 __all__ = ["VERBS", "needs_key", "rehearse", "run", "summary"]
 
@@ -78,7 +78,7 @@ def _refuse_soft_prompt(config: Config) -> None:
 
 def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any]:
     """What a finished run gives the user: figures and files."""
-    certificate = read_json(current.certificate_path)
+    certificate = current.certificate()
     report = current.directory / "report.html"
     return {
         "rows": current["sample"]["rows"],

@@ -153,6 +153,16 @@ class Run:
         """The run's certificate."""
         return self.directory / "certificate.json"
 
+    def certificate(self) -> dict[str, Any]:
+        """The certificate that was made of the exported run. Raises IntegrityError where what lies there is not it."""
+        path, again = self.certificate_path, f"Make it anew, which charges nothing: localsynth export {self.directory.parents[1]}"
+        if not path.is_file():
+            raise IntegrityError(f"{path} is missing.", again)
+        if file_sha256(path) != self["export"].get("certificate_sha256"):
+            raise IntegrityError(f"{path} is not the certificate that run {self.id} was given.", again)
+        document: dict[str, Any] = read_json(path)
+        return document
+
     @property
     def audit_path(self) -> Path:
         """What the canary audit of the run's settings found; absent where none was made."""

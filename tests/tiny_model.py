@@ -10,7 +10,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, TokenType
 from numpy.typing import NDArray
 
-__all__ = ["ARCHITECTURES", "random_adapter", "write_tiny_model"]
+__all__ = ["ARCHITECTURES", "HOSTILE", "random_adapter", "write_tiny_model"]
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 
@@ -19,6 +19,7 @@ HEADS = 4
 KV_HEADS = 2
 FEED_FORWARD = 128
 CONTEXT = 512
+HOSTILE = "{% compiled %}"
 
 # Gemma 3 lets every sixth layer see the whole context, so it takes six layers to have one.
 _LAYERS = {"llama": 2, "qwen2": 2, "qwen3": 2, "gemma3": 6}
@@ -150,6 +151,8 @@ def write_tiny_model(
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(2)
     writer.add_add_bos_token(False)
+    # A file's chat templates are programs. These end whoever compiles one, so every test on a tiny model would see it.
+    writer.add_chat_template([{"name": "default", "template": HOSTILE}, {"name": "tool_use", "template": HOSTILE}])
     for name, shape in _shapes(architecture, tied, len(tokens)).items():
         kind = quantization if len(shape) == 2 else GGMLQuantizationType.F32
         writer.add_tensor(name, gguf.quants.quantize(_weights(name, shape, random), kind), raw_dtype=kind)

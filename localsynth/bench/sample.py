@@ -22,7 +22,8 @@ from localsynth.adapter import Adapter
 from localsynth.base_models import find_base_model
 from localsynth.events import Emit
 from localsynth.export.merge import merge_adapter
-from localsynth.llama import CompletionLoop, Decoder, Step, quantize
+from localsynth.gguf_file import GgufFile, write_gguf
+from localsynth.llama import CHAT_TEMPLATE, CompletionLoop, Decoder, Step, quantize
 from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request
 from localsynth.schema import Boolean, Category, Integer, Number, Schema, Text
@@ -106,9 +107,12 @@ def bench_sample(
 
 
 def _prepare(base: Path, out: Path, quantization: str, threads: int) -> None:
-    """The base as an export would write it, with an adapter that changes nothing."""
+    """The base as an export would write it, with an adapter that changes nothing, and without its chat templates."""
     merged = out.with_suffix(".f16")
     merge_adapter(base, Adapter(rank=1, alpha=1.0, pairs={}), merged, {})
+    whole = GgufFile(merged)
+    fields = {key: raw for key, raw in whole.fields.items() if not key.startswith(CHAT_TEMPLATE)}
+    write_gguf(merged, fields, list(whole.tensors.values()), lambda tensor: [whole.raw(tensor.name)])
     if quantization == "F16":
         merged.replace(out)
         return

@@ -295,7 +295,14 @@ class Ledger:
 def _read_head(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    head = read_json(path)
+    try:
+        head = read_json(path)
+    except IntegrityError:
+        head = None
     if not isinstance(head, dict) or set(head) != {"count", "hash"} or type(head["count"]) is not int or head["count"] < 0:
-        raise IntegrityError(f"{path} was edited: it is not the head of a ledger.", _START_OVER)
+        raise IntegrityError(
+            f"The head of the ledger, {path}, is damaged: nothing shows that the ledger of its workspace is whole.",
+            "Restore it from a backup of your configuration directory, of the same moment as the workspace, or start over in a "
+            "new workspace.",
+        )
     return head

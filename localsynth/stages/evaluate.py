@@ -17,7 +17,7 @@ from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
-from localsynth.stages.session import Session, trained_run
+from localsynth.stages.session import Session, certificate_of, trained_run
 from localsynth.stages.table import effective_of
 from localsynth.workspace import Workspace, file_sha256, read_json, write_file, write_json
 
@@ -46,7 +46,7 @@ def evaluate(session: Session) -> dict[str, Any]:
     if not current.get("sample"):
         raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
     schema = effective_of(current["table"]).schema
-    certificate = read_json(current.certificate_path)
+    certificate = certificate_of(session, current)
     session.emit({"kind": "stage_started", "stage": "evaluate", "seal": session.seal})
     # Rows drawn under conditions are as the user wanted them, and say nothing of how well the model learned.
     synthetic = list(SyntheticStore(workspace.synthetic_path).records(plain=True))

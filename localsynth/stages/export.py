@@ -8,7 +8,7 @@ from localsynth.base_models import find_base_model
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.processor import default_threads, multiplies_bf16
 from localsynth.runs import Run
-from localsynth.stages.session import Session, open_ledger, recorder, trained_run
+from localsynth.stages.session import Session, certificate_of, open_ledger, recorder, trained_run
 from localsynth.stages.table import effective_of
 from localsynth.training_parts import need_training_parts
 from localsynth.verify import CERTIFICATE_KEY
@@ -41,7 +41,10 @@ def export(session: Session) -> dict[str, Any]:
     done = current.get("export")
     path = current.model_path(quantization)
     if done and done["quantization"] == quantization and path.exists() and model_hash(path) == done["model_hash"]:
-        return {"stage": "export", "run": current.id, "done_before": True, **done}
+        certified_before = _has_certificate(session, current)
+        if not certified_before:
+            certify_model(session, current)
+        return {"stage": "export", "run": current.id, "done_before": certified_before, "path": str(path), **current["export"]}
     if file_sha256(base.path) != current["base_sha256"]:
         raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
     if current.adapter_sha256() != current["adapter_sha256"]:
@@ -53,15 +56,14 @@ def export(session: Session) -> dict[str, Any]:
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
     result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
-    certificate = _put_certificate(session, current, path)
+    certified = _put_certificate(session, current, path)
     facts = {
         "quantization": quantization,
         "kl": round(result.kl, 6),
         "shift": round(result.shift, 6),
         "size_bytes": path.stat().st_size,
         "seconds": round(result.seconds, 1),
-        "model_hash": certificate["hashes"]["model"],
-        "signed": certificate["signature"] is not None,
+        **certified,
     }
     # Before the note: stopped in between, the next export makes this one anew and finds no other.
     current.remove_other_models(path)
@@ -71,12 +73,21 @@ def export(session: Session) -> dict[str, Any]:
 
 
 def certify_model(session: Session, current: Run) -> None:
-    """Make the certificate of an exported model anew, beside it and inside: more was charged since it was made."""
-    certificate = _put_certificate(session, current, current.product_path)
-    current.note(export={**current["export"], "signed": certificate["signature"] is not None})
+    """Make the certificate of an exported model anew, beside it and inside: more was charged since, or it was changed."""
+    current.note(export={**current["export"], **_put_certificate(session, current, current.product_path)})
+
+
+def _has_certificate(session: Session, current: Run) -> bool:
+    """Whether the exported run's certificate lies there as it was made."""
+    try:
+        certificate_of(session, current)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, Any]:
+    """Write the certificate, into a model too; what the run's record says of it."""
     from localsynth.export.merge import set_metadata
     from localsynth.privacy.model_hash import model_hash
 
@@ -88,8 +99,12 @@ def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, An
     }
     certificate = _certify(session, current, hashes)
     set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
+    return {"model_hash": hashes["model"], **_write_certificate(current, certificate)}
+
+
+def _write_certificate(current: Run, certificate: dict[str, Any]) -> dict[str, Any]:
     write_json(current.certificate_path, certificate)
-    return certificate
+    return {"signed": certificate["signature"] is not None, "certificate_sha256": file_sha256(current.certificate_path)}
 
 
 def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str, Any]:
@@ -113,17 +128,16 @@ def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
     """Marginals are what they are: there is nothing to merge or to quantize, only to certify."""
     marginals = current.check_marginals()
     done = current.get("export")
-    if done and current.certificate_path.exists():
+    if done and _has_certificate(session, current):
         return {"stage": "export", "run": current.id, "done_before": True, **done}
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
     certificate = _certify(session, current, {"model": "", "marginals": marginals, "selection": "", "base_model": ""})
-    write_json(current.certificate_path, certificate)
     facts = {
         "quantization": None,
         "size_bytes": current.marginals_path.stat().st_size,
         "model_hash": marginals,
-        "signed": certificate["signature"] is not None,
+        **_write_certificate(current, certificate),
     }
     current.note(export=facts)
     emit({"kind": "stage_done", "stage": "export"})

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError
 from localsynth.runs import Run
-from localsynth.stages.session import Session, exported_run, recorder
+from localsynth.stages.session import Session, certificate_of, exported_run, recorder
 from localsynth.stages.table import Effective, effective_of
-from localsynth.workspace import Workspace, read_json, write_file
+from localsynth.workspace import Workspace, write_file
 
 if TYPE_CHECKING:
     from localsynth.selection.choose import Chooser
@@ -53,13 +53,13 @@ def sample(session: Session) -> dict[str, Any]:
     if asked.rows is not None and (options.rows or options.more):
         raise ConfigError("A file of rows says itself how many there are.", "Leave --rows and --more out with --seeds.")
     emit = recorder(session, current)
+    guarantee = certificate_of(session, current)["guarantee"]
     with sampler_lock(workspace.root / ".sampler.lock"):
         store = SyntheticStore(workspace.synthetic_path)
         if store.row_count() > store.row_count(current.id):
             # Rows of an earlier run: a table has one provenance, and theirs stays in their own certificate.
             store.clear()
         store.create_table(effective.schema)
-        guarantee = read_json(current.certificate_path)["guarantee"]
         origin = Origin(
             current.id,
             done["model_hash"],

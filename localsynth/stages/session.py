@@ -5,7 +5,7 @@ Every stage opens its budget before it touches data, and charges before it spend
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Options",
     "Session",
+    "certificate_of",
     "exported_run",
     "open_budget",
     "open_ledger",
@@ -142,6 +143,26 @@ def exported_run(session: Session) -> Run:
             f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {root}"
         )
     return current
+
+
+def certificate_of(session: Session, current: Run) -> dict[str, Any]:
+    """The exported run's certificate, if its ε and δ follow from this workspace's ledger. Raises IntegrityError.
+
+    A run's record can be edited along with the certificate; the head of the ledger lies outside of the workspace.
+    """
+    from localsynth.privacy.certificate import stated
+    from localsynth.privacy.chain import recompute
+
+    certificate, events = current.certificate(), open_ledger(session).document()["events"]
+    own, guarantee = certificate["ledger"]["events"], certificate["guarantee"]
+    whole = own == events[: len(own)] and all(event["run"] != current.id for event in events[len(own) :])
+    spent = recompute(own) if whole else None
+    if spent is None or (guarantee["guaranteed_epsilon"], guarantee["spent_delta"]) != (stated(spent.bound), stated(spent.delta)):
+        raise IntegrityError(
+            f"{current.certificate_path} does not state what the ledger of this workspace holds.",
+            f"Make it anew, which charges nothing: localsynth export {session.workspace.root}",
+        )
+    return certificate
 
 
 def recorder(session: Session, current: Run) -> Emit:

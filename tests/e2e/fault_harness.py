@@ -62,8 +62,10 @@ def without_memory(stage: str, before: Place, root: Path, tries: int, r: random.
     for _ in range(tries):
         place, more = before.copy(root), int(2 ** r.uniform(22, 29))
         ended = run(stage, place, before=lambda more=more: limit_memory(more))
-        # A library that aborts, and a process that the kernel ends, are told of by the parent process.
-        wrong = bad_end(ended, (5, -signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV), "emory", "bad_alloc", "allocate", "")
+        # A library that aborts, or is ended by the kernel, is told of by the parent process.
+        wrong = bad_end(ended, (5, -signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV), "emory")
+        if ended.code and "tart the command again" not in ended.message:
+            wrong.append(f"does not say what to do: {ended}")
         wrong += [f"{more} bytes: {each}" for each in faults_of(place)]
         wrong += done_without_it(place, stage)
         place.remove()

@@ -207,6 +207,9 @@ def run(
     if "\nFAILED " in text:
         failed = json.loads(text.rpartition("\nFAILED ")[2])
         message = f"{failed['message']} {failed['hint']}"
+    elif code < 0 and kill_after is None and not message:
+        told = engine._without_an_answer(code, stage)
+        message = f"{told.message} {told.hint}"
     elif code not in (0, -signal.SIGKILL):
         message = text[-800:]
     return Ended(code, seconds, message)

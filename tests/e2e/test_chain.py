@@ -83,7 +83,7 @@ RUN_FACTS = {
     "train": {"steps", "precision", "noise", "seal"},
     "adapter_sha256": None,
     "versions": {"python", "localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp"},
-    "export": {"quantization", "kl", "shift", "size_bytes", "seconds", "model_hash", "signed"},
+    "export": {"quantization", "kl", "shift", "size_bytes", "seconds", "model_hash", "signed", "certificate_sha256"},
     "sample": {"rows", "rejected", "seconds"},
 }
 """Every key of run.json, which stays. A new one must be public: no loss, no count of rows, no time of the training."""

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from localsynth.config import DataConfig, load_config, render_config
-from localsynth.engine import _doing, _failure, _serve, _with_less_memory
+from localsynth.engine import _doing, _environment, _failure, _serve, _with_less_memory, _without_an_answer
 from localsynth.errors import Cancelled, ConfigError, DataError, ResourceError
 from localsynth.isolation import available_levels
 from localsynth.schema import Integer, Schema
@@ -139,6 +140,27 @@ def test_a_file_that_cannot_be_used_is_named():
     assert full["code"] == 5 and full["message"] == "/ws/run.json: No space left on device."
     unnamed = _failure(OSError(errno.ENOSPC, "No space left on device"), "train")
     assert unnamed["code"] == 5 and unnamed["message"] == "The disk is full." and "last checkpoint" in unnamed["hint"]
+
+
+ENDED = """
+import ctypes
+import localsynth.llama
+ctypes.CDLL("libstdc++.so.6")._ZSt9terminatev()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library is Linux's")
+def test_a_library_that_ends_the_process_tells_no_values():
+    """Left alone, llama.cpp prints what a debugger says of every call: its arguments, too."""
+    done = subprocess.run([sys.executable, "-c", ENDED], env=_environment(), capture_output=True, text=True)
+    assert done.returncode == -signal.SIGABRT and done.stderr.strip() == "terminate called without an active exception"
+
+
+@pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV, 1])
+def test_an_end_without_an_answer_says_what_to_do(code):
+    told = _without_an_answer(code, "train")
+    assert "memory" in told.message + told.hint and "goes on from the last checkpoint" in told.hint
+    assert told.exit_code == (5 if code in (-signal.SIGKILL, -signal.SIGABRT) else 70)
 
 
 # --- sealed first -----------------------------------------------------------------------------------------------------

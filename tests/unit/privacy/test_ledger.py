@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -272,10 +273,14 @@ def test_cut_and_rolled_back_ledgers_are_noticed(paths: tuple[Path, Path]) -> No
 
 def test_a_missing_or_damaged_head_is_noticed(paths: tuple[Path, Path]) -> None:
     start(paths)
-    for content in ('{"count": "1", "hash": ""}', "[]", "not json"):
-        paths[1].write_text(content)
-        with pytest.raises(IntegrityError):
+    whole = paths[1].read_bytes()
+    for content in (b'{"count": "1", "hash": ""}', b"[]", b"not json", whole[:-9], b"", b"\xff\xfe"):
+        paths[1].write_bytes(content)
+        with pytest.raises(IntegrityError, match=re.escape(f"The head of the ledger, {paths[1]}, is damaged")) as caught:
             Ledger.open(*paths, ID)
+        assert "backup of your configuration directory" in caught.value.hint and "new workspace" in caught.value.hint
+    paths[1].write_bytes(whole)
+    Ledger.open(*paths, ID)
     paths[1].unlink()
     with pytest.raises(IntegrityError, match=r"head of the ledger.*is missing"):
         Ledger.open(*paths, ID)

@@ -1,5 +1,6 @@
 """From a trained run to a model and rows: only what that run made is used, and a run has one model."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from localsynth.stages.session import Session
 from localsynth.stages.train import train
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.verify import verify_file
-from localsynth.workspace import read_json
+from localsynth.workspace import file_sha256, read_json, write_json
 
 
 def current_run(session: Session) -> Run:
@@ -171,6 +172,49 @@ def test_the_guaranteed_epsilon_is_the_figure(trained: Session, make_session: An
     assert f"privacy      guaranteed epsilon 4 of 4 (executed {executed}), delta {guarantee['spent_delta']:.1e}\n" in (
         capsys.readouterr().out
     )
+
+
+def lower_the_epsilon(run: Run) -> None:
+    document = read_json(run.certificate_path)
+    document["guarantee"]["guaranteed_epsilon"] = 0.1
+    write_json(run.certificate_path, document)
+
+
+def test_no_row_and_no_report_says_what_an_edited_certificate_does(trained: Session, make_session: Any) -> None:
+    export(trained)
+    sample(make_session(rows=3))
+    session, run = make_session(more=3), current_run(trained)
+
+    def refused(wrong: str) -> None:
+        for stage in (sample, evaluate):
+            with pytest.raises(IntegrityError, match=re.escape(f"{run.certificate_path} {wrong}")) as caught:
+                stage(session)
+            assert f"localsynth export {session.workspace.root}" in caught.value.hint
+        # What that hint promises: made anew, inside the model too, and nothing is charged.
+        ledger = session.workspace.ledger_path.read_bytes()
+        assert not export(session)["done_before"] and export(session)["done_before"]
+        assert session.workspace.ledger_path.read_bytes() == ledger
+        assert verify_file(run.certificate_path, None)["valid"] and verify_file(run.model_path("Q8_0"), None)["valid"]
+
+    lower_the_epsilon(run)
+    refused("is not the certificate that run")
+    run.certificate_path.unlink()
+    refused("is missing")
+    # The record edited along with it: the ledger's head lies elsewhere.
+    lower_the_epsilon(run)
+    run = current_run(trained)
+    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    refused("does not state what the ledger")
+    document = read_json(run.certificate_path)
+    document["ledger"]["events"] = []
+    document["guarantee"] |= {"guaranteed_epsilon": 0.0, "spent_delta": 0.0}
+    write_json(run.certificate_path, document)
+    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    refused("does not state what the ledger")
+    assert len(drawn(trained)) == 3
+    sample(session)
+    (job,) = SyntheticStore(session.workspace.synthetic_path).jobs()
+    assert job["rows"] == 6 and job["epsilon"] == session.config.privacy.epsilon
 
 
 # --- asked-for rows ---------------------------------------------------------------------------------------------------

@@ -345,6 +345,19 @@ def test_marginals_that_were_changed_are_not_certified_and_not_drawn_from(sessio
     assert not verify_file(run.certificate_path, None)["valid"]
 
 
+def test_a_certificate_that_was_edited_is_made_anew(session: Session) -> None:
+    train(session)
+    export(session)
+    run = run_of(session)
+    whole = run.certificate_path.read_bytes()
+    run.certificate_path.write_bytes(whole.replace(b"guaranteed", b"promised"))
+    with pytest.raises(IntegrityError, match="is not the certificate that run"):
+        sample(session)
+    assert not export(session)["done_before"]
+    assert run.certificate_path.read_bytes() == whole
+    sample(session)
+
+
 def test_a_run_killed_after_its_charge_does_not_measure_for_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_arguments: Any) -> Any:
         raise KeyboardInterrupt
