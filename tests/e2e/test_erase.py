@@ -1,5 +1,6 @@
 """After `erase` no file of the workspace, nor of the configuration directory, holds an original value."""
 
+import base64
 import csv
 import gzip
 import io
@@ -8,11 +9,17 @@ import random
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
+
+from localsynth.gguf_file import GgufFile, Tensor, write_gguf
 
 PLANTED = [f"planted{i:04d}x{random.Random(i).randrange(16**6):06x}" for i in range(200)]
 
@@ -40,10 +47,19 @@ FORMS = re.compile(
 )
 
 
+def in_base64(word: str) -> Iterator[bytes]:
+    """The letters that stand for a word wherever it begins, without those that its neighbours have a part in."""
+    for shift in range(3):
+        yield base64.b64encode(bytes(shift) + word.encode())[4 * (shift > 0) : -4]
+
+
+IN_BASE64 = re.compile(b"|".join(re.escape(form) for word in PLANTED for form in in_base64(word)))
+
+
 def planted_in(content: bytes) -> list[bytes]:
-    """The planted strings in these bytes, as UTF-8 or UTF-16 in any case, plain, reversed or as hex."""
+    """The planted strings in these bytes: as UTF-8, UTF-16 or UTF-32 in any case, plain, reversed or as hex; and in base64."""
     low = content.lower()
-    return sorted({*FORMS.findall(low), *FORMS.findall(low.replace(b"\0", b""))})
+    return sorted({*FORMS.findall(low), *FORMS.findall(low.replace(b"\0", b"")), *IN_BASE64.findall(content)})
 
 
 def unpacked(path: Path) -> bytes:
@@ -58,6 +74,12 @@ def unpacked(path: Path) -> bytes:
     for head in re.finditer(rb"\x78[\x01\x9c\xda]", content):  # zlib streams, wherever they begin
         with suppress(zlib.error):
             inside.append(zlib.decompressobj().decompress(content[head.start() : head.start() + 2**20]))
+    if content[:4] == b"GGUF":
+        model = GgufFile(path)
+        values = [model.value(key) for key in model.fields]
+        texts = ["".join(map(str, value)) if isinstance(value, list) else str(value) for value in values]
+        inside += [text.encode("utf-8", "surrogateescape") for text in texts]  # also what is cut into tokens
+        inside += [np.clip(np.rint(model.array(name)), 0, 255).astype(np.uint8).tobytes() for name in model.tensors]
     if path.name == "private.duckdb":
         return content  # encrypted
     if path.suffix == ".duckdb":
@@ -81,7 +103,20 @@ def test_the_search_itself_finds_what_is_there(tmp_path):
         archive.writestr("inner", word)
     with duckdb.connect(str(tmp_path / "e.duckdb")) as database:
         database.execute("create table t as select ? as x", [word])
-    assert set(found(tmp_path)) == {"a.gz", "b.bin", "c.bin", "d.zip", "e.duckdb"}
+    np.savez_compressed(tmp_path / "f.npz", words=np.array([word]))
+    (tmp_path / "g.txt").write_bytes(base64.b64encode(b"so " + word.encode() + b" it is"))
+    letters = np.tile(np.frombuffer(word.encode(), np.uint8), 64).astype(np.float32)
+    tensor = Tensor("w", (len(letters) // 32, 32), GGMLQuantizationType.Q8_0)
+    quantized = quantize(letters.reshape(tensor.shape), tensor.kind)
+    write_gguf(tmp_path / "h.gguf", {}, [tensor], lambda _: [quantized])
+    writer = GGUFWriter(tmp_path / "i.gguf", "llama")
+    writer.add_token_list([word[:5], word[5:]])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert (
+        [path.name[0] for path in sorted(tmp_path.iterdir())] == sorted(name[0] for name in found(tmp_path)) == list("abcdefghi")
+    )
 
 
 def test_nothing_original_is_left(localsynth, source, tmp_path):
