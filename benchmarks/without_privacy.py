@@ -117,7 +117,7 @@ def main() -> None:
         scores = [likelihood_gain(base, model, seen, "", side, default_threads(), given) for side in with_lengths]
         method = f"By how much likelier the trained model finds the row than the base model does, {_ASKED} rows a side."
         attacks = [attack.to_json() for attack in attack_by_scores(*scores, seed=0, subject="the model", method=method)]
-        embed = Embedder(base)
+        embed = Embedder(base, default_threads())
     learned = [column.name for column in schema.learned()]
     synthetic = [{name: row[name] for name in learned} for row in drawn]
     figures = evaluate_tables(rows, holdout, synthetic, schema, seed=0, embed=embed.embed if embed else None)

@@ -330,8 +330,9 @@ class Embedder:
 
     _ROOM = 1024
     _TOGETHER = 32
+    _READ = 64
 
-    def __init__(self, path: Path, threads: int = 2) -> None:
+    def __init__(self, path: Path, threads: int) -> None:
         self._vocabulary = Vocabulary(path)
         self._model = _load(path, vocab_only=False)
         parameters = llama_cpp.llama_context_default_params()
@@ -350,8 +351,11 @@ class Embedder:
         self._width = llama_cpp.llama_model_n_embd(self._model)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), model width); a text is read up to 256 tokens, an empty one as a line break."""
-        tokens = [(self._vocabulary.tokenize(text) or self._vocabulary.tokenize("\n"))[:256] for text in texts]
+        """Shape (len(texts), model width); a text is read up to 64 tokens, an empty one as a line break.
+
+        On one core that takes 10 minutes for 100,000 tokens of a 135M model in Q4_1 (docs/experiments.md).
+        """
+        tokens = [(self._vocabulary.tokenize(text) or self._vocabulary.tokenize("\n"))[: self._READ] for text in texts]
         result = np.empty((len(texts), self._width), dtype=np.float32)
         together: list[int] = []
         for i in sorted(range(len(texts)), key=lambda i: len(tokens[i])):

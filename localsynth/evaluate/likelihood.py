@@ -1,6 +1,6 @@
 """How likely a model finds rows, by llama.cpp: what a trained model learned of single rows beyond its base."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,12 @@ def likelihood_gain(
     rows: Sequence[Record],
     threads: int,
     given: frozenset[str] = frozenset(),
+    told: Callable[[float], None] | None = None,
 ) -> NDArray[np.float64]:
     """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats.
 
-    `given` are columns that the model does not learn; a row of which it learns nothing is left out.
+    `given` are columns that the model does not learn; a row of which it learns nothing is left out. `told` hears
+    the share that is done.
     """
     with Vocabulary(base) as vocabulary:
         codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description, given)
@@ -32,9 +34,14 @@ def likelihood_gain(
     if not encoded:
         return np.empty(0)
     likelihoods = []
-    for path in (model, base):
+    for number, path in enumerate((model, base)):
+        found = []
         with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), threads) as decoder:
-            likelihoods.append(np.array([_likelihood(decoder, row) for row in encoded]))
+            for i, row in enumerate(encoded):
+                if told is not None:
+                    told((number + i / len(encoded)) / 2)
+                found.append(_likelihood(decoder, row))
+        likelihoods.append(np.array(found))
     result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]
     return result
 

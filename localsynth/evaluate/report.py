@@ -10,6 +10,7 @@ from typing import Any
 
 from localsynth.evaluate.plots import bars_plot, intervals_plot, scatter_plot
 from localsynth.evaluate.weaknesses import find_weaknesses
+from localsynth.privacy.signing import fingerprint
 
 __all__ = ["render_report", "report_document"]
 
@@ -30,7 +31,11 @@ def report_document(figures: dict[str, Any], certificate: dict[str, Any] | None,
 
     With `release`, of the figures only `synthetic_only`, and no weaknesses: those were found by reading the original.
     """
-    stated = None if certificate is None else {key: certificate[key] for key in ("summary", "guarantee", "not_covered")}
+    stated = None
+    if certificate is not None:
+        stated = {key: certificate[key] for key in ("summary", "guarantee", "not_covered")}
+        signature = certificate["signature"]
+        stated["signed_by"] = None if signature is None else fingerprint(bytes.fromhex(signature["public_key"]))
     document: dict[str, Any] = {"format": 1, "release": release, "certificate": stated}
     if release:
         return {**document, "synthetic_only": figures["synthetic_only"]}
@@ -64,12 +69,16 @@ def _interval(value: dict[str, Any], percent: bool = True) -> str:
     return f"{form(value['value'])} ({form(value['low'])} to {form(value['high'])})"
 
 
-def _factor(epsilon: float | None) -> str:
+def _factor(epsilon: float) -> str:
     """e to the ε in words."""
-    if epsilon is None or epsilon > 20:
-        return "more than a hundred million"
+    if epsilon > 20:
+        return "possibly more than a hundred million"
     factor = math.exp(epsilon)
-    return f"about {factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
+    return f"at most {factor:,.0f}" if factor >= 10 else f"at most {factor:.1f}"
+
+
+def _one_in(share: float) -> str:
+    return f"1 in {1 / share:,.0f}"
 
 
 def _plots(figures: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +144,14 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "figure": _figure, "count": _count, "interval": _interval, "factor": _factor}
+    environment.filters |= {
+        "percent": _percent,
+        "figure": _figure,
+        "count": _count,
+        "interval": _interval,
+        "factor": _factor,
+        "one_in": _one_in,
+    }
     folder = files("localsynth.evaluate")
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
     document = report_document(figures, certificate, release)

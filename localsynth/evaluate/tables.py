@@ -26,8 +26,9 @@ from localsynth.schema import Record, Schema
 
 __all__ = ["Progress", "describe_synthetic", "evaluate_tables", "json_able"]
 
-Progress = Callable[[str, int, int], None]
-"""Called before each step with what it does, its number from 0, and how many there are; after the last with ("", all, all)."""
+Progress = Callable[[str, int, int, float], None]
+"""Called before each step with what it does, its number from 0, how many there are, and 0.0; in a long one again, with the share
+of it that is done; after the last with ("", all, all, 0.0)."""
 
 
 def json_able(value: Any) -> Any:
@@ -148,6 +149,10 @@ def evaluate_tables(
         attacks.extend(membership(near, seed=seed))
         figures["closest"] = distance_to_closest_record(near, seed=seed)
 
+    def embedded(done: float) -> None:
+        if progress is not None:
+            progress("texts", [name for name, _ in steps].index("texts"), len(steps), done)
+
     def keep(name: str, compute: Callable[[], Any]) -> Callable[[], None]:
         return lambda: figures.__setitem__(name, compute())
 
@@ -155,7 +160,7 @@ def evaluate_tables(
         ("the synthetic rows by themselves", keep("synthetic_only", lambda: describe_synthetic(synthetic, schema))),
         ("columns", keep("columns", lambda: compare_columns(train, synthetic, schema, seed=seed))),
         ("pairs of columns", keep("pairs", lambda: compare_pairs(train, synthetic, schema, seed=seed))),
-        ("texts", keep("writing", lambda: compare_writing(train, synthetic, schema, seed=seed, embed=embed))),
+        ("texts", keep("writing", lambda: compare_writing(train, synthetic, schema, seed=seed, embed=embed, told=embedded))),
         ("sdmetrics", keep("sdmetrics", lambda: sdmetrics_scores(train, synthetic, schema, seed=seed))),
         ("utility", keep("utility", lambda: compare_utility(train, holdout, synthetic, schema, target=target, seed=seed))),
         ("copies", copies),
@@ -169,11 +174,11 @@ def evaluate_tables(
         steps.append(("sequences", keep("sequences", lambda: compare_sequences(*units, schema))))
     for number, (name, step) in enumerate(steps):
         if progress is not None:
-            progress(name, number, len(steps))
+            progress(name, number, len(steps), 0.0)
         with one_thread():
             step()
     if progress is not None:
-        progress("", len(steps), len(steps))
+        progress("", len(steps), len(steps), 0.0)
     figures["attacks"] = [attack.to_json() for attack in attacks]
     figures["attacks_not_run"] = not_run
     result: dict[str, Any] = json_able(figures)

@@ -18,7 +18,9 @@ Embed = Callable[[list[str]], NDArray[np.float32]]
 """Texts → one vector each, shape (texts, dimensions)."""
 
 _MOST_ROWS = 5_000
-_MOST_EMBEDDED = 2_000
+_MOST_EMBEDDED = 300
+"""Texts a side. The model reads three sides: with more, one core is at it for a quarter of an hour (docs/experiments.md)."""
+_EMBEDDED_TOGETHER = 32
 _BARS = 24
 
 
@@ -119,16 +121,23 @@ def mauve(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int)
 
 
 def compare_writing(
-    train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int, embed: Embed | None = None
+    train: Sequence[Record],
+    synthetic: Sequence[Record],
+    schema: Schema,
+    *,
+    seed: int,
+    embed: Embed | None = None,
+    told: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One entry per text column. Vocabulary and variety depend on how many texts there are, so both sides have the same number.
 
     `ceiling` describes two halves of the original, of as many texts where there are enough, and compares them with each other.
-    On at most 5,000 texts a side, 2,000 for embeddings.
+    On at most 5,000 texts a side, 300 for embeddings. `told` hears the share that is done while texts are embedded.
     """
     size = min(len(train), len(synthetic), _MOST_ROWS)
-    entries = []
-    for column in text_columns(schema):
+    entries: list[dict[str, Any]] = []
+    columns = text_columns(schema)
+    for column in columns:
         ours, theirs = texts(column, sample(train, size, seed)), texts(column, sample(synthetic, size, seed + 1))
         one, other = (texts(column, half) for half in halves(sample(train, 2 * size, seed + 2), seed))
         entry: dict[str, Any] = {
@@ -150,7 +159,13 @@ def compare_writing(
         if embed is not None:
             # The same number on each of the sides: the figure depends on it.
             several = min(len(one), len(other), len(theirs), _MOST_EMBEDDED)
-            vectors = [embed(lines[:several]) for lines in (one, other, theirs)]
+            lines = [line for side in (one, other, theirs) for line in side[:several]]
+            parts: list[NDArray[np.float32]] = []
+            for start in range(0, len(lines), _EMBEDDED_TOGETHER):
+                if told is not None:
+                    told((len(entries) + start / len(lines)) / len(columns))
+                parts.append(embed(lines[start : start + _EMBEDDED_TOGETHER]))
+            vectors = np.split(np.concatenate(parts), 3) if parts else [np.empty((0, 0), np.float32)] * 3
             entry["mauve"] = {
                 "n": several,
                 "value": mauve(vectors[0], vectors[2], seed=seed),

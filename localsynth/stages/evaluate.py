@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from localsynth.base_models import find_base_model
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.processor import default_threads
 from localsynth.runs import Run
 from localsynth.schema import Record, Schema, conform
 from localsynth.stages.session import Session, certificate_of, trained_run
@@ -96,12 +97,21 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
     ours, others = (_units(session.workspace, split, schema, losses) for split in ("train", "holdout"))
     train, holdout = ([row for unit in units for row in unit] for units in (ours, others))
 
-    def progress(name: str, number: int, of: int) -> None:
+    reached = 0
+
+    def progress(name: str, number: int, of: int, done: float) -> None:
+        nonlocal reached
+        reached = of
         if session.should_stop():
             from localsynth.errors import Cancelled
 
             raise Cancelled("Stopped during evaluate.", "`localsynth evaluate` begins it again.")
-        session.emit({"kind": "progress", "stage": "evaluate", "step": number, "steps": of + 1})
+        # A share, and not a count of texts: how many rows there are is private.
+        doing = {"unit": f"{name}: {done:.0%}" if done else name} if name else {}
+        session.emit({"kind": "progress", "stage": "evaluate", "step": number, "steps": of + 1, **doing})
+
+    def asked(done: float) -> None:
+        progress("asking the model", reached, reached, done)
 
     def compared(embed: Callable[[Sequence[str]], NDArray[np.float32]] | None) -> dict[str, Any]:
         return evaluate_tables(
@@ -126,9 +136,9 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         )
     else:
         base = _checked_models(session, current)
-        with Embedder(base) as embedder:
+        with Embedder(base, default_threads()) as embedder:
             figures = compared(embedder.embed)
-        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout)
+        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout, asked)
     figures["schema_losses"] = losses.figures()
     session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
     return figures
@@ -150,12 +160,17 @@ def _checked_models(session: Session, current: Run) -> Path:
 
 
 def _ask_the_model(
-    session: Session, base: Path, current: Run, schema: Schema, train: list[Record], holdout: list[Record]
+    session: Session,
+    base: Path,
+    current: Run,
+    schema: Schema,
+    train: list[Record],
+    holdout: list[Record],
+    told: Callable[[float], None],
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
     from localsynth.evaluate.likelihood import likelihood_gain
     from localsynth.hybrid import Writing
-    from localsynth.processor import default_threads
 
     model = current.product_path
     members, others = (_sample(rows) for rows in (train, holdout))
@@ -165,7 +180,13 @@ def _ask_the_model(
         writing = Writing(schema)
         schema, given = writing.schema, writing.given
         members, others = ([writing.with_lengths(row) for row in rows] for rows in (members, others))
-    scores = [likelihood_gain(base, model, schema, description, rows, threads, given) for rows in (members, others)]
+    scores = []
+    for side, rows in enumerate((members, others)):
+
+        def half(done: float, side: int = side) -> None:
+            told((side + done) / 2)
+
+        scores.append(likelihood_gain(base, model, schema, description, rows, threads, given, half))
     attacks = attack_by_scores(
         *scores,
         seed=_SEED,

@@ -9,6 +9,8 @@ __all__ = ["NOTICEABLE", "Attack", "Status", "judge"]
 
 Status = Literal["passed", "failed", "too few rows to say"]
 
+_GRAVEST: tuple[Status, ...] = ("failed", "too few rows to say", "passed")
+
 NOTICEABLE = 0.10
 """A difference between attack and control that an attack must have been able to see before "passed" is said of it."""
 
@@ -46,11 +48,17 @@ class Attack:
     """How it was done, sizes included."""
     detail: dict[str, Any] = field(default_factory=dict)
     """Further figures, JSON-able."""
+    among: tuple[Rate, Rate] | None = None
+    """Risk and control among the rows on which the attack could be tried at all, where that is not all of them."""
 
     @property
     def status(self) -> Status:
-        """See `judge`."""
-        return judge(self.risk, self.control)
+        """See `judge`. With `among`, both pairs of rates are judged: failed where one is, passed only where both are.
+
+        An attack that could be tried on 3 of 5,000 rows succeeds on next to none of the 5,000, whatever it does to the 3.
+        """
+        verdicts = {judge(self.risk, self.control)} | ({judge(*self.among)} if self.among else set())
+        return next(status for status in _GRAVEST if status in verdicts)
 
     def to_json(self) -> dict[str, Any]:
         """The form in which report.json and the template have it."""

@@ -28,7 +28,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition on one column: `is` or `contains` a name or word, or `at most` or `at least` a number."""
+    """One condition on one column: `is` or `contains` a name or word, or `equals`, `at most` or `at least` a number."""
 
     column: str
     how: str
@@ -72,6 +72,8 @@ class _Rows:
             return np.asarray(self.codes[condition.column] == self.known[condition.column].get(name, -1))
         numbers = self.numbers[condition.column]
         assert isinstance(condition.value, float)
+        if condition.how == "equals":
+            return np.asarray(numbers == condition.value)
         return numbers <= condition.value if condition.how == "at most" else numbers >= condition.value
 
     def fits(self, predicate: Sequence[Condition]) -> int:
@@ -79,12 +81,18 @@ class _Rows:
 
 
 def _univariate(rows: _Rows) -> list[list[Condition]]:
-    """Conditions on a single column that fit one row: a name or word that occurs once, a lone lowest or highest number."""
+    """Conditions on a single column that fit one row: a name, word or number that occurs once, a lone lowest or highest number.
+
+    As Giomi et al. 2022 have it. Numbers that occur once give most of them where a column has more values than rows.
+    """
     found = [Condition(column, how, end) for column, numbers in rows.numbers.items() if (~np.isnan(numbers)).any()
              for how, end in (("at most", float(np.nanmin(numbers))), ("at least", float(np.nanmax(numbers))))]  # fmt: skip
     for column in rows.names:
         found += [Condition(column, "is", name) for name in rows.known[column] if name is not None]
     kept = [[condition] for condition in found if rows.fits([condition]) == 1]
+    for column, numbers in rows.numbers.items():
+        values, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
+        kept += [[Condition(column, "equals", float(value))] for value in values[counts == 1]]
     for column, where in rows.where.items():
         kept += [[Condition(column, "contains", word)] for word, places in where.items() if len(places) == 1]
     return kept

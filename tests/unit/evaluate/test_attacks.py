@@ -10,7 +10,7 @@ from localsynth.evaluate.attacks.membership import Nearness, distance_to_closest
 from localsynth.evaluate.attacks.outcome import judge
 from localsynth.evaluate.attacks.singling_out import singling_out
 from localsynth.evaluate.stats import Rate
-from localsynth.schema import Category, Integer, Schema, Text
+from localsynth.schema import Boolean, Category, Integer, Schema, Text
 
 
 def run_all(train, holdout, synthetic, schema):
@@ -103,6 +103,34 @@ def test_links_counted_by_hand():
     assert linkage(train, [], synthetic, SMALL, [], seed=0) is None
 
 
+def test_few_links_are_no_pass():
+    """300 people whom 3 columns cannot tell apart, and two of a town of their own: 0 of 300 is no evidence about these two."""
+    train = [row("a", age % 90) for age in range(298)] + [row("b", 50)] * 2
+    synthetic = [row("a", 10), row("a", 20), row("b", 90)]
+    attack = linkage(train, train, synthetic, SMALL, ["town"], seed=0)
+    assert attack.detail["links_tried"] == {"original": 2, "holdout": 2} and attack.risk.hits == 0
+    assert judge(attack.risk, attack.control) == "passed" and attack.status == "too few rows to say"
+    nobody = linkage(train[:298], train[:298], synthetic, SMALL, ["town"], seed=0)
+    assert nobody.detail["links_tried"]["original"] == 0 and nobody.status == "too few rows to say"
+
+
+def test_many_links_are_judged_among_themselves_and_of_all_rows():
+    def aged(ages, shift=0):
+        return [{"age": age, "secret": (age + shift) % 2 == 0, "town": "a"} for age in ages]
+
+    schema = Schema(columns=[Integer(name="age", min=0, max=10_000), Boolean(name="secret"), Category(name="town", values=["a"])])
+    synthetic = aged(range(400))
+
+    def outcome(train, holdout):
+        return linkage(train, holdout, synthetic, schema, ["age"], seed=0)
+
+    assert outcome(aged(range(400), 1), aged(range(400), 1)).status == "passed"  # 400 tried on either side, all wrong
+    assert outcome(aged(range(400)), aged(range(5000, 5400))).status == "failed"  # none could be tried on the holdout
+    # Six of 5,000 are too few to show among all, but all of them are right, where the holdout's are all wrong.
+    rare = outcome(aged([*range(6), *range(5000, 9994)]), aged([*range(6), *range(5000, 9994)], 1))
+    assert judge(rare.risk, rare.control) == "passed" and rare.status == "failed"
+
+
 def test_quasi_identifiers_are_guessed_by_name():
     names = ["date_of_birth", "ZIP code", "sex", "language", "message", "postcode", "percentage", "Age"]
     columns = [Category(name=name, values=["x", "y"]) for name in names]
@@ -123,12 +151,28 @@ def test_the_guess_comes_from_the_nearest_row_on_the_other_columns():
 def test_descriptions_that_fit_one_row_counted_by_hand():
     schema = Schema(columns=[Category(name="town", values=["a", "b", "c"]), Integer(name="age", min=0, max=100)])
     synthetic = [{"town": town, "age": age} for town, age in [("a", 30), ("a", 40), ("b", 50), ("c", 60)]]
-    # From it: town is b; town is c; age at most 30; age at least 60.
-    train = [{"town": town, "age": age} for town, age in [("b", 20), ("a", 25), ("c", 70), ("c", 80)]]
+    # From it: town is b; town is c; age at most 30; age at least 60; age equals 30, 40, 50, 60.
+    train = [{"town": town, "age": age} for town, age in [("b", 20), ("a", 30), ("c", 70), ("c", 80)]]
     holdout = [{"town": "b", "age": 45} for _ in range(4)]
     one, _ = singling_out(train, holdout, synthetic, schema, seed=0)
-    assert (one.risk.hits, one.risk.n) == (1, 4)  # only "town is b": two are c, two at most 30, two at least 60
+    # "town is b" and "age equals 30": two are c, two at most 30, two at least 60, and nobody is 40, 50 or 60.
+    assert (one.risk.hits, one.risk.n) == (2, 8)
     assert one.control.hits == 0
+
+
+def test_a_number_is_asked_for_where_it_occurs_once_counted_by_hand():
+    schema = Schema(columns=[Integer(name="weight", min=0, max=100_000), Integer(name="empty", min=0, max=9)])
+
+    def weighing(*weights):
+        return [{"weight": weight, "empty": None} for weight in weights]
+
+    # Asked: equals 10, 50525, 90000; at most 10, at least 90000. 700 occurs twice, and nothing is not a number.
+    synthetic = weighing(10, 50525, 700, 700, 90000, None)
+    train = weighing(50525, 700, 5, 6, 90000, 90000)  # one is 50525; two are 90000 (at least, and equal); two below 10
+    holdout = weighing(50524, 700, 10, 20, 30, 90001)  # one is 10 and at most 10; one at least 90000
+    one, _ = singling_out(train, holdout, synthetic, schema, seed=0)
+    assert (one.risk.hits, one.risk.n) == (1, 5)
+    assert (one.control.hits, one.control.n) == (3, 5)
 
 
 def test_the_surest_attacker_accuses_a_twentieth_of_the_others_by_mistake():

@@ -112,10 +112,12 @@ def test_texts_are_compared_at_equal_numbers(visits, schema):
         return np.array([[len(line), line.count("a"), line.count("e")] for line in lines], dtype=np.float32)
 
     made = [{**row, "note": "always the same"} for row in independent[:300]]
-    (entry,) = compare_writing(train, made, schema, seed=0, embed=embed)
+    heard = []
+    (entry,) = compare_writing(train, made, schema, seed=0, embed=embed, told=heard.append)
     assert entry["n"] == entry["original"]["n"] == entry["synthetic"]["n"] == 300
     assert entry["synthetic"]["repeated"] == 1 and entry["length_distance"] > 0.9 > entry["ceiling"]["length_distance"]
     assert [half["n"] for half in entry["ceiling"]["halves"]] == [300, 300]
     assert all(half["vocabulary"] > 10 * entry["synthetic"]["vocabulary"] for half in entry["ceiling"]["halves"])
+    assert entry["mauve"]["n"] == 300 and heard[0] == 0 and len(heard) > 20 and heard == sorted(heard) and heard[-1] < 1
     assert entry["mauve"]["value"] < 0.1 < 0.5 < entry["mauve"]["ceiling"]
     assert compare_writing(train, independent, Schema(columns=[Text(name="note")]), seed=0)[0]["mauve"] is None

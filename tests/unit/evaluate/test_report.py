@@ -13,13 +13,19 @@ from localsynth.evaluate.plots import intervals_plot
 from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
 from localsynth.evaluate.weaknesses import find_weaknesses
+from localsynth.privacy.signing import fingerprint
 from localsynth.schema import Category, Schema
 
 CERTIFICATE = {
     "summary": "The synthetic table is differentially private.",
-    "guarantee": {"guaranteed_epsilon": 2.0, "spent_delta": 1e-5, "unit": "row"},
+    "guarantee": {
+        "guaranteed_epsilon": 2.0,
+        "spent_delta": 1e-5,
+        "unit": "row",
+        "groups": [{"units": 2, "epsilon": 4.1, "delta": 1e-5}, {"units": 5, "epsilon": 10.9, "delta": 1e-5}],
+    },
     "not_covered": ["What <others> & all know."],
-    "signature": {"key": "not for the report"},
+    "signature": {"public_key": "ab" * 32, "value": "not for the report"},
 }
 
 
@@ -74,7 +80,7 @@ def test_the_same_seed_gives_the_same_figures(visits, schema):
         evaluate_tables(train, holdout, independent, small, seed=5, progress=lambda *step: steps.append(step)) for _ in range(2)
     )
     assert first == second
-    assert steps[0][1] == 0 and steps[-1] == ("", steps[-1][2], steps[-1][2])
+    assert steps[0][1] == 0 and steps[-1] == ("", steps[-1][2], steps[-1][2], 0.0)
 
 
 def test_a_wrong_column_name_is_noticed_at_once(visits, schema):
@@ -104,6 +110,22 @@ def test_the_full_report_says_what_it_is(figures):
         assert attack["name"] in page.text
     assert {link.removeprefix("#") for link in page.links} <= set(re.findall(r'id="(\w+)"', html))
     assert "<script" not in html and "url(" not in html and "default-src 'none'" in html
+
+
+def test_the_first_page_says_the_guarantee_in_one_paragraph_and_the_body_in_full(figures):
+    for release in (False, True):
+        html = render_report(figures, CERTIFICATE, release)
+        front = " ".join(read(html[html.index('<section class="front">') : html.index("</section>") + 10]).text.split())
+        for said in ("epsilon 2, delta 1e-05, for each single row", "at most 7.4 times", "1 in 100,000", "epsilon 10.9"):
+            assert said in front, said
+        assert fingerprint(bytes.fromhex("ab" * 32)) in front and "not for the report" not in html
+        assert CERTIFICATE["summary"] not in front and read(html).text.count(CERTIFICATE["summary"]) == 1
+
+
+def test_an_epsilon_without_bound_and_a_missing_signature_are_said(figures):
+    unbound = {**CERTIFICATE, "guarantee": {**CERTIFICATE["guarantee"], "guaranteed_epsilon": None}, "signature": None}
+    page = read(render_report(figures, unbound, False)).text
+    assert "Nothing is guaranteed: epsilon has no bound" in page and "not signed" in page and "higher or lower" not in page
 
 
 def test_without_a_certificate_nothing_is_guaranteed(figures):
