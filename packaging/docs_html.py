@@ -20,12 +20,18 @@ ROOT = Path(__file__).parent.parent
 
 STYLE = """\
 :root { color-scheme: light dark; }
-body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.55 system-ui, sans-serif; }
+/* Wide enough for what a terminal shows, 120 characters; text lines stay shorter. */
+body { max-width: 58rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.55 system-ui, sans-serif; }
 nav { font-size: 0.9rem; border-bottom: 1px solid #8886; padding-bottom: 0.6rem; }
 nav a { margin-right: 0.9rem; }
+p, ul, ol, h1, h2, h3 { max-width: 46rem; }
+p:has(img) { max-width: none; }
+img { max-width: 100%; height: auto; }
 pre { overflow-x: auto; padding: 0.7rem; background: #8881; border-radius: 4px; font-size: 0.85rem; }
 code { font-family: ui-monospace, monospace; font-size: 0.9em; }
-table { border-collapse: collapse; font-size: 0.9rem; }
+table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
+/* An option is not broken at its hyphens. */
+td:first-child > code { white-space: nowrap; }
 th, td { border: 1px solid #8886; padding: 0.3rem 0.5rem; text-align: left; vertical-align: top; }
 """
 
