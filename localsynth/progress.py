@@ -35,6 +35,7 @@ class Narrator:
         self._live = stream.isatty()
         self._line_is_open = False
         self._last = 0.0
+        self._told = ""
         self._stage = ""
 
     def __call__(self, event: Event) -> None:
@@ -78,6 +79,9 @@ class Narrator:
             shown = ", ".join(f"{name} {value:,.3g}" for name, value in private.items())
             parts.append(f"[private, for your eyes: {shown}]")
         text = _printable("  ".join(parts))
+        if text == self._told:  # the last of some work, and the word that it is kept
+            return
+        self._told = text
         if self._live:
             self._stream.write(f"\r\x1b[K{text}")
             self._line_is_open = True

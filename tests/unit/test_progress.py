@@ -68,7 +68,7 @@ def test_a_private_note_is_for_the_terminal(kind: str) -> None:
 
 def test_the_work_of_a_stage_is_named() -> None:
     counting: Event = {"kind": "progress", "stage": "train", "work": "marginals", "step": 100, "steps": 100}
-    assert told(io.StringIO(), counting) == "train: marginals  100/100\n"
+    assert told(io.StringIO(), counting, counting) == "train: marginals  100/100\n"
 
 
 def test_lines_in_a_file_are_seconds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
