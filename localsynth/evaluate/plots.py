@@ -91,7 +91,7 @@ def intervals_plot(rows: Sequence[dict[str, Any]], *, low: float, high: float, p
 
     `low` and `high` are the ends of the axis; what has no value is left out.
     """
-    start, width = 190.0, 690.0
+    start, width = 225.0, 690.0
     room = width - start - 16
 
     def place(value: float) -> float:
@@ -103,7 +103,7 @@ def intervals_plot(rows: Sequence[dict[str, Any]], *, low: float, high: float, p
         tops.append(y)
         marks = [mark for mark in row["marks"] if mark["value"] is not None]
         middle = y + 11 * (len(marks) or len(row["marks"])) / 2 + 3.5
-        parts.append(f'<text class="name" x="{start - 10:g}" y="{middle:.1f}" text-anchor="end">{_short(row["name"], 34)}</text>')
+        parts.append(f'<text class="name" x="{start - 10:g}" y="{middle:.1f}" text-anchor="end">{_short(row["name"], 36)}</text>')
         if not marks:
             # Its name still takes a line.
             y += 11 * len(row["marks"])

@@ -117,7 +117,8 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
         arms = utility["arms"]
         rows = [{"name": name, "marks": [{"mark": mark, **arms[arm]}]} for arm, name, mark in _ARMS if arm in arms]
         lowest = min(arm[end] for arm in arms.values() for end in ("low", "value") if arm[end] is not None)
-        low = min(0.5 if utility["metric"] == "AUC" else 0.0, max(-1.0, math.floor(10 * lowest) / 10))
+        # Ends whose five parts are round numbers.
+        low = 0.5 if utility["metric"] == "AUC" and lowest >= 0.5 else 0.0 if lowest >= 0 else -1.0
         drawn["utility"] = intervals_plot(rows, low=low, high=1, percent=False, title=f"{utility['metric']} on real rows")
     return drawn
 

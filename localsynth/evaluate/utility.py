@@ -206,6 +206,11 @@ def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None, n_t
     return f"{first}: {100 * max(0.0, ratio):.0f} % of what can be learned{above} is kept."
 
 
+def _possible(interval: Interval) -> Interval:
+    # Student's interval knows nothing of the best score there is.
+    return Interval(interval.value, interval.low, min(1.0, interval.high), interval.n)
+
+
 def compare_utility(
     train: Sequence[Record],
     holdout: Sequence[Record],
@@ -265,7 +270,7 @@ def compare_utility(
         "labels": len(task.names) or None,
         "repetitions": SEEDS,
         "n_test": len(test),
-        "arms": {arm: {**interval.to_json(), "n": sizes[arm]} for arm, interval in intervals.items()},
+        "arms": {arm: {**_possible(interval).to_json(), "n": sizes[arm]} for arm, interval in intervals.items()},
         "ratio": ratio,
         "sentence": _sentence(task, intervals, ratio, len(test)),
     }

@@ -81,7 +81,7 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
     unsaid = [attack["name"] for attack in figures["attacks"] if attack["status"] == "too few rows to say"]
     if unsaid:
         text = (
-            f"Too few rows or tries for: {', '.join(unsaid)}. That these attacks did not succeed is no evidence that the table "
+            f"Too few rows or tries for: {'; '.join(unsaid)}. That these attacks did not succeed is no evidence that the table "
             "withstands them."
         )
         count = len(unsaid)
@@ -138,7 +138,7 @@ def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
             how = (
                 f"{off} of the synthetic rows would need another value of {what} to match the original"
                 if worst["measure"] == "total variation"
-                else f"The share of rows below some value of {what} is up to {off} off the original's"
+                else f"The share of rows below some value of {what} differs from the original's by up to {off} of all rows"
             )
             text = (
                 f"{how}; between two halves of the original it is {_percent(worst['ceiling'] or 0)} ({_rows_of(worst['n'])}). No "

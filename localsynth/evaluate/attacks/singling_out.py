@@ -189,7 +189,7 @@ def singling_out(
         attacks.append(
             Attack(
                 name,
-                f"Does {by} that is unique in the synthetic table point to exactly one original person?",
+                f"Does {by} that is unique in the synthetic table point to exactly one row of the original?",
                 rate(predicates, members),
                 rate(predicates, others),
                 rate(_naive(made, columns, predicates, random), members),

@@ -8,7 +8,7 @@ from localsynth.evaluate.attacks.copies import exact_copies, near_copies, shared
 from localsynth.evaluate.attacks.linkage import guess_quasi_identifiers, linkage
 from localsynth.evaluate.attacks.membership import Nearness, distance_to_closest_record, measure_nearness, membership
 from localsynth.evaluate.attacks.outcome import judge
-from localsynth.evaluate.attacks.singling_out import singling_out
+from localsynth.evaluate.attacks.singling_out import Condition, _condition_on, _Rows, singling_out
 from localsynth.evaluate.stats import Rate
 from localsynth.schema import Boolean, Category, Integer, Schema, Text
 
@@ -46,7 +46,7 @@ def test_one_row_in_ten_copied_is_noticed(visits, schema):
     attacks = run_all(train, holdout, [*train[:60], *independent[60:]], schema)
     for name in ("exact copies", "near copies", "shared passages", "membership, surest cases"):
         assert attacks[name].status == "failed", name
-    assert attacks["exact copies"].risk.hits == 60
+    assert attacks["exact copies"].risk.hits == 60 and attacks["exact copies"].baseline.hits == 0
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,29 @@ def test_a_number_is_asked_for_where_it_occurs_once_counted_by_hand():
     one, _ = singling_out(train, holdout, synthetic, schema, seed=0)
     assert (one.risk.hits, one.risk.n) == (1, 5)
     assert (one.control.hits, one.control.n) == (3, 5)
+
+
+def test_both_sides_of_singling_out_have_one_size():
+    schema = Schema(columns=[Integer(name="n", min=0, max=1000)])
+    train = [{"n": n} for n in range(100)]
+    one, _ = singling_out(train, [{"n": 500}] * 4, train, schema, seed=0)
+    # 100 numbers and two ends are asked for; of the 100 rows of the original only four are there to be hit.
+    assert one.risk.n == 102 and 4 <= one.risk.hits <= 6 and "tried on 4 rows" in one.method
+
+
+def test_what_fits_several_synthetic_rows_describes_nobody():
+    columns = [Category(name="town", values=["a", "b"]), Integer(name="age", min=0, max=100)]
+    twins = [{"town": town, "age": age} for town, age in (("a", 1), ("b", 90)) for _ in range(2)]
+    one, several = singling_out(twins, twins, twins, Schema(columns=columns), seed=0)
+    assert one.risk.n == several.risk.n == 0 and several.status == "too few rows to say"
+
+
+def test_a_number_is_described_from_the_side_on_which_it_stands_out():
+    column = Integer(name="age", min=0, max=100)
+    rows = _Rows([{"age": 10}, {"age": 50}, {"age": 90}], [column])
+    found = [_condition_on(rows, column, row, np.random.default_rng(0)) for row in (0, 2)]
+    assert found == [Condition("age", "at most", 10.0), Condition("age", "at least", 90.0)]
+    assert [rows.fits([condition]) for condition in found] == [1, 1]
 
 
 def test_the_surest_attacker_accuses_a_twentieth_of_the_others_by_mistake():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from localsynth.evaluate.arrays import shuffled_columns
+from localsynth.evaluate.arrays import halves, shuffled_columns
 from localsynth.evaluate.columns import compare_columns, histogram, ks_distance, total_variation, wasserstein
 from localsynth.evaluate.pairs import compare_pairs, correlation_ratio, cramers_v, mutual_information, spearman
 from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
@@ -31,6 +31,9 @@ def test_associations_by_hand():
     same, other = np.array([0, 1] * 50), np.array([0, 0, 1, 1] * 25)
     assert cramers_v(same, same) == pytest.approx(1, abs=0.01) and cramers_v(same, other) == 0
     assert mutual_information(same, same) == pytest.approx(1) and mutual_information(same, other) == pytest.approx(0, abs=1e-12)
+    # Squares of 1 around 2 in four cells: phi 2/8, less 1/7 for chance; of at most (2 - 1/7) - 1 = 6/7.
+    rows, columns = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 0, 1, 0, 1, 1, 1])
+    assert cramers_v(rows, columns) == pytest.approx(math.sqrt((1 / 4 - 1 / 7) / (6 / 7)))
     # Groups 1,3 and 5,7 around 4: 16 of 20 of the squares lie between them.
     assert correlation_ratio(np.array([0, 0, 1, 1]), numbers(1, 3, 5, 7)) == pytest.approx(math.sqrt(16 / 20))
 
@@ -59,6 +62,43 @@ def test_what_was_lost_is_counted_and_not_named():
     assert labels == {"values": 3, "values_lost": 1, "rare_values": 2, "rare_values_lost": 1, "rows_with_lost_values": 2}
     assert (outliers["outliers_synthetic"], outliers["outliers_expected"]) == (50, round(outliers["outliers"] / 3, 1))
     assert "secretly" not in str(labels)
+
+
+def test_rare_means_below_one_in_a_hundred():
+    schema = Schema(columns=[Category(name="c", values=["a", "b", "c"])])
+    train = [{"c": name} for name, count in (("a", 980), ("b", 11), ("c", 9)) for _ in range(count)]
+    (column,) = compare_columns(train, train[:1], schema, seed=0)
+    assert column["lost"] == {"values": 3, "values_lost": 2, "rare_values": 1, "rare_values_lost": 1, "rows_with_lost_values": 20}
+
+
+def test_the_ceiling_compares_the_halves_of_the_original():
+    schema = Schema(columns=[Category(name="c", values=["a", "b"]), Number(name="x", min=0, max=100)])
+    train = [{"c": "ab"[i % 3 == 0], "x": float(i * i % 89)} for i in range(40)]
+    one, other = halves(train, 0)
+    labels, values = compare_columns(train, train, schema, seed=0)
+    assert labels["ceiling"] == total_variation([row["c"] for row in one], [row["c"] for row in other]) > 0 == labels["distance"]
+    assert values["ceiling"] == ks_distance(*(numbers(*(row["x"] for row in half)) for half in (one, other))) > 0
+    (pair,) = compare_pairs(train, train, schema, seed=0)["pairs"]
+    associations = [
+        correlation_ratio(np.array([row["c"] == "b" for row in half]), numbers(*(row["x"] for row in half)))
+        for half in (one, other)
+    ]
+    assert pair["ceiling"] == pytest.approx(abs(associations[0] - associations[1])) and pair["difference"] == 0
+
+
+def test_a_label_and_a_number_go_together_in_whatever_order():
+    label, number = Category(name="c", values=["a", "b"]), Number(name="x", min=0, max=10)
+    # Groups 1,3 and 5,7, as above.
+    rows = [{"c": name, "x": value} for name, value in (("a", 1.0), ("a", 3.0), ("b", 5.0), ("b", 7.0))]
+    for columns in ([label, number], [number, label]):
+        (pair,) = compare_pairs(rows, rows, Schema(columns=columns), seed=0)["pairs"]
+        assert pair["measure"] == "correlation ratio" and pair["original"] == pytest.approx(math.sqrt(16 / 20))
+
+
+def test_words_known_are_the_synthetic_ones():
+    schema = Schema(columns=[Text(name="note")])
+    train, made = [{"note": "one two three"}] * 2, [{"note": "One four four four"}] * 2
+    assert compare_writing(train, made, schema, seed=0)[0]["words_known"] == 1 / 4
 
 
 def test_an_ideal_table_is_at_its_ceiling_and_a_shuffled_one_loses_its_links(visits, schema):

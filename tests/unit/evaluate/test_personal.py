@@ -36,8 +36,22 @@ def test_what_is_not(text):
 
 
 def test_check_digits():
+    assert luhn_holds("59") and luhn_holds("42") and not luhn_holds("50")  # 5 doubled is 10: 1 and 0
     assert luhn_holds("79927398713") and not luhn_holds("79927398710")
     assert iban_holds("FR14 2004 1010 0505 0001 3M02 606") and not iban_holds("FR15 2004 1010 0505 0001 3M02 606")
+
+
+def test_the_original_is_compared_with_the_holdout_at_one_size():
+    schema = Schema(columns=[Text(name="text")])
+
+    def rows(*names):
+        return [{"text": f"{name}@example.org"} for name in names]
+
+    train, holdout = rows(*"abcdefgh"), rows("x", "y")
+    (mail, *_) = count_personal(train, holdout, rows(*"abcdefgh", "x", "z"), schema, seed=0)["kinds"]
+    assert mail["kind"] == "e-mail address" and mail["synthetic"] == 10
+    # All eight of the original, two of a part of it as large as the holdout, and one of the holdout.
+    assert (mail["in_original"], mail["in_original_same_rows"], mail["in_holdout"]) == (8, 2, 1)
 
 
 def test_counts_of_different_strings_and_nothing_else():

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from localsynth.evaluate.arrays import shuffled_columns
-from localsynth.evaluate.utility import compare_utility, guess_target
+from localsynth.evaluate.utility import _Task, compare_utility, guess_target
 from localsynth.schema import Category, Integer, Schema, Text
 
 
@@ -42,6 +42,36 @@ def test_texts_that_follow_their_row_teach_more_than_shuffled_ones(schema):
     assert arms["texts_shuffled"]["n"] == 200
     few = Schema(columns=[column for column in schema.columns if column.name in ("ill", "note")])
     assert "texts_shuffled" not in compare_utility(*tables, few, target="ill", seed=0)["arms"]
+
+
+def test_shuffled_texts_leave_the_columns_their_links():
+    """The label follows the number; the text says nothing."""
+    schema = Schema(columns=[Integer(name="n", min=0, max=99), Category(name="ill", values=["no", "yes"]), Text(name="note")])
+    rows = [{"n": n, "ill": "yes" if n > 49 else "no", "note": f"a {'bcd'[n % 3]}"} for n in range(100)]
+    arms = compare_utility(rows, rows, rows, schema, target="ill", seed=0)["arms"]
+    assert all(arm["high"] <= 1 for arm in arms.values())
+    assert arms["texts_shuffled"]["value"] > 0.95 > 0.7 > arms["marginals_only"]["value"]
+
+
+def test_where_the_original_teaches_nothing_no_share_of_it_is_said_to_be_kept():
+    chance = random.Random(1)
+    schema = Schema(columns=[Integer(name="n", min=0, max=99), Integer(name="m", min=0, max=99)])
+    tables = [[{"n": chance.randint(0, 99), "m": chance.randint(0, 99)} for _ in range(100)] for _ in range(3)]
+    figures = compare_utility(*tables, schema, target="m", seed=0)
+    assert figures["ratio"] is None and figures["sentence"].endswith("says nothing about the synthetic rows.")
+
+
+def test_every_repetition_trains_on_rows_redrawn(visits, schema, monkeypatch):
+    sizes = []
+
+    def predict(task, records, questions, seed):
+        sizes.append((len(records), len({id(row) for row in records})))
+        return original(task, records[:30], questions, seed)
+
+    original = _Task.predict
+    monkeypatch.setattr(_Task, "predict", predict)
+    compare_utility(*(table[:200] for table in visits), schema, target="ill", seed=0)
+    assert all(rows == 200 and 100 < different < 150 for rows, different in sizes), sizes  # 1 - 1/e of 200 is 126
 
 
 @pytest.mark.parametrize(("target", "metric"), [("age", "R2"), ("ward", "macro-F1")])
