@@ -43,6 +43,8 @@ def export(session: Session) -> dict[str, Any]:
     if done and done["quantization"] == quantization and path.exists() and model_hash(path) == done["model_hash"]:
         certified_before = _has_certificate(session, current)
         if not certified_before:
+            # As an export of another type leaves it that was killed before its end.
+            current.remove_other_models(path)
             certify_model(session, current)
         return {"stage": "export", "run": current.id, "done_before": certified_before, "path": str(path), **current["export"]}
     if file_sha256(base.path) != current["base_sha256"]:

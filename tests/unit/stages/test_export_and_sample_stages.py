@@ -29,6 +29,13 @@ def current_run(session: Session) -> Run:
     return run
 
 
+def raising(error: type[BaseException]) -> Any:
+    def raise_it(*_given: Any) -> Any:
+        raise error
+
+    return raise_it
+
+
 @pytest.fixture
 def trained(ingested: Session, quick_training: list[Any]) -> Session:
     train(ingested)
@@ -150,6 +157,23 @@ def test_a_second_export_replaces_the_first_and_its_certificate_holds(trained: S
     for path in (run.certificate_path, run.model_path("F16")):
         report = verify_file(path, None)
         assert report["valid"], report["verdict"]
+
+
+def test_an_export_killed_before_the_earlier_model_was_removed(
+    trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificate is the new model's then, and the record the earlier one's: no row is drawn before they agree."""
+    export(trained)
+    run = current_run(trained)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "remove_other_models", raising(KeyboardInterrupt))
+        export(make_session(sample={"quantization": "F16"}))
+    with pytest.raises(IntegrityError, match="is not the certificate"):
+        sample(make_session(rows=3))
+    export(trained)
+    assert [path.name for path in run.directory.glob("*.gguf")] == ["model.Q8_0.gguf"]
+    assert verify_file(run.certificate_path, None)["valid"]
+    sample(make_session(rows=3))
 
 
 # --- the figure to rely on --------------------------------------------------------------------------------------------
