@@ -339,7 +339,7 @@ def forecast(
     bytes_per_weight = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.6}[precision]
     micro = config.train.micro_batch_tokens
     info = base.info
-    adapter = 2 * info.block_count * config.train.rank * (4 * info.embedding_length + 3 * info.feed_forward_length)
+    adapter = info.block_count * config.train.rank * (5 * info.embedding_length + 2 * info.feed_forward_length)
     memory = (
         _LIBRARIES_BYTES
         + base.info.parameters * bytes_per_weight
