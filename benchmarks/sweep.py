@@ -1,7 +1,7 @@
 """Utility of DP training under different settings, on a public table: which defaults to ship.
 
     .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574]
-        [--set train.epochs=2 ...] [--rows 0] [--tokens 64]
+        [--set train.epochs=2 ...] [--rows 0] [--tokens 64] [--description LINE] [--meaning LABEL=WORDS ...]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
 distribution), and prints one JSON object: held-out perplexity a learned token before and after, what the label says of the text
@@ -15,6 +15,7 @@ import argparse
 import csv
 import gzip
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -43,24 +44,24 @@ from localsynth.train.plan import make_train_plan
 
 
 def read(path: Path, label: str, text: str) -> list[Record]:
-    """The table's rows as label and text."""
+    """The table's rows as a label and a text."""
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        return [{"label": row[label], "text": row[text]} for row in csv.DictReader(file) if row[text]]
+        return [{label: row[label], text: row[text]} for row in csv.DictReader(file) if row[text]]
 
 
-def f1(train_rows: list[Record], test_rows: list[Record]) -> float:
+def f1(train_rows: list[Record], test_rows: list[Record], label: str, text: str) -> float:
     """Macro-averaged F1 of TF-IDF + logistic regression; for two labels, that of the rarer one."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
     from sklearn.pipeline import make_pipeline
 
-    labels = sorted({str(row["label"]) for row in test_rows})
-    if len({row["label"] for row in train_rows}) < 2:
+    labels = sorted({str(row[label]) for row in test_rows})
+    if len({row[label] for row in train_rows}) < 2:
         return 0.0
     model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(max_iter=1000, C=10))
-    model.fit([row["text"] for row in train_rows], [row["label"] for row in train_rows])
-    found, true = model.predict([row["text"] for row in test_rows]), [str(row["label"]) for row in test_rows]
+    model.fit([row[text] for row in train_rows], [row[label] for row in train_rows])
+    found, true = model.predict([row[text] for row in test_rows]), [str(row[label]) for row in test_rows]
     if len(labels) > 2:
         return float(f1_score(true, found, average="macro"))
     rarer = min(labels, key=true.count)
@@ -89,6 +90,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--description", default="")
+    parser.add_argument("--meaning", action="append", default=[], metavar="LABEL=WORDS")
     parser.add_argument("--keep", type=Path, help="write the drawn rows here as CSV")
     arguments = parser.parse_args()
     settings: dict[str, Any] = {}
@@ -96,26 +99,30 @@ def main() -> None:
         key, _, value = assignment.removeprefix("train.").partition("=")
         settings[key] = json.loads(value) if value[0] in "0123456789-tfn[" else value
     config = TrainConfig(**settings)
+    # Training keeps off the AMX unit for its rounding (localsynth.train); where nothing is protected, it may be used.
+    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
 
     rows = read(arguments.table, arguments.label, arguments.text)
     shuffled = [rows[i] for i in np.random.default_rng(arguments.seed).permutation(len(rows))]
     test, original = shuffled[:1000], shuffled[1000 : 1000 + arguments.units]
-    labels = sorted({str(row["label"]) for row in rows})
+    label, text = arguments.label, arguments.text
+    labels = sorted({str(row[label]) for row in rows})
+    meanings = dict(meaning.split("=", 1) for meaning in arguments.meaning)
     schema = Schema(
         columns=[
-            Category(name="label", values=labels, nullable=False),
-            Text(name="text", max_tokens=arguments.tokens, nullable=False),
+            Category(name=label, values=labels, meanings=meanings, nullable=False),
+            Text(name=text, max_tokens=arguments.tokens, nullable=False),
         ]
     )
     writing = Writing(schema)
     base = find_base_model(config.model)
     with Vocabulary(base.path) as vocabulary:
-        codec = Codec(writing.schema, vocabulary.tokenize, vocabulary.start, "", writing.given)
+        codec = Codec(writing.schema, vocabulary.tokenize, vocabulary.start, arguments.description, writing.given)
         units = [[codec.encode(writing.with_lengths(row))] for row in original]
         held_out = [codec.encode(writing.with_lengths(row)) for row in test[:300]]
-        others = {label: [other for other in labels if other != label] for label in labels}
+        others = {each: [other for other in labels if other != each] for each in labels}
         random = np.random.default_rng(arguments.seed)
-        swapped = [{**row, "label": str(random.choice(others[str(row["label"])]))} for row in test[:300]]
+        swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[:300]]
         mislabelled = [codec.encode(writing.with_lengths(row)) for row in swapped]
     plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
     result: dict[str, Any] = {
@@ -171,16 +178,18 @@ def drawn(
     export(base, run / "adapter", run / "model.gguf", "BF16", default_threads(), lambda event: None)
     chosen = [original[i % len(original)] for i in range(arguments.rows)]
     requests = [Request(i, writing.for_model(writing.with_lengths(row), {})) for i, row in enumerate(chosen)]
-    with Engine(run / "model.gguf", writing.schema, "", threads=default_threads(), seed=arguments.seed) as engine:
+    with Engine(
+        run / "model.gguf", writing.schema, arguments.description, threads=default_threads(), seed=arguments.seed
+    ) as engine:
         synthetic = [record for _, record in engine.rows(iter(requests))]
     if arguments.keep:
         with arguments.keep.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ["label", "text"], extrasaction="ignore")
+            writer = csv.DictWriter(file, [arguments.label, arguments.text], extrasaction="ignore")
             writer.writeheader()
             writer.writerows(synthetic)
-    real = f1(original, test)
-    same = f1(original[: arguments.rows], test)
-    found = f1(synthetic, test)
+    real, same, found = (
+        f1(rows, test, arguments.label, arguments.text) for rows in (original, original[: arguments.rows], synthetic)
+    )
     return {
         "rows": len(synthetic),
         "sample_seconds": round(time.monotonic() - begun),

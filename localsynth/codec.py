@@ -6,6 +6,7 @@ r"""Record ⇄ text: one line for each column, `name: value`, and which of its t
 Names, colons and what the schema settles are *forced*: they are given to the model, never learned or sampled. Values and the
 line break that ends them are *learned*. A null is written `\N`; in a value, a backslash is written `\\`, a line break `\n`,
 a carriage return `\r`, a tab `\t`, so every Unicode string survives the round trip and a raw line break always ends a value.
+A category's value is followed by its meaning in brackets, where the schema gives one: `type: ham (a personal message)`.
 
 Each span is tokenized by itself, so training and sampling cut the text at the same places.
 Knows the schema and a tokenize function; nothing about files, models or privacy.
@@ -60,7 +61,7 @@ def format_value(column: Column, value: Value) -> str:
     if isinstance(column, Integer):
         return str(value)
     assert isinstance(value, str)
-    return _escape(value)
+    return _escape(column.spelled(value) if isinstance(column, Category) else value)
 
 
 def parse_value(column: Column, text: str) -> Value:
@@ -77,13 +78,18 @@ def parse_value(column: Column, text: str) -> Value:
         return dt.date.fromisoformat(text)
     if isinstance(column, Integer):
         return int(text)
+    if isinstance(column, Category) and column.meanings:
+        for value in column.allowed():
+            if format_value(column, value) == text:
+                return value
+        raise ValueError(f"no value of {column.name!r} is written so")
     return _unescape(text)
 
 
 def value_pattern(column: Column) -> str:
     """A regular expression of all texts `format_value` can give for a value that the effective schema allows."""
     if isinstance(column, Category):
-        pattern = "|".join(re.escape(_escape(value)) for value in column.allowed())
+        pattern = "|".join(re.escape(format_value(column, value)) for value in column.allowed())
     elif isinstance(column, Boolean):
         pattern = "yes|no"
     elif isinstance(column, Text):
@@ -160,7 +166,7 @@ class Codec:
             return column.max_tokens
         # A token is at least a byte, so the longest text bounds the tokens: the space, the value, the line break.
         if isinstance(column, Category):
-            longest = max(len(_escape(value).encode()) for value in column.allowed())
+            longest = max(len(format_value(column, value).encode()) for value in column.allowed())
         elif isinstance(column, Integer | Number):
             longest = max(len(format_value(column, column.min)), len(format_value(column, column.max)))
         else:

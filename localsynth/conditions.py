@@ -97,7 +97,9 @@ class Allowed:
         if isinstance(column, Boolean):
             # A boolean with one value left is the category of that value's spelling.
             return [Category(name=column.name, values=["yes" if True in self.values else "no"], nullable=False)]
-        return [Category(name=column.name, values=sorted(str(value) for value in self.values), nullable=False)]
+        values = sorted(str(value) for value in self.values)
+        meanings = {v: m for v, m in column.meanings.items() if v in values} if isinstance(column, Category) else {}
+        return [Category(name=column.name, values=values, meanings=meanings, nullable=False)]
 
 
 Conditions = Mapping[str, Allowed]

@@ -298,6 +298,7 @@ _SCHEMA_NOTE = """\
 # identifier (not learned, numbered anew), surrogate (not learned, invented; of = name | email | phone | address).
 # Where min/max or values are not written, they are measured under differential privacy. If you know them from
 # public sources (a code book), write them: that costs nothing. Example: values = ["ham", "spam"]
+# Where texts go with codes, say what these mean, so that the model can tell: meanings = {J45 = "asthma"}
 # What holds in every row, and is public knowledge, e.g. (before the first [[schema.columns]]):
 # constraints = ["discharge >= admission", "pregnant = true => sex = 'F'"]
 # After checking kinds, decimals, nullable and max_tokens, set confirmed = true.

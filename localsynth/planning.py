@@ -16,6 +16,7 @@ from localsynth.hybrid import Writing
 from localsynth.schema import Boolean, Category, Identifier, Schema, Surrogate, Text
 
 __all__ = [
+    "FEW_TEXT_UNITS",
     "FEW_UNITS",
     "TOO_FEW_UNITS",
     "Budgets",
@@ -29,10 +30,13 @@ __all__ = [
     "list_warning",
     "size_warning",
     "synthesizer_of",
+    "text_warning",
 ]
 
 FEW_UNITS = 10_000
 """Below this many units, DP-SGD keeps little of what text is about; plan and train say so."""
+FEW_TEXT_UNITS = 2_000
+"""Below this many units a hybrid's texts are hardly worth their part of the budget: plan and train propose marginals alone."""
 TOO_FEW_UNITS = 100
 """Below this many units the noise drowns everything: refused without --force."""
 
@@ -173,6 +177,18 @@ def size_warning(units: int) -> str | None:
     return None
 
 
+def text_warning(config: Config, units: int) -> str | None:
+    """What few units mean for texts, in words; None where there are enough, or the texts are all there is."""
+    if units >= FEW_TEXT_UNITS or synthesizer_of(config) != "hybrid":
+        return None
+    texts = ", ".join(repr(column.name) for column in config.schema_.learned() if isinstance(column, Text))
+    return (
+        f"Below about {FEW_TEXT_UNITS:,} units a model learns little from texts under such noise, and "
+        f"{1 - config.train.marginals_share:.0%} of the budget goes to them. The other columns alone would have all of it: "
+        f"leave {texts} out (data.columns), and marginals make the rest in seconds."
+    )
+
+
 def delta_warning(config: Config, units: int) -> str | None:
     """What a large delta allows, in words; None where it is below one in the number of units (public or measured)."""
     if config.delta() * units <= 1:
@@ -222,6 +238,8 @@ def accept_size(units: int, force: bool, emit: Emit) -> None:
 
 _TEXT_SHARE = 0.4
 """A text uses this share of its max_tokens on average; a guess until the run itself tells."""
+_MEANING_TOKENS = 0.25
+"""Tokens a character of English words."""
 _MATMUL_SHARE = 0.38
 """Share of the machine's matrix-product rate that training reached: 248 to 286 of 695 tok/s (docs/experiments.md)."""
 _SAMPLE_SHARE = 0.35
@@ -238,7 +256,7 @@ def row_tokens(codec: Codec) -> float:
         if isinstance(column, Text):
             value = _TEXT_SHARE * field.budget
         elif isinstance(column, Category):
-            value = 4.0
+            value = 4.0 + _MEANING_TOKENS * sum(map(len, column.meanings.values())) / len(column.allowed())
         else:
             value = 0.7 * field.budget
         total += len(field.key) + value
@@ -250,7 +268,7 @@ def open_fields_filled(schema: Schema) -> Schema:
     import datetime as dt
 
     stand_ins: dict[str, dict[str, Any]] = {
-        "category": {"values": ["something"]},
+        "category": {"values": ["something"], "meanings": {}},
         "integer": {"min": 0, "max": 9999},
         "number": {"min": 0.0, "max": 9999.0},
         "date": {"min": dt.date(2000, 1, 1), "max": dt.date(2030, 1, 1)},
@@ -339,7 +357,7 @@ def forecast(
     bytes_per_weight = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.6}[precision]
     micro = config.train.micro_batch_tokens
     info = base.info
-    adapter = 2 * info.block_count * config.train.rank * (4 * info.embedding_length + 3 * info.feed_forward_length)
+    adapter = info.block_count * config.train.rank * (5 * info.embedding_length + 2 * info.feed_forward_length)
     memory = (
         _LIBRARIES_BYTES
         + base.info.parameters * bytes_per_weight

@@ -48,6 +48,7 @@ Outside = Literal["clamp", "null", "drop"]
 """What to do with a value outside the bounds: the nearest bound, a null, or leave the whole row out."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_MEANING = 200
 
 
 class _Column(BaseModel):
@@ -81,6 +82,9 @@ class Category(_Column):
     """The value that stands for every value outside the list; None: such values become null (or the row is dropped)."""
     outside: Literal["other", "null", "drop"] = "other"
     """What to do with a value that is not in the list."""
+    meanings: dict[str, str] = Field(default_factory=dict)
+    """What values say in plain words, as public knowledge, e.g. {J45 = "asthma"}. The model reads them beside the values, so it
+    writes texts that go with a code or an abbreviation."""
 
     @field_validator("values")
     @classmethod
@@ -91,6 +95,38 @@ class Category(_Column):
             if len(set(values)) != len(values):
                 raise ValueError("the list of values has duplicates")
         return values
+
+    @field_validator("meanings")
+    @classmethod
+    def _meanings_are_short_lines(cls, meanings: dict[str, str]) -> dict[str, str]:
+        for value, meaning in meanings.items():
+            if not meaning.strip() or len(meaning) > _LONGEST_MEANING or _CONTROL.search(meaning):
+                raise ValueError(f"the meaning of {value[:40]!r} must be one line of 1 to {_LONGEST_MEANING} characters")
+        return meanings
+
+    @model_validator(mode="after")
+    def _meanings_tell_values_apart(self) -> "Category":
+        if self.values is None or not self.meanings:
+            return self
+        unknown = [value for value in self.meanings if value not in self.allowed()]
+        if unknown:
+            raise ValueError(f"{unknown[0][:40]!r} has a meaning but is not in the list of values")
+        if len({self.spelled(value) for value in self.allowed()}) < len(self.allowed()):
+            raise ValueError("a value reads like another one with its meaning")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_meanings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A schema without any keeps the hash, and the look, of one from before there were meanings.
+        tree: dict[str, Any] = handler(self)
+        if not tree.get("meanings", True):
+            del tree["meanings"]
+        return tree
+
+    def spelled(self, value: str) -> str:
+        """A value as the model reads and writes it: with its meaning, where it has one."""
+        meaning = self.meanings.get(value)
+        return value if meaning is None else f"{value} ({meaning})"
 
     def unmeasured(self) -> list[str]:
         return ["values"] if self.values is None else []

@@ -14,6 +14,7 @@ from localsynth.planning import (
     list_warning,
     size_warning,
     synthesizer_of,
+    text_warning,
 )
 from localsynth.schema import Schema
 from localsynth.stages.session import Session
@@ -66,7 +67,7 @@ def plan(session: Session) -> dict[str, Any]:
     else:
         facts = _forecast(session, schema, kept, training, rows)
     lists = list_warning(config, training) if schema.unmeasured() else None
-    warnings = [text for text in [size_warning(kept), delta_warning(config, kept), lists] if text]
+    warnings = [text for text in [size_warning(kept), text_warning(config, kept), delta_warning(config, kept), lists] if text]
     free = shutil.disk_usage(workspace.root).free
     if free < facts["disk_bytes"]:
         warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")

@@ -11,7 +11,7 @@ from localsynth.base_models import find_base_model
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
-from localsynth.planning import accept_size, delta_warning, synthesizer_of
+from localsynth.planning import accept_size, delta_warning, synthesizer_of, text_warning
 from localsynth.possible import check_constraints
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
@@ -65,8 +65,9 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             "Undo the change, or ingest again: localsynth ingest WS --again (what is measured anew is charged again).",
         )
     accept_size(effective.kept_units, session.options.force, session.emit)
-    if warning := delta_warning(config, effective.kept_units):
-        session.emit({"kind": "warning", "text": warning})
+    for warning in (text_warning(config, effective.kept_units), delta_warning(config, effective.kept_units)):
+        if warning:
+            session.emit({"kind": "warning", "text": warning})
     current = _unfinished(session)
     ledger = open_ledger(session)
     settings = {

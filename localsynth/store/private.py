@@ -166,9 +166,16 @@ class PrivateStore:
     def check_readable(self) -> None:
         """Go through every stored value and keep nothing, so that a damaged file is found before anything is charged.
 
-        Raises IntegrityError. Whether it does depends on the file, not on what the values are.
+        Raises IntegrityError. Whether it does depends on the file, not on what the values are: no ingest keeps more rows of a
+        unit than it says, and what counts rows relies on that for its sensitivity.
         """
         list(self._rows("SELECT bit_xor(hash(stored)) FROM private.original AS stored"))
+        ((most,),) = self._rows("SELECT max(n) FROM (SELECT count(*) AS n FROM private.original GROUP BY unit_id)", [])
+        if most is not None and int(str(most)) > int(self.info().get("max_rows_per_unit", "1")):
+            raise IntegrityError(
+                f"{self._path} holds units with more rows than it was made for, so that the noise would not hide them.",
+                "Ingest again: localsynth ingest WS --again",
+            )
 
     def artifact(self, name: str) -> Any:
         """What `keep_artifact` keeps under this name, or None."""

@@ -44,7 +44,7 @@ class _LoraProduct(torch.autograd.Function):
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a trainable adapter: A (rank, in) and B (out, rank), float32."""
+    """A frozen linear layer with an adapter: A (rank, in), frozen, too, and B (out, rank), trained; both float32."""
 
     def __init__(self, base: nn.Linear, a: nn.Parameter, b: nn.Parameter, scale: float) -> None:
         super().__init__()
@@ -61,11 +61,9 @@ class LoraLinear(nn.Module):
 
 @register_grad_sampler(LoraLinear)  # type: ignore[untyped-decorator]
 def _per_example(layer: LoraLinear, activations: list[torch.Tensor], backprops: torch.Tensor) -> dict[nn.Parameter, torch.Tensor]:
-    """Gradients of A (examples, rank, in) and B (examples, out, rank) from x and dy, each (examples, length, width)."""
+    """The gradients of B (examples, out, rank) from x and dy, each (examples, length, width). A is not trained."""
     x, dy = activations[0], backprops
-    a, b = layer.a.to(x.dtype), layer.b.to(dy.dtype)
-    inner = (dy @ b) * layer.scale
-    return {layer.a: inner.transpose(1, 2) @ x, layer.b: dy.transpose(1, 2) @ ((x @ a.T) * layer.scale)}
+    return {layer.b: dy.transpose(1, 2) @ ((x @ layer.a.to(x.dtype).T) * layer.scale)}
 
 
 def fuse_adapters(adapted: PeftModel) -> None:

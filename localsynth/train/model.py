@@ -1,4 +1,4 @@
-"""The base model with what is trained of it (LoRA adapters, or a soft prompt), and the loss over learned tokens."""
+"""The base model with what is trained of it (factor B of LoRA adapters, or a soft prompt), and the loss over learned tokens."""
 
 from pathlib import Path
 from typing import Literal
@@ -119,17 +119,18 @@ def build_model(
 ) -> LossModel:
     """A `LossModel` of the GGUF `base` with fresh float32 adapters (B = 0: the model starts as the base).
 
-    The base is on its device before the adapters are added: otherwise Opacus leaves LoRA silently untrained (its issue 820).
-    `seed` fixes A's public starting values, so that a resumed run continues the same adapter. `fused`: see `lora_layer`; without,
-    the layers are PEFT's own (for comparison).
+    Of each adapter only B is trained; A stays as drawn (FFA-LoRA, Sun et al. 2024, arXiv:2403.12313): noise in both factors
+    would be multiplied, and half as many numbers need noise. The base is on its device before the adapters are added: otherwise
+    Opacus leaves LoRA silently untrained (its issue 820). `seed` fixes A's public values, so that a resumed run continues the
+    same adapter. `fused`: see `lora_layer`; without, the layers are PEFT's own (for comparison).
     """
     model = load_base_model(base, precision, device)
     torch.manual_seed(seed)
     settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, bias="none")
     adapted = get_peft_model(model, settings)
     for name, weight in adapted.named_parameters():
-        weight.requires_grad_("lora_" in name)
-        if weight.requires_grad:
+        weight.requires_grad_("lora_B" in name)
+        if "lora_" in name:
             weight.data = weight.data.to(device=device, dtype=torch.float32)
     if fused:
         fuse_adapters(adapted)

@@ -3,10 +3,12 @@
 import datetime as dt
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localsynth.codec import Codec, format_value, parse_value, value_pattern
+from localsynth.codec import Codec, allowed_pattern, format_value, parse_value, value_pattern
+from localsynth.conditions import only
 from localsynth.schema import Boolean, Category, Date, DateTime, Integer, Number, Schema, Text, conform
 
 
@@ -24,6 +26,12 @@ CASES = [
     (
         Category(name="c", values=["a", "b\nc", "\\N", "x|y", "[z]*", "\\", "ä😀"], other="rest"),
         st.sampled_from(["a", "b\nc", "\\N", "x|y", "[z]*", "\\", "ä😀", "rest"]),
+    ),
+    (
+        Category(
+            name="k", values=["J45", "K\n", "\\N"], meanings={"J45": "asthma", "K\n": 'a "|" (b)*', "\\N": "x"}, other="J45 "
+        ),
+        st.sampled_from(["J45", "K\n", "\\N", "J45 "]),
     ),
     (Integer(name="i", min=-500, max=100_000), st.integers(-500, 100_000)),
     (Number(name="n", min=-9.5, max=1234.25, decimals=2), st.integers(-950, 123_425).map(lambda x: x / 100)),
@@ -86,6 +94,18 @@ def test_names_are_forced_and_values_are_learned():
     learned = bytes(t for t, learned in zip(encoded.tokens, encoded.learned, strict=True) if learned)
     assert forced == b"\x07Messages\ntype:text:"
     assert learned == b" ham\n hi\n"
+
+
+def test_a_meaning_stands_beside_its_value_wherever_the_model_reads_it():
+    column = Category(name="diagnosis", values=["J45", "I10"], meanings={"J45": "asthma"}, nullable=False)
+    codec = Codec(Schema(columns=[column, Text(name="note")]), bytewise, [], given={"diagnosis"})
+    read = [bytes(codec.encode({"diagnosis": value, "note": "x"}).tokens) for value in ("J45", "I10")]
+    assert read == [b"diagnosis: J45 (asthma)\nnote: x\n", b"diagnosis: I10\nnote: x\n"]
+    # A row asked for by value is written as a row that was trained on.
+    assert re.fullmatch(allowed_pattern(only(column, "J45")), " J45 (asthma)\n")
+    assert not re.fullmatch(allowed_pattern(only(column, "J45")), " J45\n")
+    with pytest.raises(ValueError, match="diagnosis"):
+        parse_value(column, "J45")
 
 
 def test_the_null_mark_is_no_value_of_any_column():

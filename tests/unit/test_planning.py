@@ -11,6 +11,7 @@ from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Event
 from localsynth.planning import (
+    FEW_TEXT_UNITS,
     FEW_UNITS,
     TOO_FEW_UNITS,
     Budgets,
@@ -19,6 +20,7 @@ from localsynth.planning import (
     delta_warning,
     size_warning,
     synthesizer_of,
+    text_warning,
 )
 from localsynth.schema import Category, Column, Identifier, Integer, Schema, Text
 
@@ -199,6 +201,15 @@ def test_a_tiny_table_is_refused_and_with_force_warned_of(units: int) -> None:
     assert "--force" in caught.value.hint and int(caught.value.exit_code) == 4
     (event,) = accepted(units, force=True)
     assert event == {"kind": "warning", "text": size_warning(units)}
+
+
+def test_few_texts_are_better_left_out() -> None:
+    mixed = config(SETTLED)
+    assert text_warning(mixed, FEW_TEXT_UNITS) is None
+    text = text_warning(mixed, FEW_TEXT_UNITS - 1) or ""
+    assert "2,000" in text and "80%" in text and "'note'" in text and "data.columns" in text and "marginals" in text
+    assert text_warning(config([TEXT]), 500) is None, "without its texts, nothing would be left"
+    assert text_warning(config([BOUNDED]), 500) is None, "it is made from marginals as it is"
 
 
 def test_force_silences_no_warning() -> None:

@@ -109,6 +109,20 @@ def test_a_unit_without_coin_or_with_tails_is_left_out(workspace: Workspace) -> 
         assert [record["note"] for _, record in store.records("train", ONE_TEXT)] == ["b"]
 
 
+@pytest.mark.parametrize(("most", "good"), [("3", True), ("2", False)])
+def test_more_rows_of_a_unit_than_the_noise_is_made_for_are_refused(workspace: Workspace, most: str, good: bool) -> None:
+    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+        writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
+        writer.toss(0, [True] * writer.number_units(), [False, False])
+        writer.finish(3, {"max_rows_per_unit": most})
+    with PrivateStore.open(workspace) as store:
+        if good:
+            store.check_readable()
+        else:
+            with pytest.raises(IntegrityError, match="more rows than"):
+                store.check_readable()
+
+
 def test_of_a_units_rows_the_lowest_draws_stay(workspace: Workspace) -> None:
     with PrivateStore.create(workspace, ONE_TEXT) as writer:
         writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])

@@ -28,8 +28,10 @@ def moved(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         model = build_model(tiny_model(), 4, 8, TARGETS, "fp32", "cpu", seed=1, fused=name == "dp")
         torch.manual_seed(0)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
-        for weight in weights:
-            torch.nn.init.normal_(weight, std=scale)
+        # The frozen factor A, too: B's gradient grows with it.
+        for key, weight in model.named_parameters():
+            if "lora_" in key or key.endswith((".a", ".b")):
+                torch.nn.init.normal_(weight, std=scale)
         before = torch.cat([weight.detach().flatten().clone() for weight in weights])
         {"dp": bench._dp_step, "plain": bench._plain_step, "ghost": bench._ghost_step}[name](model, UNITS)(
             micro_batches([[row] for row in rows], 100)

@@ -116,17 +116,17 @@ def test_an_empty_batch_takes_a_step_of_the_plans_noise_on_every_trainable_coord
     models, build = [], loop.model_to_train
     monkeypatch.setattr(loop, "model_to_train", lambda *a, **k: models.append(build(*a, **k)) or models[-1])
     spy = Spy(all_in=False)
-    assert run(units, spy, steps=8).steps == len(released) == 8
+    assert run(units, spy, steps=16).steps == len(released) == 16
     trainable = sum(weight.numel() for weight in models[0].parameters() if weight.requires_grad)
     assert all(len(gradient) == trainable for gradient in released)
-    assert sum(spy.drawn) == 8 * trainable, "a Gaussian of its own for each coordinate and step"
+    assert sum(spy.drawn) == 16 * trainable, "a Gaussian of its own for each coordinate and step"
     noise = torch.stack(released).double()
     expected = PLAN.noise_multiplier * PLAN.max_grad_norm / PLAN.batch_size
     assert noise.numel() > 10_000
     assert float(noise.std()) == pytest.approx(expected, rel=0.04)
     assert abs(float(noise.mean())) < 5 * expected / noise.numel() ** 0.5
-    assert bool((noise.std(0) > 0.1 * expected).all()), "no coordinate without noise"
-    likeness = torch.corrcoef(noise) - torch.eye(8)
+    assert bool((noise.std(0) > 0.3 * expected).all()), "no coordinate without noise"
+    likeness = torch.corrcoef(noise) - torch.eye(16)
     assert float(likeness.abs().max()) < 6 / trainable**0.5, "no step repeats another's noise"
 
 

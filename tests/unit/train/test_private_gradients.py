@@ -20,7 +20,7 @@ def rows(count, seed, length=12):
 
 
 def shaken(model):
-    """With B = 0, A would have no gradient."""
+    """B is zero at first; here the gradients are to pass through all of it."""
     torch.manual_seed(0)
     for weight in model.parameters():
         if weight.requires_grad:
@@ -72,6 +72,16 @@ def test_the_sum_is_that_of_plain_autograd_unit_by_unit(model, plain):
         found, total = clipped_sum(model, units, budget)
         assert total.units == 7
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_over_a_base_in_four_bits_it_is_that_of_autograd_too(tiny_model):
+    """As a GPU computes it: PEFT's layers over bitsandbytes', products in bf16, so the digits kept are few."""
+    model = shaken(build_model(tiny_model(), 4, 8, TARGETS, "nf4", "cpu", seed=1))
+    units = [rows(1 + i % 3, seed=i) for i in range(5)]
+    expected = by_hand(model, units)
+    found, _ = clipped_sum(model, units, 100)
+    assert expected.norm() > C / 2
+    assert (found - expected).norm() < 0.02 * expected.norm()
 
 
 def test_a_unit_with_many_rows_moves_the_sum_by_at_most_c(model):
