@@ -10,6 +10,7 @@ from localsynth_tui.histograms import draw, shapes_of_report, shapes_of_rows
 from localsynth_tui.report_text import report_text
 from localsynth_tui.screens.dialogs import Form
 from localsynth_tui.screens.more_rows import MoreRows
+from scripted_run import RESULT
 from textual.widgets import Button, Input, Select, Static
 
 import localsynth.verify
@@ -193,6 +194,25 @@ def test_the_report_is_made_as_a_job_with_what_was_asked(finished, play, checked
         await sees(pilot, "✓ done     compare and attack")
         await pilot.press("v")
         await sees(pilot, "Next: read it (6).")
+
+    drive(scenario, finished, (100, 40))
+
+
+def test_what_the_report_is_at_is_shown(finished, play, checked, tmp_path):
+    at_work = {"kind": "progress", "stage": "evaluate", "step": 3, "steps": 13, "unit": "texts: 40%"}
+    seen = tmp_path / "seen"
+    play([{"kind": "stage_started", "stage": "evaluate", "seal": "seccomp"}, at_work, {"wait_for": str(seen)}, RESULT])
+
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await sees(pilot, "✓ Valid.")
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#known", Input).focus()
+        await pilot.press("enter")
+        await sees(pilot, "texts: 40%")
+        seen.touch()
+        await sees(pilot, "✓ done     compare and attack")
 
     drive(scenario, finished, (100, 40))
 

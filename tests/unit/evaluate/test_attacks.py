@@ -215,6 +215,16 @@ def test_ties_make_no_members():
     assert "failed" not in (every.status, surest.status) and every.risk.value == pytest.approx(0.5, abs=0.08)
 
 
+def test_the_threshold_and_the_control_rest_on_different_halves():
+    every, _ = membership(Nearness(np.zeros(4), np.arange(1.0, 6.0), 5), seed=0)
+    assert every.control.n == 3 and "of 2 other holdout rows" in every.method
+
+
+def test_the_distance_reported_is_the_median():
+    figures = distance_to_closest_record(Nearness(np.array([0.0, 0.1, 0.9]), np.array([0.5, np.inf]), 5), seed=0)
+    assert (figures["original"]["value"], figures["holdout"]["value"], figures["holdout"]["n"]) == (0.1, 0.5, 1)
+
+
 def test_nearness_without_synthetic_rows_says_nothing(visits, schema):
     train, holdout, _ = visits
     figures = distance_to_closest_record(measure_nearness(train[:5], holdout[:5], [], schema, seed=0), seed=0)

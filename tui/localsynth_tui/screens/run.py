@@ -209,6 +209,9 @@ and kept nowhere; do not photograph or copy them."""
             figures.append(f"{duration(now['seconds_left'])} left")
         if "rate" in now:
             figures.append(f"{now['rate']:,.0f} {now.get('unit', '')}".strip())
+        elif "unit" in now and state.running is not None and state.running.name == "evaluate":
+            # What the report is at, and how far: it can take minutes where there are texts.
+            figures.append(plain(now["unit"]))
         if now.get("memory"):
             figures.append(f"{bytes_text(now['memory'])} used")
         if figures:
