@@ -7,7 +7,7 @@ The ranking rule. What endangers persons comes before what makes the table less 
              strings that the synthetic texts share more often with the original than with as many holdout rows
 2. worth     by the share of something that is lost, 0 to 1: values and rows cut by the schema, what a model can learn, the
              likeness of the worst column beyond its ceiling, links between columns (mean difference beyond the ceiling, times
-             three, since 0.33 is a link gone), rare values, repeated texts
+             three, since 0.33 is a link gone), rare values, repeated texts, texts unlike the original's beyond their ceiling
 3. unknown   attacks with too few rows to say, an audit too weak to say, and utility that could not be measured
 
 Within a class the greater severity comes first; what is below 0.05 in class 2 is not called a weakness.
@@ -22,6 +22,8 @@ from localsynth.evaluate.stats import Rate
 __all__ = ["Weakness", "find_weaknesses"]
 
 _WORTH_SAYING = 0.05
+_ENOUGH_TEXTS = 100
+"""With 300 texts, chance alone moves their likeness (MAUVE) by 0.035 between the best and the worst of twelve draws."""
 
 Class = Literal["privacy", "worth", "unknown"]
 _COPIES = ("exact copies", "near copies", "shared passages")
@@ -215,6 +217,14 @@ def _of_sequences(figures: dict[str, Any]) -> list[Weakness]:
 def _of_writing(figures: dict[str, Any]) -> list[Weakness]:
     found = []
     for column in figures["writing"]:
+        alike = column["mauve"] or {"n": 0}
+        if alike["n"] >= _ENOUGH_TEXTS and alike["ceiling"] - alike["value"] >= _WORTH_SAYING:
+            text = (
+                f"As the base model reads them, they are {alike['value']:.2f} like the original's, where 1 is equal; two halves "
+                f"of the original are {alike['ceiling']:.2f} like each other ({alike['n']:,} texts each)."
+            )
+            title = f"Texts in {column['column']} do not read like the original's"
+            found.append(Weakness("worth", alike["ceiling"] - alike["value"], title, text, "writing"))
         made, original = column["synthetic"]["repeated"], column["original"]["repeated"]
         if made is not None and made - (original or 0) >= _WORTH_SAYING:
             text = (

@@ -169,6 +169,16 @@ def test_several_attacks_of_a_kind_are_one_weakness(leaky):
     assert "So did: near copies, shared passages." in copies.text or "So did: shared passages, near copies." in copies.text
 
 
+@pytest.mark.parametrize(("n", "value", "said"), [(300, 0.73, True), (300, 0.94, False), (50, 0.73, False)])
+def test_texts_that_read_otherwise_are_a_weakness(figures, n, value, said):
+    (writing,) = figures["writing"]
+    unlike = {**figures, "writing": [{**writing, "mauve": {"n": n, "value": value, "ceiling": 0.97}}]}
+    found = [weakness for weakness in find_weaknesses(unlike, None) if "do not read like" in weakness.title]
+    assert bool(found) == said
+    if said:
+        assert found[0].severity == pytest.approx(0.24) and "0.73" in found[0].text and "300 texts each" in found[0].text
+
+
 def test_every_weakness_says_of_how_many_rows_it_speaks(visits, schema, leaky):
     train, holdout, _ = visits
     bad = [{**row, "age": 0, "sex": "F", "note": "the same note", "ill": "yes"} for row in train[:150]]
