@@ -58,7 +58,9 @@ def measure_column(column: Column, index: int, store: PrivateStore, budget: Sche
         values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None])
         other = column.other or _free_name(values)
         listed = [value for value in values if value != other]
-        return column.model_copy(update={"values": [*listed, other], "other": other, "measured": fields})
+        found = [*listed, other]
+        meanings = _usable_meanings(column, found)
+        return column.model_copy(update={"values": found, "other": other, "meanings": meanings, "measured": fields})
     assert isinstance(column, Integer | Number | Date | DateTime)
     ranges = RangePlan(budget.epsilon, budget.contributions, _grid(column))
     charge(f"range of column {column.name}", ranges.mechanism)
@@ -70,6 +72,17 @@ def measure_column(column: Column, index: int, store: PrivateStore, budget: Sche
         # One bound is declared and the data lies beyond it: the range is then that one value.
         bounds = dict.fromkeys(bounds, next(v for v in declared.values() if v is not None))
     return column.model_copy(update={**bounds, "measured": fields})
+
+
+def _usable_meanings(column: Category, values: list[str]) -> dict[str, str]:
+    """Those of values that were found, but where a value would then read like another one."""
+    taken, usable = set(values), {}
+    for value in values:
+        meaning, spelled = column.meanings.get(value), column.spelled(value)
+        if meaning is not None and spelled not in taken:
+            usable[value] = meaning
+            taken.add(spelled)
+    return usable
 
 
 def _free_name(values: list[str]) -> str:

@@ -4,7 +4,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from localsynth.erasure import refuse_erased
-from localsynth.errors import ConfigError
+from localsynth.errors import ConfigError, IntegrityError
 from localsynth.planning import budgets, check_sequence, list_warning
 from localsynth.schema import Schema, conform
 from localsynth.stages.repeats import repeat_budget
@@ -44,6 +44,16 @@ def ingest(session: Session) -> dict[str, Any]:
 def ingest_if_needed(session: Session) -> dict[str, Any]:
     """`ingest` as the first stage of a run: with --again (which asks for another run) a table that fits is not read again."""
     return _ingest(session, read_again=False)
+
+
+def _check_store(store: "PrivateStore", ingest: str) -> None:
+    """What is measured next is measured on the rows of this ingest, whole, and no more of a unit than the noise hides."""
+    if store.info().get("ingest") != ingest:
+        raise IntegrityError(
+            "private.duckdb and schema.json are not of the same ingest.",
+            "Put back the file that belongs to the other, or ingest again: localsynth ingest WS --again",
+        )
+    store.check_readable()
 
 
 def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
@@ -146,6 +156,8 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     if warning := list_warning(config, effective_of(document).training_units):
         emit({"kind": "warning", "text": warning})
     with PrivateStore.open(workspace) as store:
+        if schema.unmeasured():
+            _check_store(store, document["ingest"])
         for index, column in enumerate(schema.learned()):
             if not column.unmeasured():
                 continue

@@ -146,18 +146,28 @@ def exported_run(session: Session) -> Run:
 
 
 def certificate_of(session: Session, current: Run) -> dict[str, Any]:
-    """The exported run's certificate, if its ε and δ follow from this workspace's ledger. Raises IntegrityError.
+    """The exported run's certificate, if its ε and δ follow from this workspace's ledger, it is of this model, and its signature,
+    where it has one, holds. Raises IntegrityError.
 
     A run's record can be edited along with the certificate; the head of the ledger lies outside of the workspace.
     """
     from localsynth.privacy.certificate import stated
     from localsynth.privacy.chain import recompute
+    from localsynth.privacy.signing import signature_holds
 
     certificate, events = current.certificate(), open_ledger(session).document()["events"]
-    own, guarantee = certificate["ledger"]["events"], certificate["guarantee"]
-    whole = own == events[: len(own)] and all(event["run"] != current.id for event in events[len(own) :])
-    spent = recompute(own) if whole else None
-    if spent is None or (guarantee["guaranteed_epsilon"], guarantee["spent_delta"]) != (stated(spent.bound), stated(spent.delta)):
+    try:
+        own, guarantee = certificate["ledger"]["events"], certificate["guarantee"]
+        whole = own == events[: len(own)] and all(event["run"] != current.id for event in events[len(own) :])
+        spent = recompute(own) if whole else None
+        follows = spent is not None and (
+            (guarantee["guaranteed_epsilon"], guarantee["spent_delta"]) == (stated(spent.bound), stated(spent.delta))
+            and certificate["hashes"]["marginals" if current.by_marginals else "model"] == current["export"]["model_hash"]
+            and (certificate["signature"] is None or signature_holds(certificate))
+        )
+    except (KeyError, TypeError):
+        follows = False
+    if not follows:
         raise IntegrityError(
             f"{current.certificate_path} does not state what the ledger of this workspace holds.",
             f"Make it anew, which charges nothing: localsynth export {session.workspace.root}",

@@ -171,7 +171,10 @@ class PrivateStore:
         """
         list(self._rows("SELECT bit_xor(hash(stored)) FROM private.original AS stored"))
         ((most,),) = self._rows("SELECT max(n) FROM (SELECT count(*) AS n FROM private.original GROUP BY unit_id)", [])
-        if most is not None and int(str(most)) > int(self.info().get("max_rows_per_unit", "1")):
+        info = self.info()
+        # A row that is a unit is one row, whatever the configuration says of other units.
+        bound = "1" if info.get("unit", "row") == "row" else info["max_rows_per_unit"]
+        if most is not None and int(str(most)) > int(bound):
             raise IntegrityError(
                 f"{self._path} holds units with more rows than it was made for, so that the noise would not hide them.",
                 "Ingest again: localsynth ingest WS --again",

@@ -24,7 +24,7 @@ from localsynth.privacy.noise import RandomSource
 from localsynth.train.batches import IGNORE, micro_batches, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.memory import give_back_memory, peak_memory
-from localsynth.train.model import choose_precision, model_to_train, write_trained
+from localsynth.train.model import choose_precision, kept_weights, model_to_train, write_trained
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
 
@@ -97,15 +97,15 @@ def train(
     private = PrivateGradients(model, plan.max_grad_norm)
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
-    checkpoint = run_directory / "checkpoint"
-    first = load_checkpoint(checkpoint, private.weights, optimizer)
+    checkpoint, kept = run_directory / "checkpoint", kept_weights(model)
+    first = load_checkpoint(checkpoint, kept, optimizer)
 
     saved_at, tokens_done, computing = time.monotonic(), 0, 0.0
     process = psutil.Process()
     step, spent, micro_batch_tokens = first, None, settings.micro_batch_tokens
     while step < plan.steps:
         if should_stop():
-            save_checkpoint(checkpoint, step, private.weights, optimizer)
+            save_checkpoint(checkpoint, step, kept, optimizer)
             raise Cancelled(f"Stopped after step {step} of {plan.steps}.", "`localsynth run` goes on from there.")
         try:
             spent = charge_step()
@@ -134,7 +134,7 @@ def train(
         step += 1
         computing += time.monotonic() - begun
         if time.monotonic() - saved_at > _CHECKPOINT_SECONDS or step == plan.steps:
-            save_checkpoint(checkpoint, step, private.weights, optimizer)
+            save_checkpoint(checkpoint, step, kept, optimizer)
             saved_at = time.monotonic()
         emit(
             {

@@ -26,6 +26,7 @@ __all__ = [
     "build_model",
     "build_prompt_model",
     "choose_precision",
+    "kept_weights",
     "model_to_train",
     "trained_model",
     "write_trained",
@@ -147,12 +148,21 @@ def adapter_pairs(model: LossModel) -> dict[str, tuple[NDArray[np.float32], NDAr
     return pairs
 
 
-def _factors(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def _factors(module: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
     """A and B of an adapted layer, ours or PEFT's."""
     if isinstance(module, LoraLinear):
         return module.a, module.b
     assert isinstance(module, LoraLayer)
     return module.lora_A["default"].weight, module.lora_B["default"].weight
+
+
+def kept_weights(model: LossModel) -> list[nn.Parameter]:
+    """What a run keeps of its model to go on: the soft prompt, or both factors of each adapter. A is not trained, but drawn by
+    torch and PEFT, and another version of them, or another precision, may draw another one."""
+    if isinstance(model, PromptModel):
+        return [model.prompt]
+    factors = [_factors(m) for m in model.adapted.base_model.model.modules() if isinstance(m, LoraLinear | LoraLayer)]
+    return [factor for pair in factors for factor in pair]
 
 
 def write_trained(directory: Path, model: LossModel, settings: TrainConfig) -> None:

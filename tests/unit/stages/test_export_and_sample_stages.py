@@ -236,6 +236,17 @@ def test_no_row_and_no_report_says_what_an_edited_certificate_does(trained: Sess
     write_json(run.certificate_path, document)
     run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
     refused("does not state what the ledger")
+    # Its figures kept: the words of a signed one, and the model that it is of.
+    document = read_json(run.certificate_path)
+    assert document["signature"] is not None
+    write_json(run.certificate_path, {**document, "summary": "Nothing is known of anybody."})
+    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    refused("does not state what the ledger")
+    document = read_json(run.certificate_path) | {"signature": None}
+    document["hashes"]["model"] = "0" * 64
+    write_json(run.certificate_path, document)
+    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    refused("does not state what the ledger")
     assert len(drawn(trained)) == 3
     sample(session)
     (job,) = SyntheticStore(session.workspace.synthetic_path).jobs()

@@ -109,12 +109,14 @@ def test_a_unit_without_coin_or_with_tails_is_left_out(workspace: Workspace) -> 
         assert [record["note"] for _, record in store.records("train", ONE_TEXT)] == ["b"]
 
 
-@pytest.mark.parametrize(("most", "good"), [("3", True), ("2", False)])
-def test_more_rows_of_a_unit_than_the_noise_is_made_for_are_refused(workspace: Workspace, most: str, good: bool) -> None:
+@pytest.mark.parametrize(("unit", "most", "good"), [("who", "3", True), ("who", "2", False), ("row", "3", False)])
+def test_more_rows_of_a_unit_than_the_noise_is_made_for_are_refused(
+    workspace: Workspace, unit: str, most: str, good: bool
+) -> None:
     with PrivateStore.create(workspace, ONE_TEXT) as writer:
         writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
         writer.toss(0, [True] * writer.number_units(), [False, False])
-        writer.finish(3, {"max_rows_per_unit": most})
+        writer.finish(3, {"unit": unit, "max_rows_per_unit": most})
     with PrivateStore.open(workspace) as store:
         if good:
             store.check_readable()
