@@ -17,13 +17,14 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "max": ("Highest", "measured"),
     "decimals": ("Decimals", "2"),
     "values": ("Values", "measured; or: ham, spam"),
+    "meanings": ("In words", "e.g. J45 = asthma, M = male"),
     "max_tokens": ("Longest (tokens)", "128"),
     "other": ("called", "none; measured: other"),
 }
 """Inputs of the form: their labels, and what stands in them while they are empty."""
 
 _INPUTS = {
-    "category": ("values", "other"),
+    "category": ("values", "meanings", "other"),
     "integer": ("min", "max"),
     "number": ("min", "max", "decimals"),
     "date": ("min", "max"),
@@ -58,9 +59,10 @@ def values_of(column: Column) -> dict[str, str]:
         value = getattr(column, field)
         if value is None:
             shown[field] = ""
-        elif isinstance(value, list):
+        elif isinstance(value, list | dict):
+            listed = [f"{one} = {words}" for one, words in value.items()] if isinstance(value, dict) else value
             out = io.StringIO()
-            csv.writer(out, lineterminator="").writerow(value)
+            csv.writer(out, lineterminator="").writerow(listed)
             shown[field] = out.getvalue()
         else:
             shown[field] = (
@@ -74,6 +76,11 @@ def _read(kind: str, field: str, text: str) -> Any:
         return text
     if field == "values":
         return next(csv.reader([text], skipinitialspace=True))
+    if field == "meanings":
+        pairs = [part.partition("=") for part in next(csv.reader([text], skipinitialspace=True))]
+        if not all(sign for _, sign, _ in pairs):
+            raise ValueError
+        return {value.strip(): words.strip() for value, _, words in pairs}
     if field in ("decimals", "max_tokens") or kind == "integer":
         return int(text.replace(",", ""))
     if kind == "number":
@@ -86,6 +93,7 @@ _EXAMPLES = {
     "number": "a number, as 12.5",
     "date": "a day, as 2026-01-31",
     "datetime": "2026-01-31T08:00:00",
+    "meanings": "values and what they say, as: J45 = asthma, I10 = high blood pressure",
 }
 
 
@@ -98,6 +106,9 @@ def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
             changes[field] = _read(kind, field, text) if text else None
         except (ValueError, StopIteration):
             expected = "a whole number" if field in ("decimals", "max_tokens") else _EXAMPLES.get(kind, "a list, as: ham, spam")
+            expected = (
+                "values and what they say, as: J45 = asthma, I10 = high blood pressure" if field == "meanings" else expected
+            )
             raise ConfigError(f"{FORM_FIELDS[field][0]}: give {expected}.") from None
     return changes
 

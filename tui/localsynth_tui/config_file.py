@@ -35,6 +35,9 @@ def fields_of(kind: str) -> set[str]:
 def _set(table: Any, key: str, value: Any) -> None:
     if value is None:
         table.pop(key, None)
+    elif isinstance(value, Mapping):
+        table[key] = tomlkit.inline_table()
+        table[key].update(value)
     else:
         table[key] = value
 

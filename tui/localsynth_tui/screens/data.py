@@ -40,7 +40,8 @@ localsynth guessed what each column is from the first rows. Go through them with
 fields below the table (Tab goes there), and then tick "I have checked this".
 
 A range or a list of values that you leave open is measured, which costs a part of epsilon. If you know it from public sources \
-(a code book), type it: that costs nothing. Never copy it from the table: that would be a leak nobody sees.
+(a code book), type it: that costs nothing. Never copy it from the table: that would be a leak nobody sees. Where texts go with \
+codes, say in words what these stand for (J45 = asthma): the model cannot know.
 
 Names, e-mail addresses, telephone numbers, addresses: kind surrogate, never learned, invented anew. Keys: kind identifier, \
 numbered anew. A column marked "!" looks like one of these, or tells of persons in another way; the lines below the table say \

@@ -1,0 +1,36 @@
+"""What values mean, as a person types it and as localsynth.toml keeps it."""
+
+import pytest
+from localsynth_tui.column_form import changes_of, values_of
+from localsynth_tui.config_file import with_column
+
+from localsynth.errors import ConfigError
+from localsynth.schema import Category
+
+TEXT = """\
+[data]
+source = "t.csv"
+[[schema.columns]]  # as in the code book
+name = "diagnosis"
+kind = "category"
+values = ["J45", "I10, I11"]
+"""
+
+
+def test_meanings_are_typed_saved_and_shown_again() -> None:
+    typed = {"values": 'J45, "I10, I11"', "meanings": 'J45 = asthma, "I10, I11 = high pressure, with or without the heart"'}
+    text, config = with_column(TEXT, "diagnosis", changes_of("category", typed), "here")
+    (column,) = config.schema_.columns
+    assert isinstance(column, Category)
+    assert column.meanings == {"J45": "asthma", "I10, I11": "high pressure, with or without the heart"}
+    assert "# as in the code book" in text and 'meanings = {J45 = "asthma"' in text
+    assert changes_of("category", values_of(column)) == changes_of("category", typed)
+    without, config = with_column(text, "diagnosis", changes_of("category", {**typed, "meanings": ""}), "here")
+    assert "meanings" not in without and config.schema_.columns[0].model_dump().get("meanings", {}) == {}
+
+
+def test_a_meaning_without_its_value_is_not_taken() -> None:
+    with pytest.raises(ConfigError, match="In words: give values and what they say"):
+        changes_of("category", {"values": "J45", "meanings": "asthma"})
+    with pytest.raises(ConfigError, match="not in the list"):
+        with_column(TEXT, "diagnosis", changes_of("category", {"values": "J45", "meanings": "J54 = asthma"}), "here")
