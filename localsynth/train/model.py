@@ -12,7 +12,7 @@ from torch import nn
 
 from localsynth.adapter import read_adapter, read_prompt, write_adapter, write_prompt
 from localsynth.config import TrainConfig
-from localsynth.processor import multiplies_bf16
+from localsynth.processor import has_tiles, multiplies_bf16
 from localsynth.train.base_model import Precision, load_base_model
 from localsynth.train.batches import IGNORE
 from localsynth.train.lora_layer import LoraLinear, fuse_adapters
@@ -34,12 +34,13 @@ __all__ = [
 
 
 def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precision:
-    """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor multiplies it, fp32.
+    """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor is fast at it, fp32.
 
+    Processors with AMX are fast at bf16 in that unit alone, which training keeps off (`localsynth.train`): there fp32 is faster.
     Raises ResourceError where that is NF4 and the part for it is missing.
     """
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    fastest: Precision = "nf4" if on_gpu else "bf16" if multiplies_bf16() else "fp32"
+    fastest: Precision = "nf4" if on_gpu else "bf16" if multiplies_bf16() and not has_tiles() else "fp32"
     precision = fastest if wanted == "auto" else wanted
     if precision == "nf4":
         need_quantizing_part()

@@ -82,3 +82,30 @@ def test_what_is_impossible_is_never_drawn(factors: list[Factor]) -> None:
         SIZES, [*factors, Factor(("c", "b"), table)], {"c": np.arange(rows) % 4}, uniforms(rows, ["a", "b", "d", "e"])
     )
     assert set(drawn["b"].tolist()) == {0, 2}
+
+
+def test_what_factors_hold_against_each_other_does_not_show(factors: list[Factor]) -> None:
+    """A fit leaves such factors behind: only their sum counts, and each by itself is far beyond what a chance can be."""
+    numbers = np.random.default_rng(4)
+    against = []
+    for one, other, shared in ((0, 1, "b"), (2, 5, "a"), (3, 4, "e")):
+        drift = numbers.uniform(-200, 200, SIZES[shared])
+        for number, sign in ((one, 1), (other, -1)):
+            names = factors[number].names
+            against.append(
+                Factor(
+                    names,
+                    sign * drift.reshape([-1 if name == shared else 1 for name in names]) + np.zeros([SIZES[n] for n in names]),
+                )
+            )
+    # Over two variables, too.
+    pair = numbers.uniform(-200, 200, (SIZES["a"], SIZES["c"]))
+    against += [
+        Factor(("a", "c", "e"), np.repeat(pair[:, :, None], SIZES["e"], axis=2)),
+        Factor(("a", "c", "b"), np.repeat(-pair[:, :, None], SIZES["b"], axis=2)),
+    ]
+    merged = [*factors, *against]
+    evidence = {"c": np.array([0, 1, 2, 3]), "e": np.array([0, 2, 1, 0])}
+    for name in ("a", "b", "d"):
+        expected = chances_of(name, SIZES, factors, evidence, 4)
+        np.testing.assert_allclose(chances_of(name, SIZES, merged, evidence, 4), expected, rtol=1e-9, atol=1e-12)
