@@ -99,7 +99,7 @@ def main() -> None:
         key, _, value = assignment.removeprefix("train.").partition("=")
         settings[key] = json.loads(value) if value[0] in "0123456789-tfn[" else value
     config = TrainConfig(**settings)
-    # Training keeps off the AMX unit for its rounding (localsynth.train); where nothing is protected, train.precision=bf16 may use it.
+    # Training keeps off the AMX unit for its rounding (localsynth.train). Where nothing is protected, bf16 may use it.
     os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
 
     rows = read(arguments.table, arguments.label, arguments.text)
