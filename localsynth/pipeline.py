@@ -30,7 +30,7 @@ from localsynth.stages.rehearse import StageClock, prepare_rehearsal
 from localsynth.stages.sample import sample
 from localsynth.stages.select import select
 from localsynth.stages.session import Session
-from localsynth.stages.train import train, train_or_resume
+from localsynth.stages.train import need_device, train, train_or_resume
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import Workspace
 
@@ -50,7 +50,9 @@ def run(session: Session) -> dict[str, Any]:
         return {"run": latest.id, "stages": [sample(session)]}
     if synthesizer_of(session.config) != "marginals":
         _refuse_soft_prompt(session.config)
-        need_training_parts()  # before anything is measured and charged
+        # Before anything is measured and charged.
+        need_training_parts()
+        need_device(session.config)
     stages = []
     if latest is None or not latest.get("train") or latest.finished:
         stages += [ingest_if_needed(session), train_or_resume(session)]

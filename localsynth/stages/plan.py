@@ -4,7 +4,7 @@ import shutil
 from typing import Any
 
 from localsynth.base_models import find_base_model
-from localsynth.errors import BudgetError
+from localsynth.errors import BudgetError, ResourceError
 from localsynth.planning import (
     TOO_FEW_UNITS,
     delta_warning,
@@ -19,6 +19,7 @@ from localsynth.planning import (
 from localsynth.schema import Schema
 from localsynth.stages.session import Session
 from localsynth.stages.table import effective_of
+from localsynth.stages.train import need_device
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import read_json
 
@@ -71,6 +72,11 @@ def plan(session: Session) -> dict[str, Any]:
     free = shutil.disk_usage(workspace.root).free
     if free < facts["disk_bytes"]:
         warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")
+    if synthesizer_of(config) != "marginals":
+        try:
+            need_device(config)
+        except ResourceError as error:
+            warnings.append(f"{error.message} {error.hint}")
     if not config.schema_.confirmed:
         warnings.append(
             "The schema is a guess that you have not confirmed: check it in localsynth.toml, then set schema.confirmed = true."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localsynth.base_models import find_base_model
+from localsynth.config import Config
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
@@ -25,7 +26,7 @@ from localsynth.workspace import file_sha256, read_json
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
 
-__all__ = ["source_of", "train", "train_or_resume"]
+__all__ = ["need_device", "source_of", "train", "train_or_resume"]
 
 _SHOWN = 3
 """Rows shown before the model is trained."""
@@ -116,6 +117,14 @@ def _show_first_rows(session: Session, current: Run, effective: Effective) -> No
     session.emit({"kind": "note", "text": text})
     for row in rows:
         session.emit({"kind": "note", "text": " | ".join(f"{k}: {'' if v is None else v}" for k, v in row.items())})
+
+
+def need_device(config: Config) -> None:
+    """Raises ResourceError where training is to be on a GPU and there is none. Looks only then: importing torch takes seconds."""
+    if config.train.device == "cuda":
+        from localsynth.train.loop import choose_device
+
+        choose_device("cuda")
 
 
 def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> dict[str, Any]:

@@ -158,8 +158,18 @@ def test_what_trains_a_model_asks_for_its_parts_first_and_marginals_do_not(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_a_gpu_that_is_not_there_is_missed_before_anything_is_charged(ingested: Session) -> None:
+def test_a_gpu_that_is_not_there_is_missed_before_anything_is_charged(ingested: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    from localsynth import pipeline
+    from localsynth.stages.plan import plan
+
+    def too_late(session: Session) -> None:
+        raise AssertionError("the schema may have been charged by now")
+
+    monkeypatch.setattr(pipeline, "ingest_if_needed", too_late)
     settings = ingested.config.train.model_copy(update={"device": "cuda"})
-    with pytest.raises(ResourceError, match="CUDA"):
-        train(replace(ingested, config=ingested.config.model_copy(update={"train": settings})))
+    session = replace(ingested, config=ingested.config.model_copy(update={"train": settings}))
+    for verb in (pipeline.run, train):
+        with pytest.raises(ResourceError, match="CUDA"):
+            verb(session)
+    assert any("No CUDA device" in warning for warning in plan(session)["warnings"])
     assert not ingested.workspace.ledger_path.exists() and latest_run(ingested.workspace) is None
