@@ -15,8 +15,12 @@ PEOPLE, MOST = 300, 3
 @pytest.fixture
 def visits(localsynth, tmp_path):
     """A workspace on a table in which person i has 1 to 5 rows, with the person as unit."""
-    rows = "".join(f"p{i},{'refund' if i % 3 else 'question'},{visit}\n" for i in range(PEOPLE) for visit in range(1 + i % 5))
-    (tmp_path / "visits.csv").write_text("person,kind,visit\n" + rows)
+    rows = "".join(
+        f"p{i},{'refund' if i % 3 else 'question'},{visit},Asks about parcel {7 * i + visit}\n"
+        for i in range(PEOPLE)
+        for visit in range(1 + i % 5)
+    )
+    (tmp_path / "visits.csv").write_text("person,kind,visit,note\n" + rows)
     localsynth.ok("init", "ws", "--data", "visits.csv")
     path = tmp_path / "ws" / "localsynth.toml"
     text = path.read_text()

@@ -81,7 +81,7 @@ def test_folded_gradients_are_told_apart_without_what_they_share(
     audited: Any, monkeypatch: pytest.MonkeyPatch, shared: int, caught: bool
 ) -> None:
     """On a real model gradients are folded to a twentieth of their size."""
-    monkeypatch.setattr(scores, "_SKETCH", 2048)
+    monkeypatch.setattr(scores, "_SKETCH", 1024)
     monkeypatch.setattr(scores, "_SHARED", shared)
     assert (audited(random=NoNoise(2)).status == "failed") == caught
 
