@@ -106,8 +106,8 @@ class TrainConfig(_Section):
     batch_size: int | None = Field(default=None, ge=1)
     """Expected number of units in a step; None: from the size of the table."""
     learning_rate: float = Field(default=0.02, gt=0, le=1)
-    """Of AdamW at its highest; it decays with a cosine. The default is far above what is usual without privacy: it was the best
-    of those tried on public texts with about 20 noisy steps (docs/experiments.md)."""
+    """Of AdamW at its highest; it decays with a cosine. The default is far above what is usual without privacy: a judgement from
+    a few runs of about 20 noisy steps on public texts (docs/experiments.md), not from a sweep."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """The L2 norm to which each unit's gradient is clipped."""
     rank: int = Field(default=4, ge=1, le=256)

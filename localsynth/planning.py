@@ -36,7 +36,7 @@ __all__ = [
 FEW_UNITS = 10_000
 """Below this many units, DP-SGD keeps little of what text is about; plan and train say so."""
 FEW_TEXT_UNITS = 2_000
-"""Below this many units a hybrid's texts are hardly worth their part of the budget: plan and train propose marginals alone."""
+"""Below this many units plan and train propose to leave a hybrid's texts out: a judgement, not a measured threshold."""
 TOO_FEW_UNITS = 100
 """Below this many units the noise drowns everything: refused without --force."""
 
@@ -183,7 +183,7 @@ def text_warning(config: Config, units: int) -> str | None:
         return None
     texts = ", ".join(repr(column.name) for column in config.schema_.learned() if isinstance(column, Text))
     return (
-        f"Below about {FEW_TEXT_UNITS:,} units a model learns little from texts under such noise, and "
+        f"Below about {FEW_TEXT_UNITS:,} units a model is likely to learn little from texts under such noise, and "
         f"{1 - config.train.marginals_share:.0%} of the budget goes to them. The other columns alone would have all of it: "
         f"leave {texts} out (data.columns), and marginals make the rest in seconds."
     )

@@ -9,6 +9,7 @@ Knows nothing about files, models or privacy accounting.
 
 import datetime as dt
 import math
+import operator
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,9 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -82,7 +81,7 @@ class Category(_Column):
     """The value that stands for every value outside the list; None: such values become null (or the row is dropped)."""
     outside: Literal["other", "null", "drop"] = "other"
     """What to do with a value that is not in the list."""
-    meanings: dict[str, str] = Field(default_factory=dict)
+    meanings: dict[str, str] = Field(default_factory=dict, exclude_if=operator.not_)
     """What values say in plain words, as public knowledge, e.g. {J45 = "asthma"}. The model reads them beside the values, so it
     writes texts that go with a code or an abbreviation."""
 
@@ -114,14 +113,6 @@ class Category(_Column):
         if len({self.spelled(value) for value in self.allowed()}) < len(self.allowed()):
             raise ValueError("a value reads like another one with its meaning")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_empty_meanings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A schema without any keeps the hash, and the look, of one from before there were meanings.
-        tree: dict[str, Any] = handler(self)
-        if not tree.get("meanings", True):
-            del tree["meanings"]
-        return tree
 
     def spelled(self, value: str) -> str:
         """A value as the model reads and writes it: with its meaning, where it has one."""
@@ -241,7 +232,7 @@ class Schema(BaseModel):
 
     confirmed: bool = False
     """The user has checked kinds, decimals, nullability and max_tokens, which `init` guessed from the data."""
-    constraints: list[str] = Field(default_factory=list, max_length=100)
+    constraints: list[str] = Field(default_factory=list, max_length=100, exclude_if=operator.not_)
     """What holds in every row and is public knowledge, e.g. ["discharge >= admission", "pregnant = true => sex = 'F'"]: columns
     compared with columns or values, IN, BETWEEN, IS NULL, NOT, AND, OR, =>. Rows of the original that break one are left out."""
     columns: list[Column]
@@ -271,14 +262,6 @@ class Schema(BaseModel):
                         f"constraint {constraint.text[:80]!r}: {atom.right.value[:40]!r} is not in the list of {column.name!r}"
                     )
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_empty_constraints(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # As schemas were written before there were any: certificates and workspaces of that time keep their hashes.
-        tree: dict[str, Any] = handler(self)
-        if not tree.get("constraints", True):
-            del tree["constraints"]
-        return tree
 
     def read_constraints(self) -> tuple[Constraint, ...]:
         """The constraints as they are understood."""

@@ -105,10 +105,8 @@ def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
         try:
             changes[field] = _read(kind, field, text) if text else None
         except (ValueError, StopIteration):
-            expected = "a whole number" if field in ("decimals", "max_tokens") else _EXAMPLES.get(kind, "a list, as: ham, spam")
-            expected = (
-                "values and what they say, as: J45 = asthma, I10 = high blood pressure" if field == "meanings" else expected
-            )
+            kind_of_value = "integer" if field in ("decimals", "max_tokens") else "meanings" if field == "meanings" else kind
+            expected = _EXAMPLES.get(kind_of_value, "a list, as: ham, spam")
             raise ConfigError(f"{FORM_FIELDS[field][0]}: give {expected}.") from None
     return changes
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
-from localsynth.errors import BudgetError, DataError
+from localsynth.errors import BudgetError, DataError, IntegrityError
 from localsynth.events import Event
 from localsynth.ingest import measure
 from localsynth.privacy.ledger import Ledger
@@ -81,6 +81,18 @@ def test_again_reads_the_source_anew_and_pays_for_what_it_measures(
     # An unchanged source is read again, too.
     ingest(session(workspace, source, columns, again=True))
     assert stored(workspace, columns)[1] != second
+
+
+def test_nothing_is_measured_on_another_ingests_rows(workspace: Workspace, source: Path) -> None:
+    """As where an ingest was stopped before it had measured, and private.duckdb was replaced by a copy of another time."""
+    ingest(session(workspace, source, OPEN))
+    spent = ledger(workspace)
+    begun = document(workspace) | {"complete": False, "ingest": "0" * 16}
+    begun["schema"] = Schema(columns=OPEN).model_dump(mode="json")
+    workspace.schema_path.write_text(json.dumps(begun))
+    with pytest.raises(IntegrityError, match="not of the same ingest"):
+        ingest(session(workspace, source, OPEN))
+    assert ledger(workspace) == spent
 
 
 def test_another_run_does_not_read_a_table_again_that_fits(workspace: Workspace, source: Path) -> None:

@@ -12,7 +12,9 @@ from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError
 from localsynth.privacy.noise import InsecureRandom, SecureRandom
+from localsynth.train import loop
 from localsynth.train.loop import learning_rate, noisy_mean, train
+from localsynth.train.model import adapter_pairs
 from localsynth.train.plan import make_train_plan
 from localsynth.train.private_gradients import ClippedSum
 
@@ -79,6 +81,29 @@ def test_factor_a_stays_as_it_was_drawn(tiny_model, tmp_path):
     first(), second(data=[])
     pairs, others = (read_adapter(run.directory / "adapter").pairs for run in (first, second))
     assert all(np.array_equal(a, others[name][0]) and np.abs(a).max() > 0 for name, (a, _) in pairs.items())
+
+
+def test_a_resumed_run_goes_on_with_the_a_that_it_began_with(tiny_model, tmp_path, monkeypatch):
+    """As where another version of PEFT would draw another one from the same seed."""
+    run = Run(tiny_model, tmp_path)
+    with pytest.raises(Cancelled):
+        run(stop=lambda: run.charged == 4)
+    build, drawn = loop.model_to_train, []
+
+    def another(*given, seed):
+        model = build(*given, seed=seed + 1)
+        drawn.extend(a for a, _ in adapter_pairs(model).values())
+        return model
+
+    monkeypatch.setattr(loop, "model_to_train", another)
+    run()
+    resumed = [a for a, _ in read_adapter(tmp_path / "adapter").pairs.values()]
+    whole = Run(tiny_model, tmp_path / "whole")
+    monkeypatch.setattr(loop, "model_to_train", build)
+    whole()
+    began = [a for a, _ in read_adapter(tmp_path / "whole" / "adapter").pairs.values()]
+    assert all(np.array_equal(one, other) for one, other in zip(resumed, began, strict=True))
+    assert not any(np.array_equal(one, other) for one, other in zip(resumed, drawn, strict=True)), "the seed does matter"
 
 
 def test_every_run_has_other_noise(tiny_model, tmp_path):
