@@ -8,10 +8,11 @@ import asyncio
 import importlib
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.worker import WorkerFailed
@@ -123,8 +124,9 @@ class LocalsynthApp(App[None]):
         await self.planner.close()
 
     def _model_work_changed(self, over: bool) -> None:
-        """In the thread of that work."""
-        self.screen.post_message(ModelWorkChanged(over))
+        """In the thread of that work, which may outlive the screens: it is stopped when they are gone already."""
+        with suppress(ScreenStackError):
+            self.screen.post_message(ModelWorkChanged(over))
 
     # --- the job -----------------------------------------------------------------------------------------------------
 
