@@ -94,7 +94,7 @@ def sample(session: Session) -> dict[str, Any]:
                 model=path,
                 schema=effective.schema,
                 seen=seen,
-                description=config.data.description,
+                description=current.description,
                 settings=config.sample,
                 store=store,
                 job=job,
