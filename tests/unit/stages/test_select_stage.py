@@ -196,6 +196,17 @@ def test_another_count_than_was_made_is_refused(session: Session) -> None:
     assert not report["valid"]
 
 
+def test_a_count_of_other_columns_is_refused_also_where_the_record_knows_it(session: Session) -> None:
+    select(session)
+    run = run_of(session)
+    tree = read_json(run.selection_path)
+    tree["aspects"][0]["attribute"]["column"]["values"] = ["a", "c"]
+    run.selection_path.write_text(json.dumps(tree))
+    run.note(selection_sha256=run.selection_sha256())
+    with pytest.raises(IntegrityError, match="other columns"):
+        sample(session)
+
+
 def test_a_run_that_keeps_nothing_for_it_counts_nothing(
     make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
