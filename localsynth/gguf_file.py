@@ -8,6 +8,7 @@ Knows nothing about what the tensors mean.
 """
 
 import math
+import mmap
 import os
 import secrets
 import struct
@@ -122,7 +123,9 @@ class GgufFile:
         self.tensors: dict[str, Tensor] = {}
         self._offsets: dict[str, int] = {}
         try:
-            self._data: NDArray[np.uint8] = np.memmap(path, mode="r")
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._data: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
             self._read_header()
         except OSError as error:
             raise IntegrityError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from None
@@ -179,13 +182,22 @@ class GgufFile:
     def chunks(self, name: str, elements: int = 1 << 24) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """A tensor in float32, a part of about `elements` numbers at a time: (which rows, their values of shape (rows, inputs)).
 
+        The file's pages are let go of behind it: else a process that reads a whole model comes to hold the whole file.
         Raises ConfigError where its quantization type cannot be read.
         """
         tensor, raw = self.tensors[name], self.raw(name)
         step = max(1, elements * tensor.rows // max(1, math.prod(tensor.shape)))
         for start in range(0, tensor.rows, step):
             part = slice(start, min(start + step, tensor.rows))
-            yield part, self._dequantized(tensor, raw[part])
+            values = self._dequantized(tensor, raw[part])
+            # From the tensor's beginning: what is read next brings pages before it along.
+            self._let_go(self._offsets[name], raw[: part.stop].size)
+            yield part, values
+
+    def _let_go(self, start: int, size: int) -> None:
+        """Map these bytes' pages out of this process; they stay in the system's cache, and reading maps them again."""
+        first = start - start % mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_DONTNEED, first, start + size - first)
 
     def _dequantized(self, tensor: Tensor, raw: NDArray[np.uint8]) -> NDArray[np.float32]:
         if tensor.kind in _PLAIN:

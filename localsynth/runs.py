@@ -59,6 +59,11 @@ class Run:
         """Every stage is done."""
         return all(stage in self._facts for stage in _STAGES)
 
+    @property
+    def description(self) -> str:
+        """The public line that stood before each row in training, whatever the configuration says by now."""
+        return str(self["table"]["settings"]["data"]["description"])
+
     def model_path(self, quantization: str) -> Path:
         """The merged, quantized model."""
         return self.directory / f"model.{quantization}.gguf"

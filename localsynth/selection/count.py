@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.errors import IntegrityError
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.hybrid import Writing
 from localsynth.marginals.accounting import Budget, Spend
-from localsynth.marginals.domain import Attribute
+from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.grouping import group_bins
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.release import Table
 from localsynth.privacy.canonical import parse_json
 from localsynth.privacy.noise import RandomSource
-from localsynth.schema import Record
+from localsynth.schema import Record, Schema
 from localsynth.selection.topics import Topics
 
 __all__ = ["TOPIC", "Aspect", "Selection", "aspects_of", "count_topics", "read_selection", "tables_of"]
@@ -31,6 +32,10 @@ TOPIC = "topic of the texts"
 _MOST_ASPECTS = 8
 _MOST_GROUPS = 8
 _MOST_BYTES = 64 * 2**20
+_MOST_CELLS = 1 << 16
+"""Of all tables of a file together; a count has some thousands."""
+_LEAST, _MOST = 1e-12, 2.0**53
+"""What a deviation may be, and how many rows there may be: beyond all tables, and inside what can be squared and drawn from."""
 
 
 @dataclass(frozen=True)
@@ -125,20 +130,29 @@ class Selection:
                 str(tree["noise"]),
             )
             selection._check()
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
             raise IntegrityError("The file of a selection cannot be read.", "Restore it from a backup, or train again.") from None
         return selection
+
+    def fits(self, schema: Schema) -> bool:
+        """Whether the columns that topics were counted with are those of an effective schema."""
+        attributes = Domain.of_schema(Writing(schema).schema).attributes if self.aspects else ()
+        return all(aspect.attribute in attributes for aspect in self.aspects)
 
     def _check(self) -> None:
         sizes = {TOPIC: self.topics.count, **{aspect.name: aspect.size for aspect in self.aspects}}
         for aspect in self.aspects:
-            if len(aspect.groups) != aspect.attribute.size or set(aspect.groups) != set(range(aspect.size)):
+            used = set(aspect.groups)
+            # Compared with what is there: the highest of the numbers in a file may be any.
+            if len(aspect.groups) != aspect.attribute.size or used != set(range(len(used))):
                 raise ValueError("groups of other bins")
         shapes = [tuple(sizes[name] for name in names) for names in tables_of(self.aspects)]
         for tables in (self.original, self.written):
             if [table.shape for table in tables] != shapes or not all(np.isfinite(table).all() for table in tables):
                 raise ValueError("tables of other groups")
-        if not (0 < self.deviation < math.inf and 0 < self.rho < math.inf):
+            if sum(table.size for table in tables) > _MOST_CELLS or any(np.abs(table).sum() > _MOST for table in tables):
+                raise ValueError("more than is ever counted")
+        if not (_LEAST <= self.deviation <= _MOST and 0 < self.rho < math.inf):
             raise ValueError("no noise")
 
 

@@ -115,7 +115,7 @@ class Topics:
             fits = fits and centres.shape[1] == axes.shape[0] and len(centres) > 0
             if not (fits and all(np.isfinite(array).all() for array in (weights, axes, centres))):
                 raise ValueError("the arrays do not fit together")
-        except (KeyError, TypeError, ValueError):
+        except (ArithmeticError, KeyError, MemoryError, TypeError, ValueError):
             raise IntegrityError("The topics of a selection cannot be read.", "Restore the file from a backup.") from None
         return cls(words, weights, axes, centres)
 

@@ -3,9 +3,7 @@
 from typing import Any
 
 from localsynth.errors import LocalsynthError
-from localsynth.hybrid import Writing
 from localsynth.marginals.accounting import total_rho
-from localsynth.marginals.domain import Domain
 from localsynth.schema import Schema
 from localsynth.selection.count import Selection, tables_of
 
@@ -24,10 +22,8 @@ def _columns(selection: Selection, document: dict[str, Any]) -> str:
     schema = Schema.model_validate(document["schema"])
     if not document["hashes"]["model"] or not document["settings"]["train"]["selection_share"] > 0:
         return "Its settings are not those of a run that counts topics"
-    if selection.aspects:
-        domain = Domain.of_schema(Writing(schema).schema)
-        if any(domain[aspect.name] != aspect.attribute for aspect in selection.aspects):
-            return "The columns that topics were counted with are not those of the certificate's schema"
+    if not selection.fits(schema):
+        return "The columns that topics were counted with are not those of the certificate's schema"
     return ""
 
 

@@ -72,7 +72,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     units, _ = canary_units(schema, canaries, privacy.rows_per_unit, int(random.integers(2**31, 1)[0]))
     with Vocabulary(base.path) as vocabulary:
         seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
-        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, session.config.data.description, given)
+        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, current.description, given)
         encoded = [[codec.encode(writing.with_lengths(row) if writing else row) for row in unit] for unit in units]
     directory = current.directory / "audit"
     shutil.rmtree(directory, ignore_errors=True)
@@ -94,7 +94,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
             searched = search_endings(
                 schema=schema,
                 writing=writing,
-                description=session.config.data.description,
+                description=current.description,
                 rows_per_unit=privacy.rows_per_unit,
                 directory=directory / "search",
                 rows=session.options.search,

@@ -174,7 +174,7 @@ def _ask_the_model(
 
     model = current.product_path
     members, others = (_sample(rows) for rows in (train, holdout))
-    description, threads = session.config.data.description, default_threads()
+    description, threads = current.description, default_threads()
     given: frozenset[str] = frozenset()
     if current.hybrid:
         writing = Writing(schema)

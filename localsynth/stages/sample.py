@@ -3,7 +3,7 @@
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from localsynth.errors import ConfigError
+from localsynth.errors import ConfigError, IntegrityError
 from localsynth.runs import Run
 from localsynth.stages.session import Session, certificate_of, exported_run, recorder
 from localsynth.stages.table import Effective, effective_of
@@ -94,12 +94,12 @@ def sample(session: Session) -> dict[str, Any]:
                 model=path,
                 schema=effective.schema,
                 seen=seen,
-                description=config.data.description,
+                description=current.description,
                 settings=config.sample,
                 store=store,
                 job=job,
                 given=given,
-                chooser=_chooser(current),
+                chooser=_chooser(current, effective),
                 emit=emit,
                 should_stop=session.should_stop,
             )
@@ -111,11 +111,18 @@ def sample(session: Session) -> dict[str, Any]:
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
 
 
-def _chooser(current: Run) -> "Chooser | None":
+def _chooser(current: Run, effective: Effective) -> "Chooser | None":
     from localsynth.selection.choose import Chooser
     from localsynth.selection.count import read_selection
 
-    return Chooser(read_selection(current.selection_path)) if current.check_selection() else None
+    if not current.check_selection():
+        return None
+    selection = read_selection(current.selection_path)
+    if not selection.fits(effective.schema):
+        raise IntegrityError(
+            f"{current.selection_path} is of other columns than run {current.id}.", "Restore it from a backup, or train again."
+        )
+    return Chooser(selection)
 
 
 def _as_many_as_the_original(current: Run, effective: Effective) -> int:

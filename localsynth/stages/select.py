@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localsynth.conditions import Conditions
-from localsynth.config import PrivacyConfig, TrainConfig
+from localsynth.config import DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.hybrid import Writing
 from localsynth.processor import default_threads
 from localsynth.runs import Run
-from localsynth.schema import Record, Text, conform
+from localsynth.schema import Record, Schema, Text, conform
 from localsynth.stages.export import certify_model
 from localsynth.stages.repeats import remaining_budgets
 from localsynth.stages.session import Session, exported_run, open_budget, open_ledger, private_recorder
@@ -40,10 +40,16 @@ def select(session: Session) -> dict[str, Any]:
     if current.get("selection") or not current.selects:
         facts = current.get("selection") or {"topics": 0, "columns": []}
         return {"stage": "select", "run": current.id, "done_before": True, **facts}
-    # As the run began: what the configuration says now may be another run's.
-    settings = current["settings"]
+    # As the run began: what the configuration says now may be another run's, and would divide the budget in another way. The
+    # schema is the one that was ingested, with what it left open then.
+    settings, ingested = current["settings"], current["table"]["settings"]
     config = session.config.model_copy(
-        update={"train": TrainConfig(**settings["train"]), "privacy": PrivacyConfig(**settings["privacy"])}
+        update={
+            "data": DataConfig(**ingested["data"]),
+            "schema_": Schema(**ingested["schema"]),
+            "train": TrainConfig(**settings["train"]),
+            "privacy": PrivacyConfig(**settings["privacy"]),
+        }
     )
     session, ledger = replace(session, config=config), open_ledger(session)
     emit = private_recorder(session, current)
@@ -116,7 +122,7 @@ def _aspects(current: Run, effective: Effective) -> "list[Aspect]":
 
 
 def _written(session: Session, current: Run, effective: Effective, rows: int) -> list[tuple[Record, str]]:
-    """Synthetic rows with their texts, as the model writes them when nothing is chosen."""
+    """Synthetic rows with their texts, as `sample` has the model write them when nothing is chosen."""
     from localsynth.sample.engine import Engine, Request
     from localsynth.sample.from_marginals import conditions_from_marginals
     from localsynth.store.synthetic import Job
@@ -134,9 +140,11 @@ def _written(session: Session, current: Run, effective: Effective, rows: int) ->
     with Engine(
         current.product_path,
         seen,
-        session.config.data.description,
+        current.description,
         threads=settings.threads or default_threads(),
         seed=settings.seed,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
     ) as engine:
         for number, row in engine.rows(Request(_FIRST_ROW + i, given(i)) for i in range(rows)):
             made.append(_with_text(effective, row))

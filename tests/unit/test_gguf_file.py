@@ -1,7 +1,9 @@
 """GGUF files are copied without a change, read as the `gguf` package reads them, and refused where they are damaged."""
 
+import re
 import struct
 from contextlib import suppress
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -72,6 +74,19 @@ def test_another_alignment_is_read_and_not_kept(tmp_path):
             np.testing.assert_array_equal(file.array(name), array)
     assert GgufFile(copy).value("general.alignment") is None
     assert copy.stat().st_size < path.stat().st_size
+
+
+def test_reading_a_tensor_does_not_come_to_hold_the_file(tmp_path):
+    path = tmp_path / "large.gguf"
+    rows = np.arange(1 << 20, dtype=np.float32).reshape(1024, 1024)
+    write_gguf(path, {}, [Tensor("a", rows.shape, GGMLQuantizationType.F32)], lambda tensor: [rows])
+    source = GgufFile(path)
+    parts = [values for _, values in source.chunks("a", elements=1 << 16)]
+    # "START-END rw-s OFFSET DEVICE INODE PATH", then a line for each of its figures: how much of it this process holds, in kB
+    mapped = Path("/proc/self/smaps").read_text().partition(f"{path}\n")[2]
+    held = int(re.search(r"^Rss:\s+(\d+) kB", mapped, re.MULTILINE)[1])
+    assert held < 1024 < path.stat().st_size // 1024
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
 
 
 def test_size_is_foretold(tiny_model):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import InsecureRandom, RandomSource
-from localsynth.schema import Category
+from localsynth.schema import Category, Schema, Text
+from localsynth.selection.choose import Chooser
 from localsynth.selection.count import TOPIC, Aspect, Selection, aspects_of, count_topics
 from localsynth.selection.topics import Topics
 
@@ -79,6 +80,56 @@ def test_a_file_keeps_everything(messages: Callable[..., Any], aspects: list[Asp
         {"written": [[["x"]]]},
         {"aspects": [{"attribute": tree["aspects"][0]["attribute"], "groups": [0, 2]}] * 2},
         {"spends": None},
+    ):
+        with pytest.raises(IntegrityError):
+            Selection.from_json({**tree, **spoiled})
+
+
+def _leaves(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a document where something stands, as (container, key); of a list the first and the last."""
+    keys = list(tree) if isinstance(tree, dict) else [0, -1] if isinstance(tree, list) and tree else []
+    for key in keys:
+        yield tree, key
+        yield from _leaves(tree[key])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # absurd weights of words overflow, and harm nothing
+@pytest.mark.parametrize("value", [None, "x", [], -1, 1e300, 1e-300, 10**12, 10**399], ids=lambda value: str(value)[:9])
+def test_a_damaged_file_is_refused_or_chooses(messages: Callable[..., Any], aspects: list[Aspect], value: Any) -> None:
+    """Whatever stands in whichever place: no other error, no work without end, no weights that are none."""
+    honest = count(messages, aspects, messages(500, 1), InsecureRandom(1)).to_json()
+    rows = messages(5, 2)
+    text = Text(name="text", max_tokens=20)
+    schema = Schema(columns=[*(aspect.attribute.column for aspect in aspects), text])
+    assert Selection.from_json(honest).fits(schema)
+    refused = 0
+    for container, key in list(_leaves(honest)):
+        before, container[key] = container[key], value
+        try:
+            selection = Selection.from_json(honest)
+        except IntegrityError:
+            refused += 1
+            continue
+        finally:
+            container[key] = before
+        if selection.fits(schema):
+            weights = Chooser(selection).weigh(rows[0][0], [text for _, text in rows])
+            assert weights.shape == (5,) and np.isfinite(weights).all()
+    assert refused > 5
+
+
+def test_more_than_is_ever_counted_is_refused(messages: Callable[..., Any], aspects: list[Aspect]) -> None:
+    tree = count(messages, aspects, messages(500, 1), InsecureRandom(1)).to_json()
+    topics = len(tree["topics"]["centres"])
+    wide = {"kind": "integer", "name": "n", "min": 0, "max": 99_999, "nullable": False}
+    huge = {"attribute": {"column": wide, "starts": list(range(100_001))}, "groups": list(range(100_000))}
+    table = [[0.0] * 100_000] * topics
+    for spoiled in (
+        {"original": [[[1e19] * 2] * topics] * 2},
+        {"written": [[[1e19] * 2] * topics] * 2},
+        {"aspects": [huge], "original": [table], "written": [table]},
+        {"deviation": 1e200},
+        {"deviation": 1e-200},
     ):
         with pytest.raises(IntegrityError):
             Selection.from_json({**tree, **spoiled})

@@ -7,9 +7,11 @@ import pytest
 from test_hybrid_stages import budgets_and_spends, run_of, with_texts
 
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.hybrid import Writing
 from localsynth.privacy.concentrated import rho_for
 from localsynth.runs import is_kept
-from localsynth.schema import conform
+from localsynth.sample.engine import Engine
+from localsynth.schema import Category, Integer, Schema, Text, conform
 from localsynth.selection.count import read_selection
 from localsynth.stages import select as select_stage
 from localsynth.stages.export import export
@@ -125,6 +127,57 @@ def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
     assert open_share(session)[0] == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [Category(name="kind"), Text(name="n", max_tokens=8)],  # something to measure, which would take a part of the budget
+        [Category(name="kind", values=["a", "b"]), Integer(name="n", min=0, max=9999)],  # no text any more
+        [Text(name="kind", max_tokens=8), Text(name="n", max_tokens=8)],  # texts alone: no marginals that take a part
+    ],
+    ids=["open", "no text", "only texts"],
+)
+def test_the_budget_is_divided_by_the_schema_that_was_ingested(session: Session, columns: list[Any]) -> None:
+    session.config = session.config.model_copy(update={"schema_": Schema(columns=columns)})
+    assert select(session)["topics"] >= 1
+    assert open_share(session)[0] == pytest.approx(0.8)
+
+
+def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
+    make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The description and the meanings of values stand in it as they did then, whatever the configuration says now."""
+    sample_settings = {"texts": 3, "temperature": 0.8, "top_p": 0.9}
+    session = choosing(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
+    ingested = session.config.schema_
+    kind = Category(name="kind", values=["a", "b"], meanings={"a": "an apple", "b": "a bee"})
+    schema = ingested.model_copy(update={"columns": [kind if c.name == "kind" else c for c in ingested.columns]})
+    described = session.config.data.model_copy(update={"description": "What a person said of apples and bees"})
+    today = session.config.model_copy(update={"schema_": ingested})
+    session.config = session.config.model_copy(update={"schema_": schema, "data": described})
+    ingest(session)
+    train(session)
+    export(session)
+    (call,) = quick_training
+    with PrivateStore.open(session.workspace) as store:
+        records = [conform(schema, record) for _, record in store.records("train", schema)]
+    rows = [Writing(schema).with_lengths(record) for record in records if record is not None]
+
+    begin, made = Engine.__init__, []
+
+    def watched(engine: Engine, *arguments: Any, **options: Any) -> None:
+        begin(engine, *arguments, **options)
+        made.append(([engine._codec.encode(row).tokens for row in rows], engine._temperature, engine._top_p))
+
+    monkeypatch.setattr(Engine, "__init__", watched)
+    session.config = today
+    counted = select(session)
+    assert counted["topics"] >= 1 and counted["columns"] == ["kind"]
+    assert sample(session)["rows"] == 4
+    assert verify_file(run_of(session).certificate_path, None)["valid"]
+    taught = [row.tokens for unit in call["units"] for row in unit]
+    assert made == [(taught, 0.8, 0.9)] * 2
+
+
 def test_a_table_ingested_anew_is_not_counted_for_an_older_run(session: Session) -> None:
     session.options = type(session.options)(again=True, max_units=100)
     ingest(session)
@@ -141,6 +194,17 @@ def test_another_count_than_was_made_is_refused(session: Session) -> None:
         sample(session)
     report = verify_file(run.certificate_path, None)
     assert not report["valid"]
+
+
+def test_a_count_of_other_columns_is_refused_also_where_the_record_knows_it(session: Session) -> None:
+    select(session)
+    run = run_of(session)
+    tree = read_json(run.selection_path)
+    tree["aspects"][0]["attribute"]["column"]["values"] = ["a", "c"]
+    run.selection_path.write_text(json.dumps(tree))
+    run.note(selection_sha256=run.selection_sha256())
+    with pytest.raises(IntegrityError, match="other columns"):
+        sample(session)
 
 
 def test_a_run_that_keeps_nothing_for_it_counts_nothing(
