@@ -43,10 +43,12 @@ class Grouping:
 
     def check(self, bins: int) -> None:
         """Raise ValueError where it is no grouping of so many bins."""
-        groups, shares = np.array(self.groups), np.array(self.shares, dtype=np.float64)
-        if groups.shape != (bins,) or shares.shape != (bins,) or groups.dtype != np.int64 or (shares < 0).any():
+        groups, shares = np.array(self.groups), np.array(self.shares)
+        if groups.shape != (bins,) or shares.shape != (bins,) or groups.dtype != np.int64 or shares.dtype.kind not in "if":
             raise ValueError("a grouping of other bins")
-        if (groups < 0).any() or len(set(self.groups)) != self.size or not np.allclose(np.bincount(groups, weights=shares), 1.0):
+        if (groups < 0).any() or (shares < 0).any():
+            raise ValueError("a group or a share below 0")
+        if len(set(self.groups)) != self.size or not np.allclose(np.bincount(groups, weights=shares), 1.0):
             raise ValueError("groups without shares")
 
     def to_json(self) -> dict[str, Any]:

@@ -159,6 +159,8 @@ class MarginalModel:
             raise ValueError("a table of other columns")
         for spend in model.spends:
             _ = spend.rho
+        if model.to_json() != tree:
+            raise ValueError("something in it reads like what it is not, as {} like [] and '1' like 1")
         return model
 
 

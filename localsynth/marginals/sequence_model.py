@@ -133,9 +133,12 @@ class SequenceModel:
                 raise ValueError("other variables")
             if any(m.counts.shape != (2,) or not np.isfinite(m.counts).all() or not m.deviation > 0 for m in repeated):
                 raise ValueError("counts that are none")
+            model = cls(layout, links, repeats, repeated)
+            if model.to_json() != tree:
+                raise ValueError("something in it reads like what it is not")
         except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
             raise IntegrityError("The file of marginals is damaged.", "Measure them again, or restore the file.") from None
-        return cls(layout, links, repeats, repeated)
+        return model
 
 
 class _Column:

@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -88,14 +90,16 @@ def test_erase_while_a_job_is_at_work(localsynth, workspace, tmp_path):
     localsynth.ok("ingest", "ws")
     line = [sys.executable, "-m", "localsynth.cli", "train", "ws", *localsynth.quick()]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    job = subprocess.Popen(line, cwd=tmp_path, env=localsynth.environment, **quiet)
+    job = subprocess.Popen(line, cwd=tmp_path, env=localsynth.environment, start_new_session=True, **quiet)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list((workspace / "runs").glob("*/run.json")):
         assert job.poll() is None
         time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGSTOP)  # or it might be done before the other has begun
     refused = localsynth("erase", "ws", "--yes")
     assert refused.code == 5 and "in use by process" in refused.err and "(localsynth train)" in refused.err, refused.err
     assert (workspace / "private.duckdb").exists() and not (workspace / "erasure.json").exists()
+    os.killpg(job.pid, signal.SIGCONT)
     assert job.wait(300) == 0
     localsynth.ok("erase", "ws", "--yes")
     late = localsynth("evaluate", "ws")

@@ -25,12 +25,13 @@ def screen_text(app):
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in app.screen._compositor.render_strips())
 
 
-async def until(pilot, condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
+async def until(pilot, condition):
+    """Wait until `condition()` holds; for long, since the machine may be busy with other tests."""
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not come:\n" + screen_text(pilot.app)
         await pilot.pause(0.05)
 
 
-async def sees(pilot, text, seconds=10.0):
-    await until(pilot, lambda: text in screen_text(pilot.app), seconds)
+async def sees(pilot, text):
+    await until(pilot, lambda: text in screen_text(pilot.app))

@@ -1,6 +1,6 @@
 """Stands in for the keeper: plays a script of events in the place of the engine. `python fake_keeper.py SCRIPT DIRECTORY`.
 
-The script has a JSON object a line: events, {"sleep": seconds}, {"wait_for": path} and, last, a result or a failure.
+The script has a JSON object a line: events, {"wait_for": path} and, last, a result or a failure.
 """
 
 import json
@@ -19,9 +19,7 @@ def main() -> None:
     def run(_verb, _request, emit):
         for line in script.read_text().splitlines():
             event = json.loads(line)
-            if "sleep" in event:
-                time.sleep(event["sleep"])
-            elif "wait_for" in event:
+            if "wait_for" in event:
                 while not Path(event["wait_for"]).exists():
                     if (directory / STOP).exists():
                         raise EngineError("Stopped before step 3.", "Start the command again to go on.", 130)

@@ -194,14 +194,14 @@ def test_the_passphrase_is_asked_for_tried_and_passed_on_through_a_pipe(wrapped,
         app.run_worker(app.start(Request("run", wrapped)))
         await until(pilot, lambda: opened(app, PassphraseWindow))
         await pilot.press(*"wrong one", "enter")
-        await until(pilot, lambda: "passphrase is wrong" in text_of(app, "#answer"), 30)
+        await until(pilot, lambda: "passphrase is wrong" in text_of(app, "#answer"))
         assert "If it is lost" in text_of(app, "#answer")
         field = app.screen.query_one("#passphrase", Input)
         assert field.value == "" and field.has_focus and not told.exists(), "nothing began, and it is asked for again"
         await pilot.press(*WORDS)
         assert WORDS not in screen_text(app) and "•" * len(WORDS) in screen_text(app)
         await pilot.press("enter")
-        await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None, 30)
+        await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None)
         assert app.run_state.outcome["kind"] == "result"
         assert WORDS not in json.dumps(app.job.request.document()) + app.job.request.command()
 
@@ -240,7 +240,7 @@ def test_a_key_that_is_not_there_gets_a_new_passphrase_typed_twice(wrapped, told
         await pilot.press(*WORDS, "enter", *"something else", "enter")
         await until(pilot, lambda: "differ" in text_of(app, "#answer"))
         await pilot.press(*WORDS, "enter", *WORDS, "enter")
-        await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None, 30)
+        await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None)
 
     drive(scenario, wrapped)
     assert json.loads(told.read_text())["stdin"]["passphrase"] == WORDS
@@ -259,7 +259,7 @@ def test_a_workspace_is_made_with_a_passphrase(home):
         assert not (home / "visits").exists() and WORDS not in screen_text(app)
         app.screen.query_one("#second", Input).value = WORDS
         await pilot.press("enter")
-        await until(pilot, lambda: app.workspace is not None, 60)
+        await until(pilot, lambda: app.workspace is not None)
         await sees(pilot, "note")  # the screen with its columns is whole before the app ends
         await pilot.pause(0.5)
 

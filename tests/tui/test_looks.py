@@ -106,7 +106,7 @@ def saved(workspace):
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_left_out_by_a_key_and_still_in_the_list(table, size):
     async def scenario(app, pilot):
-        await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50, 20)
+        await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50)
         grid = app.screen.query_one("#table", DataTable)
         grid.move_cursor(row=7)
         await sees(pilot, "! Its first texts hold e-mail addresses.")
@@ -128,7 +128,7 @@ def test_left_out_by_a_key_and_still_in_the_list(table, size):
 
 def test_sequences_are_asked_for_in_words_and_what_a_run_would_refuse_is_said(table):
     async def scenario(app, pilot):
-        await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50, 20)
+        await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50)
         await pilot.press("w")
         assert not app.screen.query_one("#ordered").display, "a row has no rows"
         unit = app.screen.query_one("#unit", Select)

@@ -19,8 +19,8 @@ from scripted_run import RESULT, training, whole_run
 from localsynth.errors import ExitCode, ResourceError
 
 
-def wait_until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
+def wait_until(condition):
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)
@@ -29,7 +29,7 @@ def wait_until(condition, seconds=10.0):
 def follow(job):
     """Every event and the outcome."""
     events = []
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         outcome, new = job.outcome(), job.new_events()
         events += new
@@ -109,7 +109,9 @@ def test_the_engine_gets_one_interrupt(workspace, tmp_path):
         f"seen = pathlib.Path({str(seen)!r})\n"
         "def on(*_): seen.write_text(seen.read_text() + 'x' if seen.exists() else 'x')\n"
         "signal.signal(signal.SIGINT, on); print('up', flush=True)\n"
-        "time.sleep(1.5)"
+        "until = time.monotonic() + 60\n"
+        "while not seen.exists() and time.monotonic() < until: time.sleep(0.02)\n"
+        "time.sleep(1)"  # for another one to come
     )
 
     def run(_verb, _request, emit):
@@ -152,11 +154,13 @@ def test_a_killed_keeper_is_noticed_and_leaves_nothing_private(workspace, play, 
     assert not (job.directory / EVENTS).exists()
 
 
-def test_the_event_file_is_for_the_user_alone(workspace, play):
-    play([{"sleep": 0.5}, RESULT])
+def test_the_event_file_is_for_the_user_alone(workspace, play, tmp_path):
+    gate = tmp_path / "gate"
+    play([{"wait_for": str(gate)}, RESULT])
     job = Job.start(Request("run", workspace))
     assert (job.directory / EVENTS).stat().st_mode & 0o077 == 0
     assert job.directory.stat().st_mode & 0o077 == 0 and job.directory.parent.stat().st_mode & 0o077 == 0
+    gate.touch()
     follow(job)
 
 

@@ -316,7 +316,7 @@ def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(worksp
     path.write_text(path.read_text().replace('kind = "surrogate"\nof = "name"', 'kind = "text"'))
 
     async def scenario(app, pilot):
-        await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50, 20)
+        await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50)
         await sees(pilot, "! looks like a person's name")
         app.screen.query_one("#table", DataTable).move_cursor(row=1)
         await sees(pilot, "Looks like a person's name, and would be LEARNED: make it kind surrogate")
@@ -409,14 +409,16 @@ def test_the_most_units_go_along_with_what_is_started(workspace, planned):
     drive(scenario, workspace)
 
 
-def test_typing_fast_plans_once(workspace, planned):
+def test_typing_fast_plans_once(workspace, planned, monkeypatch):
+    monkeypatch.setattr("localsynth_tui.screens.plan._PATIENCE", 2.0)  # so that the keys come fast on a busy machine, too
+
     async def scenario(app, pilot):
         await app.action_go("plan")
         await sees(pilot, "0.98 times")
         app.screen.query_one("#rows", Input).focus()
         await pilot.press(*"12345")
         await until(pilot, lambda: len(planned) > 1)
-        await pilot.pause(1)
+        await pilot.pause(0.5)
         assert len(planned) == 2 and planned[1][1]["sample"]["rows"] == 12345
 
     drive(scenario, workspace)
@@ -707,12 +709,12 @@ def test_a_new_workspace_is_made_by_init(home):
         await pilot.press("n")
         await sees(pilot, "A workspace for your table")
         await pilot.press(*"nothing.csv", "enter", "enter")
-        await until(pilot, lambda: "nothing.csv" in str(app.screen.query_one("#answer", Static).render()), 20)
+        await until(pilot, lambda: "nothing.csv" in str(app.screen.query_one("#answer", Static).render()))
         field = app.screen.query_one("#source", Input)
         field.value = "my table.csv"
         field.focus()
         await pilot.press("enter", "enter")
-        await sees(pilot, "list to be measured", 20)
+        await sees(pilot, "list to be measured")
         assert (home / "my table" / "localsynth.toml").exists()
 
     drive(scenario)

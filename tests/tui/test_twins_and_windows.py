@@ -101,7 +101,7 @@ def test_a_file_without_names_and_with_signs_for_no_value_is_read_as_was_said(ho
         )
         field.focus()
         await pilot.press("enter", "enter")
-        await sees(pilot, "column_1", 20)
+        await sees(pilot, "column_1")
         assert app.workspace == Path("plain")
 
     drive(scenario, size=size)

@@ -192,7 +192,7 @@ def test_a_unit_counts_once_in_the_size_however_many_rows_it_has(plans: list[Any
     ]
     assert 0.999 <= plans[0]._measure.map(1) <= 1.0
     assert charged == [{"type": "pure_dp", "epsilon": 1.0}] * 40
-    assert len(set(released)) > 3 and abs(float(np.mean(released)) - 1000) < 5
+    assert len(set(released)) > 2 and abs(float(np.mean(released)) - 1000) < 5
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
@@ -233,8 +233,8 @@ def test_declared_bounds_are_kept_and_not_called_measured() -> None:
 
 
 def test_a_declared_bound_wins_over_data_beyond_it() -> None:
-    assert [(c.min, c.max) for c in [measured(OPEN[1], min=10_000)]] == [(10_000, 10_000)]
-    assert [(c.min, c.max) for c in [measured(OPEN[1], max=-10_000)]] == [(-10_000, -10_000)]
+    assert [(c.min, c.max) for c in [measured(OPEN[1], min=10**9)]] == [(10**9, 10**9)]
+    assert [(c.min, c.max) for c in [measured(OPEN[1], max=-(10**9))]] == [(-(10**9), -(10**9))]
 
 
 # --- the stage --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Drawing from a model: conditions, repeatability, and the JSON that holds it all."""
 
+import copy
 import datetime as dt
 import itertools
 import json
@@ -158,6 +159,29 @@ def test_a_damaged_file_is_refused(model: MarginalModel) -> None:
     ):
         with pytest.raises(IntegrityError):
             MarginalModel.from_json({**model.to_json(), **damage})
+
+
+def _other_columns(tree: dict[str, Any]) -> None:
+    next(spend for spend in tree["spends"] if not spend["columns"])["columns"] = {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _other_columns,
+        lambda tree: tree["attributes"][0]["column"].update(min="0"),
+        lambda tree: tree["attributes"][3]["column"].update(nullable="true"),
+        lambda tree: tree["groupings"]["sick"]["shares"].__setitem__(0, "1"),
+    ],
+    ids=["no columns", "bound", "flag", "share"],
+)
+def test_what_only_reads_like_the_file_is_refused(model: MarginalModel, change: Callable[[dict[str, Any]], None]) -> None:
+    """A value of another kind that Python takes for the same one."""
+    tree = copy.deepcopy(model.to_json())
+    change(tree)
+    assert tree != model.to_json()
+    with pytest.raises(IntegrityError):
+        MarginalModel.from_json(tree)
 
 
 def test_conditions_that_fit_no_row_are_refused(model: MarginalModel) -> None:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL, InsecureRandom, RandomSource, SecureRandom
 
-N = 200_000
+N = 400_000
+OFF = 7
+"""Standard deviations by which a figure may be off: by chance, one in 4e11 figures is further off."""
 
 
 def normal_cdf(x: np.ndarray) -> np.ndarray:
@@ -32,21 +34,21 @@ def source(request: pytest.FixtureRequest) -> RandomSource:
 
 def test_bits_are_balanced_and_uncorrelated(source: RandomSource) -> None:
     bits = np.unpackbits(np.frombuffer(source.random_bytes(N), dtype=np.uint8))
-    assert abs(bits.mean() - 0.5) < 5 * 0.5 / math.sqrt(len(bits))
-    assert abs((bits[1:] == bits[:-1]).mean() - 0.5) < 5 * 0.5 / math.sqrt(len(bits))
+    assert abs(bits.mean() - 0.5) < OFF * 0.5 / math.sqrt(len(bits))
+    assert abs((bits[1:] == bits[:-1]).mean() - 0.5) < OFF * 0.5 / math.sqrt(len(bits))
 
 
 def test_bytes_pass_chi_square(source: RandomSource) -> None:
     counts = np.bincount(np.frombuffer(source.random_bytes(N), dtype=np.uint8), minlength=256)
     expected = N / 256
     statistic = ((counts - expected) ** 2 / expected).sum()
-    assert abs(statistic - 255) < 6 * math.sqrt(2 * 255)
+    assert abs(statistic - 255) < OFF * math.sqrt(2 * 255)
 
 
 def test_uniform_is_uniform_with_53_bits(source: RandomSource) -> None:
     sample = source.uniform(N)
     assert sample.dtype == np.float64 and sample.min() >= 0 and sample.max() < 1
-    assert kolmogorov_distance(np.sort(sample), np.sort(sample)) < 2.8 / math.sqrt(N)
+    assert kolmogorov_distance(np.sort(sample), np.sort(sample)) < 4 / math.sqrt(N)
     scaled = sample * 2.0**53
     assert (scaled == np.floor(scaled)).all()
     assert (scaled % 2 == 1).mean() == pytest.approx(0.5, abs=0.01)  # the last bit is in use
@@ -54,23 +56,23 @@ def test_uniform_is_uniform_with_53_bits(source: RandomSource) -> None:
 
 def test_gaussian_follows_the_normal_distribution(source: RandomSource) -> None:
     sample = np.sort(source.gaussian(N))
-    assert kolmogorov_distance(sample, normal_cdf(sample)) < 2.8 / math.sqrt(N)
-    assert abs(sample.mean()) < 5 / math.sqrt(N)
-    assert abs(sample.var() - 1) < 5 * math.sqrt(2 / N)
-    assert abs((sample**4).mean() - 3) < 5 * math.sqrt(96 / N)
+    assert kolmogorov_distance(sample, normal_cdf(sample)) < 4 / math.sqrt(N)
+    assert abs(sample.mean()) < OFF / math.sqrt(N)
+    assert abs(sample.var() - 1) < OFF * math.sqrt(2 / N)
+    assert abs((sample**4).mean() - 3) < OFF * math.sqrt(96 / N)
 
 
 def test_gaussian_has_its_tails(source: RandomSource) -> None:
     beyond = np.abs(source.gaussian(10 * N)) > 4
     expected = 10 * N * 6.334e-5
-    assert abs(beyond.sum() - expected) < 6 * math.sqrt(expected)
+    assert abs(beyond.sum() - expected) < OFF * math.sqrt(expected)
 
 
 def test_gaussians_that_share_uniforms_are_independent(source: RandomSource) -> None:
-    sample = source.gaussian(2 * 16384)
-    first, second = sample[:16384], sample[16384:]
+    # Two blocks: a number shares its uniforms with the one at the same place of the other half of its block.
+    first, second = np.hstack([source.gaussian(2 * 16384).reshape(2, 16384) for _ in range(2)])
     for a, b in ((first, second), (first**2, second**2), (np.abs(first), np.abs(second))):
-        assert abs(np.corrcoef(a, b)[0, 1]) < 5 / math.sqrt(16384)
+        assert abs(np.corrcoef(a, b)[0, 1]) < OFF / math.sqrt(2 * 16384)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 32767, 32768, 32769, 70_001])
@@ -125,7 +127,7 @@ def test_a_gaussian_is_the_sum_of_four_over_two() -> None:
 
 def test_bernoulli_has_its_rate(source: RandomSource) -> None:
     for p in (0.01, 0.5, 0.97):
-        assert abs(source.bernoulli(p, N).mean() - p) < 5 * math.sqrt(p * (1 - p) / N)
+        assert abs(source.bernoulli(p, N).mean() - p) < OFF * math.sqrt(p * (1 - p) / N)
     assert not source.bernoulli(0, 100).any()
     assert source.bernoulli(1, 100).all()
     for p in (-0.1, 1.1, math.nan):
@@ -142,7 +144,7 @@ def test_integers_stay_below_high(high: int, n: int) -> None:
 
 def test_integers_are_unbiased_where_the_words_do_not_divide_evenly(source: RandomSource) -> None:
     high = 3 * 2**60  # 2**64 % high is a quarter of high: taking the remainder alone would favour the low values
-    assert abs((source.integers(high, N) < 2**60).mean() - 1 / 3) < 5 * math.sqrt(2 / 9 / N)
+    assert abs((source.integers(high, N) < 2**60).mean() - 1 / 3) < OFF * math.sqrt(2 / 9 / N)
 
 
 @settings(max_examples=20, deadline=None)
@@ -157,7 +159,7 @@ def test_permutations_are_equally_likely(source: RandomSource) -> None:
         order = tuple(source.permutation(3).tolist())
         counts[order] = counts.get(order, 0) + 1
     assert len(counts) == 6
-    assert all(abs(count - 1000) < 6 * math.sqrt(1000) for count in counts.values())
+    assert all(abs(count - 1000) < OFF * math.sqrt(1000) for count in counts.values())
 
 
 def test_instances_and_calls_never_repeat() -> None:

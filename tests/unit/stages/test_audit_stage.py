@@ -40,15 +40,16 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
 
     monkeypatch.setattr(attack, "train", watched)
     events: list[dict[str, Any]] = []
-    found = audit(make_session(events.append, canaries=60))
+    found = audit(make_session(events.append, canaries=40))
     assert workspace.ledger_path.read_bytes() == before
     written = read_json(run.audit_path)
-    assert written["run"] == run.id and written["canaries"] == 60 and written["adapter_sha256"] == run["adapter_sha256"]
-    assert found["status"] in ("passed", "too weak to say") and written["training"]["noise"] == noise.SECURE_LABEL
+    assert written["run"] == run.id and written["canaries"] == 40 and written["adapter_sha256"] == run["adapter_sha256"]
+    assert found["status"] == "too weak to say", "were all guesses right, so few would not contradict the claim"
+    assert written["training"]["noise"] == noise.SECURE_LABEL
     assert is_kept(run.audit_path) and not (run.directory / "audit").exists()
     (arguments,) = given
     assert vars(arguments["plan"]) == run["plan"], "the very settings of the run"
-    assert written["in"] == len(arguments["units"]) < 60 and {len(unit) for unit in arguments["units"]} == {2}
+    assert written["in"] == len(arguments["units"]) < 40 and {len(unit) for unit in arguments["units"]} == {2}
     assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
 
 

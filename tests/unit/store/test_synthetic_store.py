@@ -363,7 +363,8 @@ HOLD = """
 import sys, time, duckdb
 connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read")
 print("open", flush=True)
-time.sleep(float(sys.argv[3]))
+sys.stdin.readline()
+time.sleep(0.5)
 """
 
 
@@ -371,14 +372,16 @@ time.sleep(float(sys.argv[3]))
 def test_waits_for_another_process_and_then_says_so(small: SyntheticStore, tmp_path: Path, mode: str) -> None:
     small.append(1, 1, numbers(1, 3))
     path = tmp_path / "small.duckdb"
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode, "1"], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode], **pipes) as other:
+        assert other.stdin is not None and other.stdout is not None
         assert other.stdout.readline() == "open\n"
         with pytest.raises(ResourceError, match="in use by another process"):
             small.append(1, 4, numbers(4, 1))
         if mode == "write":
             with pytest.raises(ResourceError, match="in use by another process"):
                 small.query("select 1")
+        other.stdin.close()  # it lets go half a second later
         assert SyntheticStore(path).append(1, 4, numbers(4, 1))
     assert small.row_count() == 4
 
