@@ -21,9 +21,7 @@ from localsynth.runs import latest_run
 from localsynth.schema import conform
 from localsynth.stages.table import read_effective
 from localsynth.store.private import PrivateStore
-from localsynth.train.batches import micro_batches
-from localsynth.train.lora_layer import LoraLinear
-from localsynth.train.model import LossModel, build_model, choose_precision
+from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.workspace import Workspace
 
 
@@ -31,8 +29,8 @@ def perplexity(model: LossModel, rows: list[Encoded]) -> float:
     """exp of the mean loss a learned token."""
     loss, tokens = 0.0, 0
     with torch.no_grad():
-        for micro in micro_batches([[row] for row in rows], 1024):
-            loss += float(model(micro.tokens, micro.targets))
+        for micro in model.micro_batches([[row] for row in rows], 1024):
+            loss += float(model(micro))
             tokens += int((micro.targets >= 0).sum())
     return math.exp(loss / tokens)
 
@@ -55,10 +53,7 @@ def main() -> None:
     precision = choose_precision(config.train.precision, "cpu")
     model = build_model(base.path, adapter.rank, int(adapter.alpha), base.targets, precision, "cpu", seed=0)
     before = perplexity(model, rows)
-    for name, module in model.adapted.base_model.model.named_modules():
-        if isinstance(module, LoraLinear):
-            a, b = adapter.pairs[name]
-            module.a.data, module.b.data = torch.from_numpy(a), torch.from_numpy(b)
+    set_adapter(model, adapter.pairs)
     after = perplexity(model, rows)
     print(f"held-out rows {len(rows)}: perplexity a token {before:.2f} (base) -> {after:.2f} (trained)")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 from localsynth.base_models import find_base_model
+from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train.loop import noisy_mean
@@ -41,20 +42,20 @@ def main() -> None:
     total, random = private.new_sum(), SecureRandom()
     count = sum(weight.numel() for weight in private.weights)
 
-    tokens = torch.randint(100, 40_000, _SHAPE)
-    units = torch.arange(_SHAPE[0])
+    rows = torch.randint(100, 40_000, _SHAPE).tolist()
+    (micro,) = private.micro_batches([[Encoded(row, [True] * len(row))] for row in rows], _SHAPE[0] * _SHAPE[1])
 
     def gradients() -> None:
-        private.add(private.new_sum(), private.module(tokens, tokens), units, _SHAPE[0])
+        private.add(private.new_sum(), micro)
 
     secure = best_of(5, lambda: noisy_mean(total, plan, random))
     fast = best_of(5, lambda: [torch.randn_like(gradient) for gradient in total.gradients])
     micro_batch = best_of(5, gradients)
-    step = micro_batch * tokens_a_step / tokens.numel()
+    step = micro_batch * tokens_a_step / len(micro.tokens)
     print(f"adapter                       {count:,} parameters")
     print(f"noise of a step, secure       {secure:.3f} s")
     print(f"noise of a step, torch.randn  {fast:.3f} s (ratio {secure / fast:.1f})")
-    print(f"gradients of {tokens_a_step:,} tokens    {step:.1f} s, reckoned from {micro_batch:.2f} s for {tokens.numel():,}")
+    print(f"gradients of {tokens_a_step:,} tokens    {step:.1f} s, reckoned from {micro_batch:.2f} s for {len(micro.tokens):,}")
     print(f"secure noise                  {secure / (secure + step):.1%} of a step")
 
 

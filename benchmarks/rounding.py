@@ -12,7 +12,6 @@ import torch
 from localsynth.base_models import find_base_model
 from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
-from localsynth.train.batches import micro_batches
 from localsynth.train.model import build_model
 from localsynth.train.private_gradients import PrivateGradients
 
@@ -24,8 +23,8 @@ def made_up_unit(draw: random.Random) -> list[Encoded]:
 
 def clipped_sum(private: PrivateGradients, units: list[list[Encoded]]) -> torch.Tensor:
     total = private.new_sum()
-    for micro in micro_batches(units, 1024):
-        private.add(total, private.module(micro.tokens, micro.targets), micro.unit, micro.units)
+    for micro in private.micro_batches(units, 1024):
+        private.add(total, micro)
     return torch.cat([gradient.flatten() for gradient in total.gradients]).double()
 
 

@@ -15,7 +15,6 @@ import argparse
 import csv
 import gzip
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -36,10 +35,8 @@ from localsynth.privacy.noise import SecureRandom
 from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request
 from localsynth.schema import Category, Record, Schema, Text
-from localsynth.train.batches import micro_batches
 from localsynth.train.loop import train
-from localsynth.train.lora_layer import LoraLinear
-from localsynth.train.model import LossModel, build_model, choose_precision
+from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.train.plan import make_train_plan
 
 
@@ -73,8 +70,8 @@ def label_gain(model: LossModel, right: list[Encoded], wrong: list[Encoded]) -> 
 
     def losses(rows: list[Encoded]) -> np.ndarray:
         with torch.no_grad():
-            batches = [micro_batches([[row]], 1024)[0] for row in rows]
-            return np.array([float(model(batch.tokens, batch.targets)) for batch in batches])
+            batches = [model.micro_batches([[row]], 256)[0] for row in rows]
+            return np.array([float(model(batch)) for batch in batches])
 
     return float((losses(wrong) - losses(right)).mean())
 
@@ -99,8 +96,6 @@ def main() -> None:
         key, _, value = assignment.removeprefix("train.").partition("=")
         settings[key] = json.loads(value) if value[0] in "0123456789-tfn[" else value
     config = TrainConfig(**settings)
-    # Training keeps off the AMX unit for its rounding (localsynth.train). Where nothing is protected, bf16 may use it.
-    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
 
     rows = read(arguments.table, arguments.label, arguments.text)
     shuffled = [rows[i] for i in np.random.default_rng(arguments.seed).permutation(len(rows))]
@@ -158,10 +153,7 @@ def main() -> None:
         precision = choose_precision(config.precision, "cpu")
         model = build_model(base.path, adapter.rank, int(adapter.alpha), base.targets, precision, "cpu", seed=0)
         result["perplexity_base"] = round(perplexity(model, held_out), 2)
-        for name, module in model.adapted.base_model.model.named_modules():
-            if isinstance(module, LoraLinear):
-                a, b = adapter.pairs[name]
-                module.a.data, module.b.data = torch.from_numpy(a), torch.from_numpy(b)
+        set_adapter(model, adapter.pairs)
         result["perplexity"] = round(perplexity(model, held_out), 2)
         result["label_gain"] = round(label_gain(model, held_out, mislabelled), 3)
         del model

@@ -18,12 +18,13 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.lora import Linear as PeftLinear
 from torch import nn
 from torch.nn import functional as F
@@ -38,7 +39,8 @@ from localsynth.privacy.noise import SecureRandom
 from localsynth.schema import Schema, Text
 from localsynth.train.batches import IGNORE, MicroBatch, micro_batches
 from localsynth.train.loop import noisy_mean
-from localsynth.train.model import LossModel, build_model, choose_precision
+from localsynth.train.lora_layer import fuse_adapters
+from localsynth.train.model import LossModel, adapted_base, choose_precision
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 from localsynth.train.speed import matmul_rate
@@ -106,14 +108,14 @@ def _run(name: str, model: str, units: int, steps: int) -> dict[str, float]:
     base, settings = find_base_model(model), TrainConfig()
     rows = _rows(base, units)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    micros = micro_batches([[row] for row in rows], settings.micro_batch_tokens)
     precision = choose_precision("auto", device)
-    module = build_model(base.path, settings.rank, settings.alpha, base.targets, precision, device, seed=0, fused=name == "dp")
-    step = {"dp": _dp_step, "plain": _plain_step, "ghost": _ghost_step}[name](module, units)
+    micros = micro_batches([[row] for row in rows], settings.micro_batch_tokens)
+    adapted = adapted_base(base.path, settings.rank, settings.alpha, base.targets, precision, device, seed=0)
+    step = {"dp": _dp_step, "plain": _plain_step, "ghost": _ghost_step}[name](adapted, units)
     seconds = []
     for _ in range(1 + steps):
         begun = time.perf_counter()
-        step([MicroBatch(m.tokens.to(device), m.targets.to(device), m.unit.to(device), m.units) for m in micros])
+        step([micro.to(device) for micro in micros])
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
@@ -131,15 +133,16 @@ def _run(name: str, model: str, units: int, steps: int) -> dict[str, float]:
 Step = Callable[[list[MicroBatch]], None]
 
 
-def _dp_step(module: LossModel, units: int) -> Step:
-    private, random = PrivateGradients(module, 1.0), SecureRandom()
+def _dp_step(adapted: PeftModel, units: int) -> Step:
+    fuse_adapters(adapted)
+    private, random = PrivateGradients(LossModel(adapted), 1.0), SecureRandom()
     optimizer = torch.optim.AdamW(private.weights, lr=1e-3, weight_decay=0.0)
     plan = TrainPlan(units, units, 1.0, 1, 0, _NOISE, 1.0, 1.0, 1e-6)
 
     def step(batch: list[MicroBatch]) -> None:
         total = private.new_sum()
         for micro in batch:
-            private.add(total, private.module(micro.tokens, micro.targets), micro.unit, micro.units)
+            private.add(total, micro)
         for weight, gradient in zip(private.weights, noisy_mean(total, plan, random), strict=True):
             weight.grad = gradient
         optimizer.step()
@@ -164,25 +167,26 @@ class _PlainLora(nn.Module):
         return y
 
 
-def _plain_step(module: LossModel, units: int) -> Step:
-    root = module.adapted.base_model.model
+def _plain_step(adapted: PeftModel, units: int) -> Step:
+    root = adapted.base_model.model
     for name, layer in list(root.named_modules()):
         if isinstance(layer, PeftLinear) and type(layer.base_layer) is nn.Linear:
             parent, _, own = name.rpartition(".")
             setattr(root.get_submodule(parent), own, _PlainLora(layer))
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    module = LossModel(adapted)
+    weights = module.weights
     optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.0)
 
     def step(batch: list[MicroBatch]) -> None:
         for micro in batch:
-            (module(micro.tokens, micro.targets) / units).backward()
+            (module(micro) / units).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
 
 
-def _ghost_step(module: LossModel, units: int) -> Step:
+def _ghost_step(adapted: PeftModel, units: int) -> Step:
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
     class PerExample(nn.Module):
@@ -190,7 +194,7 @@ def _ghost_step(module: LossModel, units: int) -> Step:
 
         def __init__(self) -> None:
             super().__init__()
-            self.adapted = module.adapted
+            self.adapted = adapted
 
         def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             model = self.adapted.base_model.model
@@ -204,13 +208,20 @@ def _ghost_step(module: LossModel, units: int) -> Step:
     ghost = GradSampleModuleFastGradientClipping(
         PerExample(), batch_first=True, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
     )
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
+
+    def padded(batch: list[MicroBatch]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for micro in batch:
+            for group in micro.groups:
+                places = slice(group.start, group.end)
+                yield micro.tokens[places].view(group.rows, -1), micro.targets[places].view(group.rows, -1)
+
+    weights = [weight for weight in adapted.parameters() if weight.requires_grad]
     optimizer, random = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.0), SecureRandom()
 
     def step(batch: list[MicroBatch]) -> None:
         total = [torch.zeros_like(weight) for weight in weights]
-        for micro in batch:
-            losses = ghost(micro.tokens, micro.targets)
+        for tokens, targets in padded(batch):
+            losses = ghost(tokens, targets)
             losses.sum().backward(retain_graph=True)
             for weight in weights:
                 weight.grad = None

@@ -4,17 +4,9 @@ import logging
 import os
 import sys
 
-from localsynth.processor import has_tiles
-
 # bitsandbytes, which peft imports where it is installed, takes code for AVX512-BF16 processors from a model hub by the package
 # `kernels`. What trains here is what pip installed: no network, and no code that a cache of the hub holds. It does without, and
 # its advice to install that package is left out.
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.modules["kernels"] = None  # type: ignore[assignment]
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "kernels-community" not in str(record.msg))
-
-if has_tiles():
-    # Before oneDNN computes its first product. On the AMX unit the number of rows computed together changes how each of them is
-    # rounded, so that one unit's presence moved the clipped sum by up to 1.0012 C (docs/experiments.md); with the AVX512-BF16
-    # instructions, which every such processor has too, it does not.
-    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"

@@ -1,4 +1,4 @@
-"""Poisson batches of privacy units, and how a batch is cut into micro-batches that fit in memory.
+"""Poisson batches of privacy units, and how a batch is packed into micro-batches that fit in memory.
 
 Knows nothing about models, gradients or budgets.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from localsynth.codec import Encoded
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["IGNORE", "MicroBatch", "micro_batches", "padded_width", "poisson_batch"]
+__all__ = ["IGNORE", "Group", "MicroBatch", "micro_batches", "padded_width", "poisson_batch"]
 
 IGNORE = -100
 """Target of a position without loss (PyTorch's convention)."""
@@ -30,60 +30,93 @@ def poisson_batch(random: RandomSource, units: int, rate: float) -> NDArray[np.i
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """Examples computed together, padded on the right.
+class Group:
+    """Neighbouring examples of one width: `rows` of `width` positions each, from position `start` of the micro-batch."""
 
-    tokens   (examples, length) int64
-    targets  (examples, length) int64: the next token where it is learned, -100 elsewhere
-    unit     (examples,) int64: which of the micro-batch's units (0 .. units-1) an example belongs to
+    start: int
+    rows: int
+    width: int
+
+    @property
+    def end(self) -> int:
+        """The position after its last."""
+        return self.start + self.rows * self.width
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Examples computed together, one after another in one sequence of positions (packed). An example sees itself alone.
+
+    tokens     (length,) int64
+    positions  (length,) int64: each token's place in its example
+    targets    (length,) int64: the next token where it is learned, -100 elsewhere
+    groups     where the examples lie; positions in no group fill up to the length
+    unit       (examples,) int64: which of the micro-batch's units (0 .. units-1) an example belongs to
     """
 
     tokens: torch.Tensor
+    positions: torch.Tensor
     targets: torch.Tensor
+    groups: tuple[Group, ...]
     unit: torch.Tensor
     units: int
 
+    def to(self, device: torch.device | str) -> "MicroBatch":
+        """The same on another device."""
+        tokens, positions, targets, unit = (t.to(device) for t in (self.tokens, self.positions, self.targets, self.unit))
+        return MicroBatch(tokens, positions, targets, self.groups, unit, self.units)
+
 
 def padded_width(unit: Sequence[Encoded]) -> int:
-    """What a unit's rows are padded to: at least 16, and at most seven tokens or an eighth above its longest row."""
+    """What a unit's rows are padded to: at least 8, and at most three tokens or a sixteenth above its longest row."""
     longest = max(len(example.tokens) for example in unit)
-    step = max(8, 1 << max(0, longest.bit_length() - 4))
-    return max(16, -(-longest // step) * step)
+    step = max(4, 1 << max(0, longest.bit_length() - 5))
+    return max(8, -(-longest // step) * step)
 
 
-def _collate(group: Sequence[Sequence[Encoded]], width: int) -> MicroBatch:
-    examples = [(example, unit) for unit, rows in enumerate(group) for example in rows]
-    tokens = np.zeros((len(examples), width), dtype=np.int64)
-    targets = np.full((len(examples), width), IGNORE, dtype=np.int64)
-    for i, (example, _) in enumerate(examples):
-        size = len(example.tokens)
-        tokens[i, :size] = example.tokens
-        following = np.asarray(example.tokens[1:])
-        targets[i, : size - 1] = np.where(example.learned[1:], following, IGNORE)
-    unit = torch.tensor([unit for _, unit in examples])
-    return MicroBatch(torch.from_numpy(tokens), torch.from_numpy(targets), unit, len(group))
+def _pack(units: Sequence[tuple[int, Sequence[Encoded]]], length: int, before: int) -> MicroBatch:
+    """One micro-batch of (width, unit) in rising order of width."""
+    tokens, positions = np.zeros(length, dtype=np.int64), np.zeros(length, dtype=np.int64)
+    targets = np.full(length, IGNORE, dtype=np.int64)
+    groups, place = [], 0
+    for width, same in itertools.groupby(units, key=lambda pair: pair[0]):
+        examples = [example for _, unit in same for example in unit]
+        groups.append(Group(place, len(examples), before + width))
+        for example in examples:
+            positions[place : place + before + width] = np.arange(before + width)
+            first, size = place + before, len(example.tokens)
+            tokens[first : first + size] = example.tokens
+            targets[first : first + size - 1] = np.where(example.learned[1:], example.tokens[1:], IGNORE)
+            place += before + width
+    unit = torch.tensor([number for number, (_, unit) in enumerate(units) for _ in unit])
+    return MicroBatch(
+        torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(targets), tuple(groups), unit, len(units)
+    )
 
 
-def micro_batches(units: Sequence[Sequence[Encoded]], token_budget: int) -> list[MicroBatch]:
-    """Cut a batch, given as the examples of each of its units, into micro-batches of about `token_budget` padded tokens.
+def micro_batches(units: Sequence[Sequence[Encoded]], token_budget: int, before: int = 0) -> list[MicroBatch]:
+    """Pack a batch, given as the examples of each of its units, into micro-batches of `token_budget` positions.
 
-    A unit is padded to a width that depends on that unit alone, and computed only with others of the same width. So little is
-    padding, and a unit's presence does not change how the others are computed: padded to another width, a gradient in bf16
-    differed by up to 0.8 % (docs/experiments.md), which would have moved the sum by more than the clipping allows.
+    Every micro-batch has the same length, filled up where units end early, and a unit is padded to a width that depends on that
+    unit alone. So all are computed by the same kernels, and a unit's presence moves others to other places without changing
+    how they are computed: with other widths or another number of rows, a gradient in bf16 differed by up to 0.8 %
+    (docs/experiments.md), which would have moved the sum by more than the clipping allows.
 
     A unit is never split: its examples' gradients are summed before clipping, so they are needed together. A unit larger
-    than the budget gets a micro-batch of its own.
+    than the budget gets a micro-batch of its own, of its own length. Each example has `before` positions before its tokens, for
+    a soft prompt.
     """
-    result: list[MicroBatch] = []
     present = sorted(((padded_width(unit), unit) for unit in units if unit), key=lambda pair: pair[0])
-    for width, same in itertools.groupby(present, key=lambda pair: pair[0]):
-        group: list[Sequence[Encoded]] = []
-        rows = 0
-        for _, unit in same:
-            if group and (rows + len(unit)) * width > token_budget:
-                result.append(_collate(group, width))
-                group, rows = [], 0
-            group.append(unit)
-            rows += len(unit)
-        result.append(_collate(group, width))
+    result: list[MicroBatch] = []
+    packed: list[tuple[int, Sequence[Encoded]]] = []
+    place = 0
+    for width, unit in present:
+        size = len(unit) * (before + width)
+        if packed and place + size > token_budget:
+            result.append(_pack(packed, max(place, token_budget), before))
+            packed, place = [], 0
+        packed.append((width, unit))
+        place += size
+    if packed:
+        result.append(_pack(packed, max(place, token_budget), before))
     return result

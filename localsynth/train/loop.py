@@ -21,17 +21,21 @@ from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
 from localsynth.events import Emit
 from localsynth.privacy.noise import RandomSource
-from localsynth.train.batches import IGNORE, micro_batches, poisson_batch
+from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.memory import give_back_memory, peak_memory
 from localsynth.train.model import choose_precision, kept_weights, model_to_train, write_trained
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
+from localsynth.train.rounding import neighbours_change
 
 __all__ = ["TrainResult", "choose_device", "train"]
 
 _CHECKPOINT_SECONDS = 20.0
 """A checkpoint costs tens of milliseconds; a crash then loses at most this much and a step."""
+
+_MOST_CHANGE = 1e-6
+"""Of a unit's clipped gradient by its neighbours. A thousand units changed by so much are within the headroom of clipping."""
 
 _FEWEST_TOKENS = 32
 """With so few computed at once there is nothing left to halve: hardly a row fits."""
@@ -92,9 +96,8 @@ def train(
     """
     started = time.monotonic()
     device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
-    model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
-    private = PrivateGradients(model, plan.max_grad_norm)
+    private, precision = _gradients_that_keep_still(base, targets, plan, settings, device, emit)
+    model = private.model
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
     checkpoint, kept = run_directory / "checkpoint", kept_weights(model)
@@ -158,6 +161,32 @@ def train(
     return TrainResult(step, time.monotonic() - started, peak, precision)
 
 
+def _gradients_that_keep_still(
+    base: Path, targets: list[str], plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
+) -> tuple[PrivateGradients, str]:
+    """The model and its precision: one in which a unit's gradient does not depend on who else is in the micro-batch.
+
+    That is bf16 where it is fast, unless this machine's bf16 rounds a row by its neighbours: then fp32 takes its place.
+    """
+    precision = choose_precision(settings.precision, device)
+    while True:
+        model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
+        private = PrivateGradients(model, plan.max_grad_norm)
+        if neighbours_change(private, settings.micro_batch_tokens) <= _MOST_CHANGE:
+            return private, precision
+        if precision != "bf16":
+            raise ResourceError(
+                f"On this machine a row's gradient in {precision} depends on the rows computed with it, which would break the"
+                " guarantee.",
+                "Set train.device to 'cpu' and train.precision to 'fp32'.",
+            )
+        precision = "fp32"
+        text = (
+            "This machine's bf16 rounds a row by its neighbours, which would break the guarantee: training in fp32, more slowly."
+        )
+        emit({"kind": "warning", "text": text})
+
+
 def _sum_within_memory(
     private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_batch_tokens: int, device: str, emit: Emit
 ) -> tuple[ClippedSum, int]:
@@ -168,9 +197,8 @@ def _sum_within_memory(
     while True:
         total = private.new_sum()
         try:
-            for micro in micro_batches(batch, micro_batch_tokens):
-                loss = private.module(micro.tokens.to(device), micro.targets.to(device))
-                private.add(total, loss, micro.unit, micro.units)
+            for micro in private.micro_batches(batch, micro_batch_tokens):
+                private.add(total, micro)
                 total.tokens += int((micro.targets != IGNORE).sum())
             return total, micro_batch_tokens
         except (MemoryError, RuntimeError) as error:

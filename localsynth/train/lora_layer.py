@@ -1,50 +1,123 @@
-"""One linear layer with its LoRA adapter, computed in one piece, and how Opacus gets its per-example gradients.
+"""One linear layer with its LoRA adapter, computed in one piece, and the gradient of each unit, which its backward pass leaves.
 
 PEFT's own layer converts activations to the adapter's float32 and back and lets autograd compute gradients that DP-SGD does not
-use (those of the whole batch). Here the adapter's products run in the base's number format, and only the gradient of the
-input is computed; the adapter's gradients come per example from the hooks. NF4 layers keep PEFT's.
+use (those of the whole batch). Here the adapter's products run in the base's number format, and the backward pass computes the
+gradient of the input, for the layers before, and those of factor B for each unit.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from opacus.grad_sample import register_grad_sampler
 from peft import PeftModel
-from peft.tuners.lora import Linear as PeftLinear
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["LoraLinear", "fuse_adapters"]
+from localsynth.train.batches import MicroBatch
+
+__all__ = ["LoraLinear", "UnitGradients", "fuse_adapters"]
+
+
+class UnitGradients:
+    """Room for the gradients of each unit of a micro-batch, over all weights, filled as the backward pass reaches them.
+
+    `flat` (units, size) float32 has the weights' gradients side by side, in the order of `weights`.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+        self._ends: list[int] = []
+        for weight in weights:
+            self._ends.append((self._ends[-1] if self._ends else 0) + weight.numel())
+        self._room = torch.zeros(0, self._ends[-1], device=weights[0].device)
+        self._written: set[int] = set()
+        self.micro: MicroBatch | None = None
+
+    def begin(self, micro: MicroBatch) -> None:
+        """Expect the gradients of this micro-batch's units."""
+        self._written.clear()
+        self.micro = micro
+
+    def put(self, number: int, rows: Sequence[torch.Tensor]) -> None:
+        """The gradients of weight `number` for the micro-batch's examples, (examples, ...) float32
+        in several pieces, in their order."""
+        assert self.micro is not None
+        if number in self._written:
+            raise AssertionError("an adapter weight was used twice in one pass: its gradients would be wrong")
+        self._written.add(number)
+        if len(self._room) < self.micro.units:
+            # Kept from one micro-batch to the next: the system clears pages of such a size at every allocation.
+            self._room = self._room.new_zeros(self.micro.units, self._ends[-1])
+        start = self._ends[number - 1] if number else 0
+        into = self._room[: self.micro.units, start : self._ends[number]]
+        if self.micro.units == len(self.micro.unit):  # a row each
+            place = 0
+            for piece in rows:
+                into[place : place + len(piece)] = piece.reshape(len(piece), -1)
+                place += len(piece)
+        else:
+            flat = torch.cat([piece.reshape(len(piece), -1) for piece in rows])
+            into.zero_().index_add_(0, self.micro.unit, flat)
+
+    def take(self) -> list[torch.Tensor]:
+        """Each weight's gradients, (units, size): views that the next micro-batch overwrites."""
+        assert self.micro is not None
+        if len(self._written) != len(self._ends):
+            raise AssertionError("an adapter weight was not used in a pass: its gradients would be wrong")
+        self._written.clear()
+        whole = self._room[: self.micro.units]
+        return [whole[:, start:end] for start, end in zip([0, *self._ends], self._ends, strict=False)]
+
+    def forget(self) -> None:
+        """Give up what is held, memory too."""
+        self._room = self._room[:0].clone()
+        self._written.clear()
+        self.micro = None
+
+
+def _dense(base: nn.Linear) -> torch.Tensor:
+    """The layer's weight (out, in) as numbers to multiply with."""
+    state = getattr(base.weight, "quant_state", None)
+    if state is None:
+        return base.weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    weight: torch.Tensor = dequantize_4bit(base.weight.data, state)
+    return weight
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x W^T + bias + scale (x A^T) B^T. Gives a gradient to x alone."""
+    """x W^T + bias + scale (x A^T) B^T; the gradient of B goes to the layer's `UnitGradients`."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        a, b = a.to(x.dtype), b.to(x.dtype)
+    def forward(ctx: Any, x: torch.Tensor, b: torch.Tensor, layer: "LoraLinear") -> torch.Tensor:
+        b, a = b.to(x.dtype), layer.a.to(x.dtype)
         flat = x.reshape(-1, x.shape[-1])
-        y = F.linear(flat, weight, bias)
-        y.addmm_(flat @ a.T, b.T, alpha=scale)
-        ctx.save_for_backward(weight, a, b)
-        ctx.scale = scale
-        return y.reshape(*x.shape[:-1], -1)
+        y = F.linear(flat, _dense(layer.base), layer.base.bias)
+        inner = flat @ a.T
+        y.addmm_(inner, b, alpha=layer.scale)
+        ctx.save_for_backward(inner, a, b)
+        ctx.layer = layer
+        return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        inner, a, b = ctx.saved_tensors
+        layer: LoraLinear = ctx.layer
+        dy = gradients[0].reshape(-1, gradients[0].shape[-1])
+        layer.leave_gradients(inner, dy)
         if not ctx.needs_input_grad[0]:
-            return None, None, None, None, None, None
-        weight, a, b = ctx.saved_tensors
-        flat = gradients[0].reshape(-1, gradients[0].shape[-1])
-        dx = flat @ weight
-        dx.addmm_(flat @ b, a, alpha=ctx.scale)
-        return dx.reshape(*gradients[0].shape[:-1], -1), None, None, None, None, None
+            return None, None, None
+        dx = dy @ _dense(layer.base)
+        dx.addmm_(dy @ b.T, a, alpha=layer.scale)
+        return dx.view(*gradients[0].shape[:-1], -1), None, None
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with an adapter: A (rank, in), frozen, too, and B (out, rank), trained; both float32."""
+    """A frozen linear layer with an adapter: A (rank, in), frozen, too, and B, trained; both float32.
+
+    `b` holds B transposed, (rank, out): so it lies as the products read it.
+    """
 
     def __init__(self, base: nn.Linear, a: nn.Parameter, b: nn.Parameter, scale: float) -> None:
         super().__init__()
@@ -52,27 +125,37 @@ class LoraLinear(nn.Module):
         self.a = a
         self.b = b
         self.scale = scale
+        self._into: tuple[UnitGradients, int] | None = None
+
+    def leave_gradients_in(self, gradients: UnitGradients, number: int) -> None:
+        """Where the backward pass leaves each unit's gradient of `b`, as weight `number`."""
+        self._into = gradients, number
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) → (..., out)."""
-        y: torch.Tensor = _LoraProduct.apply(x, self.base.weight, self.base.bias, self.a, self.b, self.scale)  # type: ignore[no-untyped-call]
+        y: torch.Tensor = _LoraProduct.apply(x, self.b, self)  # type: ignore[no-untyped-call]
         return y
 
-
-@register_grad_sampler(LoraLinear)  # type: ignore[untyped-decorator]
-def _per_example(layer: LoraLinear, activations: list[torch.Tensor], backprops: torch.Tensor) -> dict[nn.Parameter, torch.Tensor]:
-    """The gradients of B (examples, out, rank) from x and dy, each (examples, length, width). A is not trained."""
-    x, dy = activations[0], backprops
-    return {layer.b: dy.transpose(1, 2) @ ((x @ layer.a.to(x.dtype).T) * layer.scale)}
+    def leave_gradients(self, inner: torch.Tensor, dy: torch.Tensor) -> None:
+        """Each example's gradient of `b`, scale (x A^T)^T dy over its positions: x A^T (length, rank), dy (length, out)."""
+        if self._into is None:
+            raise AssertionError("nobody takes this layer's gradients")
+        gradients, number = self._into
+        assert gradients.micro is not None
+        pieces = []
+        for group in gradients.micro.groups:
+            x, d = (each[group.start : group.end].view(group.rows, group.width, -1) for each in (inner, dy))
+            # In float32: in bf16 now and then a last digit would depend on the number of rows.
+            pieces.append((x.float() * self.scale).transpose(1, 2) @ d.float())
+        gradients.put(number, pieces)
 
 
 def fuse_adapters(adapted: PeftModel) -> None:
-    """Put a `LoraLinear` in place of each of PEFT's adapted plain linear layers; weights and adapters stay the same objects."""
+    """Put a `LoraLinear` in place of each of PEFT's adapted linear layers, with the same weights and adapters."""
     root = adapted.base_model.model
     for name, module in list(root.named_modules()):
-        if isinstance(module, PeftLinear) and type(module.base_layer) is nn.Linear:
-            fused = LoraLinear(
-                module.base_layer, module.lora_A["default"].weight, module.lora_B["default"].weight, module.scaling["default"]
-            )
+        if isinstance(module, LoraLayer):
+            b = nn.Parameter(module.lora_B["default"].weight.detach().T.contiguous())
+            fused = LoraLinear(module.base_layer, module.lora_A["default"].weight, b, module.scaling["default"])
             parent, _, own = name.rpartition(".")
             setattr(root.get_submodule(parent), own, fused)

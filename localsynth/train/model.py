@@ -1,33 +1,38 @@
 """The base model with what is trained of it (factor B of LoRA adapters, or a soft prompt), and the loss over learned tokens."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, PromptTuningConfig, PromptTuningInit, TaskType, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from localsynth.adapter import read_adapter, read_prompt, write_adapter, write_prompt
+from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
-from localsynth.processor import has_tiles, multiplies_bf16
+from localsynth.processor import multiplies_bf16
+from localsynth.train.attention import PACKED_ATTENTION
 from localsynth.train.base_model import Precision, load_base_model
-from localsynth.train.batches import IGNORE
-from localsynth.train.lora_layer import LoraLinear, fuse_adapters
+from localsynth.train.batches import IGNORE, MicroBatch, micro_batches
+from localsynth.train.lora_layer import LoraLinear, UnitGradients, fuse_adapters
 from localsynth.train.loss import summed_cross_entropy
+from localsynth.train.norm import fuse_norms
 from localsynth.training_parts import need_quantizing_part
 
 __all__ = [
     "LossModel",
     "PromptModel",
+    "adapted_base",
     "adapter_pairs",
     "build_model",
     "build_prompt_model",
     "choose_precision",
     "kept_weights",
     "model_to_train",
+    "set_adapter",
     "trained_model",
     "write_trained",
 ]
@@ -36,11 +41,10 @@ __all__ = [
 def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precision:
     """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor is fast at it, fp32.
 
-    Processors with AMX are fast at bf16 in that unit alone, which training keeps off (`localsynth.train`): there fp32 is faster.
     Raises ResourceError where that is NF4 and the part for it is missing.
     """
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    fastest: Precision = "nf4" if on_gpu else "bf16" if multiplies_bf16() and not has_tiles() else "fp32"
+    fastest: Precision = "nf4" if on_gpu else "bf16" if multiplies_bf16() else "fp32"
     precision = fastest if wanted == "auto" else wanted
     if precision == "nf4":
         need_quantizing_part()
@@ -48,45 +52,81 @@ def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precis
 
 
 class LossModel(nn.Module):
-    """Token ids in, summed loss out. Logits are computed only where a target is, since the vocabulary's product is dear."""
+    """A micro-batch in, summed loss out. Logits are computed only where a target is, since the vocabulary's product is dear.
+
+    After `backward()` on the loss, `unit_gradients.take()` has each unit's gradient of each of `weights`.
+    """
+
+    before = 0
+    """Positions that each example has before its tokens."""
 
     def __init__(self, adapted: PeftModel) -> None:
         super().__init__()
         self.adapted = adapted
+        language_model = self.language_model
+        language_model.set_attn_implementation(PACKED_ATTENTION)
+        fuse_norms(language_model)
+        self.weights: list[nn.Parameter] = [weight for weight in self.parameters() if weight.requires_grad]
+        self.unit_gradients = UnitGradients(self.weights)
+        numbers = {id(weight): number for number, weight in enumerate(self.weights)}
+        for module in language_model.modules():
+            if isinstance(module, LoraLinear):
+                module.leave_gradients_in(self.unit_gradients, numbers[id(module.b)])
 
-    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """tokens, targets (examples, length) → the sum of cross-entropies in nats over targets that are not IGNORE.
+    @property
+    def language_model(self) -> Any:
+        """The transformers model inside."""
+        return self.adapted.base_model.model
 
-        No attention mask is needed: attention is causal and padding is on the right, so no token with loss sees any.
-        """
-        language_model = self.adapted.base_model.model
-        hidden = language_model.model(input_ids=tokens, use_cache=False).last_hidden_state
-        learned = targets != IGNORE
-        return summed_cross_entropy(hidden[learned], language_model.lm_head.weight, targets[learned])
+    def micro_batches(self, units: Sequence[Sequence[Encoded]], token_budget: int) -> list[MicroBatch]:
+        """`batches.micro_batches` as this model needs them."""
+        return micro_batches(units, token_budget, self.before)
+
+    def forward(self, micro: MicroBatch) -> torch.Tensor:
+        """The sum of cross-entropies in nats over targets that are not IGNORE."""
+        self.unit_gradients.begin(micro)
+        return self._loss(self.language_model.model.embed_tokens(micro.tokens), micro)
+
+    def _loss(self, embedded: torch.Tensor, micro: MicroBatch) -> torch.Tensor:
+        language_model = self.language_model
+        output = language_model.model(
+            inputs_embeds=embedded[None], position_ids=micro.positions[None], use_cache=False, packing=micro
+        )
+        learned = micro.targets != IGNORE
+        return summed_cross_entropy(output.last_hidden_state[0][learned], language_model.lm_head.weight, micro.targets[learned])
 
 
 class PromptModel(LossModel):
     """The same loss, with learned embeddings before each row (prompt tuning, Lester et al. 2021, arXiv:2104.08691)."""
 
-    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As `LossModel.forward`; the prompt's own positions carry no loss."""
-        language_model = self.adapted.base_model
-        known = language_model.model.embed_tokens(tokens)
-        # Looked up once for each row, so that Opacus' hooks see each row's own gradient of it. PEFT's get_prompt looks it up
-        # once for all of them.
-        virtual = self.adapted.prompt_tokens["default"].to(tokens.device)
-        prompt = self.adapted.prompt_encoder["default"](virtual.expand(len(tokens), -1))
-        rows = torch.cat([prompt.to(known.dtype), known], dim=1)
-        hidden = language_model.model(inputs_embeds=rows, use_cache=False).last_hidden_state[:, prompt.shape[1] :]
-        learned = targets != IGNORE
-        return summed_cross_entropy(hidden[learned], language_model.lm_head.weight, targets[learned])
+    def __init__(self, adapted: PeftModel) -> None:
+        super().__init__(adapted)
+        self.before = len(self.prompt)
+
+    @property
+    def language_model(self) -> Any:
+        """The transformers model inside."""
+        return self.adapted.base_model
 
     @property
     def prompt(self) -> nn.Parameter:
         """The learned embeddings, (tokens, width), float32."""
-        weight: nn.Parameter
-        (weight,) = [each for each in self.adapted.parameters() if each.requires_grad]
+        (weight,) = self.weights
         return weight
+
+    def forward(self, micro: MicroBatch) -> torch.Tensor:
+        """As `LossModel.forward`; the prompt's own positions carry no loss."""
+        self.unit_gradients.begin(micro)
+        known = self.language_model.model.embed_tokens(micro.tokens)
+        # A copy for each row, so that each has a gradient of its own.
+        rows = (
+            self.prompt.detach().to(known.dtype).expand(len(micro.unit), -1, -1).clone().requires_grad_(torch.is_grad_enabled())
+        )
+        if rows.requires_grad:
+            rows.register_hook(lambda gradient: self.unit_gradients.put(0, [gradient.float()]))  # type: ignore[no-untyped-call]
+        starts = [group.start + group.width * row for group in micro.groups for row in range(group.rows)]
+        places = torch.tensor(starts, device=known.device)[:, None] + torch.arange(self.before, device=known.device)
+        return self._loss(known.index_put((places.flatten(),), rows.flatten(0, 1)), micro)
 
 
 def model_to_train(
@@ -109,22 +149,14 @@ def build_prompt_model(base: Path, tokens: int, precision: Precision, device: st
     return PromptModel(adapted.to(device))
 
 
-def build_model(
-    base: Path,
-    rank: int,
-    alpha: int,
-    targets: list[str],
-    precision: Precision,
-    device: str,
-    seed: int,
-    fused: bool = True,
-) -> LossModel:
-    """A `LossModel` of the GGUF `base` with fresh float32 adapters (B = 0: the model starts as the base).
+def adapted_base(
+    base: Path, rank: int, alpha: int, targets: list[str], precision: Precision, device: str, seed: int
+) -> PeftModel:
+    """The GGUF `base` with fresh float32 adapters of PEFT (B = 0: the model starts as the base), of which only B is trained.
 
-    Of each adapter only B is trained; A stays as drawn (FFA-LoRA, Sun et al. 2024, arXiv:2403.12313): noise in both factors
-    would be multiplied, and half as many numbers need noise. The base is on its device before the adapters are added: otherwise
-    Opacus leaves LoRA silently untrained (its issue 820). `seed` fixes A's public values, so that a resumed run continues the
-    same adapter. `fused`: see `lora_layer`; without, the layers are PEFT's own (for comparison).
+    A stays as drawn (FFA-LoRA, Sun et al. 2024, arXiv:2403.12313): noise in both factors would be multiplied, and half as many
+    numbers need noise. The base is on its device before the adapters are added, so that they are there, too. `seed` fixes A's
+    public values, so that a resumed run continues the same adapter.
     """
     model = load_base_model(base, precision, device)
     torch.manual_seed(seed)
@@ -134,27 +166,36 @@ def build_model(
         weight.requires_grad_("lora_B" in name)
         if "lora_" in name:
             weight.data = weight.data.to(device=device, dtype=torch.float32)
-    if fused:
-        fuse_adapters(adapted)
+    return adapted
+
+
+def build_model(base: Path, rank: int, alpha: int, targets: list[str], precision: Precision, device: str, seed: int) -> LossModel:
+    """A `LossModel` of `adapted_base`, with our layers in place of PEFT's."""
+    adapted = adapted_base(base, rank, alpha, targets, precision, device, seed)
+    fuse_adapters(adapted)
     return LossModel(adapted)
+
+
+def _adapted_layers(model: LossModel) -> dict[str, LoraLinear]:
+    """The layers with an adapter, by module path in the base model."""
+    modules = model.language_model.named_modules()
+    return {name: module for name, module in modules if isinstance(module, LoraLinear)}
 
 
 def adapter_pairs(model: LossModel) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """The adapters as arrays: {module path in the base model: (A (rank, in), B (out, rank))}."""
-    pairs = {}
-    for name, module in model.adapted.base_model.model.named_modules():
-        if isinstance(module, LoraLinear | LoraLayer):
-            a, b = _factors(module)
-            pairs[name] = (a.detach().cpu().numpy().copy(), b.detach().cpu().numpy().copy())
-    return pairs
+    return {
+        name: (layer.a.detach().cpu().numpy().copy(), layer.b.detach().cpu().numpy().T.copy())
+        for name, layer in _adapted_layers(model).items()
+    }
 
 
-def _factors(module: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
-    """A and B of an adapted layer, ours or PEFT's."""
-    if isinstance(module, LoraLinear):
-        return module.a, module.b
-    assert isinstance(module, LoraLayer)
-    return module.lora_A["default"].weight, module.lora_B["default"].weight
+def set_adapter(model: LossModel, pairs: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
+    """Give the model the adapters of `adapter_pairs`."""
+    for name, layer in _adapted_layers(model).items():
+        a, b = pairs[name]
+        layer.a.data.copy_(torch.from_numpy(a))
+        layer.b.data.copy_(torch.from_numpy(b.T))
 
 
 def kept_weights(model: LossModel) -> list[nn.Parameter]:
@@ -162,8 +203,7 @@ def kept_weights(model: LossModel) -> list[nn.Parameter]:
     torch and PEFT, and another version of them, or another precision, may draw another one."""
     if isinstance(model, PromptModel):
         return [model.prompt]
-    factors = [_factors(m) for m in model.adapted.base_model.model.modules() if isinstance(m, LoraLinear | LoraLayer)]
-    return [factor for pair in factors for factor in pair]
+    return [factor for layer in _adapted_layers(model).values() for factor in (layer.a, layer.b)]
 
 
 def write_trained(directory: Path, model: LossModel, settings: TrainConfig) -> None:
@@ -182,10 +222,5 @@ def trained_model(
     if isinstance(model, PromptModel):
         model.prompt.data.copy_(torch.from_numpy(read_prompt(directory)))
         return model
-    pairs = read_adapter(directory).pairs
-    for name, module in model.adapted.base_model.model.named_modules():
-        if name in pairs:
-            a, b = _factors(module)
-            a.data.copy_(torch.from_numpy(pairs[name][0]))
-            b.data.copy_(torch.from_numpy(pairs[name][1]))
+    set_adapter(model, read_adapter(directory).pairs)
     return model

@@ -1,16 +1,19 @@
-"""The seam to Opacus: gradients of each privacy unit, clipped and summed.
+"""Gradients of each privacy unit, clipped and summed.
 
-Opacus' hooks give every adapter weight a `grad_sample` (one gradient for each example). From there on it is our own code:
-the examples of one unit are added up *first* and the sum is clipped, so one unit moves a step by at most `max_grad_norm`
-whatever its number of rows (Abadi et al. 2016, algorithm 1, with the unit in place of the example).
+The model's backward pass leaves one gradient for each unit: the examples of one unit are added up *first* and the sum is
+clipped, so one unit moves a step by at most `max_grad_norm` whatever its number of rows (Abadi et al. 2016, algorithm 1, with
+the unit in place of the example).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from opacus import GradSampleModule
 from torch import nn
+
+from localsynth.codec import Encoded
+from localsynth.train.batches import MicroBatch
+from localsynth.train.model import LossModel
 
 __all__ = ["ClippedSum", "PrivateGradients"]
 
@@ -34,76 +37,47 @@ class ClippedSum:
 
 
 class PrivateGradients:
-    """Computes clipped sums of per-unit gradients of `module`'s trainable weights."""
+    """Computes clipped sums of per-unit gradients of `model`'s trainable weights."""
 
-    def __init__(self, module: nn.Module, max_grad_norm: float) -> None:
-        self.weights: list[nn.Parameter] = [p for p in module.parameters() if p.requires_grad]
+    def __init__(self, model: LossModel, max_grad_norm: float) -> None:
+        self.model = model
+        self.weights: list[nn.Parameter] = model.weights
         self._bound = (1 - _HEADROOM) * max_grad_norm
-        # "sum": the loss is a sum over examples, so an example's gradient is not divided by the size of its batch.
-        self.module: nn.Module = GradSampleModule(module, batch_first=True, loss_reduction="sum", strict=True)
+
+    def micro_batches(self, units: Sequence[Sequence[Encoded]], token_budget: int) -> list[MicroBatch]:
+        """`units` packed for this model, on its device."""
+        return [micro.to(self.weights[0].device) for micro in self.model.micro_batches(units, token_budget)]
 
     def new_sum(self) -> ClippedSum:
         """An empty sum. An empty batch leaves it so, and its step is noise alone."""
         return ClippedSum([torch.zeros_like(weight, dtype=torch.float32) for weight in self.weights])
 
-    def clipped(
-        self, loss: torch.Tensor, unit: torch.Tensor, units: int
-    ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
-        """Backpropagate `loss` (a sum over examples): (each weight's gradients (units, size), factors (units,), norms (units,)).
+    def clipped(self, micro: MicroBatch) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, float]:
+        """(each weight's gradients (units, size), factors (units,), norms (units,), the loss summed over the micro-batch).
 
-        A unit's gradient times its factor is clipped to `max_grad_norm`. unit (examples,) says which of the `units` units an
-        example belongs to.
+        A unit's gradient times its factor is clipped to `max_grad_norm`. The gradients are overwritten by the next call.
         """
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [_per_unit(_taken(weight), unit, units).reshape(units, -1) for weight in self.weights]
-        squares = torch.stack([gradient.square().sum(1) for gradient in gradients])
-        norms = squares.sum(0).sqrt()
+        loss = self.model(micro)
+        loss.backward()
+        gradients = self.model.unit_gradients.take()
+        # Weight by weight: the norm of all at once would lose digits in float32.
+        norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients]).norm(dim=0)
         # A gradient that is not finite (overflow) would poison the sum and break the bound: it counts as zero.
         finite = torch.isfinite(norms)
         factors = torch.where(finite, (self._bound / norms.clamp(min=1e-12)).clamp(max=1.0), 0.0)
         if not bool(finite.all()):
             gradients = [torch.where(finite[:, None], gradient, 0.0) for gradient in gradients]
-        return gradients, factors, norms
+        return gradients, factors, norms, float(loss.detach())
 
     def forget(self) -> None:
-        """Drop what a pass that was broken off left behind, which would otherwise be taken for a part of the next."""
-        for module in self.module.modules():
-            for left in ("activations", "max_batch_len"):
-                if hasattr(module, left):
-                    delattr(module, left)
-        for weight in self.weights:
-            weight.grad = weight.grad_sample = None  # type: ignore[attr-defined]
-            weight._forward_counter = 0  # type: ignore[attr-defined]
-            if hasattr(weight, "_current_grad_sample"):
-                del weight._current_grad_sample
+        """Drop what a pass that was broken off left behind, and the memory it held."""
+        self.model.unit_gradients.forget()
 
-    def add(self, total: ClippedSum, loss: torch.Tensor, unit: torch.Tensor, units: int) -> None:
-        """Backpropagate `loss` (a sum over examples) and add each unit's clipped gradient to `total`.
-
-        unit (examples,) says which of the `units` units an example belongs to.
-        """
-        gradients, factors, norms = self.clipped(loss, unit, units)
+    def add(self, total: ClippedSum, micro: MicroBatch) -> None:
+        """Compute a micro-batch and add each of its units' clipped gradient to `total`."""
+        gradients, factors, norms, loss = self.clipped(micro)
         for accumulated, gradient in zip(total.gradients, gradients, strict=True):
             accumulated += (factors @ gradient).reshape(accumulated.shape)
-        total.units += units
+        total.units += micro.units
         total.clipped += int((norms > self._bound).sum())
-        total.loss += float(loss.detach())
-
-
-def _taken(weight: nn.Parameter) -> torch.Tensor:
-    """A weight's per-example gradients as float32, taken off it so that they are never counted twice."""
-    samples: torch.Tensor | Sequence[torch.Tensor] | None = weight.grad_sample  # type: ignore[attr-defined]
-    if not isinstance(samples, torch.Tensor):
-        raise AssertionError("an adapter weight was used twice or not at all in one pass: its gradients would be wrong")
-    weight.grad_sample = None  # type: ignore[attr-defined]
-    weight.grad = None
-    return samples.float()
-
-
-def _per_unit(samples: torch.Tensor, unit: torch.Tensor, units: int) -> torch.Tensor:
-    """Per-example gradients (examples, ...) summed over each unit's examples: (units, ...)."""
-    if samples.shape[0] == units:
-        return samples
-    return torch.zeros((units, *samples.shape[1:]), dtype=samples.dtype, device=samples.device).index_add_(
-        0, unit.to(samples.device), samples
-    )
+        total.loss += loss

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from localsynth.codec import Encoded
-from localsynth.train.batches import micro_batches, padded_width
+from localsynth.train.batches import padded_width
 from localsynth.train.private_gradients import PrivateGradients
 
 __all__ = ["canary_gradients", "decode"]
@@ -46,9 +46,8 @@ def canary_gradients(
     signs = torch.randint(0, 2, (size,), generator=torch.Generator().manual_seed(0)).to(device, torch.float32) * 2 - 1
 
     def flat_gradients(of: Sequence[Sequence[Encoded]]) -> Iterator[torch.Tensor]:
-        for micro in micro_batches(of, token_budget):
-            loss = private.module(micro.tokens.to(device), micro.targets.to(device))
-            gradients, factors, _ = private.clipped(loss, micro.unit, micro.units)
+        for micro in private.micro_batches(of, token_budget):
+            gradients, factors, _, _ = private.clipped(micro)
             yield torch.cat(gradients, 1) * factors[:, None]
 
     # What all gradients share is taken out before folding and put back exactly: its error would be the same for all, and add up.

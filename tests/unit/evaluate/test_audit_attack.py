@@ -20,7 +20,6 @@ from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema import Category, Schema, Text
 from localsynth.stages.audit import claimed_curve
 from localsynth.train import loop
-from localsynth.train.batches import micro_batches
 from localsynth.train.model import build_model
 from localsynth.train.plan import TrainPlan, make_train_plan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
@@ -106,8 +105,8 @@ def test_gradients_that_are_not_clipped_are_caught(audited: Any, monkeypatch: py
     honest = PrivateGradients.clipped
 
     def unclipped(self: PrivateGradients, *given: Any) -> Any:
-        gradients, factors, norms = honest(self, *given)
-        return gradients, torch.ones_like(factors), norms
+        gradients, factors, *others = honest(self, *given)
+        return gradients, torch.ones_like(factors), *others
 
     with monkeypatch.context() as patched:
         patched.setattr(PrivateGradients, "clipped", unclipped)
@@ -130,8 +129,8 @@ def test_products_are_those_of_the_clipped_gradients(tiny_model: Any, canaries: 
     alone = []
     for unit in some:
         total: ClippedSum = private.new_sum()
-        (micro,) = micro_batches([unit], 10_000)
-        private.add(total, private.module(micro.tokens, micro.targets), micro.unit, micro.units)
+        (micro,) = private.micro_batches([unit], 256)
+        private.add(total, micro)
         alone.append(torch.cat([gradient.flatten() for gradient in total.gradients]))
     wanted = torch.stack(alone)
     np.testing.assert_allclose(gram, (wanted @ wanted.T).numpy(), atol=0.01)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from localsynth.codec import Encoded
 from localsynth.privacy.noise import SecureRandom
-from localsynth.train.batches import IGNORE, micro_batches, poisson_batch
+from localsynth.train.batches import IGNORE, Group, micro_batches, poisson_batch
 
 
 def test_units_take_part_at_the_rate_and_independently():
@@ -38,21 +38,38 @@ def test_micro_batches_hold_every_unit_once_and_whole():
     units = [[encoded(*range(i, i + int(n))) for n in rng.integers(2, 30, size=1 + i % 3)] for i in range(57)]
     cut = micro_batches(units, 64)
     assert sum(micro.units for micro in cut) == len(units)
-    rows = []
+    seen = []
     for micro in cut:
-        assert micro.tokens.numel() <= 64 or micro.units == 1
+        assert len(micro.tokens) == 64 or (micro.units == 1 and len(micro.tokens) > 64)
         assert sorted(set(micro.unit.tolist())) == list(range(micro.units))
-        groups = {}
-        for row, unit in zip(micro.tokens.tolist(), micro.unit.tolist(), strict=True):
-            groups.setdefault(unit, []).append(row)
-        rows += [len(group) for group in groups.values()]
-    assert sorted(rows) == sorted(len(unit) for unit in units)
+        owned = {}
+        for row, unit in zip(examples(micro), micro.unit.tolist(), strict=True):
+            owned.setdefault(unit, []).append([token for token, _, _ in row])
+        seen += owned.values()
+    wanted = [[[token for token in example.tokens if token] for example in unit] for unit in units]
+    assert sorted([[t for t in row if t] for row in unit] for unit in seen) == sorted(wanted)
 
 
-def test_targets_are_the_next_learned_tokens():
-    micro = micro_batches([[encoded(5, 6, 7, 8, learned=[False, False, True, True])], [encoded(9, 4)]], 100)[0]
-    assert micro.tokens.tolist() == [[5, 6, 7, 8] + [0] * 12, [9, 4] + [0] * 14]
-    assert micro.targets.tolist() == [[IGNORE, 7, 8] + [IGNORE] * 13, [4] + [IGNORE] * 15]
+def examples(micro):
+    """Each example's (token, position, target)."""
+    whole = list(zip(micro.tokens.tolist(), micro.positions.tolist(), micro.targets.tolist(), strict=True))
+    return [whole[g.start + g.width * row :][: g.width] for g in micro.groups for row in range(g.rows)]
+
+
+def test_targets_are_the_next_learned_tokens_and_positions_begin_anew():
+    (micro,) = micro_batches([[encoded(5, 6, 7, 8, learned=[False, False, True, True])], [encoded(9, 4)]], 20)
+    assert micro.groups == (Group(0, 2, 8),)
+    assert micro.tokens.tolist() == [5, 6, 7, 8, 0, 0, 0, 0, 9, 4] + [0] * 10
+    assert micro.targets.tolist() == [IGNORE, 7, 8] + [IGNORE] * 5 + [4] + [IGNORE] * 11
+    assert micro.positions.tolist() == [*range(8), *range(8), 0, 0, 0, 0]
+
+
+def test_places_before_an_example_are_empty():
+    (micro,) = micro_batches([[encoded(5, 6)], [encoded(7, 8)]], 22, before=3)
+    assert micro.groups == (Group(0, 2, 11),)
+    assert micro.tokens.tolist() == [0, 0, 0, 5, 6, *[0] * 6, 0, 0, 0, 7, 8, *[0] * 6]
+    assert micro.targets.tolist() == [*[IGNORE] * 3, 6, *[IGNORE] * 10, 8, *[IGNORE] * 7]
+    assert micro.positions.tolist() == [*range(11), *range(11)]
 
 
 @given(st.lists(st.lists(st.integers(2, 300), min_size=1, max_size=3), max_size=20), st.lists(st.integers(2, 300), min_size=1))
@@ -61,10 +78,13 @@ def test_a_unit_is_padded_by_its_own_length_whoever_else_is_there(lengths, extra
         units = [[encoded(*range(number * 1000 + 1, number * 1000 + 1 + n)) for n in rows] for number, rows in enumerate(batch)]
         found = {}
         for micro in micro_batches(units, 1024):
-            width, longest = micro.tokens.shape[1], int((micro.tokens != 0).sum(1).max())
-            assert width <= max(16, longest + 7, longest * 1.125), "little is padding"
-            for row in micro.tokens.tolist():
-                found[max(row) // 1000, sum(token != 0 for token in row)] = len(row)
+            assert len(micro.tokens) == 1024 or micro.units == 1, "all are computed by the same kernels"
+            rows = [[token for token, _, _ in row] for row in examples(micro)]
+            for unit in range(micro.units):
+                longest = max(sum(t != 0 for t in row) for row, of in zip(rows, micro.unit, strict=True) if of == unit)
+                for row in (row for row, of in zip(rows, micro.unit, strict=True) if of == unit):
+                    assert len(row) <= max(8, longest + 3, longest * 1.0625 + 1), "little is padding"
+                    found[max(row) // 1000, sum(token != 0 for token in row)] = len(row)
         return found
 
     without, whole = widths(lengths), widths([*lengths, extra])

@@ -10,7 +10,7 @@ import torch
 from localsynth.bench import train as bench
 from localsynth.codec import Encoded
 from localsynth.train.batches import micro_batches
-from localsynth.train.model import build_model
+from localsynth.train.model import adapted_base
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 UNITS = 12
@@ -25,18 +25,26 @@ def moved(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     rows = [Encoded(rng.integers(3, 200, 12 + i % 5).tolist(), [False] + [True] * (11 + i % 5)) for i in range(UNITS)]
 
     def move(name: str, scale: float) -> torch.Tensor:
-        model = build_model(tiny_model(), 4, 8, TARGETS, "fp32", "cpu", seed=1, fused=name == "dp")
+        adapted = adapted_base(tiny_model(), 4, 8, TARGETS, "fp32", "cpu", seed=1)
         torch.manual_seed(0)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
         # The frozen factor A, too: B's gradient grows with it.
-        for key, weight in model.named_parameters():
-            if "lora_" in key or key.endswith((".a", ".b")):
+        for key, weight in adapted.named_parameters():
+            if "lora_" in key:
                 torch.nn.init.normal_(weight, std=scale)
-        before = torch.cat([weight.detach().flatten().clone() for weight in weights])
-        {"dp": bench._dp_step, "plain": bench._plain_step, "ghost": bench._ghost_step}[name](model, UNITS)(
-            micro_batches([[row] for row in rows], 100)
-        )
-        return torch.cat([weight.detach().flatten() for weight in weights]) - before
+        step = {"dp": bench._dp_step, "plain": bench._plain_step, "ghost": bench._ghost_step}[name](adapted, UNITS)
+
+        def trained() -> torch.Tensor:
+            return torch.cat(
+                [
+                    w.detach().flatten() if name != "dp" else w.detach().T.flatten()
+                    for w in adapted.parameters()
+                    if w.requires_grad
+                ]
+            )
+
+        before = trained()
+        step(micro_batches([[row] for row in rows], 100))
+        return trained() - before
 
     return move
 

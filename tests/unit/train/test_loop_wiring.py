@@ -10,6 +10,7 @@ from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train import loop
+from localsynth.train.model import LossModel
 from localsynth.train.plan import TrainPlan
 
 UNITS = 12
@@ -41,6 +42,12 @@ class Spy(SecureRandom):
 def unit(rows, seed):
     rng = np.random.default_rng(seed)
     return [Encoded(rng.integers(3, 250, 10).tolist(), [False] + [True] * 9) for _ in range(rows)]
+
+
+@pytest.fixture(autouse=True)
+def steady_arithmetic(monkeypatch):
+    """What it computes to be sure of that is not among the batches watched here."""
+    monkeypatch.setattr(loop, "neighbours_change", lambda private, token_budget: 0.0)
 
 
 @pytest.fixture
@@ -77,8 +84,10 @@ def run(tiny_model, tmp_path):
 
 
 def test_each_step_tosses_the_plans_coin_for_each_unit_and_computes_those_alone(run, monkeypatch):
-    batches, cut = [], loop.micro_batches
-    monkeypatch.setattr(loop, "micro_batches", lambda batch, budget: (batches.append(batch), cut(batch, budget))[1])
+    batches, cut = [], LossModel.micro_batches
+    monkeypatch.setattr(
+        LossModel, "micro_batches", lambda self, batch, budget: (batches.append(batch), cut(self, batch, budget))[1]
+    )
     units, spy = [unit(1 + i % 3, i) for i in range(UNITS)], Spy()
     run(units, spy)
     assert spy.asked == [(PLAN.sample_rate, UNITS)] * PLAN.steps, "units, not rows, and never the expected number"
@@ -143,18 +152,19 @@ def test_a_batch_gets_the_same_noise_as_an_empty_one(run, released):
 def test_memory_that_runs_out_in_the_middle_of_a_pass_changes_nothing_but_the_micro_batches(run, released, monkeypatch, error):
     units = [unit(1 + i % 3, i) for i in range(UNITS)]
     run(units, Spy(all_in=True, quiet=True), steps=1)
-    sizes, cut, add = [], loop.micro_batches, loop.PrivateGradients.add
-    monkeypatch.setattr(loop, "micro_batches", lambda batch, tokens: sizes.append(tokens) or cut(batch, tokens))
+    sizes, cut, add = [], LossModel.micro_batches, loop.PrivateGradients.add
+    monkeypatch.setattr(LossModel, "micro_batches", lambda self, batch, tokens: sizes.append(tokens) or cut(self, batch, tokens))
     calls = []
 
-    def short_of_memory(self, total, loss, unit, units):
-        calls.append(loss)
+    def short_of_memory(self, total, micro):
+        calls.append(micro)
         if len(calls) == 2:
-            raise error  # after the forward pass, whose activations the hooks then hold
+            self.model(micro)
+            raise error  # after the forward pass
         if len(calls) == 5:
-            loss.backward()
-            raise error  # after the backward pass, whose gradients then lie on the weights
-        add(self, total, loss, unit, units)
+            self.model(micro).backward()
+            raise error  # after the backward pass, whose gradients then lie where they are left
+        add(self, total, micro)
 
     monkeypatch.setattr(loop.PrivateGradients, "add", short_of_memory)
     run(units, Spy(all_in=True, quiet=True), steps=1)

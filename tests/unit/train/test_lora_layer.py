@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from opacus import GradSampleModule
 from torch import nn
 from torch.nn import functional as F
 
-from localsynth.train.lora_layer import LoraLinear
+from localsynth.train.batches import Group, MicroBatch
+from localsynth.train.lora_layer import LoraLinear, UnitGradients
 from localsynth.train.loss import summed_cross_entropy
 
 
@@ -14,11 +14,11 @@ from localsynth.train.loss import summed_cross_entropy
 def layer():
     torch.manual_seed(0)
     base = nn.Linear(12, 20).requires_grad_(False)
-    return LoraLinear(base, nn.Parameter(torch.randn(3, 12), requires_grad=False), nn.Parameter(torch.randn(20, 3)), scale=2.0)
+    return LoraLinear(base, nn.Parameter(torch.randn(3, 12), requires_grad=False), nn.Parameter(torch.randn(3, 20)), scale=2.0)
 
 
 def plainly(layer, x):
-    return layer.base(x) + layer.scale * (x @ layer.a.T @ layer.b.T)
+    return layer.base(x) + layer.scale * (x @ layer.a.T @ layer.b)
 
 
 def test_output_and_input_gradient(layer):
@@ -26,19 +26,30 @@ def test_output_and_input_gradient(layer):
     expected = plainly(layer, x)
     torch.testing.assert_close(layer(x), expected)
     wanted = torch.autograd.grad(expected.square().sum(), x)[0]
+    micro = MicroBatch(*[torch.zeros(20, dtype=torch.int64)] * 3, (Group(0, 4, 5),), torch.arange(4), 4)
+    gradients = UnitGradients([layer.b])
+    layer.leave_gradients_in(gradients, 0)
+    gradients.begin(micro)
     torch.testing.assert_close(torch.autograd.grad(layer(x).square().sum(), x)[0], wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_per_example_gradients(layer):
-    x = torch.randn(4, 5, 12)
-    sampled = GradSampleModule(layer, loss_reduction="sum")
-    sampled(x).square().sum().backward()
-    for i in range(4):
-        (b,) = torch.autograd.grad(plainly(layer, x[i : i + 1]).square().sum(), [layer.b])
-        torch.testing.assert_close(layer.b.grad_sample[i], b, rtol=1e-4, atol=1e-3)
+def test_each_unit_gets_the_gradient_of_its_own_examples(layer):
+    """Three examples, of two widths, in two units; the last positions belong to none."""
+    groups = (Group(0, 2, 5), Group(10, 1, 8))
+    micro = MicroBatch(*[torch.zeros(20, dtype=torch.int64)] * 3, groups, torch.tensor([0, 1, 0]), 2)
+    gradients = UnitGradients([layer.b])
+    layer.leave_gradients_in(gradients, 0)
+    x = torch.randn(1, 20, 12)
+    for _ in range(2):  # the second pass does not add to the first
+        gradients.begin(micro)
+        layer(x)[0, :18].square().sum().backward()
+        (found,) = gradients.take()
+        for unit, places in enumerate(([*range(5), *range(10, 18)], range(5, 10))):
+            (b,) = torch.autograd.grad(plainly(layer, x[0, list(places)]).square().sum(), [layer.b])
+            torch.testing.assert_close(found[unit].view(3, 20), b, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("positions", [1, 95, 96, 250])
+@pytest.mark.parametrize("positions", [1, 127, 128, 300])
 def test_the_chunked_loss_is_cross_entropy(positions):
     torch.manual_seed(1)
     hidden = torch.randn(positions, 16, requires_grad=True)

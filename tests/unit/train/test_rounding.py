@@ -6,12 +6,17 @@ import torch
 from localsynth.base_models import find_base_model
 from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
-from localsynth.train.batches import micro_batches
+from localsynth.errors import ResourceError
+from localsynth.privacy.noise import SecureRandom
+from localsynth.train.lora_layer import LoraLinear
 from localsynth.train.model import build_model
+from localsynth.train.plan import make_train_plan
 from localsynth.train.private_gradients import PrivateGradients
+from localsynth.train.rounding import neighbours_change
 from localsynth.workspace import model_directory
 
 C = 1.0
+SETTINGS = TrainConfig(epochs=1, batch_size=4, micro_batch_tokens=128, rank=4, device="cpu", precision="bf16")
 
 
 @pytest.mark.model
@@ -33,8 +38,8 @@ def test_one_unit_moves_the_sum_by_at_most_c_when_it_groups_the_others_anew(prec
 
     def clipped_sum(units, budget):
         total = private.new_sum()
-        for micro in micro_batches(units, budget):
-            private.add(total, private.module(micro.tokens, micro.targets), micro.unit, micro.units)
+        for micro in private.micro_batches(units, budget):
+            private.add(total, micro)
         return torch.cat([gradient.flatten() for gradient in total.gradients]).double()
 
     # As tight a fit as it gets: with everything padded to the longest, one row more splits the group in two.
@@ -43,3 +48,42 @@ def test_one_unit_moves_the_sum_by_at_most_c_when_it_groups_the_others_anew(prec
     whole, without, alone = (clipped_sum(units, budget) for units in ([*others, one], others, [one]))
     assert float((whole - without).norm()) <= C
     assert float((whole - without - alone).norm()) <= 1e-3 * C
+
+
+def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_model, tmp_path, monkeypatch):
+    from localsynth.train import loop
+
+    measured, events = [], []
+
+    def change(private, token_budget):
+        precision = next(private.model.language_model.parameters()).dtype
+        measured.append((precision, token_budget))
+        return 1e-5 if precision in unsteady else 0.0
+
+    monkeypatch.setattr(loop, "neighbours_change", change)
+    plan = make_train_plan(SETTINGS, 8, 8.0, 1e-6)
+    given = {
+        "units": [],
+        "base": tiny_model(),
+        "targets": ["q_proj"],
+        "plan": plan,
+        "random": SecureRandom(),
+        "emit": events.append,
+    }
+    given |= {"charge_step": lambda: 0.0, "should_stop": lambda: False, "settings": SETTINGS}
+    unsteady = {torch.bfloat16}
+    assert loop.train(**given, run_directory=tmp_path / "one").precision == "fp32"
+    assert measured == [(torch.bfloat16, 128), (torch.float32, 128)]
+    assert "fp32" in next(event["text"] for event in events if event["kind"] == "warning")
+    unsteady.add(torch.float32)
+    with pytest.raises(ResourceError, match="would break the guarantee"):
+        loop.train(**given, run_directory=tmp_path / "two")
+
+
+def test_a_change_by_neighbours_is_seen(tiny_model, monkeypatch):
+    private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj", "down_proj"], "fp32", "cpu", seed=0), C)
+    assert neighbours_change(private, 128) <= 1e-6
+    forward = LoraLinear.forward
+    # Products in which what stands in the first row scales all others.
+    monkeypatch.setattr(LoraLinear, "forward", lambda layer, x: forward(layer, x) * (1 + 1e-5 * float((x[0, 0] > 0).sum() % 7)))
+    assert neighbours_change(private, 128) > 1e-6

@@ -1,0 +1,99 @@
+"""Attention over examples packed one after another: each sees itself alone, and what comes before in it.
+
+transformers calls it by its registered name. Examples of one width are computed together; query heads that share a key are
+rows of one product. Knows nothing about privacy.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from localsynth.train.batches import Group, MicroBatch
+
+__all__ = ["PACKED_ATTENTION"]
+
+PACKED_ATTENTION = "localsynth_packed"
+"""Its name among transformers' attention functions. The model's forward call must be given `packing`, a MicroBatch."""
+
+
+def _mask(width: int, sharing: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
+    """(sharing * width, width) to add to scores: -inf where a key is ahead of the query, or `window` or more behind it."""
+    behind = torch.arange(width)[:, None] - torch.arange(width)
+    hidden = (behind < 0) | (behind >= (window or width))
+    mask = torch.zeros(width, width).masked_fill_(hidden, float("-inf"))
+    return mask.repeat(sharing, 1).to(like)
+
+
+def _queries(x: torch.Tensor, group: Group, sharing: int) -> torch.Tensor:
+    """A group's part of (length, heads, size) as (rows * key heads, sharing * width, size)."""
+    _, heads, size = x.shape
+    parts = x[group.start : group.end].view(group.rows, group.width, heads // sharing, sharing, size)
+    return parts.permute(0, 2, 3, 1, 4).reshape(-1, sharing * group.width, size)
+
+
+def _put_queries(into: torch.Tensor, group: Group, sharing: int, values: torch.Tensor) -> None:
+    """The inverse of `_queries`."""
+    _, heads, size = into.shape
+    parts = values.view(group.rows, heads // sharing, sharing, group.width, size).permute(0, 3, 1, 2, 4)
+    into[group.start : group.end].view(group.rows, group.width, heads // sharing, sharing, size).copy_(parts)
+
+
+class _PackedAttention(torch.autograd.Function):
+    """softmax(scale q k^T + mask) v for each example; q (length, heads, size), k and v (length, key heads, size)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, groups: tuple[Group, ...], window: int | None
+    ) -> torch.Tensor:
+        sharing = q.shape[1] // k.shape[1]
+        out = torch.zeros_like(q, memory_format=torch.contiguous_format)
+        saved = []
+        for group in groups:
+            queries, keys, values = _queries(q, group, sharing), _queries(k, group, 1), _queries(v, group, 1)
+            mask = _mask(group.width, sharing, window, q)
+            scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=scale)
+            shares = torch.softmax(scores, -1)
+            _put_queries(out, group, sharing, shares @ values)
+            saved += [queries, keys, values, shares]
+        ctx.save_for_backward(*saved)
+        ctx.scale, ctx.groups, ctx.shapes = scale, groups, (q.shape, k.shape)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (d_out,) = gradients
+        q_shape, k_shape = ctx.shapes
+        sharing = q_shape[1] // k_shape[1]
+        d_out = d_out.contiguous()
+        dq, dk, dv = d_out.new_zeros(q_shape), d_out.new_zeros(k_shape), d_out.new_zeros(k_shape)
+        for number, group in enumerate(ctx.groups):
+            queries, keys, values, shares = ctx.saved_tensors[4 * number : 4 * number + 4]
+            wanted = _queries(d_out, group, sharing)
+            _put_queries(dv, group, 1, shares.transpose(1, 2) @ wanted)
+            d_shares = wanted @ values.transpose(1, 2)
+            d_scores = torch.ops.aten._softmax_backward_data(d_shares, shares, -1, shares.dtype).mul_(ctx.scale)
+            _put_queries(dq, group, sharing, d_scores @ keys)
+            _put_queries(dk, group, 1, d_scores.transpose(1, 2) @ queries)
+        return dq, dk, dv, None, None, None
+
+
+def _packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    packing: MicroBatch,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """As transformers asks for it: query (1, heads, length, size), key and value with fewer heads → (1, length, heads, size)."""
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    out: torch.Tensor = _PackedAttention.apply(q, k, v, scaling, packing.groups, sliding_window)  # type: ignore[no-untyped-call]
+    return out[None], None
+
+
+AttentionInterface.register(PACKED_ATTENTION, _packed_attention)
