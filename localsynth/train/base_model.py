@@ -15,6 +15,7 @@ from torch import nn
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.gguf_file import GgufFile
 from localsynth.gguf_tensors import check_architecture, moves_rows, tensor_name, to_hf_layout
+from localsynth.train.memory import give_back_memory
 
 __all__ = ["BaseWeights", "Precision", "load_base_model"]
 
@@ -213,6 +214,8 @@ def load_base_model(path: Path, precision: Precision, device: torch.device | str
             _fill_nf4(weights, layer, f"model.layers.{number}", device)
         else:
             weights.fill(layer, f"model.layers.{number}", dtype, device)
+        # What converting a block leaves free lies between the weights that stay, and would grow with the blocks.
+        give_back_memory()
     if weights.tied:
         model.lm_head.weight = inner.embed_tokens.weight
     else:

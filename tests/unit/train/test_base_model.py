@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.export.verify import mean_kl, probe_tokens
 from localsynth.gguf_file import GgufFile, Tensor, string_field, uint32_field, write_gguf
 from localsynth.llama import sequence_logits
-from localsynth.train.base_model import load_base_model
+from localsynth.train import base_model
+from localsynth.train.base_model import BaseWeights, load_base_model
 
 
 def torch_logits(model, tokens):
@@ -86,6 +88,20 @@ def test_nf4_quantizes_the_linear_layers_of_the_blocks_only(tiny_model, architec
     assert all(module.weight.quant_state.nested for module in linear[:-1])
     assert model.model.embed_tokens.weight.dtype == torch.bfloat16
     assert mean_kl(torch_logits(load_base_model(path, "fp32"), tokens), torch_logits(model, tokens)) < 0.4
+
+
+@pytest.mark.parametrize("precision", ["nf4", "bf16"])
+def test_what_converting_a_block_took_is_given_back_before_the_next(tiny_model, monkeypatch, precision):
+    read, events = BaseWeights.tensor, []
+
+    def watched(weights, name, dtype):
+        events.append(name.split(".")[2] if name.startswith("model.layers.") else "other")
+        return read(weights, name, dtype)
+
+    monkeypatch.setattr(BaseWeights, "tensor", watched)
+    monkeypatch.setattr(base_model, "give_back_memory", lambda: events.append("given back"))
+    load_base_model(tiny_model(tied=False), precision)
+    assert [event for event, _ in groupby(events)] == ["other", "0", "given back", "1", "given back", "other"]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
