@@ -17,7 +17,7 @@ from localsynth_models import ModelError
 from localsynth_models.catalog import catalog, local_models, verify_model
 
 from localsynth import isolation
-from localsynth.processor import FAST_BF16, TILES
+from localsynth.processor import FAST_BF16
 from localsynth.training_parts import QUANTIZING_PART, TRAINING_PARTS, install_extra
 
 __all__ = ["PARTS", "examine"]
@@ -198,7 +198,7 @@ def _precision(features: list[str], gpus: list[Facts], versions: dict[str, str |
     if gpus and _has_cuda(versions) and versions[QUANTIZING_PART]:
         return "nf4"
     # As train.model.choose_precision, which would import torch.
-    return "bf16" if FAST_BF16 & set(features) and TILES not in features else "fp32"
+    return "bf16" if FAST_BF16 & set(features) else "fp32"
 
 
 def _part_findings(versions: dict[str, str | None]) -> list[Finding]:
@@ -233,7 +233,7 @@ def _machine_findings(facts: Facts) -> list[Finding]:
             _finding(
                 "warning",
                 "No NVIDIA GPU, and the processor computes in float32: training is slow and takes twice the memory.",
-                "Stay with a small base model, or use a machine with AVX512-BF16 (and no AMX) or an NVIDIA GPU.",
+                "Stay with a small base model, or use a machine with AVX512-BF16 or AMX, or an NVIDIA GPU.",
             )
         )
     available = facts["memory"]["available"]

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["FAST_BF16", "TILES", "default_threads", "has_tiles", "multiplies_bf16"]
+__all__ = ["FAST_BF16", "default_threads", "has_tiles", "multiplies_bf16"]
 
 FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 """Without one of these features a CPU only emulates bf16, more slowly than it computes in float32."""
-
-TILES = "amx_tile"
-"""The feature of a unit that multiplies small matrices whole (AMX)."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -29,7 +26,7 @@ def multiplies_bf16(cpuinfo: Path = _CPUINFO) -> bool:
 
 def has_tiles(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether the processor multiplies small matrices whole (AMX)."""
-    return TILES in _features(cpuinfo)
+    return "amx_tile" in _features(cpuinfo)
 
 
 def _features(cpuinfo: Path) -> set[str]:
