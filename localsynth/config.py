@@ -119,7 +119,7 @@ class TrainConfig(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: on CUDA where there is a GPU."""
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"
-    """Of the base model's weights; auto: nf4 on CUDA, bf16 on a processor with instructions for it (AVX512-BF16, AMX), else fp32."""
+    """Of the base model's weights; auto: nf4 on CUDA, bf16 on a processor that multiplies it (AVX512-BF16, AMX), else fp32."""
 
 
 class SampleConfig(_Section):
