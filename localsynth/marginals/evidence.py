@@ -18,7 +18,9 @@ __all__ = ["chances_of", "draw_given"]
 _CELLS = 1 << 22
 """Of one table, over the rows that are worked on at once: bounds memory."""
 
-_LEAST = 1e-20
+_LEAST = 1e-150
+"""Far below any chance that counts, since what one factor makes so unlikely another one may make likely again; and the product of
+two is still a number."""
 
 Evidence = Mapping[str, NDArray[np.int64]]
 """For each known variable its value in each row, shape (rows,)."""
@@ -28,7 +30,7 @@ Evidence = Mapping[str, NDArray[np.int64]]
 class _Part:
     """Weights over unknown variables, in the order of `names`, for each evidence; the first axis has length 1 if all share it.
 
-    The largest weight of each evidence is 1, and none is below `_LEAST`, so products of them do not vanish.
+    The largest weight of each evidence is 1, and none is below `_LEAST`, so the product of two does not vanish.
     """
 
     names: Names
@@ -94,6 +96,12 @@ class _Step:
     table: NDArray[np.float64]
 
 
+def _scaled(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """With 1 as the largest weight of each evidence, and none below `_LEAST`."""
+    scaled: NDArray[np.float64] = np.maximum(table / table.max(axis=tuple(range(1, table.ndim)), keepdims=True), _LEAST)
+    return scaled
+
+
 def _eliminate(sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence, last: str | None) -> list[_Step]:
     remaining = [_cut(factor, evidence) for factor in factors]
     unknown = {name: size for name, size in sizes.items() if name not in evidence}
@@ -108,13 +116,11 @@ def _eliminate(sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Ev
         parts.sort(key=np.size)
         table = np.ones([1, *(sizes[n] for n in scope)])
         for part in parts:
-            table = table * part
+            table = _scaled(table) * part
         remaining = [part for part in remaining if name not in part.names]
         chain.append(_Step(name, others, table))
         if others:
-            message = table.sum(axis=-1)
-            message /= message.max(axis=tuple(range(1, message.ndim)), keepdims=True)
-            remaining.append(_Part(others, np.maximum(message, _LEAST)))
+            remaining.append(_Part(others, _scaled(table.sum(axis=-1))))
     return chain
 
 

@@ -61,6 +61,20 @@ def test_chances_are_the_exact_marginals(factors: list[Factor]) -> None:
         np.testing.assert_allclose(chances[row], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_what_one_factor_makes_unlikely_others_may_make_likely_again(seed: int) -> None:
+    """As in a fit of sequences, where a value and the one before it were drawn as if they had nothing to do with each other."""
+    numbers = np.random.default_rng(seed)
+    factors = [Factor(scope, 25 * numbers.normal(size=[SIZES[name] for name in scope])) for scope in SCOPES]
+    evidence = {"c": np.array([0, 1, 2, 3]), "e": np.array([0, 2, 1, 0])}
+    chances = chances_of("b", SIZES, factors, evidence, 4)
+    for row in range(4):
+        expected = np.zeros(3)
+        for values, chance in exact(factors, {name: int(found[row]) for name, found in evidence.items()}).items():
+            expected[values[1]] += chance
+        np.testing.assert_allclose(chances[row], expected, rtol=1e-9, atol=1e-12)
+
+
 def test_a_row_depends_on_itself_alone(factors: list[Factor]) -> None:
     rows = 500
     draw = np.random.default_rng(0)
