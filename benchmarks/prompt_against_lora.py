@@ -1,10 +1,11 @@
 """A soft prompt beside LoRA at the same epsilon, on a public table: parameters, time, held-out perplexity.
 
     .venv/bin/python benchmarks/prompt_against_lora.py sms_spam.csv.gz --text text [--epsilon 8] [--units 4574]
-        [--held-out 200] [--prompt-rate 0.03] [--set epochs=2 ...]
+        [--held-out 200] [--prompt-rate 0.03 [0.1 ...]] [--no-lora] [--set epochs=2 ...]
 
-Trains with the product's own loop on the texts alone and evaluates with torch. Prints one JSON object a method. `--set` holds for
-both, `--prompt-rate` is the prompt's learning rate. For PUBLIC tables only: nothing is charged, so nothing here is protected.
+Trains with the product's own loop on the texts alone and evaluates with torch. Prints one JSON object a training: LoRA, then
+the prompt at each of `--prompt-rate`, its learning rates. `--set` holds for all. For PUBLIC tables only: nothing is charged, so
+nothing here is protected.
 """
 
 import argparse
@@ -36,7 +37,8 @@ def main() -> None:
     parser.add_argument("--epsilon", type=float, default=8.0)
     parser.add_argument("--units", type=int, default=4574)
     parser.add_argument("--held-out", type=int, default=200)
-    parser.add_argument("--prompt-rate", type=float, default=0.03)
+    parser.add_argument("--prompt-rate", type=float, nargs="*", default=[0.03])
+    parser.add_argument("--no-lora", action="store_true")
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     shared = {key: json.loads(value) for key, _, value in (setting.partition("=") for setting in arguments.settings)}
@@ -53,8 +55,9 @@ def main() -> None:
     held_out, units = rows[: arguments.held_out], [[row] for row in rows[arguments.held_out :]]
     precision = choose_precision("auto", "cpu")
 
-    for method in ("lora", "prompt"):
-        own: dict[str, Any] = {"method": method} | ({"learning_rate": arguments.prompt_rate} if method == "prompt" else {})
+    trainings: list[dict[str, Any]] = [] if arguments.no_lora else [{"method": "lora"}]
+    trainings += [{"method": "prompt", "learning_rate": rate} for rate in arguments.prompt_rate]
+    for own in trainings:
         config = TrainConfig.model_validate(shared | own)
         plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
         fresh = model_to_train(base.path, base.targets, config, precision, "cpu", seed=plan.steps)
@@ -76,7 +79,7 @@ def main() -> None:
             )
             model = trained_model(base.path, base.targets, config, Path(directory) / "adapter", precision, "cpu")
         figures = {
-            "method": method,
+            "method": config.method,
             "parameters": parameters,
             "epsilon": arguments.epsilon,
             "units": len(units),

@@ -7,12 +7,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from localsynth_models.catalog import GgufInfo
+
 from localsynth.base_models import BaseModel
 from localsynth.codec import Codec
-from localsynth.config import Config
+from localsynth.config import Config, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit
 from localsynth.hybrid import Writing
+from localsynth.processor import default_threads
 from localsynth.schema import Boolean, Category, Identifier, Schema, Surrogate, Text
 
 __all__ = [
@@ -238,14 +241,77 @@ def accept_size(units: int, force: bool, emit: Emit) -> None:
 
 _TEXT_SHARE = 0.4
 """A text uses this share of its max_tokens on average; a guess until the run itself tells."""
+_LONGEST = 1.75
+"""Tokens of a long row for one of the mean: with texts of up to 64 tokens, mostly shorter ones. It hardly matters."""
 _MEANING_TOKENS = 0.25
 """Tokens a character of English words."""
-_MATMUL_SHARE = 0.38
-"""Share of the machine's matrix-product rate that training reached: 248 to 286 of 695 tok/s (docs/experiments.md)."""
-_SAMPLE_SHARE = 0.35
-"""Sampling's tokens/s against training's: 82 beside 248 in the demo."""
-_LIBRARIES_BYTES = 900 * 2**20
+_KEPT_BYTES_RATE = 2.5e8
+"""Bytes of kept activations (`kept_activations`) that a core works through in a second besides the matrix products: a token took
+1.6 ms more than its products in float32 on two cores, 0.8 ms more in bf16, which keeps half the bytes (docs/performance.md)."""
+_GPU_SHARE = 0.38
+"""Share of a GPU's matrix-product rate that training reaches: a guess, no GPU was measured."""
+_SAMPLE_SHARE = 0.39
+"""Share of the float32 matrix-product rate that llama.cpp reaches with many rows side by side: 547 tok/s at 2 operations a
+weight and token (docs/experiments.md)."""
+_LIBRARIES_BYTES = 450 * 2**20
 """What Python, torch and their libraries take before any model is loaded."""
+_LOADED_BYTES = 30 * 2**20
+"""What loading a model leaves besides its weights."""
+_HEAP = 1.6
+"""Memory that activations take for a byte kept: pieces freed between kept ones stay in the C library's heap. Measured."""
+_LOSS_POSITIONS = 128
+"""Positions whose logits are held at once (train/loss.py)."""
+_SHORTEST_UNIT = 8
+"""What a unit is padded to at least, in positions (train/batches.py)."""
+
+
+def trained_parameters(info: GgufInfo, train: TrainConfig) -> int:
+    """How many numbers get gradients and noise: the soft prompt, or factor B (rank, out) of each adapted layer."""
+    if train.method == "prompt":
+        return train.prompt_tokens * info.embedding_length
+    # Out of q, o and down; of k and v, whose heads are shared; of gate and up.
+    outputs = 3 * info.embedding_length + 2 * _key_width(info) + 2 * info.feed_forward_length
+    return info.block_count * train.rank * outputs
+
+
+def _key_width(info: GgufInfo) -> int:
+    return info.embedding_length * info.head_count_kv // info.head_count
+
+
+def kept_activations(info: GgufInfo, longest: float) -> float:
+    """Numbers that the backward pass needs of each position, in rows of up to `longest` tokens.
+
+    Of each block: two norms, queries, keys, values and attention's shares; gate before and after its activation function, and up.
+    """
+    attention = info.embedding_length + 2 * _key_width(info) + info.head_count * longest
+    return info.block_count * (2 * info.embedding_length + attention + 3 * info.feed_forward_length)
+
+
+def training_memory(info: GgufInfo, train: TrainConfig, precision: str, unit: float, longest: float, batch_size: int) -> float:
+    """Bytes that training holds at most. `unit` and `longest`: tokens of a unit and of a long row, a soft prompt included."""
+    weight, number = {"fp32": (4.0, 4), "bf16": (2.0, 2), "nf4": (0.6, 2)}[precision]
+    trained, positions = trained_parameters(info, train), train.micro_batch_tokens
+    # The shortest units are packed together, up to about twice as many as of the mean length.
+    units = min(positions / _SHORTEST_UNIT, 2 * positions / unit, batch_size)
+    return (
+        _LIBRARIES_BYTES
+        + _LOADED_BYTES
+        + weight * info.parameters
+        + _HEAP * number * max(positions, unit) * kept_activations(info, longest)
+        + 4 * trained * units
+        # Weights, their copy, gradient, sum and AdamW's two moments in float32; noise in float64 and what it is added to.
+        + trained * (6 * 4 + 2 * 8)
+        + _LOSS_POSITIONS * info.vocab_size * (4 + number)
+    )
+
+
+def training_rate(info: GgufInfo, precision: str, matmul_rate: float, longest: float, cores: int) -> float:
+    """Tokens a second: 4 operations for each weight (frozen base: no weight gradients), and the time for what lies between."""
+    products = 4 * info.parameters / matmul_rate
+    if precision == "nf4":
+        return _GPU_SHARE / products
+    kept = {"fp32": 4, "bf16": 2}[precision] * kept_activations(info, longest)
+    return 1 / (products + kept / (_KEPT_BYTES_RATE * cores))
 
 
 def row_tokens(codec: Codec) -> float:
@@ -334,12 +400,13 @@ def forecast(
     training_units: int,
     rows: int,
     matmul_rate: float,
+    float32_rate: float,
     precision: str,
 ) -> dict[str, Any]:
     """The whole forecast as a JSON object.
 
-    units, training_units: expected numbers; matmul_rate in floating-point operations a second at that precision.
-    Seconds are predicted from 4 operations a token for each weight of a matrix product (frozen base: no weight gradients).
+    units, training_units: expected numbers; matmul_rate in floating-point operations a second at that precision, float32_rate in
+    float32, which llama.cpp's speed is reckoned from.
     """
     from localsynth.llama import Vocabulary
     from localsynth.selection.topics import TEXTS_A_TOPIC, topics_for
@@ -352,21 +419,15 @@ def forecast(
         seen = Writing(seen).schema
     with Vocabulary(base.path) as vocabulary:
         tokens = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
-    train_rate = _MATMUL_SHARE * matmul_rate / (4 * base.info.parameters)
-    trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * tokens
-    bytes_per_weight = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.6}[precision]
-    micro = config.train.micro_batch_tokens
-    info = base.info
-    adapter = info.block_count * config.train.rank * (5 * info.embedding_length + 2 * info.feed_forward_length)
-    memory = (
-        _LIBRARIES_BYTES
-        + base.info.parameters * bytes_per_weight
-        + adapter * 4 * (6 + micro / tokens)
-        + micro * info.block_count * (10 * info.embedding_length + 4 * info.feed_forward_length) * 4
-        + micro * info.vocab_size * 8
-    )
+    info, train = base.info, config.train
+    # A soft prompt stands before each row and is computed with it.
+    computed = tokens + (train.prompt_tokens if train.method == "prompt" else 0)
+    longest = _LONGEST * computed
+    train_rate = training_rate(info, precision, matmul_rate, longest, default_threads())
+    trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * computed
+    memory = training_memory(info, train, precision, _mean_rows(config) * computed, longest, plan.batch_size)
     model_bytes = base.info.parameters * 2
-    sample_rate, selects = _SAMPLE_SHARE * train_rate, config.train.selection_share > 0
+    sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), config.train.selection_share > 0
     select_seconds = topics_for(training_units) * TEXTS_A_TOPIC * tokens / sample_rate
     return {
         "synthesizer": synthesizer,
@@ -390,5 +451,5 @@ def forecast(
         "tokens_per_row": tokens,
         "precision": precision,
         "memory_bytes": math.ceil(memory),
-        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * adapter + 200 * rows),
+        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, train) + 200 * rows),
     }

@@ -54,8 +54,10 @@ def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: 
     config = session.config
     base = find_base_model(config.train.model)
     precision = choose_precision(config.train.precision, "cpu" if config.train.device == "cpu" else "auto")
-    rate = matmul_rate(precision, base.info.embedding_length, base.info.feed_forward_length)
-    return forecast(config, base, schema, kept, training, rows, rate, precision)
+    rate, float32_rate = (
+        matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length) for kind in (precision, "fp32")
+    )
+    return forecast(config, base, schema, kept, training, rows, rate, float32_rate, precision)
 
 
 def plan(session: Session) -> dict[str, Any]:
