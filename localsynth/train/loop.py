@@ -186,9 +186,7 @@ def _steady_gradients(
                 "Set train.device to 'cpu' and train.precision to 'fp32'.",
             )
         precision = "fp32"
-        text = (
-            "This machine's bf16 rounds a row by its neighbours, which would break the guarantee: training in fp32, more slowly."
-        )
+        text = "This machine's bf16 rounds a row by its neighbours, which would break the guarantee: training in fp32."
         emit({"kind": "warning", "text": text})
         del model, private
 
@@ -222,8 +220,8 @@ def _sum(private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_ba
         if _is_out_of_memory(error):
             raise ResourceError(
                 "Memory ran out in the middle of training, which would have fitted when it began.",
-                "Close other programs, or lower train.micro_batch_tokens or privacy.max_rows_per_unit; `localsynth run` goes on from"
-                " the last checkpoint.",
+                "Close other programs, or lower train.micro_batch_tokens or privacy.max_rows_per_unit; `localsynth run` goes on"
+                " from the last checkpoint.",
             ) from error
         raise
     return total

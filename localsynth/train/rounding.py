@@ -40,8 +40,10 @@ def try_memory(private: PrivateGradients, token_budget: int) -> None:
 
 def neighbours_change(private: PrivateGradients, token_budget: int) -> float:
     """By how much units' clipped gradients differ when one more comes before them in a full micro-batch: the most, in shares of
-    a gradient's norm. 0 where every position is computed alike. Takes two micro-batches, for which the weights are random numbers: those of fresh
-    adapters are 0, and products with them would show nothing.
+    a gradient's norm. 0 where every position is computed alike.
+
+    Takes two micro-batches, for which the weights are random numbers: those of fresh adapters are 0, and products with them
+    would show nothing.
     """
     kept = [weight.detach().clone() for weight in private.weights]
     generator = torch.Generator().manual_seed(0)
