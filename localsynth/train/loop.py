@@ -21,13 +21,14 @@ from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
 from localsynth.events import Emit
 from localsynth.privacy.noise import RandomSource
+from localsynth.train.base_model import Precision
 from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.memory import give_back_memory, peak_memory
 from localsynth.train.model import choose_precision, kept_weights, model_to_train, write_trained
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
-from localsynth.train.rounding import neighbours_change
+from localsynth.train.rounding import neighbours_change, try_memory
 
 __all__ = ["TrainResult", "choose_device", "train"]
 
@@ -51,7 +52,7 @@ class TrainResult:
     steps: int
     seconds: float
     peak_memory_bytes: int
-    precision: str
+    precision: Precision
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -96,7 +97,7 @@ def train(
     """
     started = time.monotonic()
     device = choose_device(settings.device)
-    private, precision = _gradients_that_keep_still(base, targets, plan, settings, device, emit)
+    private, precision, micro_batch_tokens = _steady_gradients(base, targets, plan, settings, device, emit)
     model = private.model
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
@@ -105,7 +106,7 @@ def train(
 
     saved_at, tokens_done, computing = time.monotonic(), 0, 0.0
     process = psutil.Process()
-    step, spent, micro_batch_tokens = first, None, settings.micro_batch_tokens
+    step, spent = first, None
     while step < plan.steps:
         if should_stop():
             save_checkpoint(checkpoint, step, kept, optimizer)
@@ -122,7 +123,7 @@ def train(
             break
         begun = time.monotonic()
         batch = [units[i] for i in poisson_batch(random, len(units), plan.sample_rate)]
-        total, micro_batch_tokens = _sum_within_memory(private, batch, micro_batch_tokens, device, emit)
+        total = _sum(private, batch, micro_batch_tokens)
         tokens_done += sum(len(example.tokens) for unit in batch for example in unit)
         noisy = noisy_mean(total, plan, random)
         if released is not None:
@@ -161,19 +162,23 @@ def train(
     return TrainResult(step, time.monotonic() - started, peak, precision)
 
 
-def _gradients_that_keep_still(
+def _steady_gradients(
     base: Path, targets: list[str], plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
-) -> tuple[PrivateGradients, str]:
-    """The model and its precision: one in which a unit's gradient does not depend on who else is in the micro-batch.
+) -> tuple[PrivateGradients, Precision, int]:
+    """The model, its precision and the tokens computed at once: such that a full micro-batch fits into memory, and a unit's
+    gradient does not depend on who else is in it.
 
-    That is bf16 where it is fast, unless this machine's bf16 rounds a row by its neighbours: then fp32 takes its place.
+    That is bf16 where it is fast, unless this machine's bf16 rounds a row by its neighbours: then fp32 takes its place. All of
+    it is found on public random tokens and stays for the run: were it changed by what a batch needs, a unit's presence
+    could change how all others are rounded (in bf16, with half the length, the sum by a third of C).
     """
-    precision = choose_precision(settings.precision, device)
+    precision, tokens = choose_precision(settings.precision, device), settings.micro_batch_tokens
     while True:
         model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
         private = PrivateGradients(model, plan.max_grad_norm)
-        if neighbours_change(private, settings.micro_batch_tokens) <= _MOST_CHANGE:
-            return private, precision
+        tokens = _fitting_tokens(private, tokens, device, emit)
+        if neighbours_change(private, tokens) <= _MOST_CHANGE:
+            return private, precision, tokens
         if precision != "bf16":
             raise ResourceError(
                 f"On this machine a row's gradient in {precision} depends on the rows computed with it, which would break the"
@@ -181,36 +186,45 @@ def _gradients_that_keep_still(
                 "Set train.device to 'cpu' and train.precision to 'fp32'.",
             )
         precision = "fp32"
-        text = (
-            "This machine's bf16 rounds a row by its neighbours, which would break the guarantee: training in fp32, more slowly."
-        )
+        text = "This machine's bf16 rounds a row by its neighbours, which would break the guarantee: training in fp32."
         emit({"kind": "warning", "text": text})
+        del model, private
 
 
-def _sum_within_memory(
-    private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_batch_tokens: int, device: str, emit: Emit
-) -> tuple[ClippedSum, int]:
-    """The clipped sum of a batch, and the tokens computed at once: halved, until it fits, where memory runs out.
-
-    The batch stays the one that was drawn, and nothing of the attempts before leaves here, so the accounting is the same.
-    """
+def _fitting_tokens(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> int:
+    """The tokens computed at once: halved until a micro-batch of as many units as can be fits into memory."""
     while True:
-        total = private.new_sum()
         try:
-            for micro in private.micro_batches(batch, micro_batch_tokens):
-                private.add(total, micro)
-                total.tokens += int((micro.targets != IGNORE).sum())
-            return total, micro_batch_tokens
+            try_memory(private, tokens)
+            return tokens
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or micro_batch_tokens < _FEWEST_TOKENS:
+            if not _is_out_of_memory(error) or tokens < _FEWEST_TOKENS:
                 raise
         # Outside of the handler: the error holds on to the memory of the pass that it broke off.
         private.forget()
-        micro_batch_tokens //= 2
+        tokens //= 2
         if device == "cuda":
             torch.cuda.empty_cache()
-        text = f"Memory ran out: going on with {micro_batch_tokens} tokens at once (train.micro_batch_tokens), which is slower."
+        text = f"Memory ran out: going on with {tokens} tokens at once (train.micro_batch_tokens), which is slower."
         emit({"kind": "warning", "text": text})
+
+
+def _sum(private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_batch_tokens: int) -> ClippedSum:
+    """The clipped sum of a batch."""
+    total = private.new_sum()
+    try:
+        for micro in private.micro_batches(batch, micro_batch_tokens):
+            private.add(total, micro)
+            total.tokens += int((micro.targets != IGNORE).sum())
+    except (MemoryError, RuntimeError) as error:
+        if _is_out_of_memory(error):
+            raise ResourceError(
+                "Memory ran out in the middle of training, which would have fitted when it began.",
+                "Close other programs, or lower train.micro_batch_tokens or privacy.max_rows_per_unit; `localsynth run` goes on"
+                " from the last checkpoint.",
+            ) from error
+        raise
+    return total
 
 
 def _is_out_of_memory(error: Exception) -> bool:

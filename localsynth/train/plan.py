@@ -45,10 +45,10 @@ def make_train_plan(train: TrainConfig, units: int, epsilon: float, delta: float
     """The plan for `units` expected training units and the training stage's budget (ε, δ).
 
     A large batch gives each step a better signal against its noise, many steps give the optimizer time; the default of a
-    sixteenth of the units, between 32 and 1,024, is the middle that fits a few epochs on a laptop.
+    tenth of the units, between 32 and 1,024, is what did best of the few tried (docs/experiments.md).
     """
     units = max(1, units)
-    batch_size = min(units, train.batch_size or min(1024, max(32, round(units / 16))))
+    batch_size = min(units, train.batch_size or min(1024, max(32, round(units / 10))))
     rate = batch_size / units
     steps = max(1, round(train.epochs / rate))
     reserve = max(2, math.ceil(steps / 20))

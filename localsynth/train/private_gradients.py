@@ -60,8 +60,9 @@ class PrivateGradients:
         loss = self.model(micro)
         loss.backward()
         gradients = self.model.unit_gradients.take()
-        # Weight by weight: the norm of all at once would lose digits in float32.
-        norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients]).norm(dim=0)
+        # In pieces: the norm of all at once would lose digits in float32.
+        pieces = [g.view(len(g), *w.shape).norm(dim=-1) for g, w in zip(gradients, self.weights, strict=True)]
+        norms = torch.cat(pieces, 1).norm(dim=1)
         # A gradient that is not finite (overflow) would poison the sum and break the bound: it counts as zero.
         finite = torch.isfinite(norms)
         factors = torch.where(finite, (self._bound / norms.clamp(min=1e-12)).clamp(max=1.0), 0.0)

@@ -1,4 +1,4 @@
-"""Whether this machine computes a unit's gradient the same whoever else is in the micro-batch.
+"""Whether a micro-batch fits into this machine's memory, and whether a unit's gradient is the same whoever else is in it.
 
 A unit may move the clipped sum by C and no further: the others must not be rounded anew because of its presence. Micro-batches
 are packed for that (`batches`); here it is tried out, on public random tokens, before anything is charged to a batch.
@@ -9,30 +9,41 @@ import random
 import torch
 
 from localsynth.codec import Encoded
+from localsynth.train.batches import padded_width
 from localsynth.train.private_gradients import PrivateGradients
 
-__all__ = ["neighbours_change"]
+__all__ = ["neighbours_change", "try_memory"]
 
 _SHAKEN = 0.02
 """Standard deviation of the weights for the trial: about what training makes of them."""
 
 
-def _unit(draw: random.Random, length: int, vocabulary: int) -> list[Encoded]:
-    tokens = [draw.randrange(vocabulary) for _ in range(length)]
-    return [Encoded(tokens, [False] + [True] * (length - 1))]
+def _unit(draw: random.Random, rows: int, longest: int, vocabulary: int) -> list[Encoded]:
+    lengths = [draw.randint(4, longest) for _ in range(rows)]
+    return [Encoded([draw.randrange(vocabulary) for _ in range(n)], [False] + [True] * (n - 1)) for n in lengths]
 
 
-def _gradient_of_last(private: PrivateGradients, units: list[list[Encoded]], token_budget: int) -> torch.Tensor:
-    (*_, micro) = private.micro_batches(units, token_budget)
+def _gradients(private: PrivateGradients, units: list[list[Encoded]], token_budget: int) -> torch.Tensor:
+    """The clipped gradients (units, size) of units that fit one micro-batch."""
+    (micro,) = private.micro_batches(units, token_budget)
     gradients, factors, _, _ = private.clipped(micro)
-    return torch.cat([gradient[-1] * factors[-1] for gradient in gradients]).double()
+    return torch.cat(gradients, 1) * factors[:, None]
+
+
+def try_memory(private: PrivateGradients, token_budget: int) -> None:
+    """Compute a micro-batch of as many units as one can hold. Raises what torch raises where memory runs out."""
+    shortest = [Encoded([0] * 8, [True] * 8)]
+    width = private.model.before + padded_width(shortest)
+    (micro,) = private.micro_batches([shortest] * max(1, token_budget // width), token_budget)
+    private.clipped(micro)
 
 
 def neighbours_change(private: PrivateGradients, token_budget: int) -> float:
-    """By how much a unit's clipped gradient differs when others fill the micro-batch before it, in shares of its norm.
+    """By how much units' clipped gradients differ when one more comes before them in a full micro-batch: the most, in shares of
+    a gradient's norm. 0 where every position is computed alike.
 
-    0 where every position is computed alike. Takes two micro-batches, for which the weights are random numbers: those of fresh
-    adapters are 0, and products with them would show nothing.
+    Takes two micro-batches, for which the weights are random numbers: those of fresh adapters are 0, and products with them
+    would show nothing.
     """
     kept = [weight.detach().clone() for weight in private.weights]
     generator = torch.Generator().manual_seed(0)
@@ -47,11 +58,14 @@ def neighbours_change(private: PrivateGradients, token_budget: int) -> float:
 
 def _change(private: PrivateGradients, token_budget: int) -> float:
     draw, vocabulary = random.Random(0), private.model.language_model.config.vocab_size
-    length = min(40, token_budget // 4)
-    one = _unit(draw, length, vocabulary)
-    others: list[list[Encoded]] = []
-    while private.micro_batches([*others, one], token_budget)[1:] == []:
-        others.append(_unit(draw, draw.randint(4, length), vocabulary))
-    alone = _gradient_of_last(private, [one], token_budget)
-    among = _gradient_of_last(private, [*others[:-1], one], token_budget)
-    return float((among - alone).norm() / alone.norm())
+    longest = max(4, min(40, token_budget // 8))
+    units: list[list[Encoded]] = []
+    while not private.micro_batches(units, token_budget)[1:]:
+        rows = 2 if len(units) % 5 == 4 else 1
+        units.append(_unit(draw, rows, longest, vocabulary))
+    # In the order in which they are packed; without the last, they fit one micro-batch.
+    units = sorted(units[:-1], key=padded_width)
+    if len(units) < 2:  # no two ever share one
+        return 0.0
+    whole, without = _gradients(private, units, token_budget), _gradients(private, units[1:], token_budget)
+    return float(((without - whole[1:]).norm(dim=1) / whole[1:].norm(dim=1)).max())

@@ -22,7 +22,7 @@ from localsynth.evaluate.audit.scores import canary_gradients, decode
 from localsynth.events import Emit, Event
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.loop import choose_device, train
-from localsynth.train.model import choose_precision, model_to_train
+from localsynth.train.model import model_to_train
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 
@@ -91,7 +91,7 @@ def attack_training(
         # No ε: nothing is spent.
         emit({key: value for key, value in event.items() if key != "epsilon"} | {"stage": "audit"})
 
-    train(
+    trained = train(
         units=[canary for canary, taken in zip(canaries, coins, strict=True) if taken],
         base=base,
         targets=targets,
@@ -111,8 +111,7 @@ def attack_training(
         emit({"kind": "progress", "stage": "audit", "step": done, "steps": len(canaries), "unit": "canaries"})
 
     device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
-    model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
+    model = model_to_train(base, targets, settings, trained.precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
     gram, products = canary_gradients(private, canaries, settings.micro_batch_tokens, directions, progress)

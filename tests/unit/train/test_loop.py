@@ -197,7 +197,7 @@ def test_bf16_trains_too(tiny_model, tmp_path):
 
 def test_the_plan_depends_on_public_figures_alone():
     plan = make_train_plan(TrainConfig(epochs=4), 4574, 7.2, 1e-6)
-    assert (plan.batch_size, plan.steps) == (286, 64)
+    assert (plan.batch_size, plan.steps) == (457, 40)
     assert plan.reserve >= 2 and plan.sample_rate == plan.batch_size / 4574
     tighter = make_train_plan(TrainConfig(epochs=4), 4574, 1.0, 1e-6)
     assert tighter.noise_multiplier > plan.noise_multiplier

@@ -8,10 +8,13 @@ import torch
 
 from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
+from localsynth.errors import ResourceError
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train import loop
-from localsynth.train.model import LossModel
+from localsynth.train.model import LossModel, build_model
 from localsynth.train.plan import TrainPlan
+from localsynth.train.private_gradients import PrivateGradients
+from localsynth.train.rounding import try_memory
 
 UNITS = 12
 PLAN = TrainPlan(
@@ -48,6 +51,7 @@ def unit(rows, seed):
 def steady_arithmetic(monkeypatch):
     """What it computes to be sure of that is not among the batches watched here."""
     monkeypatch.setattr(loop, "neighbours_change", lambda private, token_budget: 0.0)
+    monkeypatch.setattr(loop, "try_memory", lambda private, token_budget: None)
 
 
 @pytest.fixture
@@ -146,31 +150,50 @@ def test_a_batch_gets_the_same_noise_as_an_empty_one(run, released):
     assert float(torch.stack(released).std()) == pytest.approx(expected, rel=0.04)
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-def test_memory_that_runs_out_in_the_middle_of_a_pass_changes_nothing_but_the_micro_batches(run, released, monkeypatch, error):
+ERRORS = [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_does_not_fit_is_halved_before_the_first_batch_and_changes_nothing_but_the_micro_batches(
+    run, released, monkeypatch, error
+):
     units = [unit(1 + i % 3, i) for i in range(UNITS)]
     run(units, Spy(all_in=True, quiet=True), steps=1)
-    sizes, cut, add = [], LossModel.micro_batches, loop.PrivateGradients.add
+    tried, sizes, cut = [], [], LossModel.micro_batches
     monkeypatch.setattr(LossModel, "micro_batches", lambda self, batch, tokens: sizes.append(tokens) or cut(self, batch, tokens))
-    calls = []
 
-    def short_of_memory(self, total, micro):
-        calls.append(micro)
-        if len(calls) == 2:
-            self.model(micro)
-            raise error  # after the forward pass
-        if len(calls) == 5:
-            self.model(micro).backward()
-            raise error  # after the backward pass, whose gradients then lie where they are left
-        add(self, total, micro)
+    def short_of_memory(private, tokens):
+        tried.append(tokens)
+        private.model(private.micro_batches([unit(1, 0)], tokens)[0]).backward()  # which leaves gradients behind
+        if tokens > 16:
+            raise error
 
-    monkeypatch.setattr(loop.PrivateGradients, "add", short_of_memory)
+    monkeypatch.setattr(loop, "try_memory", short_of_memory)
     run(units, Spy(all_in=True, quiet=True), steps=1)
-    assert sizes == [64, 32, 16]
+    assert tried == [64, 32, 16] and sizes[-1] == 16
     expected, found = released
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-8) and expected.norm() > 0
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_memory_that_runs_out_later_ends_the_run(run, monkeypatch, error):
+    """Another length would round every unit anew, and whether memory runs out depends on who is in the batch."""
+
+    def short_of_memory(*_):
+        raise error
+
+    monkeypatch.setattr(loop.PrivateGradients, "add", short_of_memory)
+    with pytest.raises(ResourceError, match="Memory ran out"):
+        run([unit(1, 0)], Spy(all_in=True), steps=1)
+
+
+def test_the_trial_of_memory_computes_as_many_units_as_a_micro_batch_can_hold(tiny_model, monkeypatch):
+    private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), 1.0)
+    seen, clipped = [], PrivateGradients.clipped
+    monkeypatch.setattr(PrivateGradients, "clipped", lambda self, micro: seen.append(micro) or clipped(self, micro))
+    try_memory(private, 100)
+    (micro,) = seen
+    assert micro.units == 12 and len(micro.tokens) == 100 and int((micro.targets >= 0).sum()) == 12 * 7
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(run, monkeypatch):

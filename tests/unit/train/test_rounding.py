@@ -85,6 +85,14 @@ def test_a_change_by_neighbours_is_seen(tiny_model, monkeypatch):
     assert neighbours_change(private, 128) <= 1e-6
     assert all(bool((weight == 0).all()) for weight in private.weights), "as it was"
     forward = LoraLinear.forward
-    # Products in which what stands in the first row scales all others.
-    monkeypatch.setattr(LoraLinear, "forward", lambda layer, x: forward(layer, x) * (1 + 1e-5 * float((x[0, 0] > 0).sum() % 7)))
+    with monkeypatch.context() as patched:  # products in which what stands in the first row scales all others
+        patched.setattr(LoraLinear, "forward", lambda layer, x: forward(layer, x) * (1 + 1e-4 * float((x[0, 0] > 0).sum() % 7)))
+        assert neighbours_change(private, 128) > 1e-6
+
+    def leaking(layer, x):  # the same in the adapter's product alone, which with fresh adapters is zero
+        scale = 1 + 1e-2 * float((x[0, 0] > 0).sum() % 7)
+        base = layer.base(x)
+        return base + scale * (forward(layer, x) - base)
+
+    monkeypatch.setattr(LoraLinear, "forward", leaking)
     assert neighbours_change(private, 128) > 1e-6

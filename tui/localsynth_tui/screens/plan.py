@@ -175,7 +175,7 @@ anything where the kernel itself does not cut the work off from the network (Hom
             "size": "no: measure it",
             "rows": "as the original",
             "epsilon": "4",
-            "epochs": "2",
+            "epochs": "4",
         }
         with self.prevent(Input.Changed, Select.Changed):
             for name, value in values.items():
