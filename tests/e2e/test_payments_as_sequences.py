@@ -51,7 +51,8 @@ def test_from_payments_to_payments(localsynth, tmp_path):
     for one, two in pairwise(rows):
         assert one["account"] != two["account"] or one["day"] <= two["day"]
     pairs = [row for row in localsynth.ok("query", "ws", SEQUENCE, "--json").json() if row["before"]]
-    assert len(pairs) > 300 and sum(NEXT[row["before"]] == row["what"] for row in pairs) > 0.9 * len(pairs)
+    # `other` of the measured list, which noise may give a few rows, is followed by nothing right.
+    assert len(pairs) > 300 and sum(NEXT.get(row["before"]) == row["what"] for row in pairs) > 0.9 * len(pairs)
 
     assert "in the order of 'day'" in read_json(tmp_path / result["certificate"])["summary"]
     verified = localsynth.ok("verify", result["certificate"], "--json").json()
