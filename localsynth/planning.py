@@ -259,8 +259,8 @@ _LOADED_BYTES = 30 * 2**20
 """What loading a model leaves besides its weights."""
 _HEAP = 1.6
 """Memory that activations take for a byte kept: pieces freed between kept ones stay in the C library's heap. Measured."""
-_LOSS_POSITIONS = 128
-"""Positions whose logits are held at once (train/loss.py)."""
+_LOSS_POSITIONS, _LOSS_SLICE = 256, 16
+"""Positions whose logits are held at once, and those whose float32 shares are (train/loss.py)."""
 _SHORTEST_UNIT = 8
 """What a unit is padded to at least, in positions (train/batches.py)."""
 
@@ -301,7 +301,7 @@ def training_memory(info: GgufInfo, train: TrainConfig, precision: str, unit: fl
         + 4 * trained * units
         # Weights, their copy, gradient, sum and AdamW's two moments in float32; noise in float64 and what it is added to.
         + trained * (6 * 4 + 2 * 8)
-        + _LOSS_POSITIONS * info.vocab_size * (4 + number)
+        + info.vocab_size * (number * _LOSS_POSITIONS + 4 * _LOSS_SLICE)
     )
 
 

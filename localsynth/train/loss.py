@@ -6,8 +6,11 @@ import torch
 
 __all__ = ["summed_cross_entropy"]
 
-_CHUNK = 128
-"""Positions computed at once: 128 x 49,152 float32 logits take 25 MB, which the allocator reuses (50 MB it gives back)."""
+_CHUNK = 256
+"""Positions multiplied at once: the vocabulary's weights are read once for each chunk."""
+
+_SLICE = 16
+"""Positions whose shares of the vocabulary are computed at once: 16 x 49,152 float32 numbers (3 MB) stay in the cache."""
 
 _LEAST = torch.finfo(torch.float32).tiny
 """A target less likely than this counts as this likely: its loss is 87 nats."""
@@ -25,19 +28,22 @@ class _SummedCrossEntropy(torch.autograd.Function):
         empty = -positions % _CHUNK
         padded = torch.cat([hidden, hidden.new_zeros(empty, hidden.shape[1])])
         wanted = torch.cat([targets, targets.new_zeros(empty)])[:, None]
-        one = torch.full((_CHUNK, 1), -1.0, device=hidden.device)
+        one = torch.full((_SLICE, 1), -1.0, device=hidden.device)
         losses = torch.empty(len(padded), 1, device=hidden.device)
         gradient = torch.empty_like(padded)
-        product = hidden.new_empty(_CHUNK, len(weight))
-        shares = torch.empty(product.shape, device=hidden.device)
+        logits = hidden.new_empty(_CHUNK, len(weight))
+        shares = torch.empty(_SLICE, len(weight), device=hidden.device)
         for start in range(0, len(padded), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            torch.mm(padded[part], weight.T, out=product)
-            torch.softmax(shares.copy_(product), 1, out=shares)
-            losses[part] = -shares.gather(1, wanted[part]).clamp_(min=_LEAST).log_()
-            # d loss / d logits is softmax - 1 at the target.
-            shares.scatter_add_(1, wanted[part], one)
-            gradient[part] = product.copy_(shares) @ weight
+            chunk = slice(start, start + _CHUNK)
+            torch.mm(padded[chunk], weight.T, out=logits)
+            for first in range(0, _CHUNK, _SLICE):
+                part = slice(start + first, start + first + _SLICE)
+                piece = logits[first : first + _SLICE]
+                torch.softmax(shares.copy_(piece), 1, out=shares)
+                losses[part] = -shares.gather(1, wanted[part]).clamp_(min=_LEAST).log_()
+                # d loss / d logits is softmax - 1 at the target.
+                piece.copy_(shares.scatter_add_(1, wanted[part], one))
+            gradient[chunk] = logits @ weight
         ctx.save_for_backward(gradient[:positions])
         return losses[:positions].sum()
 
