@@ -21,6 +21,8 @@ from localsynth.evaluate.stats import Rate
 
 __all__ = ["Weakness", "find_weaknesses"]
 
+# "One of 300": two 95 % intervals that just touch, of equal width, are 2 x 1.96 / sqrt(2) = 2.8 standard errors of the difference
+# apart; with no difference, one of them is so far above the other with a chance of 0.003.
 _WORTH_SAYING = 0.05
 _ENOUGH_TEXTS = 100
 """With 300 texts, chance alone moves their likeness (MAUVE) by 0.035 between the best and the worst of twelve draws."""
@@ -74,8 +76,8 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
         worst, *others = alike
         text = (
             f"{worst['question']} {_of_tries(worst['risk'])} succeeded against rows of the original, "
-            f"{_of_tries(worst['control'])} against rows that were kept aside and never learned from. The difference was "
-            "learned from single rows."
+            f"{_of_tries(worst['control'])} against rows that were kept aside and never learned from. So large a difference was "
+            "learned from single rows, unless it is chance, which does that in about one of 300 attacks."
         )
         if others:
             text += f" So did: {', '.join(attack['name'] for attack in others)}."
