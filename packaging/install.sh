@@ -48,7 +48,8 @@ if command -v openssl >/dev/null 2>&1; then
     fail "The signature over SHA256SUMS does not hold. Nothing was installed."
   echo "  signed by the key $fingerprint"
 else
-  [ -z "$key" ] || fail "openssl is missing, so the signature cannot be checked, as --key asks."
+  [ -z "$key" ] || fail "openssl is missing, so the signature cannot be checked, as --key asks. Nothing was installed.
+Install openssl, or leave --key out: then only the hashes are checked."
   echo "  openssl is missing: the signature was NOT checked, only the hashes"
 fi
 if [ -n "$key" ]; then
