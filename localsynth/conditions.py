@@ -35,6 +35,7 @@ __all__ = [
     "whole",
 ]
 
+_QUOTES = "Names that are SQL words, or have other signs than letters, digits and _, stand in double quotes. "
 _HINT = "Example: --where \"rating >= 4 AND department = 'Dresses'\""
 
 Interval = tuple[int, int]
@@ -168,9 +169,7 @@ def parse_where(text: str, schema: Schema) -> Conditions:
     try:
         tree = parse_one(text, dialect="duckdb")
     except SqlglotError:
-        raise ConfigError(
-            "The condition is not valid SQL.", "Names that are SQL words stand in double quotes. " + _HINT
-        ) from None
+        raise ConfigError("The condition is not valid SQL.", _QUOTES + _HINT) from None
     true = _truth(tree, schema).true
     for name, allowed in true.items():
         if allowed.empty:
@@ -293,7 +292,7 @@ def _atom(node: exp.Expr, schema: Schema) -> _Truth:
         # IS TRUE, unlike = TRUE, is false for a missing value.
         missing = Allowed(column, null=column.nullable)
         return _Truth(compared.true, {column.name: union(_without(everything(column), compared.true[column.name]), missing)})
-    raise ConfigError(f"The condition cannot use {node.sql(dialect='duckdb')}.", _HINT)
+    raise ConfigError(f"The condition cannot use {node.sql(dialect='duckdb')}.", _QUOTES + _HINT)
 
 
 def _column(node: exp.Column, schema: Schema) -> Column:

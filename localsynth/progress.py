@@ -112,7 +112,7 @@ _SYNTHESIZERS = {
 def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
     origin = {"declared": "declared", "measured": "measured", "assumed": "assumed: declare privacy.public_size for a real figure"}
-    epsilon, seconds = plan["epsilon"], plan["seconds"]
+    epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
     choosing = f", {epsilon['selection']:g} to choose among texts" if epsilon["selection"] else ""
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
@@ -120,10 +120,18 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"marginals, {epsilon['train']:g} for training{choosing}",
         f"delta             {plan['delta']['total']:.2g}",
         f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
-        f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each ({plan['reserve_steps']} in reserve)",
-        f"noise multiplier  {plan['noise_multiplier']:.3f}",
-        f"time              train {_duration(seconds['train'])}, export {_duration(seconds['export'])}, "
-        f"{plan['rows_wanted']:,} rows {_duration(seconds['sample'])} (in {plan['precision']})",
+    ]
+    if counted:
+        lines.append(f"noise multiplier  {plan['noise_multiplier']:.3f}, over all counts")
+    else:
+        lines += [
+            f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each "
+            f"({plan['reserve_steps']} in reserve)",
+            f"noise multiplier  {plan['noise_multiplier']:.3f}",
+        ]
+    lines += [
+        f"time              {'count' if counted else 'train'} {_duration(seconds['train'])}, "
+        f"export {_duration(seconds['export'])}, {plan['rows_wanted']:,} rows {_duration(seconds['sample'])} (in {plan['precision']})",
         f"memory, disk      {plan['memory_bytes'] / 2**30:.1f} GiB, {plan['disk_bytes'] / 2**30:.1f} GiB "
         f"({plan['free_disk_bytes'] / 2**30:.0f} GiB free)",
     ]

@@ -150,6 +150,12 @@ def test_what_cannot_be_asked_is_said(condition, message):
     assert error.value.hint or "NaN" in condition
 
 
+def test_a_name_with_a_hyphen_is_told_to_be_quoted():
+    with pytest.raises(ConfigError) as error:
+        parse_where("hours-per-week >= 50", SCHEMA)
+    assert "double quotes" in error.value.hint
+
+
 def test_exactly_one_value():
     assert exactly(SCHEMA.column("price"), "1.50").single.value == 1.5
     assert exactly(SCHEMA.column("n"), None).single.value is None

@@ -76,3 +76,15 @@ def test_lines_in_a_file_are_seconds_apart(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     steps = [mark_private({**STEP, "step": step}) for step in (1, 2, 3)]
     assert told(io.StringIO(), *steps).splitlines() == ["train  1/13  ε spent 7.682", "train  3/13  ε spent 7.682"]
+
+
+@pytest.mark.parametrize(("synthesizer", "steps"), [("marginals", False), ("hybrid", True), ("llm", True)])
+def test_a_plan_names_steps_only_where_there_are_some(synthesizer: str, steps: bool) -> None:
+    plan = {
+        "units": 9, "units_origin": "declared", "training_units": 8, "synthesizer": synthesizer, "steps": 1, "batch_size": 8,
+        "epsilon": {"total": 1.0, "schema": 0.0, "marginals": 1.0, "train": 0.0, "selection": 0.0}, "delta": {"total": 1e-6},
+        "reserve_steps": 0, "noise_multiplier": 1.4, "seconds": {"train": 1.0, "export": 1.0, "sample": 1.0}, "rows_wanted": 8,
+        "precision": "fp64", "memory_bytes": 1, "disk_bytes": 1, "free_disk_bytes": 1, "to_be_measured": [], "warnings": [],
+    }  # fmt: skip
+    text = progress.plan_text(plan)
+    assert ("steps" in text) == steps and "noise multiplier  1.400" in text
