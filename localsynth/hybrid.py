@@ -4,8 +4,8 @@ Each row then begins with its structured values and, for each text, how long it 
 and in sampling, and never learned by it. To the marginals the lengths are structured columns like others, so that the rows
 drawn from them say how long each text is to be, and whether there is one.
 
-What stands next to a text moves it most. So the columns whose values have meanings, which somebody wrote down because texts go with
-them, come last: a review was then 1.4 times as much likelier (in nats) under its own rating than under another (docs/experiments.md).
+What stands next to a text moves it most. So the columns whose values have meanings, which somebody wrote down because texts go
+with them, come last: to the untrained model a rating then said 1.4 times as much of a review, in nats (docs/experiments.md).
 """
 
 from bisect import bisect_right
