@@ -3,13 +3,16 @@
 Each row then begins with its structured values and, for each text, how long it is; these are given to the model, in training
 and in sampling, and never learned by it. To the marginals the lengths are structured columns like others, so that the rows
 drawn from them say how long each text is to be, and whether there is one.
+
+What stands next to a text moves it most. So the columns whose values have meanings, which somebody wrote down because texts go
+with them, come last: to the untrained model a rating then said 1.4 times as much of a review, in nats (docs/experiments.md).
 """
 
 from bisect import bisect_right
 
 from localsynth.conditions import Allowed, Conditions, only
 from localsynth.errors import ConfigError
-from localsynth.schema import Integer, Record, Schema, Text, Value
+from localsynth.schema import Category, Integer, Record, Schema, Text, Value
 
 __all__ = ["Writing"]
 
@@ -23,7 +26,8 @@ _CHARACTERS_A_TOKEN = 8
 class Writing:
     """How rows of an effective schema are divided between the marginals and the model.
 
-    `schema` has the columns as the model sees them: the structured ones, the lengths of the texts, the texts. `given` names
+    `schema` has the columns as the model sees them: the structured ones, the lengths of the texts, the columns with meanings, the
+    texts. `given` names
     those that it is given, `lengths` those of them that are lengths. Raises ConfigError where a name is taken.
     """
 
@@ -38,7 +42,9 @@ class Writing:
                     'Rename the column in the table, or set train.synthesizer = "llm".',
                 )
         structured = [column for column in schema.learned() if not isinstance(column, Text)]
-        self._given = [*structured, *self._lengths]
+        telling = [column for column in structured if isinstance(column, Category) and column.meanings]
+        others = [column for column in structured if column not in telling]
+        self._given = [*others, *self._lengths, *telling]
         self.given = frozenset(column.name for column in self._given)
         self.lengths = frozenset(column.name for column in self._lengths)
         self.schema = schema.model_copy(update={"columns": [*self._given, *self._texts]})

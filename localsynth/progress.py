@@ -131,7 +131,8 @@ def plan_text(plan: dict[str, Any]) -> str:
         ]
     lines += [
         f"time              {'count' if counted else 'train'} {_duration(seconds['train'])}, "
-        f"export {_duration(seconds['export'])}, {plan['rows_wanted']:,} rows {_duration(seconds['sample'])} (in {plan['precision']})",
+        f"export {_duration(seconds['export'])}, {plan['rows_wanted']:,} rows {_duration(seconds['sample'])} "
+        f"(in {plan['precision']})",
         f"memory, disk      {plan['memory_bytes'] / 2**30:.1f} GiB, {plan['disk_bytes'] / 2**30:.1f} GiB "
         f"({plan['free_disk_bytes'] / 2**30:.0f} GiB free)",
     ]

@@ -40,6 +40,13 @@ def test_texts_come_last_and_nothing_else_is_learned() -> None:
     assert learned_text(record) == " hello\n yes\n"
 
 
+def test_columns_with_meanings_stand_next_to_the_texts() -> None:
+    mood = Category(name="mood", values=["1", "2"], meanings={"1": "cross", "2": "glad"})
+    writing = Writing(SCHEMA.model_copy(update={"columns": [mood, *SCHEMA.columns]}))
+    names = [column.name for column in writing.schema.columns]
+    assert names == ["kind", "n", "length of note", "length of reply", "mood", "note", "reply"] and "mood" in writing.given
+
+
 def test_whether_a_text_is_missing_is_not_learned_either() -> None:
     assert learned_text({"note": None, "kind": None, "reply": "yes", "n": 4}) == " yes\n"
 
