@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -171,3 +172,22 @@ def test_options_and_keys_in_the_documents_exist():
             assert used <= options | {"--help"}, (path.name, line)
             for key in re.findall(r"--set [a-z]+\.([a-z_]+)=", line):
                 assert f"| `{key}` |" in reference, (path.name, line)
+
+
+def documented_lines():
+    """(document, command line) of every `localsynth ...` in a block of code, without prompt, comment and redirection."""
+    for path in [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        for block in re.findall(r"^```\w*\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            for line in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?(localsynth .*)", block, re.MULTILINE):
+                if "[OPTIONS]" not in line:  # a usage line of the reference
+                    yield path.name, re.sub(r"\s\d?<.*", "", line)
+
+
+@pytest.mark.parametrize(("document", "line"), list(documented_lines()))
+def test_command_lines_in_the_documents_are_read_by_the_real_command_line(document, line):
+    _, *words = shlex.split(line, comments=True)
+    command, context = typer.main.get_command(app), None
+    while hasattr(command, "commands"):
+        context = command.make_context("localsynth", list(words), parent=context, resilient_parsing=True)
+        name, command, words = command.resolve_command(context, words)
+    command.make_context(name, words, parent=context)
