@@ -22,8 +22,9 @@ QUANTIZING_PART = "bitsandbytes"
 def install_extra(extra: str) -> str:
     """The command that adds an extra of the package, to be typed into a shell."""
     # An application that pipx installed has an environment of its own, which the pip on the path knows nothing of; and pipx
-    # leaves what is installed as it is, unless forced.
-    by_pipx = "pipx" in Path(sys.prefix).parts
+    # leaves what is installed as it is, unless forced. It leaves a note of its own there, also where
+    # PIPX_HOME is another directory than the usual one.
+    by_pipx = "pipx" in Path(sys.prefix).parts or Path(sys.prefix, "pipx_metadata.json").is_file()
     return f'{"pipx install --force" if by_pipx else "pip install"} "localsynth[{extra}]"'
 
 

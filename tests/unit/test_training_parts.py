@@ -69,3 +69,10 @@ def test_who_installed_by_pipx_is_told_so(monkeypatch: pytest.MonkeyPatch, prefi
     with pytest.raises(ResourceError) as raised:
         training_parts.need_training_parts()
     assert f": {command} (" in raised.value.hint
+
+
+def test_pipx_is_known_in_a_directory_of_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(training_parts.sys, "prefix", str(tmp_path))
+    assert training_parts.install_extra("train").startswith("pip install")
+    (tmp_path / "pipx_metadata.json").write_text("{}")
+    assert training_parts.install_extra("train") == 'pipx install --force "localsynth[train]"'
