@@ -177,9 +177,10 @@ def test_odd_names_and_categories_are_rows_like_others(tmp_path: Path, odd: str)
 
 
 SQL_WORDS = (
-    "select * from synthetic where n = ( ) , ; -- /* */ ' \" union all attach copy to '/tmp/localsynth-fuzz-x' read_csv('/etc/passwd') install "
-    "load httpfs pragma set insert into numbered_rows values delete drop view jobs create table temp as with t explain analyze "
-    "read_text('/etc/passwd') glob('/*') export database '/tmp/localsynth-fuzz-y' call checkpoint 1 null ? $1 :: int getenv('HOME')"
+    "select * from synthetic where n = ( ) , ; -- /* */ ' \" union all attach copy to '/tmp/fuzzed-x' "
+    "read_csv('/etc/passwd') install load httpfs pragma set insert into numbered_rows values delete drop view jobs "
+    "create table temp as with t explain analyze read_text('/etc/passwd') glob('/*') export database "
+    "'/tmp/fuzzed-y' call checkpoint 1 null ? $1 :: int getenv('HOME')"
 )
 READERS = (
     "read_text('/etc/passwd')",
@@ -224,8 +225,8 @@ def test_any_sql_reads_the_table_or_is_refused(table: Path, sql: str) -> None:
     assert (
         "root" not in repr(answer)
         and "passwd" not in repr(answer)
-        and not Path("/tmp/localsynth-fuzz-x").exists()
-        and not Path("/tmp/localsynth-fuzz-y").exists()
+        and not Path("/tmp/fuzzed-x").exists()
+        and not Path("/tmp/fuzzed-y").exists()
     )
 
 
