@@ -21,8 +21,6 @@ from localsynth.evaluate.stats import Rate
 
 __all__ = ["Weakness", "find_weaknesses"]
 
-# "One of 300": two 95 % intervals that just touch, of equal width, are 2 x 1.96 / sqrt(2) = 2.8 standard errors of the difference
-# apart; with no difference, one of them is so far above the other with a chance of 0.003.
 _WORTH_SAYING = 0.05
 _ENOUGH_TEXTS = 100
 """With 300 texts, chance alone moves their likeness (MAUVE) by 0.035 between the best and the worst of twelve draws."""
@@ -74,6 +72,8 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
         # Three ways to notice one copied row are one weakness.
         alike = sorted((attack for attack in failed if _kind_of(attack) == kind), key=_margin, reverse=True)
         worst, *others = alike
+        # One of 300: two 95 % intervals of equal width that just touch are 2 x 1.96 / sqrt(2) = 2.8 standard errors of the
+        # difference apart; where there is none, one lies so far above the other with a chance of 0.003.
         text = (
             f"{worst['question']} {_of_tries(worst['risk'])} succeeded against rows of the original, "
             f"{_of_tries(worst['control'])} against rows that were kept aside and never learned from. So large a difference was "
