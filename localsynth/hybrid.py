@@ -27,7 +27,8 @@ class Writing:
     """How rows of an effective schema are divided between the marginals and the model.
 
     `schema` has the columns as the model sees them: the structured ones, the lengths of the texts, the columns with meanings, the
-    texts. `given` names those that it is given, `lengths` those of them that are lengths. Raises ConfigError where a name is taken.
+    texts. `given` names those that it is given, `lengths` those of them that are lengths. Raises ConfigError where a name is
+    taken.
     """
 
     def __init__(self, schema: Schema) -> None:
