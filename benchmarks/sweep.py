@@ -1,6 +1,6 @@
 """Utility of DP training under different settings, on a public table: which defaults to ship.
 
-    .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574]
+    .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574] [--held-out 300]
         [--set train.epochs=2 ...] [--rows 0] [--tokens 64] [--description LINE] [--meaning LABEL=WORDS ...]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--text", required=True)
     parser.add_argument("--epsilon", type=float, default=8.0)
     parser.add_argument("--units", type=int, default=4574)
+    parser.add_argument("--held-out", type=int, default=300, help="rows that the perplexity is measured on")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--set", dest="settings", action="append", default=[])
@@ -93,7 +94,10 @@ def main() -> None:
     settings: dict[str, Any] = {}
     for assignment in arguments.settings:
         key, _, value = assignment.removeprefix("train.").partition("=")
-        settings[key] = json.loads(value) if value[0] in "0123456789-tfn[" else value
+        try:
+            settings[key] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[key] = value
     config = TrainConfig(**settings)
 
     rows = read(arguments.table, arguments.label, arguments.text)
@@ -113,10 +117,10 @@ def main() -> None:
     with Vocabulary(base.path) as vocabulary:
         codec = Codec(writing.schema, vocabulary.tokenize, vocabulary.start, arguments.description, writing.given)
         units = [[codec.encode(writing.with_lengths(row))] for row in original]
-        held_out = [codec.encode(writing.with_lengths(row)) for row in test[:300]]
+        held_out = [codec.encode(writing.with_lengths(row)) for row in test[: arguments.held_out]]
         others = {each: [other for other in labels if other != each] for each in labels}
         random = np.random.default_rng(arguments.seed)
-        swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[:300]]
+        swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[: arguments.held_out]]
         mislabelled = [codec.encode(writing.with_lengths(row)) for row in swapped]
     plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
     result: dict[str, Any] = {
