@@ -1,7 +1,8 @@
 """Utility of DP training under different settings, on a public table: which defaults to ship.
 
     .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574] [--held-out 300]
-        [--set train.epochs=2 ...] [--rows 0] [--tokens 64] [--description LINE] [--meaning LABEL=WORDS ...]
+        [--targets v_proj down_proj] [--set train.epochs=2 ...] [--rows 0] [--tokens 64]
+        [--description LINE] [--meaning LABEL=WORDS ...]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
 distribution), and prints one JSON object: held-out perplexity a learned token before and after, what the label says of the text
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--epsilon", type=float, default=8.0)
     parser.add_argument("--units", type=int, default=4574)
     parser.add_argument("--held-out", type=int, default=300, help="rows that the perplexity is measured on")
+    parser.add_argument("--targets", nargs="+", help="the layers that get an adapter, by name; all linear layers unless given")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--set", dest="settings", action="append", default=[])
@@ -114,6 +116,7 @@ def main() -> None:
     )
     writing = Writing(schema)
     base = find_base_model(config.model)
+    targets = arguments.targets or base.targets
     with Vocabulary(base.path) as vocabulary:
         codec = Codec(writing.schema, vocabulary.tokenize, vocabulary.start, arguments.description, writing.given)
         units = [[codec.encode(writing.with_lengths(row))] for row in original]
@@ -125,6 +128,7 @@ def main() -> None:
     plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
     result: dict[str, Any] = {
         "settings": settings,
+        "targets": targets,
         "epsilon": arguments.epsilon,
         "units": len(units),
         "steps": plan.steps,
@@ -142,7 +146,7 @@ def main() -> None:
         trained = train(
             units=units,
             base=base.path,
-            targets=base.targets,
+            targets=targets,
             plan=plan,
             settings=config,
             charge_step=lambda: 0.0,
@@ -154,7 +158,7 @@ def main() -> None:
         result |= {"train_seconds": round(trained.seconds), "tokens_per_second": round(rate)}
         adapter = read_adapter(run / "adapter")
         precision = choose_precision(config.precision, "cpu")
-        model = build_model(base.path, adapter.rank, int(adapter.alpha), base.targets, precision, "cpu", seed=0)
+        model = build_model(base.path, adapter.rank, int(adapter.alpha), targets, precision, "cpu", seed=0)
         result["perplexity_base"] = round(perplexity(model, held_out), 2)
         set_adapter(model, adapter.pairs)
         result["perplexity"] = round(perplexity(model, held_out), 2)

@@ -53,7 +53,7 @@ def main() -> None:
             emit=lambda event: None,
             should_stop=lambda: False,
         )
-    foretold = training_memory(base.info, settings, result.precision, mean * arguments.rows_a_unit, _LONGEST, count)
+    foretold = training_memory(base.info, base.targets, settings, result.precision, mean * arguments.rows_a_unit, _LONGEST, count)
     figures = {
         "precision": result.precision,
         "positions": arguments.positions,

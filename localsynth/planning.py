@@ -4,6 +4,7 @@ Reads no private row and spends nothing.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -265,13 +266,14 @@ _SHORTEST_UNIT = 8
 """What a unit is padded to at least, in positions (train/batches.py)."""
 
 
-def trained_parameters(info: GgufInfo, train: TrainConfig) -> int:
-    """How many numbers get gradients and noise: the soft prompt, or factor B (rank, out) of each adapted layer."""
+def trained_parameters(info: GgufInfo, targets: Sequence[str], train: TrainConfig) -> int:
+    """How many numbers get gradients and noise: the soft prompt, or factor B (rank, out) of each layer named in `targets`."""
     if train.method == "prompt":
         return train.prompt_tokens * info.embedding_length
-    # Out of q, o and down; of k and v, whose heads are shared; of gate and up.
-    outputs = 3 * info.embedding_length + 2 * _key_width(info) + 2 * info.feed_forward_length
-    return info.block_count * train.rank * outputs
+    outputs = dict.fromkeys(("q_proj", "o_proj", "down_proj"), info.embedding_length)
+    outputs |= dict.fromkeys(("k_proj", "v_proj"), _key_width(info))  # whose heads are shared
+    outputs |= dict.fromkeys(("gate_proj", "up_proj"), info.feed_forward_length)
+    return info.block_count * train.rank * sum(outputs[name] for name in targets)
 
 
 def _key_width(info: GgufInfo) -> int:
@@ -287,10 +289,12 @@ def kept_activations(info: GgufInfo, longest: float) -> float:
     return info.block_count * (2 * info.embedding_length + attention + 3 * info.feed_forward_length)
 
 
-def training_memory(info: GgufInfo, train: TrainConfig, precision: str, unit: float, longest: float, batch_size: int) -> float:
+def training_memory(
+    info: GgufInfo, targets: Sequence[str], train: TrainConfig, precision: str, unit: float, longest: float, batch_size: int
+) -> float:
     """Bytes that training holds at most. `unit` and `longest`: tokens of a unit and of a long row, a soft prompt included."""
     weight, number = {"fp32": (4.0, 4), "bf16": (2.0, 2), "nf4": (0.6, 2)}[precision]
-    trained, positions = trained_parameters(info, train), train.micro_batch_tokens
+    trained, positions = trained_parameters(info, targets, train), train.micro_batch_tokens
     # The shortest units are packed together, up to about twice as many as of the mean length.
     units = min(positions / _SHORTEST_UNIT, 2 * positions / unit, batch_size)
     return (
@@ -425,7 +429,7 @@ def forecast(
     longest = _LONGEST * computed
     train_rate = training_rate(info, precision, matmul_rate, longest, default_threads())
     trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * computed
-    memory = training_memory(info, train, precision, _mean_rows(config) * computed, longest, plan.batch_size)
+    memory = training_memory(info, base.targets, train, precision, _mean_rows(config) * computed, longest, plan.batch_size)
     model_bytes = base.info.parameters * 2
     sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), config.train.selection_share > 0
     select_seconds = topics_for(training_units) * TEXTS_A_TOPIC * tokens / sample_rate
@@ -451,5 +455,5 @@ def forecast(
         "tokens_per_row": tokens,
         "precision": precision,
         "memory_bytes": math.ceil(memory),
-        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, train) + 200 * rows),
+        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, base.targets, train) + 200 * rows),
     }

@@ -73,12 +73,13 @@ def test_the_sum_is_that_of_plain_autograd_unit_by_unit(model, plain):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("targets", [TARGETS, ["v_proj", "down_proj"]], ids=["all", "some"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3"])
-def test_every_architecture_computes_what_transformers_computes(tiny_model, architecture):
-    """Packed attention (also within a sliding window), our norms and layers."""
+def test_every_architecture_computes_what_transformers_computes(tiny_model, architecture, targets):
+    """Packed attention (also within a sliding window), our norms and layers, and those that have no adapter."""
     base = tiny_model(architecture=architecture)
-    ours = shaken(build_model(base, 4, 8, TARGETS, "fp32", "cpu", seed=1))
-    theirs = shaken(adapted_base(base, 4, 8, TARGETS, "fp32", "cpu", seed=1))
+    ours = shaken(build_model(base, 4, 8, targets, "fp32", "cpu", seed=1))
+    theirs = shaken(adapted_base(base, 4, 8, targets, "fp32", "cpu", seed=1))
     units = [rows(1 + i % 2, seed=i, length=5 + 9 * i) for i in range(5)]
     torch.testing.assert_close(clipped_sum(ours, units, 100)[0], by_hand(theirs, units), rtol=1e-3, atol=1e-6)
 
@@ -101,14 +102,15 @@ def test_opacus_finds_the_same_gradients(model, plain):
         sampled.zero_grad()
 
 
-def test_over_a_base_in_four_bits_it_is_that_of_autograd_too(tiny_model):
+@pytest.mark.parametrize("targets", [TARGETS, ["v_proj", "down_proj"]])
+def test_over_a_base_in_four_bits_it_is_that_of_autograd_too(tiny_model, targets):
     """As a GPU computes it: over bitsandbytes' weights, products in bf16. As near to the exact figures as PEFT's own layers."""
     from bitsandbytes.functional import dequantize_4bit
 
     def of_peft(precision):
-        return shaken(adapted_base(tiny_model(), 4, 8, TARGETS, precision, "cpu", seed=1))
+        return shaken(adapted_base(tiny_model(), 4, 8, targets, precision, "cpu", seed=1))
 
-    model = shaken(build_model(tiny_model(), 4, 8, TARGETS, "nf4", "cpu", seed=1))
+    model = shaken(build_model(tiny_model(), 4, 8, targets, "nf4", "cpu", seed=1))
     theirs, exact = of_peft("nf4"), of_peft("fp32")
     exact.load_state_dict(
         {key: value.float() for key, value in theirs.state_dict().items() if value.is_floating_point()}, strict=False
