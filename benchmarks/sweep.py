@@ -84,7 +84,9 @@ def main() -> None:
     parser.add_argument("--epsilon", type=float, default=8.0)
     parser.add_argument("--units", type=int, default=4574)
     parser.add_argument("--held-out", type=int, default=300, help="rows that the perplexity is measured on")
-    parser.add_argument("--targets", nargs="+", help="the layers that get an adapter, by name; all linear layers unless given")
+    parser.add_argument(
+        "--targets", nargs="+", help="the layers that get an adapter, by name; as the product chooses unless given"
+    )
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--set", dest="settings", action="append", default=[])

@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError
 
-__all__ = ["ARCHITECTURES", "LINEAR_LAYERS", "check_architecture", "from_hf_layout", "moves_rows", "tensor_name", "to_hf_layout"]
+__all__ = ["ARCHITECTURES", "check_architecture", "from_hf_layout", "moves_rows", "tensor_name", "to_hf_layout"]
 
 ARCHITECTURES = {"llama": MODEL_ARCH.LLAMA, "qwen2": MODEL_ARCH.QWEN2, "qwen3": MODEL_ARCH.QWEN3, "gemma3": MODEL_ARCH.GEMMA3}
 """GGUF's `general.architecture` values that localsynth can train (Mistral calls itself llama)."""
-
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear layers of a block in all of them, by the last part of their Hugging Face name: what LoRA can adapt."""
 
 
 def check_architecture(architecture: Any) -> str:
