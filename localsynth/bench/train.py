@@ -13,7 +13,6 @@ import csv
 import io
 import logging
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import Linear as PeftLinear
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn import functional as F
 
@@ -37,9 +36,10 @@ from localsynth.example import write_example
 from localsynth.llama import Vocabulary
 from localsynth.privacy.noise import SecureRandom
 from localsynth.schema import Schema, Text
-from localsynth.train.batches import IGNORE, MicroBatch, micro_batches
-from localsynth.train.loop import noisy_mean
+from localsynth.train.batches import IGNORE, WIDTH_STEPS, MicroBatch, micro_batches
+from localsynth.train.loop import choose_device, noisy_mean
 from localsynth.train.lora_layer import fuse_adapters
+from localsynth.train.memory import peak_memory
 from localsynth.train.model import LossModel, adapted_base, choose_precision
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
@@ -71,10 +71,12 @@ def bench_train(model: str, units: int, steps: int, rounds: int, variants: Seque
     for figures in best.values():
         figures["tokens_per_second"] = figures["tokens"] / figures["seconds"]
     base = find_base_model(model)
-    precision = choose_precision("auto", "auto")
-    limit = _limit_seconds(base, precision, ours["tokens"], ours["learned"])
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    limit = _limit_seconds(base, precision, device, ours["tokens"], ours["learned"])
     return {
         "model": model,
+        "device": device,
         "precision": precision,
         "units": units,
         **best,
@@ -85,9 +87,9 @@ def bench_train(model: str, units: int, steps: int, rounds: int, variants: Seque
     }
 
 
-def _limit_seconds(base: BaseModel, precision: str, tokens: float, learned: float) -> float:
+def _limit_seconds(base: BaseModel, precision: str, device: str, tokens: float, learned: float) -> float:
     info = base.info
-    rate = matmul_rate("fp32" if precision == "fp32" else "bf16", info.embedding_length, info.feed_forward_length)
+    rate = matmul_rate(precision, info.embedding_length, info.feed_forward_length, device)
     vocabulary = info.vocab_size * info.embedding_length
     return 4 * ((info.parameters - vocabulary) * tokens + vocabulary * learned) / rate
 
@@ -107,9 +109,9 @@ def _run(name: str, model: str, units: int, steps: int) -> dict[str, float]:
     warnings.simplefilter("ignore")
     base, settings = find_base_model(model), TrainConfig()
     rows = _rows(base, units)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device("auto")
     precision = choose_precision("auto", device)
-    micros = micro_batches([[row] for row in rows], settings.micro_batch_tokens)
+    micros = micro_batches([[row] for row in rows], settings.micro_batch_tokens, step=WIDTH_STEPS[device])
     adapted = adapted_base(base.path, settings.rank, settings.alpha, base.targets, precision, device, seed=0)
     step = {"dp": _dp_step, "plain": _plain_step, "ghost": _ghost_step}[name](adapted, units)
     seconds = []
@@ -119,14 +121,11 @@ def _run(name: str, model: str, units: int, steps: int) -> dict[str, float]:
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if device == "cuda":
-        peak = torch.cuda.max_memory_allocated()
     return {
         "seconds": statistics.median(seconds[1:]),
         "tokens": float(sum(len(row.tokens) for row in rows)),
         "learned": float(sum(int((micro.targets != IGNORE).sum()) for micro in micros)),
-        "peak_memory": float(peak),
+        "peak_memory": float(peak_memory(device)),
     }
 
 
@@ -154,23 +153,21 @@ def _dp_step(adapted: PeftModel, units: int) -> Step:
 class _PlainLora(nn.Module):
     """A frozen linear layer with its adapter in the base's number format, left to autograd: the fastest plain LoRA we know."""
 
-    def __init__(self, layer: PeftLinear) -> None:
+    def __init__(self, layer: LoraLayer) -> None:
         super().__init__()
-        base = layer.base_layer
-        assert isinstance(base, nn.Linear)
-        self.base, self.scale = base, layer.scaling["default"]
+        self.base, self.scale = layer.base_layer, layer.scaling["default"]
         self.a, self.b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = F.linear(x, self.a.to(x.dtype))
-        y: torch.Tensor = F.linear(x, self.base.weight, self.base.bias) + F.linear(inner, self.b.to(x.dtype)) * self.scale
+        y: torch.Tensor = self.base(x) + F.linear(inner, self.b.to(x.dtype)) * self.scale
         return y
 
 
 def _plain_step(adapted: PeftModel, units: int) -> Step:
     root = adapted.base_model.model
     for name, layer in list(root.named_modules()):
-        if isinstance(layer, PeftLinear) and type(layer.base_layer) is nn.Linear:
+        if isinstance(layer, LoraLayer):
             parent, _, own = name.rpartition(".")
             setattr(root.get_submodule(parent), own, _PlainLora(layer))
     module = LossModel(adapted)

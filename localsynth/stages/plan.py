@@ -48,14 +48,19 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
 
 def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: int) -> dict[str, Any]:
     need_training_parts()
+    from localsynth.train.loop import choose_device
     from localsynth.train.model import choose_precision
     from localsynth.train.speed import matmul_rate
 
     config = session.config
     base = find_base_model(config.train.model)
-    precision = choose_precision(config.train.precision, "cpu" if config.train.device == "cpu" else "auto")
+    # A GPU that is asked for and missing is a warning here, not an error.
+    device = choose_device("cpu" if config.train.device == "cpu" else "auto")
+    precision = choose_precision(config.train.precision, device)
+    # Rows are drawn on the processor, in float32 or less.
     rate, float32_rate = (
-        matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length) for kind in (precision, "fp32")
+        matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length, place)
+        for kind, place in ((precision, device), ("fp32", "cpu"))
     )
     return forecast(config, base, schema, kept, training, rows, rate, float32_rate, precision)
 

@@ -25,6 +25,14 @@ def _mask(width: int, sharing: int, window: int | None, like: torch.Tensor) -> t
     return mask.repeat(sharing, 1).to(like)
 
 
+def _masks(packing: MicroBatch, sharing: int, window: int | None, like: torch.Tensor) -> list[torch.Tensor]:
+    """The mask of each group, made in the first layer that asks for it."""
+    for width in {group.width for group in packing.groups}:
+        if (width, window) not in packing.masks:
+            packing.masks[width, window] = _mask(width, sharing, window, like)
+    return [packing.masks[group.width, window] for group in packing.groups]
+
+
 def _queries(x: torch.Tensor, group: Group, sharing: int) -> torch.Tensor:
     """A group's part of (length, heads, size) as (rows * key heads, sharing * width, size)."""
     _, heads, size = x.shape
@@ -44,14 +52,19 @@ class _PackedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, groups: tuple[Group, ...], window: int | None
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        scale: float,
+        groups: tuple[Group, ...],
+        masks: list[torch.Tensor],
     ) -> torch.Tensor:
         sharing = q.shape[1] // k.shape[1]
         out = torch.zeros_like(q, memory_format=torch.contiguous_format)
         saved = []
-        for group in groups:
+        for group, mask in zip(groups, masks, strict=True):
             queries, keys, values = _queries(q, group, sharing), _queries(k, group, 1), _queries(v, group, 1)
-            mask = _mask(group.width, sharing, window, q)
             scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=scale)
             shares = torch.softmax(scores, -1)
             _put_queries(out, group, sharing, shares @ values)
@@ -92,7 +105,8 @@ def _packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """As transformers asks for it: query (1, heads, length, size), key and value with fewer heads → (1, length, heads, size)."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    out: torch.Tensor = _PackedAttention.apply(q, k, v, scaling, packing.groups, sliding_window)  # type: ignore[no-untyped-call]
+    masks = _masks(packing, q.shape[1] // k.shape[1], sliding_window, q)
+    out: torch.Tensor = _PackedAttention.apply(q, k, v, scaling, packing.groups, masks)  # type: ignore[no-untyped-call]
     return out[None], None
 
 

@@ -5,7 +5,7 @@ Knows nothing about models, gradients or budgets.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from localsynth.codec import Encoded
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["IGNORE", "Group", "MicroBatch", "micro_batches", "padded_width", "poisson_batch"]
+__all__ = ["IGNORE", "WIDTH_STEPS", "Group", "MicroBatch", "micro_batches", "padded_width", "poisson_batch"]
 
 IGNORE = -100
 """Target of a position without loss (PyTorch's convention)."""
@@ -52,6 +52,7 @@ class MicroBatch:
     targets    (length,) int64: the next token where it is learned, -100 elsewhere
     groups     where the examples lie; positions in no group fill up to the length
     unit       (examples,) int64: which of the micro-batch's units (0 .. units-1) an example belongs to
+    masks      what attention adds to scores, made once for all layers; by width and window
     """
 
     tokens: torch.Tensor
@@ -60,6 +61,7 @@ class MicroBatch:
     groups: tuple[Group, ...]
     unit: torch.Tensor
     units: int
+    masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict, compare=False)
 
     def to(self, device: torch.device | str) -> "MicroBatch":
         """The same on another device."""
@@ -67,10 +69,15 @@ class MicroBatch:
         return MicroBatch(tokens, positions, targets, self.groups, unit, self.units)
 
 
-def padded_width(unit: Sequence[Encoded]) -> int:
-    """What a unit's rows are padded to: at least 8, and at most three tokens or a sixteenth above its longest row."""
+WIDTH_STEPS = {"cpu": 4, "cuda": 16}
+"""What widths are multiples of, by device. Each width is an order of its own to every layer's attention, and a GPU waits for small
+orders longer than it computes a few empty positions."""
+
+
+def padded_width(unit: Sequence[Encoded], step: int) -> int:
+    """What a unit's rows are padded to: a multiple of `step`, or of a sixteenth of the longest row where that is more; at least 8."""
     longest = max(len(example.tokens) for example in unit)
-    step = max(4, 1 << max(0, longest.bit_length() - 5))
+    step = max(step, 1 << max(0, longest.bit_length() - 5))
     return max(8, -(-longest // step) * step)
 
 
@@ -94,7 +101,9 @@ def _pack(units: Sequence[tuple[int, Sequence[Encoded]]], length: int, before: i
     )
 
 
-def micro_batches(units: Sequence[Sequence[Encoded]], token_budget: int, before: int = 0) -> list[MicroBatch]:
+def micro_batches(
+    units: Sequence[Sequence[Encoded]], token_budget: int, before: int = 0, step: int = WIDTH_STEPS["cpu"]
+) -> list[MicroBatch]:
     """Pack a batch, given as the examples of each of its units, into micro-batches of `token_budget` positions.
 
     Every micro-batch has the same length, filled up where units end early, and a unit is padded to a width that depends on that
@@ -104,9 +113,9 @@ def micro_batches(units: Sequence[Sequence[Encoded]], token_budget: int, before:
 
     A unit is never split: its examples' gradients are summed before clipping, so they are needed together. A unit larger
     than the budget gets a micro-batch of its own, of its own length. Each example has `before` positions before its tokens, for
-    a soft prompt.
+    a soft prompt. Widths are multiples of `step`.
     """
-    present = sorted(((padded_width(unit), unit) for unit in units if unit), key=lambda pair: pair[0])
+    present = sorted(((padded_width(unit, step), unit) for unit in units if unit), key=lambda pair: pair[0])
     result: list[MicroBatch] = []
     packed: list[tuple[int, Sequence[Encoded]]] = []
     place = 0

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 from localsynth.codec import Encoded
@@ -24,7 +23,7 @@ from localsynth.privacy.noise import RandomSource
 from localsynth.train.base_model import Precision
 from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
-from localsynth.train.memory import give_back_memory, peak_memory
+from localsynth.train.memory import give_back_memory, memory_held, peak_memory
 from localsynth.train.model import choose_precision, kept_weights, model_to_train, write_trained
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
@@ -105,7 +104,6 @@ def train(
     first = load_checkpoint(checkpoint, kept, optimizer)
 
     saved_at, tokens_done, computing = time.monotonic(), 0, 0.0
-    process = psutil.Process()
     step, spent = first, None
     while step < plan.steps:
         if should_stop():
@@ -150,7 +148,7 @@ def train(
                 "rate": tokens_done / computing,
                 "unit": "tokens/s",
                 "seconds_left": computing / (step - first) * (plan.steps - step),
-                "memory": process.memory_info().rss,
+                "memory": memory_held(device),
                 "device": f"{device}, {precision}",
                 "private": {"loss": total.loss / max(1, total.tokens), "clipped": total.clipped / max(1, total.units)},
             }
@@ -158,8 +156,7 @@ def train(
     if all(torch.equal(old, new.detach()) for old, new in zip(untouched, private.weights, strict=True)):
         raise IntegrityError("Training did not move the adapter.", "Please report this as a bug: nothing was learned.")
     write_trained(run_directory / "adapter", model, settings)
-    peak = max(process.memory_info().rss, peak_memory())
-    return TrainResult(step, time.monotonic() - started, peak, precision)
+    return TrainResult(step, time.monotonic() - started, peak_memory(device), precision)
 
 
 def _steady_gradients(

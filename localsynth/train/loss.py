@@ -10,7 +10,8 @@ _CHUNK = 256
 """Positions multiplied at once: the vocabulary's weights are read once for each chunk."""
 
 _SLICE = 16
-"""Positions whose shares of the vocabulary are computed at once: 16 x 49,152 float32 numbers (3 MB) stay in the cache."""
+"""Positions whose shares of the vocabulary are computed at once on a CPU: 16 x 49,152 float32 numbers (3 MB) stay in the cache. A
+GPU, which would wait for many small orders, takes a chunk at once."""
 
 _LEAST = torch.finfo(torch.float32).tiny
 """A target less likely than this counts as this likely: its loss is 87 nats."""
@@ -28,17 +29,18 @@ class _SummedCrossEntropy(torch.autograd.Function):
         empty = -positions % _CHUNK
         padded = torch.cat([hidden, hidden.new_zeros(empty, hidden.shape[1])])
         wanted = torch.cat([targets, targets.new_zeros(empty)])[:, None]
-        one = torch.full((_SLICE, 1), -1.0, device=hidden.device)
+        size = _SLICE if hidden.device.type == "cpu" else _CHUNK
+        one = torch.full((size, 1), -1.0, device=hidden.device)
         losses = torch.empty(len(padded), 1, device=hidden.device)
         gradient = torch.empty_like(padded)
         logits = hidden.new_empty(_CHUNK, len(weight))
-        shares = torch.empty(_SLICE, len(weight), device=hidden.device)
+        shares = torch.empty(size, len(weight), device=hidden.device)
         for start in range(0, len(padded), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             torch.mm(padded[chunk], weight.T, out=logits)
-            for first in range(0, _CHUNK, _SLICE):
-                part = slice(start + first, start + first + _SLICE)
-                piece = logits[first : first + _SLICE]
+            for first in range(0, _CHUNK, size):
+                part = slice(start + first, start + first + size)
+                piece = logits[first : first + size]
                 torch.softmax(shares.copy_(piece), 1, out=shares)
                 losses[part] = -shares.gather(1, wanted[part]).clamp_(min=_LEAST).log_()
                 # d loss / d logits is softmax - 1 at the target.

@@ -6,7 +6,10 @@ Knows nothing about models or data.
 import ctypes
 import resource
 
-__all__ = ["give_back_memory", "peak_memory"]
+import psutil
+import torch
+
+__all__ = ["give_back_memory", "memory_held", "peak_memory"]
 
 
 def give_back_memory() -> None:
@@ -20,6 +23,13 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def peak_memory() -> int:
-    """The most memory this process has held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory_held(device: str) -> int:
+    """Bytes that this process holds on `device`: the GPU's where that is "cuda", else the host's."""
+    return torch.cuda.memory_allocated() if device == "cuda" else psutil.Process().memory_info().rss
+
+
+def peak_memory(device: str) -> int:
+    """The most that `memory_held` has been in this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return max(memory_held(device), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

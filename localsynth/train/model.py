@@ -16,7 +16,7 @@ from localsynth.config import TrainConfig
 from localsynth.processor import multiplies_bf16
 from localsynth.train.attention import PACKED_ATTENTION
 from localsynth.train.base_model import Precision, load_base_model
-from localsynth.train.batches import IGNORE, MicroBatch, micro_batches
+from localsynth.train.batches import IGNORE, WIDTH_STEPS, MicroBatch, micro_batches, padded_width
 from localsynth.train.lora_layer import LoraLinear, UnitGradients, fuse_adapters
 from localsynth.train.loss import summed_cross_entropy
 from localsynth.train.norm import fuse_norms
@@ -80,7 +80,15 @@ class LossModel(nn.Module):
 
     def micro_batches(self, units: Sequence[Sequence[Encoded]], token_budget: int) -> list[MicroBatch]:
         """`batches.micro_batches` as this model needs them."""
-        return micro_batches(units, token_budget, self.before)
+        return micro_batches(units, token_budget, self.before, self._width_step)
+
+    def padded_width(self, unit: Sequence[Encoded]) -> int:
+        """Positions that each row of a unit takes in them."""
+        return self.before + padded_width(unit, self._width_step)
+
+    @property
+    def _width_step(self) -> int:
+        return WIDTH_STEPS[self.weights[0].device.type]
 
     def forward(self, micro: MicroBatch) -> torch.Tensor:
         """The sum of cross-entropies in nats over targets that are not IGNORE."""

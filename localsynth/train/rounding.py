@@ -9,7 +9,6 @@ import random
 import torch
 
 from localsynth.codec import Encoded
-from localsynth.train.batches import padded_width
 from localsynth.train.private_gradients import PrivateGradients
 
 __all__ = ["neighbours_change", "try_memory"]
@@ -33,7 +32,7 @@ def _gradients(private: PrivateGradients, units: list[list[Encoded]], token_budg
 def try_memory(private: PrivateGradients, token_budget: int) -> None:
     """Compute a micro-batch of as many units as one can hold. Raises what torch raises where memory runs out."""
     shortest = [Encoded([0] * 8, [True] * 8)]
-    width = private.model.before + padded_width(shortest)
+    width = private.model.padded_width(shortest)
     (micro,) = private.micro_batches([shortest] * max(1, token_budget // width), token_budget)
     private.clipped(micro)
 
@@ -64,7 +63,7 @@ def _change(private: PrivateGradients, token_budget: int) -> float:
         rows = 2 if len(units) % 5 == 4 else 1
         units.append(_unit(draw, rows, longest, vocabulary))
     # In the order in which they are packed; without the last, they fit one micro-batch.
-    units = sorted(units[:-1], key=padded_width)
+    units = sorted(units[:-1], key=private.model.padded_width)
     if len(units) < 2:  # no two ever share one
         return 0.0
     whole, without = _gradients(private, units, token_budget), _gradients(private, units[1:], token_budget)

@@ -7,10 +7,10 @@ import torch
 __all__ = ["matmul_rate"]
 
 
-def matmul_rate(precision: str, width: int, inner: int, tokens: int = 2048, seconds: float = 0.4) -> float:
-    """Floating-point operations a second of (tokens, width) x (width, inner) products; the best of several short rounds."""
+def matmul_rate(precision: str, width: int, inner: int, device: str, tokens: int = 2048, seconds: float = 0.4) -> float:
+    """Floating-point operations a second of (tokens, width) x (width, inner) products on `device` ("cpu" or "cuda"); the best of
+    several short rounds."""
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     left, right = torch.randn(tokens, width, dtype=dtype, device=device), torch.randn(inner, width, dtype=dtype, device=device)
     best, started = 0.0, time.perf_counter()
     with torch.no_grad():

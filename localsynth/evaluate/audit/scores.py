@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from localsynth.codec import Encoded
-from localsynth.train.batches import padded_width
 from localsynth.train.private_gradients import PrivateGradients
 
 __all__ = ["canary_gradients", "decode"]
@@ -57,7 +56,7 @@ def canary_gradients(
     along = torch.zeros(len(canaries))
     products = np.zeros((len(directions), len(canaries)))
     # As `micro_batches` orders them: by width, and otherwise as they come.
-    order = sorted(range(len(canaries)), key=lambda i: padded_width(canaries[i]))
+    order = sorted(range(len(canaries)), key=lambda i: private.model.padded_width(canaries[i]))
     done = 0
     for flat in flat_gradients(canaries):
         these = order[done : done + len(flat)]
