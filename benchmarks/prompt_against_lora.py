@@ -28,6 +28,7 @@ from localsynth.schema import Schema, Text
 from localsynth.train.loop import train
 from localsynth.train.model import choose_precision, model_to_train, trained_model
 from localsynth.train.plan import make_train_plan
+from localsynth.train.presets import choose_preset
 
 
 def main() -> None:
@@ -60,7 +61,8 @@ def main() -> None:
     for own in trainings:
         config = TrainConfig.model_validate(shared | own)
         plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
-        fresh = model_to_train(base.path, base.targets, config, precision, "cpu", seed=plan.steps)
+        targets = [name for name in base.targets if name in choose_preset(plan).layers]
+        fresh = model_to_train(base.path, targets, config, precision, "cpu", seed=plan.steps)
         untrained = perplexity(fresh, held_out)
         parameters = sum(weight.numel() for weight in fresh.parameters() if weight.requires_grad)
         del fresh
@@ -68,7 +70,8 @@ def main() -> None:
             result = train(
                 units=units,
                 base=base.path,
-                targets=base.targets,
+                targets=targets,
+                micro_batch_tokens=1024,
                 plan=plan,
                 settings=config,
                 charge_step=lambda: 0.0,
@@ -77,7 +80,7 @@ def main() -> None:
                 emit=lambda event: None,
                 should_stop=lambda: False,
             )
-            model = trained_model(base.path, base.targets, config, Path(directory) / "adapter", precision, "cpu")
+            model = trained_model(base.path, targets, config, Path(directory) / "adapter", precision, "cpu")
         figures = {
             "method": config.method,
             "parameters": parameters,

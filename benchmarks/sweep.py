@@ -39,6 +39,7 @@ from localsynth.schema import Category, Record, Schema, Text
 from localsynth.train.loop import train
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.train.plan import make_train_plan
+from localsynth.train.presets import choose_preset
 
 
 def read(path: Path, label: str, text: str) -> list[Record]:
@@ -118,7 +119,6 @@ def main() -> None:
     )
     writing = Writing(schema)
     base = find_base_model(config.model)
-    targets = arguments.targets or base.targets
     with Vocabulary(base.path) as vocabulary:
         codec = Codec(writing.schema, vocabulary.tokenize, vocabulary.start, arguments.description, writing.given)
         units = [[codec.encode(writing.with_lengths(row))] for row in original]
@@ -128,6 +128,7 @@ def main() -> None:
         swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[: arguments.held_out]]
         mislabelled = [codec.encode(writing.with_lengths(row)) for row in swapped]
     plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
+    targets = arguments.targets or [name for name in base.targets if name in choose_preset(plan).layers]
     result: dict[str, Any] = {
         "settings": settings,
         "targets": targets,
@@ -149,6 +150,7 @@ def main() -> None:
             units=units,
             base=base.path,
             targets=targets,
+            micro_batch_tokens=config.micro_batch_tokens or 1024,
             plan=plan,
             settings=config,
             charge_step=lambda: 0.0,

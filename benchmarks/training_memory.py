@@ -1,6 +1,7 @@
 """Peak memory of a short training beside what `plan` foretells for it.
 
-    .venv/bin/python benchmarks/training_memory.py [--precision fp32] [--positions 1024] [--rows-a-unit 1] [--steps 2]
+    .venv/bin/python benchmarks/training_memory.py [--device cpu] [--precision fp32] [--positions 1024] [--rows-a-unit 1]
+        [--steps 2]
 
 Trains on random tokens, rows of 8 to 60 of them, with the product's own loop: about two and a half micro-batches a step. Prints
 one JSON object. A process remembers its peak, so each setting needs one of its own.
@@ -15,17 +16,18 @@ from pathlib import Path
 from localsynth.base_models import find_base_model
 from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
-from localsynth.planning import training_memory
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train.loop import train
 from localsynth.train.plan import TrainPlan
+from localsynth.training_cost import training_memory
 
 _SHORTEST, _LONGEST = 8, 60
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "nf4"], default="fp32")
     parser.add_argument("--positions", type=int, default=1024)
     parser.add_argument("--rows-a-unit", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2)
@@ -38,13 +40,14 @@ def main() -> None:
 
     count = max(4, 5 * arguments.positions // (mean * arguments.rows_a_unit) // 2)
     settings = TrainConfig.model_validate(
-        {"precision": arguments.precision, "micro_batch_tokens": arguments.positions, "device": "cpu"}
+        {"precision": arguments.precision, "micro_batch_tokens": arguments.positions, "device": arguments.device}
     )
     with tempfile.TemporaryDirectory() as directory:
         result = train(
             units=[[row() for _ in range(arguments.rows_a_unit)] for _ in range(count)],
             base=base.path,
             targets=base.targets,
+            micro_batch_tokens=arguments.positions,
             plan=TrainPlan(count, count, 1.0, arguments.steps, 2, 0.5, 1.0, 8.0, 1e-5),
             settings=settings,
             charge_step=lambda: 0.0,
@@ -53,8 +56,12 @@ def main() -> None:
             emit=lambda event: None,
             should_stop=lambda: False,
         )
-    foretold = training_memory(base.info, base.targets, settings, result.precision, mean * arguments.rows_a_unit, _LONGEST, count)
+    unit, positions = mean * arguments.rows_a_unit, arguments.positions
+    foretold = training_memory(
+        base.info, base.targets, settings, result.precision, arguments.device, positions, unit, _LONGEST, count
+    )
     figures = {
+        "device": arguments.device,
         "precision": result.precision,
         "positions": arguments.positions,
         "rows_a_unit": arguments.rows_a_unit,

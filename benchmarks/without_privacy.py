@@ -72,7 +72,8 @@ def trained(run: Run, schema: Schema, writing: Writing | None, rows: list[Record
     train(
         units=[unit for unit in units if any(unit[0].learned)],
         base=base.path,
-        targets=base.targets,
+        targets=run["targets"],
+        micro_batch_tokens=run["micro_batch_tokens"],
         plan=replace(TrainPlan(**run["plan"]), noise_multiplier=0.0, max_grad_norm=1e9),
         settings=settings,
         charge_step=lambda: 0.0,

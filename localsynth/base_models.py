@@ -33,7 +33,7 @@ class BaseModel:
     path: Path
     info: GgufInfo
     targets: list[str]
-    """Names of the linear layers that get LoRA adapters."""
+    """Names of the linear layers that can get LoRA adapters."""
 
 
 def find_base_model(name_or_path: str) -> BaseModel:

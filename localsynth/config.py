@@ -115,8 +115,9 @@ class TrainConfig(_Section):
     """Of the LoRA adapter: the more, the more numbers get noise."""
     alpha: int = Field(default=16, ge=1)
     """The adapter is scaled by alpha / rank."""
-    micro_batch_tokens: int = Field(default=1024, ge=64)
-    """Tokens computed at once (the physical batch); memory grows with it, the result depends on it in rounding alone."""
+    micro_batch_tokens: int | None = Field(default=None, ge=64)
+    """Tokens computed at once (the physical batch); memory grows with it, the result depends on it in rounding alone. None: as
+    many as are fast and fit into the free memory, as `plan` says."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: on CUDA where there is a GPU."""
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"

@@ -4,26 +4,29 @@ Reads no private row and spends nothing.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from localsynth_models.catalog import GgufInfo
+from typing import TYPE_CHECKING, Any, Literal
 
 from localsynth.base_models import BaseModel
 from localsynth.codec import Codec
-from localsynth.config import Config, TrainConfig
+from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Emit
 from localsynth.hybrid import Writing
 from localsynth.processor import default_threads
 from localsynth.schema import Boolean, Category, Identifier, Schema, Surrogate, Text
+from localsynth.training_cost import Device, fitting_tokens, trained_parameters, training_memory, training_rate
+
+if TYPE_CHECKING:
+    from localsynth.train.plan import TrainPlan
+    from localsynth.train.presets import Preset
 
 __all__ = [
     "FEW_TEXT_UNITS",
     "FEW_UNITS",
     "TOO_FEW_UNITS",
     "Budgets",
+    "TrainingSetup",
     "accept_size",
     "budgets",
     "check_sequence",
@@ -35,6 +38,7 @@ __all__ = [
     "size_warning",
     "synthesizer_of",
     "text_warning",
+    "training_setup",
 ]
 
 FEW_UNITS = 10_000
@@ -246,76 +250,9 @@ _LONGEST = 1.75
 """Tokens of a long row for one of the mean: with texts of up to 64 tokens, mostly shorter ones. It hardly matters."""
 _MEANING_TOKENS = 0.25
 """Tokens a character of English words."""
-_KEPT_BYTES_RATE = 2.5e8
-"""Bytes of kept activations (`kept_activations`) that a core works through in a second besides the matrix products: a token took
-1.6 ms more than its products in float32 on two cores, 0.8 ms more in bf16, which keeps half the bytes (docs/performance.md)."""
-_GPU_SHARE = 0.38
-"""Share of a GPU's matrix-product rate that training reaches: a guess, no GPU was measured."""
 _SAMPLE_SHARE = 0.39
 """Share of the float32 matrix-product rate that llama.cpp reaches with many rows side by side: 547 tok/s at 2 operations a
 weight and token (docs/experiments.md)."""
-_LIBRARIES_BYTES = 450 * 2**20
-"""What Python, torch and their libraries take before any model is loaded."""
-_LOADED_BYTES = 30 * 2**20
-"""What loading a model leaves besides its weights."""
-_HEAP = 1.6
-"""Memory that activations take for a byte kept: pieces freed between kept ones stay in the C library's heap. Measured."""
-_LOSS_POSITIONS, _LOSS_SLICE = 256, 16
-"""Positions whose logits are held at once, and those whose float32 shares are (train/loss.py)."""
-_SHORTEST_UNIT = 8
-"""What a unit is padded to at least, in positions (train/batches.py)."""
-
-
-def trained_parameters(info: GgufInfo, targets: Sequence[str], train: TrainConfig) -> int:
-    """How many numbers get gradients and noise: the soft prompt, or factor B (rank, out) of each layer named in `targets`."""
-    if train.method == "prompt":
-        return train.prompt_tokens * info.embedding_length
-    outputs = dict.fromkeys(("q_proj", "o_proj", "down_proj"), info.embedding_length)
-    outputs |= dict.fromkeys(("k_proj", "v_proj"), _key_width(info))  # whose heads are shared
-    outputs |= dict.fromkeys(("gate_proj", "up_proj"), info.feed_forward_length)
-    return info.block_count * train.rank * sum(outputs[name] for name in targets)
-
-
-def _key_width(info: GgufInfo) -> int:
-    return info.embedding_length * info.head_count_kv // info.head_count
-
-
-def kept_activations(info: GgufInfo, longest: float) -> float:
-    """Numbers that the backward pass needs of each position, in rows of up to `longest` tokens.
-
-    Of each block: two norms, queries, keys, values and attention's shares; gate before and after its activation function, and up.
-    """
-    attention = info.embedding_length + 2 * _key_width(info) + info.head_count * longest
-    return info.block_count * (2 * info.embedding_length + attention + 3 * info.feed_forward_length)
-
-
-def training_memory(
-    info: GgufInfo, targets: Sequence[str], train: TrainConfig, precision: str, unit: float, longest: float, batch_size: int
-) -> float:
-    """Bytes that training holds at most. `unit` and `longest`: tokens of a unit and of a long row, a soft prompt included."""
-    weight, number = {"fp32": (4.0, 4), "bf16": (2.0, 2), "nf4": (0.6, 2)}[precision]
-    trained, positions = trained_parameters(info, targets, train), train.micro_batch_tokens
-    # The shortest units are packed together, up to about twice as many as of the mean length.
-    units = min(positions / _SHORTEST_UNIT, 2 * positions / unit, batch_size)
-    return (
-        _LIBRARIES_BYTES
-        + _LOADED_BYTES
-        + weight * info.parameters
-        + _HEAP * number * max(positions, unit) * kept_activations(info, longest)
-        + 4 * trained * units
-        # Weights, their copy, gradient, sum and AdamW's two moments in float32; noise in float64 and what it is added to.
-        + trained * (6 * 4 + 2 * 8)
-        + info.vocab_size * (number * _LOSS_POSITIONS + 4 * _LOSS_SLICE)
-    )
-
-
-def training_rate(info: GgufInfo, precision: str, matmul_rate: float, longest: float, cores: int) -> float:
-    """Tokens a second: 4 operations for each weight (frozen base: no weight gradients), and the time for what lies between."""
-    products = 4 * info.parameters / matmul_rate
-    if precision == "nf4":
-        return _GPU_SHARE / products
-    kept = {"fp32": 4, "bf16": 2}[precision] * kept_activations(info, longest)
-    return 1 / (products + kept / (_KEPT_BYTES_RATE * cores))
 
 
 def row_tokens(codec: Codec) -> float:
@@ -396,6 +333,55 @@ _DRAW_SECONDS = 4e-6
 _MARGINALS_BYTES = 500 * 2**20
 
 
+@dataclass(frozen=True)
+class TrainingSetup:
+    """How a model will be trained on this machine: by public figures, so that it says nothing of a row.
+
+    preset    which layers get an adapter, and where that was measured
+    targets   names of those layers
+    tokens    computed at once (the physical batch)
+    columns   that the model reads and writes
+    row       tokens of a row, expected
+    computed  the same with a soft prompt
+    memory    bytes that training holds at most
+    """
+
+    preset: "Preset"
+    targets: list[str]
+    tokens: int
+    columns: int
+    row: float
+    computed: float
+    memory: float
+
+    @property
+    def longest(self) -> float:
+        """Tokens of a long row."""
+        return _LONGEST * self.computed
+
+
+def training_setup(
+    config: Config, base: BaseModel, schema: Schema, plan: "TrainPlan", precision: str, device: Device, room: float
+) -> TrainingSetup:
+    """The setup for `plan` where training may take `room` bytes on `device`."""
+    from localsynth.llama import Vocabulary
+    from localsynth.train.presets import choose_preset
+
+    preset = choose_preset(plan)
+    targets = [name for name in base.targets if name in preset.layers] if config.train.method == "lora" else []
+    seen = open_fields_filled(schema)
+    if synthesizer_of(config) == "hybrid":
+        seen = Writing(seen).schema
+    with Vocabulary(base.path) as vocabulary:
+        row = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
+    # A soft prompt stands before each row and is computed with it.
+    computed = row + (config.train.prompt_tokens if config.train.method == "prompt" else 0)
+    unit, longest = _mean_rows(config) * computed, _LONGEST * computed
+    tokens = fitting_tokens(base.info, targets, config.train, precision, device, unit, longest, plan.batch_size, room)
+    memory = training_memory(base.info, targets, config.train, precision, device, tokens, unit, longest, plan.batch_size)
+    return TrainingSetup(preset, targets, tokens, len(seen.columns), row, computed, memory)
+
+
 def forecast(
     config: Config,
     base: BaseModel,
@@ -406,30 +392,24 @@ def forecast(
     matmul_rate: float,
     float32_rate: float,
     precision: str,
+    device: Device,
+    room: float,
 ) -> dict[str, Any]:
     """The whole forecast as a JSON object.
 
-    units, training_units: expected numbers; matmul_rate in floating-point operations a second at that precision, float32_rate in
-    float32, which llama.cpp's speed is reckoned from.
+    units, training_units: expected numbers; matmul_rate in floating-point operations a second on `device` at that precision,
+    float32_rate on the processor in float32, which llama.cpp's speed is reckoned from; room: bytes that training may take.
     """
-    from localsynth.llama import Vocabulary
     from localsynth.selection.topics import TEXTS_A_TOPIC, topics_for
     from localsynth.train.plan import make_train_plan
 
     share, synthesizer = budgets(config), synthesizer_of(config)
     plan = make_train_plan(config.train, training_units, share.train_epsilon, share.train_delta)
-    seen = open_fields_filled(schema)
-    if synthesizer == "hybrid":
-        seen = Writing(seen).schema
-    with Vocabulary(base.path) as vocabulary:
-        tokens = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
     info, train = base.info, config.train
-    # A soft prompt stands before each row and is computed with it.
-    computed = tokens + (train.prompt_tokens if train.method == "prompt" else 0)
-    longest = _LONGEST * computed
-    train_rate = training_rate(info, precision, matmul_rate, longest, default_threads())
-    trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * computed
-    memory = training_memory(info, base.targets, train, precision, _mean_rows(config) * computed, longest, plan.batch_size)
+    setup = training_setup(config, base, schema, plan, precision, device, room)
+    tokens = setup.row
+    train_rate = training_rate(info, precision, device, setup.tokens, matmul_rate, setup.longest, default_threads())
+    trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * setup.computed
     model_bytes = base.info.parameters * 2
     sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), config.train.selection_share > 0
     select_seconds = topics_for(training_units) * TEXTS_A_TOPIC * tokens / sample_rate
@@ -447,13 +427,16 @@ def forecast(
         "epsilon": share.epsilon,
         "delta": share.delta,
         "seconds": {
-            "train": trained_tokens / train_rate + (measuring_seconds(len(seen.columns)) if synthesizer == "hybrid" else 0.0),
+            "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
             **({"select": select_seconds} if selects else {}),
             "sample": rows * tokens / sample_rate * (config.sample.texts if selects else 1),
         },
         "tokens_per_row": tokens,
+        "adapters": {"preset": setup.preset.name, "layers": setup.targets, "measured": setup.preset.measured},
+        "device": device,
+        "micro_batch_tokens": setup.tokens,
         "precision": precision,
-        "memory_bytes": math.ceil(memory),
-        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, base.targets, train) + 200 * rows),
+        "memory_bytes": math.ceil(setup.memory),
+        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, setup.targets, train) + 200 * rows),
     }

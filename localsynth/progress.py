@@ -109,6 +109,18 @@ _SYNTHESIZERS = {
 }
 
 
+_DEVICES = {"cpu": "the processor", "cuda": "the GPU"}
+
+
+def _adapters(plan: dict[str, Any]) -> list[str]:
+    """Which layers get one, where any do."""
+    found = plan["adapters"]
+    if not found["layers"]:
+        return []
+    layers = ", ".join(name.removesuffix("_proj") for name in found["layers"])
+    return [f"adapters          on {layers} (the preset for this much noise: {found['measured']})"]
+
+
 def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
     origin = {"declared": "declared", "measured": "measured", "assumed": "assumed: declare privacy.public_size for a real figure"}
@@ -128,6 +140,8 @@ def plan_text(plan: dict[str, Any]) -> str:
             f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each "
             f"({plan['reserve_steps']} in reserve)",
             f"noise multiplier  {plan['noise_multiplier']:.3f}",
+            *_adapters(plan),
+            f"at once           {plan['micro_batch_tokens']:,} tokens, on {_DEVICES[plan['device']]}",
         ]
     lines += [
         f"time              {'count' if counted else 'train'} {_duration(seconds['train'])}, "

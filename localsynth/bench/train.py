@@ -39,11 +39,12 @@ from localsynth.schema import Schema, Text
 from localsynth.train.batches import IGNORE, WIDTH_STEPS, MicroBatch, micro_batches
 from localsynth.train.loop import choose_device, noisy_mean
 from localsynth.train.lora_layer import fuse_adapters
-from localsynth.train.memory import peak_memory
+from localsynth.train.memory import memory_room, peak_memory
 from localsynth.train.model import LossModel, adapted_base, choose_precision
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 from localsynth.train.speed import matmul_rate
+from localsynth.training_cost import fitting_tokens
 
 __all__ = ["bench_train"]
 
@@ -111,7 +112,10 @@ def _run(name: str, model: str, units: int, steps: int) -> dict[str, float]:
     rows = _rows(base, units)
     device = choose_device("auto")
     precision = choose_precision("auto", device)
-    micros = micro_batches([[row] for row in rows], settings.micro_batch_tokens, step=WIDTH_STEPS[device])
+    lengths = [len(row.tokens) for row in rows]
+    mean, longest, room = statistics.mean(lengths), max(lengths), memory_room(device)
+    tokens = fitting_tokens(base.info, base.targets, settings, precision, device, mean, longest, units, room)
+    micros = micro_batches([[row] for row in rows], tokens, step=WIDTH_STEPS[device])
     adapted = adapted_base(base.path, settings.rank, settings.alpha, base.targets, precision, device, seed=0)
     step = {"dp": _dp_step, "plain": _plain_step, "ghost": _ghost_step}[name](adapted, units)
     seconds = []

@@ -79,7 +79,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     directory.mkdir(mode=0o700)
     shared: dict[str, Any] = {
         "base": base.path,
-        "targets": base.targets,
+        "targets": current["targets"],
+        "micro_batch_tokens": current["micro_batch_tokens"],
         "plan": plan,
         "settings": settings,
         "random": random,

@@ -49,6 +49,7 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
 def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: int) -> dict[str, Any]:
     need_training_parts()
     from localsynth.train.loop import choose_device
+    from localsynth.train.memory import memory_room
     from localsynth.train.model import choose_precision
     from localsynth.train.speed import matmul_rate
 
@@ -62,7 +63,7 @@ def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: 
         matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length, place)
         for kind, place in ((precision, device), ("fp32", "cpu"))
     )
-    return forecast(config, base, schema, kept, training, rows, rate, float32_rate, precision)
+    return forecast(config, base, schema, kept, training, rows, rate, float32_rate, precision, device, memory_room(device))
 
 
 def plan(session: Session) -> dict[str, Any]:

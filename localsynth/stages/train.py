@@ -12,7 +12,7 @@ from localsynth.config import Config
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
-from localsynth.planning import accept_size, delta_warning, synthesizer_of, text_warning
+from localsynth.planning import accept_size, delta_warning, synthesizer_of, text_warning, training_setup
 from localsynth.possible import check_constraints
 from localsynth.runs import Run, latest_run, new_run
 from localsynth.stages.ingest import ingest_settings
@@ -130,19 +130,28 @@ def need_device(config: Config) -> None:
 def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> dict[str, Any]:
     """What a run's record says of the model that will be trained, fixed before a row is read."""
     from localsynth.train.loop import choose_device
+    from localsynth.train.memory import memory_room
     from localsynth.train.model import choose_precision
     from localsynth.train.plan import make_train_plan
 
     config = session.config
     # Raises where this machine cannot: later would be after the marginals were paid for.
-    choose_precision(config.train.precision, choose_device(config.train.device))
+    device = choose_device(config.train.device)
+    precision = choose_precision(config.train.precision, device)
     base = find_base_model(config.train.model)
     _check_own_model(config.train.model, base.path)
     share = remaining_budgets(session, ledger)
     plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
     if session.options.rehearsal_steps is not None:
         plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))
-    return {"plan": vars(plan), "base_sha256": file_sha256(base.path), "reruns": 0}
+    setup = training_setup(config, base, effective.schema, plan, precision, device, memory_room(device))
+    return {
+        "plan": vars(plan),
+        "targets": setup.targets,
+        "micro_batch_tokens": setup.tokens,
+        "base_sha256": file_sha256(base.path),
+        "reruns": 0,
+    }
 
 
 def _check_base(session: Session, current: Run) -> None:
@@ -200,7 +209,8 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
     result = train_adapter(
         units=list(units.values()),
         base=base.path,
-        targets=base.targets,
+        targets=current["targets"],
+        micro_batch_tokens=current["micro_batch_tokens"],
         plan=plan,
         settings=config.train,
         charge_step=charge_step,

@@ -70,12 +70,12 @@ class MicroBatch:
 
 
 WIDTH_STEPS = {"cpu": 4, "cuda": 16}
-"""What widths are multiples of, by device. Each width is an order of its own to every layer's attention, and a GPU waits for small
-orders longer than it computes a few empty positions."""
+"""What widths are multiples of, by device. Each width is an order of its own to every layer's attention, and a GPU waits longer
+for small orders than it computes a few empty positions."""
 
 
 def padded_width(unit: Sequence[Encoded], step: int) -> int:
-    """What a unit's rows are padded to: a multiple of `step`, or of a sixteenth of the longest row where that is more; at least 8."""
+    """What a unit's rows are padded to: a multiple of `step`, or of a sixteenth of its longest row if that is more; 8 or more."""
     longest = max(len(example.tokens) for example in unit)
     step = max(step, 1 << max(0, longest.bit_length() - 5))
     return max(8, -(-longest // step) * step)

@@ -27,7 +27,8 @@ from localsynth.train.memory import give_back_memory, memory_held, peak_memory
 from localsynth.train.model import choose_precision, kept_weights, model_to_train, write_trained
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
-from localsynth.train.rounding import neighbours_change, try_memory
+from localsynth.train.rounding import neighbours_change, numbers_change, try_memory
+from localsynth.training_cost import Device
 
 __all__ = ["TrainResult", "choose_device", "train"]
 
@@ -65,12 +66,13 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> list[torch.Tensor]:
     """The released gradient: (clipped sum + noise) / expected batch size. Fresh noise for every coordinate."""
+    # All weights side by side: a GPU waits for each transfer.
+    summed = torch.cat([gradient.flatten() for gradient in total.gradients])
+    noise = torch.from_numpy(random.gaussian(summed.numel()))
     scale = plan.noise_multiplier * plan.max_grad_norm
-    result = []
-    for summed in total.gradients:
-        noise = torch.from_numpy(random.gaussian(summed.numel())).reshape(summed.shape)
-        result.append(((summed.double().cpu() + scale * noise) / plan.batch_size).float().to(summed.device))
-    return result
+    noisy = ((summed.double().cpu() + scale * noise) / plan.batch_size).float().to(summed.device)
+    pieces = torch.split(noisy, [gradient.numel() for gradient in total.gradients])
+    return [piece.view_as(gradient) for piece, gradient in zip(pieces, total.gradients, strict=True)]
 
 
 def train(
@@ -78,6 +80,7 @@ def train(
     units: Sequence[Sequence[Encoded]],
     base: Path,
     targets: list[str],
+    micro_batch_tokens: int,
     plan: TrainPlan,
     settings: TrainConfig,
     charge_step: Callable[[], float],
@@ -89,6 +92,7 @@ def train(
 ) -> TrainResult:
     """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
 
+    The layers named in `targets` get one; `micro_batch_tokens` are computed at once, fewer where memory runs out.
     `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
     Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there. The last checkpoint stays: the
     caller removes it once it has recorded that training is done. `released` sees each step's noisy mean gradient, which is all
@@ -96,7 +100,7 @@ def train(
     """
     started = time.monotonic()
     device = choose_device(settings.device)
-    private, precision, micro_batch_tokens = _steady_gradients(base, targets, plan, settings, device, emit)
+    private, precision, micro_batch_tokens = _steady_gradients(base, targets, micro_batch_tokens, plan, settings, device, emit)
     model = private.model
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
@@ -160,7 +164,7 @@ def train(
 
 
 def _steady_gradients(
-    base: Path, targets: list[str], plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
+    base: Path, targets: list[str], tokens: int, plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
 ) -> tuple[PrivateGradients, Precision, int]:
     """The model, its precision and the tokens computed at once: such that a full micro-batch fits into memory, and a unit's
     gradient does not depend on who else is in it.
@@ -169,12 +173,15 @@ def _steady_gradients(
     it is found on public random tokens and stays for the run: were it changed by what a batch needs, a unit's presence
     could change how all others are rounded (in bf16, with half the length, the sum by a third of C).
     """
-    precision, tokens = choose_precision(settings.precision, device), settings.micro_batch_tokens
+    precision = choose_precision(settings.precision, device)
     while True:
         model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
         private = PrivateGradients(model, plan.max_grad_norm)
         tokens = _fitting_tokens(private, tokens, device, emit)
-        if neighbours_change(private, tokens) <= _MOST_CHANGE:
+        change = neighbours_change(private, tokens)
+        if device == "cuda":  # whose library chooses kernels by the number of rows
+            change = max(change, numbers_change(private, tokens))
+        if change <= _MOST_CHANGE:
             return private, precision, tokens
         if precision != "bf16":
             raise ResourceError(
@@ -229,7 +236,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(wanted: str) -> Device:
     """Where to compute, by `train.device`: "cuda" or "cpu". Raises ResourceError where CUDA is wanted and missing."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ResourceError("No CUDA device was found.", "Set train.device to 'auto' or 'cpu'.")

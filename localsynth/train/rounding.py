@@ -9,9 +9,11 @@ import random
 import torch
 
 from localsynth.codec import Encoded
+from localsynth.train.attention import attention_change
+from localsynth.train.batches import WIDTH_STEPS
 from localsynth.train.private_gradients import PrivateGradients
 
-__all__ = ["neighbours_change", "try_memory"]
+__all__ = ["neighbours_change", "numbers_change", "try_memory"]
 
 _SHAKEN = 0.02
 """Standard deviation of the weights for the trial: about what training makes of them."""
@@ -53,6 +55,22 @@ def neighbours_change(private: PrivateGradients, token_budget: int) -> float:
     finally:
         for weight, values in zip(private.weights, kept, strict=True):
             weight.data.copy_(values)
+
+
+_WIDEST = 256
+"""Rows up to this long are tried in each number."""
+
+
+def numbers_change(private: PrivateGradients, token_budget: int) -> float:
+    """`attention_change` of the model in each width up to 256 that it has on a GPU. Takes some seconds there.
+
+    Products of a fixed length are the same for each row wherever it stands; those of attention have as many rows as there are.
+    """
+    model, step = private.model.language_model, WIDTH_STEPS["cuda"]
+    config, weight = model.config, model.lm_head.weight
+    widths = range(step, min(token_budget, _WIDEST) + 1, step)
+    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    return attention_change(heads, key_heads, config.head_dim, widths, token_budget, weight)
 
 
 def _change(private: PrivateGradients, token_budget: int) -> float:

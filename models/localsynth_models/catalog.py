@@ -61,7 +61,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Architecture:
-    """`model_type` is transformers' name of the architecture, `lora_targets` the names of the layers that get an adapter."""
+    """`model_type` is transformers' name of the architecture, `lora_targets` the names of the layers that can get an adapter."""
 
     model_type: str
     lora_targets: tuple[str, ...]

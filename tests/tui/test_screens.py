@@ -35,6 +35,7 @@ PLANNED = {
     "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 0.6, "train": 3.0, "selection": 0.0},
     "delta": {"total": 1e-6, "schema": 1e-7, "marginals": 1e-7, "train": 8e-7, "selection": 0.0},
     "seconds": {"train": 600.0, "export": 15.0, "sample": 200.0},
+    "adapters": {"preset": "few layers", "layers": ["v_proj", "down_proj"], "measured": "some table"},
     "precision": "bf16",
     "memory_bytes": 2**30,
     "disk_bytes": 10**8,

@@ -10,9 +10,17 @@ from localsynth_models.catalog import GgufInfo, model_info
 from localsynth.base_models import BaseModel
 from localsynth.codec import Encoded
 from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
-from localsynth.planning import forecast, kept_activations, trained_parameters, training_memory, training_rate
+from localsynth.planning import forecast
 from localsynth.schema import Schema, Text
 from localsynth.train.model import build_prompt_model, model_to_train
+from localsynth.training_cost import (
+    Device,
+    fitting_tokens,
+    kept_activations,
+    trained_parameters,
+    training_memory,
+    training_rate,
+)
 
 SMALL = GgufInfo(
     architecture="llama",
@@ -29,7 +37,23 @@ SMALL = GgufInfo(
     file_type="Q4_1",
     size_bytes=98 * 10**6,
 )
+LARGE = GgufInfo(
+    architecture="llama",
+    name="random weights in the shape of Llama 3.1 8B",
+    parameters=8_030_261_248,
+    context_length=8192,
+    embedding_length=4096,
+    block_count=32,
+    head_count=32,
+    head_count_kv=8,
+    feed_forward_length=14336,
+    vocab_size=128256,
+    tensor_types={},
+    file_type="Q4_0",
+    size_bytes=45 * 10**8,
+)
 MIB = 2**20
+FEW = ["v_proj", "down_proj"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -75,22 +99,72 @@ def test_the_kept_activations_are_those_of_the_model(tiny_model: Any) -> None:
 )
 def test_memory_is_what_was_measured(precision: str, positions: int, rows: int, batch: int, measured: int) -> None:
     """Peaks in MiB of fresh processes, rows of 8 to 60 tokens (docs/performance.md)."""
-    settings = TrainConfig(micro_batch_tokens=positions)
-    foretold = training_memory(SMALL, TARGETS, settings, precision, 34 * rows, 60, batch) / MIB
+    foretold = training_memory(SMALL, TARGETS, TrainConfig(), precision, "cpu", positions, 34 * rows, 60, batch) / MIB
     assert foretold == pytest.approx(measured, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("info", "precision", "tokens", "unit", "longest", "batch", "measured"),
+    [
+        (SMALL, "nf4", 1024, 34, 60, 75, 758 * MIB),
+        (SMALL, "bf16", 4096, 34, 60, 301, 2300 * MIB),
+        (SMALL, "fp32", 4096, 34, 60, 301, 4287 * MIB),
+        (SMALL, "bf16", 8192, 72, 110, 457, 4422 * MIB),
+        (SMALL, "bf16", 8192, 41, 60, 900, 4094 * MIB),
+        (LARGE, "nf4", 512, 512, 512, 4, 8.437e9),
+        (LARGE, "nf4", 1024, 512, 512, 8, 10.877e9),
+        (LARGE, "nf4", 2048, 512, 512, 8, 15.757e9),
+    ],
+)
+def test_a_gpus_memory_is_what_was_measured(
+    info: GgufInfo, precision: str, tokens: int, unit: int, longest: int, batch: int, measured: float
+) -> None:
+    """On an H100, adapters on v and down (docs/performance.md)."""
+    foretold = training_memory(info, FEW, TrainConfig(), precision, "cuda", tokens, unit, longest, batch)
+    assert foretold == pytest.approx(measured, rel=0.07)
+
+
 def test_a_unit_larger_than_a_micro_batch_takes_what_it_needs() -> None:
-    settings = TrainConfig(micro_batch_tokens=1024)
-    large = training_memory(SMALL, TARGETS, settings, "fp32", 4096, 60, 64)
-    whole = training_memory(SMALL, TARGETS, TrainConfig(micro_batch_tokens=4096), "fp32", 4096, 60, 64)
+    large, whole = (training_memory(SMALL, TARGETS, TrainConfig(), "fp32", "cpu", n, 4096, 60, 64) for n in (1024, 4096))
     assert large == pytest.approx(whole, rel=0.05)
+
+
+@pytest.mark.parametrize(("room", "fits"), [(80e9, 8192), (24e9, 2048), (12e9, 1024), (10e9, 512), (1e9, 64)])
+def test_as_much_is_computed_at_once_as_fits(room: float, fits: int) -> None:
+    """Of an 8B model on cards of several sizes."""
+    given = (LARGE, FEW, TrainConfig(), "nf4", "cuda", 512.0, 512.0, 500)
+    tokens = fitting_tokens(*given, room)  # type: ignore[arg-type]
+    assert tokens == fits
+    assert tokens == 64 or training_memory(*given[:5], tokens, *given[5:]) <= room  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("device", "set_to", "batch", "tokens"),
+    [
+        ("cpu", None, 500, 1024),
+        ("cpu", None, 5, 1024),
+        ("cuda", None, 5, 1024),
+        ("cuda", None, 100, 8192),
+        ("cuda", 300, 100, 300),
+    ],
+)
+def test_no_more_is_computed_at_once_than_a_batch_has_or_than_was_asked_for(
+    device: Device, set_to: int | None, batch: int, tokens: int
+) -> None:
+    train = TrainConfig(micro_batch_tokens=set_to)
+    assert fitting_tokens(SMALL, FEW, train, "bf16", device, 50, 60, batch, room=80e9) == tokens
 
 
 @pytest.mark.parametrize(("precision", "matmul_rate", "measured"), [("fp32", 375e9, 326), ("bf16", 1.35e12, 800)])
 def test_speed_is_what_was_measured(precision: str, matmul_rate: float, measured: int) -> None:
     """Two cores with nothing beside it (docs/experiments.md)."""
-    assert training_rate(SMALL, precision, matmul_rate, 40, cores=2) == pytest.approx(measured, rel=0.15)
+    assert training_rate(SMALL, precision, "cpu", 1024, matmul_rate, 40, cores=2) == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize(("tokens", "measured"), [(512, 1728), (1024, 3086), (2048, 5917)])
+def test_a_gpu_that_waits_for_orders_is_as_slow_as_measured(tokens: int, measured: int) -> None:
+    """An 8B model on an H100, whose products alone would allow 20 times as much (docs/performance.md)."""
+    assert training_rate(LARGE, "nf4", "cuda", tokens, 6e14, 512, cores=8) == pytest.approx(measured, rel=0.15)
 
 
 def foretell(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict[str, Any]:
@@ -101,7 +175,7 @@ def foretell(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict
         train=train,
     )
     base = BaseModel(path, model_info(path), TARGETS)
-    return forecast(config, base, config.schema_, 1000, 900, 1000, 1e11, float32_rate, "fp32")
+    return forecast(config, base, config.schema_, 1000, 900, 1000, 1e11, float32_rate, "fp32", "cpu", 8e9)
 
 
 def test_a_soft_prompt_is_computed_with_each_row(tiny_model: Any) -> None:

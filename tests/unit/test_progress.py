@@ -84,7 +84,13 @@ def test_a_plan_names_steps_only_where_there_are_some(synthesizer: str, steps: b
         "units": 9, "units_origin": "declared", "training_units": 8, "synthesizer": synthesizer, "steps": 1, "batch_size": 8,
         "epsilon": {"total": 1.0, "schema": 0.0, "marginals": 1.0, "train": 0.0, "selection": 0.0}, "delta": {"total": 1e-6},
         "reserve_steps": 0, "noise_multiplier": 1.4, "seconds": {"train": 1.0, "export": 1.0, "sample": 1.0}, "rows_wanted": 8,
-        "precision": "fp64", "memory_bytes": 1, "disk_bytes": 1, "free_disk_bytes": 1, "to_be_measured": [], "warnings": [],
+        "adapters": {"preset": "few", "layers": ["v_proj", "down_proj"], "measured": "some table"}, "device": "cuda",
+        "micro_batch_tokens": 2048, "precision": "fp64", "memory_bytes": 1, "disk_bytes": 1, "free_disk_bytes": 1,
+        "to_be_measured": [], "warnings": [],
     }  # fmt: skip
     text = progress.plan_text(plan)
     assert ("steps" in text) == steps and "noise multiplier  1.400" in text
+    assert ("on v, down (the preset for this much noise: some table)" in text) == steps
+    assert ("2,048 tokens, on the GPU" in text) == steps
+    without = progress.plan_text({**plan, "adapters": {"preset": "few", "layers": [], "measured": "some table"}})
+    assert "adapters" not in without, "as with a soft prompt"

@@ -68,6 +68,7 @@ def attack_training(
     canaries: Sequence[Sequence[Encoded]],
     base: Path,
     targets: list[str],
+    micro_batch_tokens: int,
     plan: TrainPlan,
     settings: TrainConfig,
     random: RandomSource,
@@ -95,6 +96,7 @@ def attack_training(
         units=[canary for canary, taken in zip(canaries, coins, strict=True) if taken],
         base=base,
         targets=targets,
+        micro_batch_tokens=micro_batch_tokens,
         plan=plan,
         settings=settings.model_copy(update={"learning_rate": _LEARNING_RATE}),
         charge_step=lambda: 0.0,
@@ -114,7 +116,7 @@ def attack_training(
     model = model_to_train(base, targets, settings, trained.precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
-    gram, products = canary_gradients(private, canaries, settings.micro_batch_tokens, directions, progress)
+    gram, products = canary_gradients(private, canaries, micro_batch_tokens, directions, progress)
     # A canary is in with chance 1/2, and then in each batch with chance sample_rate.
     expected = plan.steps * plan.sample_rate / 2
     return Attacked(coins, decode(gram, products[0], expected), decode(gram, products[1], expected))

@@ -24,7 +24,7 @@ from localsynth.train.model import build_model
 from localsynth.train.plan import TrainPlan, make_train_plan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
 
-SETTINGS = TrainConfig(rank=4, alpha=8, micro_batch_tokens=512, device="cpu", precision="fp32")
+SETTINGS = TrainConfig(rank=4, alpha=8, device="cpu", precision="fp32")
 TARGETS = ["q_proj", "v_proj", "o_proj", "down_proj"]
 CANARIES = 200
 SCHEMA = Schema(columns=[Category(name="k", values=["a", "b"]), Text(name="t", max_tokens=40)])
@@ -45,6 +45,7 @@ def audited(tiny_model: Any, canaries: list[list[Encoded]], tmp_path: Path) -> A
             canaries=canaries,
             base=tiny_model(),
             targets=TARGETS,
+            micro_batch_tokens=512,
             plan=plan,
             settings=SETTINGS,
             random=random or InsecureRandom(seed),

@@ -16,7 +16,7 @@ from localsynth.schema import Category, Schema, Text
 from localsynth.train.plan import make_train_plan
 
 SCHEMA = Schema(columns=[Category(name="k", values=["a", "b"]), Text(name="t", max_tokens=24)])
-SETTINGS = TrainConfig(rank=4, alpha=8, micro_batch_tokens=512, device="cpu", precision="fp32")
+SETTINGS = TrainConfig(rank=4, alpha=8, device="cpu", precision="fp32")
 
 
 def test_written_endings_are_found_letter_by_letter() -> None:
@@ -57,6 +57,7 @@ def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path:
         rows_per_unit=1,
         base=tiny_model(),
         targets=["q_proj", "v_proj"],
+        micro_batch_tokens=512,
         plan=plan,
         settings=SETTINGS,
         random=InsecureRandom(1),
@@ -85,6 +86,7 @@ def test_a_model_that_remembers_is_exposed(tiny_model: Any, tmp_path: Path) -> N
         rows_per_unit=1,
         base=tiny_model(),
         targets=["q_proj", "v_proj", "down_proj"],
+        micro_batch_tokens=512,
         plan=make_train_plan(settings, 160, 8.0, 1e-6),
         settings=settings,
         random=NoNoise(1),

@@ -129,6 +129,24 @@ def test_an_unfinished_run_does_not_go_on_with_rows_read_anew(
     assert not quick_training
 
 
+def test_a_run_goes_on_with_the_layers_and_the_length_that_it_began_with(
+    ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version may choose other layers, and less memory may be free by then."""
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(ingested)
+    begun = latest_run(ingested.workspace)
+    assert begun is not None
+    assert begun["targets"] == ["v_proj", "down_proj"], "so few units get much noise"
+    assert begun["micro_batch_tokens"] == 1024
+    begun.note(targets=["q_proj"], micro_batch_tokens=100)
+    train(ingested)
+    (given,) = quick_training
+    assert given["targets"] == ["q_proj"] and given["micro_batch_tokens"] == 100
+
+
 def test_the_record_of_a_run_names_its_adapter_and_its_versions(ingested: Session, quick_training: list[Any]) -> None:
     train(ingested)
     run = latest_run(ingested.workspace)

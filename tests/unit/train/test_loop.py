@@ -19,7 +19,7 @@ from localsynth.train.plan import make_train_plan
 from localsynth.train.private_gradients import ClippedSum
 
 TARGETS = ["q_proj", "v_proj"]
-SETTINGS = TrainConfig(epochs=2, batch_size=8, rank=4, alpha=8, micro_batch_tokens=256, device="cpu", precision="fp32")
+SETTINGS = TrainConfig(epochs=2, batch_size=8, rank=4, alpha=8, device="cpu", precision="fp32")
 
 
 def units(count, seed=0):
@@ -44,6 +44,7 @@ class Run:
             units=units(40) if data is None else data,
             base=self.base,
             targets=TARGETS,
+            micro_batch_tokens=256,
             plan=plan or self.plan,
             settings=settings,
             charge_step=self.charge,

@@ -21,7 +21,7 @@ PLAN = TrainPlan(
     units=40, batch_size=5, sample_rate=0.3, steps=4, reserve=2, noise_multiplier=1.7, max_grad_norm=0.37, epsilon=1, delta=1e-6
 )
 """No figure follows from another, so that none can stand in for another."""
-SETTINGS = TrainConfig(rank=4, alpha=8, micro_batch_tokens=64, max_grad_norm=9.0, batch_size=7, device="cpu", precision="fp32")
+SETTINGS = TrainConfig(rank=4, alpha=8, max_grad_norm=9.0, batch_size=7, device="cpu", precision="fp32")
 
 
 class Spy(SecureRandom):
@@ -75,6 +75,7 @@ def run(tiny_model, tmp_path):
             units=units,
             base=tiny_model(),
             targets=["q_proj", "v_proj"],
+            micro_batch_tokens=64,
             plan=dataclasses.replace(PLAN, **changed),
             settings=SETTINGS,
             charge_step=lambda: 0.0,

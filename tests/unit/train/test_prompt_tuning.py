@@ -17,9 +17,7 @@ from localsynth.train.private_gradients import _HEADROOM as HEADROOM
 from localsynth.train.private_gradients import PrivateGradients
 
 K, C = 5, 0.1
-SETTINGS = TrainConfig(
-    method="prompt", prompt_tokens=K, epochs=1, batch_size=8, micro_batch_tokens=128, device="cpu", precision="fp32"
-)
+SETTINGS = TrainConfig(method="prompt", prompt_tokens=K, epochs=1, batch_size=8, device="cpu", precision="fp32")
 
 
 def rows(count, seed, length=12):
@@ -78,6 +76,7 @@ def test_the_loop_trains_the_prompt_alone_and_torch_reads_it_back(tiny_model, tm
         units=[rows(1, i) for i in range(24)],
         base=tiny_model(),
         targets=["q_proj"],
+        micro_batch_tokens=128,
         plan=plan,
         settings=SETTINGS,
         charge_step=lambda: 0.0,

@@ -12,11 +12,11 @@ from localsynth.train.lora_layer import LoraLinear
 from localsynth.train.model import build_model
 from localsynth.train.plan import make_train_plan
 from localsynth.train.private_gradients import PrivateGradients
-from localsynth.train.rounding import neighbours_change
+from localsynth.train.rounding import neighbours_change, numbers_change
 from localsynth.workspace import model_directory
 
 C = 1.0
-SETTINGS = TrainConfig(epochs=1, batch_size=4, micro_batch_tokens=128, rank=4, device="cpu", precision="bf16")
+SETTINGS = TrainConfig(epochs=1, batch_size=4, rank=4, device="cpu", precision="bf16")
 
 
 @pytest.mark.model
@@ -66,6 +66,7 @@ def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_m
         "units": [],
         "base": tiny_model(),
         "targets": ["q_proj"],
+        "micro_batch_tokens": 128,
         "plan": plan,
         "random": SecureRandom(),
         "emit": events.append,
@@ -96,3 +97,23 @@ def test_a_change_by_neighbours_is_seen(tiny_model, monkeypatch):
 
     monkeypatch.setattr(LoraLinear, "forward", leaking)
     assert neighbours_change(private, 128) > 1e-6
+
+
+def test_a_change_by_the_number_of_rows_is_seen(tiny_model, monkeypatch):
+    """As a library that takes another kernel for one number of products: in the forward pass, or for the gradients alone."""
+    from localsynth.train import attention
+
+    private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), C)
+    assert numbers_change(private, 128) <= 1e-6
+    put = attention._put_queries
+
+    def other_kernel(into, group, sharing, values):
+        put(into, group, sharing, values * (1.001 if (group.width, group.rows) == (16, 5) and sharing == wrong else 1.0))
+
+    monkeypatch.setattr(attention, "_put_queries", other_kernel)
+    wrong = 2  # queries share a key by twos
+    assert numbers_change(private, 128) > 1e-6
+    wrong = 1  # the gradients of keys and values
+    assert numbers_change(private, 128) > 1e-6
+    wrong = None
+    assert numbers_change(private, 128) <= 1e-6
