@@ -117,7 +117,7 @@ class TrainConfig(_Section):
     """The adapter is scaled by alpha / rank."""
     micro_batch_tokens: int | None = Field(default=None, ge=64)
     """Tokens computed at once (the physical batch); memory grows with it, the result depends on it in rounding alone. None: as
-    many as are fast and fit into the free memory, as `plan` says."""
+    many as are fast and fit into half of the memory, or most of a GPU's, as `plan` says."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: on CUDA where there is a GPU."""
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"

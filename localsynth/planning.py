@@ -438,5 +438,6 @@ def forecast(
         "micro_batch_tokens": setup.tokens,
         "precision": precision,
         "memory_bytes": math.ceil(setup.memory),
+        "memory_room_bytes": math.floor(room),
         "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, setup.targets, train) + 200 * rows),
     }

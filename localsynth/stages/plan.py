@@ -81,6 +81,11 @@ def plan(session: Session) -> dict[str, Any]:
     if free < facts["disk_bytes"]:
         warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")
     if synthesizer_of(config) != "marginals":
+        if facts["memory_room_bytes"] < facts["memory_bytes"]:
+            warnings.append(
+                f"Training would take about {facts['memory_bytes'] / 1e9:.1f} GB of memory, and no more than"
+                f" {facts['memory_room_bytes'] / 1e9:.1f} GB should be taken here: choose a smaller train.model."
+            )
         try:
             need_device(config)
         except ResourceError as error:

@@ -191,3 +191,17 @@ def test_a_gpu_that_is_not_there_is_missed_before_anything_is_charged(ingested: 
             verb(session)
     assert any("No CUDA device" in warning for warning in plan(session)["warnings"])
     assert not ingested.workspace.ledger_path.exists() and latest_run(ingested.workspace) is None
+
+
+def test_training_that_does_not_fit_is_warned_of(ingested: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    from localsynth.stages.plan import plan
+    from localsynth.train import memory
+
+    def warnings() -> list[str]:
+        return [warning for warning in plan(ingested)["warnings"] if "of memory" in warning]
+
+    assert not warnings()
+    monkeypatch.setattr(memory, "memory_room", lambda device: 2 * 10**8)
+    (warning,) = warnings()
+    assert "no more than 0.2 GB" in warning
+    assert plan(ingested)["micro_batch_tokens"] == 64

@@ -24,3 +24,13 @@ def test_a_c_library_that_cannot_is_no_error(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     memory.give_back_memory()
     assert memory.peak_memory("cpu") >= memory.memory_held("cpu") > 10_000_000
+
+
+def test_training_may_take_half_of_the_memory_however_much_of_it_is_free(monkeypatch):
+    class Memory:
+        total, available = 8 * 2**30, 1 * 2**30
+
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Memory)
+    assert memory.memory_room("cpu") == 4 * 2**30
+    monkeypatch.setattr(memory.torch.cuda, "mem_get_info", lambda: (1 * 2**30, 10 * 2**30))
+    assert memory.memory_room("cuda") == int(8.5 * 2**30)
