@@ -118,7 +118,7 @@ def _adapters(plan: dict[str, Any]) -> list[str]:
     if not found["layers"]:
         return []
     layers = ", ".join(name.removesuffix("_proj") for name in found["layers"])
-    return [f"adapters          on {layers} (the preset for this much noise: {found['measured']})"]
+    return [f"adapters          on {layers} (preset by the noise, measured with {found['measured']})"]
 
 
 def plan_text(plan: dict[str, Any]) -> str:

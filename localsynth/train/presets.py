@@ -27,14 +27,14 @@ _PRESETS = (
     Preset(
         "all layers",
         frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
-        0.03,
+        0.02,
         "4,574 text messages at epsilon 8, 500 questions at epsilon 8 and 100",
     ),
     Preset(
         "few layers",
         frozenset({"v_proj", "down_proj"}),
         float("inf"),
-        "500 questions at epsilon 1",
+        "500 questions at epsilon 1 and 2",
     ),
 )
 """In rising order of noise."""

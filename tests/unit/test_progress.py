@@ -90,7 +90,7 @@ def test_a_plan_names_steps_only_where_there_are_some(synthesizer: str, steps: b
     }  # fmt: skip
     text = progress.plan_text(plan)
     assert ("steps" in text) == steps and "noise multiplier  1.400" in text
-    assert ("on v, down (the preset for this much noise: some table)" in text) == steps
+    assert ("on v, down (preset by the noise, measured with some table)" in text) == steps
     assert ("2,048 tokens, on the GPU" in text) == steps
     without = progress.plan_text({**plan, "adapters": {"preset": "few", "layers": [], "measured": "some table"}})
     assert "adapters" not in without, "as with a soft prompt"

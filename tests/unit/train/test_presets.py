@@ -18,7 +18,7 @@ def plan(noise_multiplier: float, batch_size: int) -> TrainPlan:
 
 @pytest.mark.parametrize(
     ("units", "epsilon", "few"),
-    [(500, 1, True), (500, 8, False), (4574, 8, False), (500, 100, False)],
+    [(500, 1, True), (500, 2, True), (500, 8, False), (4574, 8, False), (500, 100, False)],
 )
 def test_each_measured_table_gets_the_layers_that_did_better_there(units: int, epsilon: float, few: bool) -> None:
     preset = choose_preset(make_train_plan(TrainConfig(), units, epsilon, 1e-5))
