@@ -11,7 +11,15 @@ from localsynth_models.catalog import GgufInfo
 
 from localsynth.config import TrainConfig
 
-__all__ = ["Device", "fitting_tokens", "kept_activations", "trained_parameters", "training_memory", "training_rate"]
+__all__ = [
+    "Device",
+    "fitting_tokens",
+    "going_on_with",
+    "kept_activations",
+    "trained_parameters",
+    "training_memory",
+    "training_rate",
+]
 
 Device = Literal["cpu", "cuda"]
 
@@ -134,6 +142,12 @@ def fitting_tokens(
             break
         tokens //= 2
     return tokens
+
+
+def going_on_with(train: TrainConfig, recorded: int, device: Device) -> int:
+    """The tokens computed at once by what goes on with a run that began with `recorded`: fewer where `train` says so by now, or
+    where `device` is another one that gains nothing from as many."""
+    return min(recorded, train.micro_batch_tokens or _MOST_TOKENS[device])
 
 
 def training_rate(

@@ -16,6 +16,7 @@ from localsynth.hybrid import Writing
 from localsynth.runs import Run
 from localsynth.stages.session import Session, trained_run
 from localsynth.stages.table import effective_of
+from localsynth.training_cost import going_on_with
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import file_sha256, write_json
 
@@ -53,6 +54,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import SecureRandom
     from localsynth.processor import default_threads
+    from localsynth.train.loop import choose_device
     from localsynth.train.plan import TrainPlan as Plan
 
     begun = time.monotonic()
@@ -80,7 +82,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     shared: dict[str, Any] = {
         "base": base.path,
         "targets": current["targets"],
-        "micro_batch_tokens": current["micro_batch_tokens"],
+        "micro_batch_tokens": going_on_with(settings, current["micro_batch_tokens"], choose_device(settings.device)),
         "plan": plan,
         "settings": settings,
         "random": random,

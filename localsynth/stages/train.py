@@ -20,6 +20,7 @@ from localsynth.stages.marginals import finish, measure
 from localsynth.stages.repeats import remaining_budgets
 from localsynth.stages.session import Session, open_budget, open_ledger, private_recorder, warn_of_other_spends
 from localsynth.stages.table import Effective, read_effective
+from localsynth.training_cost import going_on_with
 from localsynth.training_parts import need_training_parts
 from localsynth.workspace import file_sha256, read_json
 
@@ -72,7 +73,8 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     current = _unfinished(session)
     ledger = open_ledger(session)
     settings = {
-        "train": config.train.model_dump(mode="json"),
+        # Without what is computed at once: that may be lowered where memory runs out, and changes rounding alone.
+        "train": config.train.model_dump(mode="json", exclude={"micro_batch_tokens"}),
         "privacy": config.privacy.model_dump(mode="json"),
         "data": {"sequence_by": config.data.sequence_by},
     }
@@ -167,6 +169,7 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
     from localsynth.schema import conform
     from localsynth.store.private import PrivateStore
     from localsynth.train.checkpoint import remove_checkpoint
+    from localsynth.train.loop import choose_device
     from localsynth.train.loop import train as train_adapter
     from localsynth.train.plan import TrainPlan
 
@@ -210,7 +213,7 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
         units=list(units.values()),
         base=base.path,
         targets=current["targets"],
-        micro_batch_tokens=current["micro_batch_tokens"],
+        micro_batch_tokens=going_on_with(config.train, current["micro_batch_tokens"], choose_device(config.train.device)),
         plan=plan,
         settings=config.train,
         charge_step=charge_step,

@@ -53,6 +53,8 @@ class TrainResult:
     seconds: float
     peak_memory_bytes: int
     precision: Precision
+    micro_batch_tokens: int
+    """Computed at once: as many as were asked for, or fitted."""
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -160,7 +162,7 @@ def train(
     if all(torch.equal(old, new.detach()) for old, new in zip(untouched, private.weights, strict=True)):
         raise IntegrityError("Training did not move the adapter.", "Please report this as a bug: nothing was learned.")
     write_trained(run_directory / "adapter", model, settings)
-    return TrainResult(step, time.monotonic() - started, peak_memory(device), precision)
+    return TrainResult(step, time.monotonic() - started, peak_memory(device), precision, micro_batch_tokens)
 
 
 def _steady_gradients(
@@ -178,16 +180,17 @@ def _steady_gradients(
         model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
         private = PrivateGradients(model, plan.max_grad_norm)
         tokens = _fitting_tokens(private, tokens, device, emit)
-        change = neighbours_change(private, tokens)
+        trials = [neighbours_change]
         if device == "cuda":  # whose library chooses kernels by the number of rows
-            change = max(change, numbers_change(private, tokens))
-        if change <= _MOST_CHANGE:
+            trials.append(numbers_change)
+        # What is not a number is no small change.
+        if all(trial(private, tokens) <= _MOST_CHANGE for trial in trials):
             return private, precision, tokens
         if precision != "bf16":
             raise ResourceError(
                 f"On this machine a row's gradient in {precision} depends on the rows computed with it, which would break the"
                 " guarantee.",
-                "Set train.device to 'cpu' and train.precision to 'fp32'.",
+                "Set train.precision to 'fp32', and where it is that already, train.device to 'cpu'.",
             )
         precision = "fp32"
         text = "This machine's bf16 rounds a row by its neighbours, which would break the guarantee: training in fp32."

@@ -100,6 +100,7 @@ class LossModel(nn.Module):
         output = language_model.model(
             inputs_embeds=embedded[None], position_ids=micro.positions[None], use_cache=False, packing=micro
         )
+        micro.masks.clear()  # the backward pass needs none, and a batch's micro-batches live until its last one
         learned = micro.targets != IGNORE
         return summed_cross_entropy(output.last_hidden_state[0][learned], language_model.lm_head.weight, micro.targets[learned])
 

@@ -57,18 +57,19 @@ def neighbours_change(private: PrivateGradients, token_budget: int) -> float:
             weight.data.copy_(values)
 
 
-_WIDEST = 256
+_WIDEST = 512
 """Rows up to this long are tried in each number."""
 
 
 def numbers_change(private: PrivateGradients, token_budget: int) -> float:
-    """`attention_change` of the model in each width up to 256 that it has on a GPU. Takes some seconds there.
+    """`attention_change` of the model in each width up to 512 that its rows have on a GPU. Takes some seconds there.
 
-    Products of a fixed length are the same for each row wherever it stands; those of attention have as many rows as there are.
+    Products of a fixed length are the same for each row wherever it stands; those of attention have as many rows as there are,
+    and so have those of each unit's gradient, which are in float32.
     """
-    model, step = private.model.language_model, WIDTH_STEPS["cuda"]
+    model, step, before = private.model.language_model, WIDTH_STEPS["cuda"], private.model.before
     config, weight = model.config, model.lm_head.weight
-    widths = range(step, min(token_budget, _WIDEST) + 1, step)
+    widths = range(before + step, min(token_budget, before + _WIDEST) + 1, step)
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads
     return attention_change(heads, key_heads, config.head_dim, widths, token_budget, weight)
 

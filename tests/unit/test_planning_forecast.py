@@ -16,6 +16,7 @@ from localsynth.train.model import build_prompt_model, model_to_train
 from localsynth.training_cost import (
     Device,
     fitting_tokens,
+    going_on_with,
     kept_activations,
     trained_parameters,
     training_memory,
@@ -153,6 +154,20 @@ def test_no_more_is_computed_at_once_than_a_batch_has_or_than_was_asked_for(
 ) -> None:
     train = TrainConfig(micro_batch_tokens=set_to)
     assert fitting_tokens(SMALL, FEW, train, "bf16", device, 50, 60, batch, room=80e9) == tokens
+
+
+@pytest.mark.parametrize(
+    ("set_to", "recorded", "device", "tokens"),
+    [
+        (None, 16384, "cuda", 16384),
+        (None, 16384, "cpu", 1024),
+        (None, 512, "cuda", 512),
+        (256, 16384, "cuda", 256),
+        (4096, 64, "cpu", 64),
+    ],
+)
+def test_what_goes_on_never_computes_more_at_once(set_to: int | None, recorded: int, device: Device, tokens: int) -> None:
+    assert going_on_with(TrainConfig(micro_batch_tokens=set_to), recorded, device) == tokens
 
 
 @pytest.mark.parametrize(("precision", "matmul_rate", "measured"), [("fp32", 375e9, 326), ("bf16", 1.35e12, 800)])

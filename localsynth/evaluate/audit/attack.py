@@ -116,7 +116,7 @@ def attack_training(
     model = model_to_train(base, targets, settings, trained.precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
-    gram, products = canary_gradients(private, canaries, micro_batch_tokens, directions, progress)
+    gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, progress)
     # A canary is in with chance 1/2, and then in each batch with chance sample_rate.
     expected = plan.steps * plan.sample_rate / 2
     return Attacked(coins, decode(gram, products[0], expected), decode(gram, products[1], expected))

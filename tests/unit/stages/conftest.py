@@ -74,7 +74,7 @@ def quick_training(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             told = {"kind": "progress", "stage": "train", "step": step, "steps": given["plan"].steps, **figures}
             given["emit"]({**told, "epsilon": given["charge_step"](), "private": {"loss": 1.0}})
         write_adapter(given["run_directory"] / "adapter", random_adapter(given["base"]), 4, 8)
-        return TrainResult(given["plan"].steps, 1.0, 10**9, "fp32")
+        return TrainResult(given["plan"].steps, 1.0, 10**9, "fp32", given["micro_batch_tokens"])
 
     monkeypatch.setattr(loop, "train", trained)
     monkeypatch.setattr(train_stage, "_check_own_model", lambda name, path: None)

@@ -49,6 +49,8 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
     assert is_kept(run.audit_path) and not (run.directory / "audit").exists()
     (arguments,) = given
     assert vars(arguments["plan"]) == run["plan"], "the very settings of the run"
+    assert arguments["targets"] == run["targets"] == ["v_proj", "down_proj"]
+    assert arguments["micro_batch_tokens"] == run["micro_batch_tokens"]
     assert written["in"] == len(arguments["units"]) < 40 and {len(unit) for unit in arguments["units"]} == {2}
     assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
 

@@ -147,6 +147,19 @@ def test_a_run_goes_on_with_the_layers_and_the_length_that_it_began_with(
     assert given["targets"] == ["q_proj"] and given["micro_batch_tokens"] == 100
 
 
+def test_where_memory_ran_out_a_run_goes_on_with_less_at_once(
+    make_session: Any, ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the message of such an end says."""
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(ingested)
+    lower = ingested.config.train.model_copy(update={"micro_batch_tokens": 128})
+    train(replace(ingested, config=ingested.config.model_copy(update={"train": lower})))
+    assert quick_training[0]["micro_batch_tokens"] == 128
+
+
 def test_the_record_of_a_run_names_its_adapter_and_its_versions(ingested: Session, quick_training: list[Any]) -> None:
     train(ingested)
     run = latest_run(ingested.workspace)

@@ -1,12 +1,13 @@
 """Poisson batches include every unit by its own coin, and micro-batches keep a unit whole and every token in its place."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localsynth.codec import Encoded
 from localsynth.privacy.noise import SecureRandom
-from localsynth.train.batches import IGNORE, Group, micro_batches, poisson_batch
+from localsynth.train.batches import IGNORE, WIDTH_STEPS, Group, micro_batches, poisson_batch
 
 
 def test_units_take_part_at_the_rate_and_independently():
@@ -72,18 +73,20 @@ def test_places_before_an_example_are_empty():
     assert micro.positions.tolist() == [*range(11), *range(11)]
 
 
+@pytest.mark.parametrize("step", sorted(WIDTH_STEPS.values()))
 @given(st.lists(st.lists(st.integers(2, 300), min_size=1, max_size=3), max_size=20), st.lists(st.integers(2, 300), min_size=1))
-def test_a_unit_is_padded_by_its_own_length_whoever_else_is_there(lengths, extra):
+def test_a_unit_is_padded_by_its_own_length_whoever_else_is_there(step, lengths, extra):
     def widths(batch):
         units = [[encoded(*range(number * 1000 + 1, number * 1000 + 1 + n)) for n in rows] for number, rows in enumerate(batch)]
         found = {}
-        for micro in micro_batches(units, 1024):
+        for micro in micro_batches(units, 1024, step=step):
             assert len(micro.tokens) == 1024 or micro.units == 1, "all are computed by the same kernels"
             rows = [[token for token, _, _ in row] for row in examples(micro)]
             for unit in range(micro.units):
                 longest = max(sum(t != 0 for t in row) for row, of in zip(rows, micro.unit, strict=True) if of == unit)
                 for row in (row for row, of in zip(rows, micro.unit, strict=True) if of == unit):
-                    assert len(row) <= max(8, longest + 3, longest * 1.0625 + 1), "little is padding"
+                    assert len(row) <= max(8, longest + step - 1, longest * 1.0625 + 1), "little is padding"
+                    assert len(row) % step == 0
                     found[max(row) // 1000, sum(token != 0 for token in row)] = len(row)
         return found
 

@@ -1,5 +1,7 @@
 """On the real model in bf16: one unit's presence must not change how the others' gradients are rounded."""
 
+import math
+
 import pytest
 import torch
 
@@ -81,6 +83,51 @@ def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_m
         loop.train(**given, run_directory=tmp_path / "two")
 
 
+def test_a_gpu_is_tried_with_every_number_of_rows_and_what_is_no_number_is_no_small_change(tiny_model, tmp_path, monkeypatch):
+    from localsynth.train import loop
+
+    def on_cpu(*given, seed):
+        *others, _device = given
+        return honest(*others, "cpu", seed=seed)
+
+    honest = loop.model_to_train
+    monkeypatch.setattr(loop, "model_to_train", on_cpu)
+    monkeypatch.setattr(loop, "choose_device", lambda wanted: "cuda")
+    for name in ("memory_held", "peak_memory"):
+        monkeypatch.setattr(loop, name, lambda device: 0)
+    asked = []
+
+    def change(private, token_budget):
+        asked.append(token_budget)
+        return found[-1]
+
+    def run(name):
+        loop.train(
+            units=[],
+            base=tiny_model(),
+            targets=["q_proj"],
+            micro_batch_tokens=64,
+            plan=make_train_plan(SETTINGS, 8, 8.0, 1e-6),
+            settings=SETTINGS.model_copy(update={"precision": "fp32"}),
+            charge_step=lambda: 0.0,
+            random=SecureRandom(),
+            run_directory=tmp_path / name,
+            emit=lambda event: None,
+            should_stop=lambda: False,
+        )
+
+    monkeypatch.setattr(loop, "numbers_change", change)
+    found = [1e-7]
+    run("steady")
+    assert asked == [64]
+    for too_much in (1e-5, math.nan):
+        found.append(too_much)
+        with pytest.raises(ResourceError, match="would break the guarantee"):
+            run("unsteady")
+    monkeypatch.setattr(loop, "choose_device", lambda wanted: "cpu")
+    run("processor")
+
+
 def test_a_change_by_neighbours_is_seen(tiny_model, monkeypatch):
     private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj", "down_proj"], "fp32", "cpu", seed=0), C)
     assert neighbours_change(private, 128) <= 1e-6
@@ -117,3 +164,24 @@ def test_a_change_by_the_number_of_rows_is_seen(tiny_model, monkeypatch):
     assert numbers_change(private, 128) > 1e-6
     wrong = None
     assert numbers_change(private, 128) <= 1e-6
+
+
+def test_the_widths_that_are_tried_are_those_of_the_rows(tiny_model, monkeypatch):
+    """A soft prompt stands before each row."""
+    from localsynth.train import rounding
+    from localsynth.train.model import build_prompt_model
+
+    tried = []
+    monkeypatch.setattr(rounding, "attention_change", lambda heads, key_heads, size, widths, *others: tried.extend(widths) or 0.0)
+    numbers_change(PrivateGradients(build_prompt_model(tiny_model(), 5, "fp32", "cpu", seed=0), C), 64)
+    assert tried == [21, 37, 53]
+
+
+def test_masks_do_not_pile_up_over_a_batch(tiny_model):
+    private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), C)
+    micros = private.micro_batches([[Encoded([1] * 20, [True] * 20)]] * 8, 64)
+    assert len(micros) > 1
+    total = private.new_sum()
+    for micro in micros:
+        private.add(total, micro)
+        assert not micro.masks
