@@ -34,7 +34,7 @@ _PRESETS = (
         "few layers",
         frozenset({"v_proj", "down_proj"}),
         float("inf"),
-        "500 questions at epsilon 1 and 2",
+        "500 questions at epsilon 1 and 2, 500 text messages at epsilon 1",
     ),
 )
 """In rising order of noise."""
