@@ -71,8 +71,15 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
 
 
 RUN_FACTS = {
-    "settings": {"train": set(TrainConfig.model_fields), "privacy": set(PrivacyConfig.model_fields), "data": {"sequence_by"}},
+    "settings": {
+        "train": set(TrainConfig.model_fields) - {"micro_batch_tokens"},
+        "privacy": set(PrivacyConfig.model_fields),
+        "data": {"sequence_by"},
+    },
     "plan": {field.name for field in dataclasses.fields(TrainPlan)},
+    # By the plan's noise and by the machine's memory, both public.
+    "targets": {"v_proj", "down_proj"},
+    "micro_batch_tokens": None,
     "base_sha256": None,
     "reruns": None,
     "synthesizer": None,
