@@ -82,7 +82,7 @@ def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth,
     facts = {
         "synthesizer": "llm",
         "settings": {
-            "train": config.train.model_dump(mode="json"),
+            "train": config.train.model_dump(mode="json", exclude={"micro_batch_tokens"}),
             "privacy": config.privacy.model_dump(mode="json"),
             "data": {"sequence_by": None},
         },
