@@ -30,7 +30,7 @@ def perplexity(model: LossModel, rows: list[Encoded]) -> float:
     loss, tokens = 0.0, 0
     with torch.no_grad():
         for micro in model.micro_batches([[row] for row in rows], 1024):
-            loss += float(model(micro))
+            loss += float(model(micro.to(model.weights[0].device)))
             tokens += int((micro.targets >= 0).sum())
     return math.exp(loss / tokens)
 

@@ -36,7 +36,7 @@ from localsynth.privacy.noise import SecureRandom
 from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request
 from localsynth.schema import Category, Record, Schema, Text
-from localsynth.train.loop import train
+from localsynth.train.loop import choose_device, train
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.train.plan import make_train_plan
 from localsynth.train.presets import choose_preset
@@ -72,7 +72,8 @@ def label_gain(model: LossModel, right: list[Encoded], wrong: list[Encoded]) -> 
 
     def loss(rows: list[Encoded]) -> float:
         with torch.no_grad():
-            return sum(float(model(batch)) for batch in model.micro_batches([[row] for row in rows], 1024))
+            micros = model.micro_batches([[row] for row in rows], 1024)
+            return sum(float(model(micro.to(model.weights[0].device))) for micro in micros)
 
     return (loss(wrong) - loss(right)) / len(right)
 
@@ -150,7 +151,7 @@ def main() -> None:
             units=units,
             base=base.path,
             targets=targets,
-            micro_batch_tokens=config.micro_batch_tokens or 1024,
+            micro_batch_tokens=config.micro_batch_tokens or (1024 if choose_device(config.device) == "cpu" else 8192),
             plan=plan,
             settings=config,
             charge_step=lambda: 0.0,
@@ -161,8 +162,9 @@ def main() -> None:
         )
         result |= {"train_seconds": round(trained.seconds), "tokens_per_second": round(rate)}
         adapter = read_adapter(run / "adapter")
-        precision = choose_precision(config.precision, "cpu")
-        model = build_model(base.path, adapter.rank, int(adapter.alpha), targets, precision, "cpu", seed=0)
+        device = choose_device(config.device)
+        precision = choose_precision(config.precision, device)
+        model = build_model(base.path, adapter.rank, int(adapter.alpha), targets, precision, device, seed=0)
         result["perplexity_base"] = round(perplexity(model, held_out), 2)
         set_adapter(model, adapter.pairs)
         result["perplexity"] = round(perplexity(model, held_out), 2)
