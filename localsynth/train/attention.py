@@ -15,7 +15,8 @@ from localsynth.train.batches import Group, MicroBatch
 __all__ = ["PACKED_ATTENTION", "attention_change"]
 
 PACKED_ATTENTION = "localsynth_packed"
-"""Its name among transformers' attention functions. The model's forward call must be given `packing`, a MicroBatch."""
+"""Its name among transformers' attention functions. The model's forward call must be given `packing`, a MicroBatch, and may be
+given `in_float32`, to compute attention in float32 whatever the model is in."""
 
 
 def _mask(width: int, sharing: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
@@ -101,14 +102,15 @@ def _packed_attention(
     *,
     scaling: float,
     packing: MicroBatch,
+    in_float32: bool = False,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers asks for it: query (1, heads, length, size), key and value with fewer heads → (1, length, heads, size)."""
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    q, k, v = (x[0].transpose(0, 1).to(torch.float32 if in_float32 else x.dtype) for x in (query, key, value))
     masks = _masks(packing, q.shape[1] // k.shape[1], sliding_window, q)
     out: torch.Tensor = _PackedAttention.apply(q, k, v, scaling, packing.groups, masks)  # type: ignore[no-untyped-call]
-    return out[None], None
+    return out[None].to(query.dtype), None
 
 
 def _attended(given: Sequence[torch.Tensor], rows: int, width: int, mask: torch.Tensor) -> torch.Tensor:

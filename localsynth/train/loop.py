@@ -171,13 +171,16 @@ def _steady_gradients(
     """The model, its precision and the tokens computed at once: such that a full micro-batch fits into memory, and a unit's
     gradient does not depend on who else is in it.
 
-    That is bf16 where it is fast, unless this machine's bf16 rounds a row by its neighbours: then fp32 takes its place. All of
-    it is found on public random tokens and stays for the run: were it changed by what a batch needs, a unit's presence
-    could change how all others are rounded (in bf16, with half the length, the sum by a third of C).
+    That is bf16 where it is fast, unless this machine's bf16 rounds a row by its neighbours: then fp32 takes its place, on a GPU
+    first in attention alone, whose products are as many as there are rows. All of it is found on public random tokens and stays
+    for the run: were it changed by what a batch needs, a unit's presence could change how all others are rounded (in bf16, with
+    half the length, the sum by a third of C).
     """
     precision = choose_precision(settings.precision, device)
+    in_float32 = False
     while True:
         model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
+        model.attention_in_float32 = in_float32
         private = PrivateGradients(model, plan.max_grad_norm)
         tokens = _fitting_tokens(private, tokens, device, emit)
         trials = [neighbours_change]
@@ -186,6 +189,12 @@ def _steady_gradients(
         # What is not a number is no small change.
         if all(trial(private, tokens) <= _MOST_CHANGE for trial in trials):
             return private, precision, tokens
+        if device == "cuda" and precision != "fp32" and not in_float32:
+            in_float32 = True
+            text = "This GPU rounds a row by its neighbours in bf16, which would break the guarantee: attention in float32."
+            emit({"kind": "warning", "text": text})
+            del model, private
+            continue
         if precision != "bf16":
             raise ResourceError(
                 f"On this machine a row's gradient in {precision} depends on the rows computed with it, which would break the"

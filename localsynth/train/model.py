@@ -59,6 +59,8 @@ class LossModel(nn.Module):
 
     before = 0
     """Positions that each example has before its tokens."""
+    attention_in_float32 = False
+    """Whether attention is computed in float32, whatever the model is in."""
 
     def __init__(self, adapted: PeftModel) -> None:
         super().__init__()
@@ -98,7 +100,11 @@ class LossModel(nn.Module):
     def _loss(self, embedded: torch.Tensor, micro: MicroBatch) -> torch.Tensor:
         language_model = self.language_model
         output = language_model.model(
-            inputs_embeds=embedded[None], position_ids=micro.positions[None], use_cache=False, packing=micro
+            inputs_embeds=embedded[None],
+            position_ids=micro.positions[None],
+            use_cache=False,
+            packing=micro,
+            in_float32=self.attention_in_float32,
         )
         micro.masks.clear()  # the backward pass needs none, and a batch's micro-batches live until its last one
         learned = micro.targets != IGNORE

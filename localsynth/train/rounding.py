@@ -68,10 +68,12 @@ def numbers_change(private: PrivateGradients, token_budget: int) -> float:
     and so have those of each unit's gradient, which are in float32.
     """
     model, step, before = private.model.language_model, WIDTH_STEPS["cuda"], private.model.before
-    config, weight = model.config, model.lm_head.weight
+    config, like = model.config, model.lm_head.weight
+    if private.model.attention_in_float32:
+        like = torch.zeros((), device=like.device)
     widths = range(before + step, min(token_budget, before + _WIDEST) + 1, step)
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads
-    return attention_change(heads, key_heads, config.head_dim, widths, token_budget, weight)
+    return attention_change(heads, key_heads, config.head_dim, widths, token_budget, like)
 
 
 def _change(private: PrivateGradients, token_budget: int) -> float:

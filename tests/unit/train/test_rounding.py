@@ -83,7 +83,9 @@ def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_m
         loop.train(**given, run_directory=tmp_path / "two")
 
 
-def test_a_gpu_is_tried_with_every_number_of_rows_and_what_is_no_number_is_no_small_change(tiny_model, tmp_path, monkeypatch):
+@pytest.fixture
+def on_gpu(tiny_model, tmp_path, monkeypatch):
+    """Trains as on a GPU where `change` is what the trial of numbers of rows finds; gives back the precision and the trials."""
     from localsynth.train import loop
 
     def on_cpu(*given, seed):
@@ -92,40 +94,68 @@ def test_a_gpu_is_tried_with_every_number_of_rows_and_what_is_no_number_is_no_sm
 
     honest = loop.model_to_train
     monkeypatch.setattr(loop, "model_to_train", on_cpu)
-    monkeypatch.setattr(loop, "choose_device", lambda wanted: "cuda")
     for name in ("memory_held", "peak_memory"):
         monkeypatch.setattr(loop, name, lambda device: 0)
-    asked = []
 
-    def change(private, token_budget):
-        asked.append(token_budget)
-        return found[-1]
+    def run(precision, change, device="cuda"):
+        trials = []
 
-    def run(name):
-        loop.train(
+        def tried(private, token_budget):
+            number_format = next(private.model.language_model.parameters()).dtype
+            trials.append((number_format, private.model.attention_in_float32))
+            return change(*trials[-1])
+
+        monkeypatch.setattr(loop, "choose_device", lambda wanted: device)
+        monkeypatch.setattr(loop, "numbers_change", tried)
+        result = loop.train(
             units=[],
             base=tiny_model(),
             targets=["q_proj"],
             micro_batch_tokens=64,
             plan=make_train_plan(SETTINGS, 8, 8.0, 1e-6),
-            settings=SETTINGS.model_copy(update={"precision": "fp32"}),
+            settings=SETTINGS.model_copy(update={"precision": precision}),
             charge_step=lambda: 0.0,
             random=SecureRandom(),
-            run_directory=tmp_path / name,
+            run_directory=tmp_path / str(len(list(tmp_path.iterdir()))),
             emit=lambda event: None,
             should_stop=lambda: False,
         )
+        return result.precision, trials
 
-    monkeypatch.setattr(loop, "numbers_change", change)
-    found = [1e-7]
-    run("steady")
-    assert asked == [64]
-    for too_much in (1e-5, math.nan):
-        found.append(too_much)
-        with pytest.raises(ResourceError, match="would break the guarantee"):
-            run("unsteady")
-    monkeypatch.setattr(loop, "choose_device", lambda wanted: "cpu")
-    run("processor")
+    return run
+
+
+def test_a_gpu_is_tried_with_every_number_of_rows(on_gpu):
+    assert on_gpu("fp32", lambda *_: 1e-7) == ("fp32", [(torch.float32, False)])
+    assert on_gpu("fp32", lambda *_: 1.0, device="cpu") == ("fp32", [])
+
+
+@pytest.mark.parametrize("too_much", [1e-5, math.nan])
+def test_a_gpu_that_rounds_by_neighbours_in_every_format_is_refused(on_gpu, too_much):
+    """NaN is no small change, either."""
+    with pytest.raises(ResourceError, match="would break the guarantee"):
+        on_gpu("fp32", lambda *_: too_much)
+
+
+def test_a_gpu_computes_attention_in_float32_where_that_is_enough(on_gpu):
+    first = [(torch.bfloat16, False), (torch.bfloat16, True)]
+    assert on_gpu("bf16", lambda number_format, in_float32: 0.0 if in_float32 else 1.0) == ("bf16", first)
+    all_of_it = [*first, (torch.float32, True)]
+    assert on_gpu("bf16", lambda number_format, _: 0.0 if number_format == torch.float32 else 1.0) == ("fp32", all_of_it)
+
+
+def test_attention_in_float32_is_the_same_attention(tiny_model):
+    model = build_model(tiny_model(), 4, 8, ["q_proj"], "bf16", "cpu", seed=0)
+    private = PrivateGradients(model, C)
+    units = [[Encoded(list(range(3, 20 + i)), [True] * (17 + i))] for i in range(5)]
+    (micro,) = private.micro_batches(units, 200)
+    gradients = []
+    for model.attention_in_float32 in (False, True):
+        assert model(micro).dtype == torch.float32
+        found, factors, _, _ = private.clipped(micro)
+        gradients.append((torch.cat(found, 1) * factors[:, None]).clone())
+    change = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
+    assert 0 < change < 0.05
 
 
 def test_a_change_by_neighbours_is_seen(tiny_model, monkeypatch):
