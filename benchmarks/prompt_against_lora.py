@@ -61,7 +61,7 @@ def main() -> None:
     for own in trainings:
         config = TrainConfig.model_validate(shared | own)
         plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
-        targets = [name for name in base.targets if name in choose_preset(plan).layers]
+        targets = choose_preset(plan).among(base.targets)
         fresh = model_to_train(base.path, targets, config, precision, "cpu", seed=plan.steps)
         untrained = perplexity(fresh, held_out)
         parameters = sum(weight.numel() for weight in fresh.parameters() if weight.requires_grad)

@@ -129,7 +129,7 @@ def main() -> None:
         swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[: arguments.held_out]]
         mislabelled = [codec.encode(writing.with_lengths(row)) for row in swapped]
     plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
-    targets = arguments.targets or [name for name in base.targets if name in choose_preset(plan).layers]
+    targets = arguments.targets or choose_preset(plan).among(base.targets)
     result: dict[str, Any] = {
         "settings": settings,
         "targets": targets,

@@ -368,7 +368,7 @@ def training_setup(
     from localsynth.train.presets import choose_preset
 
     preset = choose_preset(plan)
-    targets = [name for name in base.targets if name in preset.layers] if config.train.method == "lora" else []
+    targets = preset.among(base.targets) if config.train.method == "lora" else []
     seen = open_fields_filled(schema)
     if synthesizer_of(config) == "hybrid":
         seen = Writing(seen).schema

@@ -24,8 +24,8 @@ __all__ = [
 Device = Literal["cpu", "cuda"]
 
 _MOST_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 16384}
-"""Tokens computed at once, at most: a processor gains nothing from more; a GPU takes as long for 1,024 tokens of a small model as
-for 16,384 (docs/experiments.md)."""
+"""Tokens computed at once, at most: a processor gains nothing from more; a GPU takes hardly longer for 16,384 tokens of a small
+model than for 1,024 (docs/performance.md)."""
 _FEWEST_TOKENS = 64
 """And at least, as train.micro_batch_tokens allows."""
 

@@ -177,11 +177,12 @@ def _steady_gradients(
     half the length, the sum by a third of C).
     """
     precision = choose_precision(settings.precision, device)
-    in_float32 = False
+
+    def loaded() -> PrivateGradients:
+        return PrivateGradients(model_to_train(base, targets, settings, precision, device, seed=plan.steps), plan.max_grad_norm)
+
+    private = loaded()
     while True:
-        model = model_to_train(base, targets, settings, precision, device, seed=plan.steps)
-        model.attention_in_float32 = in_float32
-        private = PrivateGradients(model, plan.max_grad_norm)
         tokens = _fitting_tokens(private, tokens, device, emit)
         trials = [neighbours_change]
         if device == "cuda":  # whose library chooses kernels by the number of rows
@@ -189,22 +190,21 @@ def _steady_gradients(
         # What is not a number is no small change.
         if all(trial(private, tokens) <= _MOST_CHANGE for trial in trials):
             return private, precision, tokens
-        if device == "cuda" and precision != "fp32" and not in_float32:
-            in_float32 = True
-            text = "This GPU rounds a row by its neighbours in bf16, which would break the guarantee: attention in float32."
-            emit({"kind": "warning", "text": text})
-            del model, private
-            continue
-        if precision != "bf16":
+        if device == "cuda" and precision != "fp32" and not private.model.attention_in_float32:
+            private.model.attention_in_float32 = True
+            instead = "attention in float32"
+        elif precision == "bf16":
+            precision, instead = "fp32", "training in fp32"
+            del private  # before the other one takes its memory
+            private = loaded()
+        else:
             raise ResourceError(
                 f"On this machine a row's gradient in {precision} depends on the rows computed with it, which would break the"
                 " guarantee.",
                 "Set train.precision to 'fp32', and where it is that already, train.device to 'cpu'.",
             )
-        precision = "fp32"
-        text = "This machine's bf16 rounds a row by its neighbours, which would break the guarantee: training in fp32."
+        text = f"This machine's bf16 rounds a row by its neighbours, which would break the guarantee: {instead}."
         emit({"kind": "warning", "text": text})
-        del model, private
 
 
 def _fitting_tokens(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> int:

@@ -5,6 +5,7 @@ varied, and are the configuration's defaults; which layers should get an adapter
 step gets, which follows from the public size and epsilon.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from localsynth.train.plan import TrainPlan
@@ -21,6 +22,10 @@ class Preset:
     noise: float
     """For at most this much: the noise multiplier over the expected units of a step."""
     measured: str
+
+    def among(self, targets: Sequence[str]) -> list[str]:
+        """Those of a model's `targets` (names of linear layers) that get one."""
+        return [name for name in targets if name in self.layers]
 
 
 _PRESETS = (

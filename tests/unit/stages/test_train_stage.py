@@ -109,18 +109,23 @@ def test_the_rows_must_be_those_of_the_schema(make_session: Any, ingested: Sessi
     train(ingested)
 
 
-def stop(**given: Any) -> None:
-    raise KeyboardInterrupt
+def begin(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that ends before its first step."""
+
+    def stop(**given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(session)
 
 
 def test_an_unfinished_run_does_not_go_on_with_rows_read_anew(
     make_session: Any, ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With everything declared nothing but the reading's own name tells the tables apart."""
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "train", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(ingested)
+    begin(ingested, monkeypatch)
     begun = latest_run(ingested.workspace)
     assert begun is not None and not begun.get("train")
     ingest(make_session(again=True))
@@ -133,13 +138,9 @@ def test_a_run_goes_on_with_the_layers_and_the_length_that_it_began_with(
     ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another version may choose other layers, and less memory may be free by then."""
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "train", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(ingested)
+    begin(ingested, monkeypatch)
     begun = latest_run(ingested.workspace)
-    assert begun is not None
-    assert begun["targets"] == ["v_proj", "down_proj"], "so few units get much noise"
+    assert begun is not None and begun["targets"] == ["v_proj", "down_proj"], "so few units get much noise"
     assert begun["micro_batch_tokens"] == 1024
     begun.note(targets=["q_proj"], micro_batch_tokens=100)
     train(ingested)
@@ -148,13 +149,10 @@ def test_a_run_goes_on_with_the_layers_and_the_length_that_it_began_with(
 
 
 def test_where_memory_ran_out_a_run_goes_on_with_less_at_once(
-    make_session: Any, ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
+    ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the message of such an end says."""
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "train", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(ingested)
+    begin(ingested, monkeypatch)
     lower = ingested.config.train.model_copy(update={"micro_batch_tokens": 128})
     train(replace(ingested, config=ingested.config.model_copy(update={"train": lower})))
     assert quick_training[0]["micro_batch_tokens"] == 128

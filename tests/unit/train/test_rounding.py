@@ -140,7 +140,7 @@ def test_a_gpu_that_rounds_by_neighbours_in_every_format_is_refused(on_gpu, too_
 def test_a_gpu_computes_attention_in_float32_where_that_is_enough(on_gpu):
     first = [(torch.bfloat16, False), (torch.bfloat16, True)]
     assert on_gpu("bf16", lambda number_format, in_float32: 0.0 if in_float32 else 1.0) == ("bf16", first)
-    all_of_it = [*first, (torch.float32, True)]
+    all_of_it = [*first, (torch.float32, False)]
     assert on_gpu("bf16", lambda number_format, _: 0.0 if number_format == torch.float32 else 1.0) == ("fp32", all_of_it)
 
 
@@ -151,7 +151,6 @@ def test_attention_in_float32_is_the_same_attention(tiny_model):
     (micro,) = private.micro_batches(units, 200)
     gradients = []
     for model.attention_in_float32 in (False, True):
-        assert model(micro).dtype == torch.float32
         found, factors, _, _ = private.clipped(micro)
         gradients.append((torch.cat(found, 1) * factors[:, None]).clone())
     change = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
