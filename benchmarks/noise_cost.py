@@ -49,7 +49,7 @@ def main() -> None:
         private.add(private.new_sum(), micro)
 
     secure = best_of(5, lambda: noisy_mean(total, plan, random))
-    fast = best_of(5, lambda: [torch.randn_like(gradient) for gradient in total.gradients])
+    fast = best_of(5, lambda: torch.randn_like(total.gradient))
     micro_batch = best_of(5, gradients)
     step = micro_batch * tokens_a_step / len(micro.tokens)
     print(f"adapter                       {count:,} parameters")

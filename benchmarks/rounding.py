@@ -25,7 +25,7 @@ def clipped_sum(private: PrivateGradients, units: list[list[Encoded]]) -> torch.
     total = private.new_sum()
     for micro in private.micro_batches(units, 1024):
         private.add(total, micro)
-    return torch.cat([gradient.flatten() for gradient in total.gradients]).double()
+    return total.gradient.double()
 
 
 def main() -> None:

@@ -146,7 +146,7 @@ def _dp_step(adapted: PeftModel, units: int) -> Step:
         total = private.new_sum()
         for micro in batch:
             private.add(total, micro)
-        for weight, gradient in zip(private.weights, noisy_mean(total, plan, random), strict=True):
+        for weight, gradient in zip(private.weights, private.split(noisy_mean(total, plan, random)), strict=True):
             weight.grad = gradient
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

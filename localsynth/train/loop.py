@@ -66,15 +66,11 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> list[torch.Tensor]:
-    """The released gradient: (clipped sum + noise) / expected batch size. Fresh noise for every coordinate."""
-    # All weights side by side: a GPU waits for each transfer.
-    summed = torch.cat([gradient.flatten() for gradient in total.gradients])
-    noise = torch.from_numpy(random.gaussian(summed.numel()))
+def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> torch.Tensor:
+    """The released gradient, (size,): (clipped sum + noise) / expected batch size. Fresh noise for every coordinate."""
+    noise = torch.from_numpy(random.gaussian(total.gradient.numel()))
     scale = plan.noise_multiplier * plan.max_grad_norm
-    noisy = ((summed.double().cpu() + scale * noise) / plan.batch_size).float().to(summed.device)
-    pieces = torch.split(noisy, [gradient.numel() for gradient in total.gradients])
-    return [piece.view_as(gradient) for piece, gradient in zip(pieces, total.gradients, strict=True)]
+    return ((total.gradient.double().cpu() + scale * noise) / plan.batch_size).float().to(total.gradient.device)
 
 
 def train(
@@ -90,7 +86,7 @@ def train(
     run_directory: Path,
     emit: Emit,
     should_stop: Callable[[], bool],
-    released: Callable[[list[torch.Tensor]], None] | None = None,
+    released: Callable[[torch.Tensor], None] | None = None,
 ) -> TrainResult:
     """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
 
@@ -132,7 +128,7 @@ def train(
         noisy = noisy_mean(total, plan, random)
         if released is not None:
             released(noisy)
-        for weight, gradient in zip(private.weights, noisy, strict=True):
+        for weight, gradient in zip(private.weights, private.split(noisy), strict=True):
             weight.grad = gradient
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, plan.steps, settings.learning_rate)

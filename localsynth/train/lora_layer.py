@@ -22,7 +22,7 @@ __all__ = ["LoraLinear", "UnitGradients", "fuse_adapters"]
 class UnitGradients:
     """Room for the gradients of each unit of a micro-batch, over all weights, filled as the backward pass reaches them.
 
-    `flat` (units, size) float32 has the weights' gradients side by side, in the order of `weights`.
+    They lie side by side in the order of `weights`, float32: a GPU waits longer for an order for each weight than it computes.
     """
 
     def __init__(self, weights: Sequence[nn.Parameter]) -> None:
@@ -38,9 +38,30 @@ class UnitGradients:
         self._written.clear()
         self.micro = micro
 
-    def put(self, number: int, rows: Sequence[torch.Tensor]) -> None:
-        """The gradients of weight `number` for the micro-batch's examples, (examples, ...) float32
-        in several pieces, in their order."""
+    def put(self, number: int, rows: torch.Tensor) -> None:
+        """The gradients of weight `number` for the micro-batch's examples, (examples, ...) float32 in their order."""
+        micro, into = self._place(number)
+        if micro.units == len(micro.unit):  # a row each
+            into.copy_(rows.reshape(len(rows), -1))
+        else:
+            into.zero_().index_add_(0, micro.unit, rows.reshape(len(rows), -1))
+
+    def put_products(self, number: int, x: torch.Tensor, d: torch.Tensor) -> None:
+        """The same as x^T d over each example's positions: x (length, inner), d (length, out) float32 → (inner, out) an example."""
+        micro, into = self._place(number)
+        alone = micro.units == len(micro.unit)
+        rows = into if alone else into.new_empty(len(micro.unit), into.shape[1])
+        place = 0
+        for group in micro.groups:
+            left, right = (each[group.start : group.end].view(group.rows, group.width, -1) for each in (x, d))
+            out = rows[place : place + group.rows].view(group.rows, x.shape[1], d.shape[1])
+            torch.bmm(left.transpose(1, 2), right, out=out)
+            place += group.rows
+        if not alone:
+            into.zero_().index_add_(0, micro.unit, rows)
+
+    def _place(self, number: int) -> tuple[MicroBatch, torch.Tensor]:
+        """The micro-batch, and where its units' gradients of weight `number` go: (units, numbers of the weight)."""
         assert self.micro is not None
         if number in self._written:
             raise AssertionError("an adapter weight was used twice in one pass: its gradients would be wrong")
@@ -49,24 +70,15 @@ class UnitGradients:
             # Kept from one micro-batch to the next: the system clears pages of such a size at every allocation.
             self._room = self._room.new_zeros(self.micro.units, self._ends[-1])
         start = self._ends[number - 1] if number else 0
-        into = self._room[: self.micro.units, start : self._ends[number]]
-        if self.micro.units == len(self.micro.unit):  # a row each
-            place = 0
-            for piece in rows:
-                into[place : place + len(piece)] = piece.reshape(len(piece), -1)
-                place += len(piece)
-        else:
-            flat = torch.cat([piece.reshape(len(piece), -1) for piece in rows])
-            into.zero_().index_add_(0, self.micro.unit, flat)
+        return self.micro, self._room[: self.micro.units, start : self._ends[number]]
 
-    def take(self) -> list[torch.Tensor]:
-        """Each weight's gradients, (units, size): views that the next micro-batch overwrites."""
+    def take(self) -> torch.Tensor:
+        """The gradients of all weights side by side, (units, size): a view that the next micro-batch overwrites."""
         assert self.micro is not None
         if len(self._written) != len(self._ends):
             raise AssertionError("an adapter weight was not used in a pass: its gradients would be wrong")
         self._written.clear()
-        whole = self._room[: self.micro.units]
-        return [whole[:, start:end] for start, end in zip([0, *self._ends], self._ends, strict=False)]
+        return self._room[: self.micro.units]
 
     def forget(self) -> None:
         """Give up what is held, memory too."""
@@ -141,13 +153,8 @@ class LoraLinear(nn.Module):
         if self._into is None:
             raise AssertionError("nobody takes this layer's gradients")
         gradients, number = self._into
-        assert gradients.micro is not None
-        pieces = []
-        for group in gradients.micro.groups:
-            x, d = (each[group.start : group.end].view(group.rows, group.width, -1) for each in (inner, dy))
-            # In float32: in bf16 now and then a last digit would depend on the number of rows.
-            pieces.append((x.float() * self.scale).transpose(1, 2) @ d.float())
-        gradients.put(number, pieces)
+        # In float32: in bf16 now and then a last digit would depend on the number of rows.
+        gradients.put_products(number, inner.float() * self.scale, dy.float())
 
 
 def fuse_adapters(adapted: PeftModel) -> None:

@@ -54,7 +54,7 @@ def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precis
 class LossModel(nn.Module):
     """A micro-batch in, summed loss out. Logits are computed only where a target is, since the vocabulary's product is dear.
 
-    After `backward()` on the loss, `unit_gradients.take()` has each unit's gradient of each of `weights`.
+    After `backward()` on the loss, `unit_gradients.take()` has each unit's gradient of `weights`.
     """
 
     before = 0
@@ -138,7 +138,7 @@ class PromptModel(LossModel):
             self.prompt.detach().to(known.dtype).expand(len(micro.unit), -1, -1).clone().requires_grad_(torch.is_grad_enabled())
         )
         if rows.requires_grad:
-            rows.register_hook(lambda gradient: self.unit_gradients.put(0, [gradient.float()]))  # type: ignore[no-untyped-call]
+            rows.register_hook(lambda gradient: self.unit_gradients.put(0, gradient.float()))  # type: ignore[no-untyped-call]
         starts = [group.start + group.width * row for group in micro.groups for row in range(group.rows)]
         places = torch.tensor(starts, device=known.device)[:, None] + torch.arange(self.before, device=known.device)
         return self._loss(known.index_put((places.flatten(),), rows.flatten(0, 1)), micro)

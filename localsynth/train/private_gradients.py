@@ -5,6 +5,7 @@ clipped, so one unit moves a step by at most `max_grad_norm` whatever its number
 the unit in place of the example).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,16 +25,24 @@ added up changes the last digits of their sum (docs/experiments.md: by up to 5e-
 
 @dataclass
 class ClippedSum:
-    """What a batch adds up to before noise. `units` and `clipped` count them; `loss` sums over learned tokens.
+    """What a batch adds up to before noise: `gradient` (size,) float32, all weights side by side. `units` and `clipped` count
+    them; `loss` sums over learned tokens.
 
     All of it depends on private data and is not private yet.
     """
 
-    gradients: list[torch.Tensor]
+    gradient: torch.Tensor
     units: int = 0
     clipped: int = 0
     loss: float = 0.0
     tokens: int = 0
+
+
+def _norms(gradients: torch.Tensor) -> torch.Tensor:
+    """The norm of each row of (units, size) float32. In pieces, then theirs in float64: one of all numbers would lose digits."""
+    units, size = gradients.shape
+    pieces = torch.linalg.vector_norm(gradients.view(units, -1, math.gcd(size, 256)), dim=2)
+    return torch.linalg.vector_norm(pieces, dim=1, dtype=torch.float64).float()
 
 
 class PrivateGradients:
@@ -50,24 +59,28 @@ class PrivateGradients:
 
     def new_sum(self) -> ClippedSum:
         """An empty sum. An empty batch leaves it so, and its step is noise alone."""
-        return ClippedSum([torch.zeros_like(weight, dtype=torch.float32) for weight in self.weights])
+        size = sum(weight.numel() for weight in self.weights)
+        return ClippedSum(torch.zeros(size, device=self.weights[0].device))
 
-    def clipped(self, micro: MicroBatch) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, float]:
-        """(each weight's gradients (units, size), factors (units,), norms (units,), the loss summed over the micro-batch).
+    def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Numbers for all weights side by side, (size,), as each weight's own: views of its shape."""
+        pieces = flat.split([weight.numel() for weight in self.weights])
+        return [piece.view_as(weight) for piece, weight in zip(pieces, self.weights, strict=True)]
+
+    def clipped(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
+        """(gradients (units, size), factors (units,), norms (units,), the loss summed over the micro-batch).
 
         A unit's gradient times its factor is clipped to `max_grad_norm`. The gradients are overwritten by the next call.
         """
         loss = self.model(micro)
         loss.backward()
         gradients = self.model.unit_gradients.take()
-        # In pieces: the norm of all at once would lose digits in float32.
-        pieces = [g.view(len(g), *w.shape).norm(dim=-1) for g, w in zip(gradients, self.weights, strict=True)]
-        norms = torch.cat(pieces, 1).norm(dim=1)
+        norms = _norms(gradients)
         # A gradient that is not finite (overflow) would poison the sum and break the bound: it counts as zero.
         finite = torch.isfinite(norms)
         factors = torch.where(finite, (self._bound / norms.clamp(min=1e-12)).clamp(max=1.0), 0.0)
         if not bool(finite.all()):
-            gradients = [torch.where(finite[:, None], gradient, 0.0) for gradient in gradients]
+            gradients = torch.where(finite[:, None], gradients, 0.0)
         return gradients, factors, norms, float(loss.detach())
 
     def forget(self) -> None:
@@ -77,8 +90,7 @@ class PrivateGradients:
     def add(self, total: ClippedSum, micro: MicroBatch) -> None:
         """Compute a micro-batch and add each of its units' clipped gradient to `total`."""
         gradients, factors, norms, loss = self.clipped(micro)
-        for accumulated, gradient in zip(total.gradients, gradients, strict=True):
-            accumulated += (factors @ gradient).reshape(accumulated.shape)
+        total.gradient += factors @ gradients
         total.units += micro.units
         total.clipped += int((norms > self._bound).sum())
         total.loss += loss

@@ -28,7 +28,7 @@ def _gradients(private: PrivateGradients, units: list[list[Encoded]], token_budg
     """The clipped gradients (units, size) of units that fit one micro-batch."""
     (micro,) = private.micro_batches(units, token_budget)
     gradients, factors, _, _ = private.clipped(micro)
-    return torch.cat(gradients, 1) * factors[:, None]
+    return gradients * factors[:, None]
 
 
 def try_memory(private: PrivateGradients, token_budget: int) -> None:

@@ -84,8 +84,8 @@ def attack_training(
     overheard = _Overheard(random)
     released, noise = _Sum(), _Sum()
 
-    def watch(gradients: list[torch.Tensor]) -> None:
-        released.add(torch.cat([gradient.flatten() for gradient in gradients]).cpu() * plan.batch_size)
+    def watch(gradient: torch.Tensor) -> None:
+        released.add(gradient.cpu() * plan.batch_size)
         noise.add(overheard.take() * (plan.noise_multiplier * plan.max_grad_norm))
 
     def renamed(event: Event) -> None:
