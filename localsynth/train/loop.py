@@ -76,6 +76,7 @@ def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> torc
 def train(
     *,
     units: Sequence[Sequence[Encoded]],
+    longest_row: int,
     base: Path,
     targets: list[str],
     micro_batch_tokens: int,
@@ -90,7 +91,8 @@ def train(
 ) -> TrainResult:
     """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
 
-    The layers named in `targets` get one; `micro_batch_tokens` are computed at once, fewer where memory runs out.
+    The layers named in `targets` get one; `micro_batch_tokens` are computed at once, fewer where memory runs out for rows of
+    up to `longest_row` tokens (public: what the schema allows, not what the longest has).
     `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
     Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there. The last checkpoint stays: the
     caller removes it once it has recorded that training is done. `released` sees each step's noisy mean gradient, which is all
@@ -98,7 +100,9 @@ def train(
     """
     started = time.monotonic()
     device = choose_device(settings.device)
-    private, precision, micro_batch_tokens = _steady_gradients(base, targets, micro_batch_tokens, plan, settings, device, emit)
+    private, precision, micro_batch_tokens = _steady_gradients(
+        base, targets, micro_batch_tokens, longest_row, plan, settings, device, emit
+    )
     model = private.model
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
@@ -162,7 +166,7 @@ def train(
 
 
 def _steady_gradients(
-    base: Path, targets: list[str], tokens: int, plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
+    base: Path, targets: list[str], tokens: int, longest_row: int, plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
 ) -> tuple[PrivateGradients, Precision, int]:
     """The model, its precision and the tokens computed at once: such that a full micro-batch fits into memory, and a unit's
     gradient does not depend on who else is in it.
@@ -179,12 +183,8 @@ def _steady_gradients(
 
     private = loaded()
     while True:
-        tokens = _fitting_tokens(private, tokens, device, emit)
-        trials = [neighbours_change]
-        if device == "cuda":  # whose library chooses kernels by the number of rows
-            trials.append(numbers_change)
-        # What is not a number is no small change.
-        if all(trial(private, tokens) <= _MOST_CHANGE for trial in trials):
+        tokens, steady = _tried(private, tokens, longest_row, device, emit)
+        if steady:
             return private, precision, tokens
         if device == "cuda" and precision != "fp32" and not private.model.attention_in_float32:
             private.model.attention_in_float32 = True
@@ -203,12 +203,16 @@ def _steady_gradients(
         emit({"kind": "warning", "text": text})
 
 
-def _fitting_tokens(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> int:
-    """The tokens computed at once: halved until a micro-batch of as many units as can be fits into memory."""
+def _tried(private: PrivateGradients, tokens: int, longest_row: int, device: str, emit: Emit) -> tuple[int, bool]:
+    """The tokens computed at once, halved until full micro-batches fit into memory, and whether gradients are steady then."""
+    trials = [neighbours_change]
+    if device == "cuda":  # whose library chooses kernels by the number of rows
+        trials.append(numbers_change)
     while True:
         try:
-            try_memory(private, tokens)
-            return tokens
+            try_memory(private, tokens, longest_row)
+            # What is not a number is no small change.
+            return tokens, all(trial(private, tokens) <= _MOST_CHANGE for trial in trials)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or tokens < _FEWEST_TOKENS:
                 raise

@@ -47,7 +47,7 @@ class UnitGradients:
             into.zero_().index_add_(0, micro.unit, rows.reshape(len(rows), -1))
 
     def put_products(self, number: int, x: torch.Tensor, d: torch.Tensor) -> None:
-        """The same as x^T d over each example's positions: x (length, inner), d (length, out) float32 → (inner, out) an example."""
+        """The same as x^T d over each example's positions; x (length, inner), d (length, out), both float32."""
         micro, into = self._place(number)
         alone = micro.units == len(micro.unit)
         rows = into if alone else into.new_empty(len(micro.unit), into.shape[1])

@@ -42,7 +42,8 @@ def _norms(gradients: torch.Tensor) -> torch.Tensor:
     """The norm of each row of (units, size) float32. In pieces, then theirs in float64: one of all numbers would lose digits."""
     units, size = gradients.shape
     pieces = torch.linalg.vector_norm(gradients.view(units, -1, math.gcd(size, 256)), dim=2)
-    return torch.linalg.vector_norm(pieces, dim=1, dtype=torch.float64).float()
+    norms: torch.Tensor = torch.linalg.vector_norm(pieces, dim=1, dtype=torch.float64).float()
+    return norms
 
 
 class PrivateGradients:
@@ -64,7 +65,7 @@ class PrivateGradients:
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Numbers for all weights side by side, (size,), as each weight's own: views of its shape."""
-        pieces = flat.split([weight.numel() for weight in self.weights])
+        pieces = torch.split(flat, [weight.numel() for weight in self.weights])
         return [piece.view_as(weight) for piece, weight in zip(pieces, self.weights, strict=True)]
 
     def clipped(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:

@@ -7,7 +7,7 @@ import torch
 from localsynth.codec import Encoded
 from localsynth.train.model import LossModel, adapted_base, build_model
 from localsynth.train.private_gradients import _HEADROOM as HEADROOM
-from localsynth.train.private_gradients import PrivateGradients
+from localsynth.train.private_gradients import PrivateGradients, _norms
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 C = 0.1
@@ -168,3 +168,9 @@ def test_padding_and_neighbours_do_not_change_an_example(model):
     together, _ = clipped_sum(model, units, 10_000)
     apart = sum(clipped_sum(model, [unit])[0] for unit in units)
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [622_080, 92_160, 10_007])
+def test_norms_keep_their_digits_whatever_the_number_of_weights(size):
+    gradients = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_norms(gradients).double(), gradients.double().norm(dim=1), rtol=5e-7, atol=0)
