@@ -58,9 +58,7 @@ def main() -> None:
             should_stop=lambda: False,
         )
     unit, positions = mean * arguments.rows_a_unit, arguments.positions
-    foretold = training_memory(
-        base.info, base.targets, settings, result.precision, arguments.device, positions, unit, _LONGEST, count
-    )
+    foretold = training_memory(base.info, base.targets, settings, result.precision, arguments.device, positions, unit, _LONGEST)
     figures = {
         "device": arguments.device,
         "precision": result.precision,

@@ -378,7 +378,7 @@ def training_setup(
     computed = row + (config.train.prompt_tokens if config.train.method == "prompt" else 0)
     unit, longest = _mean_rows(config) * computed, _LONGEST * computed
     tokens = fitting_tokens(base.info, targets, config.train, precision, device, unit, longest, plan.batch_size, room)
-    memory = training_memory(base.info, targets, config.train, precision, device, tokens, unit, longest, plan.batch_size)
+    memory = training_memory(base.info, targets, config.train, precision, device, tokens, unit, longest)
     return TrainingSetup(preset, targets, tokens, len(seen.columns), row, computed, memory)
 
 

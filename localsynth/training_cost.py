@@ -96,15 +96,14 @@ def training_memory(
     tokens: int,
     unit: float,
     longest: float,
-    batch_size: int,
 ) -> float:
     """Bytes that training holds at most: of the process on a processor, of the GPU's memory on a GPU.
 
     `tokens` are computed at once. `unit` and `longest`: tokens of a unit and of a long row, a soft prompt included.
     """
     number, trained = 4 if precision == "fp32" else 2, trained_parameters(info, targets, train)
-    # The shortest units are packed together, up to about twice as many as of the mean length.
-    units = min(tokens / _SHORTEST_UNIT[device], 2 * tokens / unit, batch_size)
+    # As many as there can be, however few there are: training tries that out before its first step (train/rounding.py).
+    units = tokens / _SHORTEST_UNIT[device]
     # Weights, their copy, gradient, sum and AdamW's two moments in float32; on a processor the noise in float64 and its sum.
     step = trained * (6 * 4 + (2 * 8 if device == "cpu" else 0))
     return (
@@ -138,7 +137,7 @@ def fitting_tokens(
     wanted = 1 << math.ceil(math.log2(max(1024.0, 1.25 * batch_size * unit)))
     tokens = min(_MOST_TOKENS[device], wanted)
     while tokens > _FEWEST_TOKENS:
-        if training_memory(info, targets, train, precision, device, tokens, unit, longest, batch_size) <= room:
+        if training_memory(info, targets, train, precision, device, tokens, unit, longest) <= room:
             break
         tokens //= 2
     return tokens

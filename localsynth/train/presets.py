@@ -1,7 +1,7 @@
 """Settings of training found on public tables, so that nobody has to try them out on a private one.
 
-What was tried (docs/experiments.md, "Which layers get an adapter"): one rate and one number of epochs did best wherever they were
-varied, and are the configuration's defaults; which layers should get an adapter depends on how much noise a unit's share of a
+What was tried (docs/experiments.md, "Which layers get an adapter"): one rate did best wherever it was varied, and is the
+configuration's default, as is what a laptop can wait for of ever more epochs; which layers should get an adapter depends on how much noise a unit's share of a
 step gets, which follows from the public size and epsilon.
 """
 
