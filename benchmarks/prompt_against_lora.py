@@ -69,7 +69,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             result = train(
                 units=units,
-                longest_row=codec.longest_row,
                 base=base.path,
                 targets=targets,
                 micro_batch_tokens=1024,

@@ -149,7 +149,6 @@ def main() -> None:
 
         trained = train(
             units=units,
-            longest_row=codec.longest_row,
             base=base.path,
             targets=targets,
             micro_batch_tokens=config.micro_batch_tokens or (1024 if choose_device(config.device) == "cpu" else 8192),

@@ -45,7 +45,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         result = train(
             units=[[row() for _ in range(arguments.rows_a_unit)] for _ in range(count)],
-            longest_row=_LONGEST,
             base=base.path,
             targets=base.targets,
             micro_batch_tokens=arguments.positions,

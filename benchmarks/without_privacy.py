@@ -71,7 +71,6 @@ def trained(run: Run, schema: Schema, writing: Writing | None, rows: list[Record
         units = [[codec.encode(writing.with_lengths(row) if writing else row)] for row in rows]
     train(
         units=[unit for unit in units if any(unit[0].learned)],
-        longest_row=codec.longest_row,
         base=base.path,
         targets=run["targets"],
         micro_batch_tokens=run["micro_batch_tokens"],

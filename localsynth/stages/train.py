@@ -211,7 +211,6 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
 
     result = train_adapter(
         units=list(units.values()),
-        longest_row=codec.longest_row,
         base=base.path,
         targets=current["targets"],
         micro_batch_tokens=going_on_with(config.train, current["micro_batch_tokens"], choose_device(config.train.device)),

@@ -76,7 +76,6 @@ def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> torc
 def train(
     *,
     units: Sequence[Sequence[Encoded]],
-    longest_row: int,
     base: Path,
     targets: list[str],
     micro_batch_tokens: int,
@@ -91,8 +90,7 @@ def train(
 ) -> TrainResult:
     """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
 
-    The layers named in `targets` get one; `micro_batch_tokens` are computed at once, fewer where memory runs out for rows of
-    up to `longest_row` tokens (public: what the schema allows, not what the longest has).
+    The layers named in `targets` get one; `micro_batch_tokens` are computed at once, fewer where memory runs out.
     `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
     Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there. The last checkpoint stays: the
     caller removes it once it has recorded that training is done. `released` sees each step's noisy mean gradient, which is all
@@ -100,9 +98,7 @@ def train(
     """
     started = time.monotonic()
     device = choose_device(settings.device)
-    private, precision, micro_batch_tokens = _steady_gradients(
-        base, targets, micro_batch_tokens, longest_row, plan, settings, device, emit
-    )
+    private, precision, micro_batch_tokens = _steady_gradients(base, targets, micro_batch_tokens, plan, settings, device, emit)
     model = private.model
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
@@ -166,7 +162,7 @@ def train(
 
 
 def _steady_gradients(
-    base: Path, targets: list[str], tokens: int, longest_row: int, plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
+    base: Path, targets: list[str], tokens: int, plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
 ) -> tuple[PrivateGradients, Precision, int]:
     """The model, its precision and the tokens computed at once: such that a full micro-batch fits into memory, and a unit's
     gradient does not depend on who else is in it.
@@ -183,7 +179,7 @@ def _steady_gradients(
 
     private = loaded()
     while True:
-        tokens, steady = _tried(private, tokens, longest_row, device, emit)
+        tokens, steady = _tried(private, tokens, device, emit)
         if steady:
             return private, precision, tokens
         if device == "cuda" and precision != "fp32" and not private.model.attention_in_float32:
@@ -203,14 +199,14 @@ def _steady_gradients(
         emit({"kind": "warning", "text": text})
 
 
-def _tried(private: PrivateGradients, tokens: int, longest_row: int, device: str, emit: Emit) -> tuple[int, bool]:
+def _tried(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> tuple[int, bool]:
     """The tokens computed at once, halved until full micro-batches fit into memory, and whether gradients are steady then."""
     trials = [neighbours_change]
     if device == "cuda":  # whose library chooses kernels by the number of rows
         trials.append(numbers_change)
     while True:
         try:
-            try_memory(private, tokens, longest_row)
+            try_memory(private, tokens)
             # What is not a number is no small change.
             return tokens, all(trial(private, tokens) <= _MOST_CHANGE for trial in trials)
         except (MemoryError, RuntimeError) as error:

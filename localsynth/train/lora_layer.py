@@ -41,23 +41,26 @@ class UnitGradients:
     def put(self, number: int, rows: torch.Tensor) -> None:
         """The gradients of weight `number` for the micro-batch's examples, (examples, ...) float32 in their order."""
         micro, into = self._place(number)
-        if micro.units == len(micro.unit):  # a row each
-            into.copy_(rows.reshape(len(rows), -1))
-        else:
-            into.zero_().index_add_(0, micro.unit, rows.reshape(len(rows), -1))
+        self._put(into, micro, rows.reshape(len(rows), -1))
 
     def put_products(self, number: int, x: torch.Tensor, d: torch.Tensor) -> None:
         """The same as x^T d over each example's positions; x (length, inner), d (length, out), both float32."""
         micro, into = self._place(number)
-        alone = micro.units == len(micro.unit)
-        rows = into if alone else into.new_empty(len(micro.unit), into.shape[1])
+        # Of one layout whoever is in the micro-batch: a library may choose its kernel by that.
+        rows = into.new_empty(len(micro.unit), into.shape[1])
         place = 0
         for group in micro.groups:
             left, right = (each[group.start : group.end].view(group.rows, group.width, -1) for each in (x, d))
             out = rows[place : place + group.rows].view(group.rows, x.shape[1], d.shape[1])
             torch.bmm(left.transpose(1, 2), right, out=out)
             place += group.rows
-        if not alone:
+        self._put(into, micro, rows)
+
+    @staticmethod
+    def _put(into: torch.Tensor, micro: MicroBatch, rows: torch.Tensor) -> None:
+        if micro.units == len(micro.unit):  # a row each
+            into.copy_(rows)
+        else:
             into.zero_().index_add_(0, micro.unit, rows)
 
     def _place(self, number: int) -> tuple[MicroBatch, torch.Tensor]:

@@ -31,14 +31,12 @@ def _gradients(private: PrivateGradients, units: list[list[Encoded]], token_budg
     return gradients * factors[:, None]
 
 
-def try_memory(private: PrivateGradients, token_budget: int, longest_row: int) -> None:
-    """Compute a micro-batch of as many units as one can hold, whose gradients take the most, and one of rows of `longest_row`
-    tokens, whose attention does. Raises what torch raises where memory runs out."""
-    for length in (8, max(8, longest_row)):
-        unit = [Encoded([0] * length, [True] * length)]
-        rows = max(1, token_budget // private.model.padded_width(unit))
-        (micro,) = private.micro_batches([unit] * rows, token_budget)
-        private.clipped(micro)
+def try_memory(private: PrivateGradients, token_budget: int) -> None:
+    """Compute a micro-batch of as many units as one can hold. Raises what torch raises where memory runs out."""
+    shortest = [Encoded([0] * 8, [True] * 8)]
+    width = private.model.padded_width(shortest)
+    (micro,) = private.micro_batches([shortest] * max(1, token_budget // width), token_budget)
+    private.clipped(micro)
 
 
 def neighbours_change(private: PrivateGradients, token_budget: int) -> float:

@@ -56,7 +56,6 @@ class Run:
         self.plan = make_train_plan(settings, 40, 8.0, 1e-6)
         return train(
             units=units(40),
-            longest_row=40,
             base=self.base,
             targets=TARGETS,
             micro_batch_tokens=tokens,
@@ -121,7 +120,7 @@ def test_where_memory_runs_out_half_is_computed_at_once(tiny_model, tmp_path):
     gradients = private(tiny_model(), "bf16")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    try_memory(gradients, tokens, 40)
+    try_memory(gradients, tokens)
     needed = torch.cuda.max_memory_reserved()
     del gradients
     torch.cuda.empty_cache()

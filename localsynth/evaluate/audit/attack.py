@@ -66,7 +66,6 @@ class Attacked:
 def attack_training(
     *,
     canaries: Sequence[Sequence[Encoded]],
-    longest_row: int,
     base: Path,
     targets: list[str],
     micro_batch_tokens: int,
@@ -79,8 +78,7 @@ def attack_training(
 ) -> Attacked:
     """Train on the canaries whose fair coins say so, in `directory`, and score all of them by what was released.
 
-    canaries: the encoded rows of each unit, of at most `longest_row` tokens. Raises what `train` raises; a stopped audit starts
-    anew.
+    canaries: the encoded rows of each unit. Raises what `train` raises; a stopped audit starts anew.
     """
     coins = random.bernoulli(0.5, len(canaries))
     overheard = _Overheard(random)
@@ -96,7 +94,6 @@ def attack_training(
 
     trained = train(
         units=[canary for canary, taken in zip(canaries, coins, strict=True) if taken],
-        longest_row=longest_row,
         base=base,
         targets=targets,
         micro_batch_tokens=micro_batch_tokens,

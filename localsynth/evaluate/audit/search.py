@@ -79,7 +79,6 @@ def search_endings(
     encoded = [[row for row in unit if any(row.learned)] for unit in encoded]
     train(
         units=encoded,
-        longest_row=codec.longest_row,
         base=base,
         targets=targets,
         micro_batch_tokens=micro_batch_tokens,

@@ -43,7 +43,6 @@ def audited(tiny_model: Any, canaries: list[list[Encoded]], tmp_path: Path) -> A
     def run(seed: int = 1, random: Any = None, plan: TrainPlan = PLAN, should_stop: Any = lambda: False) -> Audit:
         attacked = attack_training(
             canaries=canaries,
-            longest_row=64,
             base=tiny_model(),
             targets=TARGETS,
             micro_batch_tokens=512,

@@ -42,7 +42,6 @@ class Run:
     def __call__(self, data=None, stop=lambda: False, plan=None, settings=SETTINGS):
         return train(
             units=units(40) if data is None else data,
-            longest_row=10,
             base=self.base,
             targets=TARGETS,
             micro_batch_tokens=256,

@@ -51,7 +51,7 @@ def unit(rows, seed):
 def steady_arithmetic(monkeypatch):
     """What it computes to be sure of that is not among the batches watched here."""
     monkeypatch.setattr(loop, "neighbours_change", lambda private, token_budget: 0.0)
-    monkeypatch.setattr(loop, "try_memory", lambda private, token_budget, longest_row: None)
+    monkeypatch.setattr(loop, "try_memory", lambda private, token_budget: None)
 
 
 @pytest.fixture
@@ -73,7 +73,6 @@ def run(tiny_model, tmp_path):
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
         return loop.train(
             units=units,
-            longest_row=10,
             base=tiny_model(),
             targets=["q_proj", "v_proj"],
             micro_batch_tokens=64,
@@ -164,7 +163,7 @@ def test_what_does_not_fit_is_halved_before_the_first_batch_and_changes_nothing_
     tried, sizes, cut = [], [], LossModel.micro_batches
     monkeypatch.setattr(LossModel, "micro_batches", lambda self, batch, tokens: sizes.append(tokens) or cut(self, batch, tokens))
 
-    def short_of_memory(private, tokens, longest_row):
+    def short_of_memory(private, tokens):
         tried.append(tokens)
         private.model(private.micro_batches([unit(1, 0)], tokens)[0]).backward()  # which leaves gradients behind
         if tokens > 16:
@@ -189,22 +188,13 @@ def test_memory_that_runs_out_later_ends_the_run(run, monkeypatch, error):
         run([unit(1, 0)], Spy(all_in=True), steps=1)
 
 
-def test_the_trial_of_memory_computes_as_many_units_as_a_micro_batch_can_hold_and_the_longest_rows(tiny_model, monkeypatch):
+def test_the_trial_of_memory_computes_as_many_units_as_a_micro_batch_can_hold(tiny_model, monkeypatch):
     private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), 1.0)
     seen, clipped = [], PrivateGradients.clipped
     monkeypatch.setattr(PrivateGradients, "clipped", lambda self, micro: seen.append(micro) or clipped(self, micro))
-    try_memory(private, 100, 47)
-    most, longest = seen
-    assert most.units == 12 and len(most.tokens) == 100 and int((most.targets >= 0).sum()) == 12 * 7
-    assert longest.units == 2 and len(longest.tokens) == 100 and int((longest.targets >= 0).sum()) == 2 * 46
-
-
-def test_the_trial_of_memory_has_room_for_a_row_longer_than_a_micro_batch(tiny_model, monkeypatch):
-    private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), 1.0)
-    seen, clipped = [], PrivateGradients.clipped
-    monkeypatch.setattr(PrivateGradients, "clipped", lambda self, micro: seen.append(micro) or clipped(self, micro))
-    try_memory(private, 40, 90)
-    assert [len(micro.tokens) for micro in seen] == [40, 92]
+    try_memory(private, 100)
+    (micro,) = seen
+    assert micro.units == 12 and len(micro.tokens) == 100 and int((micro.targets >= 0).sum()) == 12 * 7
 
 
 def test_memory_that_a_trial_of_steadiness_lacks_is_halved_too(run, monkeypatch):

@@ -73,7 +73,6 @@ def test_the_loop_trains_the_prompt_alone_and_torch_reads_it_back(tiny_model, tm
 
     result = train(
         units=[rows(1, i) for i in range(24)],
-        longest_row=16,
         base=tiny_model(),
         targets=["q_proj"],
         micro_batch_tokens=128,

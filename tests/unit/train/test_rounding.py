@@ -66,7 +66,6 @@ def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_m
     plan = make_train_plan(SETTINGS, 8, 8.0, 1e-6)
     given = {
         "units": [],
-        "longest_row": 16,
         "base": tiny_model(),
         "targets": ["q_proj"],
         "micro_batch_tokens": 128,
@@ -110,7 +109,6 @@ def on_gpu(tiny_model, tmp_path, monkeypatch):
         monkeypatch.setattr(loop, "numbers_change", tried)
         result = loop.train(
             units=[],
-            longest_row=16,
             base=tiny_model(),
             targets=["q_proj"],
             micro_batch_tokens=64,
