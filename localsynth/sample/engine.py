@@ -31,6 +31,7 @@ from localsynth.llama import Decoder, Step, Vocabulary, sequence_bytes
 from localsynth.possible import Possible
 from localsynth.sample.choose import choose_tokens, log_share
 from localsynth.sample.grammar import Grammars, TokenMasks
+from localsynth.sample.sequences import Sequences
 from localsynth.sample.slots import Group, Request, Slot
 from localsynth.schema import Column, Record, Schema, Text, conform
 
@@ -108,12 +109,8 @@ class Engine:
         self._masks = TokenMasks(2 * sequences, self.decoder.vocabulary_size, threads)
         self.sequences = sequences
         self._candidates = min(candidates, sequences)
-        self._prefix = self._codec.fields[0].key[:-1]
-        """Tokens all rows begin with, computed once. The last token of the key is computed anew for its logits."""
-        if self._prefix:
-            self.decoder.decode([Step(0, 0, self._prefix)])
-            for sequence in range(1, sequences + 1):
-                self.decoder.copy(0, sequence)
+        self._held = Sequences(self.decoder, sequences + 1, length)
+        self._held.begin_all(self._codec.fields[0].key[:-1])
         self.statistics = SampleStatistics()
 
     def check(self, request: Request) -> None:
@@ -150,7 +147,8 @@ class Engine:
                     continue
                 slot = unplaced.popleft()
                 slot.sequence = vacant.pop()
-                self.decoder.truncate(slot.sequence, len(self._prefix))
+                slot.position = self._held.begin(slot.sequence, slot.pending)
+                slot.pending = slot.pending[slot.position :]
                 advance(slot)
 
         def advance(slot: Slot) -> None:
@@ -189,13 +187,13 @@ class Engine:
             for target in [sequence for sequence in range(len(writing)) if sequence not in writing]:
                 sequence = last.pop()
                 if target in held:  # they change places
-                    self.decoder.copy(target, self._spare)
-                    self.decoder.copy(sequence, target)
-                    self.decoder.copy(self._spare, sequence)
+                    self._held.copy(target, self._spare)
+                    self._held.copy(sequence, target)
+                    self._held.copy(self._spare, sequence)
                     held[sequence] = held.pop(target)
                     held[sequence].sequence = sequence
                 else:
-                    self.decoder.copy(sequence, target)
+                    self._held.copy(sequence, target)
                     vacant[vacant.index(target)] = sequence
                 writing[target] = writing.pop(sequence)
                 writing[target].sequence = target
@@ -233,7 +231,7 @@ class Engine:
     def _slot(self, request: Request, attempt: int, candidate: int, group: Group | None) -> Slot:
         random = self._random(request, attempt, candidate)
         slot = Slot(request, attempt, candidate, random, self._grammars.matcher(0), len(self._codec.fields), group)
-        slot.position, slot.pending = len(self._prefix), self._codec.fields[0].key[-1:]
+        slot.pending = self._codec.fields[0].key.copy()
         self._enter(slot)
         self._settle(slot)
         return slot
@@ -259,7 +257,7 @@ class Engine:
         """
         begun = time.perf_counter()
         width = min(len(slot.pending) for slot in slots)
-        logits = self.decoder.decode(
+        logits = self._held.decode(
             [Step(slot.sequence, slot.position, slot.pending[:width], wanted=len(slot.pending) == width) for slot in slots]
         )
         decoded = time.perf_counter()
