@@ -2,12 +2,13 @@
 
     .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574] [--held-out 300]
         [--targets v_proj down_proj] [--set train.epochs=2 ...] [--rows 0] [--tokens 64]
-        [--description LINE] [--meaning LABEL=WORDS ...]
+        [--description LINE] [--meaning LABEL=WORDS ...] [--guidance 0.3 ...] [--keep-adapter DIRECTORY]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
 distribution), and prints one JSON object: held-out perplexity a learned token before and after, what the label says of the text
-(nats a row), seconds, tokens/s; with --rows N also draws N texts on labels and lengths of the original and gives the F1 of a
-TF-IDF + logistic regression trained on them and tested on held-out originals, beside that of one trained on the originals.
+(nats a row), seconds, tokens/s; with --rows N also draws N texts on labels and lengths of the original, with each guidance, and
+gives the F1 of a TF-IDF + logistic regression trained on them and tested on held-out originals, beside that of one trained on the
+originals.
 
 For PUBLIC tables only: nothing is charged, so nothing here is protected by a ledger.
 """
@@ -16,6 +17,7 @@ import argparse
 import csv
 import gzip
 import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +30,7 @@ from heldout_perplexity import perplexity
 from localsynth.adapter import read_adapter
 from localsynth.base_models import find_base_model
 from localsynth.codec import Codec, Encoded
-from localsynth.config import TrainConfig
+from localsynth.config import SampleConfig, TrainConfig
 from localsynth.export.export import export
 from localsynth.hybrid import Writing
 from localsynth.llama import Vocabulary
@@ -95,7 +97,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--description", default="")
     parser.add_argument("--meaning", action="append", default=[], metavar="LABEL=WORDS")
-    parser.add_argument("--keep", type=Path, help="write the drawn rows here as CSV")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[SampleConfig().guidance])
+    parser.add_argument("--keep", type=Path, help="write the rows drawn last here as CSV")
+    parser.add_argument("--keep-adapter", type=Path, help="keep the adapter here")
     arguments = parser.parse_args()
     settings: dict[str, Any] = {}
     for assignment in arguments.settings:
@@ -171,38 +175,56 @@ def main() -> None:
         result["label_gain"] = round(label_gain(model, held_out, mislabelled), 3)
         del model
         if arguments.rows:
-            result |= drawn(arguments, run, base.path, writing, original, test)
+            result["drawn"] = drawn(arguments, run, base.path, writing, original, test)
+        if arguments.keep_adapter:
+            shutil.copytree(run / "adapter", arguments.keep_adapter)
     print(json.dumps(result), flush=True)
 
 
 def drawn(
     arguments: argparse.Namespace, run: Path, base: Path, writing: Writing, original: list[Record], test: list[Record]
-) -> dict[str, Any]:
-    """Texts for the labels and lengths of originals, and how well a filter learns from them."""
-    begun = time.monotonic()
+) -> list[dict[str, Any]]:
+    """Texts for the labels and lengths of originals, and how well a filter learns from them, for each guidance."""
     export(base, run / "adapter", run / "model.gguf", "BF16", default_threads(), lambda event: None)
     chosen = [original[i % len(original)] for i in range(arguments.rows)]
-    requests = [Request(i, writing.for_model(writing.with_lengths(row), {})) for i, row in enumerate(chosen)]
-    with Engine(
-        run / "model.gguf", writing.schema, arguments.description, threads=default_threads(), seed=arguments.seed
-    ) as engine:
-        synthetic = [record for _, record in engine.rows(iter(requests))]
+    results = []
+    for guidance in arguments.guidance:
+        begun = time.monotonic()
+        random = np.random.default_rng(arguments.seed)
+        requests = []
+        for i, row in enumerate(chosen):
+            given = writing.for_model(writing.with_lengths(row), {})
+            other = original[int(random.integers(len(original)))]
+            requests.append(Request(i, given, writing.told_apart(given, other, random)))
+        with Engine(
+            run / "model.gguf",
+            writing.schema,
+            arguments.description,
+            threads=default_threads(),
+            seed=arguments.seed,
+            guidance=guidance,
+        ) as engine:
+            synthetic = [record for _, record in engine.rows(iter(requests))]
+        real, same, found = (
+            f1(rows, test, arguments.label, arguments.text) for rows in (original, original[: arguments.rows], synthetic)
+        )
+        results.append(
+            {
+                "guidance": guidance,
+                "rows": len(synthetic),
+                "seconds": round(time.monotonic() - begun),
+                "f1_original": round(real, 3),
+                "f1_original_same_size": round(same, 3),
+                "f1_synthetic": round(found, 3),
+                "ratio": round(found / real, 3),
+            }
+        )
     if arguments.keep:
         with arguments.keep.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, [arguments.label, arguments.text], extrasaction="ignore")
             writer.writeheader()
             writer.writerows(synthetic)
-    real, same, found = (
-        f1(rows, test, arguments.label, arguments.text) for rows in (original, original[: arguments.rows], synthetic)
-    )
-    return {
-        "rows": len(synthetic),
-        "sample_seconds": round(time.monotonic() - begun),
-        "f1_original": round(real, 3),
-        "f1_original_same_size": round(same, 3),
-        "f1_synthetic": round(found, 3),
-        "ratio": round(found / real, 3),
-    }
+    return results
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ with them, come last: to the untrained model a rating then said 1.4 times as muc
 
 from bisect import bisect_right
 
+import numpy as np
+
 from localsynth.conditions import Allowed, Conditions, only
 from localsynth.errors import ConfigError
-from localsynth.schema import Category, Integer, Record, Schema, Text, Value
+from localsynth.schema import Boolean, Category, Integer, Record, Schema, Text, Value
 
 __all__ = ["Writing"]
 
@@ -45,6 +47,7 @@ class Writing:
         telling = [column for column in structured if isinstance(column, Category) and column.meanings]
         others = [column for column in structured if column not in telling]
         self._given = [*others, *self._lengths, *telling]
+        self._telling = telling or others
         self.given = frozenset(column.name for column in self._given)
         self.lengths = frozenset(column.name for column in self._lengths)
         self.schema = schema.model_copy(update={"columns": [*self._given, *self._texts]})
@@ -72,6 +75,22 @@ class Writing:
             elif text.name in asked:
                 given[text.name] = Allowed(text, values=asked[text.name].values)
         return given
+
+    def told_apart(self, row: Conditions, other: Record, random: np.random.Generator) -> Record:
+        """Values of another row that the texts of a row, given to the model by `for_model`, are to be told apart from.
+
+        Of the columns with meanings, or of all where none has any; not the lengths. Where `other` has the same category or truth
+        value, one of the other ones, each as likely.
+        """
+        values: Record = {}
+        for column in self._telling:
+            own, values[column.name] = row[column.name].single, other[column.name]
+            assert own is not None
+            if values[column.name] == own.value and isinstance(column, Category | Boolean):
+                kinds = [True, False] if isinstance(column, Boolean) else column.allowed()
+                different = [value for value in (*kinds, *([None] if column.nullable else [])) if value != own.value]
+                values[column.name] = different[random.integers(len(different))] if different else own.value
+        return values
 
 
 def _length_column(text: Text) -> Integer:

@@ -8,6 +8,9 @@ candidates of the row are written up to the last condition, each weighed by how 
 where they stood, and one is drawn by these weights and finished (sampling importance resampling, Rubin 1987): with one
 candidate the earlier columns would follow the table at large, with many they follow the rows that meet the condition.
 
+With guidance, a row is read twice: after its own values and, in a second sequence, after other ones; what it writes is moved away
+from what it would write after those (classifier-free guidance, Sanchez et al. 2023, arXiv:2306.17806).
+
 Constraints of the schema leave each column the values that keep them with what the row has so far; a row that still breaks one is
 drawn again.
 
@@ -29,10 +32,10 @@ from localsynth.conditions import Allowed, whole
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.llama import Decoder, Step, Vocabulary, sequence_bytes
 from localsynth.possible import Possible
-from localsynth.sample.choose import choose_tokens, log_share
+from localsynth.sample.choose import choose_tokens, guided, log_share
 from localsynth.sample.grammar import Grammars, TokenMasks
 from localsynth.sample.sequences import Sequences
-from localsynth.sample.slots import Group, Request, Slot
+from localsynth.sample.slots import Group, Request, Slot, Stream
 from localsynth.schema import Column, Record, Schema, Text, conform
 
 __all__ = ["Engine", "Request", "SampleStatistics"]
@@ -46,6 +49,9 @@ _TO_END_A_TEXT = 8
 
 _MOST_SEQUENCES = 128
 """More rows side by side decode hardly faster (docs/experiments.md), and each takes memory."""
+
+_MOST_OF_LLAMA = 255
+"""llama.cpp holds 256 sequences at most, and one is spare."""
 
 _MEMORY_SHARE = 0.25
 """Of the free memory, for what the model keeps of the rows being written."""
@@ -73,7 +79,7 @@ class Engine:
 
     `sequences` rows are written side by side (None: as many as decode fastest and memory has room for, but at most `most`)
     on `threads` threads, with `gpu_layers` of the model on the GPU (-1: all). A row under conditions is chosen out of
-    `candidates`. Use as a context manager.
+    `candidates`. Where requests say what rows are to be told apart from, they are, by `guidance`. Use as a context manager.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class Engine:
         top_p: float = 1.0,
         gpu_layers: int = 0,
         candidates: int = 8,
+        guidance: float = 0.0,
         decoder: type[Decoder] = Decoder,
     ) -> None:
         self._possible = Possible(schema)
@@ -100,16 +107,21 @@ class Engine:
         self._end = self._vocabulary.tokenize(END)
         # A text that reaches its budget inside a character or an escape may need a few tokens more to end properly.
         length = self._codec.longest_row + _TO_END_A_TEXT * len(self._codec.fields)
-        sequences = min(most, sequences or _sequences(model, length))
-        self.decoder = decoder(model, sequences + 1, length, threads, gpu_layers)
-        self._spare = sequences
+        self._guidance = guidance
+        self.sequences_a_row = 2 if guidance else 1
+        """Sequences that a row takes: those of the row in place i are i * streams and what follows."""
+        sequences = min(
+            most, sequences or max(1, _sequences(model, length) // self.sequences_a_row), _MOST_OF_LLAMA // self.sequences_a_row
+        )
+        self._spare = self.sequences_a_row * sequences
         """A sequence beyond those in use, for two to change places."""
+        self.decoder = decoder(model, self._spare + 1, length, threads, gpu_layers)
         self.device = f"GPU ({gpu_layers if gpu_layers >= 0 else 'all'} layers)" if gpu_layers else f"CPU ({threads} threads)"
         # A slot under a condition needs two masks: with the condition and without.
         self._masks = TokenMasks(2 * sequences, self.decoder.vocabulary_size, threads)
         self.sequences = sequences
         self._candidates = min(candidates, sequences)
-        self._held = Sequences(self.decoder, sequences + 1, length)
+        self._held = Sequences(self.decoder, self._spare + 1, length)
         self._held.begin_all(self._codec.fields[0].key[:-1])
         self.statistics = SampleStatistics()
 
@@ -132,11 +144,11 @@ class Engine:
         order: deque[int] = deque()
         finished: dict[int, Record] = {}
         writing: dict[int, Slot] = {}
-        held: dict[int, Slot] = {}  # candidates that wait for the others of their row
+        held: dict[int, Slot] = {}  # by place like those being written: candidates that wait for the others of their row
         vacant = list(range(self.sequences))
 
         def place() -> None:
-            """Give a sequence to each slot that is to be written, as long as there are sequences."""
+            """Give a place to each slot that is to be written, as long as there are places."""
             while vacant:
                 if not unplaced:
                     request = next(waiting, None)
@@ -146,62 +158,66 @@ class Engine:
                     unplaced.extend(self._begin(request, 0))
                     continue
                 slot = unplaced.popleft()
-                slot.sequence = vacant.pop()
-                slot.position = self._held.begin(slot.sequence, slot.pending)
-                slot.pending = slot.pending[slot.position :]
+                slot.place = vacant.pop()
+                for sequence, stream in zip(self._sequences_of(slot.place), slot.streams, strict=True):
+                    stream.position = self._held.begin(sequence, stream.pending)
+                    stream.pending = stream.pending[stream.position :]
                 advance(slot)
 
         def advance(slot: Slot) -> None:
             """Write a slot on, or end it: the row is finished, or its candidates are there to choose from."""
-            writing.pop(slot.sequence, None)
+            writing.pop(slot.place, None)
             if slot.waits:
                 group = slot.group
                 assert group is not None
-                held[slot.sequence] = slot
+                held[slot.place] = slot
                 group.reached.append(slot)
                 if len(group.reached) < group.candidates:
                     return
                 slot = self._choose(group)
                 for other in group.reached:
-                    del held[other.sequence]
+                    del held[other.place]
                     if other is not slot:
-                        vacant.append(other.sequence)
+                        vacant.append(other.place)
             if not slot.done:
-                writing[slot.sequence] = slot
+                writing[slot.place] = slot
                 return
-            vacant.append(slot.sequence)
+            vacant.append(slot.place)
             record = self._record(slot)
             if record is not None:
                 finished[slot.request.number] = record
                 return
             # Behind the others: only the row begun last may have candidates without a place, or two rows could wait for each
-            # other's sequences.
+            # other's places.
             unplaced.extend(self._begin(slot.request, slot.attempt + 1))
 
         def close_ranks() -> None:
-            """Bring what is being written into the first sequences: llama.cpp computes only neighbours together.
+            """Bring what is being written into the first places: llama.cpp computes only neighbours together.
 
             With 63 of 128 sequences in use, scattered, a step took 0.99 s; with all 128 in use it took 0.19 s.
             """
-            last = [sequence for sequence in writing if sequence >= len(writing)]
-            for target in [sequence for sequence in range(len(writing)) if sequence not in writing]:
-                sequence = last.pop()
-                if target in held:  # they change places
-                    self._held.copy(target, self._spare)
-                    self._held.copy(sequence, target)
-                    self._held.copy(self._spare, sequence)
-                    held[sequence] = held.pop(target)
-                    held[sequence].sequence = sequence
+            last = [place for place in writing if place >= len(writing)]
+            for target in [place for place in range(len(writing)) if place not in writing]:
+                place = last.pop()
+                for here, there in zip(self._sequences_of(place), self._sequences_of(target), strict=True):
+                    if target in held:  # they change places
+                        self._held.copy(there, self._spare)
+                        self._held.copy(here, there)
+                        self._held.copy(self._spare, here)
+                    else:
+                        self._held.copy(here, there)
+                if target in held:
+                    held[place] = held.pop(target)
+                    held[place].place = place
                 else:
-                    self._held.copy(sequence, target)
-                    vacant[vacant.index(target)] = sequence
-                writing[target] = writing.pop(sequence)
-                writing[target].sequence = target
+                    vacant[vacant.index(target)] = place
+                writing[target] = writing.pop(place)
+                writing[target].place = target
 
         place()
         while writing:
             close_ranks()
-            self._step([writing[sequence] for sequence in range(len(writing))])
+            self._step([writing[place] for place in range(len(writing))])
             for slot in list(writing.values()):
                 advance(slot)
             place()
@@ -211,6 +227,9 @@ class Engine:
         while order:
             number = order.popleft()
             yield number, finished.pop(number)
+
+    def _sequences_of(self, place: int) -> range:
+        return range(self.sequences_a_row * place, self.sequences_a_row * (place + 1))
 
     def _begin(self, request: Request, attempt: int) -> list[Slot]:
         """The slots of a row: one, or its candidates."""
@@ -230,8 +249,8 @@ class Engine:
 
     def _slot(self, request: Request, attempt: int, candidate: int, group: Group | None) -> Slot:
         random = self._random(request, attempt, candidate)
-        slot = Slot(request, attempt, candidate, random, self._grammars.matcher(0), len(self._codec.fields), group)
-        slot.pending = self._codec.fields[0].key.copy()
+        streams = [Stream(pending=self._codec.fields[0].key.copy()) for _ in range(self.sequences_a_row)]
+        slot = Slot(request, attempt, candidate, random, self._grammars.matcher(0), len(self._codec.fields), group, streams)
         self._enter(slot)
         self._settle(slot)
         return slot
@@ -253,26 +272,40 @@ class Engine:
     def _step(self, slots: list[Slot]) -> None:
         """Compute the next pending tokens of all slots in one batch, and draw a token for each slot that has no more of them.
 
-        As many tokens of each slot as the slot with the fewest has, so that all steps are of one length (see `Decoder.decode`).
+        As many tokens of each stream as the one with the fewest has, so that steps are of one length (see `Decoder.decode`).
+        Where one stream of a slot comes to its end before the other, it marks time: its last tokens are computed again with the
+        other's last ones, since a sequence left out would part its neighbours, which costs more.
         """
         begun = time.perf_counter()
-        width = min(len(slot.pending) for slot in slots)
-        logits = self._held.decode(
-            [Step(slot.sequence, slot.position, slot.pending[:width], wanted=len(slot.pending) == width) for slot in slots]
-        )
+        width = min(len(stream.pending) for slot in slots for stream in slot.streams)
+        active = [slot for slot in slots if all(len(stream.pending) == width for stream in slot.streams)]
+        ready = {slot.place for slot in active}
+        steps = [
+            Step(sequence, stream.position, stream.pending[:width], wanted=slot.place in ready)
+            for slot in slots
+            for sequence, stream in zip(self._sequences_of(slot.place), slot.streams, strict=True)
+        ]
+        logits = self._held.decode(steps)
         decoded = time.perf_counter()
-        self.statistics.tokens += width * len(slots)
+        self.statistics.tokens += width * len(steps)
         self.statistics.decode_seconds += decoded - begun
         for slot in slots:
-            slot.position += width
-            slot.pending = slot.pending[width:]
-        active = [slot for slot in slots if not slot.pending]
+            for sequence, stream in zip(self._sequences_of(slot.place), slot.streams, strict=True):
+                if len(stream.pending) == width and slot.place not in ready:
+                    self._held.keep(sequence, stream.position)
+                else:
+                    stream.position += width
+                    stream.pending = stream.pending[width:]
+        if not active:
+            return
         weighed = [(i, slot, slot.free) for i, slot in enumerate(active) if slot.free is not None]
         allowed = self._masks.compute([slot.matcher for slot in active] + [free for _, _, free in weighed])
         masked = time.perf_counter()
         for (i, slot, _), unconditional in zip(weighed, allowed[len(active) :], strict=True):
-            slot.log_weight += log_share(logits[i], allowed[i], unconditional, self._temperature)
+            slot.log_weight += log_share(logits[i * self.sequences_a_row], allowed[i], unconditional, self._temperature)
         uniform = np.array([slot.random.random() for slot in active])
+        if self._guidance:
+            logits = guided(logits[::2], logits[1::2], self._guidance)
         tokens = choose_tokens(logits, allowed[: len(active)], uniform, self._temperature, self._top_p)
         chosen = time.perf_counter()
         for slot, token in zip(active, tokens, strict=True):
@@ -288,9 +321,14 @@ class Engine:
         for matcher in (slot.matcher, slot.free):
             if matcher is not None and not matcher.consume_tokens(tokens):
                 raise AssertionError(f"the grammar refuses its own token: {matcher.get_error()}")
-        slot.pending += tokens
+        self._read(slot, tokens, tokens)
         slot.value += self._piece(tokens)
         slot.value_tokens += len(tokens)
+
+    def _read(self, slot: Slot, tokens: list[int], against: list[int]) -> None:
+        """Let the model read these tokens next and, where the row is told apart from other values, `against` instead."""
+        for stream, its in zip(slot.streams, (tokens, against), strict=False):
+            stream.pending += its
 
     def _enter(self, slot: Slot) -> None:
         """Set the grammar of the column that begins; a value that is settled needs none."""
@@ -306,7 +344,9 @@ class Engine:
                 slot.free = self._grammars.matcher(slot.field) if slot.group is not None else None
                 return
             tokens = self._codec.encode_value(field, allowed.single.value)
-            slot.pending += tokens
+            against = slot.request.against or {}
+            name = field.column.name
+            self._read(slot, tokens, self._codec.encode_value(field, against[name]) if name in against else tokens)
             self._keep(slot, self._piece(tokens))
             self._next(slot)
 
@@ -329,7 +369,8 @@ class Engine:
     def _next(self, slot: Slot) -> None:
         slot.field += 1
         if not slot.done:
-            slot.pending += self._codec.fields[slot.field].key
+            key = self._codec.fields[slot.field].key
+            self._read(slot, key, key)
 
     def _settle(self, slot: Slot) -> None:
         """Append everything that needs no drawing: forced tokens, the end of a text at its budget, the next column's key."""

@@ -24,7 +24,7 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, Text, conform
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["conditions_from_marginals", "draw_from_marginals", "first_rows", "read_marginals"]
+__all__ = ["conditions_from_marginals", "draw_from_marginals", "first_rows", "others_from_marginals", "read_marginals"]
 
 _MOST_BYTES = 64 * 2**20
 """Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
@@ -33,6 +33,8 @@ _MOST_TRIES = 20
 """Draws of one row before it is mended. Where one row in four keeps the constraints, one in 300 is mended."""
 _OTHER_ROWS = 1 << 40
 """Where the rows begin that stand in for others: far beyond any row number."""
+_APART = 1 << 46
+"""Where the rows begin that others are told apart from: beyond those that stand in."""
 _MENDING = 1 << 12
 """More random numbers, in fours, than drawing or mending a row takes."""
 
@@ -125,20 +127,41 @@ def conditions_from_marginals(
 ) -> Callable[[int], Conditions]:
     """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
     writing = Writing(schema)
+    row = _rows_in_order(path, writing, seed, job, job.first_row, lambda i: writing.for_marginals(given(i)))
+    return lambda i: writing.for_model(row(i), given(i))
+
+
+def others_from_marginals(path: Path, schema: Schema, seed: int, job: Job) -> Callable[[int, Conditions], Record]:
+    """For the i-th row of `job` and what the model is given in it, the values that guidance tells its texts apart from.
+
+    They come from a row drawn like any other, whatever was asked for. See `Writing.told_apart`.
+    """
+    writing = Writing(schema)
+    other = _rows_in_order(path, writing, seed, job, job.first_row + _APART, lambda i: {})
+
+    def of_row(i: int, row: Conditions) -> Record:
+        random = np.random.Generator(np.random.Philox(key=[seed, job.first_row + i], counter=[0, 0, 0, 1 << 33]))
+        return writing.told_apart(row, other(i), random)
+
+    return of_row
+
+
+def _rows_in_order(
+    path: Path, writing: Writing, seed: int, job: Job, first_row: int, given: Callable[[int], Conditions]
+) -> Callable[[int], Record]:
+    """The structured part of the i-th row of a job, whose first one is drawn as row `first_row`; to be asked for in order."""
     model, structured = _for_a_model(path, writing)
     drawn: dict[int, Record] = {}
 
-    def of_row(i: int) -> Conditions:
+    def row(i: int) -> Record:
         if i not in drawn:
-            drawn.clear()  # rows are asked for in their order, so those before are done with
+            drawn.clear()  # those before are done with
             numbers = range(i, min(i + _CHUNK, job.rows))
-            asked = [writing.for_marginals(given(number)) for number in numbers]
-            drawn.update(
-                _drawn(model, structured, numbers, job.first_row, lambda number: asked[number - i], seed, SampleStatistics())
-            )
-        return writing.for_model(drawn[i], given(i))
+            asked = dict(zip(numbers, map(given, numbers), strict=True))
+            drawn.update(_drawn(model, structured, numbers, first_row, asked.__getitem__, seed, SampleStatistics()))
+        return drawn[i]
 
-    return of_row
+    return row
 
 
 def first_rows(path: Path, schema: Schema, seed: int, rows: int) -> list[Record]:

@@ -51,11 +51,13 @@ def draw_rows(
     store: SyntheticStore,
     job: Job,
     given: Callable[[int], Conditions],
+    other: Callable[[int, Conditions], Record] | None,
     chooser: Chooser | None,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
-    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row, asked for in order.
+    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row, asked for in order;
+    `other(i, given(i))`, with guidance, the values that it is to be told apart from.
 
     `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With a
     `chooser`, each row is written `settings.texts` times, and one of them is kept.
@@ -80,12 +82,18 @@ def draw_rows(
         top_p=settings.top_p,
         gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
         candidates=settings.candidates,
+        guidance=settings.guidance if other is not None else 0.0,
     ) as engine:
         emit({"kind": "note", "text": f"Sampling on {engine.device}, {engine.sequences} rows side by side."})
         for i in missing if checks else ():
             engine.check(Request(job.first_row + i, given(i)))
         times = settings.texts if chooser is not None else 1
-        requests = (Request(job.first_row + i + j * _OTHER_TEXTS, given(i)) for i in missing for j in range(times))
+
+        def request(i: int, text: int) -> Request:
+            row = given(i)
+            return Request(job.first_row + i + text * _OTHER_TEXTS, row, other(i, row) if other is not None else None)
+
+        requests = (request(i, text) for i in missing for text in range(times))
         chunk: list[Record] = []
         drawing = written_at = told = time.monotonic()
         written = 0

@@ -9,7 +9,7 @@ from llguidance import LLMatcher
 from localsynth.conditions import Conditions
 from localsynth.schema import Record
 
-__all__ = ["Group", "Request", "Slot"]
+__all__ = ["Group", "Request", "Slot", "Stream"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Request:
 
     number: int
     given: Conditions = dataclasses.field(default_factory=dict)
+    against: Record | None = None
+    """With guidance: other values of columns whose value is settled, which the row is to be told apart from."""
 
 
 @dataclass
@@ -33,8 +35,18 @@ class Group:
 
 
 @dataclass
+class Stream:
+    """What the model reads in one sequence of the context: the row itself, or the row after other values."""
+
+    position: int = 0
+    """How many tokens are computed."""
+    pending: list[int] = dataclasses.field(default_factory=list)
+    """Tokens decided but not yet computed by the model."""
+
+
+@dataclass
 class Slot:
-    """A row, or a candidate for it, being written in one sequence of the context."""
+    """A row, or a candidate for it, being written in one place of the context: one sequence for each of its streams."""
 
     request: Request
     attempt: int
@@ -44,12 +56,10 @@ class Slot:
     fields: int
     """How many columns the row has; `field` is the one being written."""
     group: Group | None
-    sequence: int = -1
-    """The sequence of the context that it is written in."""
+    streams: list[Stream]
+    """The row and, with guidance, the row after other values."""
+    place: int = -1
     field: int = 0
-    position: int = 0
-    pending: list[int] = dataclasses.field(default_factory=list)
-    """Tokens decided but not yet computed by the model."""
     value: bytes = b""
     value_tokens: int = 0
     values: list[bytes] = dataclasses.field(default_factory=list)

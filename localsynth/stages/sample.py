@@ -27,7 +27,7 @@ def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
     from localsynth.hybrid import Writing
     from localsynth.sample.asked import read_asked
-    from localsynth.sample.from_marginals import conditions_from_marginals, draw_from_marginals
+    from localsynth.sample.from_marginals import conditions_from_marginals, draw_from_marginals, others_from_marginals
     from localsynth.sample.job import draw_rows
     from localsynth.sample.surrogates import Surrogates
     from localsynth.store.lock import sampler_lock
@@ -68,7 +68,7 @@ def sample(session: Session) -> dict[str, Any]:
             guarantee["guaranteed_epsilon"],
             guarantee["spent_delta"],
             # What shapes the rows' distribution; threads and the like do not.
-            config.sample.model_dump(mode="json", include={"temperature", "top_p", "candidates", "texts"}),
+            config.sample.model_dump(mode="json", include={"temperature", "top_p", "guidance", "candidates", "texts"}),
             asked.facts,
         )
         more = asked.rows or options.more
@@ -86,9 +86,11 @@ def sample(session: Session) -> dict[str, Any]:
                 session.should_stop,
             )
         else:
-            given, seen = asked.given, effective.schema
+            given, other, seen = asked.given, None, effective.schema
             if current.hybrid:
                 given = conditions_from_marginals(current.marginals_path, seen, config.sample.seed, job, given)
+                if config.sample.guidance:
+                    other = others_from_marginals(current.marginals_path, seen, config.sample.seed, job)
                 seen = Writing(seen).schema
             result = draw_rows(
                 model=path,
@@ -99,6 +101,7 @@ def sample(session: Session) -> dict[str, Any]:
                 store=store,
                 job=job,
                 given=given,
+                other=other,
                 chooser=_chooser(current, effective),
                 emit=emit,
                 should_stop=session.should_stop,

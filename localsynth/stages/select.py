@@ -124,7 +124,7 @@ def _aspects(current: Run, effective: Effective) -> "list[Aspect]":
 def _written(session: Session, current: Run, effective: Effective, rows: int) -> list[tuple[Record, str]]:
     """Synthetic rows with their texts, as `sample` has the model write them when nothing is chosen."""
     from localsynth.sample.engine import Engine, Request
-    from localsynth.sample.from_marginals import conditions_from_marginals
+    from localsynth.sample.from_marginals import conditions_from_marginals, others_from_marginals
     from localsynth.store.synthetic import Job
 
     def nothing(i: int) -> Conditions:
@@ -132,10 +132,18 @@ def _written(session: Session, current: Run, effective: Effective, rows: int) ->
 
     seen, settings = effective.schema, session.config.sample
     given: Callable[[int], Conditions] = nothing
+    other: Callable[[int, Conditions], Record] | None = None
     if current.hybrid:
         job = Job(0, _FIRST_ROW, rows, 0)
         given = conditions_from_marginals(current.marginals_path, seen, settings.seed, job, nothing)
+        if settings.guidance:
+            other = others_from_marginals(current.marginals_path, seen, settings.seed, job)
         seen = Writing(seen).schema
+
+    def request(i: int) -> Request:
+        row = given(i)
+        return Request(_FIRST_ROW + i, row, other(i, row) if other is not None else None)
+
     made = []
     with Engine(
         current.product_path,
@@ -145,8 +153,9 @@ def _written(session: Session, current: Run, effective: Effective, rows: int) ->
         seed=settings.seed,
         temperature=settings.temperature,
         top_p=settings.top_p,
+        guidance=settings.guidance if other is not None else 0.0,
     ) as engine:
-        for number, row in engine.rows(Request(_FIRST_ROW + i, given(i)) for i in range(rows)):
+        for number, row in engine.rows(map(request, range(rows))):
             made.append(_with_text(effective, row))
             done = number + 1 - _FIRST_ROW
             if done % 20 == 0 or done == rows:

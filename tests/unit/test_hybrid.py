@@ -1,5 +1,8 @@
 """What is given to the model, and what it learns, where marginals draw the structured columns."""
 
+from collections import Counter
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +11,7 @@ from localsynth.codec import Codec
 from localsynth.conditions import parse_where
 from localsynth.errors import ConfigError
 from localsynth.hybrid import Writing
-from localsynth.schema import Category, Identifier, Integer, Record, Schema, Text, conform
+from localsynth.schema import Boolean, Category, Identifier, Integer, Record, Schema, Text, conform
 
 SCHEMA = Schema(
     columns=[
@@ -91,3 +94,28 @@ def test_a_name_that_is_taken_is_refused() -> None:
     taken = Schema(columns=[Text(name="note"), Integer(name="Length of note", min=0, max=9)])
     with pytest.raises(ConfigError, match="length of note"):
         Writing(taken)
+
+
+def test_texts_are_told_apart_from_other_values_of_the_columns_with_meanings() -> None:
+    mood = Category(name="mood", values=["1", "2", "3"], meanings={"1": "cross", "2": "glad"}, nullable=False)
+    writing = Writing(SCHEMA.model_copy(update={"columns": [mood, *SCHEMA.columns]}))
+    record: Record = {"mood": "2", "note": "hello", "kind": "a", "reply": "ok", "n": 1}
+    row = writing.for_model(writing.with_lengths(record), {})
+    random = np.random.default_rng(0)
+    assert writing.told_apart(row, {**record, "mood": "3"}, random) == {"mood": "3"}
+    drawn = Counter(str(writing.told_apart(row, record, random)["mood"]) for _ in range(400))
+    assert set(drawn) == {"1", "3"} and min(drawn.values()) > 150
+
+
+def test_without_meanings_texts_are_told_apart_from_other_values_of_all_columns_but_lengths() -> None:
+    yes = Boolean(name="yes", nullable=False)
+    only_one = Category(name="only", values=["x"], nullable=False)
+    writing = Writing(SCHEMA.model_copy(update={"columns": [yes, only_one, *SCHEMA.columns]}))
+    record: Record = {"yes": True, "only": "x", "note": "hello", "kind": None, "reply": "ok", "n": 1}
+    row = writing.for_model(writing.with_lengths(record), {})
+    random = np.random.default_rng(0)
+    # Numbers may be alike by chance: among many values they seldom are.
+    assert writing.told_apart(row, {**record, "kind": "b"}, random) == {"yes": False, "only": "x", "kind": "b", "n": 1}
+    assert {writing.told_apart(row, record, random)["kind"] for _ in range(50)} == {"a", "b"}
+    given = writing.for_model(writing.with_lengths({**record, "kind": "a"}), {})
+    assert {writing.told_apart(given, {**record, "kind": "a"}, random)["kind"] for _ in range(50)} == {"b", None}

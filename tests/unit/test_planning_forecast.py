@@ -10,9 +10,9 @@ from localsynth_models.catalog import GgufInfo, model_info
 
 from localsynth.base_models import BaseModel
 from localsynth.codec import Encoded
-from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
+from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, TrainConfig
 from localsynth.planning import forecast
-from localsynth.schema import Schema, Text
+from localsynth.schema import Category, Schema, Text
 from localsynth.train.model import build_prompt_model, model_to_train
 from localsynth.training_cost import (
     Device,
@@ -201,3 +201,21 @@ def test_a_soft_prompt_is_computed_with_each_row(tiny_model: Any) -> None:
 def test_sampling_is_reckoned_from_the_float32_rate(tiny_model: Any) -> None:
     slow, fast = (foretell(tiny_model(), TrainConfig(), rate)["seconds"] for rate in (1e10, 1e11))
     assert slow["sample"] == pytest.approx(10 * fast["sample"]) and slow["train"] == fast["train"]
+
+
+def test_guidance_reads_each_row_twice(tiny_model: Any) -> None:
+    path = tiny_model()
+    columns = [Category(name="kind", values=["a", "b"]), Text(name="note", max_tokens=50)]
+    seconds = []
+    for guidance in (0.0, 0.3):
+        config = Config(
+            data=DataConfig(source="t.csv"),
+            schema=Schema(columns=columns),
+            privacy=PrivacyConfig(public_size=1000),
+            sample=SampleConfig(guidance=guidance),
+        )
+        base = BaseModel(path, model_info(path), TARGETS)
+        told = forecast(config, base, config.schema_, 1000, 900, 1000, 1e11, 1e11, "fp32", "cpu", 8e9)
+        assert told["synthesizer"] == "hybrid"
+        seconds.append(told["seconds"])
+    assert seconds[1]["sample"] == pytest.approx(2 * seconds[0]["sample"]) and seconds[1]["train"] == seconds[0]["train"]

@@ -50,14 +50,15 @@ def search_endings(
     random: RandomSource,
     directory: Path,
     rows: int,
+    guidance: float,
     threads: int,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> Search:
     """Train on canaries among ordinary rows in `directory`, draw `rows` rows from the merged model and search them.
 
-    With `writing` the model writes only texts, here to ordinary made-up rows. The schema must have a text column. Raises what
-    training and merging raise.
+    With `writing` the model writes only texts, here to ordinary made-up rows and with `guidance` as in sampling. The schema must
+    have a text column. Raises what training and merging raise.
     """
     seeds = random.integers(2**31, 2).tolist()
     units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
@@ -94,9 +95,17 @@ def search_endings(
     merge_adapter(base, directory / "adapter", model, {})
     gains = likelihood_gain(base, model, seen, description, [unit[0] for unit in units], threads, given).tolist()
     drawn: list[Record] = []
-    wanted = (Request(i, writing.for_model(ordinary[i], {}) if writing is not None else {}) for i in range(rows))
-    with Engine(model, seen, description, threads=threads, seed=0, most=rows) as engine:
-        for number, record in engine.rows(wanted):
+
+    def wanted(i: int) -> Request:
+        if writing is None:
+            return Request(i)
+        row = writing.for_model(ordinary[i], {})
+        return Request(i, row, writing.told_apart(row, ordinary[i - 1], np.random.default_rng([seeds[0], i])))
+
+    with Engine(
+        model, seen, description, threads=threads, seed=0, most=rows, guidance=guidance if writing is not None else 0.0
+    ) as engine:
+        for number, record in engine.rows(map(wanted, range(rows))):
             drawn.append(record)
             emit({"kind": "progress", "stage": "audit", "step": number + 1, "steps": rows, "unit": "rows searched"})
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])

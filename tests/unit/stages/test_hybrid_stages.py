@@ -1,17 +1,20 @@
 """A hybrid run on the tiny model: marginals first, then texts to go with them."""
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from localsynth.codec import Encoded
+from localsynth.config import SampleConfig
 from localsynth.errors import BudgetError, IntegrityError
 from localsynth.evaluate.audit import attack
 from localsynth.runs import Run, latest_run
+from localsynth.sample.engine import Engine, Request
 from localsynth.sample.from_marginals import read_marginals
-from localsynth.schema import Schema, Text, conform
+from localsynth.schema import Record, Schema, Text, conform
 from localsynth.stages.audit import audit
 from localsynth.stages.export import export
 from localsynth.stages.ingest import ingest
@@ -102,6 +105,37 @@ def test_the_certificate_names_both_and_the_rows_hold_what_the_marginals_drew(
     sample(with_texts(make_session(synthesizer="auto", rows=12)))
     again = list(SyntheticStore(session.workspace.synthetic_path).records())
     assert again == rows[:12]
+
+
+def test_texts_are_told_apart_from_those_of_other_values(
+    session: Session, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(session)
+    export(session)
+    asked: list[tuple[float, list[Request]]] = []
+    drawing = Engine.rows
+
+    def rows(engine: Engine, requests: Iterable[Request]) -> Iterator[tuple[int, Record]]:
+        requests = list(requests)
+        asked.append((engine.sequences_a_row, requests))
+        return drawing(engine, requests)
+
+    monkeypatch.setattr(Engine, "rows", rows)
+    tables = []
+    for guidance in (0.0, 2.0):
+        session.config = session.config.model_copy(update={"sample": SampleConfig(rows=12, guidance=guidance)})
+        sample(session)
+        tables.append([row["n"] for row in SyntheticStore(session.workspace.synthetic_path).records()])
+        session.workspace.synthetic_path.unlink()
+    assert tables[0] != tables[1]
+    (plain, unguided), (twice, guided) = asked
+    assert (plain, twice) == (1, 2)
+    assert [request.given for request in unguided] == [request.given for request in guided], "nothing else changes"
+    assert all(request.against is None for request in unguided)
+    for request in guided:
+        own = request.given["kind"].single
+        assert own is not None and request.against is not None and set(request.against) == {"kind"}
+        assert request.against["kind"] != own.value
 
 
 def test_the_rows_shown_before_the_model_is_trained_are_those_of_the_table(
