@@ -139,11 +139,11 @@ class SampleConfig(_Section):
     guidance: float = Field(default=0.3, ge=0, le=2)
     """With train.synthesizer "hybrid": by how much each text is moved towards its row's values and away from other ones. A little
     makes texts tell more of the columns with meanings (of all, where none has any); much makes them alike. 0: as the model
-    learned, and up to twice as fast. It costs no privacy."""
+    learned, and about twice as fast. It costs no privacy."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""
     sequences: int | None = Field(default=None, ge=1, le=255)
-    """Rows written side by side; None: from the machine's memory."""
+    """Rows written side by side; None: from the machine's memory. With guidance each takes twice the memory, 127 at most."""
     threads: int | None = Field(default=None, ge=1)
     """None: one for each physical core."""
     gpu_layers: int | None = Field(default=None, ge=-1)

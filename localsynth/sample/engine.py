@@ -20,7 +20,7 @@ A row's randomness depends on the seed and its row number alone, so that a resum
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -159,7 +159,8 @@ class Engine:
                     continue
                 slot = unplaced.popleft()
                 slot.place = vacant.pop()
-                for sequence, stream in zip(self._sequences_of(slot.place), slot.streams, strict=True):
+                # A row with nothing left to write leaves the place what it holds.
+                for sequence, stream in zip(self._sequences_of(slot.place), () if slot.done else slot.streams, strict=False):
                     stream.position = self._held.begin(sequence, stream.pending)
                     stream.pending = stream.pending[stream.position :]
                 advance(slot)
@@ -239,12 +240,14 @@ class Engine:
                 "Please report this as a bug, with the schema.",
             )
         if attempt == _MOST_TRIES - 1 and (example := self._possible.example(request.given)):
-            request = Request(request.number, {**request.given, **self._possible.settled(example)})
-        given = [i for i, field in enumerate(self._codec.fields) if field.column.name in request.given]
+            request = replace(request, given={**request.given, **self._possible.settled(example)})
+        asked = [request.given.get(field.column.name) for field in self._codec.fields]
+        given = [i for i, allowed in enumerate(asked) if allowed is not None]
+        settled = next((i for i, allowed in enumerate(asked) if allowed is None or allowed.single is None), len(asked))
         group = None
         # Values that are settled from the first column on leave nothing before them that could disagree.
-        if any(request.given[self._codec.fields[i].column.name].single is None or i != place for place, i in enumerate(given)):
-            group = Group(request, attempt, self._candidates, given[-1])
+        if given and given[-1] >= settled:
+            group = Group(request, attempt, self._candidates, settled, given[-1])
         return [self._slot(request, attempt, candidate, group) for candidate in range(group.candidates if group else 1)]
 
     def _slot(self, request: Request, attempt: int, candidate: int, group: Group | None) -> Slot:
@@ -273,8 +276,8 @@ class Engine:
         """Compute the next pending tokens of all slots in one batch, and draw a token for each slot that has no more of them.
 
         As many tokens of each stream as the one with the fewest has, so that steps are of one length (see `Decoder.decode`).
-        Where one stream of a slot comes to its end before the other, it marks time: its last tokens are computed again with the
-        other's last ones, since a sequence left out would part its neighbours, which costs more.
+        Where one stream of a slot comes to its end before the other, it marks time: its last token is computed again until the
+        other's last one is, since a sequence left out would part its neighbours, which costs more.
         """
         begun = time.perf_counter()
         width = min(len(stream.pending) for slot in slots for stream in slot.streams)
@@ -291,21 +294,22 @@ class Engine:
         self.statistics.decode_seconds += decoded - begun
         for slot in slots:
             for sequence, stream in zip(self._sequences_of(slot.place), slot.streams, strict=True):
-                if len(stream.pending) == width and slot.place not in ready:
+                marks_time = len(stream.pending) == width and slot.place not in ready
+                computed = width - marks_time
+                stream.position += computed
+                stream.pending = stream.pending[computed:]
+                if marks_time:
                     self._held.keep(sequence, stream.position)
-                else:
-                    stream.position += width
-                    stream.pending = stream.pending[width:]
         if not active:
             return
         weighed = [(i, slot, slot.free) for i, slot in enumerate(active) if slot.free is not None]
         allowed = self._masks.compute([slot.matcher for slot in active] + [free for _, _, free in weighed])
         masked = time.perf_counter()
-        for (i, slot, _), unconditional in zip(weighed, allowed[len(active) :], strict=True):
-            slot.log_weight += log_share(logits[i * self.sequences_a_row], allowed[i], unconditional, self._temperature)
-        uniform = np.array([slot.random.random() for slot in active])
         if self._guidance:
             logits = guided(logits[::2], logits[1::2], self._guidance)
+        for (i, slot, _), unconditional in zip(weighed, allowed[len(active) :], strict=True):
+            slot.log_weight += log_share(logits[i], allowed[i], unconditional, self._temperature)
+        uniform = np.array([slot.random.random() for slot in active])
         tokens = choose_tokens(logits, allowed[: len(active)], uniform, self._temperature, self._top_p)
         chosen = time.perf_counter()
         for slot, token in zip(active, tokens, strict=True):
@@ -339,7 +343,7 @@ class Engine:
             if allowed is None:
                 slot.matcher = self._grammars.matcher(slot.field)
                 return
-            if slot.group is not None or allowed.single is None:
+            if allowed.single is None or (slot.group is not None and slot.field >= slot.group.first):
                 slot.matcher = self._grammars.matcher(slot.field, allowed)
                 slot.free = self._grammars.matcher(slot.field) if slot.group is not None else None
                 return

@@ -19,7 +19,9 @@ class Sequences:
 
     def __init__(self, decoder: Decoder, count: int, length: int) -> None:
         self._decoder, self._tokens = decoder, [list[int]() for _ in range(count)]
-        # What takes as long as computing one token (docs/performance.md): a copy is of all that a sequence has room for.
+        self._alike = 0
+        """How many tokens all sequences begin with."""
+        # A copy is of all that a sequence has room for: of 256 tokens it takes about as long as computing one.
         self._worth_a_copy = 1 + length // 256
 
     def begin_all(self, tokens: list[int]) -> None:
@@ -28,18 +30,34 @@ class Sequences:
             self.decode([Step(0, 0, tokens, wanted=False)])
             for sequence in range(1, len(self._tokens)):
                 self.copy(0, sequence)
+        self._alike = len(tokens)
 
     def begin(self, sequence: int, tokens: list[int]) -> int:
-        """Let the sequence hold a beginning of `tokens`, as long as any sequence has, but not all; returns its length."""
-        most = len(tokens) - 1
-        shared = [_common(held, tokens, most) for held in self._tokens]
-        source = max(range(len(shared)), key=shared.__getitem__)
-        if shared[source] >= shared[sequence] + self._worth_a_copy:
+        """Let the sequence hold a beginning of `tokens`, as long as any sequence has, but not all; returns its length.
+
+        `tokens` begin with those that all sequences do.
+        """
+        most, length = len(tokens) - 1, self._common(sequence, tokens)
+        source, longest = sequence, length
+        for other in range(len(self._tokens)):
+            if longest == most:
+                break
+            if (shared := self._common(other, tokens)) > longest:
+                source, longest = other, shared
+        if longest >= length + self._worth_a_copy:
             self.copy(source, sequence)
-            self.keep(sequence, shared[source])
-        else:
-            self.keep(sequence, shared[sequence])
-        return len(self._tokens[sequence])
+            length = longest
+        self.keep(sequence, length)
+        return length
+
+    def _common(self, sequence: int, tokens: list[int]) -> int:
+        """How many tokens the sequence and `tokens` begin with, but not all of `tokens`."""
+        length = self._alike
+        for held, token in zip(self._tokens[sequence][length:], tokens[length:-1], strict=False):
+            if held != token:
+                break
+            length += 1
+        return length
 
     def decode(self, steps: Sequence[Step]) -> NDArray[np.float32]:
         """`Decoder.decode`, remembering what each sequence then holds."""
@@ -57,13 +75,3 @@ class Sequences:
         """Make the whole of sequence `source` the content of sequence `target`."""
         self._tokens[target] = self._tokens[source].copy()
         self._decoder.copy(source, target)
-
-
-def _common(held: list[int], tokens: list[int], most: int) -> int:
-    """How many tokens both begin with, at most `most`."""
-    length = 0
-    for ours, theirs in zip(held, tokens[:most], strict=False):
-        if ours != theirs:
-            break
-        length += 1
-    return length

@@ -29,6 +29,8 @@ class Group:
     request: Request
     attempt: int
     candidates: int
+    first: int
+    """The column after those whose values are settled from the first one on: these are alike to all candidates."""
     last: int
     """The last column with a condition."""
     reached: list["Slot"] = dataclasses.field(default_factory=list)

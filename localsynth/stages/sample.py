@@ -68,7 +68,9 @@ def sample(session: Session) -> dict[str, Any]:
             guarantee["guaranteed_epsilon"],
             guarantee["spent_delta"],
             # What shapes the rows' distribution; threads and the like do not.
-            config.sample.model_dump(mode="json", include={"temperature", "top_p", "guidance", "candidates", "texts"}),
+            config.sample.model_dump(
+                mode="json", include={"temperature", "top_p", "candidates", "texts", *(["guidance"] if current.hybrid else [])}
+            ),
             asked.facts,
         )
         more = asked.rows or options.more

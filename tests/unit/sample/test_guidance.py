@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from localsynth.conditions import only
-from localsynth.llama import Vocabulary, sequence_logits
+from localsynth.llama import Decoder, Vocabulary, sequence_logits
 from localsynth.sample.choose import guided
 from localsynth.sample.engine import Engine, Request
 from localsynth.schema import Category, Integer, Schema, Text
@@ -93,6 +93,44 @@ def test_against_itself_a_row_is_as_without_guidance(model):
             guided_rows = list(engine.rows(Request(i, given, against) for i in range(30)))
         # Another batch composition may round differently; almost all rows come out the same.
         assert sum(a == b for a, b in zip(plain, guided_rows, strict=True)) >= 26
+
+
+def test_rows_with_candidates_and_rows_drawn_for_the_last_time_are_guided_too(model, monkeypatch):
+    """A settled value behind a text makes candidates of the row; a row that was refused too often is begun in another way."""
+    first, second = Text(name="t", max_tokens=9), Text(name="u", max_tokens=9)
+    schema = Schema(columns=[KIND, first, second])
+    given = {"kind": only(KIND, "x"), "u": only(second, None)}
+    texts = []
+    for against in ({"kind": KIND.values[1]}, {"kind": "x"}):
+        with Engine(model, schema, "", sequences=6, threads=1, seed=5, guidance=2.0, candidates=3) as engine:
+            texts.append([row["t"] for _, row in engine.rows(Request(i, given, against) for i in range(20))])
+    assert sum(a == b for a, b in zip(*texts, strict=True)) < 5
+    pair = [Integer(name=name, min=0, max=9, nullable=False) for name in "ab"]
+    schema = Schema(columns=[KIND, *pair], constraints=["a <= b"])
+    with Engine(model, schema, "", sequences=2, threads=1, seed=5, guidance=2.0) as engine:
+        request = Request(0, {"kind": only(KIND, "x")}, {"kind": KIND.values[1]})
+        (slot,) = engine._begin(request, 4)
+        assert slot.request.given.keys() > request.given.keys() and slot.streams[0].pending != slot.streams[1].pending
+
+
+def test_of_a_shorter_stream_one_token_is_computed_again(model):
+    """A prompt of many tokens and one of two tokens more are read in three steps, and then a token a step."""
+    note = Text(name="note", max_tokens=4, nullable=False)
+    kind = Category(name="kind", values=["a b c d e f g h i j k l m n o p", "a b c d e f g h i j k l m n o p q"], nullable=False)
+    calls = []
+
+    class Counting(Decoder):
+        def decode(self, steps):
+            calls.append([len(step.tokens) for step in steps])
+            return super().decode(steps)
+
+    with Engine(
+        model, Schema(columns=[kind, note]), "", sequences=1, threads=1, seed=5, guidance=1.0, decoder=Counting
+    ) as engine:
+        calls.clear()
+        assert len(list(engine.rows([Request(0, {"kind": only(kind, kind.values[0])}, {"kind": kind.values[1]})]))) == 1
+    wide = [call for call in calls if call[0] > 1]
+    assert calls[0] == wide[0] and len(wide) == 1 and len(calls) <= 1 + 2 + 12, calls
 
 
 @pytest.mark.parametrize("sequences", [1, 3, 8])
