@@ -21,8 +21,8 @@ class Sequences:
         self._decoder, self._tokens = decoder, [list[int]() for _ in range(count)]
         self._alike = 0
         """How many tokens all sequences begin with."""
-        # A copy is of all that a sequence has room for: of 256 tokens it takes about as long as computing one.
-        self._worth_a_copy = 1 + length // 256
+        # A copy is of all that a sequence has room for: of 1,024 tokens it took 0.8 times as long as computing one.
+        self._worth_a_copy = 1 + length // 1024
 
     def begin_all(self, tokens: list[int]) -> None:
         """Let all sequences, which must be empty, hold `tokens`, computed once."""
