@@ -109,7 +109,7 @@ class Engine:
         length = self._codec.longest_row + _TO_END_A_TEXT * len(self._codec.fields)
         self._guidance = guidance
         self.sequences_a_row = 2 if guidance else 1
-        """Sequences that a row takes: those of the row in place i are i * streams and what follows."""
+        """The row in place i has the sequences from i * sequences_a_row on."""
         sequences = min(
             most, sequences or max(1, _sequences(model, length) // self.sequences_a_row), _MOST_OF_LLAMA // self.sequences_a_row
         )
