@@ -84,24 +84,28 @@ def test_a_long_text_ends_properly_at_its_budget(model):
         str(row["t"]).encode("utf-8")
 
 
-def exact_probabilities(model, key, texts):
-    """The chance of each of `texts` when every token is drawn from the softmax over the tokens that can still lead to one."""
+def exact_probabilities(model, key, texts, other=None, guidance=0.0):
+    """The chance of each of `texts` when every token is drawn from the softmax over the tokens that can still lead to one.
+
+    Worked out from whole sequences' logits after the tokens `key`, guided against those after the tokens `other`.
+    """
     with Vocabulary(model) as vocabulary:
         pieces = [vocabulary.piece(token) for token in range(vocabulary.size)]
 
-    def walk(tokens, written, chance):
+    def walk(more, written, chance):
         left = [text for text in texts if text.startswith(written)]
         if len(left) == 1:
             found[left[0]] += chance
             return
         allowed = [t for t, piece in enumerate(pieces) if piece and any(text.startswith(written + piece) for text in left)]
-        scores = sequence_logits(model, tokens)[-1][allowed].astype(float)
+        scores, others = (sequence_logits(model, prompt + more)[-1][allowed].astype(float) for prompt in (key, other or key))
+        scores += guidance * (scores - others)
         shares = np.exp(scores - scores.max())
         for token, share in zip(allowed, shares / shares.sum(), strict=True):
-            walk([*tokens, token], written + pieces[token], chance * share)
+            walk([*more, token], written + pieces[token], chance * share)
 
     found = Counter()
-    walk(key, b"", 1.0)
+    walk([], b"", 1.0)
     return found
 
 

@@ -4,9 +4,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from test_engine import exact_probabilities
 
 from localsynth.conditions import only
-from localsynth.llama import Decoder, Vocabulary, sequence_logits
+from localsynth.llama import Decoder, Vocabulary
 from localsynth.sample.choose import guided
 from localsynth.sample.engine import Engine, Request
 from localsynth.schema import Category, Integer, Schema, Text
@@ -33,28 +34,6 @@ def test_guidance_moves_probabilities_by_the_power_of_their_quotient():
     np.testing.assert_allclose(softmax(guided(own, other, 0.7)), expected / expected.sum(axis=1, keepdims=True), rtol=1e-4)
 
 
-def exact(model, own, other, texts, guidance):
-    """The chance of each of `texts` after the tokens `own`, guided against the tokens `other`, from whole sequences' logits."""
-    with Vocabulary(model) as vocabulary:
-        pieces = [vocabulary.piece(token) for token in range(vocabulary.size)]
-
-    def walk(more, written, chance):
-        left = [text for text in texts if text.startswith(written)]
-        if len(left) == 1:
-            found[left[0]] += chance
-            return
-        allowed = [t for t, piece in enumerate(pieces) if piece and any(text.startswith(written + piece) for text in left)]
-        scores, others = (sequence_logits(model, prompt + more)[-1][allowed].astype(float) for prompt in (own, other))
-        scores += guidance * (scores - others)
-        shares = np.exp(scores - scores.max())
-        for token, share in zip(allowed, shares / shares.sum(), strict=True):
-            walk([*more, token], written + pieces[token], chance * share)
-
-    found = Counter()
-    walk([], b"", 1.0)
-    return found
-
-
 @pytest.mark.parametrize(("own", "other"), [(0, 1), (1, 0)])
 def test_guided_draws_follow_the_formula_whichever_prompt_is_longer(model, own, other):
     schema = Schema(columns=[KIND, WORD])
@@ -70,8 +49,8 @@ def test_guided_draws_follow_the_formula_whichever_prompt_is_longer(model, own, 
 
         prompts = [prompt(value) for value in KIND.values]
     texts = [f" {value}\n".encode() for value in WORD.values]
-    expected = exact(model, prompts[own], prompts[other], texts, guidance)
-    plain = exact(model, prompts[own], prompts[other], texts, 0.0)
+    expected = exact_probabilities(model, prompts[own], texts, prompts[other], guidance)
+    plain = exact_probabilities(model, prompts[own], texts)
     assert len(prompts[0]) != len(prompts[1]) and max(abs(expected[text] - plain[text]) for text in texts) > 0.05
     count = 3000
     requests = (Request(i, {"kind": only(KIND, KIND.values[own])}, {"kind": KIND.values[other]}) for i in range(count))
