@@ -56,3 +56,24 @@ def test_rows_that_are_given_the_same_values_read_them_once(model):
     # After the first rows have read the long value, forty more read little but their own text, of four tokens.
     assert tokens(44, [0]) - tokens(4, [0]) < 40 * 6
     assert tokens(44, [0, 1]) - tokens(4, [0, 1]) < 40 * most / 2
+
+
+def test_a_row_with_nothing_left_to_write_leaves_its_place_what_it_holds(model):
+    kind, note = Category(name="kind", values=["a", "b"], nullable=False), Text(name="note", max_tokens=4)
+    touched = []
+
+    class Watched(Decoder):
+        def truncate(self, sequence, length):
+            touched.append(sequence)
+            super().truncate(sequence, length)
+
+        def copy(self, source, target):
+            touched.append(target)
+            super().copy(source, target)
+
+    schema = Schema(columns=[kind, note])
+    with Engine(model, schema, "", sequences=4, threads=1, seed=1, decoder=Watched) as engine:
+        touched.clear()
+        given = {"kind": only(kind, "a"), "note": only(note, None)}
+        assert len(list(engine.rows(Request(i, given) for i in range(10)))) == 10
+    assert not touched
