@@ -92,6 +92,56 @@ def test_rows_with_candidates_and_rows_drawn_for_the_last_time_are_guided_too(mo
         assert slot.request.given.keys() > request.given.keys() and slot.streams[0].pending != slot.streams[1].pending
 
 
+def test_of_two_candidates_the_guided_shares_decide(model):
+    """A value given behind a free one: the free one is drawn twice, and kept by the guided chance of what is given."""
+    first, second = ["J", "V", "i"], ["t", "a", "o", "s"]
+    pair = [Category(name=name, values=values, nullable=False) for name, values in (("a", first), ("b", second))]
+    guidance, spelled = 1.5, [f" {value}\n".encode() for value in second]
+    with Vocabulary(model) as vocabulary:
+
+        def tokens(*pieces):
+            return [token for piece in pieces for token in vocabulary.tokenize(piece)]
+
+        own, other = (vocabulary.start + tokens("kind:", f" {value}", "\n", "a:") for value in KIND.values)
+        written = {value: tokens(f" {value}", "\n", "b:") for value in first}
+        # With a token of its own, a value could be written in two ways, after which the next one has different chances.
+        assert all(len(tokens(f" {value}")) == 2 for value in first)
+    found = exact_probabilities(model, own, [f" {value}\n".encode() for value in first], other, guidance)
+    chance = {value: found[f" {value}\n".encode()] for value in first}
+    weights = [
+        {value: exact_probabilities(model, own + more, spelled, other + more, strength) for value, more in written.items()}
+        for strength in (guidance, 0.0)
+    ]
+
+    def kept(asked, weight):
+        """Of each two candidates, either by its share of both weights."""
+        result = dict.fromkeys(first, 0.0)
+        for one in first:
+            for two in first:
+                w = [weight[value][f" {asked}\n".encode()] for value in (one, two)]
+                for value, share in zip((one, two), w, strict=True):
+                    result[value] += chance[one] * chance[two] * share / sum(w)
+        return result
+
+    # The condition under which weighing without guidance, or not at all, would show most.
+    asked = max(second, key=lambda value: sum(abs(kept(value, weights[0])[v] - kept(value, weights[1])[v]) for v in first))
+    expected = kept(asked, weights[0])
+    count = 3000
+    requests = (
+        Request(i, {"kind": only(KIND, "x"), "b": only(pair[1], asked)}, {"kind": KIND.values[1]}) for i in range(count)
+    )
+    with Engine(
+        model, Schema(columns=[KIND, *pair]), "", sequences=32, threads=1, seed=3, guidance=guidance, candidates=2
+    ) as engine:
+        counts = Counter(row["a"] for _, row in engine.rows(requests))
+
+    def chi_square(shares):
+        return sum((counts[value] - count * p) ** 2 / (count * p) for value, p in shares.items())
+
+    assert chi_square(expected) < 18.4  # 2 degrees of freedom: exceeded once in ten thousand
+    assert chi_square(kept(asked, weights[1])) > 50 and chi_square(chance) > 50
+
+
 def test_of_a_shorter_stream_one_token_is_computed_again(model):
     """A prompt of many tokens and one of two tokens more are read in three steps, and then a token a step."""
     note = Text(name="note", max_tokens=4, nullable=False)
