@@ -189,6 +189,7 @@ def audit_text(result: dict[str, Any]) -> str:
         f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
         f"the most this audit could have shown: {result['ceiling']:.2f}",
         *_search_lines(result["search"]),
+        f"trained           in {result['training']['precision']} on {result['training']['device']}",
         "",
         f"Nothing was spent, no original row was read: the {result['canaries']} canaries are made up. File: {result['path']}",
     ]

@@ -259,7 +259,8 @@ class Engine:
         return slot
 
     def _random(self, request: Request, attempt: int, candidate: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=[self._seed, request.number], counter=[0, 0, candidate, attempt]))
+        # The 1 keeps row 0 apart from the marginals' rows, which are drawn with the seed alone as key.
+        return np.random.Generator(np.random.Philox(key=[self._seed, request.number], counter=[0, 1, candidate, attempt]))
 
     def _choose(self, group: Group) -> Slot:
         """One of a row's candidates, drawn by their weights; it goes on as a row of its own."""

@@ -59,7 +59,9 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
 
     begun = time.monotonic()
     plan = Plan(**current["plan"])
-    settings = TrainConfig.model_validate(current["settings"]["train"])
+    # In the precision that the run was trained in, whichever this machine would choose.
+    settings = TrainConfig.model_validate({**current["settings"]["train"], "precision": current["train"]["precision"]})
+    device = choose_device(settings.device)
     base = find_base_model(settings.model)
     if file_sha256(base.path) != current["base_sha256"]:
         raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
@@ -82,7 +84,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     shared: dict[str, Any] = {
         "base": base.path,
         "targets": current["targets"],
-        "micro_batch_tokens": going_on_with(settings, current["micro_batch_tokens"], choose_device(settings.device)),
+        "micro_batch_tokens": going_on_with(settings, current["micro_batch_tokens"], device),
         "plan": plan,
         "settings": settings,
         "random": random,
@@ -130,6 +132,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
             "max_grad_norm": plan.max_grad_norm,
             "base_sha256": current["base_sha256"],
             "noise": random.label,
+            "device": device,
+            "precision": attacked.precision,
         },
         "reads": "Nothing private: every canary is made up from the schema. Nothing was spent.",
     }

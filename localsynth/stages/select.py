@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["select"]
 
-_FIRST_ROW = 1 << 41
-"""Where the rows begin that topics are made from: far beyond any row of a table."""
+_FIRST_ROW = (1 << 47) + (1 << 41)
+"""Where the rows begin that topics are made from: beyond any row of a table, other texts of it, and what stands in for it."""
 
 
 def select(session: Session) -> dict[str, Any]:

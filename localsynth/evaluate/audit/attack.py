@@ -57,6 +57,8 @@ class _Overheard(RandomSource):
 class Attacked:
     """How each canary's coin fell, and how sure the auditor is that it was in. Shapes (canaries,)."""
 
+    precision: str
+    """What it was trained in."""
     coins: NDArray[np.bool_]
     scores: NDArray[np.float64]
     control: NDArray[np.float64]
@@ -119,7 +121,7 @@ def attack_training(
     gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, progress)
     # A canary is in with chance 1/2, and then in each batch with chance sample_rate.
     expected = plan.steps * plan.sample_rate / 2
-    return Attacked(coins, decode(gram, products[0], expected), decode(gram, products[1], expected))
+    return Attacked(trained.precision, coins, decode(gram, products[0], expected), decode(gram, products[1], expected))
 
 
 class _Sum:

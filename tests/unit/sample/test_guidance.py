@@ -127,9 +127,7 @@ def test_of_two_candidates_the_guided_shares_decide(model):
     asked = max(second, key=lambda value: sum(abs(kept(value, weights[0])[v] - kept(value, weights[1])[v]) for v in first))
     expected = kept(asked, weights[0])
     count = 3000
-    requests = (
-        Request(i, {"kind": only(KIND, "x"), "b": only(pair[1], asked)}, {"kind": KIND.values[1]}) for i in range(count)
-    )
+    requests = (Request(i, {"kind": only(KIND, "x"), "b": only(pair[1], asked)}, {"kind": KIND.values[1]}) for i in range(count))
     with Engine(
         model, Schema(columns=[KIND, *pair]), "", sequences=32, threads=1, seed=3, guidance=guidance, candidates=2
     ) as engine:

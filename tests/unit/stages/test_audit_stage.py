@@ -16,7 +16,7 @@ from localsynth.stages.session import Session
 from localsynth.stages.train import train
 from localsynth.store.key import change_passphrase
 from localsynth.store.private import PrivateStore
-from localsynth.train import loop
+from localsynth.train import loop, model
 from localsynth.workspace import read_json
 
 
@@ -46,6 +46,7 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
     assert written["run"] == run.id and written["canaries"] == 40 and written["adapter_sha256"] == run["adapter_sha256"]
     assert found["status"] == "too weak to say", "were all guesses right, so few would not contradict the claim"
     assert written["training"]["noise"] == noise.SECURE_LABEL
+    assert (written["training"]["device"], written["training"]["precision"]) == ("cpu", run["train"]["precision"])
     assert is_kept(run.audit_path) and not (run.directory / "audit").exists()
     (arguments,) = given
     assert vars(arguments["plan"]) == run["plan"], "the very settings of the run"
@@ -76,6 +77,18 @@ def test_what_it_rests_on_is_kept_encrypted_and_gives_the_figures_again(
     assert right_guesses(scores, coins, second["guesses"]) == second["right"] and coins.sum() == second["in"]
     assert b"canaries" not in workspace.private_path.read_bytes() and not list(workspace.root.glob(".private.duckdb.*"))
     assert "scores" not in read_json(run.audit_path) and "coins" not in read_json(run.audit_path)
+
+
+def test_it_is_trained_in_the_precision_of_the_run_whichever_is_fastest_here(
+    trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = latest_run(trained.workspace)
+    assert run is not None and run["train"]["precision"] == "fp32"
+    settings = run["settings"]
+    run.note(settings={**settings, "train": {**settings["train"], "precision": "auto"}})
+    honest = model.choose_precision
+    monkeypatch.setattr(loop, "choose_precision", lambda wanted, device: honest("bf16" if wanted == "auto" else wanted, device))
+    assert audit(make_session(canaries=40))["training"]["precision"] == "fp32"
 
 
 def test_a_locked_store_is_left_alone(trained: Session, make_session: Any) -> None:

@@ -225,7 +225,7 @@ def test_the_audit_trains_on_texts_alone_too(
     def attacked(**given: Any) -> Any:
         seen.append(given)
         nothing = np.zeros(len(given["canaries"]))
-        return attack.Attacked(nothing.astype(bool), nothing, nothing)
+        return attack.Attacked("fp32", nothing.astype(bool), nothing, nothing)
 
     monkeypatch.setattr(attack, "attack_training", attacked)
     session.options = Options(canaries=40)
