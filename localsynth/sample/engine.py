@@ -79,7 +79,9 @@ class Engine:
 
     `sequences` rows are written side by side (None: as many as decode fastest and memory has room for, but at most `most`)
     on `threads` threads, with `gpu_layers` of the model on the GPU (-1: all). A row under conditions is chosen out of
-    `candidates`. Where requests say what rows are to be told apart from, they are, by `guidance`. Use as a context manager.
+    `candidates`. Where requests say what rows are to be told apart from, they are, by `guidance`. With `nulls_given`, which
+    columns are empty was settled before: an empty one is read and nothing is chosen by it, since the model has not learned when
+    it is. Use as a context manager.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Engine:
         gpu_layers: int = 0,
         candidates: int = 8,
         guidance: float = 0.0,
+        nulls_given: bool = False,
         decoder: type[Decoder] = Decoder,
     ) -> None:
         self._possible = Possible(schema)
@@ -107,7 +110,7 @@ class Engine:
         self._end = self._vocabulary.tokenize(END)
         # A text that reaches its budget inside a character or an escape may need a few tokens more to end properly.
         length = self._codec.longest_row + _TO_END_A_TEXT * len(self._codec.fields)
-        self._guidance = guidance
+        self._guidance, self._nulls_given = guidance, nulls_given
         self.sequences_a_row = 2 if guidance else 1
         """The row in place i has the sequences from i * sequences_a_row on."""
         sequences = min(
@@ -242,7 +245,7 @@ class Engine:
         if attempt == _MOST_TRIES - 1 and (example := self._possible.example(request.given)):
             request = replace(request, given={**request.given, **self._possible.settled(example)})
         asked = [request.given.get(field.column.name) for field in self._codec.fields]
-        given = [i for i, allowed in enumerate(asked) if allowed is not None]
+        given = [i for i, allowed in enumerate(asked) if allowed is not None and not self._merely_read(allowed)]
         settled = next((i for i, allowed in enumerate(asked) if allowed is None or allowed.single is None), len(asked))
         group = None
         # Values that are settled from the first column on leave nothing before them that could disagree.
@@ -344,7 +347,8 @@ class Engine:
             if allowed is None:
                 slot.matcher = self._grammars.matcher(slot.field)
                 return
-            if allowed.single is None or (slot.group is not None and slot.field >= slot.group.first):
+            weighed = slot.group is not None and slot.field >= slot.group.first and not self._merely_read(allowed)
+            if allowed.single is None or weighed:
                 slot.matcher = self._grammars.matcher(slot.field, allowed)
                 slot.free = self._grammars.matcher(slot.field) if slot.group is not None else None
                 return
@@ -354,6 +358,9 @@ class Engine:
             self._read(slot, tokens, self._codec.encode_value(field, against[name]) if name in against else tokens)
             self._keep(slot, self._piece(tokens))
             self._next(slot)
+
+    def _merely_read(self, allowed: Allowed) -> bool:
+        return self._nulls_given and allowed.single is not None and allowed.single.value is None
 
     def _allowed(self, slot: Slot, column: Column) -> Allowed | None:
         """The values of a column that are asked for and, with those the row has so far, break no constraint; None for all."""

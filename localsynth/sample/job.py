@@ -24,7 +24,7 @@ from localsynth.selection.choose import Chooser
 from localsynth.selection.topics import text_of
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["SampleResult", "draw_rows"]
+__all__ = ["SampleResult", "draw_rows", "engine_for"]
 
 _OTHER_TEXTS = 1 << 42
 """How far apart the numbers are by which the texts of one row are drawn: far more than a table has rows."""
@@ -41,6 +41,27 @@ class SampleResult:
     statistics: SampleStatistics
 
 
+def engine_for(
+    model: Path, seen: Schema, description: str, settings: SampleConfig, *, most: int, hybrid: bool, guided: bool
+) -> Engine:
+    """An engine with the user's `settings`, for `most` rows or fewer. With `hybrid` the model writes texts to what is given."""
+    return Engine(
+        model,
+        seen,
+        description,
+        sequences=settings.sequences,
+        most=max(most, settings.candidates),
+        threads=settings.threads or default_threads(),
+        seed=settings.seed,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
+        candidates=settings.candidates,
+        guidance=settings.guidance if guided else 0.0,
+        nulls_given=hybrid,
+    )
+
+
 def draw_rows(
     *,
     model: Path,
@@ -51,6 +72,7 @@ def draw_rows(
     store: SyntheticStore,
     job: Job,
     given: Callable[[int], Conditions],
+    hybrid: bool,
     other: Callable[[int, Conditions], Record] | None,
     chooser: Chooser | None,
     emit: Emit,
@@ -59,8 +81,9 @@ def draw_rows(
     """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row, asked for in order;
     `other(i, given(i))`, with guidance, the values that it is to be told apart from.
 
-    `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With a
-    `chooser`, each row is written `settings.texts` times, and one of them is kept.
+    `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With `hybrid`
+    it writes only texts, and `given(i)` says which are empty. With a `chooser`, each row is written `settings.texts` times, and
+    one of them is kept.
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
     started = time.monotonic()
@@ -70,24 +93,13 @@ def draw_rows(
     texts = [column.name for column in schema.learned() if isinstance(column, Text)]
     checks = any(name in given(job.done) for name in texts)
     surrogates = Surrogates(schema, settings.seed)
-    with Engine(
-        model,
-        seen,
-        description,
-        sequences=settings.sequences,
-        most=max(len(missing) * (settings.texts if chooser is not None else 1), settings.candidates),
-        threads=settings.threads or default_threads(),
-        seed=settings.seed,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
-        candidates=settings.candidates,
-        guidance=settings.guidance if other is not None else 0.0,
+    times = settings.texts if chooser is not None else 1
+    with engine_for(
+        model, seen, description, settings, most=len(missing) * times, hybrid=hybrid, guided=other is not None
     ) as engine:
         emit({"kind": "note", "text": f"Sampling on {engine.device}, {engine.sequences} rows side by side."})
         for i in missing if checks else ():
             engine.check(Request(job.first_row + i, given(i)))
-        times = settings.texts if chooser is not None else 1
 
         def request(i: int, text: int) -> Request:
             row = given(i)

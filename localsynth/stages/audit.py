@@ -103,8 +103,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
                 rows_per_unit=privacy.rows_per_unit,
                 directory=directory / "search",
                 rows=session.options.search,
-                guidance=session.config.sample.guidance,
-                threads=session.config.sample.threads or default_threads(),
+                sampling=session.config.sample,
                 **shared,
             )
     finally:

@@ -103,6 +103,7 @@ def sample(session: Session) -> dict[str, Any]:
                 store=store,
                 job=job,
                 given=given,
+                hybrid=current.hybrid,
                 other=other,
                 chooser=_chooser(current, effective),
                 emit=emit,

@@ -12,7 +12,6 @@ from localsynth.conditions import Conditions
 from localsynth.config import DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.hybrid import Writing
-from localsynth.processor import default_threads
 from localsynth.runs import Run
 from localsynth.schema import Record, Schema, Text, conform
 from localsynth.stages.export import certify_model
@@ -123,8 +122,9 @@ def _aspects(current: Run, effective: Effective) -> "list[Aspect]":
 
 def _written(session: Session, current: Run, effective: Effective, rows: int) -> list[tuple[Record, str]]:
     """Synthetic rows with their texts, as `sample` has the model write them when nothing is chosen."""
-    from localsynth.sample.engine import Engine, Request
+    from localsynth.sample.engine import Request
     from localsynth.sample.from_marginals import conditions_from_marginals, others_from_marginals
+    from localsynth.sample.job import engine_for
     from localsynth.store.synthetic import Job
 
     def nothing(i: int) -> Conditions:
@@ -145,15 +145,14 @@ def _written(session: Session, current: Run, effective: Effective, rows: int) ->
         return Request(_FIRST_ROW + i, row, other(i, row) if other is not None else None)
 
     made = []
-    with Engine(
+    with engine_for(
         current.product_path,
         seen,
         current.description,
-        threads=settings.threads or default_threads(),
-        seed=settings.seed,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        guidance=settings.guidance if other is not None else 0.0,
+        settings,
+        most=rows,
+        hybrid=current.hybrid,
+        guided=other is not None,
     ) as engine:
         for number, row in engine.rows(map(request, range(rows))):
             made.append(_with_text(effective, row))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from localsynth.codec import Codec
-from localsynth.config import TrainConfig
+from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit.canaries import canary_units
 from localsynth.evaluate.audit.outcome import Search, exposures, written_endings
 from localsynth.evaluate.likelihood import likelihood_gain
@@ -23,7 +23,8 @@ from localsynth.hybrid import Writing
 from localsynth.llama import Vocabulary
 from localsynth.made_up import made_up_rows
 from localsynth.privacy.noise import RandomSource
-from localsynth.sample.engine import Engine
+from localsynth.processor import default_threads
+from localsynth.sample.job import engine_for
 from localsynth.sample.slots import Request
 from localsynth.schema import Record, Schema
 from localsynth.train.loop import train
@@ -50,15 +51,14 @@ def search_endings(
     random: RandomSource,
     directory: Path,
     rows: int,
-    guidance: float,
-    threads: int,
+    sampling: SampleConfig,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> Search:
     """Train on canaries among ordinary rows in `directory`, draw `rows` rows from the merged model and search them.
 
-    With `writing` the model writes only texts, here to ordinary made-up rows and with `guidance` as in sampling. The schema must
-    have a text column. Raises what training and merging raise.
+    The rows are drawn as `sampling` says. With `writing` the model writes only texts, here to ordinary made-up rows. The schema
+    must have a text column. Raises what training and merging raise.
     """
     seeds = random.integers(2**31, 2).tolist()
     units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
@@ -93,6 +93,7 @@ def search_endings(
     )
     model = directory / "model.F16.gguf"
     merge_adapter(base, directory / "adapter", model, {})
+    threads = sampling.threads or default_threads()
     gains = likelihood_gain(base, model, seen, description, [unit[0] for unit in units], threads, given).tolist()
     drawn: list[Record] = []
 
@@ -102,9 +103,8 @@ def search_endings(
         row = writing.for_model(ordinary[i], {})
         return Request(i, row, writing.told_apart(row, ordinary[i - 1], np.random.default_rng([seeds[0], i])))
 
-    with Engine(
-        model, seen, description, threads=threads, seed=0, most=rows, guidance=guidance if writing is not None else 0.0
-    ) as engine:
+    hybrid = writing is not None
+    with engine_for(model, seen, description, sampling, most=rows, hybrid=hybrid, guided=hybrid) as engine:
         for number, record in engine.rows(map(wanted, range(rows))):
             drawn.append(record)
             emit({"kind": "progress", "stage": "audit", "step": number + 1, "steps": rows, "unit": "rows searched"})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localsynth.config import TrainConfig
+from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit import search
 from localsynth.evaluate.audit.outcome import Audit, Search, exposures, written_endings
 from localsynth.hybrid import Writing
@@ -63,8 +63,7 @@ def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path:
         random=InsecureRandom(1),
         directory=tmp_path,
         rows=7,
-        guidance=0.3,
-        threads=1,
+        sampling=SampleConfig(threads=1),
         emit=events.append,
         should_stop=lambda: False,
     )
@@ -93,8 +92,7 @@ def test_a_model_that_remembers_is_exposed(tiny_model: Any, tmp_path: Path) -> N
         random=NoNoise(1),
         directory=tmp_path,
         rows=1,
-        guidance=0.3,
-        threads=1,
+        sampling=SampleConfig(threads=1),
         emit=lambda event: None,
         should_stop=lambda: False,
     )

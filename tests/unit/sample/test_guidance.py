@@ -92,6 +92,33 @@ def test_rows_with_candidates_and_rows_drawn_for_the_last_time_are_guided_too(mo
         assert slot.request.given.keys() > request.given.keys() and slot.streams[0].pending != slot.streams[1].pending
 
 
+def test_a_text_that_is_given_as_missing_is_read_and_chooses_nothing(model):
+    """Where the model has not learned which texts are missing, what it thinks of that says nothing of the texts before."""
+    first, second, third = (Text(name=name, max_tokens=9) for name in "tuv")
+    schema = Schema(columns=[KIND, first, second, third])
+    missing = {"u": only(second, None)}
+
+    def rows(more, count=20, **options):
+        with Engine(model, schema, "", sequences=8, threads=1, seed=5, guidance=0.5, **options) as engine:
+            requests = (Request(i, {"kind": only(KIND, "x")} | more, {"kind": KIND.values[1]}) for i in range(count))
+            return len(engine._begin(next(requests), 0)), [row for _, row in engine.rows(requests)]
+
+    free_slots, free = rows({})
+    slots, given = rows(missing, nulls_given=True)
+    assert slots == free_slots == 1 and all(row["u"] is None for row in given)
+    # Another batch composition may round differently; almost all texts come out as without it.
+    assert sum(one["t"] == other["t"] for one, other in zip(free, given, strict=True)) >= 16
+    assert rows(missing, 1)[0] == 8, "else the texts before are weighed for it"
+    slots, weighed = rows(missing | {"v": only(third, "a")}, nulls_given=True)
+    assert slots == 8 and all((row["u"], row["v"]) == (None, "a") for row in weighed), "and so they are for a text asked for"
+    with Engine(model, schema, "", sequences=8, threads=1, seed=5, nulls_given=True) as engine:
+        slot = engine._begin(Request(0, {"kind": only(KIND, "x"), "v": only(third, "a")} | missing), 0)[0]
+        assert slot.field == 1
+        slot.field = 2
+        engine._enter(slot)
+        assert slot.field == 3 and slot.free is not None, "the missing one is read, the one asked for is weighed"
+
+
 def test_of_two_candidates_the_guided_shares_decide(model):
     """A value given behind a free one: the free one is drawn twice, and kept by the guided chance of what is given."""
     first, second = ["J", "V", "i"], ["t", "a", "o", "s"]

@@ -112,11 +112,12 @@ def test_texts_are_told_apart_from_those_of_other_values(
 ) -> None:
     train(session)
     export(session)
-    asked: list[tuple[float, list[Request]]] = []
+    asked: list[tuple[int, list[Request]]] = []
     drawing = Engine.rows
 
     def rows(engine: Engine, requests: Iterable[Request]) -> Iterator[tuple[int, Record]]:
         requests = list(requests)
+        assert engine._nulls_given, "a missing text is the marginals' choice, which the model has not learned"
         asked.append((engine.sequences_a_row, requests))
         return drawing(engine, requests)
 

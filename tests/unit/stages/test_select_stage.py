@@ -146,7 +146,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The description and the meanings of values stand in it as they did then, whatever the configuration says now."""
-    sample_settings = {"texts": 3, "temperature": 0.8, "top_p": 0.9}
+    sample_settings = {"texts": 3, "temperature": 0.8, "top_p": 0.9, "sequences": 5}
     session = choosing(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
     ingested = session.config.schema_
     kind = Category(name="kind", values=["a", "b"], meanings={"a": "an apple", "b": "a bee"})
@@ -166,6 +166,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
 
     def watched(engine: Engine, *arguments: Any, **options: Any) -> None:
         begin(engine, *arguments, **options)
+        assert options["sequences"] == 5 and engine._nulls_given
         made.append(([engine._codec.encode(row).tokens for row in rows], engine._temperature, engine._top_p))
 
     monkeypatch.setattr(Engine, "__init__", watched)
