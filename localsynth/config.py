@@ -17,6 +17,7 @@ from localsynth.errors import ConfigError
 from localsynth.schema import Schema, Text
 
 __all__ = [
+    "MACHINES_PART",
     "Config",
     "DataConfig",
     "PrivacyConfig",
@@ -80,6 +81,10 @@ class PrivacyConfig(_Section):
     def rows_per_unit(self) -> int:
         """The most rows of a unit that are used: a row is a unit with one."""
         return 1 if self.unit == "row" else self.max_rows_per_unit
+
+
+MACHINES_PART = frozenset({"device", "precision", "micro_batch_tokens"})
+"""Of `TrainConfig`, what a machine has or has room for: a run can go on with others, which change its rounding alone."""
 
 
 class TrainConfig(_Section):

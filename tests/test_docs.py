@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import math
 import re
 import shlex
 from pathlib import Path
@@ -92,6 +93,26 @@ def test_every_claim_of_the_guarantee_points_to_code_that_exists():
 )
 def test_a_wrong_pointer_is_found(pointer):
     assert wrong_pointers(f"{GUARANTEE}\nAs held by `{pointer}`.") == [pointer]
+
+
+def test_the_group_figures_of_the_guarantee_are_those_of_its_command():
+    from localsynth.config import TrainConfig
+    from localsynth.privacy.accountant import epsilon_of, group_epsilon, most_that_fit
+    from localsynth.train.plan import make_train_plan
+
+    (paragraph,) = re.findall(r"Group figures are large\..*?```", GUARANTEE, re.DOTALL)
+    units, epsilon, delta = 9000, 3.6, 9e-7
+    assert f"For {units:,} expected units, ε {epsilon} and δ 9e-7 for training" in paragraph
+    plan = make_train_plan(TrainConfig(), units, epsilon, delta)
+    most = most_that_fit(lambda n: epsilon_of([plan.step_mechanism] * n, plan.delta) <= plan.epsilon)
+    found = [group_epsilon([plan.step_mechanism] * most, plan.delta, k)[0] for k in (2, 5, 10)]
+    two, five, ten = (f"{math.ceil(10 * figure) / 10:.1f}" for figure in found)
+    told = (
+        f"q = {plan.sample_rate:.4f}, σ = {plan.noise_multiplier:.3f}, {plan.steps} steps and a reserve of {plan.reserve}. All"
+        f" that fits into the budget, {most} steps, costs one unit ε 3.60, 2 units together {two},"
+        f" 5 units {five} and 10 units {ten}"
+    )
+    assert told in " ".join(paragraph.split())
 
 
 def test_every_claim_of_the_guarantee_names_its_test_or_says_that_there_is_none():

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from localsynth.base_models import find_base_model
-from localsynth.config import PrivacyConfig, TrainConfig
+from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
 from localsynth.runs import Run
@@ -53,14 +53,16 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.evaluate.audit.search import search_endings
     from localsynth.llama import Vocabulary
     from localsynth.privacy.noise import SecureRandom
-    from localsynth.processor import default_threads
     from localsynth.train.loop import choose_device
     from localsynth.train.plan import TrainPlan as Plan
 
     begun = time.monotonic()
     plan = Plan(**current["plan"])
-    # In the precision that the run was trained in, whichever this machine would choose.
-    settings = TrainConfig.model_validate({**current["settings"]["train"], "precision": current["train"]["precision"]})
+    # In the precision that the run was trained in, whichever this machine would choose, unless another one is asked for.
+    machines = session.config.train.model_dump(include=set(MACHINES_PART))
+    if machines["precision"] == "auto":
+        machines["precision"] = current["train"]["precision"]
+    settings = TrainConfig.model_validate({**current["settings"]["train"], **machines})
     device = choose_device(settings.device)
     base = find_base_model(settings.model)
     if file_sha256(base.path) != current["base_sha256"]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localsynth.base_models import find_base_model
-from localsynth.config import Config
+from localsynth.config import MACHINES_PART, Config
 from localsynth.erasure import refuse_erased
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
@@ -73,8 +73,7 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     current = _unfinished(session)
     ledger = open_ledger(session)
     settings = {
-        # Without what is computed at once: that may be lowered where memory runs out, and changes rounding alone.
-        "train": config.train.model_dump(mode="json", exclude={"micro_batch_tokens"}),
+        "train": config.train.model_dump(mode="json", exclude=set(MACHINES_PART)),
         "privacy": config.privacy.model_dump(mode="json"),
         "data": {"sequence_by": config.data.sequence_by},
     }

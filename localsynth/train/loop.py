@@ -232,8 +232,7 @@ def _sum(private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_ba
         if _is_out_of_memory(error):
             raise ResourceError(
                 "Memory ran out in the middle of training, which would have fitted when it began.",
-                "Close other programs, or lower train.micro_batch_tokens or privacy.max_rows_per_unit; `localsynth run` goes on"
-                " from the last checkpoint.",
+                "Close other programs, or lower train.micro_batch_tokens; `localsynth run` goes on from the last checkpoint.",
             ) from error
         raise
     return total

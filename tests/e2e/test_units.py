@@ -2,7 +2,7 @@
 
 import pytest
 
-from localsynth.config import load_config
+from localsynth.config import MACHINES_PART, load_config
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.pipeline import VERBS
 from localsynth.runs import new_run
@@ -82,7 +82,7 @@ def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth,
     facts = {
         "synthesizer": "llm",
         "settings": {
-            "train": config.train.model_dump(mode="json", exclude={"micro_batch_tokens"}),
+            "train": config.train.model_dump(mode="json", exclude=set(MACHINES_PART)),
             "privacy": config.privacy.model_dump(mode="json"),
             "data": {"sequence_by": None},
         },
