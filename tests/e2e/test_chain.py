@@ -12,7 +12,7 @@ import time
 import duckdb
 import pytest
 
-from localsynth.config import PrivacyConfig, TrainConfig
+from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
 from localsynth.schema import Schema, conform
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.train.plan import TrainPlan
@@ -72,7 +72,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
 
 RUN_FACTS = {
     "settings": {
-        "train": set(TrainConfig.model_fields) - {"micro_batch_tokens"},
+        "train": set(TrainConfig.model_fields) - MACHINES_PART,
         "privacy": set(PrivacyConfig.model_fields),
         "data": {"sequence_by"},
     },
