@@ -144,7 +144,8 @@ class SampleConfig(_Section):
     guidance: float = Field(default=0.3, ge=0, le=2)
     """With train.synthesizer "hybrid": by how much each text is moved towards its row's values and away from other ones. A little
     makes texts tell more of the columns with meanings (of all, where none has any); much makes them alike. 0: as the model
-    learned, and about twice as fast. It costs no privacy."""
+    learned, and about twice as fast: to be set with 12 epochs and more, where guidance gained nothing (docs/experiments.md). It
+    costs no privacy."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""
     sequences: int | None = Field(default=None, ge=1, le=255)
