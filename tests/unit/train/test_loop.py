@@ -154,6 +154,19 @@ def test_a_stopped_run_goes_on_where_it_was(tiny_model, tmp_path):
     np.testing.assert_allclose(parts.weights(), whole.weights(), atol=1e-6)
 
 
+def test_a_stopped_run_goes_on_in_another_precision(tiny_model, tmp_path):
+    """What is trained is in float32 in each: the adapter is that of an uninterrupted run but for rounding."""
+    whole = Run(tiny_model, tmp_path / "whole", InsecureRandom(5))
+    whole()
+    parts = Run(tiny_model, tmp_path / "parts", InsecureRandom(5))
+    with pytest.raises(Cancelled):
+        parts(stop=lambda: parts.charged == 4)
+    result = parts(settings=SETTINGS.model_copy(update={"precision": "bf16"}))
+    assert (result.precision, parts.charged) == ("bf16", 10)
+    moved = np.abs(whole.weights()).mean()
+    assert 0 < np.abs(parts.weights() - whole.weights()).mean() < 0.1 * moved
+
+
 def test_a_checkpoint_holds_nothing_but_weights_moments_and_the_step(tiny_model, tmp_path):
     run = Run(tiny_model, tmp_path)
     with pytest.raises(Cancelled):
