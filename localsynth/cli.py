@@ -111,6 +111,14 @@ def _required(seal: str | None) -> str | None:
     return seal
 
 
+def _what_was_counted(result: dict[str, Any]) -> str:
+    if result["counted"] is None:
+        return "Nothing is counted in this run."
+    if result["counted"] == "topics":
+        return f"Counted the texts' topics: {result['found']}."
+    return f"Counted the texts' words: {result['found']} tokens are to be written more often or more seldom."
+
+
 def _passphrase(verb: str, workspace: Path, descriptor: int | None, again: bool = False, release: bool = False) -> str | None:
     """The passphrase of the key, asked for where the verb will need it and the key has one."""
     from localsynth.passphrase import ask_passphrase
@@ -343,11 +351,11 @@ def select(
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count, with noise, what the original texts are about, for choosing among synthetic ones (train.selection_share)."""
+    """Count, with noise, which words the original texts hold, or what they are about (train.selection_share)."""
     secret = _passphrase("select", workspace, passphrase_fd)
     result = _in_engine("select", workspace, as_json, overrides, require_seal, secret, sign=not no_sign)
     if not as_json:
-        print(f"Counted {result['topics']} topics." if result["topics"] else "Nothing is counted in this run.")
+        print(_what_was_counted(result))
 
 
 @app.command(epilog=_epilog("localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\""))

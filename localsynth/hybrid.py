@@ -29,8 +29,8 @@ class Writing:
     """How rows of an effective schema are divided between the marginals and the model.
 
     `schema` has the columns as the model sees them: the structured ones, the lengths of the texts, the columns with meanings, the
-    texts. `given` names those that it is given, `lengths` those of them that are lengths. Raises ConfigError where a name is
-    taken.
+    texts. `given` names those that it is given, `lengths` those of them that are lengths, `telling` those with meanings, or all
+    but the lengths where none has any. Raises ConfigError where a name is taken.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -48,6 +48,7 @@ class Writing:
         others = [column for column in structured if column not in telling]
         self._given = [*others, *self._lengths, *telling]
         self._telling = telling or others
+        self.telling = frozenset(column.name for column in self._telling)
         self.given = frozenset(column.name for column in self._given)
         self.lengths = frozenset(column.name for column in self._lengths)
         self.schema = schema.model_copy(update={"columns": [*self._given, *self._texts]})

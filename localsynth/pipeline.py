@@ -3,7 +3,7 @@
 ingest    source → private.duckdb, and what the schema leaves open measured → schema.json
 train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
 export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
-select    model → one noisy count of what the original texts are about → runs/ID/selection.json, where the settings ask for it
+select    model → one noisy count of the original texts → runs/ID/selection.json, where the settings ask for it
 sample    model or marginals → synthetic.duckdb
 evaluate  original beside synthetic → runs/ID/report.html
 run       all of them, going on where the last one stopped

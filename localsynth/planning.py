@@ -401,6 +401,7 @@ def forecast(
     float32_rate on the processor in float32, which llama.cpp's speed is reckoned from; room: bytes that training may take.
     """
     from localsynth.selection.topics import TEXTS_A_TOPIC, topics_for
+    from localsynth.selection.wording import ROUNDS, texts_for
     from localsynth.train.plan import make_train_plan
 
     share, synthesizer = budgets(config), synthesizer_of(config)
@@ -414,7 +415,8 @@ def forecast(
     sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), config.train.selection_share > 0
     # With guidance a row is read twice. What rows begin alike with is read once: in wide tables, little.
     read = tokens * (2 if synthesizer == "hybrid" and config.sample.guidance else 1)
-    select_seconds = topics_for(training_units) * TEXTS_A_TOPIC * read / sample_rate
+    topics = train.selection == "topics"
+    compared = topics_for(training_units) * TEXTS_A_TOPIC if topics else ROUNDS * texts_for(training_units)
     return {
         "synthesizer": synthesizer,
         "units": units,
@@ -431,8 +433,8 @@ def forecast(
         "seconds": {
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
-            **({"select": select_seconds} if selects else {}),
-            "sample": rows * read / sample_rate * (config.sample.texts if selects else 1),
+            **({"select": compared * read / sample_rate} if selects else {}),
+            "sample": rows * read / sample_rate * (config.sample.texts if selects and topics else 1),
         },
         "tokens_per_row": tokens,
         "adapters": {"preset": setup.preset.name, "layers": setup.targets, "measured": setup.preset.measured},

@@ -118,12 +118,12 @@ class Run:
 
     @property
     def selects(self) -> bool:
-        """Whether a part of the run's budget is kept for counting what the original texts are about."""
+        """Whether a part of the run's budget is kept for counting something of the original texts."""
         return not self.by_marginals and bool(self["settings"]["train"]["selection_share"] > 0)
 
     @property
     def selection_path(self) -> Path:
-        """What was counted for choosing among texts, of a run that does."""
+        """What was counted of the original texts, of a run that does."""
         return self.directory / "selection.json"
 
     def selection_sha256(self) -> str:

@@ -85,8 +85,8 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
 
 
 def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
-    """Whether the count of topics is that of the certificate, and what was charged."""
-    from localsynth.selection.count import read_selection
+    """Whether the count of texts is that of the certificate, and what was charged."""
+    from localsynth.selection.release import read_selection
     from localsynth.selection.verification import what_is_wrong
 
     if file_sha256(path) != document["hashes"]["selection"]:
@@ -95,11 +95,11 @@ def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
     try:
         selection = read_selection(path)
     except LocalsynthError:
-        return [same, Finding("selection", "failed", f"{path.name} does not hold a count of topics.")]
+        return [same, Finding("selection", "failed", f"{path.name} does not hold a count of texts.")]
     if wrong := what_is_wrong(selection, document):
         return [same, Finding("selection", "failed", f"{wrong}.")]
     tables = len(selection.spends)
-    text = f"The {tables} noisy tables of topics in it cost no more than was charged (zCDP rho {selection.rho:.4g})."
+    text = f"The {tables} noisy tables of {selection.counted} in it cost no more than was charged (zCDP rho {selection.rho:.4g})."
     return [same, Finding("selection", "ok", text)]
 
 

@@ -74,17 +74,17 @@ class Work:
     counts: bool
     """Marginals: noisy counts, and choices of what to count."""
     selects: bool
-    """One noisy count of what the texts are about."""
+    """One noisy count of the words of texts, or of what they are about."""
 
     @property
     def name(self) -> str:
         """As a noun, for what had noise."""
-        return _listed(["the marginals"] * self.counts + ["the training"] * self.trains + ["the count of topics"] * self.selects)
+        return _listed(["the marginals"] * self.counts + ["the training"] * self.trains + ["the count of texts"] * self.selects)
 
     @property
     def counted(self) -> str:
         """As a noun, for what was counted once and not sampled for."""
-        return _listed(["the marginals"] * self.counts + ["the count of topics"] * self.selects)
+        return _listed(["the marginals"] * self.counts + ["the count of texts"] * self.selects)
 
     @property
     def done(self) -> str:
@@ -94,7 +94,7 @@ class Work:
     @property
     def product(self) -> str:
         """What the synthetic table is drawn from."""
-        return _listed(["the marginals"] * self.counts + ["the model"] * self.trains + ["the count of topics"] * self.selects)
+        return _listed(["the marginals"] * self.counts + ["the model"] * self.trains + ["the count of texts"] * self.selects)
 
 
 def _listed(names: list[str]) -> str:

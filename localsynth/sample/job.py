@@ -22,6 +22,7 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema import Record, Schema, Text
 from localsynth.selection.choose import Chooser
 from localsynth.selection.topics import text_of
+from localsynth.selection.wording import Wording
 from localsynth.store.synthetic import Job, SyntheticStore
 
 __all__ = ["SampleResult", "draw_rows", "engine_for"]
@@ -42,7 +43,15 @@ class SampleResult:
 
 
 def engine_for(
-    model: Path, seen: Schema, description: str, settings: SampleConfig, *, most: int, hybrid: bool, guided: bool
+    model: Path,
+    seen: Schema,
+    description: str,
+    settings: SampleConfig,
+    *,
+    most: int,
+    hybrid: bool,
+    guided: bool,
+    wording: Wording | None,
 ) -> Engine:
     """An engine with the user's `settings`, for `most` rows or fewer. With `hybrid` the model writes texts to what is given."""
     return Engine(
@@ -58,6 +67,7 @@ def engine_for(
         gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
         candidates=settings.candidates,
         guidance=settings.guidance if guided else 0.0,
+        wording=wording,
         nulls_given=hybrid,
     )
 
@@ -75,6 +85,7 @@ def draw_rows(
     hybrid: bool,
     other: Callable[[int, Conditions], Record] | None,
     chooser: Chooser | None,
+    wording: Wording | None,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
@@ -83,7 +94,7 @@ def draw_rows(
 
     `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With `hybrid`
     it writes only texts, and `given(i)` says which are empty. With a `chooser`, each row is written `settings.texts` times, and
-    one of them is kept.
+    one of them is kept; a `wording` corrects the tokens that texts are written with.
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
     started = time.monotonic()
@@ -95,7 +106,14 @@ def draw_rows(
     surrogates = Surrogates(schema, settings.seed)
     times = settings.texts if chooser is not None else 1
     with engine_for(
-        model, seen, description, settings, most=len(missing) * times, hybrid=hybrid, guided=other is not None
+        model,
+        seen,
+        description,
+        settings,
+        most=len(missing) * times,
+        hybrid=hybrid,
+        guided=other is not None,
+        wording=wording,
     ) as engine:
         emit({"kind": "note", "text": f"Sampling on {engine.device}, {engine.sequences} rows side by side."})
         for i in missing if checks else ():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from llguidance import LLMatcher
+from numpy.typing import NDArray
 
 from localsynth.conditions import Conditions
 from localsynth.schema import Record
@@ -70,6 +71,8 @@ class Slot:
     free: LLMatcher | None = None
     """In a candidate's column with a condition: the grammar without the condition."""
     log_weight: float = 0.0
+    wording: NDArray[np.float32] | None = None
+    """What is still added to the logits of the tokens that have a bias, once a text has begun."""
 
     @property
     def done(self) -> bool:

@@ -1,1 +1,1 @@
-"""Choosing among texts that a model wrote: one noisy count of what the original texts are about, and rows chosen by it."""
+"""One noisy count of the original texts, and rows drawn by it: of words that the model is to write, or of topics to choose by."""

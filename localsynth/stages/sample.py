@@ -11,6 +11,7 @@ from localsynth.workspace import Workspace, write_file
 
 if TYPE_CHECKING:
     from localsynth.selection.choose import Chooser
+    from localsynth.selection.wording import Wording
 
 __all__ = ["sample"]
 
@@ -37,7 +38,7 @@ def sample(session: Session) -> dict[str, Any]:
     current = exported_run(session)
     if current.selects and not current.get("selection"):
         raise ConfigError(
-            f"Run {current.id} keeps a part of its budget for choosing among texts, and nothing was counted yet.",
+            f"Run {current.id} keeps a part of its budget for counting what its texts say, and nothing was counted yet.",
             f"Count: localsynth select {workspace.root}",
         )
     effective, done, path = effective_of(current["table"]), current["export"], current.product_path
@@ -94,6 +95,7 @@ def sample(session: Session) -> dict[str, Any]:
                 if config.sample.guidance:
                     other = others_from_marginals(current.marginals_path, seen, config.sample.seed, job)
                 seen = Writing(seen).schema
+            chooser, wording = _selection(current, effective)
             result = draw_rows(
                 model=path,
                 schema=effective.schema,
@@ -105,7 +107,8 @@ def sample(session: Session) -> dict[str, Any]:
                 given=given,
                 hybrid=current.hybrid,
                 other=other,
-                chooser=_chooser(current, effective),
+                chooser=chooser,
+                wording=wording,
                 emit=emit,
                 should_stop=session.should_stop,
             )
@@ -117,18 +120,21 @@ def sample(session: Session) -> dict[str, Any]:
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
 
 
-def _chooser(current: Run, effective: Effective) -> "Chooser | None":
+def _selection(current: Run, effective: Effective) -> "tuple[Chooser | None, Wording | None]":
+    """What the count of the original texts is good for, if there is one."""
     from localsynth.selection.choose import Chooser
-    from localsynth.selection.count import read_selection
+    from localsynth.selection.count import Selection
+    from localsynth.selection.release import read_selection
+    from localsynth.selection.wording import Wording
 
     if not current.check_selection():
-        return None
+        return None, None
     selection = read_selection(current.selection_path)
     if not selection.fits(effective.schema):
         raise IntegrityError(
             f"{current.selection_path} is of other columns than run {current.id}.", "Restore it from a backup, or train again."
         )
-    return Chooser(selection)
+    return (Chooser(selection), None) if isinstance(selection, Selection) else (None, Wording(selection))
 
 
 def _as_many_as_the_original(current: Run, effective: Effective) -> int:

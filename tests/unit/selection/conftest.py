@@ -7,7 +7,7 @@ import pytest
 
 from localsynth.marginals.domain import Attribute
 from localsynth.schema import Category, Record
-from localsynth.selection.count import Aspect
+from localsynth.selection.aspects import Aspect
 
 _SORTS = {
     "spam": ["win a prize now", "call free to claim your cash prize", "free entry to win cash", "claim now and win free cash"],

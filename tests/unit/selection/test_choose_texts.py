@@ -7,8 +7,9 @@ import numpy as np
 
 from localsynth.privacy.noise import InsecureRandom
 from localsynth.sample.job import _chosen
+from localsynth.selection.aspects import Aspect
 from localsynth.selection.choose import Chooser
-from localsynth.selection.count import Aspect, count_topics
+from localsynth.selection.count import count_topics
 from localsynth.selection.topics import Topics
 
 

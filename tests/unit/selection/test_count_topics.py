@@ -14,8 +14,9 @@ from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import InsecureRandom, RandomSource
 from localsynth.schema import Category, Schema, Text
+from localsynth.selection.aspects import TOPIC, Aspect, aspects_of
 from localsynth.selection.choose import Chooser
-from localsynth.selection.count import TOPIC, Aspect, Selection, aspects_of, count_topics
+from localsynth.selection.count import Selection, count_topics
 from localsynth.selection.topics import Topics
 
 
@@ -140,4 +141,4 @@ def test_a_column_named_like_the_topics_is_not_counted_with_them() -> None:
     domain = Domain((Attribute(column, (0, 1, 2)),))
     bins = {TOPIC: np.array([0, 1] * 400)}
     model = measure_marginals(domain, bins, 10.0, InsecureRandom(0))
-    assert aspects_of(model, frozenset()) == []
+    assert aspects_of(model, frozenset({TOPIC}), 8, 8) == []

@@ -8,7 +8,8 @@ import pytest
 
 from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema import Category, Schema, Text
-from localsynth.selection.count import Aspect, Selection, count_topics
+from localsynth.selection.aspects import Aspect
+from localsynth.selection.count import Selection, count_topics
 from localsynth.selection.topics import Topics
 from localsynth.selection.verification import what_is_wrong
 
@@ -23,7 +24,7 @@ SCHEMA = Schema(
 Tree = dict[str, Any]
 DOCUMENT: Tree = {
     "schema": SCHEMA.model_dump(mode="json"),
-    "settings": {"train": {"selection_share": 0.2}},
+    "settings": {"train": {"selection_share": 0.2, "selection": "topics"}},
     "hashes": {"model": "m"},
     "guarantee": {"max_rows_per_unit": MOST, "noise": InsecureRandom(0).label},
     "ledger": {

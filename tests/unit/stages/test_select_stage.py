@@ -8,11 +8,13 @@ from test_hybrid_stages import budgets_and_spends, run_of, with_texts
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
+from localsynth.marginals.domain import Attribute
 from localsynth.privacy.concentrated import rho_for
 from localsynth.runs import is_kept
 from localsynth.sample.engine import Engine
 from localsynth.schema import Category, Integer, Schema, Text, conform
-from localsynth.selection.count import read_selection
+from localsynth.selection.aspects import Aspect
+from localsynth.selection.release import read_selection
 from localsynth.stages import select as select_stage
 from localsynth.stages.export import export
 from localsynth.stages.ingest import ingest
@@ -27,20 +29,35 @@ from localsynth.verify import verify_file
 from localsynth.workspace import read_json
 
 
-def choosing(session: Session) -> Session:
+def choosing(session: Session, counted: str = "topics") -> Session:
     """The same session, with a quarter of the model's budget kept for the count."""
-    config = session.config
-    session.config = config.model_copy(update={"train": config.train.model_copy(update={"selection_share": 0.25})})
+    train_settings = session.config.train.model_copy(update={"selection_share": 0.25, "selection": counted})
+    session.config = session.config.model_copy(update={"train": train_settings})
     return session
 
 
+@pytest.fixture(params=["topics", "words"])
+def counted_things(request: pytest.FixtureRequest) -> str:
+    """What is counted."""
+    return str(request.param)
+
+
 @pytest.fixture
-def session(make_session: Any, quick_training: list[dict[str, Any]]) -> Session:
-    session = choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=12)))
+def session(make_session: Any, quick_training: list[dict[str, Any]], counted_things: str) -> Session:
+    session = choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=12)), counted_things)
     ingest(session)
     train(session)
     export(session)
     return session
+
+
+def test_groups_that_the_constraints_rule_out_are_not_asked_for() -> None:
+    sort = Category(name="sort", values=["a", "b"], nullable=True)
+    aspect = Aspect(Attribute(sort, (0, 1, 2)), (0, 1, 2))
+    schema = Schema(columns=[sort, Text(name="text", max_tokens=8)])
+    assert len(select_stage._groups_to_ask_for(aspect, schema)) == 3
+    given = schema.model_copy(update={"constraints": ["sort is not null"]})
+    assert [group.null for group in select_stage._groups_to_ask_for(aspect, given)] == [False, False]
 
 
 def test_plan_says_what_is_kept_for_it(session: Session) -> None:
@@ -49,16 +66,19 @@ def test_plan_says_what_is_kept_for_it(session: Session) -> None:
     assert planned["seconds"]["select"] > 0
 
 
-def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(session: Session, make_session: Any) -> None:
+def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(
+    session: Session, make_session: Any, counted_things: str
+) -> None:
     before = read_json(run_of(session).certificate_path)
     assert before["guarantee"]["guaranteed_epsilon"] == pytest.approx(3.2), "what was spent until then"
     with pytest.raises(ConfigError, match="nothing was counted yet"):
         sample(session)
     counted = select(session)
-    assert counted["topics"] >= 1 and counted["columns"] == ["kind"] and not counted["done_before"]
+    assert counted["found"] >= 1 and not counted["done_before"]
+    assert counted["columns"] == ["kind"]
     run = run_of(session)
     budgets, spends = budgets_and_spends(session)
-    assert budgets == ["marginals", "train", "selection"] and spends[-1] == "topics of the texts"
+    assert budgets == ["marginals", "train", "selection"] and spends[-1] == f"{counted_things} of the texts"
     share = open_share(session)
     assert read_selection(run.selection_path).rho == rho_for(*share)
 
@@ -68,20 +88,20 @@ def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(sessio
     certificate = read_json(run.certificate_path)
     assert certificate["guarantee"]["guaranteed_epsilon"] == pytest.approx(4.0)
     assert certificate["hashes"]["selection"] == run.selection_sha256()
-    assert "the marginals, the model and the count of topics are differentially private" in certificate["summary"]
+    assert "the marginals, the model and the count of texts are differentially private" in certificate["summary"]
     status = [(f["name"], f["status"]) for f in verify_file(run.certificate_path, None)["findings"]]
     assert status.count(("selection", "ok")) == 2 and is_kept(run.selection_path)
 
     assert sample(session)["rows"] == 12
     again = select(session)
-    assert again["done_before"] and again["topics"] == counted["topics"] and budgets_and_spends(session)[0] == budgets
+    assert again["done_before"] and again["found"] == counted["found"] and budgets_and_spends(session)[0] == budgets
     rows = list(SyntheticStore(session.workspace.synthetic_path).records())
     learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
     assert all(conform(session.config.schema_, row) == row for row in learned)
     # In one job or in two, the same seed gives the same rows.
     session.workspace.synthetic_path.unlink()
     for wanted in (5, 12):
-        sample(choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=wanted))))
+        sample(choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=wanted)), counted_things))
     assert list(SyntheticStore(session.workspace.synthetic_path).records()) == rows
 
 
@@ -90,7 +110,7 @@ def open_share(session: Session) -> tuple[float, float]:
     return event["epsilon"], event["delta"]
 
 
-def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: pytest.MonkeyPatch, counted_things: str) -> None:
     records, seen = PrivateStore.records, []
 
     def watched(store: PrivateStore, *arguments: Any) -> Any:
@@ -99,11 +119,13 @@ def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: py
 
     monkeypatch.setattr(PrivateStore, "records", watched)
     select(session)
-    assert seen == ["topics of the texts"]
+    assert seen == [f"{counted_things} of the texts"]
 
 
 @pytest.mark.parametrize("written", [False, True])
-def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
+def test_a_count_that_was_killed_is_not_made_twice(
+    session: Session, monkeypatch: pytest.MonkeyPatch, written: bool, counted_things: str
+) -> None:
     """Killed before its file was written it is lost; killed after, it is kept. Either way it is charged once."""
     place = "localsynth.stages.select." + ("certify_model" if written else "write_json")
     with monkeypatch.context() as patched:
@@ -114,8 +136,8 @@ def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
         counted = select(session)
-    assert (counted["topics"] > 0) == written and run_of(session).selection_path.exists() == written
-    assert budgets_and_spends(session)[1].count("topics of the texts") == 1
+    assert (counted["found"] > 0) == written and run_of(session).selection_path.exists() == written
+    assert budgets_and_spends(session)[1].count(f"{counted_things} of the texts") == 1
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     assert sample(session)["rows"] == 12
 
@@ -138,7 +160,7 @@ def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
 )
 def test_the_budget_is_divided_by_the_schema_that_was_ingested(session: Session, columns: list[Any]) -> None:
     session.config = session.config.model_copy(update={"schema_": Schema(columns=columns)})
-    assert select(session)["topics"] >= 1
+    assert select(session)["found"] >= 1
     assert open_share(session)[0] == pytest.approx(0.8)
 
 
@@ -172,7 +194,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     monkeypatch.setattr(Engine, "__init__", watched)
     session.config = today
     counted = select(session)
-    assert counted["topics"] >= 1 and counted["columns"] == ["kind"]
+    assert counted["found"] >= 1 and counted["columns"] == ["kind"]
     assert sample(session)["rows"] == 4
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     taught = [row.tokens for unit in call["units"] for row in unit]
@@ -216,5 +238,5 @@ def test_a_run_that_keeps_nothing_for_it_counts_nothing(
     train(session)
     export(session)
     monkeypatch.setattr(select_stage, "_count", lambda *_: pytest.fail("counted"))
-    assert select(session)["topics"] == 0
+    assert select(session)["found"] == 0
     assert sample(session)["rows"] == 4

@@ -26,7 +26,7 @@ _IN_WORDS = {
     "ingest": "read the table in",
     "train": "train, with noise",
     "export": "make model, certificate",
-    "select": "count topics, with noise",
+    "select": "count texts, with noise",
     "sample": "draw rows",
     "evaluate": "compare and attack",
     "audit": "train on canaries, guess",
