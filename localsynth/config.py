@@ -96,9 +96,9 @@ class TrainConfig(_Section):
     auto: hybrid where there are texts and other columns, llm where there are only texts, marginals where there are none."""
     marginals_share: float = Field(default=0.2, gt=0, lt=1)
     """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
-    selection_share: float = Field(default=0.0, ge=0, lt=1)
+    selection_share: float = Field(default=0.2, ge=0, lt=1)
     """The part of the model's epsilon (and delta) that is kept back to count something of the original texts, with noise, once
-    the model is trained. 0: nothing is counted."""
+    the model is trained. 0: nothing is counted (docs/experiments.md: for few units and a small epsilon that is better)."""
     selection: Literal["words", "topics"] = "words"
     """What is counted then. words: which tokens texts hold, by the columns with meanings (by all, where none has any), at most
     three; the model then writes more of those that it wrote too seldom, and less of the others. topics: what texts are about;

@@ -76,6 +76,12 @@ class Budgets:
         return _by_stage(self.schema_delta, self.marginals_delta, self.train_delta, self.selection_delta)
 
 
+def counts_texts(config: Config) -> bool:
+    """Whether a part of the model's budget is kept to count the original texts, for a model that rows can be drawn from."""
+    texts = any(isinstance(column, Text) for column in config.schema_.learned())
+    return texts and config.train.method == "lora" and config.train.selection_share > 0
+
+
 def _by_stage(schema: float, marginals: float, train: float, selection: float) -> dict[str, float]:
     parts = {"schema": schema, "marginals": marginals, "train": train, "selection": selection}
     # The parts were made by dividing the total: the last digits of their sum are rounding.
@@ -89,7 +95,8 @@ def budgets(config: Config) -> Budgets:
     share = {"marginals": 1.0, "llm": 0.0, "hybrid": config.train.marginals_share}[synthesizer_of(config)]
     marginals_epsilon, marginals_delta = share * epsilon, share * delta
     model_epsilon, model_delta = epsilon - marginals_epsilon, delta - marginals_delta
-    selection_epsilon, selection_delta = config.train.selection_share * model_epsilon, config.train.selection_share * model_delta
+    selection_share = config.train.selection_share if counts_texts(config) else 0.0
+    selection_epsilon, selection_delta = selection_share * model_epsilon, selection_share * model_delta
     return Budgets(
         schema_epsilon,
         schema_delta,
@@ -412,7 +419,7 @@ def forecast(
     train_rate = training_rate(info, precision, device, setup.tokens, matmul_rate, setup.longest, default_threads())
     trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * setup.computed
     model_bytes = base.info.parameters * 2
-    sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), config.train.selection_share > 0
+    sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), counts_texts(config)
     # With guidance a row is read twice. What rows begin alike with is read once: in wide tables, little.
     read = tokens * (2 if synthesizer == "hybrid" and config.sample.guidance else 1)
     topics = train.selection == "topics"

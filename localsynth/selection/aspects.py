@@ -9,7 +9,7 @@ import numpy as np
 
 from localsynth.hybrid import Writing
 from localsynth.marginals.domain import Attribute, Domain
-from localsynth.marginals.grouping import group_bins
+from localsynth.marginals.grouping import CLEAR, group_bins
 from localsynth.marginals.model import MarginalModel
 from localsynth.schema import Record, Schema
 
@@ -55,9 +55,20 @@ class Aspect:
         return aspect
 
 
-def aspects_of(model: MarginalModel, names: AbstractSet[str], most_aspects: int, most_groups: int) -> list[Aspect]:
-    """Of the columns in `names` those to count texts with, those in few groups first: at most `most_aspects`, each in about
-    `most_groups` groups or fewer. From what was released with noise before."""
+def aspects_of(
+    model: MarginalModel,
+    names: AbstractSet[str],
+    *,
+    most_aspects: int,
+    most_groups: int,
+    least_rows: float = 0.0,
+    finest_first: bool = False,
+) -> list[Aspect]:
+    """Of the columns in `names` those to count texts with, from what was released with noise before.
+
+    At most `most_aspects`, those in few groups first (or in many: `finest_first`), each in about `most_groups` groups or fewer. A
+    value is a group of its own with `least_rows` rows, and a column takes part where two of its groups have as many.
+    """
     aspects = []
     for attribute, single in zip(model.domain.attributes, model.measured, strict=False):
         if attribute.name not in names or attribute.name == TOPIC:
@@ -65,10 +76,11 @@ def aspects_of(model: MarginalModel, names: AbstractSet[str], most_aspects: int,
         grouping = model.groupings[attribute.name]
         weights = 1.0 if single.weights is None else single.weights
         counts = (single.counts / weights)[list(grouping.groups)] * np.array(grouping.shares)
-        groups = group_bins(attribute, counts, single.deviation, most_groups).groups
-        if max(groups) > 0:
+        groups = group_bins(attribute, counts, max(single.deviation, least_rows / CLEAR), most_groups).groups
+        large = (np.bincount(groups, weights=counts) >= least_rows).sum() if least_rows else max(groups) + 1
+        if large > 1:
             aspects.append(Aspect(attribute, groups))
-    return sorted(aspects, key=lambda aspect: aspect.size)[:most_aspects]
+    return sorted(aspects, key=lambda aspect: -aspect.size if finest_first else aspect.size)[:most_aspects]
 
 
 def fit_to(aspects: Sequence[Aspect], schema: Schema) -> bool:

@@ -141,4 +141,4 @@ def test_a_column_named_like_the_topics_is_not_counted_with_them() -> None:
     domain = Domain((Attribute(column, (0, 1, 2)),))
     bins = {TOPIC: np.array([0, 1] * 400)}
     model = measure_marginals(domain, bins, 10.0, InsecureRandom(0))
-    assert aspects_of(model, frozenset({TOPIC}), 8, 8) == []
+    assert aspects_of(model, frozenset({TOPIC}), most_aspects=8, most_groups=8) == []

@@ -47,7 +47,15 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: An
             data=DataConfig(source=str(source)),
             schema=SCHEMA,
             privacy=PrivacyConfig(unit="who", max_rows_per_unit=2, public_size=PEOPLE, holdout=0.3),
-            train=TrainConfig(synthesizer=synthesizer, model=str(base), batch_size=50, epochs=2, device="cpu", precision="fp32"),
+            train=TrainConfig(
+                synthesizer=synthesizer,
+                model=str(base),
+                batch_size=50,
+                epochs=2,
+                device="cpu",
+                precision="fp32",
+                selection_share=0,  # tests of counting texts set it
+            ),
             sample=SampleConfig(**{"quantization": "Q8_0", "sequences": 4, "threads": 1, **(sample or {})}),
         )
         return Session(workspace, config, emit or (lambda event: None), lambda: False, Options(**options))

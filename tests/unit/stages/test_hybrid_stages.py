@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from localsynth.codec import Encoded
-from localsynth.config import SampleConfig
+from localsynth.config import SampleConfig, TrainConfig
 from localsynth.errors import BudgetError, IntegrityError
 from localsynth.evaluate.audit import attack
 from localsynth.runs import Run, latest_run
@@ -60,6 +60,11 @@ def test_plan_divides_what_the_schema_leaves(session: Session) -> None:
     planned = plan(session)
     assert planned["synthesizer"] == "hybrid"
     assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 3.2, "selection": 0.0})
+    keeps = session.config.train.model_copy(update={"selection_share": TrainConfig().selection_share})
+    session.config = session.config.model_copy(update={"train": keeps})
+    assert plan(session)["epsilon"] == pytest.approx(
+        {"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.56, "selection": 0.64}
+    )
 
 
 def test_marginals_are_charged_first_and_the_model_learns_texts_alone(
