@@ -15,6 +15,7 @@ from localsynth.stages.export import export
 from localsynth.stages.ingest import ingest
 from localsynth.stages.rehearse import prepare_rehearsal
 from localsynth.stages.sample import sample
+from localsynth.stages.select import select
 from localsynth.stages.session import Options, Session
 from localsynth.stages.train import train
 from localsynth.store.private import PrivateStore
@@ -85,6 +86,7 @@ def trained(session: Session) -> Session:
     ingest(session)
     train(session)
     export(session)
+    select(session)  # counts words, where there are texts
     return session
 
 
