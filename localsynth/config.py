@@ -100,9 +100,9 @@ class TrainConfig(_Section):
     """The part of the model's epsilon (and delta) that is kept back to count something of the original texts, with noise, once
     the model is trained. 0: nothing is counted (docs/experiments.md: for few units and a small epsilon that is better)."""
     selection: Literal["words", "topics"] = "words"
-    """What is counted then. words: which tokens texts hold, by the columns with meanings (by all, where none has any), at most
-    three; the model then writes more of those that it wrote too seldom, and less of the others. topics: what texts are about;
-    several texts are then written for each row (sample.texts), and one is kept."""
+    """What is counted then. words: which tokens texts hold, by at most three columns with meanings (by one, where none has any),
+    as far as their values have enough rows; the model then writes more of those that it wrote too seldom, and less of the others.
+    topics: what texts are about; several texts are then written for each row (sample.texts), and one is kept."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     method: Literal["lora", "prompt"] = "lora"

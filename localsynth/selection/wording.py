@@ -39,7 +39,7 @@ _LEAST_BIAS, _MOST_A_ROUND, _MOST_BIAS = 0.1, 3.0, 3.5
 
 def texts_for(units: int) -> int:
     """How many texts are written each time, for a table of so many units (a public or noisy figure)."""
-    return max(_LEAST_TEXTS, min(_MOST_TEXTS, units // 2))
+    return max(_LEAST_TEXTS, min(_MOST_TEXTS, units // 4))
 
 
 class Wording:
