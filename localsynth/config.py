@@ -112,7 +112,8 @@ class TrainConfig(_Section):
     """prompt: how many learned embeddings."""
     epochs: float = Field(default=4.0, gt=0, le=1000)
     """How often a unit is drawn, on average. The noise grows with it, since epsilon stays; the time, too. On 4,574 public
-    messages at epsilon 8 the default did better than 1, and 12 better still, for those who can wait (docs/experiments.md)."""
+    messages at epsilon 8 the default did better than 1, and 12, or 30 at a learning rate of 0.01, better still, for those who can
+    wait or have a GPU (docs/experiments.md)."""
     batch_size: int | None = Field(default=None, ge=1)
     """Expected number of units in a step; None: from the size of the table."""
     learning_rate: float = Field(default=0.02, gt=0, le=1)

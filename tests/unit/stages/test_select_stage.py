@@ -145,6 +145,30 @@ def test_a_count_that_was_killed_is_not_made_twice(
     assert sample(session)["rows"] == 12
 
 
+@pytest.mark.parametrize("counted_things", ["words"], indirect=True)
+def test_until_the_model_is_held_to_the_words_the_certificate_before_holds_and_says_so(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the model writes with them, which takes minutes, the run goes on without another count."""
+    with monkeypatch.context() as patched:
+        patched.setattr(select_stage, "_refined", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            select(session)
+    run = run_of(session)
+    report = verify_file(run.certificate_path, None)
+    (finding,) = [finding for finding in report["findings"] if finding["name"] == "selection"]
+    assert report["valid"] and finding["status"] == "not checked" and "does not cover it" in finding["text"]
+    with pytest.raises(ConfigError, match="nothing was counted yet"):
+        sample(session)
+    before = read_json(run.selection_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
+        select(session)
+    after = read_json(run.selection_path)
+    assert after["refined"] and not before["refined"] and after["wanted"] == before["wanted"]
+    assert [f["status"] for f in verify_file(run.certificate_path, None)["findings"] if f["name"] == "selection"] == ["ok", "ok"]
+
+
 def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
     later = session.config.train.model_copy(update={"selection_share": 0.9})
     session.config = session.config.model_copy(update={"train": later})
