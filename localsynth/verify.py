@@ -103,7 +103,12 @@ def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
     if wrong := what_is_wrong(selection, document):
         return [same, Finding("selection", "failed", f"{wrong}.")]
     tables = len(selection.spends)
-    text = f"The {tables} noisy tables of {selection.counted} in it cost no more than was charged (zCDP rho {selection.rho:.4g})."
+    several = (
+        f"{tables} noisy tables of {selection.counted} in it cost"
+        if tables > 1
+        else f"one noisy table of {selection.counted} in it costs"
+    )
+    text = f"The {several} no more than was charged (zCDP rho {selection.rho:.4g})."
     return [same, Finding("selection", "ok", text)]
 
 
