@@ -6,13 +6,14 @@ after the export, since it is compared with what the model writes; the certifica
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localsynth.codec import END, Codec
 from localsynth.conditions import Allowed, Conditions, everything
 from localsynth.config import DataConfig, PrivacyConfig, TrainConfig
-from localsynth.errors import Cancelled
+from localsynth.errors import Cancelled, ConfigError
 from localsynth.hybrid import Writing
 from localsynth.possible import Possible
 from localsynth.runs import Run
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from localsynth.llama import Vocabulary
+    from localsynth.marginals.model import MarginalModel
     from localsynth.privacy.ledger import Ledger
     from localsynth.privacy.noise import RandomSource
     from localsynth.selection.aspects import Aspect
@@ -220,7 +222,7 @@ def _written_for(
     from localsynth.selection.wording import texts_for
 
     rows, tables = texts_for(effective.training_units), max(1, len(aspects))
-    groups = [_groups_to_ask_for(aspect, effective.schema) for aspect in aspects]
+    groups = [_groups_to_ask_for(aspect, effective.schema, _marginals(current)) for aspect in aspects]
 
     def asked(i: int) -> Conditions:
         table = i * tables // rows
@@ -233,8 +235,9 @@ def _written_for(
     return written
 
 
-def _groups_to_ask_for(aspect: "Aspect", schema: Schema) -> list[Allowed]:
-    """Each group of a category or truth value that the constraints allow, as the set of its values; none for other columns."""
+def _groups_to_ask_for(aspect: "Aspect", schema: Schema, marginals: "MarginalModel") -> list[Allowed]:
+    """Each group of a category or truth value that the constraints and the marginals have rows of, as the set of its values; none
+    for other columns."""
     column = aspect.attribute.column
     if not isinstance(column, Category | Boolean):
         return []
@@ -244,21 +247,33 @@ def _groups_to_ask_for(aspect: "Aspect", schema: Schema) -> list[Allowed]:
         sets[aspect.of({aspect.name: value})].add(value)
     groups = [Allowed(column, values=frozenset(group - {None}), null=None in group) for group in sets if group]
     possible = Possible(schema)
-    return [group for group in groups if not possible or possible.example({aspect.name: group}) is not None]
+
+    def has_rows(group: Allowed) -> bool:
+        with suppress(ConfigError):
+            marginals.drawer(0, {aspect.name: group})
+            return not possible or possible.example({aspect.name: group}) is not None
+        return False
+
+    return list(filter(has_rows, groups))
 
 
 def _aspects(current: Run, effective: Effective, names: "Callable[[Writing], frozenset[str]]", **limits: Any) -> "list[Aspect]":
     """The structured columns of a hybrid, as its marginals have them; none where the model writes whole rows."""
-    from localsynth.marginals.model import MarginalModel
-    from localsynth.sample.from_marginals import read_marginals
     from localsynth.selection.aspects import aspects_of
 
     if not current.hybrid:
         return []
     current.check_marginals()
+    return aspects_of(_marginals(current), names(Writing(effective.schema)), **limits)
+
+
+def _marginals(current: Run) -> "MarginalModel":
+    from localsynth.marginals.model import MarginalModel
+    from localsynth.sample.from_marginals import read_marginals
+
     model = read_marginals(current.marginals_path)
     assert isinstance(model, MarginalModel)
-    return aspects_of(model, names(Writing(effective.schema)), **limits)
+    return model
 
 
 def _nothing(i: int) -> Conditions:

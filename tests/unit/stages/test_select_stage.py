@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from test_hybrid_stages import budgets_and_spends, run_of, with_texts
 
+from localsynth.conditions import Allowed
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.hybrid import Writing
 from localsynth.marginals.domain import Attribute
@@ -46,7 +47,7 @@ def counted_things(request: pytest.FixtureRequest) -> str:
 def session(
     make_session: Any, quick_training: list[dict[str, Any]], counted_things: str, monkeypatch: pytest.MonkeyPatch
 ) -> Session:
-    monkeypatch.setattr(select_stage, "_LEAST_ROWS", 1)  # the table is small: by the usual one all rows share their words
+    monkeypatch.setattr(select_stage, "_LEAST_ROWS", 1e-6)  # the table is small: by the usual one all rows share their words
     session = choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=12)), counted_things)
     ingest(session)
     train(session)
@@ -54,13 +55,26 @@ def session(
     return session
 
 
-def test_groups_that_the_constraints_rule_out_are_not_asked_for() -> None:
+def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
+    """By the constraints or by the marginals; asked for, no row could be drawn, and the run would never have any."""
     sort = Category(name="sort", values=["a", "b"], nullable=True)
     aspect = Aspect(Attribute(sort, (0, 1, 2)), (0, 1, 2))
     schema = Schema(columns=[sort, Text(name="text", max_tokens=8)])
-    assert len(select_stage._groups_to_ask_for(aspect, schema)) == 3
-    given = schema.model_copy(update={"constraints": ["sort is not null"]})
-    assert [group.null for group in select_stage._groups_to_ask_for(aspect, given)] == [False, False]
+
+    class Marginals:
+        without: tuple[str, ...] = ()
+
+        def drawer(self, seed: int, given: dict[str, Allowed]) -> None:
+            if given["sort"].values & set(self.without):
+                raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
+
+    asked = lambda schema, marginals: select_stage._groups_to_ask_for(aspect, schema, marginals)  # noqa: E731
+    assert len(asked(schema, Marginals())) == 3
+    constrained = schema.model_copy(update={"constraints": ["sort is not null"]})
+    assert [group.null for group in asked(constrained, Marginals())] == [False, False]
+    empty = Marginals()
+    empty.without = ("b",)
+    assert [sorted(group.values) for group in asked(constrained, empty)] == [["a"]]
 
 
 def test_plan_says_what_is_kept_for_it(session: Session) -> None:
