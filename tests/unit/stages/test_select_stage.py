@@ -47,7 +47,7 @@ def counted_things(request: pytest.FixtureRequest) -> str:
 def session(
     make_session: Any, quick_training: list[dict[str, Any]], counted_things: str, monkeypatch: pytest.MonkeyPatch
 ) -> Session:
-    monkeypatch.setattr(select_stage, "_LEAST_ROWS", 1e-6)  # the table is small: by the usual one all rows share their words
+    monkeypatch.setattr(select_stage, "_LEAST_ROWS", 0)  # the table is small: by the usual one all rows share their words
     session = choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=12)), counted_things)
     ingest(session)
     train(session)
