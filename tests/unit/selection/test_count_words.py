@@ -11,10 +11,11 @@ import pytest
 
 from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
-from localsynth.marginals.domain import Attribute
+from localsynth.marginals.domain import Attribute, Domain
+from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema import Category, Schema, Text
-from localsynth.selection.aspects import Aspect
+from localsynth.selection.aspects import Aspect, aspects_of
 from localsynth.selection.verification import what_is_wrong
 from localsynth.selection.wording import Wording, first_wording, refined_wording
 from localsynth.selection.words import Row, WordCount, count_words, table_of
@@ -84,6 +85,20 @@ def test_a_unit_moves_each_table_by_at_most_its_rows(sizes: list[int]) -> None:
 
 def test_a_text_without_tokens_counts_nothing() -> None:
     assert not table_of(None, [({}, np.array([], dtype=np.int64))], VOCABULARY).any()
+
+
+def test_a_value_has_words_of_its_own_where_it_has_rows_enough() -> None:
+    column = Category(name="sort", values=["a", "b", "c"], nullable=False)
+    codes = {"sort": np.repeat([0, 1, 2], [700, 250, 50])}
+    model = measure_marginals(Domain((Attribute(column, (0, 1, 2, 3)),)), codes, 10.0, InsecureRandom(0))
+
+    def groups(least: float) -> list[tuple[int, ...]]:
+        found = aspects_of(model, frozenset({"sort"}), most_aspects=3, most_groups=50, least_rows=least, finest_first=True)
+        return [aspect.groups for aspect in found]
+
+    assert groups(20) == [(0, 1, 2)] and groups(200) == [(0, 1, 2)], "the rest are one value, which is that value"
+    assert groups(280) == [(0, 1, 1)], "those that are too few share a group"
+    assert groups(400) == [], "one group alone tells nothing that all rows do not"
 
 
 def fitted(aspects: list[Aspect], original: list[Row], written: list[Row], rho: float = 0.5, seed: int = 1) -> WordCount:
