@@ -2,13 +2,13 @@
 
     .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574] [--held-out 300]
         [--targets v_proj down_proj] [--set train.epochs=2 ...] [--rows 0] [--tokens 64]
-        [--description LINE] [--meaning LABEL=WORDS ...] [--guidance 0.3 ...] [--keep-adapter DIRECTORY]
+        [--description LINE] [--meaning LABEL=WORDS ...] [--guidance 0.3 ...] [--words 0.2] [--keep-adapter DIRECTORY]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
 distribution), and prints one JSON object: held-out perplexity a learned token before and after, what the label says of the text
 (nats a row), seconds, tokens/s; with --rows N also draws N texts on labels and lengths of the original, with each guidance, and
 gives the F1 of a TF-IDF + logistic regression trained on them and tested on held-out originals, beside that of one trained on the
-originals.
+originals. With --words SHARE, that share of epsilon counts the words by label, and the texts are held to them.
 
 For PUBLIC tables only: nothing is charged, so nothing here is protected by a ledger.
 """
@@ -20,6 +20,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,26 @@ from heldout_perplexity import perplexity
 
 from localsynth.adapter import read_adapter
 from localsynth.base_models import find_base_model
-from localsynth.codec import Codec, Encoded
+from localsynth.codec import END, Codec, Encoded
 from localsynth.config import SampleConfig, TrainConfig
 from localsynth.export.export import export
 from localsynth.hybrid import Writing
 from localsynth.llama import Vocabulary
+from localsynth.marginals.domain import Domain
+from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.noise import SecureRandom
 from localsynth.processor import default_threads
 from localsynth.sample.engine import Engine, Request
 from localsynth.schema import Category, Record, Schema, Text
+from localsynth.selection.aspects import Aspect
+from localsynth.selection.wording import Wording, first_wording, refined_wording, texts_for
+from localsynth.selection.words import Row, count_words
 from localsynth.train.loop import choose_device, train
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.train.plan import make_train_plan
 from localsynth.train.presets import choose_preset
+
+_DELTA = 1e-5
 
 
 def read(path: Path, label: str, text: str) -> list[Record]:
@@ -98,6 +106,7 @@ def main() -> None:
     parser.add_argument("--description", default="")
     parser.add_argument("--meaning", action="append", default=[], metavar="LABEL=WORDS")
     parser.add_argument("--guidance", type=float, nargs="+", default=[SampleConfig().guidance])
+    parser.add_argument("--words", type=float, default=0.0, metavar="SHARE", help="of epsilon, to count the words by label")
     parser.add_argument("--keep", type=Path, help="write the rows drawn last here as CSV")
     parser.add_argument("--keep-adapter", type=Path, help="keep the adapter here")
     arguments = parser.parse_args()
@@ -132,7 +141,8 @@ def main() -> None:
         random = np.random.default_rng(arguments.seed)
         swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[: arguments.held_out]]
         mislabelled = [codec.encode(writing.with_lengths(row)) for row in swapped]
-    plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
+    left = 1 - arguments.words
+    plan = make_train_plan(config, len(units), left * arguments.epsilon, left * _DELTA)
     targets = arguments.targets or choose_preset(plan).among(base.targets)
     result: dict[str, Any] = {
         "settings": settings,
@@ -190,21 +200,28 @@ def drawn(
     results = []
     for guidance in arguments.guidance:
         begun = time.monotonic()
-        random = np.random.default_rng(arguments.seed)
-        requests = []
-        for i, row in enumerate(chosen):
-            given = writing.for_model(writing.with_lengths(row), {})
-            other = original[int(random.integers(len(original)))]
-            requests.append(Request(i, given, writing.told_apart(given, other, random)))
-        with Engine(
-            run / "model.gguf",
-            writing.schema,
-            arguments.description,
-            threads=default_threads(),
-            seed=arguments.seed,
-            guidance=guidance,
-        ) as engine:
-            synthetic = [record for _, record in engine.rows(iter(requests))]
+
+        def write(rows: list[Record], seed: int, wording: Wording | None, guidance: float = guidance) -> list[Record]:
+            random = np.random.default_rng(seed)
+            requests = []
+            for i, row in enumerate(rows):
+                given = writing.for_model(writing.with_lengths(row), {})
+                other = original[int(random.integers(len(original)))]
+                requests.append(Request(i, given, writing.told_apart(given, other, random)))
+            with Engine(
+                run / "model.gguf",
+                writing.schema,
+                arguments.description,
+                threads=default_threads(),
+                seed=seed,
+                guidance=guidance,
+                nulls_given=True,
+                wording=wording,
+            ) as engine:
+                return [record for _, record in engine.rows(iter(requests))]
+
+        wording = words(arguments, run, writing, original, write) if arguments.words else None
+        synthetic = write(chosen, arguments.seed, wording)
         real, same, found = (
             f1(rows, test, arguments.label, arguments.text) for rows in (original, original[: arguments.rows], synthetic)
         )
@@ -225,6 +242,34 @@ def drawn(
             writer.writeheader()
             writer.writerows(synthetic)
     return results
+
+
+def words(
+    arguments: argparse.Namespace,
+    run: Path,
+    writing: Writing,
+    original: list[Record],
+    write: Callable[[list[Record], int, Wording | None], list[Record]],
+) -> Wording:
+    """The words counted by label, and compared twice with what `write` makes of as many rows of each label."""
+    label, schema = arguments.label, writing.schema
+    attribute = next(each for each in Domain.of_schema(schema).attributes if each.name == label)
+    aspect = Aspect(attribute, tuple(range(attribute.size)))
+    labels = sorted({str(row[label]) for row in original})
+    each = max(1, texts_for(len(original)) // len(labels))
+    compared = [row for value in labels for row in [row for row in original if row[label] == value][:each]]
+    rho = rho_for(arguments.words * arguments.epsilon, arguments.words * _DELTA)
+    with Vocabulary(run / "model.gguf") as vocabulary:
+        codec = Codec(schema, vocabulary.tokenize, vocabulary.start, arguments.description)
+        end = vocabulary.tokenize(END)[-1]
+
+        def tokens(rows: list[Record]) -> list[Row]:
+            return [(row, np.unique(codec.encode_value(codec.fields[-1], row[arguments.text]))) for row in rows]
+
+        noisy, deviation, spends = count_words([aspect], tokens(original), vocabulary.size, rho, 1, SecureRandom())
+        first = [tokens(write(compared, arguments.seed + 1, None))]
+        count = first_wording([aspect], noisy, first, end, deviation, rho, spends, SecureRandom.label)
+        return Wording(refined_wording(count, [tokens(write(compared, arguments.seed + 2, Wording(count)))], end))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class TrainConfig(_Section):
     """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
     selection_share: float = Field(default=0.2, ge=0, lt=1)
     """The part of the model's epsilon (and delta) that is kept back to count something of the original texts, with noise, once
-    the model is trained. 0: nothing is counted (docs/experiments.md: for few units and a small epsilon that is better)."""
+    the model is trained. 0: nothing is counted. What it is worth: docs/experiments.md."""
     selection: Literal["words", "topics"] = "words"
     """What is counted then. words: which tokens texts hold, by at most three columns with meanings (by one, where none has any),
     as far as their values have enough rows; the model then writes more of those that it wrote too seldom, and less of the others.

@@ -86,12 +86,12 @@ def test_a_file_keeps_everything(messages: Callable[..., Any], aspects: list[Asp
             Selection.from_json({**tree, **spoiled})
 
 
-def _leaves(tree: Any) -> Iterator[tuple[Any, Any]]:
+def leaves(tree: Any) -> Iterator[tuple[Any, Any]]:
     """Every place in a document where something stands, as (container, key); of a list the first and the last."""
     keys = list(tree) if isinstance(tree, dict) else [0, -1] if isinstance(tree, list) and tree else []
     for key in keys:
         yield tree, key
-        yield from _leaves(tree[key])
+        yield from leaves(tree[key])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # absurd weights of words overflow, and harm nothing
@@ -104,7 +104,7 @@ def test_a_damaged_file_is_refused_or_chooses(messages: Callable[..., Any], aspe
     schema = Schema(columns=[*(aspect.attribute.column for aspect in aspects), text])
     assert Selection.from_json(honest).fits(schema)
     refused = 0
-    for container, key in list(_leaves(honest)):
+    for container, key in list(leaves(honest)):
         before, container[key] = container[key], value
         try:
             selection = Selection.from_json(honest)

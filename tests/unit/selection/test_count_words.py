@@ -3,11 +3,11 @@
 import copy
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from test_count_topics import leaves
 
 from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
@@ -170,18 +170,11 @@ def test_a_file_keeps_everything(honest: dict[str, Any]) -> None:
     assert WordCount.from_json(json.loads(json.dumps(nothing))).to_json() == nothing
 
 
-def _leaves(tree: Any) -> Iterator[tuple[Any, Any]]:
-    keys = list(tree) if isinstance(tree, dict) else [0, -1] if isinstance(tree, list) and tree else []
-    for key in keys:
-        yield tree, key
-        yield from _leaves(tree[key])
-
-
 @pytest.mark.parametrize("value", [None, "x", [], -1, 1e300, 10**12, 10**399], ids=lambda value: str(value)[:9])
 def test_a_damaged_file_is_refused_or_biases_a_little(honest: dict[str, Any], value: Any) -> None:
     tree = copy.deepcopy(honest)
     refused = 0
-    for container, key in list(_leaves(tree)):
+    for container, key in list(leaves(tree)):
         before, container[key] = container[key], value
         try:
             count = WordCount.from_json(tree)

@@ -68,7 +68,9 @@ def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
             if given["sort"].values & set(self.without):
                 raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
 
-    asked = lambda schema, marginals: select_stage._groups_to_ask_for(aspect, schema, marginals)  # noqa: E731
+    def asked(schema: Schema, marginals: Any) -> list[Allowed]:
+        return select_stage._groups_to_ask_for(aspect, schema, marginals)
+
     assert len(asked(schema, Marginals())) == 3
     constrained = schema.model_copy(update={"constraints": ["sort is not null"]})
     assert [group.null for group in asked(constrained, Marginals())] == [False, False]
