@@ -26,12 +26,13 @@ def tables(workspace: Path, folder: Path, leak: float) -> None:
     from localsynth.evaluate.attacks.attributes import attribute_inference
     from localsynth.evaluate.attacks.linkage import guess_quasi_identifiers, linkage
     from localsynth.evaluate.attacks.singling_out import singling_out
-    from localsynth.runs import latest_run
-    from localsynth.schema import conform
-    from localsynth.stages.table import effective_of
+    from localsynth.schema.columns import conform
     from localsynth.store.private import PrivateStore
     from localsynth.store.synthetic import SyntheticStore
-    from localsynth.workspace import Workspace, read_json
+    from localsynth.system.files import read_json
+    from localsynth.workspace.effective_schema import effective_of
+    from localsynth.workspace.paths import Workspace
+    from localsynth.workspace.runs import latest_run
 
     opened = Workspace.open(workspace)
     run = latest_run(opened)

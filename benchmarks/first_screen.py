@@ -53,8 +53,8 @@ def seconds_to_first_screen(command: list[str], surroundings: dict[str, str]) ->
 async def longest_wait_among_events() -> tuple[float, float]:
     """(longest seconds a key took, seconds in all) while 10,000 events came in at once."""
     from localsynth_tui.app import LocalsynthApp
-    from localsynth_tui.run_state import RunState
-    from localsynth_tui.runner import Job
+    from localsynth_tui.jobs.client import Job
+    from localsynth_tui.jobs.run_state import RunState
 
     app = LocalsynthApp()
     waiting = [

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from localsynth.adapter import read_adapter
-from localsynth.base_models import find_base_model
-from localsynth.codec import Codec, Encoded
 from localsynth.config import load_config
-from localsynth.llama import Vocabulary
-from localsynth.runs import latest_run
-from localsynth.schema import conform
-from localsynth.stages.table import read_effective
+from localsynth.llm.adapter import read_adapter
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.llama_cpp import Vocabulary
+from localsynth.llm.row_text import Codec, Encoded
+from localsynth.schema.columns import conform
 from localsynth.store.private import PrivateStore
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
-from localsynth.workspace import Workspace
+from localsynth.workspace.effective_schema import read_effective
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import latest_run
 
 
 def perplexity(model: LossModel, rows: list[Encoded]) -> float:

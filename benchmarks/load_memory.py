@@ -22,7 +22,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 from numpy.typing import NDArray
 
-from localsynth.gguf_file import Tensor, string_field, uint32_field, write_gguf
+from localsynth.llm.gguf_file import Tensor, string_field, uint32_field, write_gguf
 
 LAYERS, WIDTH, FEED_FORWARD, HEADS, KV_HEADS, VOCABULARY = 32, 4096, 14336, 32, 8, 128256
 BLOCK = 32

@@ -21,9 +21,9 @@ from sklearn.metrics import roc_auc_score
 
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
-from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.noise import SecureRandom
-from localsynth.schema import Category, Column, Integer, Record, Schema
+from localsynth.privacy.zcdp import rho_for
+from localsynth.schema.columns import Category, Column, Integer, Record, Schema
 
 _NUMBERS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
 

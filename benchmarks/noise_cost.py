@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import torch
 
-from localsynth.base_models import find_base_model
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train.loop import noisy_mean
 from localsynth.train.model import build_model, choose_precision

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from heldout_perplexity import perplexity
 
-from localsynth.base_models import find_base_model
-from localsynth.codec import Codec
 from localsynth.config import TrainConfig
-from localsynth.llama import Vocabulary
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.llama_cpp import Vocabulary
+from localsynth.llm.row_text import Codec
 from localsynth.privacy.noise import SecureRandom
-from localsynth.schema import Schema, Text
+from localsynth.schema.columns import Schema, Text
 from localsynth.train.loop import train
 from localsynth.train.model import choose_precision, model_to_train, trained_model
 from localsynth.train.plan import make_train_plan

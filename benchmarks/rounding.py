@@ -9,9 +9,9 @@ import sys
 
 import torch
 
-from localsynth.base_models import find_base_model
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.row_text import Encoded
 from localsynth.train.model import build_model
 from localsynth.train.private_gradients import PrivateGradients
 

@@ -28,22 +28,22 @@ import numpy as np
 import torch
 from heldout_perplexity import perplexity
 
-from localsynth.adapter import read_adapter
-from localsynth.base_models import find_base_model
-from localsynth.codec import END, Codec, Encoded
 from localsynth.config import SampleConfig, TrainConfig
 from localsynth.export.export import export
-from localsynth.hybrid import Writing
-from localsynth.llama import Vocabulary
+from localsynth.llm.adapter import read_adapter
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.llama_cpp import Vocabulary
+from localsynth.llm.row_text import END, Codec, Encoded
 from localsynth.marginals.domain import Domain
-from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.noise import SecureRandom
-from localsynth.processor import default_threads
-from localsynth.sample.engine import Engine, Request
-from localsynth.schema import Category, Record, Schema, Text
-from localsynth.selection.aspects import Aspect
-from localsynth.selection.wording import Wording, first_wording, refined_wording, texts_for
-from localsynth.selection.words import Row, count_words
+from localsynth.privacy.zcdp import rho_for
+from localsynth.sample.sampler import Engine, Request
+from localsynth.schema.column_split import Writing
+from localsynth.schema.columns import Category, Record, Schema, Text
+from localsynth.system.cpu import default_threads
+from localsynth.text_counts.grouping_columns import Aspect
+from localsynth.text_counts.logit_bias import Wording, first_wording, refined_wording, texts_for
+from localsynth.text_counts.token_counts import Row, count_words
 from localsynth.train.loop import choose_device, train
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.train.plan import make_train_plan

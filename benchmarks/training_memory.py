@@ -13,13 +13,13 @@ import random
 import tempfile
 from pathlib import Path
 
-from localsynth.base_models import find_base_model
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import SecureRandom
+from localsynth.train.cost import training_memory
 from localsynth.train.loop import train
 from localsynth.train.plan import TrainPlan
-from localsynth.training_cost import training_memory
 
 _SHORTEST, _LONGEST = 8, 60
 

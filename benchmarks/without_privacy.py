@@ -17,30 +17,30 @@ from typing import Any
 
 import numpy as np
 
-from localsynth.base_models import find_base_model
-from localsynth.codec import Codec
 from localsynth.config import TrainConfig
 from localsynth.evaluate.attacks.membership import attack_by_scores
 from localsynth.evaluate.likelihood import likelihood_gain
 from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import evaluate_tables
 from localsynth.export.export import export
-from localsynth.hybrid import Writing
-from localsynth.llama import Embedder, Vocabulary
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.llama_cpp import Embedder, Vocabulary
+from localsynth.llm.row_text import Codec
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import InsecureRandom
-from localsynth.processor import default_threads
-from localsynth.runs import Run, latest_run
-from localsynth.sample.engine import Engine
+from localsynth.sample.sampler import Engine
 from localsynth.sample.slots import Request
-from localsynth.schema import Record, Schema, conform
-from localsynth.stages.table import effective_of
+from localsynth.schema.column_split import Writing
+from localsynth.schema.columns import Record, Schema, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
+from localsynth.system.cpu import default_threads
 from localsynth.train.loop import train
 from localsynth.train.plan import TrainPlan
-from localsynth.workspace import Workspace
+from localsynth.workspace.effective_schema import effective_of
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import Run, latest_run
 
 _MUCH = 1e6
 """ρ of a budget that binds nothing."""

@@ -13,19 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from localsynth_tui.app import LocalsynthApp
-from localsynth_tui.run_state import RunState
+from localsynth_tui.jobs.run_state import RunState
 
 from localsynth.config import load_config
-from localsynth.demo import prepare_demo
 from localsynth.evaluate.columns import compare_columns
 from localsynth.evaluate.writing import compare_writing
-from localsynth.example import write_example
+from localsynth.example.demo import prepare_demo
+from localsynth.example.visits import write_example
 from localsynth.ingest.parse import parse_value
-from localsynth.runs import new_run
 from localsynth.sample.surrogates import Surrogates
-from localsynth.schema import Record, Schema
+from localsynth.schema.columns import Record, Schema
 from localsynth.store.synthetic import Origin, SyntheticStore
-from localsynth.workspace import Workspace, write_json
+from localsynth.system.files import write_json
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import new_run
 
 IMAGES = Path(__file__).resolve().parent / "images"
 SIZE = (100, 30)

@@ -14,7 +14,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localsynth.errors import ConfigError
-from localsynth.schema import Schema, Text
+from localsynth.schema.columns import Schema, Text
 
 __all__ = [
     "MACHINES_PART",
@@ -256,7 +256,7 @@ def parse_config(text: str, where: str, overrides: list[str] | None = None) -> C
         raise _explain(error, where) from None
     _check_origins(tree["schema"]["columns"], where)
     if config.schema_.constraints:
-        from localsynth.possible import check_constraints
+        from localsynth.schema.feasible import check_constraints
 
         check_constraints(config.schema_)
     return config

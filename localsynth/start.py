@@ -14,7 +14,7 @@ def main() -> None:
         from localsynth_tui.__main__ import main as terminal_ui
 
         sys.exit(terminal_ui([]))
-    from localsynth.cli import main as command_line
+    from localsynth.cli.main import main as command_line
 
     command_line()
 

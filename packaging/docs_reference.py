@@ -17,10 +17,10 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from localsynth import schema
-from localsynth.cli import app
+from localsynth.cli.main import app
 from localsynth.config import Config
 from localsynth.errors import ExitCode
+from localsynth.schema import columns
 
 TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
 
@@ -155,9 +155,9 @@ def configuration_text() -> str:
     ]
     for name, model in SECTIONS.items():
         lines += ["", f"### [{name}]", "", inspect.getdoc(model) or "", "", *field_rows(model)]
-    lines += ["", "### [schema]", "", inspect.getdoc(schema.Schema) or "", "", *field_rows(schema.Schema, ("columns",))]
+    lines += ["", "### [schema]", "", inspect.getdoc(columns.Schema) or "", "", *field_rows(columns.Schema, ("columns",))]
     lines += ["", "### [[schema.columns]]", "", "One for each column: `name`, `kind`, and what belongs to the kind."]
-    for kind in get_args(get_args(schema.Column)[0]):
+    for kind in get_args(get_args(columns.Column)[0]):
         word = kind.model_fields["kind"].default
         lines += ["", f'#### kind = "{word}"', "", inspect.getdoc(kind) or ""]
         lines += ["", *field_rows(kind, ("name", "kind", "measured"))]

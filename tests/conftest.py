@@ -8,9 +8,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that tests find tests/tiny_model.py under any import mode
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests find tests/helpers/tiny_model.py under any import mode
 
-from tiny_model import write_tiny_model
+from tests.helpers.tiny_model import write_tiny_model
 
 # A test of a change tries the same examples each time, or it would fail for what another change has done. To look for more:
 # pytest --hypothesis-profile=explore

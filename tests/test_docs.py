@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 import typer.main
 
-from localsynth.cli import app
+from localsynth.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.adapter import Adapter
-from localsynth.base_models import find_base_model
 from localsynth.events import Emit
 from localsynth.export.merge import merge_adapter
-from localsynth.gguf_file import GgufFile, write_gguf
-from localsynth.llama import CHAT_TEMPLATE, CompletionLoop, Decoder, Step, quantize
-from localsynth.processor import default_threads
-from localsynth.sample.engine import Engine, Request
-from localsynth.schema import Boolean, Category, Integer, Number, Schema, Text
+from localsynth.llm.adapter import Adapter
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.gguf_file import GgufFile, write_gguf
+from localsynth.llm.llama_cpp import CHAT_TEMPLATE, CompletionLoop, Decoder, Step, quantize
+from localsynth.sample.sampler import Engine, Request
+from localsynth.schema.columns import Boolean, Category, Integer, Number, Schema, Text
+from localsynth.system.cpu import default_threads
 
 __all__ = ["bench_sample"]
 

@@ -28,23 +28,23 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn import functional as F
 
-from localsynth.base_models import BaseModel, find_base_model
-from localsynth.codec import Codec, Encoded
 from localsynth.config import TrainConfig
 from localsynth.events import Emit
-from localsynth.example import write_example
-from localsynth.llama import Vocabulary
+from localsynth.example.visits import write_example
+from localsynth.llm.base_models import BaseModel, find_base_model
+from localsynth.llm.llama_cpp import Vocabulary
+from localsynth.llm.row_text import Codec, Encoded
 from localsynth.privacy.noise import SecureRandom
-from localsynth.schema import Schema, Text
+from localsynth.schema.columns import Schema, Text
 from localsynth.train.batches import IGNORE, WIDTH_STEPS, MicroBatch, micro_batches
+from localsynth.train.cost import fitting_tokens
 from localsynth.train.loop import choose_device, noisy_mean
 from localsynth.train.lora_layer import fuse_adapters
+from localsynth.train.matmul_rate import matmul_rate
 from localsynth.train.memory import memory_room, peak_memory
 from localsynth.train.model import LossModel, adapted_base, choose_precision
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
-from localsynth.train.speed import matmul_rate
-from localsynth.training_cost import fitting_tokens
 
 __all__ = ["bench_train"]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
+from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
 
 __all__ = [
     "Labelled",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats as distributions
 
 from localsynth.evaluate.arrays import Ordered, halves, is_labelled, is_ordered, labels, ordered, span, texts
-from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Record, Schema
+from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Record, Schema
 
 __all__ = ["compare_columns", "histogram", "ks_distance", "total_variation", "wasserstein"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.evaluate.arrays import is_labelled, is_ordered, label_codes, ordered, span, texts
-from localsynth.schema import Column, Record
+from localsynth.schema.columns import Column, Record
 
 __all__ = ["Distances"]
 

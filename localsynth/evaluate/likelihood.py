@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.codec import Codec, Encoded
-from localsynth.llama import Decoder, Vocabulary
-from localsynth.schema import Record, Schema
+from localsynth.llm.llama_cpp import Decoder, Vocabulary
+from localsynth.llm.row_text import Codec, Encoded
+from localsynth.schema.columns import Record, Schema
 
 __all__ = ["likelihood_gain"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats as distributions
 
 from localsynth.evaluate.arrays import halves, is_ordered, label_codes, ordered, sample
-from localsynth.schema import Column, Record, Schema, Text
+from localsynth.schema.columns import Column, Record, Schema, Text
 
 __all__ = ["association", "compare_pairs", "correlation_ratio", "cramers_v", "mutual_information", "spearman"]
 

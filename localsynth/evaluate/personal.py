@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localsynth.evaluate.arrays import sample, text_columns, texts
-from localsynth.schema import Record, Schema
+from localsynth.schema.columns import Record, Schema
 
 __all__ = ["KINDS", "count_personal", "find_personal", "iban_holds", "luhn_holds"]
 

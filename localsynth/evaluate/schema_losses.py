@@ -7,7 +7,7 @@ All other figures compare the synthetic rows with originals that were brought in
 from collections import Counter
 from typing import Any
 
-from localsynth.schema import Number, Record, Schema, conform
+from localsynth.schema.columns import Number, Record, Schema, conform
 
 __all__ = ["SchemaLosses"]
 

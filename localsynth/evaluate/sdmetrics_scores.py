@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from localsynth.evaluate.arrays import halves, is_ordered, labels, ordered, sample
-from localsynth.schema import Record, Schema, Text
+from localsynth.schema.columns import Record, Schema, Text
 
 __all__ = ["sdmetrics_scores"]
 

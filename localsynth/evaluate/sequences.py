@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.evaluate.arrays import is_ordered, label_codes, ordered
-from localsynth.schema import Column, Record, Schema, Text
+from localsynth.schema.columns import Column, Record, Schema, Text
 
 __all__ = ["Units", "compare_sequences"]
 

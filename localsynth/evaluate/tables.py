@@ -22,7 +22,7 @@ from localsynth.evaluate.sequences import Units, compare_sequences
 from localsynth.evaluate.threads import one_thread
 from localsynth.evaluate.utility import compare_utility
 from localsynth.evaluate.writing import Embed, compare_writing, describe_writing
-from localsynth.schema import Record, Schema
+from localsynth.schema.columns import Record, Schema
 
 __all__ = ["Progress", "describe_synthetic", "evaluate_tables", "json_able"]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from localsynth.evaluate.arrays import is_ordered, labels, ordered, sample, shuffled_columns, shuffled_texts, text_columns, texts
 from localsynth.evaluate.stats import Interval, mean_interval
 from localsynth.evaluate.threads import one_thread
-from localsynth.schema import Boolean, Category, Column, Record, Schema, Text
+from localsynth.schema.columns import Boolean, Category, Column, Record, Schema, Text
 
 __all__ = ["compare_utility", "guess_target"]
 

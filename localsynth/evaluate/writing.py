@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from localsynth.evaluate.arrays import halves, sample, text_columns, texts
 from localsynth.evaluate.columns import ks_distance
-from localsynth.schema import Record, Schema
+from localsynth.schema.columns import Record, Schema
 
 __all__ = ["Embed", "compare_writing", "describe_writing", "distinct", "frontier_integral", "mauve"]
 

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from localsynth.adapter import read_adapter
 from localsynth.errors import ResourceError
 from localsynth.events import Emit
 from localsynth.export.merge import merge_adapter, merged_size
+from localsynth.llm.adapter import read_adapter
 
 __all__ = ["ExportResult", "export"]
 
@@ -41,7 +41,7 @@ def export(base: Path, adapter_directory: Path, out: Path, quantization: str, th
     (disk space), ConfigError.
     """
     from localsynth.export.verify import check_adapter_arrived, probe_tokens, reference_logits, verify_export
-    from localsynth.llama import quantize
+    from localsynth.llm.llama_cpp import quantize
 
     started = time.monotonic()
     _check_space(base, out, quantization)

@@ -11,10 +11,10 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, LlamaFileType
 from numpy.typing import NDArray
 
-from localsynth.adapter import Adapter, read_adapter
 from localsynth.errors import IntegrityError
-from localsynth.gguf_file import GgufFile, Tensor, data_size, string_field, uint32_field, write_gguf
-from localsynth.gguf_tensors import check_architecture, from_hf_layout, tensor_name
+from localsynth.llm.adapter import Adapter, read_adapter
+from localsynth.llm.gguf_file import GgufFile, Tensor, data_size, string_field, uint32_field, write_gguf
+from localsynth.llm.gguf_tensors import check_architecture, from_hf_layout, tensor_name
 
 __all__ = ["merge_adapter", "merged_size", "set_metadata"]
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from localsynth.adapter import Adapter
 from localsynth.errors import IntegrityError
-from localsynth.llama import Vocabulary, sequence_logits
+from localsynth.llm.adapter import Adapter
+from localsynth.llm.llama_cpp import Vocabulary, sequence_logits
 from localsynth.train.base_model import BaseWeights
 
 __all__ = [

@@ -12,9 +12,21 @@ from typing import Literal, TypeAlias
 
 from localsynth.errors import DataError
 from localsynth.ingest.parse import FALSE_WORDS, TRUE_WORDS, UnreadableValueError, parse_value
-from localsynth.ingest.shapes import DATE, EMAIL, PHONE, UUID
-from localsynth.ingest.source import Row, Source
-from localsynth.schema import Boolean, Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Surrogate, Text
+from localsynth.ingest.sources.base import Row, Source
+from localsynth.ingest.value_patterns import DATE, EMAIL, PHONE, UUID
+from localsynth.schema.columns import (
+    Boolean,
+    Category,
+    Column,
+    Date,
+    DateTime,
+    Identifier,
+    Integer,
+    Number,
+    Schema,
+    Surrogate,
+    Text,
+)
 
 __all__ = ["infer_schema"]
 

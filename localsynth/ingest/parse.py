@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection
 
-from localsynth.schema import Boolean, Category, Column, Date, DateTime, Integer, Number, Text, Value
+from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Text, Value
 
 __all__ = ["FALSE_WORDS", "TRUE_WORDS", "UnreadableValueError", "parse_value", "parser_for"]
 

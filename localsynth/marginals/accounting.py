@@ -1,4 +1,4 @@
-"""What measuring costs, in zCDP (Bun & Steinke 2016, arXiv:1605.02065). `localsynth.privacy.concentrated` says it in (ε, δ).
+"""What measuring costs, in zCDP (Bun & Steinke 2016, arXiv:1605.02065). `localsynth.privacy.zcdp` says it in (ε, δ).
 
 Neighbours are tables that differ by one unit, added or removed. Two mechanisms are used:
 

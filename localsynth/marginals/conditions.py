@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from localsynth.conditions import Allowed
 from localsynth.errors import ConfigError
 from localsynth.marginals.domain import Attribute
-from localsynth.schema import Boolean, Category, Value
-from localsynth.steps import from_step, ordinal, to_step
+from localsynth.schema.columns import Boolean, Category, Value
+from localsynth.schema.conditions import Allowed
+from localsynth.schema.ordinals import from_step, ordinal, to_step
 
 __all__ = ["AllowedSteps", "allowed_steps"]
 

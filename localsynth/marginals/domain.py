@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from localsynth.errors import ConfigError, DataError
-from localsynth.schema import Boolean, Category, Integer, Number, Record, Schema, Value
-from localsynth.steps import Structured, from_step, is_structured, special_steps, step_count, to_step
+from localsynth.schema.columns import Boolean, Category, Integer, Number, Record, Schema, Value
+from localsynth.schema.ordinals import Structured, from_step, is_structured, special_steps, step_count, to_step
 
 __all__ = ["MOST_BINS", "MOST_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from localsynth.errors import ConfigError
 from localsynth.marginals.accounting import Budget
+from localsynth.marginals.bin_merging import Grouping, group_bins, onto_simplex
 from localsynth.marginals.domain import Codes, Domain
 from localsynth.marginals.fit import Measurement, fit_potentials
-from localsynth.marginals.grouping import Grouping, group_bins, onto_simplex
+from localsynth.marginals.mechanisms import Table
 from localsynth.marginals.model import MarginalModel
-from localsynth.marginals.release import Table
 from localsynth.marginals.select_aim import pairs_workload, select_aim
 from localsynth.marginals.select_mst import select_mst
 from localsynth.privacy.noise import RandomSource

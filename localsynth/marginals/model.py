@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.conditions import Allowed, Conditions
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
+from localsynth.marginals.bin_merging import Grouping
+from localsynth.marginals.conditional import chances_of
 from localsynth.marginals.conditions import allowed_steps
 from localsynth.marginals.domain import Attribute, Domain
-from localsynth.marginals.evidence import chances_of
 from localsynth.marginals.fit import Measurement
-from localsynth.marginals.grouping import Grouping
 from localsynth.marginals.inference import Conditional, Factor, cumulative, draw, eliminate, pick
-from localsynth.schema import Record, Value
+from localsynth.schema.columns import Record, Value
+from localsynth.schema.conditions import Allowed, Conditions
 
 __all__ = ["Drawer", "MarginalModel"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from localsynth.marginals.accounting import Budget
 from localsynth.marginals.fit import Measurement, fit_potentials
 from localsynth.marginals.inference import Conditional, Factor, Names, cells, eliminate, marginal
-from localsynth.marginals.release import Table
+from localsynth.marginals.mechanisms import Table
 
 __all__ = ["Workload", "pairs_workload", "select_aim"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from localsynth.marginals.accounting import Budget
 from localsynth.marginals.fit import Measurement
 from localsynth.marginals.inference import Names
-from localsynth.marginals.release import Table
+from localsynth.marginals.mechanisms import Table
 
 __all__ = ["select_mst"]
 

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.conditions import only
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
+from localsynth.marginals.bin_merging import Grouping
+from localsynth.marginals.conditional import chances_of, draw_given
 from localsynth.marginals.domain import Attribute, Domain
-from localsynth.marginals.evidence import chances_of, draw_given
 from localsynth.marginals.fit import Measurement
-from localsynth.marginals.grouping import Grouping
 from localsynth.marginals.inference import cumulative, pick
-from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
 from localsynth.marginals.model import MarginalModel
-from localsynth.possible import Possible
-from localsynth.schema import Column, Record, Schema, Value
-from localsynth.steps import from_step, to_step
+from localsynth.marginals.transitions import EARLIER, LAST, Layout, before, since
+from localsynth.schema.columns import Column, Record, Schema, Value
+from localsynth.schema.conditions import only
+from localsynth.schema.feasible import Possible
+from localsynth.schema.ordinals import from_step, to_step
 
 __all__ = ["SequenceModel"]
 

@@ -12,7 +12,7 @@ The neighbouring relation is always "add or remove one unit". A description is a
 
 All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots", Doroshenko et al. 2022,
 arXiv:2207.04380), and are composed by dp_accounting, which this file alone imports; the ρ of zCDP are added up and converted
-(`localsynth.privacy.concentrated`).
+(`localsynth.privacy.zcdp`).
 """
 
 import json
@@ -23,8 +23,8 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from localsynth.errors import BudgetError, ConfigError
-from localsynth.privacy.canonical import canonical_json
-from localsynth.privacy.concentrated import epsilon_of_rho
+from localsynth.privacy.zcdp import epsilon_of_rho
+from localsynth.system.canonical_json import canonical_json
 
 __all__ = [
     "MOST_RUNS",

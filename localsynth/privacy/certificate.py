@@ -4,7 +4,7 @@
      "signature"}
 
 All of `summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared facts, so
-`localsynth.privacy.verification` regenerates them and compares. Nothing in a certificate depends on the data except through
+`localsynth.verify.certificate` regenerates them and compares. Nothing in a certificate depends on the data except through
 the ledger's mechanisms.
 """
 
@@ -18,12 +18,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from localsynth.privacy.accountant import flatten
-from localsynth.privacy.canonical import sha256_of
-from localsynth.privacy.chain import Basis, Event, genesis_hash, group_bound, recompute, the_basis, the_target
+from localsynth.privacy.ledger_chain import Basis, Event, genesis_hash, group_bound, recompute, the_basis, the_target
 from localsynth.privacy.signing import sign
-from localsynth.schema import Category, Column, Number, Schema, Text
+from localsynth.schema.columns import Category, Column, Number, Schema, Text
+from localsynth.system.canonical_json import sha256_of
 
 __all__ = [
+    "CERTIFICATE_KEY",
     "FORMAT",
     "GROUP_SIZES",
     "CertificateFacts",
@@ -141,7 +142,7 @@ class CertificateFacts:
     """SHA-256 of "model" (`model_hash`), "marginals", "selection" (the files) and "base_model"; "" for what the run has not."""
     versions: dict[str, str]
     seal: str
-    """How the run was kept off the network: a level of `localsynth.isolation`. A statement; nobody can check it later."""
+    """The level of the network seal (`localsynth.system.network_seal`). A statement: nobody can check it later."""
 
 
 def stated(value: float) -> float | None:
@@ -345,3 +346,7 @@ def build(facts: CertificateFacts, key: Ed25519PrivateKey | None) -> dict[str, A
     """The certificate, signed with `key`; without one its signature is null and its summary says so. Raises as `compose`."""
     document = compose(facts, signed=key is not None)
     return document if key is None else sign(document, key)
+
+
+CERTIFICATE_KEY = "localsynth.certificate"
+"""The metadata key under which a GGUF carries its certificate."""

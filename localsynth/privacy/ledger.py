@@ -16,9 +16,9 @@ from typing import Any
 
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy.accountant import TOLERANCE, Mechanism, epsilon_of, flatten, most_that_fit
-from localsynth.privacy.canonical import canonical_json, sha256_of
-from localsynth.privacy.chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
-from localsynth.workspace import read_json, write_file, write_json
+from localsynth.privacy.ledger_chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
+from localsynth.system.canonical_json import canonical_json, sha256_of
+from localsynth.system.files import read_json, write_file, write_json
 
 __all__ = ["Ledger", "exclusive"]
 

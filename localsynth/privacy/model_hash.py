@@ -1,7 +1,7 @@
 """The hash of a model: its tensors and all its metadata, except what localsynth adds to the file afterwards.
 
 The certificate holds this hash and travels inside the same GGUF, so keys beginning with `localsynth.` are left out (of which
-`localsynth.verify` allows no other); so are the file's own counts and offsets, and the order of keys and tensors.
+`localsynth.verify.file` allows no other); so are the file's own counts and offsets, and the order of keys and tensors.
 """
 
 import hashlib

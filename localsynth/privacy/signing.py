@@ -7,8 +7,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from localsynth.errors import IntegrityError
-from localsynth.privacy.canonical import canonical_json
-from localsynth.workspace import config_directory, write_file
+from localsynth.system.canonical_json import canonical_json
+from localsynth.system.files import config_directory, write_file
 
 __all__ = ["ALGORITHM", "fingerprint", "sign", "signature_holds", "signing_key"]
 

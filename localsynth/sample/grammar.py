@@ -8,9 +8,9 @@ from llguidance import LLExecutor, LLMatcher
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from numpy.typing import NDArray
 
-from localsynth.codec import Field, allowed_pattern
-from localsynth.conditions import Allowed
 from localsynth.errors import ConfigError
+from localsynth.llm.row_text import Field, allowed_pattern
+from localsynth.schema.conditions import Allowed
 
 __all__ = ["Grammars", "TokenMasks"]
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from localsynth.conditions import Conditions
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
 from localsynth.events import Emit
-from localsynth.llama import ALL_LAYERS, gpu_offload
-from localsynth.processor import default_threads
-from localsynth.sample.engine import Engine, Request, SampleStatistics
+from localsynth.llm.llama_cpp import ALL_LAYERS, gpu_offload
+from localsynth.sample.sampler import Engine, Request, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
-from localsynth.schema import Record, Schema, Text
-from localsynth.selection.choose import Chooser
-from localsynth.selection.topics import text_of
-from localsynth.selection.wording import Wording
+from localsynth.schema.columns import Record, Schema, Text
+from localsynth.schema.conditions import Conditions
 from localsynth.store.synthetic import Job, SyntheticStore
+from localsynth.system.cpu import default_threads
+from localsynth.text_counts.logit_bias import Wording
+from localsynth.text_counts.resampling import Chooser
+from localsynth.text_counts.topics import text_of
 
 __all__ = ["SampleResult", "draw_rows", "engine_for"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from llguidance import LLMatcher
 from numpy.typing import NDArray
 
-from localsynth.conditions import Conditions
-from localsynth.schema import Record
+from localsynth.schema.columns import Record
+from localsynth.schema.conditions import Conditions
 
 __all__ = ["Group", "Request", "Slot", "Stream"]
 

@@ -5,7 +5,7 @@ Invented by Faker from the seed and the row number alone; no original value is r
 
 from faker import Faker
 
-from localsynth.schema import Identifier, Record, Schema, Surrogate, Value
+from localsynth.schema.columns import Identifier, Record, Schema, Surrogate, Value
 
 __all__ = ["Surrogates"]
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from localsynth.schema import Value
+from localsynth.schema.columns import Value
 
 if TYPE_CHECKING:
     import duckdb

@@ -21,10 +21,20 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
-from localsynth.privacy.canonical import parse_json
-from localsynth.workspace import Workspace, read_json, write_file, write_json
+from localsynth.system.canonical_json import parse_json
+from localsynth.system.files import read_json, write_file, write_json
+from localsynth.workspace.paths import Workspace
 
-__all__ = ["change_passphrase", "check_passphrase", "destroy_key", "is_wrapped", "key_path", "make_key", "read_key"]
+__all__ = [
+    "LEAST_LENGTH",
+    "change_passphrase",
+    "check_passphrase",
+    "destroy_key",
+    "is_wrapped",
+    "key_path",
+    "make_key",
+    "read_key",
+]
 
 _KEY_BYTES = 32
 _SALT_BYTES, _NONCE_BYTES, _TAG_BYTES = 16, 12, 16
@@ -210,3 +220,7 @@ def _unwrap(workspace: Workspace, path: Path, text: str) -> bytes:
             f"The passphrase is wrong, or {path} is damaged.",
             "Try again with the right one. If it is lost, nobody can read the original rows any more: " + _ANEW.format(path=path),
         ) from None
+
+
+LEAST_LENGTH = 8
+"""Characters. Whoever has the wrapped key can guess at leisure, so a sentence is better."""

@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
-from localsynth.schema import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Value
+from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Value
 from localsynth.store.bulk import insert_rows
 from localsynth.store.encryption import attach, connect
 from localsynth.store.key import make_key, read_key
 from localsynth.store.lock import file_lock
-from localsynth.workspace import Workspace
+from localsynth.workspace.paths import Workspace
 
 __all__ = ["PrivateStore", "PrivateWriter", "Split", "keep_artifact"]
 

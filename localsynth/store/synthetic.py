@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeAlias
 import duckdb
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
-from localsynth.schema import Boolean, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Value
+from localsynth.schema.columns import Boolean, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Value
 from localsynth.store.bulk import insert_rows, quoted
 from localsynth.store.lock import file_lock
 

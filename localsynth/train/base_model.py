@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.gguf_file import GgufFile
-from localsynth.gguf_tensors import check_architecture, moves_rows, tensor_name, to_hf_layout
+from localsynth.llm.gguf_file import GgufFile
+from localsynth.llm.gguf_tensors import check_architecture, moves_rows, tensor_name, to_hf_layout
 from localsynth.train.memory import give_back_memory
 
 __all__ = ["BaseWeights", "Precision", "load_base_model"]

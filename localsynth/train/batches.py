@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from localsynth.codec import Encoded
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 
 __all__ = ["IGNORE", "WIDTH_STEPS", "Group", "MicroBatch", "micro_batches", "padded_width", "poisson_batch"]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from localsynth.errors import IntegrityError
-from localsynth.workspace import write_file
+from localsynth.system.files import write_file
 
 __all__ = ["load_checkpoint", "remove_checkpoint", "save_checkpoint"]
 

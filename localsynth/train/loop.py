@@ -15,20 +15,20 @@ from pathlib import Path
 
 import torch
 
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
 from localsynth.events import Emit
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.base_model import Precision
+from localsynth.train.batch_invariance import neighbours_change, numbers_change, try_memory
 from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
+from localsynth.train.cost import Device
 from localsynth.train.memory import give_back_memory, memory_held, peak_memory
 from localsynth.train.model import choose_precision, kept_weights, model_to_train, write_trained
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
-from localsynth.train.rounding import neighbours_change, numbers_change, try_memory
-from localsynth.training_cost import Device
 
 __all__ = ["TrainResult", "choose_device", "train"]
 

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, PromptTuningConfig, PromptTuningInit, TaskType, get_peft_model
 from torch import nn
 
-from localsynth.adapter import read_adapter, read_prompt, write_adapter, write_prompt
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
-from localsynth.processor import multiplies_bf16
+from localsynth.llm.adapter import read_adapter, read_prompt, write_adapter, write_prompt
+from localsynth.llm.row_text import Encoded
+from localsynth.system.cpu import multiplies_bf16
+from localsynth.system.extras import need_quantizing_part
 from localsynth.train.attention import PACKED_ATTENTION
 from localsynth.train.base_model import Precision, load_base_model
 from localsynth.train.batches import IGNORE, WIDTH_STEPS, MicroBatch, micro_batches, padded_width
 from localsynth.train.lora_layer import LoraLinear, UnitGradients, fuse_adapters
 from localsynth.train.loss import summed_cross_entropy
 from localsynth.train.norm import fuse_norms
-from localsynth.training_parts import need_quantizing_part
 
 __all__ = [
     "LossModel",

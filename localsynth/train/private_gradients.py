@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from localsynth.codec import Encoded
+from localsynth.llm.row_text import Encoded
 from localsynth.train.batches import MicroBatch
 from localsynth.train.model import LossModel
 

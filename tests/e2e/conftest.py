@@ -33,7 +33,7 @@ class Command:
     model: Path
 
     def __call__(self, *arguments: object) -> Outcome:
-        line = [sys.executable, "-m", "localsynth.cli", *map(str, arguments)]
+        line = [sys.executable, "-m", "localsynth.cli.main", *map(str, arguments)]
         done = subprocess.run(line, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=1800)
         assert "Traceback" not in done.stderr + done.stdout, done.stderr
         return Outcome(done.returncode, done.stdout, done.stderr)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from localsynth.workspace import read_json
+from localsynth.system.files import read_json
 
 
 @pytest.mark.slow

@@ -136,7 +136,9 @@ def test_a_full_disk(localsynth, workspace, tmp_path):
     """The workspace lies on a file system of 600 kB: there is room to begin, not to finish. With more room it goes on."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system does not allow a mount namespace of one's own")
-    run = " ".join([sys.executable, "-m", "localsynth.cli", *map(str, ["run", "small/ws", "--rows", 2, *localsynth.quick()])])
+    run = " ".join(
+        [sys.executable, "-m", "localsynth.cli.main", *map(str, ["run", "small/ws", "--rows", 2, *localsynth.quick()])]
+    )
     script = f"""
         mkdir small && mount -t tmpfs -o size=600k tmpfs small && mv ws small/ws
         {run}; echo "first: $?" >&2
@@ -159,7 +161,7 @@ def test_a_disk_that_fills_up_in_each_stage(localsynth, workspace, tmp_path):
     """Each stage begins with room for a part of what it writes: it says so, leaves nothing unfinished, and goes on with more."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system does not allow a mount namespace of one's own")
-    python = f"{sys.executable} -m localsynth.cli"
+    python = f"{sys.executable} -m localsynth.cli.main"
     keys = " ".join(localsynth.quick())
     script = f"""
         mkdir small && mount -t tmpfs -o size=50m tmpfs small && mv ws small/ws
@@ -191,7 +193,7 @@ def test_a_disk_that_fills_up_in_each_stage(localsynth, workspace, tmp_path):
 
 
 def test_too_little_memory(localsynth, workspace, tmp_path):
-    command = " ".join(map(str, [sys.executable, "-m", "localsynth.cli", "run", "ws", "--rows", 2, *localsynth.quick()]))
+    command = " ".join(map(str, [sys.executable, "-m", "localsynth.cli.main", "run", "ws", "--rows", 2, *localsynth.quick()]))
     done = subprocess.run(
         ["bash", "-c", f"ulimit -v 1500000; exec {command}"],
         cwd=tmp_path,

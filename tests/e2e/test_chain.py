@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
-from localsynth.schema import Schema, conform
+from localsynth.schema.columns import Schema, conform
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.train.plan import TrainPlan
 
@@ -139,7 +139,7 @@ def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
 def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, sent):
     localsynth.ok("init", "ws", "--data", tickets)
     slow = [*localsynth.quick(), "--set", "train.epochs=12"]
-    line = [sys.executable, "-m", "localsynth.cli", "run", "ws", "--rows", "20", *slow]
+    line = [sys.executable, "-m", "localsynth.cli.main", "run", "ws", "--rows", "20", *slow]
     process = subprocess.Popen(
         line,
         cwd=tmp_path,

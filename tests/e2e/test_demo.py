@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from localsynth.workspace import model_directory
+from localsynth.system.files import model_directory
 
 
 @pytest.mark.slow

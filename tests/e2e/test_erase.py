@@ -19,7 +19,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 
-from localsynth.gguf_file import GgufFile, Tensor, write_gguf
+from localsynth.llm.gguf_file import GgufFile, Tensor, write_gguf
 
 PLANTED = [f"planted{i:04d}x{random.Random(i).randrange(16**6):06x}" for i in range(200)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from localsynth.config import load_config
 from localsynth.store.private import PrivateStore
-from localsynth.workspace import Workspace
+from localsynth.workspace.paths import Workspace
 
 FORMATS = ["csv", "csv.gz", "tsv", "jsonl", "parquet", "duckdb"]
 

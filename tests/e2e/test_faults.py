@@ -11,16 +11,16 @@ import time
 
 import pytest
 
-from localsynth.pipeline import VERBS
+from localsynth.pipeline.run import VERBS
 from localsynth.privacy import ledger as ledger_module
 from localsynth.privacy.accountant import dp_sgd_step
-from localsynth.privacy.chain import Basis
 from localsynth.privacy.ledger import Ledger
-from localsynth.runs import latest_run, new_run
-from localsynth.schema import Integer, Schema
+from localsynth.privacy.ledger_chain import Basis
+from localsynth.schema.columns import Integer, Schema
 from localsynth.store.lock import work_lock
 from localsynth.store.synthetic import Origin, SyntheticStore
-from localsynth.workspace import Workspace
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import latest_run, new_run
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_one_command_at_a_time(at_work, verb):
 
 def both_at_once(localsynth, directory, *arguments):
     """(exit code, stderr) of the same command started twice, the first to end well first."""
-    line = [sys.executable, "-m", "localsynth.cli", *map(str, arguments)]
+    line = [sys.executable, "-m", "localsynth.cli.main", *map(str, arguments)]
     pipes = {"cwd": directory, "env": localsynth.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen(line, **pipes) for _ in range(2)]
     said = [process.communicate(timeout=600)[1] for process in both]
@@ -88,7 +88,7 @@ def test_two_rehearsals_at_once(localsynth, tmp_path):
 def test_erase_while_a_job_is_at_work(localsynth, workspace, tmp_path):
     """It is refused, the job goes on; and after the erasure no job brings anything back."""
     localsynth.ok("ingest", "ws")
-    line = [sys.executable, "-m", "localsynth.cli", "train", "ws", *localsynth.quick()]
+    line = [sys.executable, "-m", "localsynth.cli.main", "train", "ws", *localsynth.quick()]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     job = subprocess.Popen(line, cwd=tmp_path, env=localsynth.environment, start_new_session=True, **quiet)
     deadline = time.monotonic() + 120
@@ -115,7 +115,7 @@ def test_a_workspace_that_cannot_be_written(localsynth, workspace, tmp_path):
     job = store.open_job(Origin("r", "0", 0, 1.0, 1e-6, {}, {}), total=1)
     store.append(job.number, job.first_row, [{"n": 3}])
     before = {path: path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
-    python = f"{sys.executable} -m localsynth.cli"
+    python = f"{sys.executable} -m localsynth.cli.main"
     script = f"""
         mount --bind ws ws && mount -o remount,bind,ro ws || exit 99
         {python} run ws; echo "run: $?" >&2

@@ -17,7 +17,7 @@ WORDS = "neunundneunzig-luftballons"
 def with_passphrase(localsynth, tmp_path, *arguments, words=WORDS, wrap=()):
     """The command with the passphrase on descriptor 3."""
     (tmp_path / "fd").write_text(words + "\n")
-    line = [*wrap, sys.executable, "-m", "localsynth.cli", *map(str, arguments), "--passphrase-fd", "3"]
+    line = [*wrap, sys.executable, "-m", "localsynth.cli.main", *map(str, arguments), "--passphrase-fd", "3"]
     return subprocess.run(
         ["bash", "-c", 'exec "$@" 3< fd', "bash", *line],
         cwd=tmp_path,
@@ -88,7 +88,7 @@ def test_the_passphrase_command(localsynth, tickets, tmp_path):
     (tmp_path / "new").write_text("the new one\n")
 
     def change(*arguments):
-        line = [sys.executable, "-m", "localsynth.cli", "passphrase", "ws", *arguments]
+        line = [sys.executable, "-m", "localsynth.cli.main", "passphrase", "ws", *arguments]
         given = {"cwd": tmp_path, "env": localsynth.environment, "capture_output": True, "text": True}
         return subprocess.run(["bash", "-c", 'exec "$@" 3< old 4< new', "bash", *line], **given)
 
@@ -110,7 +110,7 @@ def test_it_is_asked_for_on_a_terminal(localsynth, tickets, tmp_path):
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
-        os.execve(sys.executable, [sys.executable, "-m", "localsynth.cli", "passphrase", "ws"], localsynth.environment)
+        os.execve(sys.executable, [sys.executable, "-m", "localsynth.cli.main", "passphrase", "ws"], localsynth.environment)
     said, deadline = b"", time.monotonic() + 60
     for prompt in (b"New passphrase of ws: ", b"The same again: "):
         while prompt not in said and time.monotonic() < deadline:

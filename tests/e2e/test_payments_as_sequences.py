@@ -6,11 +6,11 @@ import random
 from itertools import pairwise
 
 from localsynth.errors import Cancelled
-from localsynth.sample.from_marginals import draw_from_marginals, read_marginals
 from localsynth.sample.surrogates import Surrogates
-from localsynth.stages.table import effective_of
+from localsynth.sample.tabular import draw_from_marginals, read_marginals
 from localsynth.store.synthetic import Origin, SyntheticStore
-from localsynth.workspace import read_json
+from localsynth.system.files import read_json
+from localsynth.workspace.effective_schema import effective_of
 
 NEXT = {"salary": "rent", "rent": "card", "card": "salary"}
 SQL = "select account, day, what from synthetic"

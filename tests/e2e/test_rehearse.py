@@ -4,13 +4,14 @@ import pytest
 
 from localsynth.config import load_config
 from localsynth.errors import ConfigError
-from localsynth.ingest.source import open_source
+from localsynth.ingest.sources.open import open_source
+from localsynth.pipeline.ingest import ingest
+from localsynth.pipeline.init import initialise
+from localsynth.pipeline.rehearse import prepare_rehearsal
+from localsynth.pipeline.session import Session
 from localsynth.privacy.noise import REHEARSAL_LABEL
-from localsynth.stages.ingest import ingest
-from localsynth.stages.initialise import initialise
-from localsynth.stages.rehearse import prepare_rehearsal
-from localsynth.stages.session import Session
-from localsynth.workspace import Workspace, read_json
+from localsynth.system.files import read_json
+from localsynth.workspace.paths import Workspace
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ import psutil
 import pytest
 
 from localsynth.errors import ExitCode
-from localsynth.schema import Schema, conform
+from localsynth.schema.columns import Schema, conform
 from localsynth.store.synthetic import SyntheticStore
-from localsynth.workspace import read_json
+from localsynth.system.files import read_json
 
 LOG = logging.getLogger(__name__)
 """The figures that were measured: pytest --log-cli-level=INFO."""
@@ -37,7 +37,7 @@ from localsynth import engine
 serve = engine._serve
 def without_a_pause(*given):
     import localsynth.sample.job as job
-    import localsynth.stages.sample as stage
+    import localsynth.pipeline.sample as stage
     job._BETWEEN_CHUNKS = 0.0
     stage.recorder = lambda session, run: session.emit
     stage.certificate_of = lambda session, run: run.certificate()
@@ -99,7 +99,7 @@ class Table:
         """A job begun; with `chunk_rows`, one transaction after the other, each of so many rows."""
         overrides = [*self.overrides, *more_overrides, *([f"sample.chunk_rows={chunk_rows}"] if chunk_rows else [])]
         request = {"verb": "sample", "workspace": str(self.workspace), "overrides": overrides, "options": options}
-        return Sampler(["-c", BACK_TO_BACK] if chunk_rows else ["-m", "localsynth.engine"], request, self.environment)
+        return Sampler(["-c", BACK_TO_BACK] if chunk_rows else ["-m", "localsynth.worker"], request, self.environment)
 
     def sample(self, **options: Any) -> dict[str, Any]:
         """A job drawn to its end; its result."""

@@ -4,10 +4,11 @@ import pytest
 
 from localsynth.config import MACHINES_PART, load_config
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.pipeline import VERBS
-from localsynth.runs import new_run
-from localsynth.stages.session import Options, Session
-from localsynth.workspace import Workspace, file_sha256, read_json, write_json
+from localsynth.pipeline.run import VERBS
+from localsynth.pipeline.session import Options, Session
+from localsynth.system.files import file_sha256, read_json, write_json
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import new_run
 
 PEOPLE, MOST = 300, 3
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests find scripted_run.py under any import mode
-from localsynth_tui import runner
-from localsynth_tui.runner import AnswerError, Job
+from localsynth_tui.jobs import client
+from localsynth_tui.jobs.client import AnswerError, Job
 from localsynth_tui.screens import data
 
-from localsynth import doctor
-from localsynth.schema import Schema
+from localsynth.schema.columns import Schema
+from localsynth.system import doctor
 
 Play = Callable[[list[dict[str, Any]]], None]
 
@@ -72,7 +72,8 @@ def quiet_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def workspace(home: Path) -> Iterator[Path]:
     """A workspace as `init` makes it, without a table behind it."""
     from localsynth.config import DataConfig, render_config
-    from localsynth.workspace import Workspace, write_file
+    from localsynth.system.files import write_file
+    from localsynth.workspace.paths import Workspace
 
     root = home / "tickets"
     made = Workspace.create(root)
@@ -95,7 +96,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     def choose(events: list[dict[str, Any]]) -> None:
         script = tmp_path / "script.jsonl"
         script.write_text("".join(json.dumps(event) + "\n" for event in events))
-        monkeypatch.setattr(runner, "KEEPER", [sys.executable, str(Path(__file__).with_name("fake_keeper.py")), str(script)])
+        monkeypatch.setattr(client, "KEEPER", [sys.executable, str(Path(__file__).with_name("fake_keeper.py")), str(script)])
 
     return choose
 

@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from driving import drive, screen_text, sees, until
-from finished_run import finish
-from localsynth_tui import runner
-from localsynth_tui.report_text import certificate_text
-from localsynth_tui.runner import Job, Request
+from localsynth_tui.jobs import client
+from localsynth_tui.jobs.client import Job, Request
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
 from localsynth_tui.screens.erase import EraseWindow
 from localsynth_tui.screens.more_rows import MoreRows
 from localsynth_tui.screens.new_workspace import NewWorkspace
 from localsynth_tui.screens.passphrase import PassphraseWindow
-from scripted_run import RESULT, whole_run
+from localsynth_tui.text.report import certificate_text
 from test_screens import PLANNED
 from textual.widgets import Button, Input, Select, Static
 
-import localsynth.verify
-from localsynth.privacy.verification import Finding
+import localsynth.verify.file
 from localsynth.store.key import change_passphrase, is_wrapped, key_path, make_key, read_key
-from localsynth.workspace import Workspace
+from localsynth.verify.certificate import Finding
+from localsynth.workspace.paths import Workspace
+from tests.helpers.tui.driving import drive, screen_text, sees, until
+from tests.helpers.tui.finished_run import finish
+from tests.helpers.tui.scripted_run import RESULT, whole_run
 
 WORDS = "neunundneunzig Luftballons"
 
@@ -31,7 +31,7 @@ WORDS = "neunundneunzig Luftballons"
 @pytest.fixture
 def checked(monkeypatch):
     found = {"valid": True, "verdict": "Valid.", "summary": "", "not_covered": [], "findings": [], "file": "certificate.json"}
-    monkeypatch.setattr(localsynth.verify, "verify_file", lambda *_: found)
+    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda *_: found)
     return found
 
 
@@ -175,7 +175,7 @@ def told(tmp_path, monkeypatch, play):
     """What the keeper was told, line by line: on its standard input, in its arguments, its environment and its directory."""
     seen = tmp_path / "told.json"
     play(whole_run(3))
-    fake = runner.KEEPER
+    fake = client.KEEPER
     code = (
         "import json, os, pathlib, subprocess, sys\n"
         "given = sys.stdin.read()\n"
@@ -185,7 +185,7 @@ def told(tmp_path, monkeypatch, play):
         f"pathlib.Path({str(seen)!r}).write_text(json.dumps(told))\n"
         "sys.exit(subprocess.run(sys.argv[1:], input=given, text=True).returncode)\n"
     )
-    monkeypatch.setattr(runner, "KEEPER", [sys.executable, "-c", code, *fake])
+    monkeypatch.setattr(client, "KEEPER", [sys.executable, "-c", code, *fake])
     return seen
 
 
@@ -279,7 +279,7 @@ def test_a_run_may_require_the_kernels_seal_and_keeps_to_it(workspace, monkeypat
     async def plan(_self, _request):
         return PLANNED
 
-    monkeypatch.setattr(runner.Planner, "plan", plan)
+    monkeypatch.setattr(client.Planner, "plan", plan)
     play([{"kind": "failed", "code": 5, "message": "No such seal.", "hint": ""}])
 
     async def scenario(app, pilot):

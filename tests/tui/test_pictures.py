@@ -12,12 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from driving import drive, until
-from finished_run import finish
-from localsynth_tui.run_state import RunState
-from scripted_run import whole_run
+from localsynth_tui.jobs.run_state import RunState
 
-import localsynth.verify
+import localsynth.verify.file
+from tests.helpers.tui.driving import drive, until
+from tests.helpers.tui.finished_run import finish
+from tests.helpers.tui.scripted_run import whole_run
 
 PICTURES = Path(__file__).with_name("pictures")
 CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ SCREENS = {
 @pytest.mark.parametrize("step", SCREENS)
 def test_a_screen_looks_as_it_did(workspace, monkeypatch, step):
     expected, prepare = SCREENS[step]
-    monkeypatch.setattr(localsynth.verify, "verify_file", lambda _path, _key: CHECKED)
+    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: CHECKED)
     finish(workspace)
     kept, keep = PICTURES / f"{step}.txt", bool(os.environ.get("LOCALSYNTH_KEEP_PICTURES"))
     wanted = None if keep else kept.read_text(encoding="utf-8")

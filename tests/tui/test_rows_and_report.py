@@ -4,17 +4,17 @@ import json
 import webbrowser
 
 import pytest
-from driving import drive, screen_text, sees, until
-from finished_run import SCHEMA, finish, fresh_report, report, table
-from localsynth_tui.histograms import draw, shapes_of_report, shapes_of_rows
-from localsynth_tui.report_text import report_text
 from localsynth_tui.screens.dialogs import Form
 from localsynth_tui.screens.more_rows import MoreRows
-from scripted_run import RESULT
+from localsynth_tui.text.histograms import draw, shapes_of_report, shapes_of_rows
+from localsynth_tui.text.report import report_text
 from textual.widgets import Button, Input, Select, Static
 
-import localsynth.verify
+import localsynth.verify.file
 from localsynth.store.synthetic import SyntheticStore
+from tests.helpers.tui.driving import drive, screen_text, sees, until
+from tests.helpers.tui.finished_run import SCHEMA, finish, fresh_report, report, table
+from tests.helpers.tui.scripted_run import RESULT
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ CHECKED = {"file": "c.json", "valid": True, "verdict": "Valid.", "summary": "Sta
 def checked(monkeypatch):
     """Every certificate is found to hold, or not."""
     found = dict(CHECKED)
-    monkeypatch.setattr(localsynth.verify, "verify_file", lambda _path, _key: found)
+    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: found)
     return found
 
 

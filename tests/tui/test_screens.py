@@ -8,21 +8,21 @@ import tomllib
 
 import localsynth_tui
 import pytest
-from driving import drive, screen_text, sees, until
-from finished_run import finish
-from localsynth_tui import runner
 from localsynth_tui.app import LocalsynthApp
-from localsynth_tui.runner import AnswerError, Job, Planner, Request
+from localsynth_tui.jobs import client
+from localsynth_tui.jobs.client import AnswerError, Job, Planner, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
 from localsynth_tui.screens.plan import figures_text
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.steps import Steps
-from scripted_run import RESULT, training, whole_run
 from textual.dom import DOMNode
 from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 
 from localsynth.errors import ExitCode
+from tests.helpers.tui.driving import drive, screen_text, sees, until
+from tests.helpers.tui.finished_run import finish
+from tests.helpers.tui.scripted_run import RESULT, training, whole_run
 
 PLANNED = {
     "synthesizer": "hybrid",
@@ -309,7 +309,7 @@ def test_the_unit_is_asked_in_words(workspace):
 
 
 def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(workspace, home, monkeypatch):
-    monkeypatch.setattr(data, "ask", runner.ask)
+    monkeypatch.setattr(data, "ask", client.ask)
     lines = ["id,full name,kind,amount,price,day,ok,note [b]"]
     lines += [f"{i},Person{i} Planted,a{i % 3},{i},1.50,2024-01-{i % 28 + 1:02d},yes,[red]word{i}" for i in range(60)]
     (home / "tickets.csv").write_text("\n".join(lines) + "\n")
@@ -579,9 +579,9 @@ def test_a_failure_is_a_message_with_what_to_do(workspace, play):
 
 
 def test_ten_thousand_events_leave_the_keys_responsive(workspace, play, monkeypatch):
-    from localsynth_tui import keeper
+    from localsynth_tui.jobs import supervisor
 
-    monkeypatch.setattr(keeper, "_EVENTS_APART", 0.0)
+    monkeypatch.setattr(supervisor, "_EVENTS_APART", 0.0)
     script = [{"kind": "stage_started", "stage": "train"}, *training(10_000)]
     play([RESULT])
     slowest = []
@@ -662,7 +662,7 @@ def test_without_rows_it_says_how_to_get_them(workspace):
 
 
 def test_the_certificate_is_shown_in_words_and_a_missing_report_is_said(workspace, monkeypatch):
-    import localsynth.verify
+    import localsynth.verify.file
 
     finish(workspace)
     checked = {
@@ -673,7 +673,7 @@ def test_the_certificate_is_shown_in_words_and_a_missing_report_is_said(workspac
         "not_covered": ["The [report]."],
         "findings": [{"name": "table", "status": "not checked", "text": "No hash."}],
     }
-    monkeypatch.setattr(localsynth.verify, "verify_file", lambda _path, _key: checked)
+    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: checked)
 
     async def scenario(app, pilot):
         await app.action_go("report")
@@ -767,4 +767,4 @@ def test_the_line_of_steps_tells_what_is_at_work(workspace, play, tmp_path):
 
 
 def test_the_stand_in_is_the_keepers_command():
-    assert runner.KEEPER[1:] == ["-m", "localsynth_tui.keeper"]
+    assert client.KEEPER[1:] == ["-m", "localsynth_tui.jobs.supervisor"]

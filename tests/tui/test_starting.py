@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from localsynth_tui import __main__ as terminal_ui
 
-from localsynth import cli, start
+from localsynth import start
+from localsynth.cli import main
 
 
-@pytest.mark.parametrize("module", ["localsynth.start", "localsynth.cli"])
+@pytest.mark.parametrize("module", ["localsynth.start", "localsynth.cli.main"])
 @pytest.mark.parametrize("arguments", [[], ["tui"], ["tui", "--json"]])
 def test_without_a_terminal_there_is_a_message_and_nothing_on_stdout(module, arguments):
     command = [sys.executable, "-m", module, *arguments]
@@ -26,7 +27,7 @@ def test_without_a_terminal_there_is_a_message_and_nothing_on_stdout(module, arg
 def test_alone_on_a_terminal_the_command_is_the_terminal_ui(monkeypatch):
     started = []
     monkeypatch.setattr(terminal_ui, "main", lambda arguments: started.append(("ui", arguments)) or 0)
-    monkeypatch.setattr(cli, "main", lambda: started.append(("cli", sys.argv[1:])))
+    monkeypatch.setattr(main, "main", lambda: started.append(("cli", sys.argv[1:])))
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "r", closefd=False) as reading, os.fdopen(theirs, "w") as writing:
         monkeypatch.setattr(sys, "stdin", reading)

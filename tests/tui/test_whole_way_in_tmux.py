@@ -103,7 +103,7 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.wait_for("exit 0")
     finally:
         terminal.close()
-    terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.cli tui tickets", tickets, (120, 40))
+    terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.cli.main tui tickets", tickets, (120, 40))
     try:
         terminal.wait_for("draw rows", 60)
         terminal.wait_for("run: finished", 300)

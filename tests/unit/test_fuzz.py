@@ -11,27 +11,27 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_model import random_adapter
 
-from localsynth.adapter import read_adapter, write_adapter
-from localsynth.codec import Codec, format_value, parse_value
-from localsynth.conditions import parse_where
 from localsynth.config import DataConfig, PrivacyConfig, TrainConfig, load_config, parse_config, render_config
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError
-from localsynth.gguf_file import GgufFile
 from localsynth.ingest.infer import infer_schema
-from localsynth.ingest.source import open_source
+from localsynth.ingest.sources.open import open_source
+from localsynth.llm.adapter import read_adapter, write_adapter
+from localsynth.llm.gguf_file import GgufFile
+from localsynth.llm.row_text import Codec, format_value, parse_value
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.certificate import CertificateFacts, build
-from localsynth.privacy.chain import Basis
-from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.ledger_chain import Basis
 from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
-from localsynth.schema import Boolean, Category, Date, DateTime, Integer, Number, Schema, Text
+from localsynth.privacy.zcdp import rho_for
+from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Schema, Text
+from localsynth.schema.conditions import parse_where
 from localsynth.store.synthetic import Origin, SyntheticStore
-from localsynth.verify import verify_file
-from localsynth.workspace import file_sha256
+from localsynth.system.files import file_sha256
+from localsynth.verify.file import verify_file
+from tests.helpers.tiny_model import random_adapter
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 ODD = [

@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Run the UI, on a workspace where one is given; returns its exit code."""
-    from localsynth.isolation import no_core_dumps
+    from localsynth.system.network_seal import no_core_dumps
 
     no_core_dumps()  # what is private is shown here, and passphrases are typed
     app = LocalsynthApp(Path(arguments[0]) if arguments else None)

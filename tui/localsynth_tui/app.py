@@ -18,11 +18,11 @@ from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
+from localsynth_tui.jobs.client import Job, Planner, Request
+from localsynth_tui.jobs.model_download import ModelWork
+from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.messages import JobChanged, ModelWorkChanged, WorkspaceChanged
-from localsynth_tui.model_work import ModelWork
 from localsynth_tui.preferences import Preferences
-from localsynth_tui.run_state import RunState
-from localsynth_tui.runner import Job, Planner, Request
 from localsynth_tui.screens.dialogs import Choose
 from localsynth_tui.screens.home import HomeScreen
 from localsynth_tui.screens.passphrase import PassphraseWindow, is_new
@@ -88,7 +88,7 @@ class LocalsynthApp(App[None]):
 
     async def open_workspace(self, path: Path, step: str | None = None) -> bool:
         """Open a workspace, on the screen where its work goes on; says what is wrong, and returns False, where it is none."""
-        from localsynth_tui.overview import look_at
+        from localsynth_tui.workspace.status import look_at
 
         if not (path / "localsynth.toml").is_file() and not (path / "erasure.json").is_file():
             self.tell(ConfigError(f"{path} is not a workspace.", "Make one here with New, or choose another directory."))
@@ -300,10 +300,10 @@ class LocalsynthApp(App[None]):
             self.run_worker(self._erase(keep_report), group="erase")
 
     async def _erase(self, keep_report: bool) -> None:
-        from localsynth.erasure import erase
-        from localsynth.workspace import Workspace
-        from localsynth_tui.erasure_text import record_text
+        from localsynth.pipeline.erase import erase
+        from localsynth.workspace.paths import Workspace
         from localsynth_tui.screens.dialogs import Reading
+        from localsynth_tui.text.erasure import record_text
 
         assert self.workspace is not None
         try:

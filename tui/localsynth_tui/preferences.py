@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import LocalsynthError
-from localsynth.workspace import config_directory, read_json, write_json
+from localsynth.system.files import config_directory, read_json, write_json
 
 __all__ = ["Preferences"]
 

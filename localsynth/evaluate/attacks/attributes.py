@@ -14,7 +14,7 @@ from localsynth.evaluate.arrays import is_ordered, label_codes, ordered, sample,
 from localsynth.evaluate.attacks.outcome import Attack, judge
 from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import CONFIDENCE, Rate
-from localsynth.schema import Column, Record, Schema, Text
+from localsynth.schema.columns import Column, Record, Schema, Text
 
 __all__ = ["attribute_inference"]
 

@@ -10,7 +10,7 @@ from localsynth.evaluate.arrays import key_of, sample, shuffled_columns, text_co
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import Rate
-from localsynth.schema import Record, Schema
+from localsynth.schema.columns import Record, Schema
 
 __all__ = ["NEAR", "PASSAGE_WORDS", "exact_copies", "near_copies", "shared_passages"]
 

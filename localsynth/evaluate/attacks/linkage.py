@@ -13,7 +13,7 @@ import numpy as np
 from localsynth.evaluate.arrays import is_ordered, key_of, sample, span, to_float
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.stats import Rate
-from localsynth.schema import Column, Record, Schema, Text
+from localsynth.schema.columns import Column, Record, Schema, Text
 
 __all__ = ["guess_quasi_identifiers", "linkage"]
 

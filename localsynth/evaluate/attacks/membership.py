@@ -15,7 +15,7 @@ from localsynth.evaluate.arrays import sample
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import Rate, auc_interval, bootstrap_interval
-from localsynth.schema import Record, Schema
+from localsynth.schema.columns import Record, Schema
 
 __all__ = ["Nearness", "attack_by_scores", "distance_to_closest_record", "measure_nearness", "membership"]
 

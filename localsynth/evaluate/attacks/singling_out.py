@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from localsynth.evaluate.arrays import is_labelled, is_ordered, labels, ordered, sample, span, texts
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.stats import Rate
-from localsynth.schema import Boolean, Category, Column, Record, Schema
+from localsynth.schema.columns import Boolean, Category, Column, Record, Schema
 
 __all__ = ["singling_out"]
 

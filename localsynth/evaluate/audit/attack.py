@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.evaluate.audit.scores import canary_gradients, decode
 from localsynth.events import Emit, Event
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.loop import choose_device, train
 from localsynth.train.model import model_to_train

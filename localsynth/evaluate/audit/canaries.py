@@ -8,8 +8,8 @@ import string
 from collections.abc import Sequence
 
 from localsynth.evaluate.audit.bound import CONFIDENCE, curve_p_value
-from localsynth.made_up import made_up_rows
-from localsynth.schema import Record, Schema, Text
+from localsynth.schema.columns import Record, Schema, Text
+from localsynth.schema.random_rows import made_up_rows
 
 __all__ = ["CANARIES", "canary_units", "enough_canaries", "guesses_of", "has_room_for_endings"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.evaluate.audit.bound import CONFIDENCE, curve_p_value, epsilon_bound
-from localsynth.schema import Record
+from localsynth.schema.columns import Record
 
 __all__ = ["Audit", "Search", "exposures", "right_guesses", "written_endings"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from localsynth.codec import Encoded
+from localsynth.llm.row_text import Encoded
 from localsynth.train.private_gradients import PrivateGradients
 
 __all__ = ["canary_gradients", "decode"]

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from localsynth.codec import Codec
 from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit.canaries import canary_units
 from localsynth.evaluate.audit.outcome import Search, exposures, written_endings
 from localsynth.evaluate.likelihood import likelihood_gain
 from localsynth.events import Emit, Event
 from localsynth.export.merge import merge_adapter
-from localsynth.hybrid import Writing
-from localsynth.llama import Vocabulary
-from localsynth.made_up import made_up_rows
+from localsynth.llm.llama_cpp import Vocabulary
+from localsynth.llm.row_text import Codec
 from localsynth.privacy.noise import RandomSource
-from localsynth.processor import default_threads
 from localsynth.sample.job import engine_for
 from localsynth.sample.slots import Request
-from localsynth.schema import Record, Schema
+from localsynth.schema.column_split import Writing
+from localsynth.schema.columns import Record, Schema
+from localsynth.schema.random_rows import made_up_rows
+from localsynth.system.cpu import default_threads
 from localsynth.train.loop import train
 from localsynth.train.plan import TrainPlan
 

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from localsynth.evaluate.threads import one_thread
-from localsynth.schema import Category, Date, Integer, Schema, Text
+from localsynth.schema.columns import Category, Date, Integer, Schema, Text
 
 WORDS = [f"{first}{second}" for first in "bcdfghklmnprstvw" for second in ("a", "el", "im", "ot", "un")]
 

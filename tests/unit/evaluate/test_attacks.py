@@ -10,7 +10,7 @@ from localsynth.evaluate.attacks.membership import Nearness, distance_to_closest
 from localsynth.evaluate.attacks.outcome import judge
 from localsynth.evaluate.attacks.singling_out import Condition, _condition_on, _Rows, singling_out
 from localsynth.evaluate.stats import Rate
-from localsynth.schema import Boolean, Category, Integer, Schema, Text
+from localsynth.schema.columns import Boolean, Category, Integer, Schema, Text
 
 
 def run_all(train, holdout, synthetic, schema):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from localsynth.codec import Codec, Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.evaluate.audit import scores
@@ -15,10 +14,11 @@ from localsynth.evaluate.audit.attack import attack_training
 from localsynth.evaluate.audit.canaries import canary_units, guesses_of
 from localsynth.evaluate.audit.outcome import Audit, right_guesses
 from localsynth.evaluate.audit.scores import canary_gradients, decode
-from localsynth.llama import Vocabulary
+from localsynth.llm.llama_cpp import Vocabulary
+from localsynth.llm.row_text import Codec, Encoded
+from localsynth.pipeline.audit import claimed_curve
 from localsynth.privacy.noise import InsecureRandom
-from localsynth.schema import Category, Schema, Text
-from localsynth.stages.audit import claimed_curve
+from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train import loop
 from localsynth.train.model import build_model
 from localsynth.train.plan import TrainPlan, make_train_plan

@@ -8,7 +8,7 @@ import pytest
 from localsynth.evaluate.audit.bound import curve_p_value, epsilon_bound, p_value
 from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of
 from localsynth.evaluate.audit.outcome import Audit
-from localsynth.schema import Boolean, Category, Integer, Schema, Text
+from localsynth.schema.columns import Boolean, Category, Integer, Schema, Text
 
 
 def binomial_tail(n: int, least: int, share: float) -> float:

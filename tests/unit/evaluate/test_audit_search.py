@@ -10,9 +10,9 @@ import pytest
 from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit import search
 from localsynth.evaluate.audit.outcome import Audit, Search, exposures, written_endings
-from localsynth.hybrid import Writing
 from localsynth.privacy.noise import InsecureRandom
-from localsynth.schema import Category, Schema, Text
+from localsynth.schema.column_split import Writing
+from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.plan import make_train_plan
 
 SCHEMA = Schema(columns=[Category(name="k", values=["a", "b"]), Text(name="t", max_tokens=24)])

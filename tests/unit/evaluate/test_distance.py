@@ -3,7 +3,7 @@
 import pytest
 
 from localsynth.evaluate.distance import Distances
-from localsynth.schema import Category, Integer, Schema, Text
+from localsynth.schema.columns import Category, Integer, Schema, Text
 
 SCHEMA = Schema(columns=[Category(name="town", values=["a", "b"]), Integer(name="age", min=0, max=100), Text(name="note")])
 

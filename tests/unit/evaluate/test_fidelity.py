@@ -11,7 +11,7 @@ from localsynth.evaluate.columns import compare_columns, histogram, ks_distance,
 from localsynth.evaluate.pairs import compare_pairs, correlation_ratio, cramers_v, mutual_information, spearman
 from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
 from localsynth.evaluate.writing import compare_writing, describe_writing, distinct, frontier_integral, mauve
-from localsynth.schema import Boolean, Category, Date, Integer, Number, Schema, Text
+from localsynth.schema.columns import Boolean, Category, Date, Integer, Number, Schema, Text
 
 
 def numbers(*values):

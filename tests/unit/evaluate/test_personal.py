@@ -5,7 +5,7 @@ import json
 import pytest
 
 from localsynth.evaluate.personal import count_personal, find_personal, iban_holds, luhn_holds
-from localsynth.schema import Category, Schema, Text
+from localsynth.schema.columns import Category, Schema, Text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
 from localsynth.evaluate.weaknesses import find_weaknesses
 from localsynth.privacy.signing import fingerprint
-from localsynth.schema import Category, Schema
+from localsynth.schema.columns import Category, Schema
 
 CERTIFICATE = {
     "summary": "The synthetic table is differentially private.",

@@ -4,7 +4,7 @@ from typing import Any
 
 from localsynth.evaluate.schema_losses import SchemaLosses
 from localsynth.evaluate.weaknesses import _of_schema
-from localsynth.schema import Category, Integer, Number, Record, Schema, conform
+from localsynth.schema.columns import Category, Integer, Number, Record, Schema, conform
 
 SCHEMA = Schema(
     columns=[

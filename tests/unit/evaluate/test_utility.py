@@ -6,7 +6,7 @@ import pytest
 
 from localsynth.evaluate.arrays import shuffled_columns
 from localsynth.evaluate.utility import _Task, compare_utility, guess_target
-from localsynth.schema import Category, Integer, Schema, Text
+from localsynth.schema.columns import Category, Integer, Schema, Text
 
 
 def test_an_ideal_table_teaches_what_the_real_one_does(visits, schema):

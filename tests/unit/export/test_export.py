@@ -4,15 +4,15 @@ import shutil
 from collections import namedtuple
 
 import pytest
-from tiny_model import random_adapter
 
-from localsynth import llama
-from localsynth.adapter import write_adapter
 from localsynth.errors import IntegrityError, ResourceError
 from localsynth.export import export as stage
 from localsynth.export import verify
 from localsynth.export.export import export
-from localsynth.gguf_file import GgufFile
+from localsynth.llm import llama_cpp
+from localsynth.llm.adapter import write_adapter
+from localsynth.llm.gguf_file import GgufFile
+from tests.helpers.tiny_model import random_adapter
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def fail(*_arguments, **_options):
 def test_a_failed_export_leaves_the_earlier_file_and_nothing_else(trained, tmp_path, monkeypatch, broken):
     out = tmp_path / "run" / "model.gguf"
     out.write_bytes(b"earlier")
-    quantize = llama.quantize
+    quantize = llama_cpp.quantize
 
     def damaging(source, target, *rest):
         quantize(source, target, *rest)
@@ -54,9 +54,9 @@ def test_a_failed_export_leaves_the_earlier_file_and_nothing_else(trained, tmp_p
         target.write_bytes(content)
 
     if broken == "quantize":
-        monkeypatch.setattr(llama, "quantize", fail)
+        monkeypatch.setattr(llama_cpp, "quantize", fail)
     elif broken == "damage":
-        monkeypatch.setattr(llama, "quantize", damaging)
+        monkeypatch.setattr(llama_cpp, "quantize", damaging)
     elif broken == "limit":
         monkeypatch.setitem(verify.KL_LIMITS, "Q8_0", 1e-9)
     else:

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_model import ARCHITECTURES, random_adapter
 
-from localsynth.adapter import Adapter
 from localsynth.config import SampleConfig
 from localsynth.errors import IntegrityError
 from localsynth.export.merge import merge_adapter
@@ -18,8 +16,10 @@ from localsynth.export.verify import (
     verify_base,
     verify_export,
 )
-from localsynth.llama import Vocabulary, quantize, sequence_logits
+from localsynth.llm.adapter import Adapter
+from localsynth.llm.llama_cpp import Vocabulary, quantize, sequence_logits
 from localsynth.train.base_model import load_base_model
+from tests.helpers.tiny_model import ARCHITECTURES, random_adapter
 
 
 def test_mean_kl_of_known_distributions():

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFReader
-from tiny_model import ARCHITECTURES, random_adapter
 
-from localsynth.adapter import Adapter, write_adapter
 from localsynth.errors import IntegrityError
 from localsynth.export import merge
 from localsynth.export.merge import merge_adapter, merged_size, set_metadata
 from localsynth.export.verify import mean_kl, probe_tokens
-from localsynth.gguf_file import GgufFile
-from localsynth.llama import sequence_logits
+from localsynth.llm.adapter import Adapter, write_adapter
+from localsynth.llm.gguf_file import GgufFile
+from localsynth.llm.llama_cpp import sequence_logits
 from localsynth.train.base_model import load_base_model
+from tests.helpers.tiny_model import ARCHITECTURES, random_adapter
 
 
 def torch_merged_logits(base, pairs, scale, tokens):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from localsynth.workspace import Workspace
+from localsynth.workspace.paths import Workspace
 
 
 @pytest.fixture

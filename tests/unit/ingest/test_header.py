@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from localsynth.config import Config, DataConfig, parse_config, render_config
 from localsynth.errors import ConfigError, DataError
-from localsynth.ingest.header import looks_like_data
 from localsynth.ingest.infer import infer_schema
-from localsynth.ingest.source import Row, open_source
+from localsynth.ingest.sources.base import Row
+from localsynth.ingest.sources.header import looks_like_data
+from localsynth.ingest.sources.open import open_source
 
 RNG = random.Random(2)
 PLANTED = "zebra lamp quartz"
@@ -213,7 +214,7 @@ def test_the_configuration_file_keeps_what_was_said(tmp_path: Path, header: bool
 
 
 def init(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "localsynth.cli", "init", "ws", *options]
+    line = [sys.executable, "-m", "localsynth.cli.main", "init", "ws", *options]
     environment = {**os.environ, "LOCALSYNTH_HOME": str(directory / "home")}
     return subprocess.run(line, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from localsynth.config import DataConfig
 from localsynth.errors import ConfigError, DataError, LocalsynthError, ResourceError
-from localsynth.ingest.source import Row, open_source
+from localsynth.ingest.sources.base import Row
+from localsynth.ingest.sources.open import open_source
 
 SECRET = "SECRETvalue"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from localsynth.schema import Boolean, Category, Integer, Number, Record, Schema
+from localsynth.schema.columns import Boolean, Category, Integer, Number, Record, Schema
 
 
 @pytest.fixture(scope="session")

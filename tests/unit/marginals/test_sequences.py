@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
-from localsynth.marginals.links import EARLIER, LAST, Layout, before, since
 from localsynth.marginals.measure import MarginalSettings
-from localsynth.marginals.measure_sequences import links_workload, measure_sequences
+from localsynth.marginals.measure_transitions import links_workload, measure_sequences
 from localsynth.marginals.sequence_model import SequenceModel, _Writer
-from localsynth.possible import Possible
+from localsynth.marginals.transitions import EARLIER, LAST, Layout, before, since
 from localsynth.privacy.noise import InsecureRandom
-from localsynth.schema import Category, Date, Integer, Record, Schema, conform
+from localsynth.schema.columns import Category, Date, Integer, Record, Schema, conform
+from localsynth.schema.feasible import Possible
 
 MOST = 5
 START = dt.date(2024, 1, 1)

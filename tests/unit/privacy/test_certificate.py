@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 
 from localsynth.config import PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, IntegrityError
-from localsynth.ingest.measure import SchemaBudget, measure_column, measure_size
-from localsynth.privacy import verification
+from localsynth.ingest.private_bounds import SchemaBudget, measure_column, measure_size
 from localsynth.privacy.accountant import dp_sgd_step
-from localsynth.privacy.canonical import sha256_of
 from localsynth.privacy.certificate import CertificateFacts, Work, build, not_covered, stated
-from localsynth.privacy.chain import Basis, genesis_hash
-from localsynth.privacy.concentrated import rho_for
 from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.ledger_chain import Basis, genesis_hash
 from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, sign, signing_key
-from localsynth.privacy.verification import Finding, check
-from localsynth.schema import Category, Date, Integer, Number, Schema, Text
+from localsynth.privacy.zcdp import rho_for
+from localsynth.schema.columns import Category, Date, Integer, Number, Schema, Text
+from localsynth.system.canonical_json import sha256_of
+from localsynth.verify import certificate
+from localsynth.verify.certificate import Finding, check
 
 KEY = Ed25519PrivateKey.generate()
 SIGNER = fingerprint(KEY.public_key().public_bytes_raw())
@@ -561,7 +561,7 @@ def test_figures_too_large_for_this_machine_fail(unsigned: dict[str, Any], monke
         def compose(*args: Any, raised: type[Exception] = error, **more: Any) -> Any:
             raise raised
 
-        monkeypatch.setattr(verification, "compose", compose)
+        monkeypatch.setattr(certificate, "compose", compose)
         assert failed(unsigned) == {"ledger"}
 
 

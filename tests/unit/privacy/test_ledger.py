@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy import ledger as ledger_module
 from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, group_epsilon, most_that_fit
-from localsynth.privacy.canonical import sha256_of
-from localsynth.privacy.chain import Basis, break_in_chain, chain_is_intact, group_bound, recompute
-from localsynth.privacy.concentrated import epsilon_of_rho, rho_for
 from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.ledger_chain import Basis, break_in_chain, chain_is_intact, group_bound, recompute
+from localsynth.privacy.zcdp import epsilon_of_rho, rho_for
+from localsynth.system.canonical_json import sha256_of
 
 BASIS = Basis("row", 1, size_declared=False)
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from localsynth.conditions import Conditions, parse_where
+from localsynth.marginals.bin_merging import Grouping
 from localsynth.marginals.domain import Domain
-from localsynth.marginals.grouping import Grouping
 from localsynth.marginals.inference import Factor
 from localsynth.marginals.model import MarginalModel
-from localsynth.possible import Possible
-from localsynth.sample import from_marginals
-from localsynth.sample.engine import Engine, Request, SampleStatistics
-from localsynth.schema import Boolean, Category, Column, Date, Integer, Number, Record, Schema, Text, conform
+from localsynth.sample import tabular
+from localsynth.sample.sampler import Engine, Request, SampleStatistics
+from localsynth.schema.columns import Boolean, Category, Column, Date, Integer, Number, Record, Schema, Text, conform
+from localsynth.schema.conditions import Conditions, parse_where
+from localsynth.schema.feasible import Possible
 
 COLUMNS: list[Column] = [
     Category(name="sex", values=["F", "M"], nullable=False),
@@ -73,7 +73,7 @@ def asked(condition: str | None, schema: Schema) -> Conditions:
 
 
 def drawn(model: MarginalModel, schema: Schema, conditions: Conditions, places: list[int], seed: int = 3) -> list[Record]:
-    return from_marginals._rows(model, schema, conditions, places, seed, SampleStatistics())
+    return tabular._rows(model, schema, conditions, places, seed, SampleStatistics())
 
 
 def check(rows: list[Record], schema: Schema, conditions: Conditions) -> None:
@@ -94,7 +94,7 @@ def test_rows_from_marginals_keep_the_constraints(texts, condition, seed, tries)
     conditions = asked(condition, schema)
     assume(Possible(schema).example(conditions) is not None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(from_marginals, "_MOST_TRIES", tries)
+        patch.setattr(tabular, "_MOST_TRIES", tries)
         model = random_model(schema, seed)
         places = list(range(7, 47))
         rows = drawn(model, schema, conditions, places)
@@ -135,7 +135,7 @@ def test_rows_that_are_drawn_again_follow_the_model_given_that_the_constraints_h
 
 def test_a_mended_row_keeps_what_it_can_and_draws_the_rest_as_the_model_has_it(monkeypatch: pytest.MonkeyPatch):
     """With one try every broken row is mended: its first column stays, and its last follows the model given the first."""
-    monkeypatch.setattr(from_marginals, "_MOST_TRIES", 1)
+    monkeypatch.setattr(tabular, "_MOST_TRIES", 1)
     columns: list[Column] = [Integer(name="a", min=0, max=3, nullable=False), Integer(name="b", min=0, max=3, nullable=False)]
     schema, free = Schema(columns=columns, constraints=["a <= b"]), Schema(columns=columns)
     table = np.random.default_rng(8).normal(size=(4, 4))
@@ -157,7 +157,7 @@ def test_a_mended_row_keeps_what_it_can_and_draws_the_rest_as_the_model_has_it(m
 
 def test_where_columns_cannot_be_settled_one_after_the_other_an_example_stands_in(monkeypatch: pytest.MonkeyPatch):
     """a = b = c with c fixed beyond what a look ahead from a sees."""
-    monkeypatch.setattr(from_marginals, "_MOST_TRIES", 1)
+    monkeypatch.setattr(tabular, "_MOST_TRIES", 1)
     columns: list[Column] = [Integer(name=name, min=0, max=99, nullable=False) for name in "abc"]
     schema = Schema(columns=columns, constraints=["a = b", "b = c", "c IN (17, 80)"])
     rows = drawn(random_model(schema, 1), schema, {}, list(range(200)))

@@ -4,13 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from test_engine import exact_probabilities
 
-from localsynth.conditions import only
-from localsynth.llama import Decoder, Vocabulary
-from localsynth.sample.choose import guided
-from localsynth.sample.engine import Engine, Request
-from localsynth.schema import Category, Integer, Schema, Text
+from localsynth.llm.llama_cpp import Decoder, Vocabulary
+from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.token_choice import guided
+from localsynth.schema.columns import Category, Integer, Schema, Text
+from localsynth.schema.conditions import only
+from tests.unit.sample.test_sampler import exact_probabilities
 
 KIND = Category(name="kind", values=["x", "a rather long other word"], nullable=False)
 WORD = Category(name="word", values=["a", "b", "an", "and", "in"], nullable=False)

@@ -4,27 +4,27 @@ from itertools import combinations
 
 import numpy as np
 
-from localsynth.sample import from_marginals, job
-from localsynth.sample.engine import Engine, Request
-from localsynth.schema import Integer, Schema
-from localsynth.stages import select
+from localsynth.pipeline import count_texts
+from localsynth.sample import job, tabular
+from localsynth.sample.sampler import Engine, Request
+from localsynth.schema.columns import Integer, Schema
 
 MOST_ROWS = 1 << 39
 
 
 def test_rows_drawn_to_different_ends_have_numbers_of_their_own():
-    firsts = {"the table": 0, "what its rows are told apart from": from_marginals._APART}
-    firsts |= {f"{name}, for topics": first + select._FIRST_ROW for name, first in firsts.items()}
+    firsts = {"the table": 0, "what its rows are told apart from": tabular._APART}
+    firsts |= {f"{name}, for topics": first + count_texts._FIRST_ROW for name, first in firsts.items()}
     drawn = {
-        (name, attempt): first + attempt * from_marginals._OTHER_ROWS
+        (name, attempt): first + attempt * tabular._OTHER_ROWS
         for name, first in firsts.items()
-        for attempt in range(from_marginals._MOST_TRIES)
+        for attempt in range(tabular._MOST_TRIES)
     }
     assert all(abs(one - other) >= MOST_ROWS for one, other in combinations(drawn.values(), 2))
 
 
 def test_texts_written_to_different_ends_have_numbers_of_their_own():
-    written = [text * job._OTHER_TEXTS for text in range(64)] + [select._FIRST_ROW]
+    written = [text * job._OTHER_TEXTS for text in range(64)] + [count_texts._FIRST_ROW]
     assert all(abs(one - other) >= MOST_ROWS for one, other in combinations(written, 2))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localsynth.errors import ConfigError
-from localsynth.schema import Integer, Schema, Text
+from localsynth.schema.columns import Integer, Schema, Text
 from localsynth.store.synthetic import Origin, SyntheticStore
 
 ORIGIN = Origin("run", "00", 0, 1.0, 1e-6, {}, {})

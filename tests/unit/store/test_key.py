@@ -17,7 +17,8 @@ from localsynth.store.key import (
     make_key,
     read_key,
 )
-from localsynth.workspace import Workspace, read_json
+from localsynth.system.files import read_json
+from localsynth.workspace.paths import Workspace
 
 WORDS = "correct horse Grüße"
 

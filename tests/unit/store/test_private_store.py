@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
-from localsynth.schema import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
+from localsynth.schema.columns import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
 from localsynth.store import encryption
 from localsynth.store.key import key_path
 from localsynth.store.private import PrivateStore, keep_artifact
-from localsynth.workspace import Workspace
+from localsynth.workspace.paths import Workspace
 
 SCHEMA = Schema(
     columns=[
@@ -267,9 +267,9 @@ def test_two_writers_at_once_are_refused(workspace: Workspace) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from localsynth.schema import Schema, Text
+from localsynth.schema.columns import Schema, Text
 from localsynth.store.private import PrivateStore, keep_artifact
-from localsynth.workspace import Workspace
+from localsynth.workspace.paths import Workspace
 writer = PrivateStore.create(Workspace(Path(sys.argv[1])), Schema(columns=[Text(name="note")]))
 writer.add_rows([(None, ["x"])])
 os.kill(os.getpid(), signal.SIGKILL)

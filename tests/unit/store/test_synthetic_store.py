@@ -14,7 +14,19 @@ import duckdb
 import pytest
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
-from localsynth.schema import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Surrogate, Text
+from localsynth.schema.columns import (
+    Boolean,
+    Category,
+    Date,
+    DateTime,
+    Identifier,
+    Integer,
+    Number,
+    Record,
+    Schema,
+    Surrogate,
+    Text,
+)
 from localsynth.store.lock import file_lock
 from localsynth.store.synthetic import ExportFormat, Job, Origin, SyntheticStore
 
@@ -430,7 +442,7 @@ def test_a_killed_writer_loses_only_its_open_chunk(small: SyntheticStore, tmp_pa
 KILLED_AT_THE_BEGINNING = """
 import os, signal, sys
 from pathlib import Path
-from localsynth.schema import Integer, Schema
+from localsynth.schema.columns import Integer, Schema
 from localsynth.store import synthetic
 def connect_and_die(path, **options):
     Path(path).touch()  # as DuckDB leaves it before it has written the header

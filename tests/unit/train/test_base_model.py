@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType
-from tiny_model import ARCHITECTURES
 
-from localsynth.base_models import find_base_model
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.export.verify import mean_kl, probe_tokens
-from localsynth.gguf_file import GgufFile, Tensor, string_field, uint32_field, write_gguf
-from localsynth.llama import sequence_logits
+from localsynth.llm.base_models import find_base_model
+from localsynth.llm.gguf_file import GgufFile, Tensor, string_field, uint32_field, write_gguf
+from localsynth.llm.llama_cpp import sequence_logits
 from localsynth.train import base_model
 from localsynth.train.base_model import BaseWeights, load_base_model
+from tests.helpers.tiny_model import ARCHITECTURES
 
 
 def torch_logits(model, tokens):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localsynth.codec import Encoded
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train.batches import IGNORE, WIDTH_STEPS, Group, micro_batches, poisson_batch
 

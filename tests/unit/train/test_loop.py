@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from localsynth.adapter import read_adapter
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError
+from localsynth.llm.adapter import read_adapter
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import InsecureRandom, SecureRandom
 from localsynth.train import loop
 from localsynth.train.loop import learning_rate, noisy_mean, train

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import ResourceError
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train import loop
+from localsynth.train.batch_invariance import try_memory
 from localsynth.train.model import LossModel, build_model
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
-from localsynth.train.rounding import try_memory
 
 UNITS = 12
 PLAN = TrainPlan(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from localsynth.codec import Encoded
+from localsynth.llm.row_text import Encoded
 from localsynth.train.model import LossModel, adapted_base, build_model
 from localsynth.train.private_gradients import _HEADROOM as HEADROOM
 from localsynth.train.private_gradients import PrivateGradients, _norms

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from localsynth.adapter import read_adapter, read_prompt
-from localsynth.codec import Encoded
 from localsynth.config import TrainConfig
 from localsynth.errors import IntegrityError
+from localsynth.llm.adapter import read_adapter, read_prompt
+from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train.base_model import load_base_model
 from localsynth.train.loop import train
@@ -98,7 +98,7 @@ def test_the_loop_trains_the_prompt_alone_and_torch_reads_it_back(tiny_model, tm
 
 
 def test_an_adapter_is_no_prompt(tiny_model, tmp_path):
-    from localsynth.adapter import write_adapter
+    from localsynth.llm.adapter import write_adapter
 
     write_adapter(tmp_path, {"m": (np.ones((1, 2), np.float32), np.ones((2, 1), np.float32))}, 1, 1)
     with pytest.raises(IntegrityError):

@@ -13,16 +13,16 @@ from textual.content import Content
 from textual.widgets import Checkbox, DataTable, Input, Label, Select, Static, TabbedContent, TabPane
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.column_form import FORM_FIELDS, changes_of, fields_shown, outside_choices, range_text, values_of
-from localsynth_tui.command_line import command_line
-from localsynth_tui.looks import Look, fate, flag
-from localsynth_tui.runner import AnswerError, Request, ask
+from localsynth_tui.jobs.client import AnswerError, Request, ask
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.widgets.grid import fill
-from localsynth_tui.widgets.pause import Pause
-from localsynth_tui.widgets.tick import Tick
-from localsynth_tui.widgets.who import Who
-from localsynth_tui.words import cell
+from localsynth_tui.text.command_line import command_line
+from localsynth_tui.text.formatting import cell
+from localsynth_tui.text.pii_hints import Look, fate, flag
+from localsynth_tui.widgets.checkbox import Tick
+from localsynth_tui.widgets.debounce import Pause
+from localsynth_tui.widgets.privacy_unit import Who
+from localsynth_tui.widgets.table import fill
+from localsynth_tui.workspace.column_form import FORM_FIELDS, changes_of, fields_shown, outside_choices, range_text, values_of
 
 __all__ = ["DataScreen"]
 
@@ -76,7 +76,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         return self.ui.workspace / "localsynth.toml"
 
     def content(self) -> ComposeResult:
-        from localsynth_tui.config_file import KINDS
+        from localsynth_tui.workspace.config_file import KINDS
 
         with TabbedContent(initial="columns"):
             with TabPane("Columns", id="columns"):
@@ -129,7 +129,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
     @work(thread=True, exclusive=True, group="load")
     def _load(self) -> None:
         from localsynth.config import parse_config
-        from localsynth.workspace import read_json
+        from localsynth.system.files import read_json
 
         try:
             text = self._path.read_text(encoding="utf-8")
@@ -177,7 +177,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
     @work(exclusive=True, group="preview")
     async def _preview(self) -> None:
         try:
-            found = await ask(Request("preview", self._path.parent), module="localsynth_tui.preview")
+            found = await ask(Request("preview", self._path.parent), module="localsynth_tui.jobs.preview_server")
         except AnswerError as error:
             text = Content(f"{error.message} {error.hint}")
             self._call_if_here(lambda: self.query_one("#about-rows", Static).update(text))
@@ -248,7 +248,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         self.query_one("#fate", Static).update(Content(text))
 
     def _made_by(self) -> str:
-        from localsynth.planning import synthesizer_of
+        from localsynth.planning.budgets import synthesizer_of
 
         try:
             return synthesizer_of(self._config)
@@ -257,7 +257,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     def action_leave_out(self) -> None:
         """Leave the column under the cursor out of the table, or take it in again."""
-        from localsynth_tui.config_file import with_column_back, without_column
+        from localsynth_tui.workspace.config_file import with_column_back, without_column
 
         name, column = self._under_cursor(), self._column()
         if name is None:
@@ -365,8 +365,8 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         self._unsaved.put_off(lambda: self._save(text, config, before, of_the_unit=name if what == "unit" else None))
 
     def _save(self, text: str, config: Any, before: str, of_the_unit: str | None = None) -> None:
-        from localsynth.planning import synthesizer_of
-        from localsynth_tui.config_file import save
+        from localsynth.planning.budgets import synthesizer_of
+        from localsynth_tui.workspace.config_file import save
 
         try:
             save(self._path, text, before)
@@ -390,7 +390,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     def _fill_table(self) -> None:
         """The table of columns alone: the form may be typed in."""
-        from localsynth.schema import Schema
+        from localsynth.schema.columns import Schema
 
         measured = {c.name: c for c in Schema.model_validate(self._effective["schema"]).columns} if self._effective else {}
         columns = self._config.schema_.columns
@@ -409,7 +409,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
 def _edited(text: str, what: str, name: str, changes: dict[str, Any], where: str) -> tuple[str, Any]:
     """The file's text with a change of a column, of keys, or of keys and of the column that says whose row it is."""
-    from localsynth_tui.config_file import with_column, with_keys
+    from localsynth_tui.workspace.config_file import with_column, with_keys
 
     if what == "column":
         return with_column(text, name, _bare(changes), where)

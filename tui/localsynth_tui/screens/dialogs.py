@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Select, Static
 
 from localsynth.errors import LocalsynthError
-from localsynth_tui.words import plain
+from localsynth_tui.text.formatting import plain
 
 __all__ = ["Ask", "Choose", "Field", "Form", "Reading"]
 

@@ -12,8 +12,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Select, Static
 from textual.worker import get_current_worker
 
-from localsynth_tui.command_line import command_line
-from localsynth_tui.erasure_text import before_text
+from localsynth_tui.text.command_line import command_line
+from localsynth_tui.text.erasure import before_text
 
 __all__ = ["EraseWindow"]
 
@@ -58,8 +58,8 @@ class EraseWindow(ModalScreen[bool | None]):
 
     @work(thread=True, exclusive=True)
     def _look(self, keep_report: bool) -> None:
-        from localsynth.erasure import what_goes
-        from localsynth.workspace import Workspace
+        from localsynth.pipeline.erase import what_goes
+        from localsynth.workspace.paths import Workspace
 
         text = before_text(what_goes(Workspace(self._workspace), keep_report))
         if not get_current_worker().is_cancelled:

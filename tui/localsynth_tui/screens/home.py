@@ -12,12 +12,12 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Static
 
 from localsynth.errors import LocalsynthError
-from localsynth_tui.command_line import command_line
-from localsynth_tui.overview import Overview, look_at
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.widgets.grid import fill
-from localsynth_tui.words import cell
+from localsynth_tui.text.command_line import command_line
+from localsynth_tui.text.formatting import cell
+from localsynth_tui.widgets.table import fill
+from localsynth_tui.workspace.status import Overview, look_at
 
 __all__ = ["HomeScreen"]
 
@@ -122,9 +122,9 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
 
     @work(thread=True, group="doctor")
     def _examine(self) -> None:
-        from localsynth.doctor import examine
-        from localsynth.progress import doctor_text
-        from localsynth.workspace import model_directory
+        from localsynth.presentation import doctor_text
+        from localsynth.system.doctor import examine
+        from localsynth.system.files import model_directory
 
         facts = examine(model_directory())
         findings = facts["findings"]
@@ -177,7 +177,7 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
         self.hand_over(self._demo())
 
     async def _demo(self) -> None:
-        from localsynth.demo import prepare_demo
+        from localsynth.example.demo import prepare_demo
 
         root = Path("localsynth-demo")
         try:

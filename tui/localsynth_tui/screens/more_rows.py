@@ -14,9 +14,9 @@ from textual.widgets import Button, Input, Static
 from textual.worker import get_current_worker
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.column_form import range_text
-from localsynth_tui.runner import Request
-from localsynth_tui.words import plain
+from localsynth_tui.jobs.client import Request
+from localsynth_tui.text.formatting import plain
+from localsynth_tui.workspace.column_form import range_text
 
 __all__ = ["MoreRows"]
 
@@ -66,10 +66,10 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
     @work(thread=True)
     def _load(self) -> None:
         # In a thread: the library that reads conditions takes a while to load.
-        from localsynth.conditions import parse_where
         from localsynth.config import load_config
-        from localsynth.sample.asked import read_asked
-        from localsynth_tui.run_schema import schema_of_rows
+        from localsynth.sample.row_requests import read_asked
+        from localsynth.schema.conditions import parse_where
+        from localsynth_tui.workspace.run_schema import schema_of_rows
 
         self._parse_where, self._read_asked = parse_where, read_asked
         error, schema = None, None

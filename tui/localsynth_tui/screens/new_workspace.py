@@ -15,9 +15,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, DirectoryTree, Input, Select, Static
 
 from localsynth.errors import LocalsynthError
-from localsynth_tui.runner import Request, ask
+from localsynth_tui.jobs.client import Request, ask
 from localsynth_tui.screens.passphrase import agreed
-from localsynth_tui.words import plain
+from localsynth_tui.text.formatting import plain
 
 __all__ = ["NewWorkspace"]
 

@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.runner import Request, ask
+from localsynth_tui.jobs.client import Request, ask
 
 __all__ = ["PassphraseWindow", "agreed", "is_new"]
 
@@ -30,12 +30,12 @@ def is_new(request: Request) -> bool | None:
     Reads small files; for a thread. Raises LocalsynthError for a damaged workspace.
     """
     from localsynth.store.key import is_wrapped, key_path
-    from localsynth.workspace import Workspace
+    from localsynth.workspace.paths import Workspace
 
     workspace = Workspace.open(request.workspace)
     if not is_wrapped(workspace):
         return None
-    from localsynth.pipeline import needs_key
+    from localsynth.pipeline.run import needs_key
 
     options = request.options
     if not needs_key(workspace, request.verb, again=options.get("again", False), release=options.get("release", False)):
@@ -45,7 +45,7 @@ def is_new(request: Request) -> bool | None:
 
 def agreed(first: str, second: str) -> str:
     """A new passphrase that was typed twice. Raises ConfigError where the two differ or it is too short."""
-    from localsynth.passphrase import LEAST_LENGTH
+    from localsynth.store.key import LEAST_LENGTH
 
     if len(first) < LEAST_LENGTH:
         raise ConfigError(f"The passphrase has fewer than {LEAST_LENGTH} characters.", "Choose a longer one, such as a sentence.")

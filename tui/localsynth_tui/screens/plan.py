@@ -13,12 +13,13 @@ from textual.events import Key
 from textual.widgets import Button, Input, Label, Select, Static
 
 from localsynth.errors import ExitCode, LocalsynthError
-from localsynth_tui.overview import Overview, look_at
-from localsynth_tui.runner import AnswerError, Request
+from localsynth.presentation import duration
+from localsynth_tui.jobs.client import AnswerError, Request
 from localsynth_tui.screens.dialogs import Ask
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.widgets.pause import Pause
-from localsynth_tui.words import bytes_text, duration, epsilon_in_words, plain
+from localsynth_tui.text.formatting import bytes_text, epsilon_in_words, plain
+from localsynth_tui.widgets.debounce import Pause
+from localsynth_tui.workspace.status import Overview, look_at
 
 __all__ = ["PlanScreen"]
 
@@ -140,8 +141,8 @@ anything where the kernel itself does not cut the work off from the network (Hom
 
     @work(thread=True, exclusive=True, group="load")
     def _load(self) -> None:
-        from localsynth.base_models import list_base_models
         from localsynth.config import parse_config
+        from localsynth.llm.base_models import list_base_models
 
         assert self.ui.workspace is not None
         path = self.ui.workspace / "localsynth.toml"
@@ -239,7 +240,7 @@ anything where the kernel itself does not cut the work off from the network (Hom
         return changes
 
     def _save(self, changes: dict[str, Any]) -> None:
-        from localsynth_tui.config_file import save, with_keys
+        from localsynth_tui.workspace.config_file import save, with_keys
 
         assert self.ui.workspace is not None
         path = self.ui.workspace / "localsynth.toml"

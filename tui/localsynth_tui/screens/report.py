@@ -15,13 +15,13 @@ from textual.content import Content
 from textual.widgets import Button, Static, TabbedContent, TabPane
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.command_line import command_line
+from localsynth_tui.jobs.client import Request
 from localsynth_tui.messages import JobChanged
-from localsynth_tui.report_text import audit_figures, certificate_text, report_text
-from localsynth_tui.runner import Request
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.words import SEALS
+from localsynth_tui.text.command_line import command_line
+from localsynth_tui.text.formatting import SEALS
+from localsynth_tui.text.report import audit_figures, certificate_text, report_text
 
 __all__ = ["ReportScreen"]
 
@@ -132,9 +132,10 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
 
     @work(thread=True, exclusive=True)
     def _read(self) -> None:
-        from localsynth.runs import latest_run
-        from localsynth.workspace import Workspace, read_json
-        from localsynth_tui.run_schema import schema_of_rows
+        from localsynth.system.files import read_json
+        from localsynth.workspace.paths import Workspace
+        from localsynth.workspace.runs import latest_run
+        from localsynth_tui.workspace.run_schema import schema_of_rows
 
         assert self.ui.workspace is not None
         workspace = Workspace(self.ui.workspace)
@@ -144,7 +145,7 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
             if run is None or not run.certificate_path.exists():
                 certificate = report = audit = "There is no certificate yet. A run makes it (Plan, 3), together with the model."
             else:
-                from localsynth.verify import verify_file
+                from localsynth.verify.file import verify_file
 
                 self._certificate, self._by_marginals = run.certificate_path, bool(run.get("synthesizer") == "marginals")
                 self._pages = [page for name in ("report", "report-release") if (page := run.directory / f"{name}.html").exists()]

@@ -10,14 +10,15 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Button, RichLog, Static
 
+from localsynth.presentation import duration
+from localsynth_tui.jobs.client import Request
+from localsynth_tui.jobs.run_state import STAGES, RunState, Stage
 from localsynth_tui.messages import JobChanged
-from localsynth_tui.overview import Overview, look_at
-from localsynth_tui.run_state import STAGES, RunState, Stage
-from localsynth_tui.runner import Request
 from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
+from localsynth_tui.text.formatting import bar, bytes_text, plain
 from localsynth_tui.widgets.curve import CurvePlot
-from localsynth_tui.words import bar, bytes_text, duration, plain
+from localsynth_tui.workspace.status import Overview, look_at
 
 __all__ = ["RunScreen"]
 
@@ -283,11 +284,11 @@ def _how_far(stage: Stage) -> str:
 def result_text(verb: str, result: dict[str, Any]) -> str:
     """An engine's result for a person."""
     if verb == "rehearse":
-        from localsynth.progress import rehearsal_text
+        from localsynth.presentation import rehearsal_text
 
         return rehearsal_text(result)
     if verb == "audit":
-        from localsynth.progress import audit_text
+        from localsynth.presentation import audit_text
 
         return f"{audit_text(result)}\n\nNext: it stands in Report (6) under Audit."
     if "certificate" in result:

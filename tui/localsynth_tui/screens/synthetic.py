@@ -12,13 +12,13 @@ from textual.events import Key
 from textual.widgets import Button, DataTable, Input, Static
 
 from localsynth.errors import LocalsynthError
-from localsynth_tui.command_line import command_line
+from localsynth_tui.jobs.client import Request
 from localsynth_tui.messages import JobChanged
-from localsynth_tui.runner import Request
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.widgets.grid import fill
-from localsynth_tui.words import cell
+from localsynth_tui.text.command_line import command_line
+from localsynth_tui.text.formatting import cell
+from localsynth_tui.widgets.table import fill
 
 __all__ = ["PAGE", "SyntheticScreen", "page_of"]
 
@@ -256,11 +256,11 @@ condition, which costs no privacy."""
 
     @work(thread=True, exclusive=True)
     def _count(self) -> None:
-        from localsynth.runs import latest_run
         from localsynth.store.synthetic import SyntheticStore
-        from localsynth.workspace import Workspace
-        from localsynth_tui.histograms import shapes_of_report, shapes_of_rows
-        from localsynth_tui.run_schema import schema_of_rows
+        from localsynth.workspace.paths import Workspace
+        from localsynth.workspace.runs import latest_run
+        from localsynth_tui.text.histograms import shapes_of_report, shapes_of_rows
+        from localsynth_tui.workspace.run_schema import schema_of_rows
 
         try:
             run = latest_run(Workspace(self._root))
@@ -277,7 +277,7 @@ condition, which costs no privacy."""
         self.back(self._show_shapes, shapes, about)
 
     def _show_shapes(self, shapes: list[Any], about: str) -> None:
-        from localsynth_tui.histograms import draw
+        from localsynth_tui.text.histograms import draw
 
         page = self.query_one("#shapes")
         self.query_one("#about", Static).update(Content(about))

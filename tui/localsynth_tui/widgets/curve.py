@@ -7,7 +7,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual_plot import HiResMode, PlotWidget
 
-from localsynth_tui.run_state import Curve
+from localsynth_tui.jobs.run_state import Curve
 
 __all__ = ["CurvePlot"]
 

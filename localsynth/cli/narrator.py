@@ -1,0 +1,93 @@
+"""Events as lines on standard error."""
+
+import time
+from typing import Any, TextIO
+
+from localsynth.events import Event
+from localsynth.presentation import duration, printable
+
+__all__ = ["Narrator"]
+
+_LINES_APART = 10.0
+"""Seconds between progress lines where stderr is a file."""
+
+
+_IN_PLACE = ("rate", "unit", "seconds_left", "memory")
+
+
+class Narrator:
+    """Tells a stream of events on stderr: one line that changes on a terminal, a line now and then in a file.
+
+    What depends on the original rows (`private` in an event) is shown on a terminal only: a file would keep it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._line_is_open = False
+        self._last = 0.0
+        self._told = ""
+        self._stage = ""
+
+    def __call__(self, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "stage_started":
+            self._stage = event["stage"]
+            self._say(f"{event['stage']}: started (network seal: {event.get('seal', 'none')})")
+        elif kind == "progress":
+            self._progress(event)
+        elif kind == "stage_done":
+            self._say(f"{event['stage']}: done")
+        elif kind in ("note", "warning") and (text := event.get("text") or self._private(event).get("text")):
+            self._say(f"{kind}: {text}")
+
+    def _private(self, event: Event) -> dict[str, Any]:
+        return dict(event.get("private") or {}) if self._live else {}
+
+    def _progress(self, event: Event) -> None:
+        now = time.monotonic()
+        last_step = event.get("step") is not None and event.get("step") == event.get("steps")
+        if now - self._last < (0.1 if self._live else _LINES_APART) and not last_step:
+            return
+        self._last = now
+        private = self._private(event)
+        # Speed, time left and memory have their usual places, whether they depend on the rows (training) or not.
+        known = event | {key: private.pop(key) for key in _IN_PLACE if key in private}
+        parts = [f"{event['stage']}: {event['work']}" if "work" in event else event["stage"]]
+        if event.get("steps"):
+            parts.append(f"{event['step']:,}/{event['steps']:,}")
+        if known.get("rate") is not None:
+            parts.append(f"{known['rate']:,.0f} {known.get('unit', '')}")
+        elif known.get("unit"):
+            parts.append(known["unit"])
+        if event.get("epsilon") is not None:
+            parts.append(f"ε spent {event['epsilon']:.3f}")
+        if known.get("seconds_left") is not None:
+            parts.append(f"{duration(known['seconds_left'])} left")
+        if known.get("memory"):
+            parts.append(f"{known['memory'] / 2**30:.1f} GiB")
+        if private:
+            shown = ", ".join(f"{name} {value:,.3g}" for name, value in private.items())
+            parts.append(f"[private, for your eyes: {shown}]")
+        text = printable("  ".join(parts))
+        if text == self._told:  # the last of some work, and the word that it is kept
+            return
+        self._told = text
+        if self._live:
+            self._stream.write(f"\r\x1b[K{text}")
+            self._line_is_open = True
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _say(self, text: str) -> None:
+        self.close()
+        self._stream.write(printable(text) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End the changing line."""
+        if self._line_is_open:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._line_is_open = False

@@ -1,0 +1,1 @@
+"""The bundled example table, and the demo that runs on it."""

@@ -1,0 +1,461 @@
+"""The bundled example: a made-up table of visits to an emergency department, and the configuration that goes with it.
+
+No visit in it ever happened. Columns depend on each other the way they do in such tables (age and triage decide who is
+admitted, the complaint decides temperature and note, the hour of the day has its pattern), and a few notes hold planted
+names, telephone numbers (555-01xx, set aside for invented numbers) and e-mail addresses (example.org, RFC 2606), so that
+there is something a leak would show.
+"""
+
+import csv
+import datetime as dt
+import io
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from localsynth.errors import ConfigError, ResourceError
+from localsynth.system.files import write_file
+
+__all__ = ["example_config", "write_example"]
+
+_YEAR = 2025
+_LAST_DAY = dt.date(_YEAR, 12, 31)
+_HOURS = [30, 24, 20, 17, 15, 18, 26, 38, 55, 70, 78, 80, 76, 74, 72, 70, 70, 72, 74, 72, 66, 58, 48, 38]
+"""Arrivals by hour of the day: few before dawn, most from late morning to evening."""
+_WORDS = 14
+"""Most words of a note: each one costs training time, and the example is to be trained on a laptop's CPU."""
+_PLANTED = 0.05
+"""Chance of a note to hold personal data: a name, a telephone number or an e-mail address."""
+
+
+@dataclass(frozen=True)
+class _Complaint:
+    """What people come with: how often, how urgent, how it shows, and how a nurse writes it down."""
+
+    share: tuple[float, float, float]
+    """Weight among children (under 16), adults, and people from 65."""
+    urgency: tuple[int, int, int, int, int]
+    """Weights of the triage levels 1 (at once) to 5 (can wait)."""
+    stories: tuple[str, ...]
+    """Read after "with"; of at most four words, like the findings, so that one of each fits in a note."""
+    findings: tuple[str, ...]
+    """Of a visit that can wait."""
+    alarms: tuple[str, ...]
+    """Findings of an urgent visit (triage 1 and 2)."""
+    fever: float = 0.03
+    winter: float = 1.0
+    """How much more frequent in the cold months."""
+    youngest: int = 0
+    """The age from which somebody can have, or tell of, this."""
+    causes: tuple[str, ...] = ()
+    """Where an injury happened; without any, the note says since when."""
+
+
+_COMPLAINTS = {
+    "abdominal pain": _Complaint(
+        (9, 12, 9), (1, 8, 45, 38, 8),
+        ("cramping abdominal pain", "lower abdominal pain", "stomach pain after meals", "belly pain and nausea"),
+        ("Abdomen soft", "Tender on the right", "Bowel sounds normal", "No vomiting"),
+        ("Abdomen rigid", "Marked guarding", "Pale and sweating"), fever=0.15,
+    ),
+    "chest pain": _Complaint(
+        (1, 10, 15), (4, 38, 45, 11, 2),
+        ("tight central chest pain", "stabbing chest pain", "burning chest pain", "chest pressure"),
+        ("ECG without acute changes", "Pulse regular", "Blood pressure normal", "Pain eases at rest"),
+        ("ECG shows ST changes", "Left arm hurts too", "Sweating and grey"), youngest=8,
+    ),
+    "shortness of breath": _Complaint(
+        (7, 6, 14), (8, 38, 42, 11, 1),
+        ("shortness of breath", "wheezing and short breath", "breathlessness lying flat", "fast, shallow breathing"),
+        ("Saturation 96 %", "Mild wheeze", "Speaks in full sentences"),
+        ("Saturation 86 %", "Cannot finish a sentence", "Too breathless to speak"), fever=0.25, winter=1.8,
+    ),
+    "fever": _Complaint(
+        (22, 5, 8), (2, 13, 40, 38, 7),
+        ("fever and chills", "high fever", "fever and no appetite", "fever and body aches"),
+        ("Drinks well", "Throat red", "Ears clear", "No rash"),
+        ("Drowsy, hard to wake", "Skin mottled", "Neck stiff"), fever=0.93, winter=1.9,
+    ),
+    "cough": _Complaint(
+        (13, 7, 6), (0, 3, 22, 50, 25),
+        ("barking cough", "dry cough", "wet cough", "cough and green sputum"),
+        ("Lungs clear", "Crackles on the right", "Saturation 97 %", "Nose runs"),
+        ("Breathing fast", "Lips bluish"), fever=0.4, winter=2.0,
+    ),
+    "headache": _Complaint(
+        (4, 9, 4), (1, 9, 38, 42, 10),
+        ("throbbing headache", "headache and nausea", "one-sided headache", "band-like headache"),
+        ("Neurology normal", "Neck supple", "Light hurts the eyes"),
+        ("Worst headache ever", "Speech slurred", "Left arm weak"), youngest=5,
+    ),
+    "back pain": _Complaint(
+        (0.3, 10, 7), (0, 3, 22, 52, 23),
+        ("low back pain", "back pain after lifting", "back and leg pain", "stiff and painful back"),
+        ("No numbness", "Walks slowly", "Reflexes normal"),
+        ("Numb between the legs", "Cannot lift the foot"), youngest=8,
+    ),
+    "ankle injury": _Complaint(
+        (8, 9, 3), (0, 1, 12, 58, 29),
+        ("twisted ankle", "swollen ankle", "painful ankle"),
+        ("Can bear weight", "Cannot bear weight", "Swollen on the outside", "Foot warm, pulses present"),
+        ("Foot cold and pale",), fever=0.0, youngest=3, causes=("on the stairs", "on wet grass", "at the bus stop"),
+    ),
+    "wrist injury": _Complaint(
+        (10, 5, 5), (0, 1, 22, 57, 20),
+        ("painful wrist", "bent and swollen wrist", "stiff, painful wrist"),
+        ("Fingers move well", "Swollen, no wound", "Tender over the scaphoid"),
+        ("Hand numb and pale",), fever=0.0, youngest=3, causes=("on the ice", "in the garden", "off a bicycle"),
+    ),
+    "laceration": _Complaint(
+        (11, 9, 4), (0, 3, 17, 50, 30),
+        ("cut hand", "cut forehead", "deep shin cut", "cut finger"),
+        ("Bleeding stopped", "Edges clean", "Tendons intact", "Tetanus up to date"),
+        ("Bleeds through the dressing", "Tendon visible"), fever=0.0, youngest=1,
+        causes=("in the kitchen", "on broken glass", "on a metal edge"),
+    ),
+    "fall": _Complaint(
+        (7, 2, 20), (2, 13, 45, 32, 8),
+        ("bruised hip after falling", "bumped head", "hip and shoulder pain", "fall on the head"),
+        ("Did not faint", "Hip moves freely", "Bruise over the hip"),
+        ("Leg short, turned out", "Vomited twice since", "Takes blood thinners"), fever=0.02,
+        causes=("at home", "on the stairs", "in the bathroom", "in the street"),
+    ),
+    "allergic reaction": _Complaint(
+        (6, 5, 1), (5, 22, 33, 32, 8),
+        ("itchy rash", "hives after a meal", "swollen lips", "swelling after a sting"),
+        ("Airway clear", "No wheeze", "Rash on the trunk"),
+        ("Voice hoarse, tongue swollen", "Blood pressure low"), fever=0.02,
+    ),
+    "vomiting": _Complaint(
+        (14, 6, 5), (0, 6, 36, 45, 13),
+        ("vomiting", "vomiting and diarrhoea", "vomiting after meals", "nausea and vomiting"),
+        ("Mouth moist", "Keeps down small sips", "Belly soft"),
+        ("Very dry, no urine", "Vomits blood"), fever=0.25, winter=1.4,
+    ),
+    "dizziness": _Complaint(
+        (1, 6, 11), (1, 12, 42, 37, 8),
+        ("dizziness on standing", "spinning dizziness", "dizziness and unsteady gait"),
+        ("ECG normal", "Sugar normal", "Walks without help"),
+        ("Left face droops", "Pulse 38"), youngest=6,
+    ),
+    "urinary symptoms": _Complaint(
+        (3, 7, 9), (0, 4, 28, 50, 18),
+        ("burning on urination", "frequent urination", "flank pain", "blood in the urine"),
+        ("Dipstick positive", "Flanks not tender", "No nausea"),
+        ("Shivering, flank very tender", "No urine since yesterday"), fever=0.25,
+    ),
+}  # fmt: skip
+
+_ONSETS = ("since this morning", "overnight", "since yesterday", "for two days", "for three days", "all day")
+_SUDDEN = ("for an hour", "for half an hour", "since this morning")
+_PLANS = {
+    1: ("Straight to resus", "Resus team called", "Doctor at the bedside"),
+    2: ("Monitored bay", "Line placed, bloods sent", "Doctor informed"),
+    3: ("Bloods sent", "Pain relief given", "Reassess soon"),
+    4: ("Waiting room", "Painkiller offered", "Waits for the doctor"),
+    5: ("Can wait", "Fast track", "Advice given"),
+}
+_HOW = {
+    "walk-in": "with",
+    "ambulance": "by ambulance with",
+    "referral": "referred with",
+    "transfer": "transferred with",
+    "police": "by police with",
+}
+"""How a note tells the way somebody arrived."""
+_RELATIVES = (
+    {"mother": "first_name_female", "father": "first_name_male", "grandmother": "first_name_female"},
+    {"partner": "first_name", "brother": "first_name_male", "sister": "first_name_female"},
+    {"daughter": "first_name_female", "son": "first_name_male", "neighbour": "first_name"},
+)
+"""Who comes along with a child, an adult, an old person, and Faker's provider of their first names."""
+
+
+@dataclass(frozen=True)
+class _Patient:
+    name: str
+    age: int
+    sex: str
+
+    @property
+    def group(self) -> int:
+        """0 child, 1 adult, 2 old; the index into everything that differs by age."""
+        return 0 if self.age < 16 else 1 if self.age < 65 else 2
+
+    @property
+    def noun(self) -> str:
+        if self.age < 16:
+            return {"F": "girl", "M": "boy", "X": "child"}[self.sex]
+        return {"F": "woman", "M": "man", "X": "person"}[self.sex]
+
+
+class _Department:
+    """Draws visits. Everything comes from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        from faker import Faker
+
+        self._draw = random.Random(seed)
+        self._faker = Faker("en_US")
+        self._faker.seed_instance(seed)
+
+    def visit(self, arrival: dt.datetime) -> dict[str, str]:
+        """One visit, as its texts in the table; "" is a missing value."""
+        draw = self._draw
+        patient = self._patient()
+        cold = arrival.month in (11, 12, 1, 2, 3)
+        possible = {key: c for key, c in _COMPLAINTS.items() if patient.age >= c.youngest}
+        name = self._pick({key: c.share[patient.group] * (c.winter if cold else 1) for key, c in possible.items()})
+        complaint = _COMPLAINTS[name]
+        triage = draw.choices((1, 2, 3, 4, 5), complaint.urgency)[0]
+        temperature = self._temperature(complaint, triage)
+        admitted = self._admitted(patient, triage, temperature)
+        return {
+            "patient": patient.name,
+            "arrival": str(arrival),
+            "age": str(patient.age),
+            "sex": patient.sex,
+            "triage": str(triage),
+            "temp": "" if temperature is None else f"{temperature:.1f}",
+            "complaint": name,
+            "admitted": "yes" if admitted else "no",
+            "discharge": self._discharge(arrival, patient, admitted),
+            "note": self._note(patient, complaint, triage, temperature),
+        }
+
+    def _pick(self, weights: dict[str, float]) -> str:
+        return self._draw.choices(list(weights), list(weights.values()))[0]
+
+    def _patient(self) -> _Patient:
+        draw, faker = self._draw, self._faker
+        centre, spread = draw.choices(((3, 4), (30, 13), (52, 14), (79, 9)), (20, 34, 22, 24))[0]
+        age = min(104, max(0, abs(round(draw.gauss(centre, spread)))))
+        sex = self._pick({"F": 50.5, "M": 48.5, "X": 1})
+        first = {"F": faker.first_name_female, "M": faker.first_name_male, "X": faker.first_name_nonbinary}[sex]()
+        return _Patient(f"{first} {faker.last_name()}", age, sex)
+
+    def _mode(self, patient: _Patient, triage: int) -> str:
+        ambulance = {1: 80, 2: 45, 3: 22, 4: 7, 5: 2}[triage] * (0.6, 0.9, 1.6)[patient.group]
+        transfer = 4 if triage < 4 else 1
+        return self._pick({"walk-in": 62, "ambulance": ambulance, "referral": 13, "transfer": transfer, "police": 1.5})
+
+    def _temperature(self, complaint: _Complaint, triage: int) -> float | None:
+        draw = self._draw
+        # Nobody takes the temperature of a cut finger; everybody that of a child with fever.
+        if draw.random() < (0.25 if complaint.causes else 0.04):
+            return None
+        if draw.random() < complaint.fever:
+            return round(min(41.5, max(38.0, draw.gauss(39.2 if triage <= 2 else 38.7, 0.5))), 1)
+        return round(min(37.7, max(35.2, draw.gauss(36.7, 0.35))), 1)
+
+    def _admitted(self, patient: _Patient, triage: int, temperature: float | None) -> bool:
+        odds = {1: 2.2, 2: 0.6, 3: -1.1, 4: -2.9, 5: -4.5}[triage] + 0.028 * (patient.age - 45)
+        odds += 0.6 if temperature is not None and temperature >= 39 else 0
+        return self._draw.random() < 1 / (1 + math.exp(-odds))
+
+    def _discharge(self, arrival: dt.datetime, patient: _Patient, admitted: bool) -> str:
+        draw = self._draw
+        if not admitted:
+            leaves = (arrival + dt.timedelta(hours=draw.uniform(1, 7))).date()
+        else:
+            leaves = arrival.date() + dt.timedelta(days=1 + round(draw.expovariate(1 / (2 + patient.age / 18))))
+            # Some of the oldest wait in the ward for a place in a nursing home.
+            if patient.age >= 80 and draw.random() < 0.06:
+                return ""
+        return str(leaves) if leaves <= _LAST_DAY else ""
+
+    def _note(self, patient: _Patient, complaint: _Complaint, triage: int, temperature: float | None) -> str:
+        draw = self._draw
+        urgent = triage <= 2
+        who, how = self._who(patient), _HOW[self._mode(patient, triage)]
+        story = draw.choice(complaint.stories)
+        when = draw.choice(complaint.causes or (_SUDDEN if urgent else _ONSETS))
+        finding = draw.choice(complaint.alarms if urgent else complaint.findings)
+        if complaint.fever > 0 and temperature is not None and temperature >= 38 and draw.random() < 0.5:
+            finding = f"Temp {temperature:.1f}"
+        if draw.random() < _PLANTED:
+            return f"{who} with {story}. {self._personal_data(patient)}."
+        # A nurse in a hurry writes no finding where nothing alarms, and seldom all there is to say.
+        notes = {
+            f"{who} {how} {story} {when}.": 0 if urgent else 45,
+            f"{who} {how} {story}. {finding}.": 45,
+            f"{who} {how} {story} {when}. {finding}.": 6,
+            f"{who} {how} {story}. {draw.choice(_PLANS[triage])}.": 14,
+        }
+        return self._pick({note: weight for note, weight in notes.items() if len(note.split()) <= _WORDS})
+
+    def _who(self, patient: _Patient) -> str:
+        noun, age = patient.noun, patient.age
+        return f"Baby {noun}" if age == 0 else self._draw.choice((f"{age} yo {noun}", f"{noun.capitalize()}, {age},"))
+
+    def _personal_data(self, patient: _Patient) -> str:
+        draw, faker = self._draw, self._faker
+        relative, first_name = draw.choice(list(_RELATIVES[patient.group].items()))
+        first, last = getattr(faker, first_name)(), faker.last_name()
+        return draw.choice(
+            (
+                f"{relative.capitalize()} {first} {last} is here",
+                f"Call {relative} on 555-01{draw.randrange(100):02d}",
+                f"Letter to {first[0].lower()}.{last.lower()}@example.org",
+            )
+        )
+
+    def arrivals(self, count: int) -> list[dt.datetime]:
+        """`count` moments of the year, in their order."""
+        first = dt.date(_YEAR, 1, 1).toordinal()
+        moments = []
+        for _ in range(count):
+            day = dt.date.fromordinal(self._draw.randint(first, _LAST_DAY.toordinal()))
+            hour = self._draw.choices(range(24), _HOURS)[0]
+            moments.append(dt.datetime.combine(day, dt.time(hour, self._draw.randrange(60))))
+        return sorted(moments)
+
+
+def write_example(directory: Path, rows: int = 1000, seed: int = 7) -> Path:
+    """Write `rows` made-up visits to `directory`/visits.csv and return its path. The same seed gives the same file.
+
+    Raises ConfigError where `rows` is not positive, ResourceError where the file cannot be written.
+    """
+    if rows < 1:
+        raise ConfigError("The example needs at least one row.", "Ask for a positive number of rows.")
+    department = _Department(seed)
+    out = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for number, arrival in enumerate(department.arrivals(rows), start=1):
+        visit = {"visit_id": f"V{number:06d}", **department.visit(arrival)}
+        if writer is None:
+            writer = csv.DictWriter(out, list(visit), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(visit)
+    path = directory / "visits.csv"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"Cannot make {directory}: {error.strerror}.", "Choose a directory you may write to.") from None
+    write_file(path, out.getvalue())
+    return path
+
+
+_CONFIG = """\
+# localsynth: made-up visits to an emergency department.
+# Everything here is public: the schema is copied into the certificate. Do not write private values into it.
+# Change what you like, then: localsynth plan {workspace}
+
+[data]
+source = {source}
+
+[privacy]
+# The promise. A smaller epsilon protects more and keeps less: 1 is strong, 8 is common for text, above 10 says little.
+epsilon = 8.0
+# Each visit is another patient.
+unit = "row"
+# How many visits there are is no secret: the table is made up, and its generator says so. Of a real table, write this
+# only where the number is public; otherwise it is measured, at a small cost.
+public_size = {rows}
+
+[train]
+# Not quite one pass over the table, so that it takes minutes on a laptop's CPU (`localsynth plan` says how many). So small a
+# table and so short a training keep the columns' shapes and the notes' style, but little of the links between columns.
+# With time or a GPU, use 10 or more: better rows for the same epsilon, from more steps with a little more noise in each.
+epochs = 0.8
+
+[sample]
+rows = 150
+
+[schema]
+# Every bound and list below is declared: it stands in the department's code book, which is public. So nothing has to be
+# measured, and all of epsilon is left for learning. Remove a min, a max or a values, and it is measured instead.
+confirmed = true
+# Nobody leaves before having come: public knowledge, which holds in every synthetic row.
+constraints = ["discharge >= arrival"]
+
+# Never learned: the synthetic table counts anew.
+[[schema.columns]]
+name = "visit_id"
+kind = "identifier"
+
+# Never learned: invented names.
+[[schema.columns]]
+name = "patient"
+kind = "surrogate"
+of = "name"
+
+[[schema.columns]]
+name = "arrival"
+kind = "datetime"
+min = {year}-01-01T00:00:00
+max = {year}-12-31T23:59:59
+nullable = false
+
+[[schema.columns]]
+name = "age"
+kind = "integer"
+min = 0
+max = 104
+nullable = false
+
+[[schema.columns]]
+name = "sex"
+kind = "category"
+values = ["F", "M", "X"]
+nullable = false
+
+# 1 at once ... 5 can wait
+[[schema.columns]]
+name = "triage"
+kind = "integer"
+min = 1
+max = 5
+nullable = false
+
+[[schema.columns]]
+name = "temp"
+kind = "number"
+min = 34.0
+max = 42.0
+decimals = 1
+
+[[schema.columns]]
+name = "complaint"
+kind = "category"
+values = [
+{complaints}
+]
+nullable = false
+
+[[schema.columns]]
+name = "admitted"
+kind = "boolean"
+nullable = false
+
+# Missing while the patient is still there.
+[[schema.columns]]
+name = "discharge"
+kind = "date"
+min = {year}-01-01
+max = {year}-12-31
+
+# The triage note. Longer ones are cut at max_tokens.
+[[schema.columns]]
+name = "note"
+kind = "text"
+max_tokens = 28
+nullable = false
+"""
+
+
+def example_config(source: Path, workspace: str, rows: int = 1000) -> str:
+    """The commented `localsynth.toml` of the example that `write_example` wrote to `source` with `rows` rows.
+
+    `workspace` is how the user calls the workspace, for the commands in the comments.
+    """
+    # A JSON string without escaped non-ASCII characters is also a TOML string.
+    return _CONFIG.format(
+        source=json.dumps(str(source), ensure_ascii=False),
+        workspace=workspace,
+        rows=rows,
+        year=_YEAR,
+        complaints="\n".join(f'  "{name}",' for name in _COMPLAINTS),
+    )

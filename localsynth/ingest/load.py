@@ -1,0 +1,204 @@
+"""From the source file to the private store: parse, number the units, toss their coins, keep what was chosen.
+
+Which units are kept, and which are held out, is an independent secret coin per unit: a fixed count would let one unit's
+presence push another out. Rows are stored typed but not clamped, since bounds may only be measured afterwards.
+"""
+
+import datetime as dt
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from localsynth.config import Config
+from localsynth.errors import ConfigError, DataError
+from localsynth.events import Emit
+from localsynth.ingest.parse import UnreadableValueError, parser_for
+from localsynth.ingest.sources.base import Row, Source
+from localsynth.ingest.sources.open import open_source
+from localsynth.schema.columns import Identifier, Schema, Value
+from localsynth.store.private import PrivateStore, PrivateWriter
+from localsynth.workspace.paths import Workspace
+
+__all__ = ["IngestResult", "SecretCoins", "ingest", "sort_key"]
+
+_COINS_AT_ONCE = 100_000
+_SECONDS_BETWEEN_EVENTS = 0.5
+
+
+class SecretCoins(Protocol):
+    """What ingest needs of the cryptographic generator."""
+
+    def bernoulli(self, p: float, n: int) -> Any:
+        """n independent booleans, true with probability p."""
+
+    def integers(self, high: int, n: int) -> Any:
+        """n independent integers in [0, high)."""
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What was kept, train and holdout together. Private counts: not for any file outside the private store."""
+
+    rows: int
+    units: int
+
+
+def _check_columns(schema: Schema, source: Source, unit: str) -> None:
+    declared = [column.name for column in schema.columns]
+    absent = [name for name in declared if name not in source.columns]
+    extra = [name for name in source.columns if name not in declared]
+    if absent:
+        raise DataError(
+            f"{source.path} lacks columns of the schema: {', '.join(map(repr, absent))}.",
+            "Correct the schema in localsynth.toml, or name the right file.",
+        )
+    if extra and source.first_lines is not None:
+        # Names of such a source stand in its rows, and may be data: only those that the schema lists are public.
+        line = min(source.first_lines[name] for name in extra)
+        raise DataError(
+            f"{source.path} has {len(extra)} key{'' if len(extra) == 1 else 's'} the schema does not know, the first in "
+            f"line {line}.",
+            "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
+        )
+    if extra:
+        raise DataError(
+            f"{source.path} has columns the schema does not know: {', '.join(map(repr, extra))}.",
+            "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
+        )
+    if unit != "row" and unit not in source.columns:
+        raise ConfigError(f"privacy.unit: there is no column {unit!r}.", 'Name a column of the schema, or "row".')
+
+
+class _RowParser:
+    """Rows of the source → (unit text, values of the learned columns)."""
+
+    def __init__(self, config: Config, source: Source) -> None:
+        schema = config.schema_
+        self._source = source
+        self._absent = frozenset(config.data.missing)
+        self._unit = None if config.privacy.unit == "row" else source.columns.index(config.privacy.unit)
+        self._order = self._order_of(config, source)
+        self._parsers: list[tuple[int, str, Callable[[str | None], Value]]] = [
+            (source.columns.index(column.name), column.name, parser_for(column, config.data.missing))
+            for column in schema.learned()
+        ]
+        self.rows = 0
+        self.saw_row_without_unit = False
+
+    @staticmethod
+    def _order_of(config: Config, source: Source) -> int | None:
+        """Where the identifier stands that rows are ordered by; a learned column is ordered by as it is stored."""
+        name = config.data.sequence_by
+        if name is None or not isinstance(config.schema_.column(name), Identifier):
+            return None
+        return source.columns.index(name)
+
+    def place_of(self, row: Row) -> str | None:
+        """What orders the row among those of its unit, if an identifier does; None where it has none."""
+        if self._order is None:
+            return None
+        text = (row[self._order] or "").strip()
+        return sort_key(text) if text and text not in self._absent else None
+
+    def __call__(self, row: Row) -> tuple[str | None, list[Value]]:
+        self.rows += 1
+        values: list[Value] = []
+        for place, name, parse in self._parsers:
+            try:
+                values.append(parse(row[place]))
+            except UnreadableValueError as error:
+                raise DataError(
+                    f"{self._source.path}: row {self.rows}, column {name!r}: {error}.",
+                    "Correct the row, change the column's kind, or add the string to data.missing if it means 'no value'.",
+                ) from None
+        return self._unit_of(row), values
+
+    def _unit_of(self, row: Row) -> str | None:
+        if self._unit is None:
+            return None
+        text = (row[self._unit] or "").strip()
+        if text and text not in self._absent:
+            return text
+        self.saw_row_without_unit = True
+        return None
+
+
+def sort_key(text: str) -> str:
+    """A text whose order among others is that of `text`, runs of digits compared as numbers: "visit 9" before "visit 10".
+
+    Made from one value alone, so that the order within one unit cannot depend on another.
+    """
+    return re.sub("[0-9]+", lambda run: f"{len(run[0].lstrip('0')):06d}{run[0].lstrip('0')}", text)
+
+
+def _toss(writer: PrivateWriter, units: int, random: SecretCoins, keep: float, holdout: float) -> None:
+    for first in range(0, units, _COINS_AT_ONCE):
+        count = min(_COINS_AT_ONCE, units - first)
+        writer.toss(first, list(random.bernoulli(keep, count)), list(random.bernoulli(holdout, count)))
+
+
+def _draw(writer: PrivateWriter, random: SecretCoins) -> None:
+    # Among 2^62 numbers two of a unit's rows practically never draw the same, so the lowest m are a fair choice.
+    for first in range(1, writer.rows + 1, _COINS_AT_ONCE):
+        count = min(_COINS_AT_ONCE, writer.rows + 1 - first)
+        writer.draw(first, [int(value) for value in random.integers(2**62, count)])
+
+
+def ingest(
+    workspace: Workspace,
+    config: Config,
+    random: SecretCoins,
+    keep: Callable[[int], float],
+    emit: Emit,
+    ingest_id: str,
+    source: Source | None = None,
+) -> IngestResult:
+    """Fill the workspace's private store from `source` (None: the one in the configuration).
+
+    `ingest_id` is random and written into the store, to tell its rows from those of any other reading.
+
+    `keep` is given the number of units and answers with the chance of each to be kept; it must charge for what it makes of
+    the number. Each unit is kept with that chance and, if kept, held out with `privacy.holdout`; of a unit's rows at most
+    `privacy.max_rows_per_unit` stay, chosen at random; with `data.sequence_by` so many that follow each other, from a place
+    chosen at random, and rows that have no value there are left out. All or nothing: after an error or a kill the store is as
+    before.
+    The row counter in the progress events is marked private: the size of the table is.
+
+    Raises DataError, naming row and column, for a table that does not fit the schema; ConfigError; ResourceError.
+    """
+    source = source or open_source(config.data)
+    privacy = config.privacy
+    _check_columns(config.schema_, source, privacy.unit)
+    parse_row = _RowParser(config, source)
+    last_event = 0.0
+    with PrivateStore.create(workspace, config.schema_, config.data.sequence_by) as writer:
+        for batch in source.batches():
+            writer.add_rows([parse_row(row) for row in batch], [parse_row.place_of(row) for row in batch])
+            if time.monotonic() - last_event >= _SECONDS_BETWEEN_EVENTS:
+                last_event = time.monotonic()
+                emit({"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": writer.rows}})
+        if parse_row.saw_row_without_unit:
+            text = f"Some rows have no {privacy.unit!r}: each of them counts as a unit of its own."
+            emit({"kind": "note", "private": {"text": text}})
+        units = writer.number_units()
+        keep_probability = keep(units)
+        _toss(writer, units, random, keep_probability, privacy.holdout)
+        if privacy.unit != "row":
+            _draw(writer, random)
+        rows, units = writer.finish(
+            privacy.max_rows_per_unit,
+            {
+                "ingest": ingest_id,
+                "source": str(source.path),
+                "source_sha256": source.sha256(),
+                "unit": privacy.unit,
+                "sequence_by": config.data.sequence_by or "",
+                "max_rows_per_unit": str(privacy.max_rows_per_unit),
+                "holdout": str(privacy.holdout),
+                "keep_probability": str(keep_probability),
+                "ingested": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            },
+        )
+    return IngestResult(rows=rows, units=units)

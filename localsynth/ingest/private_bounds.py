@@ -1,0 +1,119 @@
+"""Bounds, category lists and the number of units, measured under differential privacy.
+
+Reading an exact smallest or largest value, or the list of values, off the data would reveal single rows; each measurement
+here is a mechanism of OpenDP's, charged before it runs. All of them share one budget in equal parts, fixed beforehand.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from localsynth.privacy.accountant import Mechanism
+from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
+from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
+from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Schema
+from localsynth.store.private import PrivateStore
+
+__all__ = ["Charge", "SchemaBudget", "measure_column", "measure_size", "share_budget"]
+
+Charge = Callable[[str, Mechanism], None]
+"""Records (what is measured, at what price) in the ledger, or raises BudgetError; called before anything is released."""
+
+
+@dataclass(frozen=True)
+class SchemaBudget:
+    """What one measurement may cost. `contributions` is the most rows a unit has."""
+
+    epsilon: float
+    delta: float
+    contributions: int
+
+
+def share_budget(schema: Schema, size_declared: bool, epsilon: float, delta: float, contributions: int) -> SchemaBudget | None:
+    """Equal parts of (ε, δ) for every measurement the schema needs; None where it needs none."""
+    columns = {name for name, _ in schema.unmeasured()}
+    measurements = len(columns) + (not size_declared)
+    lists = sum(isinstance(column, Category) and column.values is None for column in schema.columns)
+    if not measurements:
+        return None
+    return SchemaBudget(epsilon / measurements, delta / max(1, lists), contributions)
+
+
+def measure_size(units: int, budget: SchemaBudget, charge: Charge) -> int:
+    """The number of units, with noise. A unit counts once, however many rows it has."""
+    plan = CountPlan(budget.epsilon, 1)
+    charge("number of units", plan.mechanism)
+    return plan.release(units)
+
+
+def measure_column(column: Column, index: int, store: PrivateStore, budget: SchemaBudget, charge: Charge) -> Column:
+    """`column` (the `index`-th learned one) with its open bounds or list filled in from the training rows."""
+    fields = column.unmeasured()
+    if isinstance(column, Category):
+        plan = CategoriesPlan(budget.epsilon, budget.delta, budget.contributions)
+        charge(f"list of values of column {column.name}", plan.mechanism)
+        values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None])
+        other = column.other or _free_name(values)
+        listed = [value for value in values if value != other]
+        found = [*listed, other]
+        meanings = _usable_meanings(column, found)
+        return column.model_copy(update={"values": found, "other": other, "meanings": meanings, "measured": fields})
+    assert isinstance(column, Integer | Number | Date | DateTime)
+    ranges = RangePlan(budget.epsilon, budget.contributions, _grid(column))
+    charge(f"range of column {column.name}", ranges.mechanism)
+    present = [value for value in store.column_values(index, "train") if value is not None]
+    low, high = (_from_number(column, value) for value in ranges.release(np.array([_to_number(v) for v in present], dtype=float)))
+    declared = {"min": column.min, "max": column.max}
+    bounds: dict[str, Any] = {"min": low, "max": high} | {k: v for k, v in declared.items() if v is not None}
+    if bounds["min"] > bounds["max"]:
+        # One bound is declared and the data lies beyond it: the range is then that one value.
+        bounds = dict.fromkeys(bounds, next(v for v in declared.values() if v is not None))
+    return column.model_copy(update={**bounds, "measured": fields})
+
+
+def _usable_meanings(column: Category, values: list[str]) -> dict[str, str]:
+    """Those of values that were found, but where a value would then read like another one."""
+    taken, usable = set(values), {}
+    for value in values:
+        meaning, spelled = column.meanings.get(value), column.spelled(value)
+        if meaning is not None and spelled not in taken:
+            usable[value] = meaning
+            taken.add(spelled)
+    return usable
+
+
+def _free_name(values: list[str]) -> str:
+    name = "other"
+    while name in values:
+        name += "_"
+    return name
+
+
+def _grid(column: Integer | Number | Date | DateTime) -> Grid:
+    if isinstance(column, Integer):
+        return integer_grid()
+    if isinstance(column, Number):
+        return number_grid(column.decimals)
+    return datetime_grid() if isinstance(column, DateTime) else date_grid()
+
+
+_EPOCH = dt.datetime(1970, 1, 1)
+
+
+def _to_number(value: Any) -> float:
+    if isinstance(value, dt.datetime):
+        return (value - _EPOCH).total_seconds()
+    if isinstance(value, dt.date):
+        return float(value.toordinal())
+    return float(value)
+
+
+def _from_number(column: Column, number: float) -> Any:
+    if isinstance(column, DateTime):
+        return _EPOCH + dt.timedelta(seconds=round(number))
+    if isinstance(column, Date):
+        return dt.date.fromordinal(round(number))
+    return round(number) if isinstance(column, Integer) else float(number)

@@ -1,0 +1,77 @@
+"""The source table, whatever its format: column names, and rows in batches, with every value as text.
+
+One sort of value (text, or None where a typed source holds a null) makes one parse path, so the same table gives the
+same private table from every format. The readers are in textfiles.py (CSV, TSV, JSON lines) and tables.py (Parquet, DuckDB).
+
+No message holds a value of the table: a file, a line and a column are all it says.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from localsynth.errors import DataError
+from localsynth.system.files import file_sha256
+
+__all__ = ["Row", "Source", "checked_names"]
+
+Row: TypeAlias = tuple[str | None, ...]
+
+BATCH = 2000
+_LONGEST_NAME = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_OR_NO_HEADER = "if the first line of a CSV or TSV file is a row of data already, give init --no-header."
+
+
+class Source(ABC):
+    """A table that can be read from its beginning as often as needed."""
+
+    first_lines: dict[str, int] | None = None
+    """Where the names of the columns stand in the rows themselves: the line in which each comes first. They may be data then."""
+    rare: tuple[str, ...] = ()
+    """Columns that fewer than one in a hundred of the first rows have at all, where rows may lack some."""
+
+    def __init__(self, path: Path, columns: list[str]) -> None:
+        self.path = path
+        self.columns = checked_names(path, columns)
+
+    @abstractmethod
+    def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
+        """All rows in their order, at most `size` at a time, one value per column. Raises DataError."""
+
+    def sha256(self) -> str:
+        """The hash of the file as it lies there, in hex."""
+        return file_sha256(self.path)
+
+
+def checked_names(path: Path, names: list[str]) -> list[str]:
+    """Usable column names: an empty one becomes `column_<n>` (from 1). Raises DataError for what cannot be a name.
+
+    The messages quote no name: in a file without a header they would be a row's values.
+    """
+    if not names:
+        raise DataError(f"{path} has no columns.", "The first line must name the columns.")
+    result: list[str] = []
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, start=1):
+        if _CONTROL.search(name):
+            raise DataError(
+                f"{path}: the name of column {number} holds a line break or another control character.",
+                f"Rename the column; if the file is not UTF-8, set data.encoding; {_OR_NO_HEADER}",
+            )
+        if len(name) > _LONGEST_NAME:
+            raise DataError(
+                f"{path}: the name of column {number} is longer than {_LONGEST_NAME} characters.",
+                f"Rename the column; {_OR_NO_HEADER}",
+            )
+        used = name if name.strip() else f"column_{number}"
+        if used.casefold() in seen:
+            raise DataError(
+                f"{path}: columns {seen[used.casefold()]} and {number} have the same name (case does not count).",
+                f"Rename one of them; {_OR_NO_HEADER}",
+            )
+        seen[used.casefold()] = number
+        result.append(used)
+    return result

@@ -1,0 +1,66 @@
+"""The catalogue of base models as the engine sees it: a verified file and what can be trained in it, with the engine's errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localsynth_models.catalog import GgufInfo, architectures, catalog, local_models, locate, model_info, verify_model
+from localsynth_models.errors import ModelError
+
+from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
+from localsynth.system.files import model_directory
+
+__all__ = ["BaseModel", "find_base_model", "list_base_models", "model_errors"]
+
+_KINDS: dict[str, type[LocalsynthError]] = {"config": ConfigError, "integrity": IntegrityError, "resource": ResourceError}
+
+
+@contextmanager
+def model_errors() -> Iterator[None]:
+    """Raises the catalogue's errors as the engine's, with their exit codes."""
+    try:
+        yield
+    except ModelError as error:
+        raise _KINDS[error.kind](error.message, error.hint) from None
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model that may be used: its file was checked against its recorded SHA-256, if it has one."""
+
+    path: Path
+    info: GgufInfo
+    targets: list[str]
+    """Names of the linear layers that can get LoRA adapters."""
+
+
+def find_base_model(name_or_path: str) -> BaseModel:
+    """The base model of that name, or at that path. Raises ConfigError, IntegrityError or ResourceError with what to do."""
+    with model_errors():
+        directory = model_directory()
+        path = locate(name_or_path, directory)
+        if name_or_path in catalog() or name_or_path in local_models(directory):
+            verify_model(name_or_path, directory)
+        info = model_info(path)
+        return BaseModel(path, info, list(architectures()[info.architecture].lora_targets))
+
+
+def list_base_models() -> list[dict[str, Any]]:
+    """Every model of the catalogue and those the user added, each with whether its file is here."""
+    with model_errors():
+        directory = model_directory()
+        known = {**catalog(), **local_models(directory)}
+    return [
+        {
+            "name": model.name,
+            "architecture": model.architecture,
+            "parameters": model.parameters,
+            "size": model.size,
+            "licence": model.licence,
+            "present": (directory / model.file).is_file(),
+            "sha256": model.sha256,
+        }
+        for model in known.values()
+    ]

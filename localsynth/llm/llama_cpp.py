@@ -1,0 +1,443 @@
+"""The one seam to llama.cpp: the vocabulary, batched decoding of many sequences, and quantization.
+
+Training tokenizes with the same code that sampling uses, so the two cannot disagree. Nothing else imports `llama_cpp`.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+# Threads that wait for each other must sleep, not spin: on a laptop where another program wants a core, spinning made decoding
+# 35 to 50 times slower (docs/experiments.md). OpenMP reads this once, when llama.cpp is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
+from localsynth.llm.gguf_file import GgufFile
+from localsynth.system.cpu import has_tiles
+
+__all__ = [
+    "ALL_LAYERS",
+    "CHAT_TEMPLATE",
+    "CompletionLoop",
+    "Decoder",
+    "Step",
+    "Vocabulary",
+    "gpu_offload",
+    "quantize",
+    "sequence_bytes",
+    "sequence_logits",
+]
+
+ALL_LAYERS = -1
+"""Put the whole model on the GPU."""
+
+CHAT_TEMPLATE = "tokenizer.chat_template"
+"""What the metadata keys begin with that hold a program for writing prompts. Nothing here runs one."""
+
+_QUANTIZATIONS = {
+    "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
+    "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
+    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "Q6_K": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
+    "Q5_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_K_M,
+    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+}
+
+_LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR in ggml.h; the binding does not name it
+_errors: list[str] = []
+"""The last few error lines of llama.cpp, for our own messages; it would otherwise write them to stderr."""
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _log(level: int, text: bytes, _user_data: object) -> None:
+    if level == _LEVEL_ERROR:
+        _errors.append(text.decode("utf-8", "replace").strip())
+        del _errors[:-3]
+
+
+def _load_code_for_this_processor() -> None:
+    """Where llama.cpp was built with one library for each kind of processor (that of the bundle), load the one that fits best.
+
+    llama.cpp looks for them beside the running program, which is Python. Other builds have their code in them already.
+    """
+    library = llama_cpp.llama_cpp._lib
+    library.ggml_backend_dev_count.restype = ctypes.c_size_t
+    if library.ggml_backend_dev_count() == 0:
+        library.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
+        library.ggml_backend_load_all_from_path.restype = None
+        library.ggml_backend_load_all_from_path(os.fsencode(Path(llama_cpp.__file__).parent / "lib"))
+
+
+_default_parameters = llama_cpp.llama_model_default_params
+
+
+def _model_parameters() -> Any:
+    """llama.cpp's defaults, but without the AMX unit.
+
+    Up to version 12, GCC leaves out most of what llama.cpp writes into that unit's configuration (`_tile_loadconfig` says that it
+    reads 8 bytes of the 64): the first product of a quantized model then ends the process. What else llama.cpp would lay out
+    anew for speed goes with it.
+    """
+    parameters = _default_parameters()
+    if has_tiles():
+        parameters.use_extra_bufts = False
+    return parameters
+
+
+llama_cpp.llama_cpp.llama_model_default_params = _model_parameters  # where llama-cpp-python's own class finds it, too
+llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
+_load_code_for_this_processor()
+llama_cpp.llama_backend_init()
+
+
+def gpu_offload() -> bool:
+    """Whether this build of llama.cpp can run layers on a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def _room(length: int) -> int:
+    # llama.cpp rounds a sequence's share of the context up by itself; asking for a multiple avoids its warning.
+    return -(-length // 256) * 256
+
+
+def sequence_bytes(path: Path, length: int) -> int:
+    """Memory that a `Decoder` takes for each sequence of at most `length` tokens: keys and values of every layer in F16."""
+    fields = GgufFile(path)
+    architecture = fields.value("general.architecture")
+    heads = fields.value(f"{architecture}.attention.head_count")
+    width = fields.value(f"{architecture}.embedding_length") // heads
+    keys = fields.value(f"{architecture}.attention.key_length", width)
+    values = fields.value(f"{architecture}.attention.value_length", width)
+    heads_kv = fields.value(f"{architecture}.attention.head_count_kv", heads)
+    return int(_room(length) * fields.value(f"{architecture}.block_count") * heads_kv * (keys + values) * 2)
+
+
+def _load(path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> Any:
+    parameters = _model_parameters()
+    parameters.vocab_only = vocab_only
+    parameters.n_gpu_layers = gpu_layers
+    parameters.use_mmap = True
+    _errors.clear()
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
+    if not model:
+        reason = _errors[-1] if _errors else "no reason given"
+        raise IntegrityError(
+            f"llama.cpp cannot load {path}: {reason}.", "Fetch the model again: localsynth models fetch NAME, or check the file."
+        )
+    return model
+
+
+class Vocabulary:
+    """The tokenizer of a GGUF file, loaded without its weights."""
+
+    def __init__(self, path: Path) -> None:
+        self._model = _load(path, vocab_only=True)
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        add_bos = llama_cpp.llama_vocab_get_add_bos(self._vocab)
+        self.start: list[int] = [llama_cpp.llama_vocab_bos(self._vocab)] if add_bos else []
+        """What every sequence begins with: the BOS token where the model wants one."""
+        self._pieces: dict[int, bytes] = {}
+        # SentencePiece models put a space before the first word of every call. Our texts are spans of a longer text, so
+        # there we tokenize behind a line break and take its tokens off again.
+        self._guard = self._tokenize("\n") if self.piece(self._tokenize("a")[0])[:1] == b" " else []
+
+    def _tokenize(self, text: str) -> list[int]:
+        data = text.encode("utf-8")
+        room = len(data) + 8
+        buffer = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
+        if count < 0:
+            raise AssertionError(f"llama_tokenize wants {-count} tokens for {len(data)} bytes")
+        return list(buffer[:count])
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokens of a piece of text; names of special tokens in it are plain text."""
+        if not text:
+            return []
+        if self._guard:
+            return self._tokenize("\n" + text)[len(self._guard) :]
+        return self._tokenize(text)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for."""
+        if token not in self._pieces:
+            buffer = ctypes.create_string_buffer(1024)
+            length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, 1024, 0, True)
+            self._pieces[token] = buffer.raw[: max(0, length)]
+        return self._pieces[token]
+
+    def grammar_tokenizer(self) -> Any:
+        """An `llguidance.LLTokenizer` over this vocabulary (takes about a second to make)."""
+        from llguidance.llamacpp import lltokenizer_from_vocab
+
+        return lltokenizer_from_vocab(self._vocab)
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+    def __enter__(self) -> "Vocabulary":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(slots=True)
+class Step:
+    """Tokens to append to one sequence in the next `Decoder.decode`; `wanted`: with the logits after the last of them."""
+
+    sequence: int
+    position: int
+    tokens: Sequence[int]
+    wanted: bool = True
+
+
+class Decoder:
+    """One llama.cpp context that holds many sequences side by side.
+
+    `sequences` is how many, `length` the most tokens each may have. `gpu_layers`: ALL_LAYERS for every one.
+    """
+
+    def __init__(self, path: Path, sequences: int, length: int, threads: int, gpu_layers: int = 0) -> None:
+        self._model = _load(path, vocab_only=False, gpu_layers=gpu_layers)
+        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        if length > trained:
+            llama_cpp.llama_model_free(self._model)
+            raise ConfigError(
+                f"A row can take {length} tokens, and the model reads at most {trained}.",
+                "Lower max_tokens of the text columns in localsynth.toml, or choose a model with a longer context.",
+            )
+        length = _room(length)
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = sequences * length
+        parameters.n_batch = parameters.n_ubatch = max(512, 4 * sequences)
+        parameters.n_seq_max = sequences
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.kv_unified = False
+        _errors.clear()
+        self._context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not self._context:
+            llama_cpp.llama_model_free(self._model)
+            raise ResourceError(
+                f"llama.cpp cannot make a context of {sequences} x {length} tokens: {_errors[-1] if _errors else 'no memory'}.",
+                "Lower sample.sequences, or close other programs.",
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._room = int(parameters.n_batch)
+        self._batch = llama_cpp.llama_batch_init(self._room, 0, 1)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+
+    def decode(self, steps: Sequence[Step]) -> NDArray[np.float32]:
+        """Append each step's tokens; returns the logits after the last token of each step that wants them.
+
+        Shape (number of such steps, vocabulary size). The array is llama.cpp's own buffer where one batch was enough, so it is
+        valid only until the next call. Steps of one length are computed together; of several lengths, llama.cpp cuts the batch
+        into pieces of equal lengths, each of which reads all weights: 128 sequences, one in eight of them with 2 to 5 tokens,
+        took 2.7 times as long as with one token each.
+        """
+        parts: list[NDArray[np.float32]] = []
+        start = 0
+        while start < len(steps):
+            end, count = start, 0
+            while end < len(steps) and count + len(steps[end].tokens) <= self._room:
+                count += len(steps[end].tokens)
+                end += 1
+            if end == start:
+                parts.append(self._decode_long(steps[start]))
+                start += 1
+                continue
+            parts.append(self._decode_batch(steps[start:end]))
+            start = end
+            if start < len(steps):
+                parts[-1] = parts[-1].copy()
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _decode_long(self, step: Step) -> NDArray[np.float32]:
+        """A step with more tokens than a batch holds, in pieces."""
+        logits: NDArray[np.float32] | None = None
+        for offset in range(0, len(step.tokens), self._room):
+            piece = step.tokens[offset : offset + self._room]
+            last = offset + len(piece) == len(step.tokens)
+            logits = self._decode_batch([Step(step.sequence, step.position + offset, piece, step.wanted and last)])
+        assert logits is not None
+        return logits.copy()
+
+    def _decode_batch(self, steps: Sequence[Step], every: bool = False) -> NDArray[np.float32]:
+        batch, i, outputs = self._batch, 0, 0
+        for step in steps:
+            last = len(step.tokens) - 1
+            for offset, token in enumerate(step.tokens):
+                batch.token[i] = token
+                batch.pos[i] = step.position + offset
+                batch.n_seq_id[i] = 1
+                batch.seq_id[i][0] = step.sequence
+                wanted = every or (step.wanted and offset == last)
+                batch.logits[i] = wanted
+                outputs += wanted
+                i += 1
+        batch.n_tokens = i
+        code = llama_cpp.llama_decode(self._context, batch)
+        if code != 0:
+            raise ResourceError(f"llama.cpp could not compute a batch (code {code}).", "Lower sample.sequences and try again.")
+        if not outputs:
+            return np.empty((0, self.vocabulary_size), dtype=np.float32)
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), shape=(outputs, self.vocabulary_size))
+
+    def all_logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after every one of `tokens` (at most a batch of them), read as sequence 0 from its start."""
+        self.truncate(0, 0)
+        return self._decode_batch([Step(0, 0, tokens)], every=True).copy()
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Keep only a sequence's first `length` tokens."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def copy(self, source: int, target: int) -> None:
+        """Make the whole of sequence `source` the content of sequence `target`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        if self._context:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._context)
+            llama_cpp.llama_model_free(self._model)
+            self._context = None
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Embedder:
+    """The mean of a model's last hidden states over a text: what it is about, as a vector of the model's width."""
+
+    _ROOM = 1024
+    _TOGETHER = 32
+    _READ = 64
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._vocabulary = Vocabulary(path)
+        self._model = _load(path, vocab_only=False)
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self._ROOM
+        parameters.n_seq_max = self._TOGETHER
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.embeddings = True
+        parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_MEAN
+        parameters.kv_unified = True
+        _errors.clear()
+        self._context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not self._context:
+            llama_cpp.llama_model_free(self._model)
+            raise ResourceError("llama.cpp cannot make a context to embed texts in: no memory.", "Close other programs.")
+        self._batch = llama_cpp.llama_batch_init(self._ROOM, 0, 1)
+        self._width = llama_cpp.llama_model_n_embd(self._model)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), model width); a text is read up to 64 tokens, an empty one as a line break.
+
+        On one core that takes 10 minutes for 100,000 tokens of a 135M model in Q4_1 (docs/experiments.md).
+        """
+        tokens = [(self._vocabulary.tokenize(text) or self._vocabulary.tokenize("\n"))[: self._READ] for text in texts]
+        result = np.empty((len(texts), self._width), dtype=np.float32)
+        together: list[int] = []
+        for i in sorted(range(len(texts)), key=lambda i: len(tokens[i])):
+            if len(together) == self._TOGETHER or sum(len(tokens[j]) for j in [*together, i]) > self._ROOM:
+                self._embed(tokens, together, result)
+                together = []
+            together.append(i)
+        if together:
+            self._embed(tokens, together, result)
+        return result
+
+    def _embed(self, tokens: Sequence[Sequence[int]], together: Sequence[int], result: NDArray[np.float32]) -> None:
+        batch, place = self._batch, 0
+        for sequence, i in enumerate(together):
+            for position, token in enumerate(tokens[i]):
+                batch.token[place], batch.pos[place] = token, position
+                batch.n_seq_id[place], batch.seq_id[place][0], batch.logits[place] = 1, sequence, True
+                place += 1
+        batch.n_tokens = place
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        code = llama_cpp.llama_decode(self._context, batch)
+        if code != 0:
+            raise ResourceError(f"llama.cpp could not embed a batch of texts (code {code}).", "Close other programs.")
+        for sequence, i in enumerate(together):
+            vector = llama_cpp.llama_get_embeddings_seq(self._context, sequence)
+            result[i] = np.ctypeslib.as_array(vector, shape=(self._width,))
+
+    def __enter__(self) -> "Embedder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+        self._vocabulary.close()
+
+
+class CompletionLoop:
+    """llama-cpp-python's own way to a JSON object: `create_completion` under a JSON schema. For comparison only.
+
+    Takes a file without chat templates: llama-cpp-python compiles each of a file's, which are programs, whatever it is asked for.
+    """
+
+    def __init__(self, path: Path, schema: str, threads: int) -> None:
+        if any(key.startswith(CHAT_TEMPLATE) for key in GgufFile(path).fields):
+            raise ValueError(f"{path} has a chat template, which would be compiled")
+        self._llama = llama_cpp.Llama(str(path), n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False)
+        self._schema = schema
+
+    def complete(self, prompt: str, seed: int) -> tuple[str, int]:
+        """One completion at temperature 1 over the whole vocabulary, and how many tokens it took."""
+        grammar = llama_cpp.LlamaGrammar.from_json_schema(self._schema, verbose=False)
+        answer: Any = self._llama.create_completion(
+            prompt, max_tokens=256, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repeat_penalty=1.0, seed=seed, grammar=grammar
+        )
+        return answer["choices"][0]["text"], answer["usage"]["completion_tokens"]
+
+    def __enter__(self) -> "CompletionLoop":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._llama.close()
+
+
+def sequence_logits(path: Path, tokens: Sequence[int], threads: int = 2) -> NDArray[np.float32]:
+    """The logits after each of `tokens` (at most 512): shape (len(tokens), vocabulary size)."""
+    with Decoder(path, 1, max(256, len(tokens)), threads) as decoder:
+        return decoder.all_logits(tokens)
+
+
+def quantize(source: Path, target: Path, quantization: str, threads: int) -> None:
+    """Quantize an F16 GGUF with llama.cpp. `quantization` is one of BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0.
+
+    No importance matrix is used: it would need texts, and private ones must not shape the result uncharged.
+    """
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.nthread = threads
+    parameters.ftype = _QUANTIZATIONS[quantization]
+    _errors.clear()
+    code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
+    if code != 0:
+        raise ResourceError(
+            f"llama.cpp could not quantize {source.name} to {quantization}: {_errors[-1] if _errors else f'code {code}'}.",
+            "Check the free disk space, or choose another sample.quantization.",
+        )

@@ -1,0 +1,175 @@
+"""A trained run's settings, audited: a training on canaries with them → runs/ID/audit.json, its evidence → private.duckdb.
+
+Reads nothing private and spends nothing: what is trained on is made up from the schema, which is public by then. So what it finds
+is said of the code and the settings that the run was trained with, and not of the run's own model.
+"""
+
+import math
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.llm.base_models import find_base_model
+from localsynth.pipeline.session import Session, trained_run
+from localsynth.schema.column_split import Writing
+from localsynth.system.extras import need_training_parts
+from localsynth.system.files import file_sha256, write_json
+from localsynth.train.cost import going_on_with
+from localsynth.workspace.effective_schema import effective_of
+from localsynth.workspace.runs import Run
+
+if TYPE_CHECKING:
+    from localsynth.train.plan import TrainPlan
+
+__all__ = ["audit", "claimed_curve"]
+
+_DELTAS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5)
+"""Where the claimed curve is looked at, beside the certified δ."""
+_FEWEST = 20
+"""Canaries below which no guesses would be left."""
+
+
+def audit(session: Session) -> dict[str, Any]:
+    """Audit the newest run's training. Raises ConfigError where there is none, or it was made by marginals."""
+    current = trained_run(session)
+    if current.by_marginals:
+        raise ConfigError(
+            f"Run {current.id} was made by marginals; the canary audit is of the language model's training.",
+            "See docs/guarantee.md for what holds the guarantee of marginals.",
+        )
+    if session.options.canaries is not None and session.options.canaries < _FEWEST:
+        raise ConfigError(f"{session.options.canaries} canaries show nothing.", f"Take {_FEWEST} or more; hundreds are needed.")
+    need_training_parts()
+    return _audit_model(session, current)
+
+
+def _audit_model(session: Session, current: Run) -> dict[str, Any]:
+    from localsynth.evaluate.audit.attack import attack_training
+    from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of, has_room_for_endings
+    from localsynth.evaluate.audit.outcome import Audit, right_guesses
+    from localsynth.evaluate.audit.search import search_endings
+    from localsynth.llm.llama_cpp import Vocabulary
+    from localsynth.llm.row_text import Codec
+    from localsynth.privacy.noise import SecureRandom
+    from localsynth.train.loop import choose_device
+    from localsynth.train.plan import TrainPlan as Plan
+
+    begun = time.monotonic()
+    plan = Plan(**current["plan"])
+    # In the precision that the run was trained in, whichever this machine would choose, unless another one is asked for.
+    machines = session.config.train.model_dump(include=set(MACHINES_PART))
+    if machines["precision"] == "auto":
+        machines["precision"] = current["train"]["precision"]
+    settings = TrainConfig.model_validate({**current["settings"]["train"], **machines})
+    device = choose_device(settings.device)
+    base = find_base_model(settings.model)
+    if file_sha256(base.path) != current["base_sha256"]:
+        raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    session.emit({"kind": "stage_started", "stage": "audit", "seal": session.seal})
+    curve = claimed_curve(plan)
+    canaries = session.options.canaries or enough_canaries(plan.sample_rate, plan.steps, curve)
+    guesses = guesses_of(canaries, plan.sample_rate, plan.steps)
+    random = SecureRandom()
+    schema = effective_of(current["table"]).schema
+    writing = Writing(schema) if current.hybrid else None
+    privacy = PrivacyConfig.model_validate(current["settings"]["privacy"])
+    units, _ = canary_units(schema, canaries, privacy.rows_per_unit, int(random.integers(2**31, 1)[0]))
+    with Vocabulary(base.path) as vocabulary:
+        seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
+        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, current.description, given)
+        encoded = [[codec.encode(writing.with_lengths(row) if writing else row) for row in unit] for unit in units]
+    directory = current.directory / "audit"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    shared: dict[str, Any] = {
+        "base": base.path,
+        "targets": current["targets"],
+        "micro_batch_tokens": going_on_with(settings, current["micro_batch_tokens"], device),
+        "plan": plan,
+        "settings": settings,
+        "random": random,
+        "emit": session.emit,
+        "should_stop": session.should_stop,
+    }
+    searched = None
+    try:
+        attacked = attack_training(canaries=encoded, directory=directory / "training", **shared)
+        # What is searched are rows drawn, and a soft prompt draws none.
+        if session.options.search and settings.method == "lora" and has_room_for_endings(schema):
+            searched = search_endings(
+                schema=schema,
+                writing=writing,
+                description=current.description,
+                rows_per_unit=privacy.rows_per_unit,
+                directory=directory / "search",
+                rows=session.options.search,
+                sampling=session.config.sample,
+                **shared,
+            )
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    found = Audit(
+        canaries=canaries,
+        guesses=guesses,
+        right=right_guesses(attacked.scores, attacked.coins, guesses),
+        control_right=right_guesses(attacked.control, attacked.coins, guesses),
+        epsilon=plan.epsilon,
+        delta=plan.delta,
+        curve=curve,
+        search=searched,
+    )
+    document = {
+        "format": 1,
+        "run": current.id,
+        "adapter_sha256": current["adapter_sha256"],
+        **found.to_json(),
+        "in": int(attacked.coins.sum()),
+        "training": {
+            "steps": plan.steps,
+            "sample_rate": plan.sample_rate,
+            "noise_multiplier": plan.noise_multiplier,
+            "max_grad_norm": plan.max_grad_norm,
+            "base_sha256": current["base_sha256"],
+            "noise": random.label,
+            "device": device,
+            "precision": attacked.precision,
+        },
+        "reads": "Nothing private: every canary is made up from the schema. Nothing was spent.",
+    }
+    evidence = {
+        "canaries": units,
+        "coins": attacked.coins.tolist(),
+        "scores": attacked.scores.tolist(),
+        "control": attacked.control.tolist(),
+    }
+    document["evidence"] = _keep(session, current, evidence)
+    write_json(current.audit_path, document)
+    session.emit({"kind": "stage_done", "stage": "audit"})
+    return {**document, "stage": "audit", "path": str(current.audit_path), "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _keep(session: Session, current: Run, evidence: dict[str, Any]) -> str | None:
+    """Put what the figures rest on into the encrypted store, and say where; None where it was erased or is locked.
+
+    The coins say which canaries were trained on. That is nobody's secret, but nothing to publish either.
+    """
+    from localsynth.evaluate.tables import json_able
+    from localsynth.store.key import is_wrapped
+    from localsynth.store.private import keep_artifact
+
+    workspace = session.workspace
+    if not workspace.private_path.is_file() or (is_wrapped(workspace) and workspace.passphrase is None):
+        return None
+    keep_artifact(workspace, f"audit of {current.id}", json_able(evidence))
+    return workspace.private_path.name
+
+
+def claimed_curve(plan: "TrainPlan") -> list[tuple[float, float]]:
+    """(ε, δ) pairs of the steps that the audit takes, from the certified δ upwards."""
+    from localsynth.privacy.accountant import epsilon_of
+
+    steps = [{"type": "repeated", "count": plan.steps, "of": plan.step_mechanism}]
+    pairs = [(epsilon_of(steps, delta), delta) for delta in (plan.delta, *(each for each in _DELTAS if each > plan.delta))]
+    return [(epsilon, delta) for epsilon, delta in pairs if math.isfinite(epsilon)]

@@ -1,0 +1,217 @@
+"""Original, holdout and synthetic rows → runs/ID/report.html and report.json.
+
+Reads the private table: the report is not covered by the guarantee, and says so on its face. Charges nothing, because nothing of
+it is meant to leave the machine; `release` leaves out all that the original was read for.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.llm.base_models import find_base_model
+from localsynth.pipeline.session import Session, certificate_of, trained_run
+from localsynth.schema.columns import Record, Schema, conform
+from localsynth.system.cpu import default_threads
+from localsynth.system.files import file_sha256, read_json, write_file, write_json
+from localsynth.workspace.effective_schema import effective_of
+from localsynth.workspace.erasure_record import refuse_erased
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import Run
+
+if TYPE_CHECKING:
+    from localsynth.evaluate.schema_losses import SchemaLosses
+
+__all__ = ["evaluate"]
+
+_SEED = 0
+"""The same rows are looked at each time, so that the same table gives the same report."""
+
+_ASKED = 250
+"""Rows a side whose likelihood the models are asked for: some minutes on two cores would be too many."""
+
+
+def evaluate(session: Session) -> dict[str, Any]:
+    """Write the report on the newest run's rows. With `release`, the one that reads nothing private."""
+    from localsynth.evaluate.report import render_report, report_document
+    from localsynth.evaluate.tables import describe_synthetic
+    from localsynth.store.synthetic import SyntheticStore
+
+    workspace, options = session.workspace, session.options
+    if not options.release:
+        refuse_erased(workspace)
+    current = trained_run(session)
+    if not current.get("sample"):
+        raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
+    schema = effective_of(current["table"]).schema
+    certificate = certificate_of(session, current)
+    session.emit({"kind": "stage_started", "stage": "evaluate", "seal": session.seal})
+    # Rows drawn under conditions are as the user wanted them, and say nothing of how well the model learned.
+    synthetic = list(SyntheticStore(workspace.synthetic_path).records(plain=True))
+    if not synthetic:
+        raise ConfigError(
+            "Every row of the table was drawn under conditions.", "Draw some without: localsynth sample WS --more N"
+        )
+    made = _made_units(synthetic, current, schema)
+    synthetic = [{column.name: row[column.name] for column in schema.learned()} for row in synthetic]
+    name = "report-release" if options.release else "report"
+    figures: dict[str, Any]
+    if options.release:
+        figures = {"synthetic_only": describe_synthetic(synthetic, schema)}
+    else:
+        figures = _compare(session, schema, synthetic, made)
+        if current.audit_path.exists():
+            figures["audit"] = read_json(current.audit_path)
+    page = current.directory / f"{name}.html"
+    write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
+    write_file(page, render_report(figures, certificate, options.release))
+    session.emit({"kind": "stage_done", "stage": "evaluate"})
+    return {"stage": "evaluate", "run": current.id, "report": str(page), "report_json": str(page.with_suffix(".json"))}
+
+
+def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:
+    """The learned columns of the synthetic rows by unit, where they are sequences; the last unit may be cut, and is left out."""
+    settings = current["settings"]
+    if settings["data"]["sequence_by"] is None:
+        return None
+    names = [column.name for column in schema.learned()]
+    groups = groupby(rows, key=lambda row: row[settings["privacy"]["unit"]])
+    return [[{name: row[name] for name in names} for row in unit] for _, unit in groups][:-1]
+
+
+def _compare(session: Session, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None) -> dict[str, Any]:
+    from localsynth.evaluate.schema_losses import SchemaLosses
+    from localsynth.evaluate.tables import evaluate_tables
+    from localsynth.llm.llama_cpp import Embedder
+
+    options, wanted, current = session.options, session.config.evaluate, trained_run(session)
+    target, quasi_identifiers = options.target or wanted.target, options.quasi_identifiers or wanted.quasi_identifiers
+    columns = [column.name for column in schema.learned()]
+    for name in [*(quasi_identifiers or []), *([target] if target else [])]:
+        if name not in columns:
+            raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(columns)}.")
+    losses = SchemaLosses(schema)
+    ours, others = (_units(session.workspace, split, schema, losses) for split in ("train", "holdout"))
+    train, holdout = ([row for unit in units for row in unit] for units in (ours, others))
+
+    reached = 0
+
+    def progress(name: str, number: int, of: int, done: float) -> None:
+        nonlocal reached
+        reached = of
+        if session.should_stop():
+            from localsynth.errors import Cancelled
+
+            raise Cancelled("Stopped during evaluate.", "`localsynth evaluate` begins it again.")
+        # A share, and not a count of texts: how many rows there are is private.
+        doing = {"unit": f"{name}: {done:.0%}" if done else name} if name else {}
+        session.emit({"kind": "progress", "stage": "evaluate", "step": number, "steps": of + 1, **doing})
+
+    def asked(done: float) -> None:
+        progress("asking the model", reached, reached, done)
+
+    def compared(embed: Callable[[Sequence[str]], NDArray[np.float32]] | None) -> dict[str, Any]:
+        return evaluate_tables(
+            train,
+            holdout,
+            synthetic,
+            schema,
+            target=target,
+            quasi_identifiers=quasi_identifiers,
+            seed=_SEED,
+            progress=progress,
+            embed=embed,
+            units=None if made is None else (ours, others, made),
+        )
+
+    if current.by_marginals:
+        figures = compared(None)
+        reason = "There is no language model: the rows were drawn from noisy counts, which are public with them."
+        figures["attacks_not_run"].append({"name": "membership (the model)", "reason": reason})
+        figures["audit_reason"] = (
+            "The canary audit is of a language model's training; the rows of this table have none behind them."
+        )
+    else:
+        base = _checked_models(session, current)
+        with Embedder(base, default_threads()) as embedder:
+            figures = compared(embedder.embed)
+        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout, asked)
+    figures["schema_losses"] = losses.figures()
+    session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
+    return figures
+
+
+def _checked_models(session: Session, current: Run) -> Path:
+    """The base model, when it and the run's model are those that the run was trained on and exported. Raises IntegrityError."""
+    from localsynth.privacy.model_hash import model_hash
+
+    base, model = find_base_model(current["settings"]["train"]["model"]).path, current.product_path
+    if file_sha256(base) != current["base_sha256"]:
+        raise IntegrityError(f"{base} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    again = f"Make it again: localsynth export {session.workspace.root}"
+    if not model.is_file():
+        raise IntegrityError(f"{model} is missing.", again)
+    if model_hash(model) != current["export"]["model_hash"]:
+        raise IntegrityError(f"{model} is not the model that run {current.id} exported.", again)
+    return base
+
+
+def _ask_the_model(
+    session: Session,
+    base: Path,
+    current: Run,
+    schema: Schema,
+    train: list[Record],
+    holdout: list[Record],
+    told: Callable[[float], None],
+) -> list[dict[str, Any]]:
+    from localsynth.evaluate.attacks.membership import attack_by_scores
+    from localsynth.evaluate.likelihood import likelihood_gain
+    from localsynth.schema.column_split import Writing
+
+    model = current.product_path
+    members, others = (_sample(rows) for rows in (train, holdout))
+    description, threads = current.description, default_threads()
+    given: frozenset[str] = frozenset()
+    if current.hybrid:
+        writing = Writing(schema)
+        schema, given = writing.schema, writing.given
+        members, others = ([writing.with_lengths(row) for row in rows] for rows in (members, others))
+    scores = []
+    for side, rows in enumerate((members, others)):
+
+        def half(done: float, side: int = side) -> None:
+            told((side + done) / 2)
+
+        scores.append(likelihood_gain(base, model, schema, description, rows, threads, given, half))
+    attacks = attack_by_scores(
+        *scores,
+        seed=_SEED,
+        subject="the model",
+        method=f"By how much likelier the trained model finds the row than the base model does, for {len(members)} rows that "
+        f"were trained on and {len(others)} holdout rows.",
+    )
+    return [attack.to_json() for attack in attacks]
+
+
+def _units(workspace: Workspace, split: Any, schema: Schema, losses: "SchemaLosses") -> list[list[Record]]:
+    """The conforming rows of each unit of a split, in their order; `losses` counts what conforming changed."""
+    from localsynth.store.private import PrivateStore
+
+    units: dict[int, list[Record]] = {}
+    with PrivateStore.open(workspace) as store:
+        for unit, record in store.records(split, schema):
+            conformed = conform(schema, record)
+            losses.count(record, conformed)
+            if conformed is not None:
+                units.setdefault(unit, []).append(conformed)
+    return list(units.values())
+
+
+def _sample(rows: list[Record]) -> list[Record]:
+    chosen = np.random.default_rng(_SEED).permutation(len(rows))[:_ASKED]
+    return [rows[i] for i in chosen]

@@ -1,0 +1,163 @@
+"""Adapter → runs/ID/model.<QTYPE>.gguf, with its certificate beside it and inside."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.llm.base_models import find_base_model
+from localsynth.pipeline.session import Session, certificate_of, open_ledger, recorder, trained_run
+from localsynth.privacy.certificate import CERTIFICATE_KEY
+from localsynth.system.cpu import default_threads, multiplies_bf16
+from localsynth.system.extras import need_training_parts
+from localsynth.system.files import file_sha256, write_json
+from localsynth.workspace.effective_schema import effective_of
+from localsynth.workspace.runs import Run
+
+__all__ = ["certify_model", "export"]
+
+
+def export(session: Session) -> dict[str, Any]:
+    """Merge, quantize and verify the newest run's adapter, and write its certificate beside and into the model.
+
+    The run's model of another quantization type is then removed: a run has one model.
+    """
+    current = trained_run(session)
+    config = session.config
+    if current.by_marginals:
+        return _certify_marginals(session, current)
+    if current["settings"]["train"].get("method") == "prompt":
+        raise ConfigError(
+            f"Run {current.id} trained a soft prompt (train.method = prompt), which no GGUF file can hold: no rows come of it.",
+            'Train with train.method = "lora" and --again, which is charged again.',
+        )
+    need_training_parts()
+    from localsynth.export.export import export as export_model
+    from localsynth.privacy.model_hash import model_hash
+
+    base = find_base_model(current["settings"]["train"]["model"])
+    wanted = config.sample.quantization
+    quantization = fastest_type(base.info.parameters) if wanted == "auto" else wanted
+    done = current.get("export")
+    path = current.model_path(quantization)
+    if done and done["quantization"] == quantization and path.exists() and model_hash(path) == done["model_hash"]:
+        certified_before = _has_certificate(session, current)
+        if not certified_before:
+            # As an export of another type leaves it that was killed before its end.
+            current.remove_other_models(path)
+            certify_model(session, current)
+        return {"stage": "export", "run": current.id, "done_before": certified_before, "path": str(path), **current["export"]}
+    if file_sha256(base.path) != current["base_sha256"]:
+        raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    if current.adapter_sha256() != current["adapter_sha256"]:
+        raise IntegrityError(
+            f"{current.adapter_path} is not the adapter that run {current.id} trained.",
+            "Put its files back, or train again with --again (that is charged again).",
+        )
+    current.check_marginals()
+    emit = recorder(session, current)
+    emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
+    result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
+    certified = _put_certificate(session, current, path)
+    facts = {
+        "quantization": quantization,
+        "kl": round(result.kl, 6),
+        "shift": round(result.shift, 6),
+        "size_bytes": path.stat().st_size,
+        "seconds": round(result.seconds, 1),
+        **certified,
+    }
+    # Before the note: stopped in between, the next export makes this one anew and finds no other.
+    current.remove_other_models(path)
+    current.note(export=facts)
+    emit({"kind": "stage_done", "stage": "export"})
+    return {"stage": "export", "run": current.id, "done_before": False, "path": str(path), **facts}
+
+
+def certify_model(session: Session, current: Run) -> None:
+    """Make the certificate of an exported model anew, beside it and inside: more was charged since, or it was changed."""
+    current.note(export={**current["export"], **_put_certificate(session, current, current.product_path)})
+
+
+def _has_certificate(session: Session, current: Run) -> bool:
+    """Whether the exported run's certificate lies there as it was made."""
+    try:
+        certificate_of(session, current)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, Any]:
+    """Write the certificate, into a model too; what the run's record says of it."""
+    from localsynth.export.merge import set_metadata
+    from localsynth.privacy.model_hash import model_hash
+
+    hashes = {
+        "model": model_hash(path),
+        "marginals": current.check_marginals(),
+        "selection": current.check_selection(),
+        "base_model": current["base_sha256"],
+    }
+    certificate = _certify(session, current, hashes)
+    set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
+    return {"model_hash": hashes["model"], **_write_certificate(current, certificate)}
+
+
+def _write_certificate(current: Run, certificate: dict[str, Any]) -> dict[str, Any]:
+    write_json(current.certificate_path, certificate)
+    return {"signed": certificate["signature"] is not None, "certificate_sha256": file_sha256(current.certificate_path)}
+
+
+def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str, Any]:
+    """The certificate of a run. Covers everything the workspace's ledger holds."""
+    from localsynth.privacy.certificate import CertificateFacts, build
+    from localsynth.privacy.signing import signing_key
+
+    facts = CertificateFacts(
+        noise_label=current["train"]["noise"],
+        ledger=open_ledger(session).document(),
+        schema=effective_of(current["table"]).schema,
+        settings=_public(current["settings"]),
+        hashes=hashes,
+        versions=current["versions"],
+        seal=current["train"]["seal"],
+    )
+    return build(facts, signing_key() if session.options.sign else None)
+
+
+def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
+    """Marginals are what they are: there is nothing to merge or to quantize, only to certify."""
+    marginals = current.check_marginals()
+    done = current.get("export")
+    if done and _has_certificate(session, current):
+        return {"stage": "export", "run": current.id, "done_before": True, **done}
+    emit = recorder(session, current)
+    emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
+    certificate = _certify(session, current, {"model": "", "marginals": marginals, "selection": "", "base_model": ""})
+    facts = {
+        "quantization": None,
+        "size_bytes": current.marginals_path.stat().st_size,
+        "model_hash": marginals,
+        **_write_certificate(current, certificate),
+    }
+    current.note(export=facts)
+    emit({"kind": "stage_done", "stage": "export"})
+    return {"stage": "export", "run": current.id, "done_before": False, "path": str(current.marginals_path), **facts}
+
+
+_SMALL = 500_000_000
+"""Weights up to which reading 16 bits of each does not hold decoding up: batches of many rows are bound by arithmetic."""
+
+
+def fastest_type(weights: int) -> str:
+    """The quantization type that decodes many rows fastest on this processor, among those that lose next to nothing.
+
+    Measured on a processor with AVX512-BF16 (docs/experiments.md); elsewhere bf16 is emulated.
+    """
+    return "BF16" if multiplies_bf16() and weights <= _SMALL else "Q8_0"
+
+
+def _public(settings: dict[str, Any]) -> dict[str, Any]:
+    """The run's settings without the path of a model that was given as a file: it may name the user or a project."""
+    return {**settings, "train": {**settings["train"], "model": Path(settings["train"]["model"]).name}}

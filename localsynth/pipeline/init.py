@@ -1,0 +1,33 @@
+"""A new workspace for a source file, with a schema guessed from its first rows."""
+
+from pathlib import Path
+from typing import Any
+
+from localsynth.config import data_config, render_config
+from localsynth.events import Emit
+from localsynth.system.files import write_file
+from localsynth.workspace.paths import Workspace
+
+__all__ = ["initialise"]
+
+
+def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | None = None) -> dict[str, Any]:
+    """A new workspace for a source file, with a schema guessed from its first rows. Makes nothing where the file is unusable.
+
+    With a passphrase, the key is made at once and wrapped by it.
+    """
+    from localsynth.ingest.infer import infer_schema
+    from localsynth.ingest.sources.open import open_source
+    from localsynth.store.key import change_passphrase
+
+    source_config = data_config({**data, "source": str(Path(data["source"]).expanduser().absolute())})
+    source = open_source(source_config)
+    schema, notes = infer_schema(source, source_config.missing)
+    workspace = Workspace.create(root)
+    if passphrase is not None:
+        change_passphrase(workspace, passphrase)
+    write_file(workspace.config_path, render_config(source_config, schema, str(root)))
+    for note in notes:
+        emit({"kind": "note", "text": note})
+    columns = [{"name": column.name, "kind": column.kind} for column in schema.columns]
+    return {"workspace": str(root), "config": str(workspace.config_path), "columns": columns}

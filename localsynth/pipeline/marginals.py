@@ -1,0 +1,107 @@
+"""Noisy counts of the columns and of pairs of them → runs/ID/marginals.json: all of a run by marginals, or a hybrid's first half.
+
+The counts are one release: their whole budget is charged before a row is read (but to see that the file is whole), as the ρ of
+zero-concentrated differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between
+the charge and the file, the run is over: measuring again would be charged again.
+"""
+
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from localsynth.errors import BudgetError, Cancelled
+from localsynth.pipeline.repeated_spends import remaining_budgets
+from localsynth.pipeline.session import Session, open_budget, private_recorder
+from localsynth.schema.column_split import Writing
+from localsynth.schema.columns import Record, conform
+from localsynth.system.files import write_json
+from localsynth.workspace.effective_schema import Effective
+from localsynth.workspace.runs import Run
+
+if TYPE_CHECKING:
+    from localsynth.marginals.model import MarginalModel
+    from localsynth.marginals.sequence_model import SequenceModel
+    from localsynth.privacy.ledger import Ledger
+
+__all__ = ["finish", "measure"]
+
+_PARTS = ("localsynth", "numpy", "opendp")
+
+
+def measure(session: Session, ledger: "Ledger", current: Run, effective: Effective, source_sha256: str) -> None:
+    """Charge the marginals' budget, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
+    from localsynth.marginals.domain import Domain
+    from localsynth.marginals.measure import MarginalSettings, measure_marginals
+    from localsynth.marginals.measure_transitions import measure_sequences
+    from localsynth.marginals.transitions import Layout
+    from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
+    from localsynth.privacy.zcdp import rho_for
+    from localsynth.store.private import PrivateStore
+
+    config, workspace = session.config, session.workspace
+    share = remaining_budgets(session, ledger)
+    emit = private_recorder(session, current)
+
+    def report(done: int, of: int) -> None:
+        emit({"kind": "progress", "stage": "train", "work": "marginals", "step": done, "steps": of})
+
+    schema = effective.schema
+    writing = Writing(schema) if current["synthesizer"] == "hybrid" else None
+    # Whatever can fail without the rows fails before they are paid for.
+    domain = Domain.of_schema(writing.schema if writing else schema)
+    sequence_by, most = config.data.sequence_by, config.privacy.rows_per_unit
+    layout = None if sequence_by is None else Layout.of_schema(schema, sequence_by, most)
+    settings = MarginalSettings(rows_per_unit=most)
+    if session.should_stop():
+        raise Cancelled("Stopped before anything was measured.", "`localsynth run` goes on from there.")
+    with PrivateStore.open(workspace) as store:
+        store.check_readable()
+        open_budget(session, ledger, "marginals", current.id, share.marginals_epsilon, share.marginals_delta, source_sha256)
+        if any(event["budget"] == "marginals" for event in ledger.spends(current.id)):
+            raise BudgetError(
+                f"Run {current.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
+                "Delete its directory in runs/ and add --again to measure anew, which is charged on top.",
+            )
+        rho = rho_for(share.marginals_epsilon, share.marginals_delta)
+        # The ledger works out what that ρ costs, and refuses it where it is more than the budget.
+        mechanism = {"type": "zcdp", "rho": rho}
+        ledger.charge(budget="marginals", run=current.id, stage="train", what="marginals", mechanism=mechanism)
+        report(0, 100)
+        units: dict[int, list[Record]] = {}
+        for unit, record in store.records("train", schema):
+            conformed = conform(schema, record)
+            if conformed is not None:
+                units.setdefault(unit, []).append(writing.with_lengths(conformed) if writing else conformed)
+    model: MarginalModel | SequenceModel
+    rehearsal = session.options.rehearsal_steps is not None
+    if layout is not None:
+        model = measure_sequences(layout, layout.encode(units.values()), rho, SecureRandom(), settings, report)
+        model = replace(model, links=replace(model.links, noise=REHEARSAL_LABEL)) if rehearsal else model
+    else:
+        rows = [row for unit in units.values() for row in unit]
+        model = measure_marginals(domain, domain.encode(rows), rho, SecureRandom(), settings, report)
+        model = replace(model, noise=REHEARSAL_LABEL) if rehearsal else model
+    write_json(current.marginals_path, model.to_json())
+    current.note(marginals_sha256=current.marginals_sha256(), measured=len(model.spends))
+    # From here on, what was measured is kept.
+    emit({"kind": "progress", "stage": "train", "work": "marginals", "step": 100, "steps": 100})
+
+
+def finish(session: Session, ledger: "Ledger", current: Run) -> dict[str, Any]:
+    """Record that a run by marginals is measured, which is all its training."""
+    from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL
+
+    current.note(
+        train={
+            "synthesizer": "marginals",
+            "steps": current["measured"],
+            "precision": "fp64",
+            "noise": SECURE_LABEL if session.options.rehearsal_steps is None else REHEARSAL_LABEL,
+            "seal": session.seal,
+        },
+        versions={"python": platform.python_version(), **{part: version(part) for part in _PARTS}},
+    )
+    epsilon = ledger.spent().epsilon
+    private_recorder(session, current)({"kind": "stage_done", "stage": "train", "epsilon": epsilon, "steps": current["measured"]})
+    return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"], "private": {}}

@@ -1,0 +1,92 @@
+"""What a run would cost and take, before anything is spent. Reads no row."""
+
+import shutil
+from typing import Any
+
+from localsynth.errors import BudgetError, ResourceError
+from localsynth.llm.base_models import find_base_model
+from localsynth.pipeline.session import Session
+from localsynth.pipeline.train import need_device
+from localsynth.planning.budgets import synthesizer_of
+from localsynth.planning.forecast import expected_rows, forecast, forecast_marginals
+from localsynth.planning.warnings import TOO_FEW_UNITS, delta_warning, list_warning, size_warning, text_warning
+from localsynth.schema.columns import Schema
+from localsynth.system.extras import need_training_parts
+from localsynth.system.files import read_json
+from localsynth.workspace.effective_schema import effective_of
+
+__all__ = ["ASSUMED_UNITS", "known_size", "plan"]
+
+ASSUMED_UNITS = 10_000
+"""What `plan` reckons with while the number of units is neither declared nor measured."""
+
+
+def known_size(session: Session) -> tuple[Schema, str, int, int]:
+    """(schema, origin, units kept, units to train on), expected and public: by the ingested table, else by the configuration.
+
+    origin: "measured", "declared" or "assumed".
+    """
+    config, workspace = session.config, session.workspace
+    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
+    if document.get("complete"):
+        effective = effective_of(document)
+        origin = "measured" if effective.size_measured else "declared"
+        return effective.schema, origin, effective.kept_units, effective.training_units
+    size = config.privacy.public_size or ASSUMED_UNITS
+    kept = min(size, session.options.max_units or size)
+    origin = "declared" if config.privacy.public_size else "assumed"
+    return config.schema_, origin, kept, max(1, round(kept * (1 - config.privacy.holdout)))
+
+
+def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: int) -> dict[str, Any]:
+    need_training_parts()
+    from localsynth.train.loop import choose_device
+    from localsynth.train.matmul_rate import matmul_rate
+    from localsynth.train.memory import memory_room
+    from localsynth.train.model import choose_precision
+
+    config = session.config
+    base = find_base_model(config.train.model)
+    # A GPU that is asked for and missing is a warning here, not an error.
+    device = choose_device("cpu" if config.train.device == "cpu" else "auto")
+    precision = choose_precision(config.train.precision, device)
+    # Rows are drawn on the processor, in float32 or less.
+    rate, float32_rate = (
+        matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length, place)
+        for kind, place in ((precision, device), ("fp32", "cpu"))
+    )
+    return forecast(config, base, schema, kept, training, rows, rate, float32_rate, precision, device, memory_room(device))
+
+
+def plan(session: Session) -> dict[str, Any]:
+    """What a run would cost and take. Spends nothing and reads no row."""
+    config, workspace = session.config, session.workspace
+    schema, origin, kept, training = known_size(session)
+    rows = session.options.rows or config.sample.rows or expected_rows(config, kept)
+    if synthesizer_of(config) == "marginals":
+        facts = forecast_marginals(config, kept, training, rows)
+    else:
+        facts = _forecast(session, schema, kept, training, rows)
+    lists = list_warning(config, training) if schema.unmeasured() else None
+    warnings = [text for text in [size_warning(kept), text_warning(config, kept), delta_warning(config, kept), lists] if text]
+    free = shutil.disk_usage(workspace.root).free
+    if free < facts["disk_bytes"]:
+        warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")
+    if synthesizer_of(config) != "marginals":
+        if facts["memory_room_bytes"] < facts["memory_bytes"]:
+            warnings.append(
+                f"Training would take about {facts['memory_bytes'] / 1e9:.1f} GB of memory, and no more than"
+                f" {facts['memory_room_bytes'] / 1e9:.1f} GB should be taken here: choose a smaller train.model."
+            )
+        try:
+            need_device(config)
+        except ResourceError as error:
+            warnings.append(f"{error.message} {error.hint}")
+    if not config.schema_.confirmed:
+        warnings.append(
+            "The schema is a guess that you have not confirmed: check it in localsynth.toml, then set schema.confirmed = true."
+        )
+    if kept < TOO_FEW_UNITS and not session.options.force:
+        raise BudgetError(warnings[0], "Collect more, or add --force to plan and run all the same.")
+    still_open = [f"{name}.{field}" for name, field in schema.unmeasured()]
+    return {**facts, "units_origin": origin, "to_be_measured": still_open, "free_disk_bytes": free, "warnings": warnings}

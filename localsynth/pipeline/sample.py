@@ -1,0 +1,150 @@
+"""Model, or marginals → synthetic.duckdb."""
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.pipeline.session import Session, certificate_of, exported_run, recorder
+from localsynth.system.files import write_file
+from localsynth.workspace.effective_schema import Effective, effective_of
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import Run
+
+if TYPE_CHECKING:
+    from localsynth.text_counts.logit_bias import Wording
+    from localsynth.text_counts.resampling import Chooser
+
+__all__ = ["sample"]
+
+
+def _seeds_secret(workspace: Workspace) -> bytes:
+    """Of this workspace, outside it, made where there is none: what a file of rows is known by without its hash in the table."""
+    path = workspace.keys_path / "seeds-secret"
+    if not path.exists():
+        write_file(path, secrets.token_hex(32))
+    return path.read_bytes()
+
+
+def sample(session: Session) -> dict[str, Any]:
+    """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
+    from localsynth.sample.job import draw_rows
+    from localsynth.sample.row_requests import read_asked
+    from localsynth.sample.surrogates import Surrogates
+    from localsynth.sample.tabular import conditions_from_marginals, draw_from_marginals, others_from_marginals
+    from localsynth.schema.column_split import Writing
+    from localsynth.store.lock import sampler_lock
+    from localsynth.store.synthetic import Origin, SyntheticStore
+
+    workspace, config = session.workspace, session.config
+    current = exported_run(session)
+    if current.selects and not current.get("selection"):
+        raise ConfigError(
+            f"Run {current.id} keeps a part of its budget for counting what its texts say, and nothing was counted yet.",
+            f"Count: localsynth select {workspace.root}",
+        )
+    effective, done, path = effective_of(current["table"]), current["export"], current.product_path
+    options = session.options
+    sequence_by = current["settings"]["data"]["sequence_by"]
+    if sequence_by is not None and (options.where or options.balance or options.seeds):
+        raise ConfigError(
+            "Rows of a sequence cannot be drawn under conditions yet: each depends on the one before.",
+            "Leave --where, --balance and --seeds out, and select from the finished table.",
+        )
+    secret = _seeds_secret(workspace) if options.seeds is not None else b""
+    asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing, secret)
+    if asked.rows is not None and (options.rows or options.more):
+        raise ConfigError("A file of rows says itself how many there are.", "Leave --rows and --more out with --seeds.")
+    emit = recorder(session, current)
+    guarantee = certificate_of(session, current)["guarantee"]
+    with sampler_lock(workspace.root / ".sampler.lock"):
+        store = SyntheticStore(workspace.synthetic_path)
+        if store.row_count() > store.row_count(current.id):
+            # Rows of an earlier run: a table has one provenance, and theirs stays in their own certificate.
+            store.clear()
+        store.create_table(effective.schema)
+        origin = Origin(
+            current.id,
+            done["model_hash"],
+            config.sample.seed,
+            # The figure to rely on: the budgets fixed beforehand, not what was executed of them.
+            guarantee["guaranteed_epsilon"],
+            guarantee["spent_delta"],
+            # What shapes the rows' distribution; threads and the like do not.
+            config.sample.model_dump(
+                mode="json", include={"temperature", "top_p", "candidates", "texts", *(["guidance"] if current.hybrid else [])}
+            ),
+            asked.facts,
+        )
+        more = asked.rows or options.more
+        total = None if more else options.rows or config.sample.rows or _as_many_as_the_original(current, effective)
+        job = store.open_job(origin, total=total, more=more)
+        emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
+        if current.by_marginals:
+            result = draw_from_marginals(
+                path,
+                Surrogates(effective.schema, config.sample.seed, current["settings"]["privacy"]["unit"] if sequence_by else None),
+                store,
+                job,
+                asked.given,
+                emit,
+                session.should_stop,
+            )
+        else:
+            given, other, seen = asked.given, None, effective.schema
+            if current.hybrid:
+                given = conditions_from_marginals(current.marginals_path, seen, config.sample.seed, job, given)
+                if config.sample.guidance:
+                    other = others_from_marginals(current.marginals_path, seen, config.sample.seed, job)
+                seen = Writing(seen).schema
+            chooser, wording = _selection(current, effective)
+            result = draw_rows(
+                model=path,
+                schema=effective.schema,
+                seen=seen,
+                description=current.description,
+                settings=config.sample,
+                store=store,
+                job=job,
+                given=given,
+                hybrid=current.hybrid,
+                other=other,
+                chooser=chooser,
+                wording=wording,
+                emit=emit,
+                should_stop=session.should_stop,
+            )
+        facts = {"rows": store.row_count(), "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
+        current.note(sample=facts)
+        # Last of all, as near to the answer as can be.
+        store.close_job(job.number)
+    emit({"kind": "stage_done", "stage": "sample"})
+    return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
+
+
+def _selection(current: Run, effective: Effective) -> "tuple[Chooser | None, Wording | None]":
+    """What the count of the original texts is good for, if there is one."""
+    from localsynth.text_counts.file import read_selection
+    from localsynth.text_counts.logit_bias import Wording
+    from localsynth.text_counts.resampling import Chooser
+    from localsynth.text_counts.topic_counts import Selection
+
+    if not current.check_selection():
+        return None, None
+    selection = read_selection(current.selection_path)
+    if not selection.fits(effective.schema):
+        raise IntegrityError(
+            f"{current.selection_path} is of other columns than run {current.id}.", "Restore it from a backup, or train again."
+        )
+    return (Chooser(selection), None) if isinstance(selection, Selection) else (None, Wording(selection))
+
+
+def _as_many_as_the_original(current: Run, effective: Effective) -> int:
+    """Rows where nobody said how many: one a unit; of sequences as many as the units have. By public and released figures."""
+    from localsynth.marginals.sequence_model import SequenceModel
+    from localsynth.sample.tabular import read_marginals
+
+    model = read_marginals(current.marginals_path) if current.by_marginals else None
+    if not isinstance(model, SequenceModel):
+        return effective.kept_units
+    # Counted were the rows of the units to train on.
+    return max(1, round(model.total * effective.kept_units / effective.training_units))

@@ -1,0 +1,188 @@
+"""What all stages share: the session, the ledger, the budgets, and the record of a run.
+
+Every stage opens its budget before it touches data, and charges before it spends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from localsynth.config import Config
+from localsynth.errors import BudgetError, ConfigError, IntegrityError
+from localsynth.events import Emit, Recorder, mark_private
+from localsynth.workspace.paths import Workspace
+from localsynth.workspace.runs import Run, latest_run
+
+if TYPE_CHECKING:
+    from localsynth.privacy.ledger import Ledger
+
+__all__ = [
+    "Options",
+    "Session",
+    "certificate_of",
+    "exported_run",
+    "open_budget",
+    "open_ledger",
+    "private_recorder",
+    "recorder",
+    "trained_run",
+    "warn_of_other_spends",
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beside the configuration."""
+
+    rows: int | None = None
+    more: int | None = None
+    where: str | None = None
+    balance: str | None = None
+    seeds: str | None = None
+    target: str | None = None
+    quasi_identifiers: list[str] | None = None
+    release: bool = False
+    max_units: int | None = None
+    force: bool = False
+    again: bool = False
+    sign: bool = True
+    canaries: int | None = None
+    search: int = 0
+    """Rows that an audit draws and searches for the canaries' endings."""
+    rehearsal_steps: int | None = None
+    """Not None: a rehearsal on made-up rows, which trains for this many of its steps."""
+
+
+@dataclass
+class Session:
+    """One command's work on one workspace."""
+
+    workspace: Workspace
+    config: Config
+    emit: Emit
+    should_stop: Callable[[], bool]
+    options: Options = field(default_factory=Options)
+    seal: str = "none"
+
+
+def open_ledger(session: Session) -> "Ledger":
+    """The workspace's ledger, checked against the head of its chain."""
+    from localsynth.privacy.ledger import Ledger
+
+    workspace = session.workspace
+    return Ledger.open(workspace.ledger_path, workspace.keys_path / "ledger-head.json", workspace.id)
+
+
+def open_budget(
+    session: Session, ledger: "Ledger", name: str, run_id: str | None, epsilon: float, delta: float, source_sha256: str
+) -> None:
+    """Set a stage's budget aside. Over the configured total only with --again, since that protects less than was promised."""
+    from localsynth.privacy.ledger_chain import Basis
+    from localsynth.privacy.spend_registry import register_spend
+
+    config = session.config
+    privacy = config.privacy
+    basis = Basis(privacy.unit, privacy.rows_per_unit, privacy.public_size is not None)
+    try:
+        ledger.open_budget(
+            name,
+            run_id,
+            epsilon,
+            delta,
+            limit=config.privacy.epsilon,
+            limit_delta=config.delta(),
+            basis=basis,
+            beyond_limit=session.options.again,
+        )
+    except BudgetError as error:
+        raise BudgetError(error.message, "Start a new workspace, or add --again to spend more than privacy.epsilon.") from None
+    if session.options.rehearsal_steps is not None:
+        return
+    # At once and in full: a run that is given up has spent, too.
+    register_spend(source_sha256, session.workspace.id, sum(event["epsilon"] for event in ledger.budgets()))
+
+
+def warn_of_other_spends(session: Session, source_sha256: str) -> None:
+    """Two workspaces on one source file add up for the people in it, which neither ledger alone shows."""
+    from localsynth.privacy.spend_registry import registry_total
+
+    others = {name: spent for name, spent in registry_total(source_sha256).workspaces.items() if name != session.workspace.id}
+    if others:
+        text = (
+            f"This source file has been used in {len(others)} other workspace{'s' if len(others) > 1 else ''}, which spent "
+            f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
+            "its own part."
+        )
+        session.emit({"kind": "warning", "text": text})
+
+
+def trained_run(session: Session) -> Run:
+    """The newest run, if it is trained. Raises ConfigError."""
+    latest = latest_run(session.workspace)
+    if latest is None or not latest.get("train"):
+        raise ConfigError(
+            f"{session.workspace.root} holds no trained run.", f"Train first: localsynth train {session.workspace.root}"
+        )
+    return latest
+
+
+def exported_run(session: Session) -> Run:
+    """The newest run, if it has a model or marginals to draw from, unchanged. Raises ConfigError, IntegrityError."""
+    from localsynth.privacy.model_hash import model_hash
+
+    current, root = trained_run(session), session.workspace.root
+    done = current.get("export")
+    if not done:
+        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {root}")
+    path = current.product_path
+    if not path.exists():
+        raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {root}")
+    marginals = current.check_marginals()
+    if (marginals if current.by_marginals else model_hash(path)) != done["model_hash"]:
+        raise IntegrityError(
+            f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {root}"
+        )
+    return current
+
+
+def certificate_of(session: Session, current: Run) -> dict[str, Any]:
+    """The exported run's certificate, if its ε and δ follow from this workspace's ledger, it is of this model, and its signature,
+    where it has one, holds. Raises IntegrityError.
+
+    A run's record can be edited along with the certificate; the head of the ledger lies outside of the workspace.
+    """
+    from localsynth.privacy.certificate import stated
+    from localsynth.privacy.ledger_chain import recompute
+    from localsynth.privacy.signing import signature_holds
+
+    certificate, events = current.certificate(), open_ledger(session).document()["events"]
+    try:
+        own, guarantee = certificate["ledger"]["events"], certificate["guarantee"]
+        whole = own == events[: len(own)] and all(event["run"] != current.id for event in events[len(own) :])
+        spent = recompute(own) if whole else None
+        follows = spent is not None and (
+            (guarantee["guaranteed_epsilon"], guarantee["spent_delta"]) == (stated(spent.bound), stated(spent.delta))
+            and certificate["hashes"]["marginals" if current.by_marginals else "model"] == current["export"]["model_hash"]
+            and (certificate["signature"] is None or signature_holds(certificate))
+        )
+    except (KeyError, TypeError):
+        follows = False
+    if not follows:
+        raise IntegrityError(
+            f"{current.certificate_path} does not state what the ledger of this workspace holds.",
+            f"Make it anew, which charges nothing: localsynth export {session.workspace.root}",
+        )
+    return certificate
+
+
+def recorder(session: Session, current: Run) -> Emit:
+    """Records events of a stage that spends nothing, with the ε spent before it, so that it is in view to the end."""
+    record = Recorder(current.directory / "events.jsonl", session.emit)
+    epsilon = open_ledger(session).spent().epsilon
+    return lambda event: record({"epsilon": epsilon, **event})
+
+
+def private_recorder(session: Session, current: Run) -> Emit:
+    """Records events of a stage that reads the original rows, on which speed, time left and memory then depend."""
+    record = Recorder(current.directory / "events.jsonl", session.emit)
+    return lambda event: record(mark_private(event))

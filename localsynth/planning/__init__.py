@@ -1,0 +1,1 @@
+"""What a run will cost and take, estimated from public figures alone."""

@@ -1,0 +1,204 @@
+"""How events, plans and findings look on a terminal. Writes only to the stream it is given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "audit_text",
+    "bench_sample_text",
+    "bench_train_text",
+    "doctor_text",
+    "duration",
+    "plan_text",
+    "printable",
+    "rehearsal_text",
+    "table_text",
+]
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, as a person says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def printable(text: str) -> str:
+    """Control characters (a column may be named with an escape sequence) made visible."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+_SYNTHESIZERS = {
+    "hybrid": "noisy counts of the other columns, then the language model, which writes texts to go with them",
+    "llm": "the language model, which writes whole rows",
+    "marginals": "noisy counts of columns and pairs of columns: no text to write",
+}
+
+
+_DEVICES = {"cpu": "the processor", "cuda": "the GPU"}
+
+
+def _adapters(plan: dict[str, Any]) -> list[str]:
+    """Which layers get one, where any do."""
+    found = plan["adapters"]
+    if not found["layers"]:
+        return []
+    layers = ", ".join(name.removesuffix("_proj") for name in found["layers"])
+    return [f"adapters          on {layers} (preset by the noise, measured with {found['measured']})"]
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """`plan`'s object for a person."""
+    origin = {"declared": "declared", "measured": "measured", "assumed": "assumed: declare privacy.public_size for a real figure"}
+    epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
+    choosing = f", {epsilon['selection']:g} to count texts" if epsilon["selection"] else ""
+    lines = [
+        f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
+        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
+        f"marginals, {epsilon['train']:g} for training{choosing}",
+        f"delta             {plan['delta']['total']:.2g}",
+        f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
+    ]
+    if counted:
+        lines.append(f"noise multiplier  {plan['noise_multiplier']:.3f}, over all counts")
+    else:
+        lines += [
+            f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each "
+            f"({plan['reserve_steps']} in reserve)",
+            f"noise multiplier  {plan['noise_multiplier']:.3f}",
+            *_adapters(plan),
+            f"at once           {plan['micro_batch_tokens']:,} tokens, on {_DEVICES[plan['device']]}",
+        ]
+    lines += [
+        f"time              {'count' if counted else 'train'} {duration(seconds['train'])}, "
+        f"export {duration(seconds['export'])}, {plan['rows_wanted']:,} rows {duration(seconds['sample'])} "
+        f"(in {plan['precision']})",
+        f"memory, disk      {plan['memory_bytes'] / 2**30:.1f} GiB, {plan['disk_bytes'] / 2**30:.1f} GiB "
+        f"({plan['free_disk_bytes'] / 2**30:.0f} GiB free)",
+    ]
+    if plan["to_be_measured"]:
+        lines.append(f"to be measured    {printable(', '.join(plan['to_be_measured']))}")
+    lines += [f"warning: {printable(text)}" for text in plan["warnings"]]
+    lines.append("Nothing was spent.")
+    return "\n".join(lines)
+
+
+def rehearsal_text(result: dict[str, Any]) -> str:
+    """`rehearse`'s object for a person."""
+    forecast, planned = result["forecast"], result["planned"]
+    lines = [
+        f"Rehearsed on {result['units']:,} made-up units ({result['units_origin']}): {result['rehearsed']['steps']} steps of "
+        f"{planned['steps']:,}, {result['rehearsed']['rows']} rows of {planned['rows_wanted']:,}.",
+        "",
+        "The real run, by this:",
+        *(f"  {stage:<8}  {duration(seconds)}" for stage, seconds in forecast["seconds"].items()),
+        f"  memory    {forecast['memory_bytes'] / 2**30:.1f} GiB at most",
+        "",
+        "The form of the rows (the content means nothing: it was learned from made-up rows):",
+    ]
+    lines += ["  " + printable(" | ".join(f"{k}: {v}" for k, v in row.items())) for row in result["first_rows"]]
+    lines += [f"warning: {printable(text)}" for text in result["warnings"]]
+    lines += ["", f"Nothing was spent, no original row was read. All of it is in {result['workspace']}."]
+    return "\n".join(lines)
+
+
+def audit_text(result: dict[str, Any]) -> str:
+    """`audit`'s object for a person."""
+    claimed, control, confidence = result["claimed"], result["control"], f"{100 * result['confidence']:.0f} %"
+    lines = [
+        f"Audit of run {result['run']}: {result['status'].upper()}",
+        f"  {result['sentence']}",
+        "",
+        f"claimed           epsilon {claimed['epsilon']:.3g} at delta {claimed['delta']:.1g}, and its curve",
+        f"p-value of it     {_chance(result['p_value'])} with {result['right']} of {result['guesses']} guesses right, "
+        f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
+        f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
+        f"the most this audit could have shown: {result['ceiling']:.2f}",
+        *_search_lines(result["search"]),
+        f"trained           in {result['training']['precision']} on {result['training']['device']}",
+        "",
+        f"Nothing was spent, no original row was read: the {result['canaries']} canaries are made up. File: {result['path']}",
+    ]
+    return "\n".join(lines)
+
+
+def _search_lines(search: dict[str, Any] | None) -> list[str]:
+    if search is None:
+        return []
+    return [
+        f"random endings    {search['found']} of {search['inserted']} stand in {search['rows']} rows drawn; exposure "
+        f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
+    ]
+
+
+def _chance(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of a query as aligned text; long values are cut."""
+    cells = [
+        [printable("" if value is None else str(value)).replace("\n", " ")[:60] for value in row] for row in [columns, *rows]
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*lines, f"({len(rows):,} rows)"])
+
+
+def doctor_text(facts: dict[str, Any]) -> str:
+    """`doctor`'s object for a person."""
+    processor, memory, disk = facts["processor"], facts["memory"], facts["disk"]
+    lines = [
+        f"processor   {processor['name']}, {processor['physical_cores']} cores: {', '.join(processor['features'])}",
+        f"precision   {facts['precision']}",
+        f"memory      {memory['available'] / 2**30:.1f} of {memory['total'] / 2**30:.1f} GiB free",
+        "disk        " + ", ".join(f"{place['free'] / 2**30:.1f} GiB free at {place['path']}" for place in disk),
+        f"GPU         {', '.join(gpu['name'] for gpu in facts['gpus']) or 'none'}",
+        f"seal        {', '.join(facts['seal']) or 'none'}",
+        f"models      {', '.join(model['name'] + ' (' + model['state'] + ')' for model in facts['models']) or 'none'}",
+        "versions    " + ", ".join(f"{name} {version or 'missing'}" for name, version in facts["versions"].items()),
+    ]
+    for finding in facts["findings"]:
+        lines.append(f"{finding['level']}: {finding['text']}" + (f" {finding['fix']}" if finding["fix"] else ""))
+    return "\n".join(lines)
+
+
+def bench_sample_text(result: dict[str, Any]) -> str:
+    """The sampling benchmark as a table."""
+    ours = result["ours"]
+    lines = [f"{result['model']} {result['quantization']}, {result['threads']} threads, {ours['sequences']} rows side by side"]
+    for name in ("ours", "limit", "loop"):
+        figures = result[name]
+        lines.append(f"  {name:<6} {figures['rows_per_second']:8.2f} rows/s {figures['tokens_per_second']:8.0f} tokens/s")
+    lines.append(
+        f"  of our time: llama_decode {ours['share_decode']:.1%}, grammar {ours['share_grammar']:.1%}, "
+        f"choosing {ours['share_choose']:.1%}"
+    )
+    lines.append(
+        f"  characters of text a row: {ours['characters_of_text']:.0f}, in the loop {result['loop']['characters_of_text']:.0f}; "
+        f"whole rows of the loop: {result['loop']['whole_rows']} of {result['loop']['rows']}"
+    )
+    lines.append(f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}")
+    return "\n".join(lines)
+
+
+def bench_train_text(result: dict[str, Any]) -> str:
+    """The training benchmark as a table."""
+    lines = [f"{result['model']} in {result['precision']}, {result['units']} rows a step"]
+    for name in ("dp", "plain", "ghost"):
+        if name in result:
+            figures = result[name]
+            memory = f"{figures['peak_memory'] / 2**30:.2f} GiB at most"
+            lines.append(
+                f"  {name:<6} {figures['seconds']:7.2f} s a step {figures['tokens_per_second']:7.0f} tokens/s   {memory}"
+            )
+    limit = result["limit"]
+    lines.append(
+        f"  limit  {limit['seconds']:7.2f} s a step {limit['tokens_per_second']:7.0f} tokens/s   (matrix products alone)"
+    )
+    lines.append(
+        f"  dp to plain: speed {result['ratio_speed']:.2f}, memory {result['ratio_memory']:.2f}; "
+        f"share of the matrix products' rate {result['ratio_matmul']:.2f}"
+    )
+    return "\n".join(lines)

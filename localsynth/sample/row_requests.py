@@ -1,0 +1,156 @@
+"""What the user asks of the rows, beside how many: conditions, a column in given shares, or rows to complete from a file.
+
+Every way gives, for the i-th row of a sampling job, the conditions it must meet. Reads the effective schema and what the user
+wrote: no private data.
+"""
+
+import csv
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import ConfigError, DataError
+from localsynth.schema.columns import Schema
+from localsynth.schema.conditions import Allowed, Conditions, exactly, parse_where, values_of
+from localsynth.schema.feasible import Possible
+
+__all__ = ["Asked", "read_asked"]
+
+_CONSTRAINED = "They are schema.constraints in localsynth.toml."
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`given(i)` are the conditions of a job's i-th row; `facts` say what was asked, for the provenance of the rows."""
+
+    given: Callable[[int], Conditions]
+    facts: dict[str, Any]
+    rows: int | None = None
+    """How many rows are asked for, where what was asked says so: one for each line of a file."""
+
+
+def read_asked(
+    schema: Schema, where: str | None, balance: str | None, seeds: str | None, missing: list[str], secret: bytes = b""
+) -> Asked:
+    """`where`: an SQL condition; `balance`: "column" or "column=value:share,value:share"; `seeds`: a CSV file with a header.
+
+    `missing` are the strings that mean "no value" in the file. A job knows its file by the HMAC-SHA-256 under `secret`, so that a
+    guess of the file cannot be checked by whoever has the rows. Raises ConfigError, DataError.
+    """
+    conditions = parse_where(where, schema) if where is not None else {}
+    possible = Possible(schema)
+    if possible and possible.example(conditions) is None:
+        raise ConfigError("No row was found that meets --where and keeps the schema's constraints.", _CONSTRAINED)
+    facts: dict[str, Any] = {"where": where} if where is not None else {}
+    if balance is not None and seeds is not None:
+        raise ConfigError("--balance and --seeds exclude each other.", "The file's rows say themselves how often a value comes.")
+    if balance is not None:
+        shares = _read_shares(schema, balance, conditions)
+        for value in shares.values if possible else ():
+            if possible.example({**conditions, shares.column: value}) is None:
+                raise ConfigError(
+                    f"No row was found that has a value of --balance {shares.column}, meets what else is asked for and keeps the "
+                    "schema's constraints.",
+                    _CONSTRAINED,
+                )
+        return Asked(lambda i: {**conditions, **shares.given(i)}, {**facts, "balance": balance})
+    if seeds is not None:
+        rows, data = _read_seeds(schema, Path(seeds), missing, conditions)
+        for number, row in enumerate(rows if possible else (), start=1):
+            if possible.example({**conditions, **row}) is None:
+                raise DataError(
+                    f"{seeds}: row {number} cannot be completed so that it keeps the schema's constraints.", _CONSTRAINED
+                )
+        facts["seeds"] = hmac.new(secret, data, hashlib.sha256).hexdigest()
+        return Asked(lambda i: {**conditions, **rows[i % len(rows)]}, facts, len(rows))
+    return Asked(lambda _: conditions, facts)
+
+
+# --- shares ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shares:
+    column: str
+    values: list[Allowed]
+    shares: list[float]
+
+    def given(self, i: int) -> Conditions:
+        """The value of the i-th row: the one that the first i+1 rows would otherwise have the least of, for its share."""
+        return {self.column: self.values[self._order(i)]}
+
+    def _order(self, i: int) -> int:
+        # Row i falls into the value whose piece of the unit interval holds the i-th point of the golden-ratio sequence: any
+        # stretch of rows has nearly the asked shares, and no count must be kept over an interruption.
+        point, total = ((i + 0.5) * 0.6180339887498949) % 1.0, 0.0
+        for index, share in enumerate(self.shares):
+            total += share
+            if point < total:
+                return index
+        return len(self.shares) - 1
+
+
+def _read_shares(schema: Schema, text: str, conditions: Conditions) -> _Shares:
+    name, _, rest = text.partition("=")
+    column = next((c for c in schema.learned() if c.name.casefold() == name.strip().casefold()), None)
+    if column is None:
+        raise ConfigError(
+            f"There is no learned column {name.strip()!r} to balance.", f"Columns: {', '.join(c.name for c in schema.learned())}."
+        )
+    if column.name in conditions:
+        raise ConfigError(f"Column {column.name!r} stands in --where and in --balance.", "Use one of the two.")
+    pairs = [part.rpartition(":") for part in next(csv.reader([rest], skipinitialspace=True))] if rest else []
+    if rest:
+        try:
+            weights = [(value.strip(), float(share)) for value, _, share in pairs]
+        except ValueError:
+            weights = []
+        if not weights or any(not share > 0 for _, share in weights):
+            raise ConfigError(
+                f"--balance {text!r} is not of the form column=value:share,value:share.",
+                "Example: --balance label=ham:0.5,spam:0.5",
+            )
+    else:
+        weights = [(value, 1.0) for value in values_of(column)]
+    total = sum(share for _, share in weights)
+    return _Shares(column.name, [exactly(column, value) for value, _ in weights], [share / total for _, share in weights])
+
+
+# --- rows to complete ------------------------------------------------------------------------------------------------
+
+
+def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Conditions) -> tuple[list[Conditions], bytes]:
+    try:
+        data = path.read_bytes()
+        lines = list(csv.reader(data.decode("utf-8-sig").splitlines(keepends=True), strict=True))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the file's name.") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(
+            f"{path} is not a CSV file in UTF-8.", "Write a header with column names, then a row for each line."
+        ) from None
+    lines = [line for line in lines if line]
+    if len(lines) < 2:
+        raise DataError(f"{path} holds no rows.", "Write a header with column names, then a row for each line.")
+    learned = {column.name: column for column in schema.learned()}
+    header = lines[0]
+    for name in header:
+        if name not in learned:
+            raise DataError(f"{path} has a column {name!r}, which is no learned column.", f"Columns: {', '.join(learned)}.")
+        if name in conditions:
+            raise ConfigError(f"Column {name!r} stands in --where and in {path}.", "Use one of the two.")
+    rows: list[Conditions] = []
+    for number, line in enumerate(lines[1:], start=1):
+        if len(line) != len(header):
+            raise DataError(f"{path}: row {number} has {len(line)} fields, and the header {len(header)}.")
+        given: dict[str, Allowed] = {}
+        for name, text in zip(header, line, strict=True):
+            try:
+                given[name] = exactly(learned[name], None if text in missing else text)
+            except ConfigError as error:
+                raise DataError(f"{path}: row {number}: {error.message}", error.hint) from None
+        rows.append(given)
+    return rows, data

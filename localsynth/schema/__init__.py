@@ -1,0 +1,1 @@
+"""Columns, constraints and conditions: the algebra of values that a row may take."""

@@ -1,0 +1,332 @@
+"""The schema: what each column is, what values it may take, and where that knowledge comes from.
+
+A bound or category list is either *declared* (written in `localsynth.toml`, public knowledge) or to be *measured* under
+differential privacy at ingest. Until it is measured it is None here; after ingest the *effective* schema (`schema.json`)
+has every one filled in, and `Column.measured` names those that were measured.
+
+Knows nothing about files, models or privacy accounting.
+"""
+
+import datetime as dt
+import math
+import operator
+import re
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from localsynth.schema.constraints import Constant, Constraint, read_constraints
+
+__all__ = [
+    "Boolean",
+    "Category",
+    "Column",
+    "Date",
+    "DateTime",
+    "Identifier",
+    "Integer",
+    "Number",
+    "Record",
+    "Schema",
+    "Surrogate",
+    "Text",
+    "Value",
+    "conform",
+]
+
+Value: TypeAlias = str | int | float | bool | dt.date | dt.datetime | None
+Record: TypeAlias = dict[str, Value]
+
+Outside = Literal["clamp", "null", "drop"]
+"""What to do with a value outside the bounds: the nearest bound, a null, or leave the whole row out."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_MEANING = 200
+
+
+class _Column(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    nullable: bool = True
+    """Whether a row may have no value here."""
+    measured: list[str] = Field(default_factory=list)
+    """Names of the fields of this column that were measured under DP (only in the effective schema)."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_line(cls, name: str) -> str:
+        if not name.strip() or _CONTROL.search(name):
+            raise ValueError("a column name must not be empty or hold control characters")
+        return name
+
+    def unmeasured(self) -> list[str]:
+        """The fields that must be measured before the column can be used."""
+        return []
+
+
+class Category(_Column):
+    """One of a list of strings. A measured list always ends with `other`."""
+
+    kind: Literal["category"] = "category"
+    values: list[str] | None = None
+    """The list, where it is public knowledge. None: measured under DP."""
+    other: str | None = None
+    """The value that stands for every value outside the list; None: such values become null (or the row is dropped)."""
+    outside: Literal["other", "null", "drop"] = "other"
+    """What to do with a value that is not in the list."""
+    meanings: dict[str, str] = Field(default_factory=dict, exclude_if=operator.not_)
+    """What values say in plain words, as public knowledge, e.g. {J45 = "asthma"}. The model reads them beside the values, so it
+    writes texts that go with a code or an abbreviation."""
+
+    @field_validator("values")
+    @classmethod
+    def _values_are_usable(cls, values: list[str] | None) -> list[str] | None:
+        if values is not None:
+            if not values:
+                raise ValueError("the list of values is empty")
+            if len(set(values)) != len(values):
+                raise ValueError("the list of values has duplicates")
+        return values
+
+    @field_validator("meanings")
+    @classmethod
+    def _meanings_are_short_lines(cls, meanings: dict[str, str]) -> dict[str, str]:
+        for value, meaning in meanings.items():
+            if not meaning.strip() or len(meaning) > _LONGEST_MEANING or _CONTROL.search(meaning):
+                raise ValueError(f"the meaning of {value[:40]!r} must be one line of 1 to {_LONGEST_MEANING} characters")
+        return meanings
+
+    @model_validator(mode="after")
+    def _meanings_tell_values_apart(self) -> "Category":
+        if self.values is None or not self.meanings:
+            return self
+        unknown = [value for value in self.meanings if value not in self.allowed()]
+        if unknown:
+            raise ValueError(f"{unknown[0][:40]!r} has a meaning but is not in the list of values")
+        if len({self.spelled(value) for value in self.allowed()}) < len(self.allowed()):
+            raise ValueError("a value reads like another one with its meaning")
+        return self
+
+    def spelled(self, value: str) -> str:
+        """A value as the model reads and writes it: with its meaning, where it has one."""
+        meaning = self.meanings.get(value)
+        return value if meaning is None else f"{value} ({meaning})"
+
+    def unmeasured(self) -> list[str]:
+        return ["values"] if self.values is None else []
+
+    def allowed(self) -> list[str]:
+        """Every value a record may hold, `other` included."""
+        values = list(self.values or [])
+        if self.other is not None and self.other not in values:
+            values.append(self.other)
+        return values
+
+
+class _Bounded(_Column):
+    outside: Outside = "clamp"
+    """What to do with a value outside the bounds: the nearest bound, no value, or leave the row out."""
+
+    def unmeasured(self) -> list[str]:
+        return [field for field in ("min", "max") if getattr(self, field) is None]
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> "_Bounded":
+        low, high = getattr(self, "min"), getattr(self, "max")  # noqa: B009 - declared by the subclasses
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min {low} is above max {high}")
+        return self
+
+
+class Integer(_Bounded):
+    """A whole number between `min` and `max`, both included."""
+
+    kind: Literal["integer"] = "integer"
+    min: int | None = Field(default=None, ge=-(2**62), le=2**62)
+    max: int | None = Field(default=None, ge=-(2**62), le=2**62)
+
+
+class Number(_Bounded):
+    """A decimal number between `min` and `max`, both included, with exactly `decimals` digits after the point."""
+
+    kind: Literal["number"] = "number"
+    min: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
+    max: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
+    decimals: int = Field(default=2, ge=0, le=9)
+    """Digits after the point."""
+
+    @model_validator(mode="after")
+    def _bounds_have_no_more_decimals(self) -> "Number":
+        for bound in (self.min, self.max):
+            if bound is not None and not math.isclose(round(bound, self.decimals), bound, rel_tol=1e-12, abs_tol=1e-12):
+                raise ValueError(f"the bound {bound} has more than {self.decimals} digits after the point (decimals)")
+        return self
+
+
+class Boolean(_Column):
+    """True or false."""
+
+    kind: Literal["boolean"] = "boolean"
+
+
+class Date(_Bounded):
+    """A calendar day between `min` and `max`."""
+
+    kind: Literal["date"] = "date"
+    min: dt.date | None = None
+    max: dt.date | None = None
+
+
+class DateTime(_Bounded):
+    """A moment, to the second and without a time zone, between `min` and `max`."""
+
+    kind: Literal["datetime"] = "datetime"
+    min: dt.datetime | None = None
+    max: dt.datetime | None = None
+
+    @field_validator("min", "max")
+    @classmethod
+    def _plain_seconds(cls, value: dt.datetime | None) -> dt.datetime | None:
+        return None if value is None else value.replace(tzinfo=None, microsecond=0)
+
+
+class Text(_Column):
+    """Free text of at most `max_tokens` tokens of the base model; longer originals are cut at the end."""
+
+    kind: Literal["text"] = "text"
+    max_tokens: int = Field(default=128, ge=4, le=4096)
+
+
+class Identifier(_Column):
+    """A key without meaning. Never learned: the synthetic table gets fresh values 1, 2, 3, ..."""
+
+    kind: Literal["identifier"] = "identifier"
+    nullable: bool = False
+
+
+class Surrogate(_Column):
+    """A direct identifier. Never learned: the synthetic table gets invented values of the same sort."""
+
+    kind: Literal["surrogate"] = "surrogate"
+    of: Literal["name", "email", "phone", "address"]
+    nullable: bool = False
+
+
+Column = Annotated[
+    Category | Integer | Number | Boolean | Date | DateTime | Text | Identifier | Surrogate,
+    Field(discriminator="kind"),
+]
+
+
+class Schema(BaseModel):
+    """The columns of a table, in their order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    confirmed: bool = False
+    """The user has checked kinds, decimals, nullability and max_tokens, which `init` guessed from the data."""
+    constraints: list[str] = Field(default_factory=list, max_length=100, exclude_if=operator.not_)
+    """What holds in every row and is public knowledge, e.g. ["discharge >= admission", "pregnant = true => sex = 'F'"]: columns
+    compared with columns or values, IN, BETWEEN, IS NULL, NOT, AND, OR, =>. Rows of the original that break one are left out."""
+    columns: list[Column]
+
+    @model_validator(mode="after")
+    def _columns_are_usable(self) -> "Schema":
+        if not self.columns:
+            raise ValueError("the schema has no columns")
+        seen: set[str] = set()
+        for column in self.columns:
+            if column.name.casefold() in seen:
+                raise ValueError(f"two columns are named {column.name!r} (upper and lower case count as the same)")
+            seen.add(column.name.casefold())
+        if not self.learned():
+            raise ValueError("no column is learned: every one is an identifier or a surrogate")
+        return self
+
+    @model_validator(mode="after")
+    def _constraints_are_about_the_columns(self) -> "Schema":
+        for constraint in self.read_constraints():
+            for atom in constraint.comparisons:
+                column = self.column(atom.left.name)
+                if not isinstance(column, Category) or not isinstance(atom.right, Constant) or "values" in column.measured:
+                    continue
+                if column.values is not None and atom.right.value not in column.allowed():
+                    raise ValueError(
+                        f"constraint {constraint.text[:80]!r}: {atom.right.value[:40]!r} is not in the list of {column.name!r}"
+                    )
+        return self
+
+    def read_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints as they are understood."""
+        if not self.constraints:
+            return ()
+        return read_constraints(tuple(self.constraints), tuple((column.name, column.kind) for column in self.columns))
+
+    def learned(self) -> list[Column]:
+        """The columns the model learns and writes: all but identifiers and surrogates."""
+        return [column for column in self.columns if not isinstance(column, Identifier | Surrogate)]
+
+    def unmeasured(self) -> list[tuple[str, str]]:
+        """(column, field) pairs that are neither declared nor measured yet."""
+        return [(column.name, field) for column in self.columns for field in column.unmeasured()]
+
+    def column(self, name: str) -> Column:
+        """The column of that name. Raises KeyError."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+
+class _Drop:
+    """Marks a value whose row is to be left out."""
+
+
+def _conform_value(column: Column, value: Value) -> Value | _Drop:
+    if value is None:
+        return None
+    if isinstance(column, Category):
+        if value in (column.values or []) or value == column.other:
+            return value
+        if column.outside == "drop":
+            return _Drop()
+        return column.other if column.outside == "other" else None
+    if isinstance(column, Integer | Number | Date | DateTime):
+        if isinstance(column, Number):
+            value = round(float(value), column.decimals)  # type: ignore[arg-type]
+            if not math.isfinite(value):
+                return None
+        low: Any = column.min
+        high: Any = column.max
+        assert low is not None and high is not None, "conform() needs the effective schema"
+        if low <= value <= high:
+            return value
+        if column.outside == "drop":
+            return _Drop()
+        if column.outside == "null":
+            return None
+        bound: Value = low if value < low else high
+        return bound
+    return value
+
+
+def conform(schema: Schema, record: Record) -> Record | None:
+    """`record` (learned columns) with every value inside the effective schema; None if the schema drops the row.
+
+    Works on one record alone, so it neither reveals nor counts which rows were outside. A null in a column declared
+    not nullable drops the row, and so does a constraint that is broken once all values are inside.
+    """
+    result: Record = {}
+    for column in schema.learned():
+        value = _conform_value(column, record[column.name])
+        if isinstance(value, _Drop) or (value is None and not column.nullable):
+            return None
+        result[column.name] = value
+    return None if any(constraint.broken(result) for constraint in schema.read_constraints()) else result

@@ -1,1 +1,0 @@
-"""The stages of a run on a workspace: what each one checks, opens, charges and writes. `localsynth.pipeline` orders them."""

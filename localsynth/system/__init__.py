@@ -1,0 +1,1 @@
+"""The machine: files, network seal, processor, optional packages."""

@@ -1,0 +1,79 @@
+"""Files written whole or not at all, their hashes, and the user's own directories."""
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import IntegrityError, ResourceError
+from localsynth.system.canonical_json import parse_json
+
+__all__ = ["config_directory", "file_sha256", "model_directory", "read_json", "write_file", "write_json"]
+
+
+def config_directory() -> Path:
+    """The user's directory for keys, ledger heads and the registry: $LOCALSYNTH_HOME or ~/.config/localsynth."""
+    home = os.environ.get("LOCALSYNTH_HOME")
+    if home:
+        return Path(home)
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "localsynth"
+
+
+def model_directory() -> Path:
+    """Where base models lie: $LOCALSYNTH_MODELS or ~/.local/share/localsynth/models."""
+    own = os.environ.get("LOCALSYNTH_MODELS")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "localsynth" / "models"
+
+
+def write_file(path: Path, content: bytes | str, mode: int = 0o600) -> None:
+    """Write `path` whole or not at all: a temporary file beside it, fsync, rename. Raises ResourceError (disk full, ...)."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ResourceError(
+            f"Cannot write {path}: {error.strerror}.",
+            "Free some disk space or check the permissions, then start the command again.",
+        ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_file` of a JSON document, indented, keys in the order given."""
+    write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document in `path`. Raises IntegrityError where the file is missing, is not JSON or has a key twice."""
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or start over in a new workspace.") from None
+    except ValueError as error:
+        wrong = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise IntegrityError(
+            f"{path} is damaged: it {wrong}.", "Restore it from a backup, or start over in a new workspace."
+        ) from None
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""What an auditor runs: the guarantee recomputed, hashes and signatures checked."""

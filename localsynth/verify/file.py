@@ -1,0 +1,167 @@
+"""`localsynth verify`: checks a certificate, alone or inside a GGUF, against everything that can be checked here."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import DataError, IntegrityError, LocalsynthError
+from localsynth.privacy.certificate import CERTIFICATE_KEY
+from localsynth.privacy.model_hash import OWN_PREFIX, model_hash
+from localsynth.privacy.signing import fingerprint
+from localsynth.system.canonical_json import parse_json
+from localsynth.system.files import file_sha256
+from localsynth.verify.certificate import Finding, check, check_signature
+from localsynth.workspace.erasure_record import read_statement
+
+__all__ = ["verify_file"]
+
+
+_MOST_BYTES = 64 * 2**20
+
+_TABLE = Finding(
+    "table",
+    "not checked",
+    "No hash ties a table of synthetic rows to this certificate: that rows came from this model is their sender's word.",
+)
+
+
+def _read(path: Path) -> tuple[Any, list[Path]]:
+    """(certificate, models it should describe) of a certificate or a GGUF file."""
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.", "Give the path of a certificate.json or of a model's .gguf file.")
+    with path.open("rb") as file:
+        is_model = file.read(4) == b"GGUF"
+    if is_model:
+        from localsynth.llm.gguf_file import GgufFile
+
+        text = GgufFile(path).value(CERTIFICATE_KEY)
+        if not isinstance(text, str):
+            raise IntegrityError(f"{path} carries no certificate.", "It was not made by localsynth, or was converted since.")
+        models = [path]
+    else:
+        if path.stat().st_size > _MOST_BYTES:
+            raise IntegrityError(f"{path} is not a certificate: it is too large.", "Give a certificate.json.")
+        text = path.read_bytes().decode("utf-8", "replace")
+        names = ("model.*.gguf", "marginals.json", "selection.json")
+        models = sorted(found for name in names for found in path.parent.glob(name))
+    try:
+        return parse_json(text), models
+    except ValueError as error:
+        raise IntegrityError(
+            f"{path} holds no readable certificate: it {error}.", "It is damaged: get it again from its maker."
+        ) from None
+
+
+def _what_is_wrong(model: Path, stated: str) -> str:
+    """Why the model is not the one whose hash is `stated`; "" if it is."""
+    from localsynth.llm.gguf_file import GgufFile
+
+    try:
+        # The hash leaves out what localsynth adds to the file, so nothing else may stand under such a name.
+        if more := [key for key in GgufFile(model).fields if key.startswith(OWN_PREFIX) and key != CERTIFICATE_KEY]:
+            return f"holds {more[0]!r}, which localsynth does not write"
+        return "" if model_hash(model) == stated else "is not the model the certificate names"
+    except LocalsynthError:
+        return "cannot be read as a model"
+
+
+def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
+    """Whether the marginals are those of the certificate, and what was measured for them is what was charged."""
+    from localsynth.sample.tabular import read_marginals
+    from localsynth.verify.marginals import what_is_wrong
+
+    if file_sha256(path) != document["hashes"]["marginals"]:
+        return [Finding("marginals", "failed", f"{path.name} is not what the certificate names.")]
+    same = Finding("marginals", "ok", f"{path.name} is what the certificate names.")
+    try:
+        model = read_marginals(path)
+    except LocalsynthError:
+        return [same, Finding("marginals", "failed", f"{path.name} does not hold marginals.")]
+    if wrong := what_is_wrong(model, document):
+        return [same, Finding("marginals", "failed", f"{wrong}.")]
+    text = f"The {len(model.spends)} noisy counts and choices in it cost no more than was charged (zCDP rho {model.rho:.4g})."
+    return [same, Finding("marginals", "ok", text)]
+
+
+def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
+    """Whether the count of texts is that of the certificate, and what was charged."""
+    from localsynth.text_counts.file import read_selection
+    from localsynth.verify.text_counts import what_is_wrong
+
+    if not document["hashes"]["selection"]:
+        # So it is while the count is still being compared with what the model writes: no row was drawn by it yet.
+        text = f"{path.name} was counted after this certificate was made, which does not cover it."
+        return [Finding("selection", "not checked", text)]
+    if file_sha256(path) != document["hashes"]["selection"]:
+        return [Finding("selection", "failed", f"{path.name} is not what the certificate names.")]
+    same = Finding("selection", "ok", f"{path.name} is what the certificate names.")
+    try:
+        selection = read_selection(path)
+    except LocalsynthError:
+        return [same, Finding("selection", "failed", f"{path.name} does not hold a count of texts.")]
+    if wrong := what_is_wrong(selection, document):
+        return [same, Finding("selection", "failed", f"{wrong}.")]
+    tables = len(selection.spends)
+    several = (
+        f"{tables} noisy tables of {selection.counted} in it cost"
+        if tables > 1
+        else f"one noisy table of {selection.counted} in it costs"
+    )
+    text = f"The {several} no more than was charged (zCDP rho {selection.rho:.4g})."
+    return [same, Finding("selection", "ok", text)]
+
+
+def _check_products(document: dict[str, Any], products: list[Path]) -> list[Finding]:
+    """Models and marginals that lie there against those that the certificate names."""
+    findings = []
+    for path in products:
+        if path.name == "marginals.json":
+            findings += _check_marginals(document, path)
+        elif path.name == "selection.json":
+            findings += _check_selection(document, path)
+        elif wrong := _what_is_wrong(path, document["hashes"]["model"]):
+            findings.append(Finding("model", "failed", f"{path.name} {wrong}."))
+        else:
+            findings.append(Finding("model", "ok", f"{path.name} is the model the certificate names."))
+    for name in ("model", "marginals", "selection"):
+        if document["hashes"][name] and not any(finding.name == name for finding in findings):
+            findings.append(Finding(name, "not checked", f"The {name} that the certificate names: not beside it."))
+    return findings
+
+
+def _erasure(document: dict[str, Any], path: Path) -> list[Finding]:
+    """What an erasure.json beside the certificate says, where there is one."""
+    ledger, signature = document["ledger"], document["signature"]
+    if not isinstance(ledger, dict) or any(finding.status == "failed" for finding in check_signature(document)):
+        return []
+    signer = fingerprint(bytes.fromhex(signature["public_key"])) if signature is not None else None
+    said = read_statement(path, ledger.get("workspace", ""), signer)
+    return [] if said is None else [Finding("erasure", said.status, said.text)]
+
+
+def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
+    """Every finding as a JSON object: valid, verdict, summary, not_covered, findings.
+
+    `known_key` is the fingerprint of the expected signer. Raises DataError for a missing file, IntegrityError for one that
+    is no certificate at all.
+    """
+    document, models = _read(path)
+    findings = check(document, known_key)
+    if not (len(findings) == 1 and findings[0].status == "failed"):
+        findings += [*_check_products(document, models), *_erasure(document, path)]
+    findings.append(_TABLE)
+    valid = all(finding.status != "failed" for finding in findings)
+    failed = sum(finding.status == "failed" for finding in findings)
+    unchecked = [finding.name for finding in findings if finding.status == "not checked"]
+    if not valid:
+        verdict = f"NOT VALID: {failed} check{'s' if failed > 1 else ''} failed."
+    else:
+        verdict = "Valid." + (f" Could not be checked here: {', '.join(unchecked)}." if unchecked else "")
+    return {
+        "file": str(path),
+        "valid": valid,
+        "verdict": verdict,
+        "summary": document.get("summary", "") if valid else "The certificate does not hold; what it says is not to be trusted.",
+        "not_covered": document.get("not_covered", []) if valid else [],
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+    }

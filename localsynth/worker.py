@@ -1,0 +1,289 @@
+"""The process that works: sealed from the network, it runs one command and speaks JSON lines.
+
+    parent ── request (one JSON object on stdin) ──▶ child
+    parent ◀─ events (one JSON object a line on stdout), the last one `result` or `failed` ─ child
+
+The command line and the terminal UI are both clients of this stream, so they cannot differ. `run_in_child` is the parent's
+side, `main` the child's. The child seals itself before it imports anything that could start a thread or open a socket.
+"""
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from localsynth.errors import Cancelled, ExitCode, LocalsynthError, ResourceError
+from localsynth.events import Emit, Event
+
+if TYPE_CHECKING:
+    from localsynth.system.network_seal import Requirement, Seal
+
+__all__ = ["EngineError", "run_in_child"]
+
+
+class EngineError(LocalsynthError):
+    """The child's error, raised again in the parent with the child's exit code."""
+
+    def __init__(self, message: str, hint: str, code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = ExitCode(code)
+
+
+@contextmanager
+def _left_to_the_child() -> Iterator[None]:
+    """Ctrl-C reaches both processes; the child ends in good order and the parent waits for it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run a verb of the pipeline in a sealed child, passing its events to `emit`. Returns its result or raises its error."""
+    command = [sys.executable, "-m", "localsynth.worker"]
+    with (
+        _left_to_the_child(),
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+            encoding="utf-8",
+            preexec_fn=_take_interrupts,
+        ) as child,
+    ):
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(json.dumps({"verb": verb, **request}))
+        child.stdin.close()
+        last: Event = {}
+        doing = ""
+        for line in child.stdout:
+            last = json.loads(line)
+            if last["kind"] not in ("result", "failed"):
+                doing = _doing(last, doing)
+                emit(last)
+        code = child.wait()
+    if last.get("kind") == "result":
+        result: dict[str, Any] = last["result"]
+        return result
+    if last.get("kind") == "failed":
+        raise EngineError(last["message"], last["hint"], last["code"])
+    raise _without_an_answer(code, doing)
+
+
+def _environment() -> dict[str, str]:
+    """The child's: passive waits, no downloads, no traces."""
+    return {
+        # Waiting threads sleep instead of spinning: up to a third slower on an idle machine, and twice or more as fast on a
+        # laptop where another program wants a core (docs/experiments.md). Whoever knows better sets the variable.
+        "OMP_WAIT_POLICY": "passive",
+        **os.environ,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        # Before it aborts, llama.cpp has a debugger print every call with its arguments, which may be original values.
+        "GGML_NO_BACKTRACE": "1",
+    }
+
+
+def _without_an_answer(code: int, doing: str) -> EngineError:
+    """What to tell of a child that ended with this status and said nothing."""
+    if code in (-signal.SIGKILL, -signal.SIGABRT):
+        # The kernel kills a process when memory is gone; a library that is refused memory may abort instead.
+        return EngineError(
+            "The working process was ended, probably because memory ran out.",
+            _with_less_memory(doing),
+            ExitCode.RESOURCES,
+        )
+    return EngineError(
+        f"The working process ended without an answer (status {code}).",
+        f"A library failed, perhaps for want of memory. {_start_again(doing)} If it ends so again, please report it.",
+        ExitCode.BUG,
+    )
+
+
+def _take_interrupts() -> None:
+    # The parent ignores ctrl-C while it waits, and an ignored signal would be inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Stop:
+    """Set by ctrl-C or by a parent that is gone; stages ask for it between steps. A second ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def ask(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+_SIGNS_OF_TOO_LITTLE_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "unable to allocate", "bad_alloc")
+"""How torch, the dynamic loader, NumPy and C++ say it, each in an error of its own kind."""
+
+
+def _doing(event: Event, before: str) -> str:
+    """What the process is at after an event: a stage, or the "work" of one that is told apart."""
+    if event["kind"] == "stage_done":
+        return ""
+    return str(event.get("work") or event.get("stage") or before)
+
+
+_LOWER = {"train": "lower train.micro_batch_tokens", "sample": "lower sample.sequences"}
+_AGAIN = {
+    "marginals": "Start the command again: it says how to begin another run. This one is charged, and its marginals are lost.",
+    "train": "Start the command again: it goes on from the last checkpoint.",
+    "sample": "Start the command again: it draws the rows that are missing.",
+}
+
+
+def _start_again(doing: str) -> str:
+    return _AGAIN.get(doing, "Start the command again: what was finished before is kept.")
+
+
+def _with_less_memory(doing: str) -> str:
+    lower = f" and {_LOWER[doing]}" if doing in _LOWER else ""
+    return f"Close other programs{lower}. {_start_again(doing)}"
+
+
+def _failure(error: BaseException, doing: str = "") -> Event:
+    if isinstance(error, LocalsynthError):
+        return {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
+    if isinstance(error, KeyboardInterrupt):
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.CANCELLED),
+            "message": "Stopped.",
+            "hint": _start_again(doing),
+        }
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS_OF_TOO_LITTLE_MEMORY):
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.RESOURCES),
+            "message": "Memory ran out.",
+            "hint": _with_less_memory(doing),
+        }
+    if isinstance(error, OSError) and error.filename is not None:
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.RESOURCES),
+            "message": f"{error.filename}: {error.strerror}.",
+            "hint": "Check disk space and permissions, then start the command again.",
+        }
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {
+            "kind": "failed",
+            "code": int(ExitCode.RESOURCES),
+            "message": "The disk is full.",
+            "hint": f"Free some space. {_start_again(doing)}",
+        }
+    # Where it happened, but not the error's own text: that may quote a private value.
+    places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
+    return {
+        "kind": "failed",
+        "code": int(ExitCode.BUG),
+        "message": f"A bug in localsynth: {type(error).__name__} at {' > '.join(places)}.",
+        "hint": "Please report these lines. What was finished before is kept.",
+    }
+
+
+_ALONE = frozenset({"ingest", "train", "export", "select", "run", "rehearse", "evaluate", "audit"})
+"""Verbs of which a workspace takes one at a time: two rehearsals would replace each other's, and a report that is made while the
+private side is erased would bring some of it back. Sampling has a lock of its own; the others change nothing."""
+
+
+def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
+    from localsynth.system.network_seal import meets
+
+    if not meets(sealed.level, requirement):
+        raise ResourceError(
+            f"--require-seal {requirement}: this machine gives no such seal. Nothing was read. What it gives: {sealed.text}",
+            "See `localsynth doctor` for what it allows and how to allow more, or go on without --require-seal.",
+        )
+
+
+def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[str, Any]:
+    from localsynth.config import load_config
+    from localsynth.pipeline.init import initialise
+    from localsynth.pipeline.run import VERBS
+    from localsynth.pipeline.session import Options, Session
+    from localsynth.store.key import check_passphrase
+    from localsynth.store.lock import work_lock
+    from localsynth.workspace.paths import Workspace
+
+    if request["verb"] == "init":
+        return initialise(Path(request["workspace"]), request["data"], emit, request.get("passphrase"))
+    workspace = Workspace.open(Path(request["workspace"]), request.get("passphrase"))
+    if request["verb"] == "unlock":
+        # For a client that wants to know before it begins; the key itself stays in this process.
+        check_passphrase(workspace)
+        return {}
+    config = load_config(workspace.config_path, request.get("overrides"))
+
+    def emit_or_stop(event: Event) -> None:
+        emit(event)
+        if stop.asked and event.get("stage") in ("ingest", "export") and event["kind"] == "progress":
+            # These stages are whole or not at all, so they can be left anywhere.
+            raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to go on.")
+
+    session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
+    with work_lock(workspace.root) if request["verb"] in _ALONE else nullcontext():
+        return VERBS[request["verb"]](session)
+
+
+def main() -> int:
+    """The child: one request from stdin, events to stdout."""
+    from localsynth.system.network_seal import seal
+
+    sealed = seal()
+    request = json.load(sys.stdin)
+    # What a lock says of its holder: the command that a person knows, and not this module's.
+    sys.argv = ["localsynth", request["verb"]]
+    # Libraries may write to stdout, which belongs to the events: they get stderr in its place.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    # Libraries' advice (a kernel that could be installed, a deprecation) is not for the person at the screen.
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    stop = _Stop()
+    signal.signal(signal.SIGINT, stop.ask)
+    signal.signal(signal.SIGTERM, stop.ask)
+
+    doing = ""
+
+    def emit(event: Event) -> None:
+        nonlocal doing
+        doing = _doing(event, doing)
+        try:
+            events.write(json.dumps(event) + "\n")
+        except BrokenPipeError:
+            stop.asked = True
+
+    try:
+        if requirement := request.get("require_seal"):
+            _require_seal(requirement, sealed)
+        result = _serve(request, emit, stop, sealed.level)
+    except (Exception, KeyboardInterrupt) as error:
+        failed = _failure(error, doing)
+        emit(failed)
+        return int(failed["code"])
+    emit({"kind": "result", "result": result})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

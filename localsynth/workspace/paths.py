@@ -1,0 +1,103 @@
+"""Where everything of a workspace lies, and how its files are written.
+
+A workspace is a directory with mode 0700 (see docs/files.md). The keys are elsewhere: in the user's configuration
+directory, so that a copied workspace cannot be opened and its ledger cannot be rolled back unseen.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from localsynth.errors import ConfigError, ResourceError
+from localsynth.system.files import config_directory, read_json, write_json
+
+__all__ = ["Workspace"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The paths of one workspace. Nothing is read or made until asked for."""
+
+    root: Path
+    passphrase: str | None = field(default=None, repr=False, compare=False)
+    """Of the key, where it has one and a person gave it; never written down."""
+
+    @property
+    def config_path(self) -> Path:
+        return self.root / "localsynth.toml"
+
+    @property
+    def identity_path(self) -> Path:
+        return self.root / "workspace.json"
+
+    @property
+    def schema_path(self) -> Path:
+        """The effective schema: every bound declared or measured."""
+        return self.root / "schema.json"
+
+    @property
+    def private_path(self) -> Path:
+        return self.root / "private.duckdb"
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.root / "ledger.json"
+
+    @property
+    def synthetic_path(self) -> Path:
+        return self.root / "synthetic.duckdb"
+
+    @property
+    def erasure_path(self) -> Path:
+        """Says that, and when, the private side was erased; absent before."""
+        return self.root / "erasure.json"
+
+    @property
+    def runs_path(self) -> Path:
+        return self.root / "runs"
+
+    def run_path(self, run_id: str) -> Path:
+        return self.runs_path / run_id
+
+    @staticmethod
+    def create(root: Path) -> "Workspace":
+        """A new, empty workspace. Raises ConfigError where the directory holds anything."""
+        workspace = Workspace(root)
+        if workspace.config_path.exists():
+            raise ConfigError(f"{root} is already a workspace.", "Choose another directory, or remove this one first.")
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise ConfigError(f"{root} exists and is not empty.", "Choose another directory for the workspace.")
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.chmod(0o700)
+        except OSError as error:
+            raise ResourceError(
+                f"Cannot make the directory {root}: {error.strerror}.", "Choose a place you may write to."
+            ) from None
+        write_json(workspace.identity_path, {"id": secrets.token_hex(8)})
+        return workspace
+
+    @staticmethod
+    def open(root: Path, passphrase: str | None = None) -> "Workspace":
+        """An existing workspace, with the passphrase of its key if it is known. Raises ConfigError where there is none."""
+        workspace = Workspace(root, passphrase)
+        if not workspace.config_path.is_file():
+            raise ConfigError(f"{root} is not a workspace.", f"Make one with: localsynth init {root} --data FILE")
+        return workspace
+
+    @property
+    def id(self) -> str:
+        """The workspace's random name, under which its key lies in the configuration directory."""
+        return str(read_json(self.identity_path)["id"])
+
+    @property
+    def keys_path(self) -> Path:
+        """The directory, outside the workspace, of its key and of its ledger's head (mode 0700, made on first use)."""
+        path = config_directory() / "workspaces" / self.id
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                f"Cannot make {path}: {error.strerror}.", "Set LOCALSYNTH_HOME to a directory you may write to."
+            ) from None
+        return path

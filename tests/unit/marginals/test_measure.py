@@ -1,0 +1,302 @@
+"""What touches the original rows: sensitivity, charges, noise, and that nothing else is told of them."""
+
+import math
+import random as python_random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from localsynth.errors import BudgetError, ConfigError
+from localsynth.marginals import mechanisms
+from localsynth.marginals.accounting import Budget
+from localsynth.marginals.domain import Domain
+from localsynth.marginals.inference import cells
+from localsynth.marginals.measure import MarginalSettings, measure_marginals
+from localsynth.marginals.mechanisms import Table
+from localsynth.marginals.model import MarginalModel
+from localsynth.privacy.noise import InsecureRandom, RandomSource
+from localsynth.privacy.zcdp import rho_for
+from localsynth.schema.columns import Category, Record, Schema
+
+Rows = Callable[[int], list[Record]]
+SIZES = {"a": 3, "b": 4}
+
+
+class NoNoise(InsecureRandom):
+    """Gaussian noise of zero, so that what lies under it can be seen."""
+
+    def gaussian(self, n: int) -> NDArray[np.float64]:
+        return np.zeros(n)
+
+
+def table_of(
+    a: list[int], b: list[int], m: int = 1, rho: float = 1e6, source: RandomSource | None = None
+) -> tuple[Table, Budget]:
+    budget = Budget(rho)
+    codes = {"a": np.array(a, dtype=np.int64), "b": np.array(b, dtype=np.int64)}
+    return Table(codes, SIZES, m, budget, source or NoNoise(0)), budget
+
+
+rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows, st.integers(1, 5), st.data())
+def test_a_unit_moves_counts_and_scores_by_no_more_than_is_claimed(
+    common: list[tuple[int, int]], m: int, data: st.DataObject
+) -> None:
+    own = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=m))
+    with_unit = common + own
+    without, _ = table_of([r[0] for r in common], [r[1] for r in common], m)
+    having, _ = table_of([r[0] for r in with_unit], [r[1] for r in with_unit], m)
+    for names in (("a",), ("b",), ("a", "b"), ("b", "a")):
+        moved = having.noisy_counts(names, 1.0) - without.noisy_counts(names, 1.0)
+        assert np.linalg.norm(moved) <= m and np.abs(moved).sum() <= m
+    expected = [(("a", "b"), np.full((3, 4), 1.3)), (("b",), np.full(4, 2.0)), (("a",), np.zeros(3))]
+    assert np.abs(having._distances(expected) - without._distances(expected)).max() <= m + 1e-9
+
+
+def test_the_sensitivity_is_reached() -> None:
+    """So that a smaller claim would be wrong: m rows in one cell."""
+    without, _ = table_of([], [], 4)
+    having, _ = table_of([1] * 4, [2] * 4, 4)
+    assert np.linalg.norm(having.noisy_counts(("a", "b"), 1.0) - without.noisy_counts(("a", "b"), 1.0)) == 4
+
+
+@pytest.mark.parametrize("m", [1, 3])
+def test_noise_has_the_scale_that_is_charged_times_the_rows_of_a_unit(m: int) -> None:
+    table, budget = table_of([0] * 50, [1] * 50, m, source=InsecureRandom(1))
+    draws = np.array([table.noisy_counts(("a", "b"), 20.0) for _ in range(1500)])
+    draws[:, 0, 1] -= 50
+    assert draws.std() == pytest.approx(20.0 * m, rel=0.03)
+    assert abs(draws.mean()) < 5 * 20.0 * m / math.sqrt(draws.size)
+    assert (draws == np.rint(draws)).all()
+    assert budget.spends[0].parameter == 20.0
+
+
+def test_the_noise_of_a_cell_says_nothing_of_that_of_another() -> None:
+    """Noise that cells share would be seen, and taken away, in their difference."""
+    table, _ = table_of([0] * 50, [1] * 50, source=InsecureRandom(4))
+    draws = np.array([table.noisy_counts(("a", "b"), 20.0).ravel() for _ in range(4000)])
+    between = np.corrcoef(draws.T) - np.eye(12)
+    assert np.abs(between).max() < 5 / math.sqrt(4000)
+    draws[:, 1] -= 50
+    following = np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]
+    assert abs(following) < 5 / math.sqrt(12 * 4000), "nor of the same cell, counted again"
+
+
+def test_regrouped_rows_keep_their_budget_and_source_of_chance() -> None:
+    source = InsecureRandom(0)
+    table, budget = table_of([0, 1], [2, 3], 3, source=source)
+    merged = table.regrouped({"a": np.array([0, 0, 1]), "b": np.array([0, 1, 1, 1])})
+    assert merged._random is source and merged._budget is budget and merged.deviation(2.0) == table.deviation(2.0) == 6.0
+
+
+@pytest.mark.parametrize("m", [1, 4])
+def test_choices_have_the_chances_of_the_exponential_mechanism(m: int) -> None:
+    table, budget = table_of([0] * 6, [0] * 6, m, source=InsecureRandom(2))
+    candidates = [(("a",), np.array([6.0, 0, 0])), (("b",), np.array([0.0, 0, 0, 0])), (("a", "b"), np.full((3, 4), 0.5))]
+    weights, penalties = np.array([1.0, 2.0, 1.0]), np.array([0.0, 1.0, 0.5])
+    # Distances: 0; 6; 5.5 + 11 * 0.5 = 11. Sensitivity: the largest weight times m.
+    scores = weights * (np.array([0.0, 6.0, 11.0]) - penalties)
+    epsilon = 0.9
+    chances = np.exp(epsilon * scores / (2 * 2.0 * m))
+    chances /= chances.sum()
+    drawn = [table.choose(candidates, weights, penalties, epsilon) for _ in range(3000)]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 3000, chances, atol=0.04)
+    assert {(spend.kind, spend.parameter) for spend in budget.spends} == {("exponential", epsilon)}
+
+
+def test_what_the_budget_refuses_is_neither_counted_nor_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, _ = table_of([0], [0], rho=1e-6)
+
+    def touched(*_: Any) -> Any:
+        raise AssertionError("the data was touched")
+
+    monkeypatch.setattr(Table, "_counts", touched)
+    with pytest.raises(BudgetError):
+        table.noisy_counts(("a",), 1.0)
+    with pytest.raises(BudgetError):
+        table.choose([(("a",), np.zeros(3))], np.ones(1), np.zeros(1), 1.0)
+
+
+class Watched:
+    """Adds up, by itself, the cost of every draw that is made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, source: RandomSource) -> None:
+        self.rho = 0.0
+        self.source = source
+        counts, choose = Table.noisy_counts, Table.choose
+
+        def noisy_counts(table: Table, names: Any, noise_multiplier: float) -> Any:
+            result = counts(table, names, noise_multiplier)
+            self.rho += 0.5 / noise_multiplier**2
+            return result
+
+        def chosen(table: Table, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
+            result = choose(table, expected, weights, penalties, epsilon)
+            self.rho += epsilon**2 / 8
+            return result
+
+        monkeypatch.setattr(mechanisms.Table, "noisy_counts", noisy_counts)
+        monkeypatch.setattr(mechanisms.Table, "choose", chosen)
+
+
+@pytest.mark.parametrize("method", ["aim", "mst"])
+@pytest.mark.parametrize("target", [None, "sick"])
+@pytest.mark.parametrize("rho", [1e-4, 0.02, 5.0])
+def test_what_runs_is_what_is_written_down_and_is_all_of_the_budget_but_never_more(
+    method: Any, target: str | None, rho: float, small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch, InsecureRandom(0))
+    domain = Domain.of_schema(small_schema)
+    chosen = MarginalSettings(method=method, target=target)
+    model = measure_marginals(domain, domain.encode(small_rows), rho, watched.source, chosen)
+    by_hand = sum(1 / (2 * s.parameter**2) if s.kind == "gaussian" else s.parameter**2 / 8 for s in model.spends)
+    assert watched.rho == pytest.approx(by_hand, rel=1e-12)
+    assert by_hand <= rho
+    assert by_hand >= (1 - 1e-6) * rho
+
+
+def test_only_the_given_source_of_chance_is_used(
+    small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("another generator was used")
+
+    for module, names in (
+        (np.random, ["default_rng", "rand", "random", "normal", "choice", "shuffle", "seed", "Generator", "Philox"]),
+        (python_random, ["random", "gauss", "choice", "shuffle", "Random"]),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, refuse)
+    domain = Domain.of_schema(small_schema)
+    codes = domain.encode(small_rows)
+    for method in ("aim", "mst"):
+        a, b = (measure_marginals(domain, codes, 0.05, InsecureRandom(7), MarginalSettings(method=method)) for _ in range(2))
+        assert a.to_json() == b.to_json()
+        other = measure_marginals(domain, codes, 0.05, InsecureRandom(8), MarginalSettings(method=method))
+        assert other.to_json() != a.to_json()
+
+
+def test_the_total_is_noisy_or_public_and_never_the_number_of_rows(small_schema: Schema, small_rows: list[Record]) -> None:
+    domain = Domain.of_schema(small_schema)
+    codes = domain.encode(small_rows)
+    few = MarginalSettings(rounds=1)
+    totals = [measure_marginals(domain, codes, 0.01, InsecureRandom(seed), few).total for seed in range(25)]
+    assert len(set(totals)) == 25
+    assert len(small_rows) not in totals
+    # Inverse-variance mean of the four columns' sums, whose noise has the variance (bins) * deviation².
+    deviation = math.sqrt(4 / (2 * 0.15 * 0.01))
+    expected = deviation / math.sqrt(sum(1 / a.size for a in domain.attributes))
+    assert np.std(totals) == pytest.approx(expected, rel=0.5)
+    assert np.mean(totals) == pytest.approx(len(small_rows), abs=4 * expected / 5)
+    public = MarginalSettings(rounds=1, public_rows=1234)
+    assert measure_marginals(domain, codes, 0.01, InsecureRandom(0), public).total == 1234
+
+
+@pytest.mark.parametrize("method", ["aim", "mst"])
+@pytest.mark.parametrize("m", [1, 5])
+def test_the_model_holds_no_exact_count_and_noise_grows_with_the_rows_of_a_unit(
+    method: Any, m: int, small_schema: Schema, small_rows: list[Record]
+) -> None:
+    domain = Domain.of_schema(small_schema)
+    codes = domain.encode(small_rows)
+    settings = MarginalSettings(method=method, rows_per_unit=m)
+    model = measure_marginals(domain, codes, 0.02, InsecureRandom(3), settings)
+    charged = [spend.parameter for spend in model.spends if spend.kind == "gaussian"]
+    for measured, noise_multiplier in zip(model.measured, charged, strict=True):
+        assert measured.deviation == pytest.approx(m * noise_multiplier)
+        groups = [np.array(model.groupings[name].groups)[codes[name]] for name in measured.names]
+        exact = np.zeros(measured.counts.shape)
+        np.add.at(exact, tuple(groups), 1.0)
+        error = measured.counts - exact * (1.0 if measured.weights is None else measured.weights)
+        assert 0.2 * measured.deviation < np.sqrt((error**2).mean()) < 3 * measured.deviation
+
+
+def test_a_table_is_worth_its_distance_less_the_noise_that_measuring_would_leave(
+    small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[int], Any, float]] = []
+    choose, counts = Table.choose, Table.noisy_counts
+
+    def chosen(table: Table, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
+        seen.append(([e.size for _, e in expected], penalties, 0.0))
+        return choose(table, expected, weights, penalties, epsilon)
+
+    def counted(table: Table, names: Any, noise_multiplier: float) -> Any:
+        if seen and seen[-1][2] == 0.0:
+            seen[-1] = (*seen[-1][:2], table.deviation(noise_multiplier))
+        return counts(table, names, noise_multiplier)
+
+    monkeypatch.setattr(Table, "choose", chosen)
+    monkeypatch.setattr(Table, "noisy_counts", counted)
+    domain = Domain.of_schema(small_schema)
+    settings = MarginalSettings(method="aim", rows_per_unit=2)
+    measure_marginals(domain, domain.encode(small_rows), 0.02, InsecureRandom(3), settings)
+    assert seen
+    for sizes, penalties, deviation in seen:
+        # E|N(0, s²)| = s √(2/π) in each cell.
+        np.testing.assert_allclose(penalties, np.array(sizes) * deviation * math.sqrt(2 / math.pi))
+
+
+def test_dependent_columns_come_out_dependent(small_schema: Schema, rows_of: Rows) -> None:
+    domain = Domain.of_schema(small_schema)
+    codes = domain.encode(rows_of(8000))
+    for method in ("aim", "mst"):
+        model = measure_marginals(domain, codes, rho_for(2.0, 1e-6), InsecureRandom(5), MarginalSettings(method=method))
+        drawn = model.sample(8000, 0)
+        sick = [row for row in drawn if row["sick"]]
+        assert len(sick) / len(drawn) == pytest.approx(0.45, abs=0.05)
+        assert sum(row["ward"] in ("a", "b") for row in sick) > 0.9 * len(sick)
+        assert np.mean([row["age"] for row in sick]) > 1 + np.mean([row["age"] for row in drawn if not row["sick"]])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["aim", "mst"])
+@pytest.mark.parametrize("n", [0, 1])
+def test_empty_tables_and_tables_of_one_row(method: Any, n: int, small_schema: Schema, rows_of: Rows) -> None:
+    domain = Domain.of_schema(small_schema)
+    model = measure_marginals(domain, domain.encode(rows_of(n)), 0.02, InsecureRandom(n), MarginalSettings(method=method))
+    assert model.total >= 1
+    assert len(model.sample(20, 0)) == 20
+
+
+@pytest.mark.parametrize("method", ["aim", "mst"])
+def test_a_column_with_one_value_and_a_table_of_one_column(method: Any, small_schema: Schema, rows_of: Rows) -> None:
+    constant = Category(name="only", values=["x"], nullable=False)
+    both = Domain.of_schema(Schema(columns=[constant, *small_schema.columns]))
+    codes = both.encode([{"only": "x", **row} for row in rows_of(300)])
+    model = measure_marginals(both, codes, 0.5, InsecureRandom(0), MarginalSettings(method=method))
+    assert {row["only"] for row in model.sample(50, 0)} == {"x"}
+    alone = Domain.of_schema(Schema(columns=[constant]))
+    model = measure_marginals(alone, alone.encode([{"only": "x"}] * 9), 0.5, InsecureRandom(0), MarginalSettings(method=method))
+    assert model.sample(2, 0) == [{"only": "x"}] * 2
+    assert [spend.kind for spend in model.spends] == ["gaussian"]
+
+
+def test_the_model_never_outgrows_its_cells(small_schema: Schema, small_rows: list[Record]) -> None:
+    domain = Domain.of_schema(small_schema)
+    chosen = MarginalSettings(method="aim", max_cells=150, most_groups=8)
+    model: MarginalModel = measure_marginals(domain, domain.encode(small_rows), 5.0, InsecureRandom(0), chosen)
+    assert cells(model.sizes, [m.names for m in model.measured]) <= 150
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        MarginalSettings(target="nothing"),
+        MarginalSettings(rows_per_unit=0),
+        MarginalSettings(public_rows=0),
+        MarginalSettings(single_share=1.0),
+        MarginalSettings(rounds=0),
+    ],
+)
+def test_senseless_settings_are_refused(chosen: MarginalSettings, small_schema: Schema, rows_of: Rows) -> None:
+    domain = Domain.of_schema(small_schema)
+    with pytest.raises(ConfigError):
+        measure_marginals(domain, domain.encode(rows_of(5)), 1.0, InsecureRandom(0), chosen)

@@ -1,0 +1,285 @@
+"""Counting topics between export and sampling: charged before a row is read, certified, and lost at most once."""
+
+import json
+from typing import Any
+
+import pytest
+
+from localsynth.errors import ConfigError, IntegrityError
+from localsynth.marginals.domain import Attribute
+from localsynth.pipeline import count_texts as select_stage
+from localsynth.pipeline.count_texts import select
+from localsynth.pipeline.export import export
+from localsynth.pipeline.ingest import ingest
+from localsynth.pipeline.plan import plan
+from localsynth.pipeline.sample import sample
+from localsynth.pipeline.session import Session
+from localsynth.pipeline.train import train
+from localsynth.privacy.zcdp import rho_for
+from localsynth.sample.sampler import Engine
+from localsynth.schema.column_split import Writing
+from localsynth.schema.columns import Category, Integer, Schema, Text, conform
+from localsynth.schema.conditions import Allowed
+from localsynth.store.private import PrivateStore
+from localsynth.store.synthetic import SyntheticStore
+from localsynth.system.files import read_json
+from localsynth.text_counts.file import read_selection
+from localsynth.text_counts.grouping_columns import Aspect
+from localsynth.verify.file import verify_file
+from localsynth.workspace.runs import is_kept
+from tests.unit.pipeline.test_hybrid import budgets_and_spends, run_of, with_texts
+
+
+def choosing(session: Session, counted: str = "topics") -> Session:
+    """The same session, with a quarter of the model's budget kept for the count."""
+    train_settings = session.config.train.model_copy(update={"selection_share": 0.25, "selection": counted})
+    session.config = session.config.model_copy(update={"train": train_settings})
+    return session
+
+
+@pytest.fixture(params=["topics", "words"])
+def counted_things(request: pytest.FixtureRequest) -> str:
+    """What is counted."""
+    return str(request.param)
+
+
+@pytest.fixture
+def session(
+    make_session: Any, quick_training: list[dict[str, Any]], counted_things: str, monkeypatch: pytest.MonkeyPatch
+) -> Session:
+    monkeypatch.setattr(select_stage, "_LEAST_ROWS", 0)  # the table is small: by the usual one all rows share their words
+    session = choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=12)), counted_things)
+    ingest(session)
+    train(session)
+    export(session)
+    return session
+
+
+def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
+    """By the constraints or by the marginals; asked for, no row could be drawn, and the run would never have any."""
+    sort = Category(name="sort", values=["a", "b"], nullable=True)
+    aspect = Aspect(Attribute(sort, (0, 1, 2)), (0, 1, 2))
+    schema = Schema(columns=[sort, Text(name="text", max_tokens=8)])
+
+    class Marginals:
+        without: tuple[str, ...] = ()
+
+        def drawer(self, seed: int, given: dict[str, Allowed]) -> None:
+            if given["sort"].values & set(self.without):
+                raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
+
+    def asked(schema: Schema, marginals: Any) -> list[Allowed]:
+        return select_stage._groups_to_ask_for(aspect, schema, marginals)
+
+    assert len(asked(schema, Marginals())) == 3
+    constrained = schema.model_copy(update={"constraints": ["sort is not null"]})
+    assert [group.null for group in asked(constrained, Marginals())] == [False, False]
+    empty = Marginals()
+    empty.without = ("b",)
+    assert [sorted(group.values) for group in asked(constrained, empty)] == [["a"]]
+
+
+def test_plan_says_what_is_kept_for_it(session: Session) -> None:
+    planned = plan(session)
+    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.4, "selection": 0.8})
+    assert planned["seconds"]["select"] > 0
+
+
+def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(
+    session: Session, make_session: Any, counted_things: str
+) -> None:
+    before = read_json(run_of(session).certificate_path)
+    assert before["guarantee"]["guaranteed_epsilon"] == pytest.approx(3.2), "what was spent until then"
+    with pytest.raises(ConfigError, match="nothing was counted yet"):
+        sample(session)
+    counted = select(session)
+    assert counted["found"] >= 1 and not counted["done_before"]
+    assert counted["columns"] == ["kind"]
+    run = run_of(session)
+    budgets, spends = budgets_and_spends(session)
+    assert budgets == ["marginals", "train", "selection"] and spends[-1] == f"{counted_things} of the texts"
+    share = open_share(session)
+    assert read_selection(run.selection_path).rho == rho_for(*share)
+
+    for path in (run.certificate_path, run.product_path):
+        report = verify_file(path, None)
+        assert report["valid"], report["findings"]
+    certificate = read_json(run.certificate_path)
+    assert certificate["guarantee"]["guaranteed_epsilon"] == pytest.approx(4.0)
+    assert certificate["hashes"]["selection"] == run.selection_sha256()
+    assert "the marginals, the model and the count of texts are differentially private" in certificate["summary"]
+    status = [(f["name"], f["status"]) for f in verify_file(run.certificate_path, None)["findings"]]
+    assert status.count(("selection", "ok")) == 2 and is_kept(run.selection_path)
+
+    assert sample(session)["rows"] == 12
+    again = select(session)
+    assert again["done_before"] and again["found"] == counted["found"] and budgets_and_spends(session)[0] == budgets
+    rows = list(SyntheticStore(session.workspace.synthetic_path).records())
+    learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
+    assert all(conform(session.config.schema_, row) == row for row in learned)
+    # In one job or in two, the same seed gives the same rows.
+    session.workspace.synthetic_path.unlink()
+    for wanted in (5, 12):
+        sample(choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=wanted)), counted_things))
+    assert list(SyntheticStore(session.workspace.synthetic_path).records()) == rows
+
+
+def open_share(session: Session) -> tuple[float, float]:
+    (event,) = [e for e in json.loads(session.workspace.ledger_path.read_text())["events"] if e["kind"] == "budget"][-1:]
+    return event["epsilon"], event["delta"]
+
+
+def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: pytest.MonkeyPatch, counted_things: str) -> None:
+    records, seen = PrivateStore.records, []
+
+    def watched(store: PrivateStore, *arguments: Any) -> Any:
+        seen.append(budgets_and_spends(session)[1][-1])
+        return records(store, *arguments)
+
+    monkeypatch.setattr(PrivateStore, "records", watched)
+    select(session)
+    assert seen == [f"{counted_things} of the texts"]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_count_that_was_killed_is_not_made_twice(
+    session: Session, monkeypatch: pytest.MonkeyPatch, written: bool, counted_things: str
+) -> None:
+    """Killed before its file was written it is lost; killed after, it is kept. Either way it is charged once."""
+    place = "localsynth.pipeline.count_texts." + ("certify_model" if written else "write_json")
+    with monkeypatch.context() as patched:
+        patched.setattr(place, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            select(session)
+    assert run_of(session).get("selection") is None
+    with monkeypatch.context() as patched:
+        patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
+        counted = select(session)
+    assert (counted["found"] > 0) == written and run_of(session).selection_path.exists() == written
+    assert budgets_and_spends(session)[1].count(f"{counted_things} of the texts") == 1
+    assert verify_file(run_of(session).certificate_path, None)["valid"]
+    assert sample(session)["rows"] == 12
+
+
+@pytest.mark.parametrize("counted_things", ["words"], indirect=True)
+def test_until_the_model_is_held_to_the_words_the_certificate_before_holds_and_says_so(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the model writes with them, which takes minutes, the run goes on without another count."""
+    with monkeypatch.context() as patched:
+        patched.setattr(select_stage, "_refined", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            select(session)
+    run = run_of(session)
+    report = verify_file(run.certificate_path, None)
+    (finding,) = [finding for finding in report["findings"] if finding["name"] == "selection"]
+    assert report["valid"] and finding["status"] == "not checked" and "does not cover it" in finding["text"]
+    with pytest.raises(ConfigError, match="nothing was counted yet"):
+        sample(session)
+    before = read_json(run.selection_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
+        select(session)
+    after = read_json(run.selection_path)
+    assert after["refined"] and not before["refined"] and after["wanted"] == before["wanted"]
+    assert [f["status"] for f in verify_file(run.certificate_path, None)["findings"] if f["name"] == "selection"] == ["ok", "ok"]
+
+
+def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
+    later = session.config.train.model_copy(update={"selection_share": 0.9})
+    session.config = session.config.model_copy(update={"train": later})
+    select(session)
+    assert open_share(session)[0] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [Category(name="kind"), Text(name="n", max_tokens=8)],  # something to measure, which would take a part of the budget
+        [Category(name="kind", values=["a", "b"]), Integer(name="n", min=0, max=9999)],  # no text any more
+        [Text(name="kind", max_tokens=8), Text(name="n", max_tokens=8)],  # texts alone: no marginals that take a part
+    ],
+    ids=["open", "no text", "only texts"],
+)
+def test_the_budget_is_divided_by_the_schema_that_was_ingested(session: Session, columns: list[Any]) -> None:
+    session.config = session.config.model_copy(update={"schema_": Schema(columns=columns)})
+    assert select(session)["found"] >= 1
+    assert open_share(session)[0] == pytest.approx(0.8)
+
+
+def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
+    make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The description and the meanings of values stand in it as they did then, whatever the configuration says now."""
+    sample_settings = {"texts": 3, "temperature": 0.8, "top_p": 0.9, "sequences": 5}
+    session = choosing(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
+    ingested = session.config.schema_
+    kind = Category(name="kind", values=["a", "b"], meanings={"a": "an apple", "b": "a bee"})
+    schema = ingested.model_copy(update={"columns": [kind if c.name == "kind" else c for c in ingested.columns]})
+    described = session.config.data.model_copy(update={"description": "What a person said of apples and bees"})
+    today = session.config.model_copy(update={"schema_": ingested})
+    session.config = session.config.model_copy(update={"schema_": schema, "data": described})
+    ingest(session)
+    train(session)
+    export(session)
+    (call,) = quick_training
+    with PrivateStore.open(session.workspace) as store:
+        records = [conform(schema, record) for _, record in store.records("train", schema)]
+    rows = [Writing(schema).with_lengths(record) for record in records if record is not None]
+
+    begin, made = Engine.__init__, []
+
+    def watched(engine: Engine, *arguments: Any, **options: Any) -> None:
+        begin(engine, *arguments, **options)
+        assert options["sequences"] == 5 and engine._nulls_given
+        made.append(([engine._codec.encode(row).tokens for row in rows], engine._temperature, engine._top_p))
+
+    monkeypatch.setattr(Engine, "__init__", watched)
+    session.config = today
+    counted = select(session)
+    assert counted["found"] >= 1 and counted["columns"] == ["kind"]
+    assert sample(session)["rows"] == 4
+    assert verify_file(run_of(session).certificate_path, None)["valid"]
+    taught = [row.tokens for unit in call["units"] for row in unit]
+    assert made == [(taught, 0.8, 0.9)] * 2
+
+
+def test_a_table_ingested_anew_is_not_counted_for_an_older_run(session: Session) -> None:
+    session.options = type(session.options)(again=True, max_units=100)
+    ingest(session)
+    with pytest.raises(IntegrityError, match="not of the same ingest"):
+        select(session)
+
+
+def test_another_count_than_was_made_is_refused(session: Session) -> None:
+    select(session)
+    run = run_of(session)
+    tree = read_json(run.selection_path)
+    run.selection_path.write_text(json.dumps({**tree, "deviation": tree["deviation"] / 2}))
+    with pytest.raises(IntegrityError, match="not what run"):
+        sample(session)
+    report = verify_file(run.certificate_path, None)
+    assert not report["valid"]
+
+
+def test_a_count_of_other_columns_is_refused_also_where_the_record_knows_it(session: Session) -> None:
+    select(session)
+    run = run_of(session)
+    tree = read_json(run.selection_path)
+    tree["aspects"][0]["attribute"]["column"]["values"] = ["a", "c"]
+    run.selection_path.write_text(json.dumps(tree))
+    run.note(selection_sha256=run.selection_sha256())
+    with pytest.raises(IntegrityError, match="other columns"):
+        sample(session)
+
+
+def test_a_run_that_keeps_nothing_for_it_counts_nothing(
+    make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = with_texts(make_session(synthesizer="auto", rows=4))
+    ingest(session)
+    train(session)
+    export(session)
+    monkeypatch.setattr(select_stage, "_count", lambda *_: pytest.fail("counted"))
+    assert select(session)["found"] == 0
+    assert sample(session)["rows"] == 4

@@ -1,0 +1,241 @@
+"""The stage: what it reads again and when, what it pays, and whom it warns before."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localsynth.config import Config, DataConfig, PrivacyConfig
+from localsynth.errors import BudgetError, DataError, IntegrityError
+from localsynth.events import Event
+from localsynth.ingest import private_bounds
+from localsynth.pipeline.ingest import ingest, ingest_if_needed
+from localsynth.pipeline.init import initialise
+from localsynth.pipeline.repeated_spends import remaining_budgets
+from localsynth.pipeline.session import Options, Session, open_budget, open_ledger
+from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.spend_registry import register_spend
+from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema
+from localsynth.store.private import PrivateStore
+from localsynth.system.files import file_sha256
+from localsynth.workspace.paths import Workspace
+
+UNITS = 300
+DECLARED: list[Column] = [Identifier(name="who"), Integer(name="n", min=0, max=999), Category(name="kind", values=["a", "b"])]
+OPEN: list[Column] = [Identifier(name="who"), Integer(name="n"), Category(name="kind", values=["a", "b"])]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "t.csv"
+    write(path, 0)
+    return path
+
+
+def write(path: Path, first: int) -> None:
+    path.write_text("who,n,kind\n" + "".join(f"p{i},{first + i},{'ab'[i % 2]}\n" for i in range(UNITS)))
+
+
+def session(workspace: Workspace, source: Path, columns: list[Column], events: Any = None, **options: Any) -> Session:
+    size = UNITS if columns is DECLARED else None
+    config = Config(
+        data=DataConfig(source=str(source)),
+        schema=Schema(columns=columns),
+        privacy=PrivacyConfig(epsilon=8, schema_epsilon=4, public_size=size, holdout=0.0),
+    )
+    return Session(workspace, config, (events if events is not None else []).append, lambda: False, Options(**options))
+
+
+def document(workspace: Workspace) -> dict[str, Any]:
+    return dict(json.loads(workspace.schema_path.read_text()))
+
+
+def ledger(workspace: Workspace) -> list[dict[str, Any]]:
+    return list(json.loads(workspace.ledger_path.read_text())["events"]) if workspace.ledger_path.exists() else []
+
+
+def stored(workspace: Workspace, columns: list[Column]) -> tuple[set[Any], str]:
+    with PrivateStore.open(workspace) as store:
+        return {record["n"] for _, record in store.records("train", Schema(columns=columns))}, store.info()["ingest"]
+
+
+# --- reading again ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
+def test_again_reads_the_source_anew_and_pays_for_what_it_measures(
+    workspace: Workspace, source: Path, columns: list[Column]
+) -> None:
+    ingest(session(workspace, source, columns))
+    rows, name = stored(workspace, columns)
+    assert min(rows) == 0 and document(workspace)["ingest"] == name and len(name) == 16
+    write(source, 500)
+    assert ingest(session(workspace, source, columns))["done_before"]
+    assert stored(workspace, columns) == (rows, name)
+    assert not ingest(session(workspace, source, columns, again=True))["done_before"]
+    again, second = stored(workspace, columns)
+    assert min(again) == 500 and second != name and document(workspace)["ingest"] == second
+    budgets = [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"]
+    assert budgets == ([] if columns is DECLARED else ["schema", "schema-2"])
+    # An unchanged source is read again, too.
+    ingest(session(workspace, source, columns, again=True))
+    assert stored(workspace, columns)[1] != second
+
+
+def test_nothing_is_measured_on_another_ingests_rows(workspace: Workspace, source: Path) -> None:
+    """As where an ingest was stopped before it had measured, and private.duckdb was replaced by a copy of another time."""
+    ingest(session(workspace, source, OPEN))
+    spent = ledger(workspace)
+    begun = document(workspace) | {"complete": False, "ingest": "0" * 16}
+    begun["schema"] = Schema(columns=OPEN).model_dump(mode="json")
+    workspace.schema_path.write_text(json.dumps(begun))
+    with pytest.raises(IntegrityError, match="not of the same ingest"):
+        ingest(session(workspace, source, OPEN))
+    assert ledger(workspace) == spent
+
+
+def test_another_run_does_not_read_a_table_again_that_fits(workspace: Workspace, source: Path) -> None:
+    ingest(session(workspace, source, OPEN))
+    before, spent = document(workspace), ledger(workspace)
+    assert ingest_if_needed(session(workspace, source, OPEN, again=True))["done_before"]
+    assert (document(workspace), ledger(workspace)) == (before, spent)
+
+
+@pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
+@pytest.mark.parametrize("stage", [ingest, ingest_if_needed])
+def test_without_the_store_the_rows_are_read_and_nothing_is_measured_again(
+    workspace: Workspace, source: Path, columns: list[Column], stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(session(workspace, source, columns))
+    before, spent = document(workspace), ledger(workspace)
+    workspace.private_path.unlink()
+    for name in ("measure_size", "measure_column"):
+        monkeypatch.setattr(private_bounds, name, lambda *_: pytest.fail("measured again"))
+    events: list[Event] = []
+    assert not stage(session(workspace, source, columns, events))["done_before"]
+    (note,) = [event["text"] for event in events if event["kind"] == "note"]
+    assert str(workspace.private_path) in note and "not charged again" in note
+    after = document(workspace)
+    assert after.pop("ingest") != before.pop("ingest"), "a run that began with the other rows must notice"
+    assert after == before and after["complete"] and ledger(workspace) == spent
+    assert len(stored(workspace, columns)[0]) == UNITS
+
+
+@pytest.mark.parametrize("killed", [0, 1, 2])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_training(
+    workspace: Workspace, source: Path, killed: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the charge for the size, the range and the list, once or twice: it ends right, and in all within epsilon."""
+    wanted = ["number of units", "range of column n", "list of values of column kind"]
+    all_open: list[Column] = [Identifier(name="who"), Integer(name="n"), Category(name="kind")]
+    charge = Ledger.charge
+
+    def killed_after(self: Ledger, **given: Any) -> Any:
+        event = charge(self, **given)
+        if given["what"] == wanted[killed]:
+            raise KeyboardInterrupt
+        return event
+
+    for _ in range(times):
+        with monkeypatch.context() as patched:
+            patched.setattr(Ledger, "charge", killed_after)
+            with pytest.raises(KeyboardInterrupt):
+                ingest(session(workspace, source, all_open))
+    events: list[Event] = []
+    now = session(workspace, source, all_open, events)
+    assert not ingest(now)["done_before"] and document(workspace)["complete"]
+    (warned,) = [event["text"] for event in events if event["kind"] == "warning"]
+    assert wanted[killed] in warned and "taken from the training's" in warned
+    opened = open_ledger(now)
+    spends = [event["what"] for event in opened.spends()]
+    assert sorted(spends) == sorted([*wanted, *[wanted[killed]] * times])
+    budgets = {event["budget"]: event["epsilon"] for event in opened.budgets()}
+    assert list(budgets) == ["schema", *[f"schema-repeat-{i + 1}" for i in range(times)]]
+    share = remaining_budgets(now, opened)
+    epsilon, delta = share.marginals_epsilon + share.train_epsilon, share.marginals_delta + share.train_delta
+    assert epsilon == pytest.approx(8 - sum(budgets.values())) and epsilon == pytest.approx(4 - times * 4 / 3)
+    assert delta + sum(event["delta"] for event in opened.budgets()) == pytest.approx(now.config.delta())
+    open_budget(now, opened, "train", "r", epsilon, delta, file_sha256(source))
+    # Another ingest has a budget of its own, under the next name.
+    ingest(session(workspace, source, all_open, again=True))
+    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "schema-2"
+
+
+def test_a_training_for_which_nothing_is_left_is_refused(workspace: Workspace, source: Path) -> None:
+    now = session(workspace, source, OPEN)
+    opened = open_ledger(now)
+    open_budget(now, opened, "schema-repeat-1", None, 4.0, 0.0, file_sha256(source))
+    with pytest.raises(BudgetError, match="leaves nothing"):
+        remaining_budgets(now, opened)
+
+
+def test_a_reading_that_fails_leaves_the_table_unfinished(workspace: Workspace, source: Path) -> None:
+    ingest(session(workspace, source, OPEN))
+    spent = ledger(workspace)
+    workspace.private_path.unlink()
+    good = source.read_text()
+    source.write_text(good + "p,x,a\n")
+    with pytest.raises(DataError):
+        ingest(session(workspace, source, OPEN))
+    source.write_text(good)
+    assert not ingest(session(workspace, source, OPEN))["done_before"]
+    assert document(workspace)["complete"] and ledger(workspace) == spent
+
+
+# --- the public size --------------------------------------------------------------------------------------------------
+
+
+def test_the_chance_to_be_kept_follows_the_measured_size_and_not_the_true_one(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private_bounds, "measure_size", lambda units, parts, charge: 1000)
+    ingest(session(workspace, source, OPEN, max_units=250))
+    assert document(workspace)["size"] == {"units": 1000, "origin": "measured"}
+    assert document(workspace)["keep_probability"] == 0.25
+    rows, _ = stored(workspace, OPEN)
+    assert abs(len(rows) - UNITS * 0.25) < 6 * math.sqrt(UNITS * 0.25 * 0.75)
+
+
+# --- the warning ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
+def test_what_other_workspaces_spent_is_said_before_anything_is_set_aside(
+    workspace: Workspace, source: Path, columns: list[Column]
+) -> None:
+    class Watching(list[Event]):
+        def append(self, event: Event) -> None:
+            super().append({**event, "ledger": len(ledger(workspace)), "read": workspace.private_path.exists()})
+
+    events = Watching()
+    register_spend(file_sha256(source), "another workspace", 2.5)
+    ingest(session(workspace, source, columns, events))
+    (warning,) = [event for event in events if event["kind"] == "warning" and "other workspace" in event["text"]]
+    assert "epsilon 2.5" in warning["text"] and warning["ledger"] == 0 and not warning["read"]
+
+
+def test_nothing_is_said_of_this_workspace_itself(workspace: Workspace, source: Path) -> None:
+    events: list[Event] = []
+    ingest(session(workspace, source, OPEN))
+    ingest(session(workspace, source, OPEN, events, again=True))
+    assert not [event for event in events if event["kind"] == "warning" and "other workspace" in event["text"]]
+
+
+# --- init -------------------------------------------------------------------------------------------------------------
+
+
+def test_init_tells_of_keys_that_few_records_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
+    path = tmp_path / "t.jsonl"
+    records = ({"n": i * 7 % 50, "kind": "ab"[i % 2]} | ({f"Ann {i}": 1} if i < 12 else {}) for i in range(2000))
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    events: list[Event] = []
+    initialise(tmp_path / "ws", {"source": str(path)}, events.append)
+    (note,) = [event["text"] for event in events if "1 in 100" in event["text"]]
+    assert "'Ann 0'" in note and "'Ann 9' and 2 more" in note and "data.columns" in note
+    events.clear()
+    initialise(tmp_path / "other", {"source": str(path), "columns": ["n", "kind"]}, events.append)
+    assert not [event for event in events if "1 in 100" in event["text"]]

@@ -1,0 +1,39 @@
+"""A run of sequences through its stages: what it verifies as, and how many rows it draws where nobody said."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localsynth.pipeline.export import export
+from localsynth.pipeline.ingest import ingest
+from localsynth.pipeline.plan import plan
+from localsynth.pipeline.sample import sample
+from localsynth.pipeline.session import Session
+from localsynth.pipeline.train import train
+from localsynth.privacy.noise import SecureRandom
+from localsynth.store.private import PrivateStore
+from localsynth.verify.file import verify_file
+from localsynth.workspace.runs import latest_run
+
+
+def in_order(session: Session) -> Session:
+    data = session.config.data.model_copy(update={"sequence_by": "n"})
+    session.config = session.config.model_copy(update={"data": data})
+    return session
+
+
+def test_as_many_rows_as_the_units_have(make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """150 persons with three rows each, of which two are kept: 300 rows, counted among about seven tenths of the persons."""
+    monkeypatch.setattr(SecureRandom, "gaussian", lambda self, n: np.zeros(n))  # noise moves so few rows by a tenth
+    session = in_order(make_session(synthesizer="auto"))
+    assert plan(session)["rows_wanted"] == 225, "before anything is measured: one and a half a person"
+    ingest(session)
+    train(session)
+    export(session)
+    run = latest_run(session.workspace)
+    assert run is not None and verify_file(run.certificate_path, None)["valid"]
+    with PrivateStore.open(session.workspace) as store:
+        counted = store.row_count("train")
+    assert sample(session)["rows"] == pytest.approx(counted / 0.7, abs=2)
+    assert sample(in_order(make_session(synthesizer="auto", more=7)))["new_rows"] == 7

@@ -1,0 +1,121 @@
+"""Tokens with a bias are drawn more often or more seldom, in texts alone, and one for more of them until the text holds it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from localsynth.errors import IntegrityError
+from localsynth.llm.llama_cpp import Vocabulary
+from localsynth.sample.sampler import Engine, Request
+from localsynth.schema.columns import Category, Schema, Text
+from localsynth.schema.conditions import only
+
+SORT = Category(name="sort", values=["x", "y"], nullable=False)
+SCHEMA = Schema(columns=[SORT, Text(name="note", max_tokens=16, nullable=False), Text(name="more", max_tokens=6, nullable=False)])
+ROWS = 120
+
+
+@dataclass
+class Fixed:
+    """A wording by what the rows' sort is."""
+
+    tokens: np.ndarray
+    biases: dict[str, list[float]]
+
+    def of(self, row):
+        return np.array(self.biases[row["sort"]], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def token(model):
+    """The token of a letter, as the model has it inside a word: it writes hardly any q by itself, but many y."""
+
+    def of(letter):
+        with Vocabulary(model) as vocabulary:
+            return vocabulary.tokenize(letter)[-1]
+
+    return of
+
+
+def notes(model, wording, sort="x", **options):
+    requests = (Request(i, {"sort": only(SORT, sort)}, {"sort": "y"} if options else None) for i in range(ROWS))
+    with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, wording=wording, **options) as engine:
+        return [(row["note"], row["more"]) for _, row in engine.rows(requests)]
+
+
+def holding(letter, texts):
+    return np.mean([any(letter in text for text in row) for row in texts])
+
+
+@pytest.mark.parametrize("options", [{}, {"guidance": 0.5}], ids=["plain", "guided"])
+def test_a_token_is_written_more_or_less_by_its_bias_in_rows_that_it_is_for(model, token, options):
+    wording = Fixed(np.array([token("q")]), {"x": [6.0], "y": [0.0]})
+    plain, moved, other = notes(model, None, **options), notes(model, wording, **options), notes(model, wording, "y", **options)
+    assert holding("q", moved) > holding("q", plain) + 0.2
+    assert other == notes(model, None, "y", **options)
+    less = Fixed(np.array([token("y")]), {"x": [-20.0], "y": [0.0]})
+    assert holding("y", notes(model, less, **options)) < holding("y", plain) - 0.2
+
+
+def test_a_text_that_holds_a_token_is_not_made_to_hold_it_again(model, token):
+    texts = notes(model, Fixed(np.array([token("q")]), {"x": [12.0], "y": [0.0]}))
+    counts = np.array([sum(text.count("q") for text in row) for row in texts])
+    assert np.mean(counts >= 1) > 0.9 and np.mean(counts) < 2.5
+    # Of the next text of the row, too: the row was counted once.
+    assert np.mean(["q" in note for note, _ in texts]) > 0.9 > 0.5 > np.mean(["q" in more for _, more in texts])
+
+
+def test_values_of_other_columns_are_drawn_as_ever(model, token):
+    with Vocabulary(model) as vocabulary:
+        x, y = (vocabulary.tokenize(f" {value}")[-1] for value in "xy")
+
+    class Both:
+        tokens = np.unique([x, y])
+
+        def of(self, row):
+            return np.where(self.tokens == x, 15.0, -15.0).astype(np.float32)
+
+    def sorts(wording):
+        with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, wording=wording) as engine:
+            return [row["sort"] for _, row in engine.rows(map(Request, range(60)))]
+
+    assert sorts(Both()) == sorts(None) and "y" in sorts(None)
+
+
+def test_a_text_that_may_be_missing_is_missing_as_often_as_ever(model, token):
+    """Whether it is was not counted, in a hybrid it was settled before."""
+    with Vocabulary(model) as vocabulary:
+        missing = np.unique(vocabulary.tokenize(" \\N"))
+    schema = Schema(columns=[SORT, Text(name="note", max_tokens=16)])
+
+    def texts(wording, **options):
+        requests = (Request(i, {"sort": only(SORT, "x")}) for i in range(ROWS))
+        with Engine(model, schema, "", sequences=16, threads=1, seed=3, wording=wording, **options) as engine:
+            return [row["note"] for _, row in engine.rows(requests)]
+
+    moved = Fixed(missing, {"x": [20.0] * len(missing)})
+    plain = texts(None)
+    assert [text is None for text in texts(moved)] == [text is None for text in plain]
+    assert sum(text is None for text in texts(moved, nulls_given=True)) > 100, "what would go wrong"
+
+
+def test_at_another_temperature_a_bias_weighs_as_much(model, token):
+    """Twice the logarithm of a ratio, were it divided by a temperature of a half."""
+    q = Fixed(np.array([token("q")]), {"x": [3.0], "y": [0.0]})
+    with Engine(model, SCHEMA, "", sequences=4, threads=1, seed=3, wording=q, temperature=0.5) as engine:
+        seen = []
+        of = engine._begin
+        engine._begin = lambda *arguments: seen.append(of(*arguments)) or seen[-1]
+        list(engine.rows([Request(0, {"sort": only(SORT, "x")})]))
+    assert seen[0][0].wording is not None and seen[0][0].wording.max() in (0.0, 1.5)
+
+
+def test_a_count_of_another_models_tokens_is_refused(model):
+    with pytest.raises(IntegrityError, match="another model"):
+        notes(model, Fixed(np.array([10**6]), {"x": [1.0], "y": [1.0]}))

@@ -1,0 +1,32 @@
+"""What the processor says it can."""
+
+import pytest
+
+from localsynth.system.cpu import has_tiles, multiplies_bf16
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [("fpu avx512f avx512_bf16 amx_tile", True), ("fpu amx_bf16", True), ("fpu avx2 avx512f not_avx512_bf16", False)],
+)
+def test_the_flags_decide(tmp_path, flags, fast):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n\n")
+    assert multiplies_bf16(tmp_path / "cpuinfo") == fast
+
+
+def test_a_system_that_does_not_say_is_taken_for_slow(tmp_path):
+    assert not multiplies_bf16(tmp_path / "none") and not has_tiles(tmp_path / "none")
+
+
+def test_llama_cpp_leaves_the_tile_unit_alone(tmp_path, monkeypatch):
+    """A llama.cpp that GCC 12 compiled for such a processor ends the process there; without the unit it loads as ever."""
+    import llama_cpp as library
+
+    from localsynth.llm import llama_cpp
+
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512f amx_tile amx_int8\n")
+    assert has_tiles(tmp_path / "cpuinfo")
+    for tiles in (True, False):
+        monkeypatch.setattr(llama_cpp, "has_tiles", lambda tiles=tiles: tiles)
+        for parameters in (llama_cpp._model_parameters(), library.llama_model_default_params()):
+            assert parameters.use_extra_bufts is not tiles

@@ -1,0 +1,78 @@
+"""What works without the training's libraries, and what is said where they are missing."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from localsynth.errors import ResourceError
+from localsynth.system import extras
+
+ROOT = Path(__file__).parents[2]
+
+WITHOUT = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {parts!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+sys.meta_path.insert(0, Nothing())
+import localsynth.cli.main, localsynth.verify.file, localsynth.system.doctor, localsynth.pipeline.run, localsynth.pipeline.sample
+import localsynth.sample.job, localsynth.store.synthetic, localsynth.verify.certificate, localsynth.privacy.accountant
+"""
+
+
+def test_sampling_and_verifying_do_without() -> None:
+    code = WITHOUT.format(parts=extras.TRAINING_PARTS)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_part_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda part: None if part == "peft" else object())
+    with pytest.raises(ResourceError) as raised:
+        extras.need_training_parts()
+    assert " peft:" in raised.value.message and "torch" not in raised.value.message
+    assert 'pip install "localsynth[train]"' in raised.value.hint
+
+
+def test_the_parts_are_the_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {extra: sorted(requirement.partition(">")[0] for requirement in extras[extra]) for extra in ("train", "cuda")}
+    assert names["train"] == list(extras.TRAINING_PARTS)
+    assert names["cuda"] == [extras.QUANTIZING_PART, "localsynth[train]"]
+
+
+def test_four_bits_without_their_part_are_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from localsynth.train.model import choose_precision
+
+    monkeypatch.setattr(extras, "find_spec", lambda part: None if part == "bitsandbytes" else object())
+    assert choose_precision("bf16", "cuda") == "bf16"
+    for wanted in ("nf4", "auto"):
+        with pytest.raises(ResourceError, match="needs bitsandbytes") as raised:
+            choose_precision(wanted, "cuda")  # type: ignore[arg-type]
+        assert 'pip install "localsynth[cuda]"' in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("prefix", "command"),
+    [
+        ("/home/ann/.local/share/pipx/venvs/localsynth", 'pipx install --force "localsynth[train]"'),
+        ("/home/ann/pipx-like/venv", 'pip install "localsynth[train]"'),
+    ],
+)
+def test_who_installed_by_pipx_is_told_so(monkeypatch: pytest.MonkeyPatch, prefix: str, command: str) -> None:
+    monkeypatch.setattr(extras.sys, "prefix", prefix)
+    monkeypatch.setattr(extras, "find_spec", lambda part: None)
+    with pytest.raises(ResourceError) as raised:
+        extras.need_training_parts()
+    assert f": {command} (" in raised.value.hint
+
+
+def test_pipx_is_known_in_a_directory_of_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(extras.sys, "prefix", str(tmp_path))
+    assert extras.install_extra("train").startswith("pip install")
+    (tmp_path / "pipx_metadata.json").write_text("{}")
+    assert extras.install_extra("train") == 'pipx install --force "localsynth[train]"'

@@ -1,0 +1,215 @@
+"""One noisy count of tokens: every cell has noise, a unit moves it by no more than its rows, and it costs what was set aside."""
+
+import copy
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localsynth.errors import IntegrityError
+from localsynth.marginals.accounting import total_rho
+from localsynth.marginals.domain import Attribute, Domain
+from localsynth.marginals.measure import measure_marginals
+from localsynth.privacy.noise import InsecureRandom
+from localsynth.schema.columns import Category, Schema, Text
+from localsynth.text_counts.grouping_columns import Aspect, aspects_of
+from localsynth.text_counts.logit_bias import Wording, first_wording, refined_wording
+from localsynth.text_counts.token_counts import Row, WordCount, count_words, table_of
+from localsynth.verify.text_counts import what_is_wrong
+from tests.unit.text_counts.test_topic_counts import leaves
+
+VOCABULARY, END = 300, 7
+SORT, COIN = (Category(name=name, values=["x", "y"], nullable=False) for name in ("sort", "coin"))
+ASPECTS = [Aspect(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
+SCHEMA = Schema(columns=[SORT, COIN, Text(name="text", max_tokens=20, nullable=False)])
+
+
+class _Silent(InsecureRandom):
+    """No noise: what is counted, bare."""
+
+    def gaussian(self, n: int) -> Any:
+        return np.zeros(n)
+
+
+def rows(count: int, seed: int, likely: dict[str, int] | None = None) -> list[Row]:
+    """Rows whose texts hold 1 to 40 tokens, frequent ones more often; `likely`: one that most texts of a sort hold."""
+    rng = np.random.default_rng(seed)
+    shares = 1 / np.arange(8, VOCABULARY)
+    made: list[Row] = []
+    for _ in range(count):
+        row = {"sort": str(rng.choice(["x", "y"], p=[0.8, 0.2])), "coin": str(rng.choice(["x", "y"]))}
+        held = set(rng.choice(np.arange(8, VOCABULARY), rng.integers(1, 40), p=shares / shares.sum()).tolist()) | {END}
+        if likely and rng.random() < 0.6:
+            held.add(likely[row["sort"]])
+        made.append((row, np.array(sorted(held))))
+    return made
+
+
+@pytest.mark.parametrize("aspects", [[], ASPECTS[:1], ASPECTS], ids=len)
+def test_the_cost_is_the_budget_divided_evenly(aspects: list[Aspect]) -> None:
+    noisy, deviation, spends = count_words(aspects, rows(50, 1), VOCABULARY, 0.5, 3, InsecureRandom(1))
+    tables = max(1, len(aspects))
+    assert total_rho(spends) == pytest.approx(0.5, rel=1e-6) and total_rho(spends) <= 0.5
+    assert [spend.kind for spend in spends] == ["gaussian"] * tables and len(noisy) == tables
+    assert {spend.parameter * 3 for spend in spends} == {deviation}
+    assert deviation == pytest.approx(3 * math.sqrt(tables), rel=1e-6)
+
+
+@pytest.mark.parametrize("rows_per_unit", [1, 3])
+def test_every_token_of_the_vocabulary_has_noise_of_the_deviation_that_is_said(rows_per_unit: int) -> None:
+    original = rows(60, 1)
+    bare, _, _ = count_words(ASPECTS, original, VOCABULARY, 0.01, rows_per_unit, _Silent(0))
+    noise = []
+    for seed in range(40):
+        noisy, deviation, _ = count_words(ASPECTS, original, VOCABULARY, 0.01, rows_per_unit, InsecureRandom(seed))
+        noise.append([a - b for a, b in zip(noisy, bare, strict=True)])
+    drawn = np.array(noise)
+    assert drawn.shape == (40, 2, 2, VOCABULARY) and np.all(drawn * 65536 == np.rint(drawn * 65536))
+    assert deviation == pytest.approx(rows_per_unit * 10)
+    # Also each token by itself, those that no text holds among them.
+    assert drawn.std() == pytest.approx(deviation, rel=0.01)
+    assert np.all(np.abs(drawn.std(axis=0) / deviation - 1) < 0.55) and abs(drawn.mean()) < 0.05 * deviation
+
+
+@pytest.mark.parametrize("sizes", [[1], [2], [3], [40], [299], [1, 40, 7]], ids=str)
+def test_a_unit_moves_each_table_by_at_most_its_rows(sizes: list[int]) -> None:
+    unit = [({"sort": "x", "coin": "y"}, np.arange(size)) for size in sizes]
+    for aspect in (None, *ASPECTS):
+        without, with_it = (table_of(aspect, others, VOCABULARY) for others in (rows(50, 1), rows(50, 1) + unit))
+        moved = float(np.linalg.norm((with_it - without) / 65536))
+        assert moved <= len(sizes)
+        assert len(sizes) > 1 or moved > 0.99, "what is left unused of the bound is wasted"
+
+
+def test_a_text_without_tokens_counts_nothing() -> None:
+    assert not table_of(None, [({}, np.array([], dtype=np.int64))], VOCABULARY).any()
+
+
+def test_a_value_has_words_of_its_own_where_it_has_rows_enough() -> None:
+    column = Category(name="sort", values=["a", "b", "c"], nullable=False)
+    codes = {"sort": np.repeat([0, 1, 2], [700, 250, 50])}
+    model = measure_marginals(Domain((Attribute(column, (0, 1, 2, 3)),)), codes, 10.0, InsecureRandom(0))
+
+    def groups(least: float) -> list[tuple[int, ...]]:
+        found = aspects_of(model, frozenset({"sort"}), most_aspects=3, most_groups=50, least_rows=least, finest_first=True)
+        return [aspect.groups for aspect in found]
+
+    assert groups(20) == [(0, 1, 2)] and groups(200) == [(0, 1, 2)], "the rest are one value, which is that value"
+    assert groups(280) == [(0, 1, 1)], "those that are too few share a group"
+    assert groups(400) == [], "one group alone tells nothing that all rows do not"
+
+
+def fitted(aspects: list[Aspect], original: list[Row], written: list[Row], rho: float = 0.5, seed: int = 1) -> WordCount:
+    noisy, deviation, spends = count_words(aspects, original, VOCABULARY, rho, 1, InsecureRandom(seed))
+    compared = [written] * max(1, len(aspects))
+    return first_wording(aspects, noisy, compared, END, deviation, rho, spends, InsecureRandom(0).label)
+
+
+def bias(count: WordCount, row: dict[str, str], token: int) -> float:
+    (place,) = np.flatnonzero(count.tokens == token)
+    return float(Wording(count).of(row)[place]) if token in count.tokens else 0.0
+
+
+def test_a_token_that_goes_with_a_value_is_written_more_in_rows_of_it_alone() -> None:
+    original, written = rows(3000, 1, {"x": 290, "y": 299}), rows(1000, 2)
+    count = fitted(ASPECTS[:1], original, written)
+    assert bias(count, {"sort": "y"}, 299) > 1.5 and bias(count, {"sort": "x"}, 290) > 1.5
+    assert abs(bias(count, {"sort": "x"}, 299)) < 0.6 > abs(bias(count, {"sort": "y"}, 290))
+
+
+def test_a_token_written_too_often_is_written_less() -> None:
+    original, written = rows(3000, 1), rows(1000, 2, {"x": 290, "y": 290})
+    assert bias(fitted([], original, written), {}, 290) < -1
+
+
+def test_where_only_noise_differs_hardly_anything_is_moved() -> None:
+    """The model writes as the original is: what is found is chance, so little and few."""
+    moved = []
+    for seed in range(5):
+        count = fitted([], rows(2000, seed), rows(1000, 50 + seed), rho=0.05, seed=seed)
+        moved += [np.abs(count.biases[0]).sum() / VOCABULARY]
+    assert np.mean(moved) < 0.05
+
+
+def test_the_proportion_of_groups_among_what_was_written_does_not_matter() -> None:
+    original, written = rows(3000, 1), rows(3000, 2)
+    few_of_one = [row for i, row in enumerate(written) if row[0]["sort"] == "y" or i % 10 == 0]
+    count = fitted(ASPECTS[:1], original, few_of_one)
+    assert np.abs(count.biases[0]).sum() / (2 * VOCABULARY) < 0.1
+
+
+def test_the_second_round_takes_back_what_the_first_did_too_much() -> None:
+    original = rows(3000, 1, {"x": 290, "y": 299})
+    first = fitted(ASPECTS[:1], original, rows(1000, 2))
+    # Now the model writes 299 in every text of its sort: too often.
+    written = [(row, np.union1d(tokens, [299] if row["sort"] == "y" else [])) for row, tokens in rows(1000, 3)]
+    second = refined_wording(first, [written], END)
+    assert second.refined and not first.refined
+    assert bias(second, {"sort": "y"}, 299) < bias(first, {"sort": "y"}, 299) - 0.3
+    assert bias(second, {"sort": "x"}, 290) > bias(first, {"sort": "x"}, 290), "what it still does not write, it is to write more"
+    assert second.spends == first.spends and np.array_equal(second.tokens, first.tokens)
+
+
+def test_a_group_of_which_nothing_was_written_is_left_alone() -> None:
+    written = [row for row in rows(1000, 2) if row[0]["sort"] == "x"]
+    count = fitted(ASPECTS[:1], rows(3000, 1, {"x": 290, "y": 299}), written)
+    assert not count.biases[0][1].any() and count.biases[0][0].any()
+    assert np.isfinite(refined_wording(count, [written], END).biases[0]).all()
+
+
+@pytest.fixture(scope="module")
+def honest() -> dict[str, Any]:
+    return fitted(ASPECTS, rows(2000, 1, {"x": 290, "y": 299}), rows(500, 2)).to_json()
+
+
+def test_a_file_keeps_everything(honest: dict[str, Any]) -> None:
+    assert WordCount.from_json(json.loads(json.dumps(honest))).to_json() == honest
+    nothing = fitted([], rows(30, 1), rows(30, 1), rho=1e-6).to_json()
+    assert WordCount.from_json(json.loads(json.dumps(nothing))).to_json() == nothing
+
+
+@pytest.mark.parametrize("value", [None, "x", [], -1, 1e300, 10**12, 10**399], ids=lambda value: str(value)[:9])
+def test_a_damaged_file_is_refused_or_biases_a_little(honest: dict[str, Any], value: Any) -> None:
+    tree = copy.deepcopy(honest)
+    refused = 0
+    for container, key in list(leaves(tree)):
+        before, container[key] = container[key], value
+        try:
+            count = WordCount.from_json(tree)
+        except IntegrityError:
+            refused += 1
+            continue
+        finally:
+            container[key] = before
+        if count.fits(SCHEMA):
+            biases = Wording(count).of({"sort": "x", "coin": "y"})
+            assert biases.shape == count.tokens.shape and np.abs(biases).max() <= 20
+    assert refused > 5
+
+
+DOCUMENT: dict[str, Any] = {
+    "schema": SCHEMA.model_dump(mode="json"),
+    "settings": {"train": {"selection_share": 0.2, "selection": "words"}},
+    "hashes": {"model": "m"},
+    "guarantee": {"max_rows_per_unit": 1, "noise": InsecureRandom(0).label},
+    "ledger": {"events": [{"kind": "spend", "budget": "selection", "run": "r", "mechanism": {"type": "zcdp", "rho": 0.5}}]},
+}
+
+
+def test_each_lie_about_what_was_counted_is_found(honest: dict[str, Any]) -> None:
+    def wrong(change: dict[str, Any], document: dict[str, Any] = DOCUMENT) -> str:
+        return what_is_wrong(WordCount.from_json({**honest, **change}), document)
+
+    assert wrong({}) == ""
+    spends = honest["spends"]
+    assert wrong({"deviation": honest["deviation"] / 2})
+    assert wrong({"rho": 1.0})
+    assert wrong({"noise": "none"})
+    assert wrong({"spends": [{**spend, "parameter": spend["parameter"] / 2} for spend in spends]})
+    assert wrong({"spends": spends[:1]})
+    assert wrong({"spends": [{**spends[0], "columns": ["topic of the texts", "sort"]}, spends[1]]})
+    assert wrong({}, {**DOCUMENT, "settings": {"train": {"selection_share": 0.2, "selection": "topics"}}})
+    assert wrong({}, {**DOCUMENT, "guarantee": {**DOCUMENT["guarantee"], "max_rows_per_unit": 2}})
+    assert wrong({}, {**DOCUMENT, "ledger": {"events": []}})

@@ -1,0 +1,135 @@
+"""`verify` of files: what the parsed certificate no longer shows, and the model around or beside it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from localsynth.config import PrivacyConfig, TrainConfig
+from localsynth.errors import IntegrityError
+from localsynth.export.merge import set_metadata
+from localsynth.privacy.certificate import CERTIFICATE_KEY, CertificateFacts, build
+from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.ledger_chain import Basis
+from localsynth.privacy.model_hash import model_hash
+from localsynth.privacy.noise import SECURE_LABEL
+from localsynth.schema.columns import Integer, Schema
+from localsynth.verify.file import verify_file
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a tiny model and an honest, unsigned certificate beside and inside it."""
+    directory = tmp_path_factory.mktemp("run")
+    model = directory / "model.F16.gguf"
+    writer = gguf.GGUFWriter(model, "llama")
+    writer.add_tensor("a.weight", np.ones(32, dtype=np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
+    privacy = PrivacyConfig(public_size=10_000)
+    ledger.open_budget("train", "r1", 4.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
+    ledger.charge(budget="train", run="r1", stage="train", what="a step", mechanism={"type": "pure_dp", "epsilon": 1.0})
+    facts = CertificateFacts(
+        noise_label=SECURE_LABEL,
+        ledger=ledger.document(),
+        schema=Schema(confirmed=True, columns=[Integer(name="age", min=0, max=100)]),
+        settings={
+            "train": TrainConfig().model_dump(mode="json"),
+            "privacy": privacy.model_dump(mode="json"),
+            "data": {"sequence_by": None},
+        },
+        hashes={"model": model_hash(model), "marginals": "", "selection": "", "base_model": "00"},
+        versions={"localsynth": "0.1.0"},
+        seal="namespace",
+    )
+    text = json.dumps(build(facts, None))
+    (directory / "certificate.json").write_text(text)
+    set_metadata(model, {CERTIFICATE_KEY: text})
+    return directory
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    for path in original.glob("[cm]*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def statuses(report: dict[str, Any]) -> dict[str, str]:
+    return {finding["name"]: finding["status"] for finding in report["findings"]}
+
+
+@pytest.mark.parametrize("name", ["certificate.json", "model.F16.gguf"])
+def test_an_honest_one_holds_and_says_that_no_table_was_checked(run: Path, name: str) -> None:
+    report = verify_file(run / name, None)
+    assert report["valid"] and statuses(report)["model"] == "ok"
+    (table,) = [finding for finding in report["findings"] if finding["name"] == "table"]
+    assert table["status"] == "not checked" and "their sender's word" in table["text"]
+    assert "table" in report["verdict"]
+
+
+def test_a_broken_one_says_it_too(run: Path) -> None:
+    (run / "certificate.json").write_text("{}")
+    report = verify_file(run / "certificate.json", None)
+    assert not report["valid"] and statuses(report) == {"form": "failed", "table": "not checked"}
+
+
+def twice(document: dict[str, Any], key: str, part: str | None) -> str:
+    """The document with a first, harmless-looking `key` that a reader who takes the last one never sees."""
+    if part is None:
+        return "{" + f"{json.dumps(key)}: 0, " + json.dumps(document)[1:]
+    inner = "{" + f"{json.dumps(key)}: 0, " + json.dumps(document[part])[1:]
+    return json.dumps(document).replace(json.dumps(document[part]), inner, 1)
+
+
+def test_a_key_that_stands_twice_is_refused(run: Path, original: Path) -> None:
+    path = run / "certificate.json"
+    document = json.loads(path.read_text())
+    places = [(key, None) for key in document] + [(key, "guarantee") for key in document["guarantee"]]
+    assert len(places) > 20
+    for key, part in places:
+        text = twice(document, key, part)
+        assert json.loads(text) == document
+        path.write_text(text)
+        with pytest.raises(IntegrityError, match=f"holds the key '{key}' twice"):
+            verify_file(path, None)
+        set_metadata(run / "model.F16.gguf", {CERTIFICATE_KEY: text})
+        with pytest.raises(IntegrityError, match="twice"):
+            verify_file(run / "model.F16.gguf", None)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 400, "1e999", "-1e999", "NaN", "Infinity"])
+def test_a_number_beyond_reading_does_not_break_verify(run: Path, number: str) -> None:
+    for old in ('"epsilon": 4.0', '"epsilon": 1.0', '"target_epsilon": 4.0', '"max": 100'):
+        text = json.dumps(json.loads((run / "certificate.json").read_text()))
+        assert old in text
+        (run / "changed.json").write_text(text.replace(old, f"{old.partition(':')[0]}: {number}"))
+        if len(number) > 400:
+            with pytest.raises(IntegrityError, match="too long"):
+                verify_file(run / "changed.json", None)
+        else:
+            assert statuses(verify_file(run / "changed.json", None))["form"] == "failed"
+
+
+def test_a_model_with_more_of_our_keys_is_refused(run: Path) -> None:
+    model = run / "model.F16.gguf"
+    set_metadata(model, {"localsynth.note": "rows of the original"})
+    for path in (run / "certificate.json", model):
+        report = verify_file(path, None)
+        assert statuses(report)["model"] == "failed"
+        assert "'localsynth.note'" in next(f["text"] for f in report["findings"] if f["name"] == "model")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: b"no model", lambda data: data[:-1] + b"x"])
+def test_a_damaged_or_changed_model_beside_it_is_a_finding(run: Path, damage: Callable[[bytes], bytes]) -> None:
+    model = run / "model.F16.gguf"
+    model.write_bytes(damage(model.read_bytes()))
+    report = verify_file(run / "certificate.json", None)
+    assert not report["valid"] and statuses(report)["model"] == "failed"

@@ -1,0 +1,1 @@
+"""Processes that the terminal UI starts, and their state."""

@@ -1,0 +1,283 @@
+"""Starts the engine's work and follows it: long jobs through a keeper that outlives the UI, short questions directly.
+
+A `Job` is a workspace's one piece of long work: running, or over and not yet dismissed. Any number of UIs may follow it. It
+never blocks for long: its methods read small files in memory (see keeper.py).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from localsynth.errors import ExitCode, LocalsynthError, ResourceError
+from localsynth.events import Event
+from localsynth.system.files import read_json, write_json
+from localsynth_tui.jobs.supervisor import EVENTS, MEMORY, OUTCOME, STOP
+from localsynth_tui.text.command_line import command_line
+
+__all__ = ["AnswerError", "Job", "Planner", "Request", "ask"]
+
+KEEPER = [sys.executable, "-m", "localsynth_tui.jobs.supervisor"]
+"""The command that keeps a job; the job's directory is added to it."""
+
+PLANNER = [sys.executable, "-m", "localsynth_tui.jobs.plan_server"]
+"""The command of the process that plans."""
+
+_LOCK, _REQUEST = "lock", "request.json"
+_LONGEST_LINE = 2**26
+
+
+class AnswerError(LocalsynthError):
+    """What the engine's process answered instead of a result."""
+
+    def __init__(self, message: str, hint: str, code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = ExitCode(code)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One verb of the engine on one workspace. `data` is `init`'s source."""
+
+    verb: str
+    workspace: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    data: dict[str, Any] | None = None
+    require_seal: str | None = None
+    """"kernel": refused where the kernel does not hold the seal."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object the engine reads."""
+        extra = {name: value for name in ("data", "require_seal") if (value := getattr(self, name)) is not None}
+        place = str(self.workspace)
+        return {"verb": self.verb, "workspace": place, "options": self.options, "overrides": list(self.overrides), **extra}
+
+    def command(self) -> str:
+        """The same on the command line."""
+        return command_line(self.verb, self.workspace, {**self.options, "require_seal": self.require_seal}, self.overrides)
+
+
+def _runtime_directory() -> Path:
+    """The user's directory for jobs, in memory where there is such a place. Raises ResourceError where it is somebody else's."""
+    base = MEMORY if os.path.ismount(MEMORY) else Path(tempfile.gettempdir())
+    path = base / f"localsynth-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if path.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ResourceError(f"{path} is not yours alone.", "Have it removed (another user may have made it), then try again.")
+    return path
+
+
+class Job:
+    """The long work on one workspace, as anybody can follow it."""
+
+    def __init__(self, workspace: Path) -> None:
+        """Nothing is started: this finds the job that there is, if there is one."""
+        self.workspace = workspace
+        name = hashlib.sha256(os.fsencode(workspace.resolve())).hexdigest()[:16]
+        self.directory = _runtime_directory() / name
+        self._events: IO[bytes] | None = None
+        self._rest = b""
+
+    @staticmethod
+    def start(request: Request, passphrase: str | None = None) -> "Job":
+        """Begin; raises ResourceError where work on this workspace is going on.
+
+        The passphrase of the workspace's key goes through a pipe, from which the keeper passes it on through another: it is in
+        no file, argument or environment.
+        """
+        job = Job(request.workspace)
+        job.directory.mkdir(mode=0o700, exist_ok=True)
+        # The lock goes over to the keeper and lasts as long as that lives: no second job, and no need of process ids.
+        with (job.directory / _LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ResourceError("This workspace is at work already.", "Wait until that is finished, or stop it.") from None
+            for name in (EVENTS, OUTCOME, STOP):
+                (job.directory / name).unlink(missing_ok=True)
+            write_json(job.directory / _REQUEST, request.document())
+            (job.directory / EVENTS).touch(mode=0o600)
+            keeper = subprocess.Popen(
+                [*KEEPER, str(job.directory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,  # a terminal that is closed does not take it along
+            )
+        assert keeper.stdin is not None
+        with contextlib.suppress(BrokenPipeError), keeper.stdin:
+            keeper.stdin.write(_with_passphrase(request, passphrase))
+        job._keeper = keeper  # kept so that the process is collected when it has ended
+        return job
+
+    _keeper: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def exists(self) -> bool:
+        """There is a job: running, or over and not dismissed."""
+        return (self.directory / _REQUEST).exists()
+
+    @property
+    def running(self) -> bool:
+        """Its keeper lives."""
+        if self._keeper is not None:
+            self._keeper.poll()
+        try:
+            with (self.directory / _LOCK).open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    @property
+    def request(self) -> Request:
+        """What was asked for."""
+        document = read_json(self.directory / _REQUEST)
+        return Request(
+            document["verb"],
+            Path(document["workspace"]),
+            document["options"],
+            tuple(document["overrides"]),
+            require_seal=document.get("require_seal"),
+        )
+
+    def new_events(self, most: int = 1000) -> list[Event]:
+        """The next events, at most `most`; none where there are none yet, or where the job is over."""
+        if self._events is None:
+            try:
+                self._events = (self.directory / EVENTS).open("rb")
+            except FileNotFoundError:
+                return []
+        events: list[Event] = []
+        while len(events) < most and (line := self._rest + self._events.readline()):
+            if not line.endswith(b"\n"):
+                self._rest = line
+                break
+            self._rest = b""
+            events.append(json.loads(line))
+        return events
+
+    def outcome(self) -> Event | None:
+        """The last event, `result` or `failed`; None while the work goes on. Ask for it after the last of `new_events`."""
+        if self.running:
+            return None
+        path = self.directory / OUTCOME
+        if path.exists():
+            outcome: Event = read_json(path)
+            return outcome
+        # What it had told is private and its keeper is not there to remove it.
+        (self.directory / EVENTS).unlink(missing_ok=True)
+        hint = (
+            "Start it again: it goes on where it stopped, or says why it cannot. If memory ran out, close other programs first."
+        )
+        return {"kind": "failed", "code": int(ExitCode.RESOURCES), "message": "The working process was killed.", "hint": hint}
+
+    @property
+    def stopping(self) -> bool:
+        """It was asked to stop."""
+        return (self.directory / STOP).exists()
+
+    def stop(self) -> None:
+        """Ask it to stop in good order, as ctrl-C on the command line does, once. What was begun stays charged."""
+        if self.running:
+            (self.directory / STOP).touch(mode=0o600)
+
+    def dismiss(self) -> None:
+        """Forget a job that is over."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+        if not self.running and self.directory.exists():
+            for path in self.directory.iterdir():
+                path.unlink()
+            self.directory.rmdir()
+
+
+class Planner:
+    """The process that plans, started when it is first asked and kept for the next question (see planner.py)."""
+
+    def __init__(self) -> None:
+        self._child: asyncio.subprocess.Process | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._unread = 0
+        """Answers to questions that were given up: passed over, since starting anew would take longer than they do."""
+
+    async def plan(self, request: Request) -> dict[str, Any]:
+        """`plan`'s object. Raises AnswerError."""
+        async with self._one_at_a_time:
+            if self._child is None or self._child.returncode is not None:
+                self._child, self._unread = await _start(PLANNER), 0
+            child = self._child
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write(json.dumps(request.document()).encode() + b"\n")
+            self._unread += 1
+            line = b""
+            while self._unread:
+                line = await child.stdout.readline()
+                self._unread -= 1
+        return _result(json.loads(line) if line else {}, child.returncode)
+
+    async def close(self) -> None:
+        """End the process; it takes some hundreds of megabytes."""
+        child, self._child = self._child, None
+        if child is not None and child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+async def _start(command: list[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        limit=_LONGEST_LINE,
+        start_new_session=True,  # ctrl-C is a key here, and not for it
+    )
+
+
+def _result(last: Event, status: int | None) -> dict[str, Any]:
+    if last.get("kind") == "result":
+        result: dict[str, Any] = last["result"]
+        return result
+    if last.get("kind") == "failed":
+        raise AnswerError(last["message"], last["hint"], last["code"])
+    raise AnswerError(f"The working process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
+
+
+def _with_passphrase(request: Request, passphrase: str | None) -> bytes:
+    """What goes through the pipe to a process that works."""
+    extra = {} if passphrase is None else {"passphrase": passphrase}
+    return json.dumps(request.document() | extra).encode()
+
+
+async def ask(request: Request, module: str = "localsynth.worker", passphrase: str | None = None) -> dict[str, Any]:
+    """A short answer of the engine (`init`, `unlock`), whose process ends with the task that asks. Raises AnswerError."""
+    child = await _start([sys.executable, "-m", module])
+    assert child.stdin is not None and child.stdout is not None
+    last: Event = {}
+    try:
+        child.stdin.write(_with_passphrase(request, passphrase))
+        child.stdin.close()
+        async for line in child.stdout:
+            last = json.loads(line)
+        status = await child.wait()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    return _result(last, status)

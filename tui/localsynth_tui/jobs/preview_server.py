@@ -1,0 +1,84 @@
+"""A sealed process that reads the first rows of the original table for the person at the screen, and keeps nothing.
+
+It speaks as the engine's process does: a request on stdin, one JSON line on stdout. What it answers is private: the terminal UI
+shows it and writes it nowhere.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import ExitCode, LocalsynthError
+
+__all__ = ["ROWS", "first_rows"]
+
+ROWS = 50
+_LOOKED_AT = 1000
+"""Rows in which is looked for what is personal: more would take longer than a person waits."""
+
+
+def first_rows(workspace: Path) -> dict[str, Any]:
+    """Of every column of the source, those that are left out included: names and rows (at most `ROWS`, each value as text or
+    null), the guessed `schema`, why it was guessed so (`notes`), and what looks personal (`looks`: name → [sort, what]).
+
+    Raises ConfigError or DataError.
+    """
+    from localsynth.config import load_config
+    from localsynth.ingest.infer import infer_schema
+    from localsynth.ingest.sources.open import open_source
+    from localsynth.workspace.paths import Workspace
+    from localsynth_tui.text.pii_hints import look_at_columns
+
+    data = load_config(Workspace.open(workspace).config_path).data
+    source = open_source(data.model_copy(update={"columns": None}))
+    first = list(itertools.chain.from_iterable(itertools.islice(source.batches(_LOOKED_AT), 1)))
+    guess, notes = infer_schema(source, data.missing)
+    return {
+        "columns": source.columns,
+        "rows": first[:ROWS],
+        "schema": [{"name": c.name, "kind": c.kind, **c.model_dump(mode="json", exclude_defaults=True)} for c in guess.columns],
+        "notes": _by_column(source.columns, notes),
+        "looks": {name: [look.sort, look.what] for name, look in look_at_columns(guess.columns, first).items()},
+    }
+
+
+def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
+    """Each column's notes in one string."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for name in names:
+        start = f"{name!r}: "
+        texts = [note.removeprefix(start) for note in notes if note.startswith(start)]
+        # What it looks like and what becomes of texts is told of every column anyway.
+        found[name] += [text for text in texts if not text.startswith(("looks like", "free text"))]
+    return {name: " ".join(texts) for name, texts in found.items() if texts}
+
+
+def main() -> int:
+    """`python -m localsynth_tui.jobs.preview_server`."""
+    from localsynth.system.network_seal import seal
+
+    seal()
+    request = json.load(sys.stdin)
+    answer: dict[str, Any]
+    try:
+        answer = {"kind": "result", "result": first_rows(Path(request["workspace"]))}
+    except LocalsynthError as error:
+        answer = {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
+    except Exception as error:
+        # Not the error's own text: that may quote a value.
+        message = f"The table could not be read ({type(error).__name__})."
+        answer = {
+            "kind": "failed",
+            "code": int(ExitCode.BUG),
+            "message": message,
+            "hint": "Look at it with: localsynth ingest WS",
+        }
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What erasing will do, and what erasure.json says was done, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from localsynth_tui.text.formatting import plain
+
+__all__ = ["before_text", "record_text"]
+
+_STAYS = (
+    "the synthetic rows, the model, its certificate, the ledger and the configuration: rows can still be drawn, looked at, "
+    "exported and verified",
+)
+
+
+def _list(items: Sequence[str]) -> list[str]:
+    return [f"  – {plain(item)}" for item in items]
+
+
+def before_text(goes: Sequence[str]) -> str:
+    """What goes (`goes`: paths in the workspace), what stays and what is out of reach."""
+    from localsynth.workspace.erasure_record import OUT_OF_REACH
+
+    lines = ["GOES, for good:", *_list(["the key of the original rows: without it nobody can read them", *goes])]
+    lines += ["STAYS:", *_list(_STAYS), "OUT OF REACH, for you to think of:", *_list(OUT_OF_REACH)]
+    return "\n".join(lines)
+
+
+def record_text(record: Mapping[str, Any], unknown: Sequence[str] = (), source: str | None = None) -> str:
+    """The record of an erasure; `unknown` are files that were left because localsynth did not make them."""
+    done = "finished" if record["complete"] else "begun, NOT finished: start it again"
+    lines = [f"Erased on {record['erased']}, {done}. The key: {record['key']}. The reports: {record['report']}.", ""]
+    lines += ["Removed:", *_list(record["removed"] or ["nothing was there"])]
+    if record["hashes"]:
+        lines += ["SHA-256 of what was removed:", *_list([f"{name} {value}" for name, value in record["hashes"].items()])]
+    if unknown:
+        lines += ["Left, since localsynth did not make it:", *_list(unknown)]
+    lines += ["Out of reach, for you to think of:", *_list(record["out_of_reach"])]
+    if source is not None:
+        lines += ["The source file:", *_list([source])]
+    return "\n".join([*lines, "", "This record is erasure.json, signed; `localsynth verify` shows it with the certificate."])

@@ -1,0 +1,181 @@
+"""What each column of the synthetic rows looks like: the report's histograms, original beside synthetic, or the rows' own.
+
+A histogram is {"bars": names, "ends": bounds (ordered columns only), NAME: shares 0 to 1, ...}, as in report.json. What comes
+of the report is private; what is counted in synthetic.duckdb is not.
+"""
+
+import datetime as dt
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from localsynth.errors import ConfigError
+from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Schema
+from localsynth.store.bulk import quoted
+from localsynth.store.synthetic import SyntheticStore
+from localsynth_tui.text.formatting import plain
+
+__all__ = ["Shape", "draw", "shapes_of_report", "shapes_of_rows"]
+
+_BINS = 24
+_MOST_BARS = 12
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One column: its name, what is counted ("category", "text, length in characters", ...), and its histogram, else a note."""
+
+    column: str
+    what: str
+    histogram: Mapping[str, Any] | None = None
+    note: str = ""
+
+
+# --- where they come from --------------------------------------------------------------------------------------------
+
+
+def shapes_of_report(path: Path) -> list[Shape]:
+    """The columns of a report.json. Raises ConfigError where it is no report."""
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        lengths = {entry["column"]: entry["lengths"] for entry in figures["writing"]}
+        found = []
+        for entry in figures["columns"]:
+            name, histogram = entry["column"], entry.get("histogram")
+            if histogram is not None:
+                found.append(Shape(name, entry["kind"], histogram))
+            elif lengths.get(name) is not None:
+                found.append(Shape(name, f"{entry['kind']}, length in characters", lengths[name]))
+            else:
+                found.append(Shape(name, entry["kind"], note="no histogram"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{path} is not a report that can be read.", "Make it again: Report (6), E.") from None
+    return found
+
+
+def shapes_of_rows(store: SyntheticStore, schema: Schema) -> list[Shape]:
+    """The learned columns, counted in the synthetic rows. Raises ConfigError where there are none."""
+    return [_shape(store, column) for column in schema.learned()]
+
+
+def _shape(store: SyntheticStore, column: Column) -> Shape:
+    name = quoted(column.name)
+    if isinstance(column, Integer | Number | Date | DateTime):
+        return Shape(column.name, column.kind, _ordered(store, column, name))
+    if isinstance(column, Category | Boolean):
+        _, rows = store.query(f"SELECT {name}, count(*) FROM synthetic GROUP BY 1")
+        return Shape(column.name, column.kind, _labelled(column, dict(rows)))
+    _, rows = store.query(f"SELECT avg(length({name})) FROM synthetic")
+    mean = rows[0][0]
+    return Shape(column.name, column.kind, note="empty" if mean is None else f"{mean:.0f} characters on average")
+
+
+def _labelled(column: Category | Boolean, counts: Mapping[Any, int]) -> dict[str, Any]:
+    names: dict[Any, str] = {True: "yes", False: "no"} if isinstance(column, Boolean) else {v: v for v in column.allowed()}
+    if counts.get(None):
+        names[None] = "(empty)"
+    order = sorted(names, key=lambda value: -counts.get(value, 0))
+    shown, rest = (order, []) if len(order) <= _MOST_BARS else (order[: _MOST_BARS - 1], order[_MOST_BARS - 1 :])
+    total = max(1, sum(counts.values()))
+    shares = [counts.get(value, 0) / total for value in shown]
+    bars = [names[value] for value in shown]
+    if rest:
+        bars.append(f"{len(rest)} others")
+        shares.append(sum(counts.get(value, 0) for value in rest) / total)
+    return {"bars": bars, "synthetic": shares}
+
+
+def _ordered(store: SyntheticStore, column: Integer | Number | Date | DateTime, name: str) -> dict[str, Any]:
+    """As many values in each bar, over the range of the schema: the same bars as the report's."""
+    low, high = (_number(bound) for bound in (column.min, column.max))
+    if isinstance(column, Integer):
+        width: float = math.ceil((high - low + 1) / _BINS)
+        bins = math.ceil((high - low + 1) / width)
+    else:
+        width, bins = max(high - low, 1e-9) / _BINS, _BINS
+    value = f"epoch({name}::TIMESTAMP)" if isinstance(column, Date | DateTime) else f"{name}::DOUBLE"
+    place = f"greatest(0, least({bins - 1}, floor(({value} - {low!r}) / {width!r})))::INTEGER"
+    _, rows = store.query(f"SELECT {place}, count(*) FROM synthetic WHERE {name} IS NOT NULL GROUP BY 1")
+    counts = dict(rows)
+    total = max(1, sum(counts.values()))
+    shares = [counts.get(index, 0) / total for index in range(bins)]
+    return {"bars": [""] * bins, "ends": [str(column.min), str(column.max)], "synthetic": shares}
+
+
+def _number(bound: Any) -> float:
+    if isinstance(bound, dt.date):
+        moment = bound if isinstance(bound, dt.datetime) else dt.datetime(bound.year, bound.month, bound.day)
+        return (moment - dt.datetime(1970, 1, 1)).total_seconds()
+    return float(bound)
+
+
+# --- how they are drawn ----------------------------------------------------------------------------------------------
+
+
+def draw(shapes: Sequence[Shape], width: int) -> Text:
+    """The columns one below the other, in `width` characters: what has an order as heights, what has none as bars."""
+    text = Text(no_wrap=True)
+    for shape in shapes:
+        text.append(plain(shape.column), style="bold")
+        text.append(f"  {shape.what}\n", style="dim")
+        if shape.histogram is None:
+            text.append(f"  {shape.note}\n")
+        elif "ends" in shape.histogram:
+            _heights(text, shape.histogram, width)
+        else:
+            _bars(text, shape.histogram, width)
+        text.append("\n")
+    return text
+
+
+def _sides(histogram: Mapping[str, Any]) -> list[tuple[str, list[float]]]:
+    return [(side, histogram[side]) for side in ("original", "synthetic") if side in histogram]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.1f} %"
+
+
+def _bars(text: Text, histogram: Mapping[str, Any], width: int) -> None:
+    sides = _sides(histogram)
+    names = [plain(name) for name in histogram["bars"]]
+    label = min(20, max((len(name) for name in names), default=0))
+    room = max(8, min(40, (width - label - 3) // len(sides) - 9))
+    top = max((share for _, shares in sides for share in shares), default=0.0) or 1.0
+    text.append(" " * (label + 2) + "".join(f"{side:<{room + 9}}" for side, _ in sides).rstrip() + "\n", style="dim")
+    for index, name in enumerate(names):
+        text.append(f"  {name if len(name) <= label else name[: label - 1] + '…':<{label}}")
+        for _, shares in sides:
+            filled = round(room * shares[index] / top)
+            text.append(f" {'█' * filled}{' ' * (room - filled)} {_percent(shares[index]):>6} ")
+        text.append("\n")
+
+
+_LINES = 3
+_NARROWEST, _WIDEST = 24, 48
+
+
+def _heights(text: Text, histogram: Mapping[str, Any], width: int) -> None:
+    sides = _sides(histogram)
+    bins = max(1, len(histogram["bars"]))
+    room = max(_NARROWEST, (width - 2) // len(sides) - 3)
+    each = max(1, min(room, _WIDEST) // bins)
+    room = min(room, max(bins * each, _NARROWEST))
+    top = max((share for _, shares in sides for share in shares), default=0.0) or 1.0
+    text.append("  " + "   ".join(f"{side:<{room}}" for side, _ in sides).rstrip() + "\n", style="dim")
+    for line in range(_LINES - 1, -1, -1):
+        drawn = []
+        for _, shares in sides:
+            eighths = [min(8, max(0, math.ceil(8 * _LINES * share / top) - 8 * line)) for share in shares]
+            drawn.append("".join(_EIGHTHS[level] * each for level in eighths).ljust(room))
+        text.append("  " + "   ".join(drawn).rstrip() + "\n")
+    # Of moments the day: two of them would not fit under the bars.
+    first, last = (plain(end).partition(" ")[0] for end in histogram["ends"])
+    axis = f"{first}{last:>{max(bins * each, len(first) + 1 + len(last)) - len(first)}}"
+    text.append("  " + "   ".join(f"{axis:<{room}}" for _ in sides).rstrip() + "\n", style="dim")

@@ -1,0 +1,1 @@
+"""The files of a workspace as the screens read and edit them."""

@@ -1,0 +1,127 @@
+"""One column of the schema as texts in a form, and back: what a person reads and types, and what localsynth.toml holds."""
+
+import csv
+import datetime as dt
+import io
+from typing import Any, get_args
+
+from localsynth.errors import ConfigError
+from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Surrogate, Text
+from localsynth_tui.text.formatting import plain
+from localsynth_tui.workspace.config_file import type_of
+
+__all__ = ["FORM_FIELDS", "changes_of", "fields_shown", "outside_choices", "range_text", "values_of"]
+
+FORM_FIELDS: dict[str, tuple[str, str]] = {
+    "min": ("Lowest", "measured"),
+    "max": ("Highest", "measured"),
+    "decimals": ("Decimals", "2"),
+    "values": ("Values", "measured; or: ham, spam"),
+    "meanings": ("In words", "e.g. J45 = asthma, M = male"),
+    "max_tokens": ("Longest (tokens)", "128"),
+    "other": ("called", "none; measured: other"),
+}
+"""Inputs of the form: their labels, and what stands in them while they are empty."""
+
+_INPUTS = {
+    "category": ("values", "meanings", "other"),
+    "integer": ("min", "max"),
+    "number": ("min", "max", "decimals"),
+    "date": ("min", "max"),
+    "datetime": ("min", "max"),
+    "text": ("max_tokens",),
+}
+
+
+def fields_shown(kind: str) -> tuple[str, ...]:
+    """The inputs that a kind has."""
+    return _INPUTS.get(kind, ())
+
+
+_OUTSIDE = {
+    "other": "the value for others",
+    "clamp": "the nearest bound",
+    "null": "empty",
+    "drop": "leave the row out",
+}
+
+
+def outside_choices(kind: str) -> list[tuple[str, str]]:
+    """(label, value) of what a value outside the list or the range can become, the default first; none where there is neither."""
+    field = type_of(kind).model_fields.get("outside")
+    return [] if field is None else [(_OUTSIDE[value], value) for value in get_args(field.annotation)]
+
+
+def values_of(column: Column) -> dict[str, str]:
+    """What stands in the inputs of a column; "" for what is left open."""
+    shown = {}
+    for field in fields_shown(column.kind):
+        value = getattr(column, field)
+        if value is None:
+            shown[field] = ""
+        elif isinstance(value, list | dict):
+            listed = [f"{one} = {words}" for one, words in value.items()] if isinstance(value, dict) else value
+            out = io.StringIO()
+            csv.writer(out, lineterminator="").writerow(listed)
+            shown[field] = out.getvalue()
+        else:
+            shown[field] = (
+                value.isoformat() if isinstance(value, dt.date) else f"{value:.15g}" if isinstance(value, float) else str(value)
+            )
+    return shown
+
+
+def _read(kind: str, field: str, text: str) -> Any:
+    if field == "other":
+        return text
+    if field == "values":
+        return next(csv.reader([text], skipinitialspace=True))
+    if field == "meanings":
+        pairs = [part.partition("=") for part in next(csv.reader([text], skipinitialspace=True))]
+        if not all(sign for _, sign, _ in pairs):
+            raise ValueError
+        return {value.strip(): words.strip() for value, _, words in pairs}
+    if field in ("decimals", "max_tokens") or kind == "integer":
+        return int(text.replace(",", ""))
+    if kind == "number":
+        return float(text.replace(",", ""))
+    return dt.date.fromisoformat(text) if kind == "date" else dt.datetime.fromisoformat(text)
+
+
+_EXAMPLES = {
+    "integer": "a whole number",
+    "number": "a number, as 12.5",
+    "date": "a day, as 2026-01-31",
+    "datetime": "2026-01-31T08:00:00",
+    "meanings": "values and what they say, as: J45 = asthma, I10 = high blood pressure",
+}
+
+
+def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
+    """What the texts of a form mean, with None for what is left open. Raises ConfigError naming the field."""
+    changes: dict[str, Any] = {}
+    for field in fields_shown(kind):
+        text = texts.get(field, "").strip()
+        try:
+            changes[field] = _read(kind, field, text) if text else None
+        except (ValueError, StopIteration):
+            kind_of_value = "integer" if field in ("decimals", "max_tokens") else "meanings" if field == "meanings" else kind
+            expected = _EXAMPLES.get(kind_of_value, "a list, as: ham, spam")
+            raise ConfigError(f"{FORM_FIELDS[field][0]}: give {expected}.") from None
+    return changes
+
+
+def range_text(column: Column) -> str:
+    """The values a column may take, on one line."""
+    if isinstance(column, Category):
+        return plain(", ".join(column.values)) if column.values else "list to be measured"
+    if isinstance(column, Integer | Number | Date | DateTime):
+        if column.min is None and column.max is None:
+            return "range to be measured"
+        low, high = ("?" if bound is None else plain(bound) for bound in (column.min, column.max))
+        return f"{low} … {high}"
+    if isinstance(column, Text):
+        return f"up to {column.max_tokens} tokens"
+    return {"identifier": "not learned: numbered anew", "boolean": "yes or no"}.get(
+        column.kind, f"not learned: an invented {column.of}" if isinstance(column, Surrogate) else ""
+    )

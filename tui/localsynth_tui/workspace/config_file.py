@@ -1,0 +1,118 @@
+"""Edits localsynth.toml in place: comments and order survive, and nothing is written that the engine would not accept.
+
+Every edit is text in, text out, checked with the engine's own `parse_config`; `save` writes it whole or not at all.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import tomlkit
+from tomlkit.items import AoT, Table
+
+from localsynth.config import Config, parse_config
+from localsynth.errors import ConfigError
+from localsynth.schema import columns as kinds
+from localsynth.system.files import write_file
+
+__all__ = ["KINDS", "fields_of", "save", "type_of", "with_column", "with_column_back", "with_keys", "without_column"]
+
+_COLUMN_TYPES = {get_args(t.model_fields["kind"].annotation)[0]: t for t in get_args(get_args(kinds.Column)[0])}
+KINDS: tuple[str, ...] = tuple(_COLUMN_TYPES)
+"""Every kind a column can have."""
+
+
+def type_of(kind: str) -> Any:
+    """The schema's class for columns of this kind."""
+    return _COLUMN_TYPES[kind]
+
+
+def fields_of(kind: str) -> set[str]:
+    """What can be set for a column of this kind, beside its name and kind."""
+    return set(_COLUMN_TYPES[kind].model_fields) - {"name", "kind", "measured"}
+
+
+def _set(table: Any, key: str, value: Any) -> None:
+    if value is None:
+        table.pop(key, None)
+    elif isinstance(value, Mapping):
+        table[key] = tomlkit.inline_table()
+        table[key].update(value)
+    else:
+        table[key] = value
+
+
+def with_keys(text: str, changes: Mapping[str, Any], where: str) -> tuple[str, Config]:
+    """`text` with {"privacy.epsilon": 4.0, "privacy.delta": None (removed), ...}, and what it means. Raises ConfigError."""
+    document = tomlkit.parse(text)
+    for dotted, value in changes.items():
+        section, key = dotted.split(".")
+        if section not in document:
+            if value is None:
+                continue
+            document.add(section, tomlkit.table())
+        _set(document[section], key, value)
+    return _checked(document, where)
+
+
+def with_column(text: str, name: str, changes: Mapping[str, Any], where: str) -> tuple[str, Config]:
+    """`text` with fields of one column changed (None removes one). A new kind takes along the fields it has itself."""
+    document = tomlkit.parse(text)
+    columns = document["schema"]["columns"]
+    assert isinstance(columns, AoT)
+    column: Table = next(column for column in columns if column["name"] == name)
+    kind = str(changes.get("kind", column["kind"]))
+    for key in [key for key in column if key not in {"name", "kind", *fields_of(kind)}]:
+        column.pop(key)
+    for key, value in changes.items():
+        _set(column, key, value)
+    return _checked(document, where)
+
+
+def without_column(text: str, name: str, where: str) -> tuple[str, Config]:
+    """`text` with one column left out: not read in and not in the synthetic table. Raises ConfigError where it is needed."""
+    document = tomlkit.parse(text)
+    columns = document["schema"]["columns"]
+    assert isinstance(columns, AoT)
+    for key, what in (("unit", "says who is protected"), ("sequence_by", "says in which order rows come")):
+        if document["privacy" if key == "unit" else "data"].get(key) == name:
+            raise ConfigError(f"{name!r} {what}: it cannot be left out.", "Choose another one for that first (W).")
+    names = [str(column["name"]) for column in columns]
+    if len(names) == 1:
+        raise ConfigError(f"{name!r} is the only column.", "Keep one.")
+    del columns[names.index(name)]
+    document["data"]["columns"] = [other for other in names if other != name]
+    return _checked(document, where)
+
+
+def with_column_back(text: str, column: Mapping[str, Any], source: Sequence[str], where: str) -> tuple[str, Config]:
+    """`text` with a column that was left out, as it was guessed, in its place among the `source`'s: to be checked again."""
+    document = tomlkit.parse(text)
+    columns = document["schema"]["columns"]
+    assert isinstance(columns, AoT)
+    names = {str(other["name"]) for other in columns} | {str(column["name"])}
+    order = [name for name in source if name in names]
+    table = tomlkit.table()
+    for key, value in column.items():
+        table.add(key, value)
+    table.add(tomlkit.nl())
+    columns.insert(order.index(str(column["name"])), table)
+    if len(order) == len(source):
+        document["data"].pop("columns", None)
+    else:
+        document["data"]["columns"] = order
+    document["schema"]["confirmed"] = False
+    return _checked(document, where)
+
+
+def _checked(document: tomlkit.TOMLDocument, where: str) -> tuple[str, Config]:
+    text = tomlkit.dumps(document)
+    return text, parse_config(text, where)
+
+
+def save(path: Path, text: str, before: str) -> None:
+    """Write `text`, unless the file is no longer `before` (edited by hand meanwhile). Raises ConfigError, ResourceError."""
+    if path.read_text(encoding="utf-8") != before:
+        raise ConfigError(f"{path.name} was changed by another program meanwhile.", "Leave this screen and come back to see it.")
+    if text != before:
+        write_file(path, text)

@@ -1,0 +1,21 @@
+"""The schema that the synthetic rows follow: the effective one of the run that made the model, which is public."""
+
+from pathlib import Path
+
+from localsynth.errors import ConfigError
+from localsynth.schema.columns import Schema
+
+__all__ = ["schema_of_rows"]
+
+
+def schema_of_rows(root: Path) -> Schema:
+    """The effective schema of the workspace's newest run. Raises ConfigError where there is none, IntegrityError."""
+    from localsynth.workspace.effective_schema import effective_of
+    from localsynth.workspace.paths import Workspace
+    from localsynth.workspace.runs import latest_run
+
+    run = latest_run(Workspace(root))
+    table = run.get("table") if run is not None else None
+    if table is None:
+        raise ConfigError("There is no run yet whose model could write rows.", "Plan (3) starts one.")
+    return effective_of(table).schema

@@ -1,0 +1,85 @@
+"""How far a workspace has come, read from its public files. Takes some tenths of a second: for a thread."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localsynth.errors import LocalsynthError
+
+if TYPE_CHECKING:
+    from localsynth.workspace.paths import Workspace
+
+__all__ = ["Overview", "look_at"]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """`next_step` is the screen on which the work goes on; `epsilon` what budgets have set aside, `target` what may be."""
+
+    path: Path
+    stage: str
+    next_step: str
+    epsilon: float | None = None
+    target: float | None = None
+    rows: int = 0
+    confirmed: bool = False
+    ingested: bool = False
+    unfinished: bool = False
+    finished: bool = False
+    """The newest run is finished; `unfinished`: it was begun and is not."""
+    run: str | None = None
+    report: bool = False
+    """Whether a run ends with the report."""
+    problem: str = ""
+
+
+def look_at(path: Path) -> Overview:
+    """Never raises for a damaged workspace: `problem` then says what is wrong and what to do."""
+    from localsynth.config import load_config
+    from localsynth.workspace.paths import Workspace
+    from localsynth.workspace.runs import latest_run
+
+    workspace = Workspace(path)
+    if (path / "erasure.json").exists():
+        return Overview(path, "private side erased", "synthetic")
+    try:
+        config = load_config(Workspace.open(path).config_path)
+        epsilon = _set_aside(workspace)
+        run = latest_run(workspace)
+        sampled = run.get("sample") if run is not None else None
+        rows = int(sampled["rows"]) if sampled else 0
+    except LocalsynthError as error:
+        return Overview(path, "cannot be read", "data", problem=f"{error.message} {error.hint}".strip())
+    stage, step = "schema guessed, to be checked", "data"
+    ingested = workspace.schema_path.exists()
+    if config.schema_.confirmed:
+        stage, step = "schema checked", "plan"
+    if ingested:
+        stage, step = "table read in", "plan"
+    if run is not None:
+        done = [name for name in ("train", "export", "sample") if run.get(name)]
+        names = {"train": "trained", "export": "model made", "sample": "finished"}
+        stage, step = (names[done[-1]] if done else "training begun"), ("synthetic" if run.finished else "run")
+    return Overview(
+        path=path,
+        stage=stage,
+        next_step=step,
+        epsilon=epsilon,
+        target=config.privacy.epsilon,
+        rows=rows,
+        confirmed=config.schema_.confirmed,
+        ingested=ingested,
+        unfinished=run is not None and not run.finished,
+        finished=run is not None and run.finished,
+        run=run.id if run is not None else None,
+        report=config.evaluate.report,
+    )
+
+
+def _set_aside(workspace: "Workspace") -> float:
+    from localsynth.privacy.ledger import Ledger
+
+    if not workspace.ledger_path.exists():
+        return 0.0
+    ledger = Ledger.open(workspace.ledger_path, workspace.keys_path / "ledger-head.json", workspace.id)
+    return float(sum(event["epsilon"] for event in ledger.budgets()))
