@@ -12,9 +12,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from localsynth_tui.app import LocalsynthApp
-from localsynth_tui.jobs.run_state import RunState
-
 from localsynth.config import load_config
 from localsynth.evaluate.columns import compare_columns
 from localsynth.evaluate.writing import compare_writing
@@ -27,6 +24,8 @@ from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import write_json
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import new_run
+from localsynth_tui.app import LocalsynthApp
+from localsynth_tui.jobs.run_state import RunState
 
 IMAGES = Path(__file__).resolve().parent / "images"
 SIZE = (100, 30)

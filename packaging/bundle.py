@@ -23,10 +23,11 @@ from pathlib import Path
 from bundled_python import VERSION, copy_python, find_patchelf
 from docs_html import build as build_docs
 from llama_wheel import glibc_of, portable_llama
-from localsynth_models.catalog import entry
-from localsynth_models.fetch import fetch
 from sbom import bill_of_materials
 from sums import sign, write_constraints, write_sums
+
+from localsynth_models.catalog import entry
+from localsynth_models.fetch import fetch
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "build" / "bundle"

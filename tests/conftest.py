@@ -1,14 +1,11 @@
 """Fixtures that several test directories share."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # so that tests find tests/helpers/tiny_model.py under any import mode
 
 from tests.helpers.tiny_model import write_tiny_model
 

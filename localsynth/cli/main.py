@@ -635,11 +635,10 @@ def models_fetch(
     as_json: AsJson = False,
 ) -> None:
     """Download a base model and check its SHA-256. The only command that uses the network."""
-    from localsynth_models.fetch import fetch
-
     from localsynth.cli.narrator import Narrator
     from localsynth.llm.base_models import model_errors
     from localsynth.system.files import model_directory
+    from localsynth_models.fetch import fetch
 
     narrator = Narrator(sys.stderr)
 
@@ -659,10 +658,9 @@ def models_add(
     as_json: AsJson = False,
 ) -> None:
     """Add a GGUF file of your own; its SHA-256 is recorded and checked before every use."""
-    from localsynth_models.fetch import add
-
     from localsynth.llm.base_models import model_errors
     from localsynth.system.files import model_directory
+    from localsynth_models.fetch import add
 
     with model_errors():
         added = add(path, name or path.stem.lower(), model_directory())
@@ -672,10 +670,9 @@ def models_add(
 @models_app.command("verify", epilog=_epilog("localsynth models verify smollm2-135m-instruct"))
 def models_verify(name: Annotated[str, typer.Argument(help="A name from the list.")], as_json: AsJson = False) -> None:
     """Check a model file against its recorded SHA-256."""
-    from localsynth_models.catalog import verify_model
-
     from localsynth.llm.base_models import model_errors
     from localsynth.system.files import model_directory
+    from localsynth_models.catalog import verify_model
 
     with model_errors():
         sha256 = verify_model(name, model_directory())

@@ -13,12 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from localsynth_models import ModelError
-from localsynth_models.catalog import catalog, local_models, verify_model
-
 from localsynth.system import network_seal
 from localsynth.system.cpu import FAST_BF16
 from localsynth.system.extras import QUANTIZING_PART, TRAINING_PARTS, install_extra
+from localsynth_models import ModelError
+from localsynth_models.catalog import catalog, local_models, verify_model
 
 __all__ = ["PARTS", "examine"]
 

@@ -7,9 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from localsynth_models.catalog import GgufInfo
-
 from localsynth.config import TrainConfig
+from localsynth_models.catalog import GgufInfo
 
 __all__ = [
     "Device",

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that tests find scripted_run.py under any import mode
+from localsynth.schema.columns import Schema
+from localsynth.system import doctor
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job
 from localsynth_tui.screens import data
-
-from localsynth.schema.columns import Schema
-from localsynth.system import doctor
 
 Play = Callable[[list[dict[str, Any]]], None]
 

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+
+from localsynth.errors import ExitCode, ResourceError
 from localsynth_tui.jobs import client, plan_server
 from localsynth_tui.jobs.client import AnswerError, Job, Planner, Request, ask
 from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.jobs.supervisor import EVENTS, keep
-
-from localsynth.errors import ExitCode, ResourceError
 from tests.helpers.tui.scripted_run import RESULT, training, whole_run
 
 

@@ -1,11 +1,11 @@
 """What values mean, as a person types it and as localsynth.toml keeps it."""
 
 import pytest
-from localsynth_tui.workspace.column_form import changes_of, values_of
-from localsynth_tui.workspace.config_file import with_column
 
 from localsynth.errors import ConfigError
 from localsynth.schema.columns import Category
+from localsynth_tui.workspace.column_form import changes_of, values_of
+from localsynth_tui.workspace.config_file import with_column
 
 TEXT = """\
 [data]

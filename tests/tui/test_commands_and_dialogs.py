@@ -4,19 +4,19 @@ import shlex
 import threading
 from pathlib import Path
 
-import localsynth_models.fetch
 import pytest
-from localsynth_tui.screens.dialogs import Ask, Choose, Form
-from localsynth_tui.screens.new_workspace import NewWorkspace
-from localsynth_tui.themes import THEMES
-from localsynth_tui.widgets.steps import STEPS
 from test_screens import planned  # noqa: F401 - a fixture
 from textual.color import Color
 from textual.widgets import Input, OptionList, Select
 from typer.main import get_command
 
 import localsynth.verify.file
+import localsynth_models.fetch
 from localsynth.cli import main
+from localsynth_tui.screens.dialogs import Ask, Choose, Form
+from localsynth_tui.screens.new_workspace import NewWorkspace
+from localsynth_tui.themes import THEMES
+from localsynth_tui.widgets.steps import STEPS
 from tests.helpers.tui.driving import drive, screen_text, sees, until
 from tests.helpers.tui.finished_run import finish
 

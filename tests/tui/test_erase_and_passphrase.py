@@ -6,6 +6,13 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from test_screens import PLANNED
+from textual.widgets import Button, Input, Select, Static
+
+import localsynth.verify.file
+from localsynth.store.key import change_passphrase, is_wrapped, key_path, make_key, read_key
+from localsynth.verify.certificate import Finding
+from localsynth.workspace.paths import Workspace
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import Job, Request
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
@@ -14,13 +21,6 @@ from localsynth_tui.screens.more_rows import MoreRows
 from localsynth_tui.screens.new_workspace import NewWorkspace
 from localsynth_tui.screens.passphrase import PassphraseWindow
 from localsynth_tui.text.report import certificate_text
-from test_screens import PLANNED
-from textual.widgets import Button, Input, Select, Static
-
-import localsynth.verify.file
-from localsynth.store.key import change_passphrase, is_wrapped, key_path, make_key, read_key
-from localsynth.verify.certificate import Finding
-from localsynth.workspace.paths import Workspace
 from tests.helpers.tui.driving import drive, screen_text, sees, until
 from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.scripted_run import RESULT, whole_run

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from localsynth_tui.jobs.run_state import RunState
 
 import localsynth.verify.file
+from localsynth_tui.jobs.run_state import RunState
 from tests.helpers.tui.driving import drive, until
 from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.scripted_run import whole_run

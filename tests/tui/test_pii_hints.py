@@ -7,14 +7,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from localsynth_tui.jobs import client
-from localsynth_tui.screens import data
-from localsynth_tui.text.pii_hints import Look, fate, flag, look_at_columns
-from localsynth_tui.workspace.config_file import with_column_back, without_column
 from textual.widgets import DataTable, Input, Select
 
 from localsynth.errors import ConfigError
 from localsynth.schema.columns import Boolean, Category, Date, Identifier, Integer, Number, Surrogate, Text
+from localsynth_tui.jobs import client
+from localsynth_tui.screens import data
+from localsynth_tui.text.pii_hints import Look, fate, flag, look_at_columns
+from localsynth_tui.workspace.config_file import with_column_back, without_column
 from tests.helpers.tui.driving import drive, screen_text, sees, until
 
 PLANTED = "planted.person@example.org"

@@ -4,14 +4,14 @@ import json
 import webbrowser
 
 import pytest
-from localsynth_tui.screens.dialogs import Form
-from localsynth_tui.screens.more_rows import MoreRows
-from localsynth_tui.text.histograms import draw, shapes_of_report, shapes_of_rows
-from localsynth_tui.text.report import report_text
 from textual.widgets import Button, Input, Select, Static
 
 import localsynth.verify.file
 from localsynth.store.synthetic import SyntheticStore
+from localsynth_tui.screens.dialogs import Form
+from localsynth_tui.screens.more_rows import MoreRows
+from localsynth_tui.text.histograms import draw, shapes_of_report, shapes_of_rows
+from localsynth_tui.text.report import report_text
 from tests.helpers.tui.driving import drive, screen_text, sees, until
 from tests.helpers.tui.finished_run import SCHEMA, finish, fresh_report, report, table
 from tests.helpers.tui.scripted_run import RESULT

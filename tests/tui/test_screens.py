@@ -6,8 +6,12 @@ import pkgutil
 import time
 import tomllib
 
-import localsynth_tui
 import pytest
+from textual.dom import DOMNode
+from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
+
+import localsynth_tui
+from localsynth.errors import ExitCode
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job, Planner, Request
@@ -16,10 +20,6 @@ from localsynth_tui.screens.dialogs import Ask, Form, Reading
 from localsynth_tui.screens.plan import figures_text
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.steps import Steps
-from textual.dom import DOMNode
-from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
-
-from localsynth.errors import ExitCode
 from tests.helpers.tui.driving import drive, screen_text, sees, until
 from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.scripted_run import RESULT, training, whole_run

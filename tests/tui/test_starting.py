@@ -9,10 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from localsynth_tui import __main__ as terminal_ui
 
 from localsynth import start
 from localsynth.cli import main
+from localsynth_tui import __main__ as terminal_ui
 
 
 @pytest.mark.parametrize("module", ["localsynth.start", "localsynth.cli.main"])

@@ -8,9 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from localsynth_tui.jobs.supervisor import STOP, keep
-
 from localsynth.worker import EngineError
+from localsynth_tui.jobs.supervisor import STOP, keep
 
 
 def main() -> None:

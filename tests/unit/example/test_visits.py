@@ -167,9 +167,8 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_notes_fit_their_tokens(rows: list[Row]) -> None:
-    from localsynth_models.catalog import catalog
-
     from localsynth.llm.llama_cpp import Vocabulary
+    from localsynth_models.catalog import catalog
 
     path = model_directory() / catalog()["smollm2-135m-instruct"].file
     if not path.is_file():

@@ -11,6 +11,7 @@ import gguf
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from localsynth_models import ModelError
 from localsynth_models.catalog import (
     architectures,

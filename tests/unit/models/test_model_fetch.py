@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from localsynth_models import ModelError, fetch
 from localsynth_models import catalog as catalog_module
 from localsynth_models.catalog import ModelEntry, Wheel, local_models, verify_model

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from localsynth_models.catalog import GgufInfo, model_info
 
 from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, TrainConfig
 from localsynth.llm.base_models import BaseModel
@@ -23,6 +22,7 @@ from localsynth.train.cost import (
     training_rate,
 )
 from localsynth.train.model import build_prompt_model, model_to_train
+from localsynth_models.catalog import GgufInfo, model_info
 
 SMALL = GgufInfo(
     architecture="llama",

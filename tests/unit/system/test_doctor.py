@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsynth_models import catalog, fetch
 
 from localsynth.system import doctor, network_seal
+from localsynth_models import catalog, fetch
 
 
 @pytest.fixture(autouse=True)

