@@ -71,9 +71,9 @@ def test_work_goes_on_when_whoever_started_it_is_killed(workspace, tmp_path, pla
     gate = tmp_path / "gate"
     play([*training(9, last=2), {"wait_for": str(gate)}, RESULT])
     code = (
-        "import sys, time; from pathlib import Path; from localsynth_tui import runner\n"
-        f"runner.KEEPER = {client.KEEPER!r}\n"
-        f"runner.Job.start(runner.Request('run', Path({str(workspace)!r})))\nprint('up', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from localsynth_tui.jobs import client\n"
+        f"client.KEEPER = {client.KEEPER!r}\n"
+        f"client.Job.start(client.Request('run', Path({str(workspace)!r})))\nprint('up', flush=True); time.sleep(60)"
     )
     ui = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert ui.stdout.readline() == "up\n"

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_screens import planned  # noqa: F401 - a fixture
+from tests.tui.test_screens import planned  # noqa: F401 - a fixture
 from textual.color import Color
 from textual.widgets import Input, OptionList, Select
 from typer.main import get_command

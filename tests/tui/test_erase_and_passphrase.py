@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from test_screens import PLANNED
+from tests.tui.test_screens import PLANNED
 from textual.widgets import Button, Input, Select, Static
 
 import localsynth.verify.file

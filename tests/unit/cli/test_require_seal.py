@@ -11,12 +11,12 @@ from localsynth.system.network_seal import available_levels
 
 CHILD = """
 import sys
-from localsynth import isolation
+from localsynth.system import network_seal
 broken = {"none": ["_move_to_empty_network", "_filter_system_calls", "_refuse_in_python"],
           "audit": ["_move_to_empty_network", "_filter_system_calls"],
           "seccomp": ["_move_to_empty_network"], "namespace": []}
 for way in broken[sys.argv[1]]:
-    setattr(isolation, way, lambda: False)
+    setattr(network_seal, way, lambda: False)
 from localsynth.worker import main
 place = sys.argv[2]  # the engine gives itself another command line
 def watch(event, arguments):

@@ -21,15 +21,15 @@ from localsynth.system.network_seal import LEVELS, available_levels
 AVAILABLE = available_levels()
 WAYS = {
     "unsealed": "sealed = None",
-    "namespace alone": "sealed = isolation._move_to_empty_network()",
-    "namespace": "sealed = isolation.seal().level",
-    "seccomp": "sealed = isolation.seal('seccomp').level",
-    "audit": "sealed = isolation.seal('audit').level",
+    "namespace alone": "sealed = network_seal._move_to_empty_network()",
+    "namespace": "sealed = network_seal.seal().level",
+    "seccomp": "sealed = network_seal.seal('seccomp').level",
+    "audit": "sealed = network_seal.seal('audit').level",
 }
 
 ATTEMPTS = """
 import json, os, socket, subprocess, sys, threading, urllib.request
-from localsynth import isolation
+from localsynth.system import network_seal
 port, unix_path, program = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 {way}
 def tcp(): socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -121,7 +121,7 @@ def test_without_a_seal_the_attempts_do_reach_their_listeners(listeners: tuple[i
 
 HUB = """
 import json, os, sys, time
-from localsynth import isolation
+from localsynth.system import network_seal
 {way}
 os.environ.pop("HF_HUB_OFFLINE", None)  # the seal has to do without, and what ran before may have set it
 import huggingface_hub
@@ -251,10 +251,10 @@ def test_a_namespace_without_its_user_map_is_not_entered(tmp_path: Path) -> None
     needs("seccomp")
     script = """
 import json, os, pathlib, sys
-from localsynth import isolation
+from localsynth.system import network_seal
 before = os.getuid()
-isolation._write_maps = lambda *_: False
-level = isolation.seal().level
+network_seal._write_maps = lambda *_: False
+level = network_seal.seal().level
 pathlib.Path(sys.argv[1], "file").write_text("x")
 print(json.dumps([level, os.getuid() == before]))
 """
