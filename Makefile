@@ -1,14 +1,15 @@
 # Every target works alone on a fresh clone; what is installed already is not installed again.
 #
 #   make demo        the whole pipeline on the bundled example, to a report, on the CPU
-#   make test        the tests, but those that take minutes
+#   make test        the tests, except those that take minutes
 #   make test-slow   the tests that take minutes
-#   make check       linter, types and import contracts
+#   make check       formatters, linter, types, import contracts and spelling
 #   make install     only install, for use with .venv/bin/localsynth
-#   make docs        write docs/reference.md anew from the code
+#   make docs        the generated pages: reference, claims, layers and plots
 #   make docs-html   the documentation as HTML, in dist/docs
 #   make bundle      everything for a machine without network, in one file in dist/ (takes zstd; docs/howto/air-gap.md)
 #   make screenshots the pictures in docs/images, from the real terminal UI
+#   make lock        constraints.txt, resolved again from pyproject.toml
 #   make clean       remove .venv and everything else that was made here
 
 PYTHON ?= python3
@@ -16,6 +17,8 @@ PYTHON ?= python3
 JOBS ?= 2
 MODEL := smollm2-135m-instruct
 BIN := .venv/bin
+# Every document that people write; docs/reference.md and docs/claims.md are generated.
+PROSE = $(filter-out docs/reference.md docs/claims.md,$(shell git ls-files '*.md'))
 
 # llama.cpp is compiled on the first installation: use every core for that. pip keeps what it built for the next clone.
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
@@ -23,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Twice quiet: errors only. A mirror that lacks some package would otherwise fill the screen with warnings.
 PIP_INSTALL := $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: demo test test-slow check screenshots install model docs docs-html bundle clean
+.PHONY: demo test test-slow check screenshots install model docs docs-html bundle lock clean
 
 demo: install model
 	$(BIN)/localsynth demo
@@ -36,8 +39,11 @@ test-slow: .venv/.installed-dev model
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell -D - -D packaging/vocabulary.txt
+	$(BIN)/mdformat --check $(PROSE)
 
 screenshots: .venv/.installed-dev
 	$(BIN)/python docs/make_screenshots.py
@@ -46,6 +52,9 @@ install: .venv/.installed
 
 docs: .venv/.installed
 	$(BIN)/python packaging/docs_reference.py
+	$(BIN)/python packaging/docs_claims.py
+	$(BIN)/python packaging/docs_layers.py
+	$(BIN)/python docs/plots/make_plots.py
 
 docs-html: docs
 	$(BIN)/python packaging/docs_html.py
@@ -72,6 +81,12 @@ model: .venv/.installed
 	@echo "Installing the development tools ..."
 	@$(PIP_INSTALL) -e ".[train,dev]"
 	@touch $@
+
+# Versions that are pinned already stay; `rm constraints.txt` first to move them all.
+lock: .venv/.installed-dev
+	$(PIP_INSTALL) uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate --no-emit-index-url \
+	  --custom-compile-command "make lock" -o constraints.txt pyproject.toml
 
 clean:
 	rm -rf .venv build dist localsynth-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -138,6 +138,12 @@ def test_the_reference_is_what_the_code_says():
     assert script.TARGET.read_text(encoding="utf-8") == script.reference(), "write it anew with: make docs"
 
 
+def test_the_picture_of_the_layers_is_that_of_the_contract():
+    script = packaging_script("docs_layers")
+    text = script.TARGET.read_text(encoding="utf-8")
+    assert text == script.written(text), "write it again with: make docs"
+
+
 def test_every_key_of_the_configuration_is_explained_in_the_reference():
     script = packaging_script("docs_reference")
     for name, section in script.SECTIONS.items():
