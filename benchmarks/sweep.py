@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574] [--held-out 300]
         [--targets v_proj down_proj] [--set train.epochs=2 ...] [--rows 0] [--tokens 64]
-        [--description LINE] [--meaning LABEL=WORDS ...] [--guidance 0.3 ...] [--words 0.2] [--keep-adapter DIRECTORY]
+        [--description LINE] [--meaning LABEL=WORDS ...] [--guidance 0.3 ...] [--temperature 1] [--words 0.2]
+        [--keep ROWS.csv] [--keep-adapter DIRECTORY]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
 distribution), and prints one JSON object: held-out perplexity a learned token before and after, what the label says of the text
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--description", default="")
     parser.add_argument("--meaning", action="append", default=[], metavar="LABEL=WORDS")
     parser.add_argument("--guidance", type=float, nargs="+", default=[SampleConfig().guidance])
+    parser.add_argument("--temperature", type=float, default=SampleConfig().temperature)
     parser.add_argument("--words", type=float, default=0.0, metavar="SHARE", help="of epsilon, to count the words by label")
     parser.add_argument("--keep", type=Path, help="write the rows drawn last here as CSV")
     parser.add_argument("--keep-adapter", type=Path, help="keep the adapter here")
@@ -175,6 +177,7 @@ def main() -> None:
             should_stop=lambda: False,
         )
         result |= {"train_seconds": round(trained.seconds), "tokens_per_second": round(rate)}
+        result["peak_memory_mib"] = round(trained.peak_memory_bytes / 2**20)
         adapter = read_adapter(run / "adapter")
         device = choose_device(config.device)
         precision = choose_precision(config.precision, device)
@@ -214,6 +217,7 @@ def drawn(
                 arguments.description,
                 threads=default_threads(),
                 seed=seed,
+                temperature=arguments.temperature,
                 guidance=guidance,
                 nulls_given=True,
                 wording=wording,

@@ -44,7 +44,14 @@ class Panel:
     """One pair of axes inside a figure. Data coordinates are mapped linearly or, with `log`, by their logarithm."""
 
     def __init__(
-        self, x: Sequence[float], y: Sequence[float], labels: tuple[str, str], *, left: float = 60, width: float = 380, log: bool = False
+        self,
+        x: Sequence[float],
+        y: Sequence[float],
+        labels: tuple[str, str],
+        *,
+        left: float = 60,
+        width: float = 380,
+        log: bool = False,
     ) -> None:
         """`x` and `y` are the tick values; the first and the last are the ends of the axis."""
         self.left, self.right, self.top, self.bottom = left, left + width, 40.0, 260.0
@@ -79,9 +86,7 @@ class Panel:
         if joined:
             places = sorted({x for x, _ in points})
             means = [[y for at, y in points if at == x] for x in places]
-            path = "L".join(
-                f"{self.across(x):.1f} {self.up(sum(ys) / len(ys)):.1f}" for x, ys in zip(places, means, strict=True)
-            )
+            path = "L".join(f"{self.across(x):.1f} {self.up(sum(ys) / len(ys)):.1f}" for x, ys in zip(places, means, strict=True))
             dashes = "" if kind == 0 else ' stroke-dasharray="6 4"'
             self.parts.append(f'<path d="M{path}" fill="none" stroke="{COLOURS[kind]}" stroke-width="2"{dashes}/>')
         self.parts += [mark(kind, self.across(x), self.up(y)) for x, y in points]
