@@ -4,7 +4,7 @@
         [--held-out 200] [--prompt-rate 0.03 [0.1 ...]] [--no-lora] [--set epochs=2 ...]
 
 Trains with the product's own loop on the texts alone and evaluates with torch. Prints one JSON object a training: LoRA, then
-the prompt at each of `--prompt-rate`, its learning rates (0.03 was as good as 0.1 and 0.3, docs/experiments.md). `--set` holds
+the prompt at each of `--prompt-rate`, its learning rates (0.03 was as good as 0.1 and 0.3, docs/lab/adapters.md). `--set` holds
 for all. For PUBLIC tables only: nothing is charged, so nothing here is protected.
 """
 
