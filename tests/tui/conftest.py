@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import pytest
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
 from localsynth_tui.jobs import client
-from localsynth_tui.jobs.client import AnswerError, Job
+from localsynth_tui.jobs.client import AnswerError, Job, Planner, Request
 from localsynth_tui.screens import data
+from tests.helpers.tui.planned import PLANNED
+
+FAKE_SUPERVISOR = Path(__file__).parents[1] / "helpers" / "tui" / "fake_supervisor.py"
 
 Play = Callable[[list[dict[str, Any]]], None]
 
@@ -94,9 +98,22 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     def choose(events: list[dict[str, Any]]) -> None:
         script = tmp_path / "script.jsonl"
         script.write_text("".join(json.dumps(event) + "\n" for event in events))
-        monkeypatch.setattr(client, "KEEPER", [sys.executable, str(Path(__file__).with_name("fake_keeper.py")), str(script)])
+        monkeypatch.setattr(client, "KEEPER", [sys.executable, str(FAKE_SUPERVISOR), str(script)])
 
     return choose
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, dict[str, Any]]]:
+    """Has every plan answer `PLANNED`, and lists each request with what localsynth.toml held then."""
+    asked = []
+
+    async def plan(_self: Planner, request: Request) -> dict[str, Any]:
+        asked.append((request, tomllib.loads((request.workspace / "localsynth.toml").read_text())))
+        return PLANNED
+
+    monkeypatch.setattr(Planner, "plan", plan)
+    return asked
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.tui.test_screens import planned  # noqa: F401 - a fixture
 from textual.color import Color
 from textual.widgets import Input, OptionList, Select
 from typer.main import get_command
@@ -39,7 +38,7 @@ def finished(workspace, monkeypatch):
     return workspace
 
 
-def test_every_twin_is_read_by_the_real_command_line(finished, planned):  # noqa: F811
+def test_every_twin_is_read_by_the_real_command_line(finished, planned):
     seen = {}
 
     async def scenario(app, pilot):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from tests.tui.test_screens import PLANNED
 from textual.widgets import Button, Input, Select, Static
 
 import localsynth.verify.file
@@ -275,11 +274,7 @@ def test_a_workspace_is_made_with_a_passphrase(home):
 # --- a seal that is required, a file of rows -------------------------------------------------------------------------------
 
 
-def test_a_run_may_require_the_kernels_seal_and_keeps_to_it(workspace, monkeypatch, play, tmp_path):
-    async def plan(_self, _request):
-        return PLANNED
-
-    monkeypatch.setattr(client.Planner, "plan", plan)
+def test_a_run_may_require_the_kernels_seal_and_keeps_to_it(workspace, planned, play):
     play([{"kind": "failed", "code": 5, "message": "No such seal.", "hint": ""}])
 
     async def scenario(app, pilot):

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
@@ -24,11 +24,13 @@ from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.messages import JobChanged, ModelWorkChanged, WorkspaceChanged
 from localsynth_tui.preferences import Preferences
 from localsynth_tui.screens.dialogs import Choose
-from localsynth_tui.screens.home import HomeScreen
 from localsynth_tui.screens.passphrase import PassphraseWindow, is_new
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.themes import THEMES
 from localsynth_tui.widgets.steps import STEPS, Steps
+
+if TYPE_CHECKING:
+    from localsynth_tui.ui import Ui
 
 __all__ = ["LocalsynthApp"]
 
@@ -79,7 +81,7 @@ class LocalsynthApp(App[None]):
             self.theme = self.preferences.theme
         self.set_keymap(self.preferences.keymap)
         self.theme_changed_signal.subscribe(self, self._keep_theme)
-        await self.push_screen(HomeScreen())
+        await self.push_screen(_screen("home"))
         if self._given is not None:
             await self.open_workspace(self._given)
         self.set_interval(_LOOK_EVERY, self._follow)
@@ -374,3 +376,10 @@ def _screen(step: str) -> StepScreen:
     module = importlib.import_module(f"localsynth_tui.screens.{step}")
     screen: StepScreen = getattr(module, f"{step.capitalize()}Screen")()
     return screen
+
+
+if TYPE_CHECKING:
+
+    def _satisfies(app: LocalsynthApp) -> "Ui":
+        """Have mypy check what the screens' cast takes for granted."""
+        return app

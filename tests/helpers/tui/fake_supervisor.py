@@ -1,4 +1,4 @@
-"""Stands in for the keeper: plays a script of events in the place of the engine. `python fake_keeper.py SCRIPT DIRECTORY`.
+"""Stands in for the keeper: plays a script of events in the place of the engine. `python fake_supervisor.py SCRIPT DIRECTORY`.
 
 The script has a JSON object a line: events, {"wait_for": path} and, last, a result or a failure.
 """

@@ -1,6 +1,6 @@
 """A finished run of made-up persons: its record, its rows, and the report's figures on them.
 
-`python tests/helpers/tui/finished_run.py` makes the kept report anew, where the format of reports has changed.
+`python tests/helpers/tui/finished_run.py` makes the kept report again, where the format of reports has changed.
 """
 
 import datetime as dt
@@ -15,7 +15,7 @@ from localsynth.system.files import write_json
 
 __all__ = ["CERTIFICATE", "SCHEMA", "finish", "fresh_report", "report", "table"]
 
-REPORT = Path(__file__).with_name("made_up_report.json")
+REPORT = Path(__file__).with_name("random_report.json")
 
 SCHEMA = Schema(
     confirmed=True,

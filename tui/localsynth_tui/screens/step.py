@@ -1,8 +1,8 @@
-"""What every numbered screen has: the line of steps, a footer, help, a command-line twin, and the app's own type."""
+"""What every numbered screen has: the line of steps, a footer, help, and a command-line twin."""
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,10 +14,8 @@ from textual.widgets import Footer
 from textual.worker import get_current_worker
 
 from localsynth.errors import LocalsynthError
+from localsynth_tui.ui import Ui
 from localsynth_tui.widgets.steps import StepChosen, Steps
-
-if TYPE_CHECKING:
-    from localsynth_tui.app import LocalsynthApp
 
 __all__ = ["StepScreen"]
 
@@ -45,11 +43,9 @@ class StepScreen(Screen[None]):
         raise NotImplementedError
 
     @property
-    def ui(self) -> "LocalsynthApp":
-        """The app, as what it is."""
-        from localsynth_tui.app import LocalsynthApp
-
-        return cast(LocalsynthApp, self.app)
+    def ui(self) -> Ui:
+        """The app."""
+        return cast(Ui, self.app)
 
     def settle(self) -> None:
         """Save at once what waits for a pause in typing: the screen is about to be left."""
@@ -72,7 +68,7 @@ class StepScreen(Screen[None]):
 
     def hand_over(self, work: Coroutine[Any, Any, object]) -> None:
         """Have the app do what may end in another screen: a worker of this screen would be ended together with it."""
-        self.ui.run_worker(work, group="hand-over")
+        self.app.run_worker(work, group="hand-over")
 
     def action_leave_field(self) -> None:
         """Take the focus off a field, so that single keys are commands again."""

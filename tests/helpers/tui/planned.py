@@ -1,0 +1,24 @@
+"""A plan as the engine answers it."""
+
+__all__ = ["PLANNED"]
+
+PLANNED = {
+    "synthesizer": "hybrid",
+    "units": 10000,
+    "training_units": 9000,
+    "rows_wanted": 10000,
+    "steps": 32,
+    "batch_size": 562,
+    "noise_multiplier": 0.98,
+    "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 0.6, "train": 3.0, "selection": 0.0},
+    "delta": {"total": 1e-6, "schema": 1e-7, "marginals": 1e-7, "train": 8e-7, "selection": 0.0},
+    "seconds": {"train": 600.0, "export": 15.0, "sample": 200.0},
+    "adapters": {"preset": "few layers", "layers": ["v_proj", "down_proj"], "measured": "some table"},
+    "precision": "bf16",
+    "memory_bytes": 2**30,
+    "disk_bytes": 10**8,
+    "free_disk_bytes": 10**11,
+    "units_origin": "assumed",
+    "to_be_measured": ["kind.values"],
+    "warnings": ["A warning [of note]."],
+}

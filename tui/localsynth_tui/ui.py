@@ -1,0 +1,60 @@
+"""What a screen sees of the app: the open workspace, its job, and where to go from here.
+
+Screens type against `Ui` and never import app.py, so that imports stay acyclic.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from localsynth.errors import LocalsynthError
+from localsynth_tui.jobs.client import Job, Planner, Request
+from localsynth_tui.jobs.model_download import ModelWork
+from localsynth_tui.jobs.run_state import RunState
+from localsynth_tui.preferences import Preferences
+
+__all__ = ["Ui"]
+
+
+class Ui(Protocol):
+    """The app, as far as screens use it; `LocalsynthApp` satisfies it."""
+
+    workspace: Path | None
+    """The open workspace."""
+    job: Job | None
+    """Its long-running work: running, or over and not dismissed."""
+    run_state: RunState | None
+    """What that work has reported so far."""
+    plan: tuple[tuple[str, str], dict[str, Any]] | None
+    """The last plan, with what it is for: the text of the configuration, and the command."""
+    planner: Planner
+    most_units: int | None
+    """--max-units for what is started on the open workspace."""
+    queries: list[str]
+    """SQL queries of this session, oldest first."""
+    model_work: ModelWork
+    preferences: Preferences
+
+    @property
+    def at_work(self) -> bool:
+        """The open workspace's job is not over."""
+
+    async def start(self, request: Request) -> bool:
+        """Start work on the open workspace and show it; False, with a message, where it cannot be."""
+
+    async def open_workspace(self, path: Path, step: str | None = None) -> bool:
+        """Open a workspace; False, with a message, where it is none."""
+
+    async def action_go(self, step: str) -> None:
+        """Open the screen of a step."""
+
+    async def action_leave(self) -> None:
+        """Ask, then leave the app."""
+
+    def action_erase(self) -> None:
+        """Ask, then erase the private side of the open workspace."""
+
+    def show_status(self) -> None:
+        """Bring the line under the steps up to date."""
+
+    def tell(self, error: LocalsynthError) -> None:
+        """Show an error as a message with what to do."""
