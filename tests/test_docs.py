@@ -5,6 +5,7 @@ import importlib.util
 import math
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -45,8 +46,16 @@ def test_the_readme_names_only_files_that_exist():
         assert (ROOT / target).exists(), target
 
 
+def packaging_script(name):
+    """A script of packaging/, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "packaging" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 GUARANTEE = (ROOT / "docs" / "guarantee.md").read_text(encoding="utf-8")
-TOP_LEVEL = {"localsynth", "models", "tui", "tests", "docs", "benchmarks", "packaging"}
+CLAIMS = tomllib.loads((ROOT / "docs" / "guarantee.toml").read_text(encoding="utf-8"))["claim"]
 
 
 def defined_names(path):
@@ -60,25 +69,24 @@ def defined_names(path):
     return names
 
 
-def wrong_pointers(text):
-    """Backticked `path` and `path::name` that lead nowhere."""
-    wrong = []
-    for pointer in re.findall(r"`([^`\n]+)`", text):
-        path, separator, name = pointer.partition("::")
-        if (
-            not separator
-            and not (path.partition("/")[0] in TOP_LEVEL and "/" in path)
-            and not re.fullmatch(r"\w+\.(md|py)", path)
-        ):
-            continue
-        if not (ROOT / path).exists() or (separator and name not in defined_names(ROOT / path)):
-            wrong.append(pointer)
-    return wrong
+def is_wrong(pointer):
+    """Whether "path" or "path::Name" leads nowhere."""
+    path, separator, name = pointer.partition("::")
+    return not (ROOT / path).is_file() or (bool(separator) and name not in defined_names(ROOT / path))
 
 
-def test_every_claim_of_the_guarantee_points_to_code_that_exists():
-    assert not wrong_pointers(GUARANTEE)
-    assert GUARANTEE.count("::") > 80, "the pointers were not found"
+def claims_by_card():
+    """The ids of each card's line "Claims.", by the card's heading. "G-001 to G-003" names three."""
+    for card in GUARANTEE.split("\n## ")[1:]:
+        for line in re.findall(r"\*\*Claims\.\*\* (.*)", card):
+            ranges = re.findall(r"G-(\d{3})(?: to G-(\d{3}))?", line)
+            yield card.partition("\n")[0], [f"G-{n:03}" for a, b in ranges for n in range(int(a), int(b or a) + 1)]
+
+
+def test_every_pointer_of_a_claim_leads_to_code_or_a_test():
+    pointers = [pointer for claim in CLAIMS for pointer in [*claim["code"], *claim.get("tests", [])]]
+    assert len(pointers) > 300, "the pointers were not found"
+    assert [pointer for pointer in pointers if is_wrong(pointer)] == []
 
 
 @pytest.mark.parametrize(
@@ -88,49 +96,57 @@ def test_every_claim_of_the_guarantee_points_to_code_that_exists():
         "localsynth/privacy/ledger.py::Ledger.refund",
         "ledger.py::Ledger",
         "tests/unit/privacy/test_ledger.py::test_nothing",
-        "NOWHERE.md",
+        "localsynth/privacy",
     ],
 )
 def test_a_wrong_pointer_is_found(pointer):
-    assert wrong_pointers(f"{GUARANTEE}\nAs held by `{pointer}`.") == [pointer]
+    assert is_wrong(pointer)
 
 
-def test_the_group_figures_of_the_guarantee_are_those_of_its_command():
+def test_every_claim_has_code_and_tests_or_a_reason_why_not():
+    for claim in CLAIMS:
+        assert claim.keys() - {"tests", "untested"} == {"id", "section", "claim", "code"}, claim
+        assert claim["code"] and not any(pointer.startswith("tests/") for pointer in claim["code"]), claim["id"]
+        assert bool(claim.get("tests")) != bool(claim.get("untested")), claim["id"]
+        assert all(pointer.startswith("tests/") and "::test_" in pointer for pointer in claim.get("tests", [])), claim["id"]
+
+
+def test_every_claim_has_its_own_id_and_is_named_by_the_card_of_its_section():
+    sections = {}
+    for claim in CLAIMS:
+        sections.setdefault(claim["section"], []).append(claim["id"])
+    ids = [claim["id"] for claim in CLAIMS]
+    assert len(set(ids)) == len(ids)
+    assert list(claims_by_card()) == [(section, sorted(ids)) for section, ids in sections.items()]
+    assert set(re.findall(r"G-\d{3}", GUARANTEE)) <= set(ids)
+
+
+def test_the_table_of_claims_is_what_the_guarantee_says():
+    script = packaging_script("docs_claims")
+    assert script.TARGET.read_text(encoding="utf-8") == script.page(), "write it again with: make docs"
+
+
+def test_the_factors_of_the_guarantee_are_those_of_its_epsilons():
+    assert f"{math.exp(1):.1f} for ε = 1, {math.exp(4):.0f} for ε = 4 and {math.exp(8):,.0f} for ε = 8" in GUARANTEE
+
+
+def test_the_group_figures_of_the_guarantee_are_those_of_the_code():
     from localsynth.config import TrainConfig
     from localsynth.privacy.accountant import epsilon_of, group_epsilon, most_that_fit
     from localsynth.train.plan import make_train_plan
 
-    (paragraph,) = re.findall(r"Group figures are large\..*?```", GUARANTEE, re.DOTALL)
     units, epsilon, delta = 9000, 3.6, 9e-7
-    assert f"For {units:,} expected units, ε {epsilon} and δ 9e-7 for training" in paragraph
+    assert f"{units:,} expected units, ε {epsilon} and δ 9e-7 for training, default settings" in GUARANTEE
     plan = make_train_plan(TrainConfig(), units, epsilon, delta)
     most = most_that_fit(lambda n: epsilon_of([plan.step_mechanism] * n, plan.delta) <= plan.epsilon)
+    assert (
+        f"q = {plan.sample_rate:.4f}, σ = {plan.noise_multiplier:.3f}, {plan.steps} steps and a reserve of {plan.reserve};"
+        f" the budget has room for {most} steps" in GUARANTEE
+    )
     found = [group_epsilon([plan.step_mechanism] * most, plan.delta, k)[0] for k in (2, 5, 10)]
     two, five, ten = (f"{math.ceil(10 * figure) / 10:.1f}" for figure in found)
-    told = (
-        f"q = {plan.sample_rate:.4f}, σ = {plan.noise_multiplier:.3f}, {plan.steps} steps and a reserve of {plan.reserve}. All"
-        f" that fits into the budget, {most} steps, costs one unit ε 3.60, 2 units together {two},"
-        f" 5 units {five} and 10 units {ten}"
-    )
-    assert told in " ".join(paragraph.split())
-
-
-def test_every_claim_of_the_guarantee_names_its_test_or_says_that_there_is_none():
-    headings = ("| what holds | code | test |", "| it checks | code | test |")
-    tables = [table for table in re.split(r"\n\n", GUARANTEE) if table.startswith(headings)]
-    assert len(tables) >= 6
-    for row in (row for table in tables for row in table.splitlines()[2:] if row.startswith("|")):
-        _, claim, code, test, _ = row.split("|")
-        assert "`localsynth/" in code, claim
-        assert "`tests/" in test or "no test" in test, claim
-
-
-def packaging_script(name):
-    """A script of packaging/, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "packaging" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    assert "| units together | 1 | 2 | 5 | 10 |" in GUARANTEE
+    assert f"| ε | {epsilon:.2f} | {two} | {five} | {ten} |" in GUARANTEE
 
 
 def test_the_reference_is_what_the_code_says():
