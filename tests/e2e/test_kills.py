@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-HARNESS = Path(__file__).with_name("kill_harness.py")
+ROOT = Path(__file__).parents[2]
+HARNESS = "tests.helpers.kill_harness"
 
 
 def killed(tmp_path, model, kills, seed, kind, *stages):
-    line = [sys.executable, str(HARNESS), str(tmp_path), str(model), str(kills), str(seed), kind, *stages]
+    line = [sys.executable, "-m", HARNESS, str(tmp_path), str(model), str(kills), str(seed), kind, *stages]
     # One thread, which waits asleep: a killed process may have left others at work beside it.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=3500)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=3500, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(outcomes) == kills * len(stages)

@@ -1,6 +1,6 @@
 """Stages on a full disk, without memory, in a workspace that cannot be written, and under a clock that runs backwards.
 
-    python fault_harness.py DIRECTORY MODEL FAULT TRIES SEED KIND STAGE...
+    python -m tests.helpers.fault_harness DIRECTORY MODEL FAULT TRIES SEED KIND STAGE...
 
 FAULT is disk, memory, read-only or clock; disk and read-only take a mount namespace (unshare -rm). Each try works on a
 copy of a workspace on which the stage can begin, and in the end brings it to its end without the fault. Writes one JSON object

@@ -1,6 +1,6 @@
 """Kills stages at random moments and starts them again.
 
-    python kill_harness.py DIRECTORY MODEL KILLS SEED KIND STAGE...
+    python -m tests.helpers.kill_harness DIRECTORY MODEL KILLS SEED KIND STAGE...
 
 Each kill works on a copy of a workspace of that kind on which the stage can begin (with its keys), looks at what the killed stage
 left, then runs the stage again, to its end. A stage that ended before it could be killed does not count. Writes one JSON

@@ -24,7 +24,7 @@ def texts(facts: dict[str, Any], level: str) -> str:
 
 def test_it_loads_nothing_large(tmp_path: Path) -> None:
     """It takes about 0.3 s, and each of these some seconds."""
-    code = "import sys, pathlib; from localsynth.system import doctor; doctor.examine(pathlib.Path(sys.argv[1])); print(*sys.modules)"
+    code = "import sys, pathlib\nfrom localsynth.system import doctor\ndoctor.examine(pathlib.Path(sys.argv[1]))\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "localsynth.system.doctor" in done.stdout.split()
     assert not {"torch", "transformers", "bitsandbytes", "jax", "llama_cpp"} & set(done.stdout.split())
@@ -63,7 +63,7 @@ def _not_installed(name: str) -> str:
 
 
 def test_the_parts_are_those_of_the_package() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"], *extras["train"], *extras["cuda"]]
     names = {re.split(r"[<>=~\[]", requirement)[0] for requirement in requirements}

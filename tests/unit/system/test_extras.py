@@ -10,7 +10,7 @@ import pytest
 from localsynth.errors import ResourceError
 from localsynth.system import extras
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 WITHOUT = """
 import sys
