@@ -24,7 +24,10 @@ def texts(facts: dict[str, Any], level: str) -> str:
 
 def test_it_loads_nothing_large(tmp_path: Path) -> None:
     """It takes about 0.3 s, and each of these some seconds."""
-    code = "import sys, pathlib\nfrom localsynth.system import doctor\ndoctor.examine(pathlib.Path(sys.argv[1]))\nprint(*sys.modules)"
+    code = (
+        "import sys, pathlib\nfrom localsynth.system import doctor\n"
+        "doctor.examine(pathlib.Path(sys.argv[1]))\nprint(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "localsynth.system.doctor" in done.stdout.split()
     assert not {"torch", "transformers", "bitsandbytes", "jax", "llama_cpp"} & set(done.stdout.split())
