@@ -59,7 +59,7 @@ def finished_workspace(root: Path) -> None:
 
 def half_a_run() -> RunState:
     """A run in the middle of its training, by made-up events."""
-    chance, state = random.Random(1), RunState("run", report=True)
+    chance, state = random.Random(1), RunState("run", counts_texts=True, report=True)
     for stage in ("ingest", "train"):
         state.apply({"kind": "stage_started", "stage": stage, "seal": "namespace"})
         if stage == "ingest":

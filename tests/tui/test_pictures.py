@@ -55,7 +55,7 @@ def picture(app):
 
 
 def scripted(app):
-    app.run_state = RunState("run")
+    app.run_state = RunState("run", counts_texts=True, report=True)
     for event in whole_run(10)[:9]:
         app.run_state.apply(event)
 

@@ -458,6 +458,7 @@ def test_a_run_is_shown_from_beginning_to_end(workspace, play, tmp_path):
             await sees(pilot, shown)
         text = screen_text(app)
         assert "✓ done     read the table in" in text and "· waiting  draw rows" in text
+        assert "· waiting  count tokens, with noise" in text
         assert "s left" in text
         assert "device: cpu, bf16" in text and "2.0 GiB used" in text and "· waiting  compare and attack" in text
         log = "\n".join(line.text for line in app.screen.query_one(RichLog).lines)

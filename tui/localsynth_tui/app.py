@@ -28,6 +28,7 @@ from localsynth_tui.screens.passphrase import PassphraseWindow, is_new
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.themes import THEMES
 from localsynth_tui.widgets.steps import STEPS, Steps
+from localsynth_tui.workspace.status import Overview, look_at
 
 if TYPE_CHECKING:
     from localsynth_tui.ui import Ui
@@ -70,8 +71,6 @@ class LocalsynthApp(App[None]):
         self.queries: list[str] = []
         """What was asked of the synthetic table in this session."""
         self.model_work = ModelWork(self._model_work_changed)
-        self._reports = False
-        """Whether a run of the open workspace ends with a report."""
         self._given = workspace
 
     async def on_mount(self) -> None:
@@ -90,31 +89,26 @@ class LocalsynthApp(App[None]):
 
     async def open_workspace(self, path: Path, step: str | None = None) -> bool:
         """Open a workspace, on the screen where its work goes on; says what is wrong, and returns False, where it is none."""
-        from localsynth_tui.workspace.status import look_at
-
         if not (path / "localsynth.toml").is_file() and not (path / "erasure.json").is_file():
             self.tell(ConfigError(f"{path} is not a workspace.", "Make one here with New, or choose another directory."))
             return False
         self.workspace = path
         self.plan, self.most_units = None, None
         found = await asyncio.to_thread(look_at, path)
-        self._reports = found.report
-        self._find_job()
+        self._find_job(path, found)
         self.preferences.opened(path)
         self._save_preferences()
         where = "run" if self.job is not None and self.job.running else found.next_step
         await self.action_go(step or where)
         return True
 
-    def _find_job(self) -> None:
-        """Follow the open workspace's job, if it has one."""
+    def _find_job(self, workspace: Path, found: Overview) -> None:
+        """Follow the workspace's job, if it has one."""
         self.job, self.run_state = None, None
-        if self.workspace is None:
-            return
         try:
-            job = Job(self.workspace)
+            job = Job(workspace)
             if job.exists:
-                state = RunState(job.request.verb, report=self._reports)
+                state = RunState(job.request.verb, found.counts_texts, found.report)
                 if (outcome := job.outcome()) is not None:
                     state.end(outcome)
                 self.run_state, self.job = state, job
@@ -142,6 +136,7 @@ class LocalsynthApp(App[None]):
 
         Asks for the passphrase of the workspace's key where the work needs it.
         """
+        found = await asyncio.to_thread(look_at, request.workspace)
         try:
             new, passphrase = await asyncio.to_thread(is_new, request), None
             if new is not None:
@@ -154,9 +149,9 @@ class LocalsynthApp(App[None]):
             self.job = Job.start(request, passphrase)
         except LocalsynthError as error:
             self.tell(error)
-            self._find_job()
+            self._find_job(request.workspace, found)
             return False
-        self.run_state = RunState(request.verb, report=self._reports)
+        self.run_state = RunState(request.verb, found.counts_texts, found.report)
         await self.planner.close()  # the work needs the memory
         await self.action_go("run")
         return True

@@ -57,6 +57,8 @@ def whole_run(steps: int = 10) -> list[dict[str, Any]]:
         {"kind": "stage_done", "stage": "train", "epsilon": 3.7, "steps": steps},
         {"kind": "stage_started", "stage": "export", "seal": "namespace"},
         {"kind": "stage_done", "stage": "export"},
+        {"kind": "stage_started", "stage": "count_texts", "seal": "namespace"},
+        {"kind": "stage_done", "stage": "count_texts"},
         {"kind": "stage_started", "stage": "sample", "seal": "namespace"},
         {"kind": "progress", "stage": "sample", "step": 70, "steps": 70, "rate": 500.0, "unit": "tokens/s", "seconds_left": 0.0},
         {"kind": "stage_done", "stage": "sample"},

@@ -7,14 +7,22 @@ from typing import Any, Literal
 from localsynth.errors import ExitCode
 from localsynth.events import Event
 
-__all__ = ["STAGES", "Curve", "RunState", "Stage"]
+__all__ = ["STAGES", "Curve", "RunState", "Stage", "stages_of"]
 
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
-STAGES = ("ingest", "train", "export", "sample")
-"""Of a run; one that ends with a report has `evaluate`, too."""
+STAGES = ("ingest", "train", "export", "count_texts", "sample", "evaluate")
+"""Of a run, in this order. Not every run counts texts, and not every run ends with a report."""
 _MOST_POINTS = 600
 _MOST_LINES = 500
+
+
+def stages_of(verb: str, counts_texts: bool, report: bool) -> tuple[str, ...]:
+    """The stages that a job of this verb goes through, in their order."""
+    if verb not in ("run", "rehearse"):
+        return (verb,)
+    present = {"count_texts": counts_texts, "evaluate": report and verb == "run"}
+    return tuple(name for name in STAGES if present.get(name, True))
 
 
 @dataclass
@@ -52,6 +60,10 @@ class RunState:
     """`apply` each event, then `end` with the outcome."""
 
     verb: str
+    counts_texts: bool = False
+    """Whether the run counts the tokens of its texts."""
+    report: bool = False
+    """Whether the run ends with a report."""
     stages: list[Stage] = field(default_factory=list)
     epsilon: float | None = None
     seal: str | None = None
@@ -69,21 +81,18 @@ class RunState:
     lines: int = 0
     """Lines ever logged: `log` forgets the oldest."""
     outcome: Event | None = None
-    report: bool = False
-    """Whether the run ends with one."""
 
     def __post_init__(self) -> None:
-        names: tuple[str, ...] = STAGES if self.verb in ("run", "rehearse") else (self.verb,)
-        if self.verb == "run" and self.report:
-            names = (*names, "evaluate")
-        self.stages = [Stage(name) for name in names]
+        self.stages = [Stage(name) for name in stages_of(self.verb, self.counts_texts, self.report)]
 
     def _stage(self, name: str) -> Stage:
+        """The stage of this name. An unknown one is put before the first that waits, so that it says nothing of that."""
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        self.stages.append(Stage(name))
-        return self.stages[-1]
+        place = next((i for i, stage in enumerate(self.stages) if stage.status == "waiting"), len(self.stages))
+        self.stages.insert(place, Stage(name))
+        return self.stages[place]
 
     def say(self, text: str) -> None:
         """One more line of the log."""

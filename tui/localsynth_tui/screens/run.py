@@ -12,7 +12,7 @@ from textual.widgets import Button, RichLog, Static
 
 from localsynth.presentation import duration
 from localsynth_tui.jobs.client import Request
-from localsynth_tui.jobs.run_state import STAGES, RunState, Stage
+from localsynth_tui.jobs.run_state import RunState, Stage, stages_of
 from localsynth_tui.messages import JobChanged
 from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
@@ -27,13 +27,13 @@ _IN_WORDS = {
     "ingest": "read the table in",
     "train": "train, with noise",
     "export": "make model, certificate",
-    "select": "count texts, with noise",
+    "count_texts": "count tokens, with noise",
     "sample": "draw rows",
     "evaluate": "compare and attack",
     "audit": "train on canaries, guess",
 }
 _WORK = {"marginals": "counts, with noise"}
-_GOES_ON = ("run", "ingest", "train", "export", "select", "sample")
+_GOES_ON = ("run", "ingest", "train", "export", "count_texts", "sample")
 """What the next start goes on with; of the others nothing is kept."""
 _FREE = {"evaluate": "a report", "audit": "an audit", "sample": "rows of a finished model"}
 _MADE_UP = ("audit", "rehearse")
@@ -51,8 +51,8 @@ class RunScreen(StepScreen):
 
     STEP = "run"
     HELP = """\
-The work goes through four stages. It runs in a process of its own, cut off from the network: you may leave this screen, or \
-close localsynth altogether (Ctrl-Q, "Leave it working"), and come back later.
+A run goes through the stages on the left. It has a process of its own, cut off from the network: you may leave this screen, \
+or close localsynth (Ctrl-Q, "Leave it working"), and come back later.
 
 Pause asks, then ends it in good order after the step it is at. What was begun stays charged: epsilon is never given back. \
 Resume goes on where it stopped, within the same budget. A rehearsal, a report or an audit is cancelled instead, and can be \
@@ -176,8 +176,9 @@ and kept nowhere; do not photograph or copy them."""
         if state is not None:
             shown = state.stages
         else:
-            done = self._overview is not None and self._overview.finished
-            shown = [Stage(name, "done" if done else "waiting") for name in STAGES]
+            found = self._overview
+            names = () if found is None else stages_of("run", found.counts_texts, found.report)
+            shown = [Stage(name, "done" if found is not None and found.finished else "waiting") for name in names]
         for stage in shown:
             colour = {"done": "green", "running": "bold", "failed": "red", "stopped": "yellow"}.get(stage.status, "dim")
             text.append(f" {_SIGNS[stage.status]:<10}", style=colour)

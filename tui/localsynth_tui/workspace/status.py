@@ -28,6 +28,8 @@ class Overview:
     finished: bool = False
     """The newest run is finished; `unfinished`: it was begun and is not."""
     run: str | None = None
+    counts_texts: bool = False
+    """Whether a run counts the tokens of its texts."""
     report: bool = False
     """Whether a run ends with the report."""
     problem: str = ""
@@ -36,6 +38,7 @@ class Overview:
 def look_at(path: Path) -> Overview:
     """Never raises for a damaged workspace: `problem` then says what is wrong and what to do."""
     from localsynth.config import load_config
+    from localsynth.planning.budgets import counts_texts
     from localsynth.workspace.paths import Workspace
     from localsynth.workspace.runs import latest_run
 
@@ -72,6 +75,7 @@ def look_at(path: Path) -> Overview:
         unfinished=run is not None and not run.finished,
         finished=run is not None and run.finished,
         run=run.id if run is not None else None,
+        counts_texts=counts_texts(config),
         report=config.evaluate.report,
     )
 
