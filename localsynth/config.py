@@ -98,7 +98,7 @@ class TrainConfig(_Section):
     """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
     selection_share: float = Field(default=0.2, ge=0, lt=1)
     """The part of the model's epsilon (and delta) that is kept back to count something of the original texts, with noise, once
-    the model is trained. 0: nothing is counted. What it is worth: docs/experiments.md."""
+    the model is trained. 0: nothing is counted. What it is worth: docs/lab/token-counts.md."""
     selection: Literal["words", "topics"] = "words"
     """What is counted then. words: which tokens texts hold, by at most three columns with meanings (by one, where none has any),
     as far as their values have enough rows; the model then writes more of those that it wrote too seldom, and less of the others.
@@ -113,12 +113,12 @@ class TrainConfig(_Section):
     epochs: float = Field(default=4.0, gt=0, le=1000)
     """How often a unit is drawn, on average. The noise grows with it, since epsilon stays; the time, too. On 4,574 public
     messages at epsilon 8 the default did better than 1, and 12, or 30 at a learning rate of 0.01, better still, for those who can
-    wait or have a GPU (docs/experiments.md)."""
+    wait or have a GPU (docs/lab/adapters.md)."""
     batch_size: int | None = Field(default=None, ge=1)
     """Expected number of units in a step; None: from the size of the table."""
     learning_rate: float = Field(default=0.02, gt=0, le=1)
     """Of AdamW at its highest; it decays with a cosine. The default is far above what is usual without privacy. On 500 public
-    texts at epsilon 1 a quarter of it learned less, and two and a half times as much broke the model (docs/experiments.md)."""
+    texts at epsilon 1 a quarter of it learned less, and two and a half times as much broke the model (docs/lab/adapters.md)."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """The L2 norm to which each unit's gradient is clipped."""
     rank: int = Field(default=4, ge=1, le=256)
@@ -149,7 +149,7 @@ class SampleConfig(_Section):
     guidance: float = Field(default=0.3, ge=0, le=2)
     """With train.synthesizer "hybrid": by how much each text is moved towards its row's values and away from other ones. A little
     makes texts tell more of the columns with meanings (of all, where none has any); much makes them alike. 0: as the model
-    learned, and about twice as fast: to be set with 12 epochs and more, where guidance gained nothing (docs/experiments.md). It
+    learned, and about twice as fast: to be set with 12 epochs and more, where guidance gained nothing (docs/lab/guidance.md). It
     costs no privacy."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""

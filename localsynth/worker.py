@@ -86,7 +86,7 @@ def _environment() -> dict[str, str]:
     """The child's: passive waits, no downloads, no traces."""
     return {
         # Waiting threads sleep instead of spinning: up to a third slower on an idle machine, and twice or more as fast on a
-        # laptop where another program wants a core (docs/experiments.md). Whoever knows better sets the variable.
+        # laptop where another program wants a core (docs/lab/training-speed.md). Whoever knows better sets the variable.
         "OMP_WAIT_POLICY": "passive",
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",

@@ -19,7 +19,7 @@ Embed = Callable[[list[str]], NDArray[np.float32]]
 
 _MOST_ROWS = 5_000
 _MOST_EMBEDDED = 300
-"""Texts a side. The model reads three sides: with more, one core is at it for a quarter of an hour (docs/experiments.md)."""
+"""Texts a side. Three sides are embedded, which takes minutes of one core (docs/lab/report.md)."""
 _EMBEDDED_TOGETHER = 32
 _BARS = 24
 

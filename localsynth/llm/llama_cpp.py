@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# Threads that wait for each other must sleep, not spin: on a laptop where another program wants a core, spinning made decoding
-# 35 to 50 times slower (docs/experiments.md). OpenMP reads this once, when llama.cpp is loaded.
+# Waiting threads must sleep, not spin: beside another busy process, spinning halves the speed (docs/lab/training-speed.md).
+# OpenMP reads this once, when llama.cpp is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import llama_cpp
@@ -351,10 +351,7 @@ class Embedder:
         self._width = llama_cpp.llama_model_n_embd(self._model)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), model width); a text is read up to 64 tokens, an empty one as a line break.
-
-        On one core that takes 10 minutes for 100,000 tokens of a 135M model in Q4_1 (docs/experiments.md).
-        """
+        """Shape (len(texts), model width); a text is read up to 64 tokens, an empty one as a line break."""
         tokens = [(self._vocabulary.tokenize(text) or self._vocabulary.tokenize("\n"))[: self._READ] for text in texts]
         result = np.empty((len(texts), self._width), dtype=np.float32)
         together: list[int] = []

@@ -153,7 +153,7 @@ _SMALL = 500_000_000
 def fastest_type(weights: int) -> str:
     """The quantization type that decodes many rows fastest on this processor, among those that lose next to nothing.
 
-    Measured on a processor with AVX512-BF16 (docs/experiments.md); elsewhere bf16 is emulated.
+    Measured on a processor with AVX512-BF16 (docs/lab/sampling-speed.md); elsewhere bf16 is emulated.
     """
     return "BF16" if multiplies_bf16() and weights <= _SMALL else "Q8_0"
 

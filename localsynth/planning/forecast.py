@@ -31,7 +31,7 @@ _MEANING_TOKENS = 0.25
 """Tokens a character of English words."""
 _SAMPLE_SHARE = 0.39
 """Share of the float32 matrix-product rate that llama.cpp reaches with many rows side by side: 547 tok/s at 2 operations a
-weight and token (docs/experiments.md)."""
+weight and token (docs/lab/sampling-speed.md)."""
 
 
 def row_tokens(codec: Codec) -> float:

@@ -52,7 +52,7 @@ _TO_END_A_TEXT = 8
 
 
 _MOST_SEQUENCES = 128
-"""More rows side by side decode hardly faster (docs/experiments.md), and each takes memory."""
+"""Unless more are asked for: each row that is generated at once takes memory."""
 
 _MOST_OF_LLAMA = 255
 """llama.cpp holds 256 sequences at most, and one is spare."""

@@ -5,7 +5,7 @@ and in sampling, and never learned by it. To the marginals the lengths are struc
 drawn from them say how long each text is to be, and whether there is one.
 
 What stands next to a text moves it most. So the columns whose values have meanings, which somebody wrote down because texts go
-with them, come last: to the untrained model a rating then said 1.4 times as much of a review, in nats (docs/experiments.md).
+with them, come last: a classifier trained on synthetic reviews then learned more of the rating (docs/lab/synthesizers.md).
 """
 
 from bisect import bisect_right

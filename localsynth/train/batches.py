@@ -108,8 +108,8 @@ def micro_batches(
 
     Every micro-batch has the same length, filled up where units end early, and a unit is padded to a width that depends on that
     unit alone. So all are computed by the same kernels, and a unit's presence moves others to other places without changing
-    how they are computed: with other widths or another number of rows, a gradient in bf16 differed by up to 0.8 %
-    (docs/experiments.md), which would have moved the sum by more than the clipping allows.
+    how they are computed: with micro-batches of different sizes, a unit moved the sum in bf16 by more than the clipping allows
+    (docs/lab/batch-invariance.md).
 
     A unit is never split: its examples' gradients are summed before clipping, so they are needed together. A unit larger
     than the budget gets a micro-batch of its own, of its own length. Each example has `before` positions before its tokens, for

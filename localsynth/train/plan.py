@@ -45,7 +45,7 @@ def make_train_plan(train: TrainConfig, units: int, epsilon: float, delta: float
     """The plan for `units` expected training units and the training stage's budget (ε, δ).
 
     A large batch gives each step a better signal against its noise, many steps give the optimizer time; the default of a
-    tenth of the units, between 32 and 1,024, is what did best of the few tried (docs/experiments.md).
+    tenth of the units, between 32 and 1,024, is what did best of the few tried (docs/lab/adapters.md).
     """
     units = max(1, units)
     batch_size = min(units, train.batch_size or min(1024, max(32, round(units / 10))))

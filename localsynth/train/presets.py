@@ -1,6 +1,6 @@
 """Settings of training found on public tables, so that nobody has to try them out on a private one.
 
-What was tried (docs/experiments.md, "Which layers get an adapter"): one rate did best wherever it was varied for four epochs, and
+What was tried (docs/lab/adapters.md): one rate did best wherever it was varied for four epochs, and
 is the configuration's default, as is that number of epochs: more learn more, but a laptop has to wait for them. Which layers
 should get an adapter depends on how much noise a unit's share of a step gets, which follows from the public size and epsilon.
 """

@@ -20,7 +20,7 @@ __all__ = ["ClippedSum", "PrivateGradients"]
 
 _HEADROOM = 1e-3
 """Gradients are clipped this much below the bound, as a share of it, so that rounding stays inside: the order in which units are
-added up changes the last digits of their sum (docs/experiments.md: by up to 5e-5 of the bound)."""
+added up changes the last digits of their sum (docs/lab/batch-invariance.md: by up to 4.4e-5 of it)."""
 
 
 @dataclass

@@ -170,7 +170,7 @@ def test_what_goes_on_never_computes_more_at_once(set_to: int | None, recorded: 
 
 @pytest.mark.parametrize(("precision", "matmul_rate", "measured"), [("fp32", 375e9, 326), ("bf16", 1.35e12, 800)])
 def test_speed_is_what_was_measured(precision: str, matmul_rate: float, measured: int) -> None:
-    """Two cores with nothing beside it (docs/experiments.md)."""
+    """Two cores with nothing beside it (docs/lab/training-speed.md)."""
     assert training_rate(SMALL, precision, "cpu", 1024, matmul_rate, 40, cores=2) == pytest.approx(measured, rel=0.15)
 
 
