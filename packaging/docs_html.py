@@ -37,6 +37,8 @@ th, td { border: 1px solid #8886; padding: 0.3rem 0.5rem; text-align: left; vert
 
 NAVIGATION = {
     "README.md": "Overview",
+    "docs/index.md": "Documentation",
+    "docs/promise.md": "What is promised",
     "docs/tutorial.md": "Tutorial",
     "docs/howto/index.md": "How to",
     "docs/reference.md": "Reference",
