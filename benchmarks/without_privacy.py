@@ -28,7 +28,7 @@ from localsynth.llm.llama_cpp import Embedder, Vocabulary
 from localsynth.llm.row_text import Codec
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import measure_marginals
-from localsynth.privacy.noise import InsecureRandom
+from localsynth.privacy.noise import RandomSource
 from localsynth.sample.sampler import Engine
 from localsynth.sample.slots import Request
 from localsynth.schema.column_split import Writing
@@ -47,8 +47,16 @@ _MUCH = 1e6
 _ASKED = 250
 
 
-class NoNoise(InsecureRandom):
-    """Draws batches as ever, and zeros for noise."""
+class NoNoise(RandomSource):
+    """Samples batches by a fixed seed, and returns zeros for noise."""
+
+    label = "no noise"
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def random_bytes(self, n: int) -> bytes:
+        return self._generator.bytes(n)
 
     def gaussian(self, n: int) -> np.ndarray:
         return np.zeros(n)

@@ -283,10 +283,6 @@ class Ledger:
         """What all runs executed, whether they finished or not."""
         return recompute(self._events)
 
-    def spent_in(self, run: str | None) -> Spent:
-        """What this run executed (None: what all runs share)."""
-        return recompute([event for event in self._events if event["run"] == run])
-
     def spends(self, run: str | None = None) -> list[Event]:
         """The spends of one run, or of all of them."""
         return [event for event in self._events if event["kind"] == "spend" and run in (None, event["run"])]

@@ -35,7 +35,6 @@ __all__ = [
     "Event",
     "Spent",
     "break_in_chain",
-    "chain_is_intact",
     "genesis_hash",
     "group_bound",
     "recompute",
@@ -146,11 +145,6 @@ def break_in_chain(document: Any) -> str:
             return f"event {index} was changed"
         previous = own
     return ""
-
-
-def chain_is_intact(document: Any) -> bool:
-    """Whether every event is unchanged and follows from the one before. Needs no key, so it cannot see a missing end."""
-    return not break_in_chain(document)
 
 
 def _by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:

@@ -8,7 +8,6 @@ floating-point samples (Mironov 2012) infeasible. It does not remove rounding it
 Nothing here can be seeded by a configuration, pickled, copied or shown: whoever knows the stream can subtract the noise.
 """
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from typing import Any, NoReturn
@@ -17,10 +16,9 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-__all__ = ["INSECURE_LABEL", "REHEARSAL_LABEL", "SECURE_LABEL", "InsecureRandom", "RandomSource", "SecureRandom"]
+__all__ = ["REHEARSAL_LABEL", "SECURE_LABEL", "RandomSource", "SecureRandom"]
 
 SECURE_LABEL = "AES-256-CTR keyed by the operating system; Gaussian noise as the sum of four"
-INSECURE_LABEL = "INSECURE, for tests"
 REHEARSAL_LABEL = "REHEARSAL on made-up rows: nothing is said about any table"
 """In the place of the noise in a rehearsal's certificate, so that nobody can take it for a real one."""
 
@@ -118,17 +116,4 @@ class SecureRandom(RandomSource):
         """`n` random bytes. In a forked child the parent's stream is never repeated."""
         if os.getpid() != self.__owner:
             self._rekey()
-        return self.__stream.update(bytes(n))
-
-
-class InsecureRandom(RandomSource):
-    """The same draws from a known seed, for tests. A certificate made with it fails verification."""
-
-    label = INSECURE_LABEL
-
-    def __init__(self, seed: int) -> None:
-        self.__stream = _key_stream(hashlib.sha256(f"localsynth test {seed}".encode()).digest())
-
-    def random_bytes(self, n: int) -> bytes:
-        """`n` bytes of the stream that the seed fixes."""
         return self.__stream.update(bytes(n))

@@ -131,14 +131,7 @@ class PrivateStore:
 
     def row_count(self, split: Split) -> int:
         """The exact number of rows of a split. Private: never show or keep it outside the report."""
-        return self._count("count(*)", split)
-
-    def unit_count(self, split: Split) -> int:
-        """The exact number of units of a split. Private: never show or keep it outside the report."""
-        return self._count("count(DISTINCT unit_id)", split)
-
-    def _count(self, what: str, split: Split) -> int:
-        (row,) = self._rows(f"SELECT {what} FROM private.original WHERE split = ?", [split])
+        (row,) = self._rows("SELECT count(*) FROM private.original WHERE split = ?", [split])
         return int(row[0])  # type: ignore[arg-type]
 
     def records(self, split: Split, schema: Schema, unit_ids: Iterable[int] | None = None) -> Iterator[tuple[int, Record]]:

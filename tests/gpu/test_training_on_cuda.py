@@ -8,13 +8,14 @@ from localsynth.config import TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.llm.adapter import read_adapter
 from localsynth.llm.row_text import Encoded
-from localsynth.privacy.noise import InsecureRandom, SecureRandom
+from localsynth.privacy.noise import SecureRandom
 from localsynth.train import loop
 from localsynth.train.batch_invariance import try_memory
 from localsynth.train.loop import train
 from localsynth.train.model import build_model
 from localsynth.train.plan import make_train_plan
 from localsynth.train.private_gradients import PrivateGradients
+from tests.helpers.seeded_random import InsecureRandom
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 

@@ -17,12 +17,12 @@ from localsynth.evaluate.audit.scores import canary_gradients, decode
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
 from localsynth.pipeline.audit import claimed_curve
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train import loop
 from localsynth.train.model import build_model
 from localsynth.train.plan import TrainPlan, make_train_plan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
+from tests.helpers.seeded_random import InsecureRandom
 
 SETTINGS = TrainConfig(rank=4, alpha=8, device="cpu", precision="fp32")
 TARGETS = ["q_proj", "v_proj", "o_proj", "down_proj"]

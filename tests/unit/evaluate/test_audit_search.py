@@ -10,10 +10,10 @@ import pytest
 from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit import search
 from localsynth.evaluate.audit.outcome import Audit, Search, exposures, written_endings
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.plan import make_train_plan
+from tests.helpers.seeded_random import InsecureRandom
 
 SCHEMA = Schema(columns=[Category(name="k", values=["a", "b"]), Text(name="t", max_tokens=24)])
 SETTINGS = TrainConfig(rank=4, alpha=8, device="cpu", precision="fp32")

@@ -12,10 +12,10 @@ from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import ConfigError, DataError
 from localsynth.events import Event, for_the_record
 from localsynth.ingest.load import IngestResult, ingest, sort_key
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.columns import Boolean, Category, Date, Identifier, Integer, Number, Record, Schema, Surrogate, Text
 from localsynth.store.private import PrivateStore
 from localsynth.workspace.paths import Workspace
+from tests.helpers.seeded_random import InsecureRandom
 
 SECRET = "SECRETvalue"
 NUMBERS = Schema(columns=[Identifier(name="person"), Integer(name="n")])

@@ -19,9 +19,10 @@ from localsynth.marginals.inference import cells
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.marginals.mechanisms import Table
 from localsynth.marginals.model import MarginalModel
-from localsynth.privacy.noise import InsecureRandom, RandomSource
+from localsynth.privacy.noise import RandomSource
 from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Category, Record, Schema
+from tests.helpers.seeded_random import InsecureRandom
 
 Rows = Callable[[int], list[Record]]
 SIZES = {"a": 3, "b": 4}

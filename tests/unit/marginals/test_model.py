@@ -18,9 +18,9 @@ from localsynth.marginals.domain import Domain, length_attribute
 from localsynth.marginals.inference import Factor
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.marginals.model import MarginalModel
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.columns import Boolean, Category, Date, Integer, Number, Record, Schema, conform
 from localsynth.schema.conditions import Allowed, Conditions, parse_where
+from tests.helpers.seeded_random import InsecureRandom
 
 
 @pytest.fixture(scope="module")

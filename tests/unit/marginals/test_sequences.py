@@ -17,9 +17,9 @@ from localsynth.marginals.measure import MarginalSettings
 from localsynth.marginals.measure_transitions import links_workload, measure_sequences
 from localsynth.marginals.sequence_model import SequenceModel, _Writer
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, before, since
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.columns import Category, Date, Integer, Record, Schema, conform
 from localsynth.schema.feasible import Possible
+from tests.helpers.seeded_random import InsecureRandom
 
 MOST = 5
 START = dt.date(2024, 1, 1)

@@ -12,9 +12,9 @@ from localsynth.marginals.measure import MarginalSettings
 from localsynth.marginals.measure_transitions import measure_sequences
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, as_before, before
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.columns import Category, Integer, Record, Schema
 from localsynth.verify.marginals import what_is_wrong
+from tests.helpers.seeded_random import InsecureRandom
 
 MOST, RHO = 3, 0.5
 SCHEMA = Schema(

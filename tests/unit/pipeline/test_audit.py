@@ -18,6 +18,7 @@ from localsynth.store.private import PrivateStore
 from localsynth.system.files import read_json
 from localsynth.train import loop, model
 from localsynth.workspace.runs import is_kept, latest_run
+from tests.helpers.seeded_random import INSECURE_LABEL, InsecureRandom
 
 
 @pytest.fixture
@@ -106,14 +107,14 @@ def test_a_locked_store_is_left_alone(trained: Session, make_session: Any) -> No
 
 
 def test_a_run_without_noise_is_caught(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoNoise(noise.InsecureRandom):
+    class NoNoise(InsecureRandom):
         def gaussian(self, n: int) -> Any:
             return np.zeros(n)
 
     monkeypatch.setattr(noise, "SecureRandom", lambda: NoNoise(1))
     found = audit(make_session(canaries=200))
     assert found["status"] == "failed" and found["right"] > 0.9 * found["guesses"] and found["p_value"] < 0.05
-    assert found["training"]["noise"] == noise.INSECURE_LABEL
+    assert found["training"]["noise"] == INSECURE_LABEL
 
 
 def test_what_there_is_nothing_to_audit_of(make_session: Any, ingested: Session, quick_training: list[Any]) -> None:

@@ -21,13 +21,14 @@ from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.certificate import CertificateFacts, Work, build, not_covered, stated
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis, genesis_hash
-from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL
+from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, sign, signing_key
 from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Category, Date, Integer, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
 from localsynth.verify import certificate
 from localsynth.verify.certificate import Finding, check
+from tests.helpers.seeded_random import INSECURE_LABEL
 
 KEY = Ed25519PrivateKey.generate()
 SIGNER = fingerprint(KEY.public_key().public_bytes_raw())

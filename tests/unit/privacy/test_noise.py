@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localsynth.privacy.noise import INSECURE_LABEL, SECURE_LABEL, InsecureRandom, RandomSource, SecureRandom
+from localsynth.privacy.noise import SECURE_LABEL, RandomSource, SecureRandom
+from tests.helpers.seeded_random import INSECURE_LABEL, InsecureRandom
 
 N = 400_000
 OFF = 7

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.sample.job import _chosen
 from localsynth.text_counts.grouping_columns import Aspect
 from localsynth.text_counts.resampling import Chooser
 from localsynth.text_counts.topic_counts import count_topics
 from localsynth.text_counts.topics import Topics
+from tests.helpers.seeded_random import InsecureRandom
 
 
 def chooser(messages: Callable[..., Any], aspects: list[Aspect], original: list[Any], rho: float = 0.5) -> Chooser:

@@ -12,12 +12,12 @@ from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.measure import measure_marginals
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.text_counts.grouping_columns import Aspect, aspects_of
 from localsynth.text_counts.logit_bias import Wording, first_wording, refined_wording
 from localsynth.text_counts.token_counts import Row, WordCount, count_words, table_of
 from localsynth.verify.text_counts import what_is_wrong
+from tests.helpers.seeded_random import InsecureRandom
 from tests.unit.text_counts.test_topic_counts import leaves
 
 VOCABULARY, END = 300, 7

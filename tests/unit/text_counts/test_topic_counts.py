@@ -12,12 +12,13 @@ from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.measure import measure_marginals
-from localsynth.privacy.noise import InsecureRandom, RandomSource
+from localsynth.privacy.noise import RandomSource
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.text_counts.grouping_columns import TOPIC, Aspect, aspects_of
 from localsynth.text_counts.resampling import Chooser
 from localsynth.text_counts.topic_counts import Selection, count_topics
 from localsynth.text_counts.topics import Topics
+from tests.helpers.seeded_random import InsecureRandom
 
 
 class _Silent(InsecureRandom):

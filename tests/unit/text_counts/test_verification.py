@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from localsynth.privacy.noise import InsecureRandom
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.text_counts.grouping_columns import Aspect
 from localsynth.text_counts.topic_counts import Selection, count_topics
 from localsynth.text_counts.topics import Topics
 from localsynth.verify.text_counts import what_is_wrong
+from tests.helpers.seeded_random import InsecureRandom
 
 RHO, MOST = 0.5, 2
 SCHEMA = Schema(

@@ -11,12 +11,13 @@ from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError
 from localsynth.llm.adapter import read_adapter
 from localsynth.llm.row_text import Encoded
-from localsynth.privacy.noise import InsecureRandom, SecureRandom
+from localsynth.privacy.noise import SecureRandom
 from localsynth.train import loop
 from localsynth.train.loop import learning_rate, noisy_mean, train
 from localsynth.train.model import adapter_pairs
 from localsynth.train.plan import make_train_plan
 from localsynth.train.private_gradients import ClippedSum
+from tests.helpers.seeded_random import InsecureRandom
 
 TARGETS = ["q_proj", "v_proj"]
 SETTINGS = TrainConfig(epochs=2, batch_size=8, rank=4, alpha=8, device="cpu", precision="fp32")
