@@ -30,7 +30,7 @@ class SchemaLosses:
         if conformed is None:
             self._dropped += 1
             inside = conform(self._without, original) if self._constraints else None
-            self._broken.update(rule.text for rule in self._constraints if inside is not None and rule.broken(inside))
+            self._broken.update(rule.text for rule in self._constraints if inside is not None and rule.violated(inside))
             return
         for column in self._columns:
             value, kept = original[column.name], conformed[column.name]

@@ -24,7 +24,7 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, before, since
 from localsynth.schema.columns import Column, Record, Schema, Value
 from localsynth.schema.conditions import only
-from localsynth.schema.feasible import Possible
+from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.ordinals import from_step, to_step
 
 __all__ = ["SequenceModel"]
@@ -96,7 +96,7 @@ class SequenceModel:
     def units(self, seed: int, first_unit: int = 0, constraints: Sequence[str] = ()) -> Iterator[list[Record]]:
         """The sequences of the units `first_unit` and all that follow, without end."""
         columns: list[Column] = [attribute.column for attribute in self.layout.columns.attributes]
-        writer = _Writer(self, Possible(Schema(columns=columns, constraints=list(constraints))))
+        writer = _Writer(self, FeasibleSet(Schema(columns=columns, constraints=list(constraints))))
         for first in count(first_unit, writer.block):
             yield from writer.draw(seed, first)
 
@@ -176,8 +176,8 @@ class _Rows:
 class _Writer:
     """Draws blocks of units; one for each model."""
 
-    def __init__(self, model: SequenceModel, possible: Possible) -> None:
-        self._model, self._layout, self._possible = model, model.layout, possible
+    def __init__(self, model: SequenceModel, feasible: FeasibleSet) -> None:
+        self._model, self._layout, self._feasible = model, model.layout, feasible
         links = model.links
         self._columns = {a.name: _Column(a, links.groupings[a.name]) for a in self._layout.own}
         # Philox counts in fours, so a row takes a multiple of four numbers: then any unit can be gone to at once.
@@ -194,7 +194,7 @@ class _Writer:
         for place in range(most):
             earlier = [units[unit][-1] for unit in going] if place else []
             rows = self._draw_rows(place, before_it, earlier, uniforms[going, place])
-            if self._possible:
+            if self._feasible:
                 self._keep_constraints(rows, place, before_it, earlier, going, seed, first)
             for i, unit in enumerate(going.tolist()):
                 units[unit].append(rows.row(i))
@@ -259,7 +259,7 @@ class _Writer:
     ) -> None:
         """Draw rows that break a constraint again, given the same row before; mend those that still do. `going`: their units."""
         for attempt in range(1, _MOST_TRIES + 1):
-            broken = [i for i in range(len(going)) if not self._possible.holds(rows.row(i))]
+            broken = [i for i in range(len(going)) if not self._feasible.satisfied(rows.row(i))]
             if not broken:
                 return
             start = (attempt * self._layout.most + place) * _OTHER_UNITS + first
@@ -268,7 +268,7 @@ class _Writer:
                 sooner = {name: groups[broken] for name, groups in before_it.items()}
                 rows.put(broken, self._draw_rows(place, sooner, [earlier[i] for i in broken] if place else [], uniforms))
                 continue
-            example = self._possible.example({})
+            example = self._feasible.witness({})
             assert example is not None, "the constraints were looked at when the schema was read"
             for i, uniform in zip(broken, uniforms, strict=True):
                 groups = {name: int(found[i]) for name, found in rows.groups.items()}
@@ -285,22 +285,22 @@ class _Writer:
         Where that ends nowhere, the columns that constraints are about stay as they were in the row before, which kept them, or
         are those of an example.
         """
-        possible, order = self._possible, self._layout.order
+        feasible, order = self._feasible, self._layout.order
         asked = {}
         if earlier is not None and order is not None:
             asked[order] = only(self._columns[order].attribute.column, row[order])
-        mended, settled = dict(row), {name: value for name, value in row.items() if name not in possible.names}
-        for i, name in enumerate(possible.names):
-            allowed = possible.of_column(name, settled, asked)
+        mended, settled = dict(row), {name: value for name, value in row.items() if name not in feasible.names}
+        for i, name in enumerate(feasible.names):
+            allowed = feasible.of_column(name, settled, asked)
             if not allowed.empty and mended[name] not in allowed:
-                groups = {**groups, **{n: int(self._group_of(n, mended[n], 1)[0]) for n in possible.names}}
+                groups = {**groups, **{n: int(self._group_of(n, mended[n], 1)[0]) for n in feasible.names}}
                 mended[name] = self._model.links.redraw(name, groups, allowed, uniforms[_DRAWS * i : _DRAWS * i + 3])
             settled[name] = mended[name]
-        if possible.holds(mended):
+        if feasible.satisfied(mended):
             return mended
         if earlier is None:
             return {**row, **example}
-        return {**row, **{name: earlier[name] for name in possible.names}}
+        return {**row, **{name: earlier[name] for name in feasible.names}}
 
     def _group_of(self, name: str, value: Value, rows: int) -> NDArray[np.int64]:
         bin_ = self._columns[name].attribute.encode(value)

@@ -20,7 +20,7 @@ from localsynth.pipeline.train import source_of
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Boolean, Category, Record, Schema, Text, Value, conform
 from localsynth.schema.conditions import Allowed, Conditions, everything
-from localsynth.schema.feasible import Possible
+from localsynth.schema.feasible import FeasibleSet
 from localsynth.system.files import write_json
 from localsynth.workspace.effective_schema import Effective, effective_of
 from localsynth.workspace.runs import Run
@@ -246,12 +246,12 @@ def _groups_to_ask_for(aspect: "Aspect", schema: Schema, marginals: "MarginalMod
     for value in values:
         sets[aspect.of({aspect.name: value})].add(value)
     groups = [Allowed(column, values=frozenset(group - {None}), null=None in group) for group in sets if group]
-    possible = Possible(schema)
+    feasible = FeasibleSet(schema)
 
     def has_rows(group: Allowed) -> bool:
         with suppress(ConfigError):
             marginals.drawer(0, {aspect.name: group})
-            return not possible or possible.example({aspect.name: group}) is not None
+            return not feasible or feasible.witness({aspect.name: group}) is not None
         return False
 
     return list(filter(has_rows, groups))

@@ -14,8 +14,9 @@ from typing import Any
 
 from localsynth.errors import ConfigError, DataError
 from localsynth.schema.columns import Schema
-from localsynth.schema.conditions import Allowed, Conditions, exactly, parse_where, values_of
-from localsynth.schema.feasible import Possible
+from localsynth.schema.conditions import Allowed, Conditions
+from localsynth.schema.feasible import FeasibleSet
+from localsynth.schema.where import exactly, parse_where, values_of
 
 __all__ = ["Asked", "read_asked"]
 
@@ -41,16 +42,16 @@ def read_asked(
     guess of the file cannot be checked by whoever has the rows. Raises ConfigError, DataError.
     """
     conditions = parse_where(where, schema) if where is not None else {}
-    possible = Possible(schema)
-    if possible and possible.example(conditions) is None:
+    feasible = FeasibleSet(schema)
+    if feasible and feasible.witness(conditions) is None:
         raise ConfigError("No row was found that meets --where and keeps the schema's constraints.", _CONSTRAINED)
     facts: dict[str, Any] = {"where": where} if where is not None else {}
     if balance is not None and seeds is not None:
         raise ConfigError("--balance and --seeds exclude each other.", "The file's rows say themselves how often a value comes.")
     if balance is not None:
         shares = _read_shares(schema, balance, conditions)
-        for value in shares.values if possible else ():
-            if possible.example({**conditions, shares.column: value}) is None:
+        for value in shares.values if feasible else ():
+            if feasible.witness({**conditions, shares.column: value}) is None:
                 raise ConfigError(
                     f"No row was found that has a value of --balance {shares.column}, meets what else is asked for and keeps the "
                     "schema's constraints.",
@@ -59,8 +60,8 @@ def read_asked(
         return Asked(lambda i: {**conditions, **shares.given(i)}, {**facts, "balance": balance})
     if seeds is not None:
         rows, data = _read_seeds(schema, Path(seeds), missing, conditions)
-        for number, row in enumerate(rows if possible else (), start=1):
-            if possible.example({**conditions, **row}) is None:
+        for number, row in enumerate(rows if feasible else (), start=1):
+            if feasible.witness({**conditions, **row}) is None:
                 raise DataError(
                     f"{seeds}: row {number} cannot be completed so that it keeps the schema's constraints.", _CONSTRAINED
                 )

@@ -39,7 +39,7 @@ from localsynth.sample.slots import Group, Request, Slot, Stream
 from localsynth.sample.token_choice import choose_tokens, guided, log_share
 from localsynth.schema.columns import Column, Record, Schema, Text, conform
 from localsynth.schema.conditions import Allowed, whole
-from localsynth.schema.feasible import Possible
+from localsynth.schema.feasible import FeasibleSet
 from localsynth.text_counts.logit_bias import Wording
 
 __all__ = ["Engine", "Request", "SampleStatistics"]
@@ -107,7 +107,7 @@ class Engine:
         nulls_given: bool = False,
         decoder: type[Decoder] = Decoder,
     ) -> None:
-        self._possible = Possible(schema)
+        self._feasible = FeasibleSet(schema)
         self._schema, self._seed, self._temperature, self._top_p = schema, seed, temperature, top_p
         self._vocabulary = Vocabulary(model)
         if wording is not None and len(wording.tokens) and wording.tokens[-1] >= self._vocabulary.size:
@@ -251,8 +251,8 @@ class Engine:
                 f"Row {request.number} broke the schema {attempt} times in a row.",
                 "Please report this as a bug, with the schema.",
             )
-        if attempt == _MOST_TRIES - 1 and (example := self._possible.example(request.given)):
-            request = replace(request, given={**request.given, **self._possible.settled(example)})
+        if attempt == _MOST_TRIES - 1 and (example := self._feasible.witness(request.given)):
+            request = replace(request, given={**request.given, **self._feasible.fixed(example)})
         asked = [request.given.get(field.column.name) for field in self._codec.fields]
         given = [i for i, allowed in enumerate(asked) if allowed is not None and not self._merely_read(allowed)]
         settled = next((i for i, allowed in enumerate(asked) if allowed is None or allowed.single is None), len(asked))
@@ -397,9 +397,9 @@ class Engine:
     def _allowed(self, slot: Slot, column: Column) -> Allowed | None:
         """The values of a column that are asked for and, with those the row has so far, break no constraint; None for all."""
         asked = slot.request.given.get(column.name)
-        if column.name not in self._possible.names or (asked is not None and asked.single is not None):
+        if column.name not in self._feasible.names or (asked is not None and asked.single is not None):
             return asked
-        allowed = self._possible.of_column(column.name, slot.row, slot.request.given)
+        allowed = self._feasible.of_column(column.name, slot.row, slot.request.given)
         # Where nothing is left, the row is finished like any other, and drawn again.
         return asked if allowed.empty or allowed == whole(column) else allowed
 
@@ -407,7 +407,7 @@ class Engine:
         """Add the finished value of the column that is being written."""
         slot.values.append(value)
         field = self._codec.fields[slot.field]
-        if field.column.name in self._possible.names:
+        if field.column.name in self._feasible.names:
             slot.row[field.column.name] = self._codec.decode_value(field, value)
 
     def _next(self, slot: Slot) -> None:

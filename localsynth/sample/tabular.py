@@ -20,7 +20,7 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Record, Schema, Text, conform
 from localsynth.schema.conditions import Allowed, Conditions
-from localsynth.schema.feasible import Possible
+from localsynth.schema.feasible import FeasibleSet
 from localsynth.store.synthetic import Job, SyntheticStore
 from localsynth.system.canonical_json import parse_json
 
@@ -228,33 +228,33 @@ def _rows(
         for i, row in zip(broken, again, strict=True):
             rows[i] = row
         broken = [i for i in broken if not holds(rows[i])]
-    possible = Possible(schema)
-    example = possible.example(conditions) if broken and possible else None
+    feasible = FeasibleSet(schema)
+    example = feasible.witness(conditions) if broken and feasible else None
     for i in broken:
         if example is not None:
             statistics.rejected += 1
             random = np.random.Generator(np.random.Philox(key=seed).advance((_MOST_TRIES * _OTHER_ROWS + places[i]) * _MENDING))
-            rows[i] = _mended(model, possible, rows[i], conditions, example, random)
+            rows[i] = _mended(model, feasible, rows[i], conditions, example, random)
         if not holds(rows[i]):
             raise IntegrityError(f"Row {places[i]} broke the schema {_MOST_TRIES} times.", "Please report this as a bug.")
     return rows
 
 
 def _mended(
-    model: MarginalModel, possible: Possible, row: Record, conditions: Conditions, example: Record, random: np.random.Generator
+    model: MarginalModel, feasible: FeasibleSet, row: Record, conditions: Conditions, example: Record, random: np.random.Generator
 ) -> Record:
     """A row that keeps the constraints, from one that does not.
 
     Column after column is kept where it may be, else drawn given the rest from the values that it may have. Where that ends
     nowhere, the columns that constraints are about are those of an example.
     """
-    settled: Record = {name: value for name, value in row.items() if name not in possible.names}
+    settled: Record = {name: value for name, value in row.items() if name not in feasible.names}
     mended = dict(row)
-    for name in possible.names:
-        allowed = possible.of_column(name, settled, conditions)
+    for name in feasible.names:
+        allowed = feasible.of_column(name, settled, conditions)
         if allowed.empty:
             return {**row, **example}
         if mended[name] not in allowed:
             mended[name] = model.redraw(name, model.groups_of(mended), allowed, random.random(3))
         settled[name] = mended[name]
-    return mended if possible.holds(mended) else {**row, **example}
+    return mended if feasible.satisfied(mended) else {**row, **example}

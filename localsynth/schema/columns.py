@@ -21,7 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from localsynth.schema.constraints import Constant, Constraint, read_constraints
+from localsynth.schema.constraints import Constraint, read_constraints
+from localsynth.schema.sql_conditions import Constant
 
 __all__ = [
     "Boolean",
@@ -253,13 +254,13 @@ class Schema(BaseModel):
     @model_validator(mode="after")
     def _constraints_are_about_the_columns(self) -> "Schema":
         for constraint in self.read_constraints():
-            for atom in constraint.comparisons:
-                column = self.column(atom.left.name)
-                if not isinstance(column, Category) or not isinstance(atom.right, Constant) or "values" in column.measured:
+            for leaf in constraint.comparisons:
+                column = self.column(leaf.left.name)
+                if not isinstance(column, Category) or not isinstance(leaf.right, Constant) or "values" in column.measured:
                     continue
-                if column.values is not None and atom.right.value not in column.allowed():
+                if column.values is not None and leaf.right.value not in column.allowed():
                     raise ValueError(
-                        f"constraint {constraint.text[:80]!r}: {atom.right.value[:40]!r} is not in the list of {column.name!r}"
+                        f"constraint {constraint.text[:80]!r}: {leaf.right.value[:40]!r} is not in the list of {column.name!r}"
                     )
         return self
 
@@ -321,7 +322,7 @@ def conform(schema: Schema, record: Record) -> Record | None:
     """`record` (learned columns) with every value inside the effective schema; None if the schema drops the row.
 
     Works on one record alone, so it neither reveals nor counts which rows were outside. A null in a column declared
-    not nullable drops the row, and so does a constraint that is broken once all values are inside.
+    not nullable drops the row, and so does a constraint that is violated once all values are inside.
     """
     result: Record = {}
     for column in schema.learned():
@@ -329,4 +330,4 @@ def conform(schema: Schema, record: Record) -> Record | None:
         if isinstance(value, _Drop) or (value is None and not column.nullable):
             return None
         result[column.name] = value
-    return None if any(constraint.broken(result) for constraint in schema.read_constraints()) else result
+    return None if any(constraint.violated(result) for constraint in schema.read_constraints()) else result

@@ -1,10 +1,11 @@
-"""Which values a column may have so that no constraint is broken, given what else is known of the row.
+"""Which values a column may have so that no constraint is violated, given what else is known of the row.
 
-For each value of a column a constraint is looked at as true, false or unknown, as far as the known values decide it; what is
-undecided may be any of them. So a value is left out only where the row would break a constraint whatever else it has: rows
-drawn column by column from these sets seldom, but not never, break one, and are looked at once more when they are whole.
+For each value of a column a constraint is true, false or unknown, as far as the known
+values decide it. A value is left out only where the row would violate a constraint
+whatever else it has. So rows sampled column by column from these sets can still violate
+one, if seldom, and are checked when they are complete.
 
-Knows the effective schema and conditions, which are public; nothing about how rows are drawn.
+Knows the effective schema and conditions, which are public; nothing about sampling.
 """
 
 import datetime as dt
@@ -12,18 +13,21 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 from localsynth.errors import ConfigError
-from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Record, Schema, Value
+from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
 from localsynth.schema.conditions import Allowed, Conditions, everything, intersection, only, union, whole
-from localsynth.schema.constraints import NEGATED, TURNED, All, Comparison, Constant, Missing, Name, Node, Not, by_day
 from localsynth.schema.ordinals import Ordered, from_ordinal, ordinal
+from localsynth.schema.sql_conditions import FLIPPED, NEGATED, All, AnyOf, Comparison, Constant, Missing, Name, Node, Not, by_day
 
-__all__ = ["Possible", "check_constraints"]
+__all__ = ["FeasibleSet", "check_constraints", "values_that_satisfy"]
 
-_MOST_STEPS = 20_000
-"""Of the search for an example, so that it ends."""
+_MAX_STEPS = 20_000
+"""Of the search for a witness, so that it ends."""
+_FAR = 10**40
+"""Above the ordinal of any value."""
 _DAY = 86_400
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 
@@ -38,110 +42,120 @@ class _Sets:
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """What the other side of a comparison may be: between two values, or one of some; and whether it may be missing."""
+class _Range:
+    """The other side of a comparison: values between two, or one of some; and whether it may be missing."""
 
     low: Any
     high: Any
     values: frozenset[Value]
     null: bool
 
+    @property
+    def has_values(self) -> bool:
+        return self.low is not None or bool(self.values)
 
-class Possible:
-    """The constraints of an effective schema, asked column by column. False where there are none."""
+
+class FeasibleSet:
+    """The rows that satisfy the constraints of an effective schema, column by column. False where there are none."""
 
     def __init__(self, schema: Schema) -> None:
         self.constraints = schema.read_constraints()
         self._columns = {column.name: column for column in schema.columns}
         named = {name for constraint in self.constraints for name in constraint.names}
         self.names = [column.name for column in schema.columns if column.name in named]
-        """The columns that constraints are about, in the schema's order."""
+        """The columns in constraints, in the schema's order."""
 
     def __bool__(self) -> bool:
         return bool(self.constraints)
 
-    def holds(self, row: Record) -> bool:
-        """Whether a row breaks no constraint."""
-        return not any(constraint.broken(row) for constraint in self.constraints)
+    def satisfied(self, row: Record) -> bool:
+        """Whether a row violates no constraint."""
+        return not any(constraint.violated(row) for constraint in self.constraints)
 
-    def of_column(self, name: str, known: Record, asked: Conditions) -> Allowed:
-        """The values of column `name` that are asked for and break no constraint, where the row has the values `known`.
+    def of_column(self, name: str, known: Record, requested: Conditions) -> Allowed:
+        """The requested values of column `name` that violate no constraint, where the row has the values `known`.
 
-        `asked`: conditions on any columns. May be empty, and may hold values for which the rest of the row cannot be completed.
+        `requested`: conditions on any columns. The set may be empty, and may hold values for which the rest of the row
+        cannot be completed.
         """
         column = self._columns[name]
-        found = asked.get(name, whole(column))
+        found = requested.get(name, whole(column))
         for constraint in self.constraints:
             if name in constraint.names:
-                sets = _Look(self._columns, column, known, asked).at(constraint.tree)
+                sets = _Evaluator(self._columns, column, known, requested).at(constraint.tree)
                 found = intersection(found, union(sets.true, sets.unknown))
         return found
 
-    def example(self, asked: Conditions) -> Record | None:
-        """Values of `names` that are asked for and break no constraint; None where none were found.
+    def witness(self, requested: Conditions) -> Record | None:
+        """Requested values of `names` that violate no constraint; None where none were found.
 
-        Order and equality are all that constraints see, so values at and next to the bounds, the constants and the ends of
-        conditions are enough to look at. The search ends after a fixed number of steps.
+        Constraints see only order and equality. So it is enough to try values at and next to the bounds, the constants and
+        the ends of conditions. The search ends after a fixed number of steps.
         """
-        points = self._points(asked)
+        points = self._points(requested)
         steps = 0
 
-        def search(place: int, known: Record) -> Record | None:
+        def search(depth: int, known: Record) -> Record | None:
             nonlocal steps
-            if place == len(self.names):
-                return known if self.holds(known) else None
-            allowed = self.of_column(self.names[place], known, asked)
+            if depth == len(self.names):
+                return known if self.satisfied(known) else None
+            allowed = self.of_column(self.names[depth], known, requested)
             for value in _candidates(allowed, points, len(self.names)):
                 steps += 1
-                if steps > _MOST_STEPS:
+                if steps > _MAX_STEPS:
                     return None
-                found = search(place + 1, {**known, self.names[place]: value})
+                found = search(depth + 1, {**known, self.names[depth]: value})
                 if found is not None:
                     return found
             return None
 
         return search(0, {})
 
-    def settled(self, row: Record) -> Conditions:
+    def fixed(self, row: Record) -> Conditions:
         """Conditions that allow the values which a row has of `names`, and no other."""
         return {name: only(self._columns[name], row[name]) for name in self.names}
 
-    def _points(self, asked: Conditions) -> list[Value]:
+    def _points(self, requested: Conditions) -> list[Value]:
         """Values that the columns are compared with, or end at."""
         points: set[Value] = set()
         for name in self.names:
             column = self._columns[name]
             if isinstance(column, Ordered):
-                for low, high in asked.get(name, everything(column)).intervals:
+                for low, high in requested.get(name, everything(column)).intervals:
                     points |= {from_ordinal(column, low), from_ordinal(column, high)}
         for constraint in self.constraints:
-            points |= {atom.right.value for atom in constraint.comparisons if isinstance(atom.right, Constant)}
+            points |= {leaf.right.value for leaf in constraint.comparisons if isinstance(leaf.right, Constant)}
         return list(points)
 
 
+def values_that_satisfy(condition: Node, column: Column) -> Allowed:
+    """The values of a column for which a condition on it alone is true."""
+    return _Evaluator({column.name: column}, column, {}, {}).at(condition).true
+
+
 def check_constraints(schema: Schema) -> None:
-    """Raise ConfigError where no row can keep all constraints. Bounds and lists may be open: then any value may come."""
+    """Raise ConfigError where no row can satisfy all constraints. Bounds and lists may be open: then any value may come."""
     if not schema.constraints:
         return
     constants: dict[str, set[str]] = {}
     for constraint in schema.read_constraints():
-        for atom in constraint.comparisons:
-            if isinstance(atom.right, Constant):
-                constants.setdefault(atom.left.name, set()).add(str(atom.right.value))
+        for leaf in constraint.comparisons:
+            if isinstance(leaf.right, Constant):
+                constants.setdefault(leaf.left.name, set()).add(str(leaf.right.value))
     widest = [_widest(column, constants.get(column.name, set())) for column in schema.columns]
-    if Possible(schema.model_copy(update={"columns": widest})).example({}) is not None:
+    if FeasibleSet(schema.model_copy(update={"columns": widest})).witness({}) is not None:
         return
-    alone = [text for text in schema.constraints if _cannot_hold(schema, widest, text)]
+    alone = [text for text in schema.constraints if _is_infeasible(schema, widest, text)]
     raise ConfigError(
-        f"The constraint {alone[0]!r} can hold in no row that the schema allows."
+        f"No row that the schema allows can satisfy the constraint {alone[0]!r}."
         if alone
-        else "No row was found that keeps all of schema.constraints together and that the schema allows.",
+        else "No row was found that the schema allows and that satisfies all of schema.constraints together.",
         "Correct it, or widen the bounds and lists of its columns, in localsynth.toml.",
     )
 
 
-def _cannot_hold(schema: Schema, columns: list[Column], text: str) -> bool:
-    return Possible(schema.model_copy(update={"columns": columns, "constraints": [text]})).example({}) is None
+def _is_infeasible(schema: Schema, columns: list[Column], text: str) -> bool:
+    return FeasibleSet(schema.model_copy(update={"columns": columns, "constraints": [text]})).witness({}) is None
 
 
 def _widest(column: Column, constants: set[str]) -> Column:
@@ -162,11 +176,11 @@ def _widest(column: Column, constants: set[str]) -> Column:
     )
 
 
-class _Look:
-    """One look at a constraint from one column, with some values known."""
+class _Evaluator:
+    """Evaluates conditions for all values of one column at once, with some values of other columns known."""
 
-    def __init__(self, columns: dict[str, Column], column: Column, known: Record, asked: Conditions) -> None:
-        self._columns, self._column, self._known, self._asked = columns, column, known, asked
+    def __init__(self, columns: dict[str, Column], column: Column, known: Record, requested: Conditions) -> None:
+        self._columns, self._column, self._known, self._requested = columns, column, known, requested
         self._all, self._none = whole(column), Allowed(column)
         self._null = Allowed(column, null=column.nullable)
 
@@ -178,50 +192,46 @@ class _Look:
             return self._comparison(node)
         if isinstance(node, Missing):
             return self._missing(node)
-        parts = [self.at(part) for part in node.parts]
-        if not isinstance(node, All):
-            parts = [_Sets(sets.false, sets.true, sets.unknown) for sets in parts]
-        both = parts[0]
-        for sets in parts[1:]:
-            both = _and(both, sets)
-        return both if isinstance(node, All) else _Sets(both.false, both.true, both.unknown)
+        if isinstance(node, AnyOf):
+            return self.at(Not(All(tuple(Not(part) for part in node.parts))))
+        return reduce(_and, (self.at(part) for part in node.parts))
 
     def _missing(self, node: Missing) -> _Sets:
         if node.left.name == self._column.name:
             return _Sets(self._null, everything(self._column), self._none)
-        spread = self._spread(node.left)
-        return _Sets(self._if(spread.null), self._if(_has_values(spread)), self._none)
+        other = self._range(node.left)
+        return _Sets(self._if(other.null), self._if(other.has_values), self._none)
 
     def _comparison(self, node: Comparison) -> _Sets:
         left, sign, right = node.left, node.sign, node.right
         if isinstance(right, Name) and right.name == self._column.name:
-            left, sign, right = right, TURNED[sign], left
-        spread = self._spread(right)
+            left, sign, right = right, FLIPPED[sign], left
+        other = self._range(right)
         if left.name == self._column.name:
             true, false = self._none, self._none
-            if _has_values(spread):
-                true, false = (_where(self._column, s, spread) for s in (sign, NEGATED[sign]))
-            return _Sets(true, false, self._all if spread.null else self._null)
-        other = self._spread(left)
-        valued = _has_values(spread) and _has_values(other)
-        true, false = (self._if(valued and _can_be(other, s, spread)) for s in (sign, NEGATED[sign]))
-        return _Sets(true, false, self._if(spread.null or other.null))
+            if other.has_values:
+                true, false = (_related(self._column, s, other) for s in (sign, NEGATED[sign]))
+            return _Sets(true, false, self._all if other.null else self._null)
+        one = self._range(left)
+        both = one.has_values and other.has_values
+        true, false = (self._if(both and _can_be(one, s, other)) for s in (sign, NEGATED[sign]))
+        return _Sets(true, false, self._if(one.null or other.null))
 
     def _if(self, truth: bool) -> Allowed:
         return self._all if truth else self._none
 
-    def _spread(self, side: Name | Constant) -> _Spread:
+    def _range(self, side: Name | Constant) -> _Range:
         if isinstance(side, Constant):
-            return _Spread(side.value, side.value, frozenset({side.value}), False)
+            return _Range(side.value, side.value, frozenset({side.value}), False)
         if side.name in self._known:
             value = self._known[side.name]
-            return _Spread(value, value, frozenset() if value is None else frozenset({value}), value is None)
+            return _Range(value, value, frozenset() if value is None else frozenset({value}), value is None)
         column = self._columns[side.name]
-        allowed = self._asked.get(side.name, whole(column))
+        allowed = self._requested.get(side.name, whole(column))
         if isinstance(column, Ordered) and allowed.intervals:
             low, high = (from_ordinal(column, end) for end in (allowed.intervals[0][0], allowed.intervals[-1][1]))
-            return _Spread(low, high, frozenset(), allowed.null)
-        return _Spread(None, None, allowed.values, allowed.null)
+            return _Range(low, high, frozenset(), allowed.null)
+        return _Range(None, None, allowed.values, allowed.null)
 
 
 def _and(a: _Sets, b: _Sets) -> _Sets:
@@ -232,16 +242,12 @@ def _and(a: _Sets, b: _Sets) -> _Sets:
     return _Sets(intersection(a.true, b.true), union(a.false, b.false), unknown)
 
 
-def _has_values(spread: _Spread) -> bool:
-    return spread.low is not None or bool(spread.values)
-
-
 def _less(a: Value, b: Value, or_equal: bool) -> bool:
     a, b = by_day(a, b)
     return bool(a < b or (or_equal and a == b))  # type: ignore[operator]
 
 
-def _can_be(left: _Spread, sign: str, right: _Spread) -> bool:
+def _can_be(left: _Range, sign: str, right: _Range) -> bool:
     """Whether some value of one is in that relation to some value of the other."""
     if left.low is None or right.low is None or isinstance(left.low, str | bool):
         if sign == "=":
@@ -255,31 +261,33 @@ def _can_be(left: _Spread, sign: str, right: _Spread) -> bool:
     return meet if sign == "=" else not (meet and left.low == left.high and right.low == right.high)
 
 
-def _where(column: Column, sign: str, other: _Spread) -> Allowed:
+def _related(column: Column, sign: str, other: _Range) -> Allowed:
     """The values of a column, the missing one not among them, that are in that relation to some value of the other side."""
-    everywhere = everything(column)
+    all_values = everything(column)
+    if isinstance(column, Text):
+        # Text has no list of its values: only the equal ones can be named.
+        return Allowed(column, values=other.values if sign == "=" else frozenset())
     if not isinstance(column, Ordered):
         if sign == "=":
-            return intersection(everywhere, Allowed(column, values=other.values))
-        return everywhere if len(other.values) > 1 else Allowed(column, values=everywhere.values - other.values)
-    (first_low, last_low), (first_high, last_high) = _places(column, other.low), _places(column, other.high)
-    least, most = -(10**40), 10**40
+            return intersection(all_values, Allowed(column, values=other.values))
+        return all_values if len(other.values) > 1 else Allowed(column, values=all_values.values - other.values)
+    (first_low, last_low), (first_high, last_high) = _ordinals(column, other.low), _ordinals(column, other.high)
     pieces = {
-        "<": [(least, first_high - 1)],
-        "<=": [(least, last_high)],
-        ">": [(last_low + 1, most)],
-        ">=": [(first_low, most)],
+        "<": [(-_FAR, first_high - 1)],
+        "<=": [(-_FAR, last_high)],
+        ">": [(last_low + 1, _FAR)],
+        ">=": [(first_low, _FAR)],
         "=": [(first_low, last_high)],
-        "<>": [(least, first_low - 1), (last_low + 1, most)] if other.low == other.high else [(least, most)],
+        "<>": [(-_FAR, first_low - 1), (last_low + 1, _FAR)] if other.low == other.high else [(-_FAR, _FAR)],
     }[sign]
-    return intersection(everywhere, Allowed(column, intervals=tuple((low, high) for low, high in pieces if low <= high)))
+    return intersection(all_values, Allowed(column, intervals=tuple((low, high) for low, high in pieces if low <= high)))
 
 
-def _places(column: Ordered, value: Any) -> tuple[int, int]:
+def _ordinals(column: Ordered, value: Any) -> tuple[int, int]:
     """(the first ordinal number of the column at or above a value, the last one at or below it).
 
     The first is above the last where the column cannot have the value, and below it where several of its values equal it: a
-    moment equals a day on all of it.
+    datetime equals a day on all of it.
     """
     if isinstance(column, DateTime) and not isinstance(value, dt.datetime):
         midnight = (value.toordinal() - _EPOCH) * _DAY
@@ -288,8 +296,8 @@ def _places(column: Ordered, value: Any) -> tuple[int, int]:
         day = (value.date() if isinstance(value, dt.datetime) else value).toordinal()
         return day, day
     if isinstance(column, DateTime):
-        place = ordinal(column, value)
-        return place, place
+        number = ordinal(column, value)
+        return number, number
     scaled = Decimal(str(value)).scaleb(column.decimals if isinstance(column, Number) else 0)
     return math.ceil(scaled), math.floor(scaled)
 
@@ -298,16 +306,16 @@ def _candidates(allowed: Allowed, points: Sequence[Value], distance: int) -> Ite
     """Values of a set to look at, those first that leave most room to the others."""
     column = allowed.column
     if isinstance(column, Ordered):
-        places: set[int] = {end for piece in allowed.intervals for end in piece}
+        numbers: set[int] = {end for piece in allowed.intervals for end in piece}
         unit = {Number: 10 ** getattr(column, "decimals", 0), DateTime: _DAY}.get(type(column), 1)
         for point in points:
             if isinstance(point, str | bool) or isinstance(point, dt.date) != isinstance(column, Date | DateTime):
                 continue
-            for place in _places(column, point):
-                places |= {place + step * by for by in range(-distance, distance + 1) for step in (1, unit)}
-        for place in sorted(places):
-            if any(low <= place <= high for low, high in allowed.intervals):
-                yield from_ordinal(column, place)
+            for number in _ordinals(column, point):
+                numbers |= {number + step * by for by in range(-distance, distance + 1) for step in (1, unit)}
+        for number in sorted(numbers):
+            if any(low <= number <= high for low, high in allowed.intervals):
+                yield from_ordinal(column, number)
     else:
         yield from sorted(allowed.values, key=str)
     if allowed.null:

@@ -25,7 +25,7 @@ from localsynth.schema.columns import (
     Value,
 )
 from localsynth.schema.conditions import Allowed, Conditions, only
-from localsynth.schema.feasible import Possible
+from localsynth.schema.feasible import FeasibleSet
 
 __all__ = ["made_up_rows"]
 
@@ -42,7 +42,7 @@ def made_up_rows(schema: Schema, units: int, unit: str, max_rows_per_unit: int, 
     the same rows.
     """
     draw = random.Random(seed)
-    possible = Possible(schema)
+    feasible = FeasibleSet(schema)
     for number in range(units):
         # What the unit is called, the same in all its rows.
         own: Record = {}
@@ -51,26 +51,26 @@ def made_up_rows(schema: Schema, units: int, unit: str, max_rows_per_unit: int, 
             own[unit] = _value(column.model_copy(update={"nullable": False}), number, draw)
         for _ in range(1 if unit == "row" else draw.randint(1, max_rows_per_unit)):
             row = {column.name: _value(column, number, draw) for column in schema.columns} | own
-            yield row if possible.holds(row) else _mended(schema, possible, row, own, draw)
+            yield row if feasible.satisfied(row) else _mended(schema, feasible, row, own, draw)
 
 
-def _mended(schema: Schema, possible: Possible, row: Record, own: Record, draw: random.Random) -> Record:
+def _mended(schema: Schema, feasible: FeasibleSet, row: Record, own: Record, draw: random.Random) -> Record:
     """A row that keeps the constraints: each column as it is or drawn evenly from what may be, an example's where that fails.
 
     A unit whose own name no row can have with the constraints loses it.
     """
-    asked: Conditions = {name: only(schema.column(name), value) for name, value in own.items() if name in possible.names}
-    example = possible.example(asked)
+    asked: Conditions = {name: only(schema.column(name), value) for name, value in own.items() if name in feasible.names}
+    example = feasible.witness(asked)
     if example is None:
-        asked, example = {}, possible.example({})
+        asked, example = {}, feasible.witness({})
     mended = dict(row)
     settled: Record = {}
-    for name in possible.names:
-        allowed = possible.of_column(name, settled, asked)
+    for name in feasible.names:
+        allowed = feasible.of_column(name, settled, asked)
         if allowed.empty:
             break
         settled[name] = mended[name] = mended[name] if mended[name] in allowed else _any_of(allowed, draw)
-    return mended if possible.holds(mended) else {**mended, **(example or {})}
+    return mended if feasible.satisfied(mended) else {**mended, **(example or {})}
 
 
 def _any_of(allowed: Allowed, draw: random.Random) -> Value:

@@ -27,7 +27,7 @@ from localsynth.privacy.ledger_chain import Basis
 from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
 from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Schema, Text
-from localsynth.schema.conditions import parse_where
+from localsynth.schema.where import parse_where
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import file_sha256
 from localsynth.verify.file import verify_file

@@ -19,7 +19,8 @@ from localsynth.marginals.inference import Factor
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.marginals.model import MarginalModel
 from localsynth.schema.columns import Boolean, Category, Date, Integer, Number, Record, Schema, conform
-from localsynth.schema.conditions import Allowed, Conditions, parse_where
+from localsynth.schema.conditions import Allowed, Conditions
+from localsynth.schema.where import parse_where
 from tests.helpers.seeded_random import InsecureRandom
 
 

@@ -18,7 +18,7 @@ from localsynth.marginals.measure_transitions import links_workload, measure_seq
 from localsynth.marginals.sequence_model import SequenceModel, _Writer
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, before, since
 from localsynth.schema.columns import Category, Date, Integer, Record, Schema, conform
-from localsynth.schema.feasible import Possible
+from localsynth.schema.feasible import FeasibleSet
 from tests.helpers.seeded_random import InsecureRandom
 
 MOST = 5
@@ -97,7 +97,7 @@ def test_gaps_that_do_not_fit_are_not_drawn_rather_than_cut(model: SequenceModel
     """With four days left, the next row is on each of them about as often; cut, nearly all would be on the last."""
     ends, rows = model.layout.columns["day"].starts[-1], 4000
     evenly = np.ones((rows, model.links.sizes[since("day")]))
-    later, _ = _Writer(model, Possible(SCHEMA))._later([ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4)))
+    later, _ = _Writer(model, FeasibleSet(SCHEMA))._later([ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4)))
     assert set(later) <= set(range(ends - 4, ends)) and later.count(ends - 1) < 0.6 * rows
 
 
@@ -190,7 +190,7 @@ def test_every_row_keeps_the_constraints_and_its_place(
         patch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 64)
         found = list(islice(model.units(seed, 5, constraints), 60))
         assert all(conform(schema, row) == row for unit in found for row in unit)
-        assert not any(rule.broken(row) for unit in found for row in unit for rule in schema.read_constraints())
+        assert not any(rule.violated(row) for unit in found for row in unit for rule in schema.read_constraints())
         assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
         assert {len(unit) for unit in found} <= set(range(1, MOST + 1)) and len({len(unit) for unit in found}) > 1
         patch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 7)

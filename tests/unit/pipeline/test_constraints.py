@@ -165,7 +165,7 @@ def test_original_rows_that_break_one_are_left_out_and_counted_for_the_screen_al
         stored = [record for _, record in store.records("train", session.config.schema_)]
     kept = [record for record in stored if record["discharge"] >= record["admission"]]  # type: ignore[operator]
     assert len(seen) == len(kept) < len(stored)
-    assert not any(rule.broken(row) for row in seen for rule in session.config.schema_.read_constraints())
+    assert not any(rule.violated(row) for row in seen for rule in session.config.schema_.read_constraints())
     left = "".join(path.read_text() for path in session.workspace.root.rglob("*.json*"))
     assert "break a constraint" not in left
 
@@ -197,7 +197,7 @@ def test_measured_bounds_that_leave_no_row_stop_a_run_before_its_budget(make: An
         if column["name"] == "admission":
             column.update(min="2024-01-02", nullable=False)
     monkeypatch.setattr("localsynth.workspace.effective_schema.read_json", lambda path: document)
-    with pytest.raises(ConfigError, match="'discharge >= admission' can hold in no row"):
+    with pytest.raises(ConfigError, match="can satisfy the constraint 'discharge >= admission'"):
         train(session)
 
 

@@ -16,8 +16,9 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.sample import tabular
 from localsynth.sample.sampler import Engine, Request, SampleStatistics
 from localsynth.schema.columns import Boolean, Category, Column, Date, Integer, Number, Record, Schema, Text, conform
-from localsynth.schema.conditions import Conditions, parse_where
-from localsynth.schema.feasible import Possible
+from localsynth.schema.conditions import Conditions
+from localsynth.schema.feasible import FeasibleSet
+from localsynth.schema.where import parse_where
 
 COLUMNS: list[Column] = [
     Category(name="sex", values=["F", "M"], nullable=False),
@@ -79,7 +80,7 @@ def drawn(model: MarginalModel, schema: Schema, conditions: Conditions, places: 
 def check(rows: list[Record], schema: Schema, conditions: Conditions) -> None:
     for row in rows:
         assert conform(schema, row) == row
-        assert not any(constraint.broken(row) for constraint in schema.read_constraints())
+        assert not any(constraint.violated(row) for constraint in schema.read_constraints())
         assert all(row[name] in allowed for name, allowed in conditions.items())
 
 
@@ -92,7 +93,7 @@ def test_rows_from_marginals_keep_the_constraints(texts, condition, seed, tries)
     """Drawn again, and with fewer tries mended."""
     schema = schema_of(texts)
     conditions = asked(condition, schema)
-    assume(Possible(schema).example(conditions) is not None)
+    assume(FeasibleSet(schema).witness(conditions) is not None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tabular, "_MOST_TRIES", tries)
         model = random_model(schema, seed)
@@ -107,7 +108,7 @@ def test_rows_from_marginals_keep_the_constraints(texts, condition, seed, tries)
 def test_rows_of_the_language_model_keep_the_constraints(tiny_model, texts, condition, seed):
     schema = schema_of(texts)
     conditions = asked(condition, schema)
-    assume(Possible(schema).example(conditions) is not None)
+    assume(FeasibleSet(schema).witness(conditions) is not None)
     with Engine(tiny_model(), schema, "", sequences=8, threads=1, seed=seed, candidates=3) as engine:
         rows = [row for _, row in engine.rows(Request(number, conditions) for number in range(10))]
         check(rows, schema, conditions)
@@ -169,4 +170,4 @@ def test_where_columns_cannot_be_settled_one_after_the_other_an_example_stands_i
 def test_constraints_stand_beside_texts():
     """In a hybrid the marginals draw what the constraints are about; alone the model does."""
     schema = Schema(columns=[*COLUMNS, Text(name="note", max_tokens=8)], constraints=CONSTRAINTS[:3])
-    assert Possible(schema).names == ["sex", "pregnant", "low", "high", "admission", "discharge"]
+    assert FeasibleSet(schema).names == ["sex", "pregnant", "low", "high", "admission", "discharge"]

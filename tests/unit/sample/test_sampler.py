@@ -23,7 +23,7 @@ from localsynth.schema.columns import (
     Text,
     conform,
 )
-from localsynth.schema.conditions import parse_where
+from localsynth.schema.where import parse_where
 
 SCHEMA = Schema(
     columns=[

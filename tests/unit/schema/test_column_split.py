@@ -11,7 +11,7 @@ from localsynth.errors import ConfigError
 from localsynth.llm.row_text import Codec
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Boolean, Category, Identifier, Integer, Record, Schema, Text, conform
-from localsynth.schema.conditions import parse_where
+from localsynth.schema.where import parse_where
 
 SCHEMA = Schema(
     columns=[

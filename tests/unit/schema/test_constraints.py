@@ -1,4 +1,4 @@
-"""What a constraint means is what an SQL CHECK means: DuckDB judges, row by row. And what may still be is never left out."""
+"""A constraint means what an SQL CHECK means: DuckDB judges, row by row. Feasible values are never left out."""
 
 import datetime as dt
 import itertools
@@ -23,8 +23,8 @@ from localsynth.schema.columns import (
     Text,
     conform,
 )
-from localsynth.schema.conditions import parse_where
-from localsynth.schema.feasible import Possible, check_constraints
+from localsynth.schema.feasible import FeasibleSet, check_constraints
+from localsynth.schema.where import parse_where
 
 COLUMNS: list[Column] = [
     Category(name="sex", values=["F", "M"], other="other"),
@@ -101,7 +101,7 @@ def constraint(draw):
 rows = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in VALUES.items()})
 
 
-def kept_by_check(sql: str, row: dict) -> bool:
+def accepted_by_check(sql: str, row: dict) -> bool:
     """Whether DuckDB lets the row into a table with that CHECK."""
     connection = duckdb.connect()
     columns = ", ".join(f"{name} {kind}" for name, kind in TYPES.items())
@@ -119,62 +119,62 @@ def schema_of(*constraints: str, columns: list[Column] | None = None) -> Schema:
 
 @settings(max_examples=100, deadline=None)
 @given(constraint(), rows)
-def test_a_row_breaks_a_constraint_where_sql_says_so(constraint, row):
+def test_row_violates_a_constraint_where_sql_says_so(constraint, row):
     text, sql = constraint
-    assert (conform(schema_of(text), row) is None) != kept_by_check(sql, row)
+    assert (conform(schema_of(text), row) is None) != accepted_by_check(sql, row)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(constraint().map(lambda c: c[0]), min_size=1, max_size=3), rows, st.data())
-def test_what_a_row_that_keeps_all_has_is_never_left_out(constraints, row, data):
-    possible = Possible(schema_of(*constraints))
-    assume(possible.holds(row))
+def test_feasible_values_include_those_of_every_valid_row(constraints, row, data):
+    feasible = FeasibleSet(schema_of(*constraints))
+    assume(feasible.satisfied(row))
     known = data.draw(st.sets(st.sampled_from(sorted(VALUES))))
     for name in set(VALUES) - known:
-        assert row[name] in possible.of_column(name, {other: row[other] for other in known}, {})
+        assert row[name] in feasible.of_column(name, {other: row[other] for other in known}, {})
 
 
 @settings(max_examples=100, deadline=None)
 @given(constraint().map(lambda c: c[0]), rows, st.sampled_from(sorted(VALUES)))
-def test_with_all_else_known_what_may_be_is_what_breaks_nothing(text, row, name):
-    possible = Possible(schema_of(text))
-    assume(name in possible.names)
+def test_feasible_values_are_exact_when_the_rest_is_known(text, row, name):
+    feasible = FeasibleSet(schema_of(text))
+    assume(name in feasible.names)
     rest = {other: value for other, value in row.items() if other != name}
-    allowed = possible.of_column(name, rest, {})
+    allowed = feasible.of_column(name, rest, {})
     for value in VALUES[name]:
-        assert (value in allowed) == possible.holds({**rest, name: value})
+        assert (value in allowed) == feasible.satisfied({**rest, name: value})
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(constraint().map(lambda c: c[0]), min_size=1, max_size=3))
-def test_an_example_is_found_where_there_is_one(constraints):
-    possible = Possible(schema_of(*constraints))
-    names = possible.names
+def test_witness_is_found_where_there_is_one(constraints):
+    feasible = FeasibleSet(schema_of(*constraints))
+    names = feasible.names
     assume(len(names) <= 5)
-    found = possible.example({})
+    found = feasible.witness({})
     rest = {name: values[0] for name, values in VALUES.items()}
     if found is not None:
-        assert set(found) == set(names) and possible.holds({**rest, **found})
+        assert set(found) == set(names) and feasible.satisfied({**rest, **found})
     else:
         everything = itertools.product(*(VALUES[name] for name in names))
-        assert not any(possible.holds({**rest, **dict(zip(names, values, strict=True))}) for values in everything)
+        assert not any(feasible.satisfied({**rest, **dict(zip(names, values, strict=True))}) for values in everything)
 
 
-def test_an_example_keeps_what_is_asked_for():
-    possible = Possible(schema_of("low <= high", "pregnant => sex = 'F'"))
-    found = possible.example(parse_where("low = 3 AND pregnant", schema_of()))
+def test_witness_satisfies_the_requested_conditions():
+    feasible = FeasibleSet(schema_of("low <= high", "pregnant => sex = 'F'"))
+    found = feasible.witness(parse_where("low = 3 AND pregnant", schema_of()))
     assert found is not None and found["low"] == 3 and found["sex"] in ("F", None) and found["high"] in (3, 4, None)
-    assert possible.example(parse_where("low = 3 AND high = 2", schema_of())) is None
+    assert feasible.witness(parse_where("low = 3 AND high = 2", schema_of())) is None
 
 
-def test_a_date_and_a_moment_of_the_same_day_are_equal():
+def test_date_equals_a_datetime_of_the_same_day():
     schema = schema_of("admission >= seen")
     row = dict.fromkeys(VALUES) | {"low": 0, "seen": dt.datetime(2020, 2, 29, 0, 0, 1)}
     assert conform(schema, {**row, "admission": dt.date(2020, 2, 29)})
     assert conform(schema, {**row, "admission": dt.date(2020, 2, 28)}) is None
 
 
-def test_values_are_brought_inside_the_bounds_before_a_constraint_is_looked_at():
+def test_values_are_clamped_before_constraints_are_checked():
     schema = schema_of("low < high")
     row = dict.fromkeys(VALUES) | {"seen": VALUES["seen"][0]}
     assert conform(schema, {**row, "low": 9, "high": 11}) == {**row, "low": 3, "high": 4}
@@ -185,9 +185,9 @@ def test_values_are_brought_inside_the_bounds_before_a_constraint_is_looked_at()
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("hight > low", "did you mean 'high'?"),
-        ("low >", "is not a valid condition"),
-        ("(low > 1", "is not a valid condition"),
+        ("hight > low", "Did you mean 'high'?"),
+        ("low >", "is not valid SQL"),
+        ("(low > 1", "is not valid SQL"),
         ("low > 1; DROP TABLE x", "it cannot use"),
         ("low + 1 > high", "low + 1 is neither a column nor a value"),
         ("low > high + 1", "high + 1 is neither a column nor a value"),
@@ -196,21 +196,21 @@ def test_values_are_brought_inside_the_bounds_before_a_constraint_is_looked_at()
         ("low > sex", "cannot be compared"),
         ("sex > 'F'", "has no order"),
         ("pregnant < true", "has no order"),
-        ("low = 'many'", "'many' is not a value of 'low' (integer)"),
-        ("price = 'nan'", "'nan' is not a value of 'price' (number)"),
-        ("admission > '2020-13-01'", "is not a value of 'admission' (date)"),
+        ("low = 'many'", "a value compared with 'low' is not of its kind (integer)"),
+        ("price = 'nan'", "a value compared with 'price' is not of its kind (number)"),
+        ("admission > '2020-13-01'", "a value compared with 'admission' is not of its kind (date)"),
         ("pregnant => sex = 'W'", "'W' is not in the list of 'sex'"),
-        ("low = 1 => high = 2 => pregnant", "=> may stand in it once"),
+        ("low = 1 => high = 2 => pregnant", "more than one =>"),
         ("note IS NULL", "a column of kind text"),
         ("key = 3", "a column of kind identifier"),
         ("1 = 1", "it compares 1, which is no column"),
         ("low", "it cannot use low"),
         ("low IN (SELECT 1)", "it cannot use"),
-        ("(" * 900 + "pregnant" + ")" * 90, "is not a valid condition"),
+        ("(" * 900 + "pregnant" + ")" * 90, "is not valid SQL"),
         ("pregnant OR " * 100 + "pregnant", "more than 1000 characters"),
     ],
 )
-def test_what_is_no_constraint_is_refused_with_a_reason(text, says):
+def test_invalid_constraints_are_refused_with_a_reason(text, says):
     columns = [*COLUMNS, Text(name="note"), Identifier(name="key")]
     with pytest.raises(ValueError, match="constraint") as refused:
         schema_of(text, columns=columns)
@@ -220,18 +220,18 @@ def test_what_is_no_constraint_is_refused_with_a_reason(text, says):
 @pytest.mark.parametrize(
     ("constraints", "says"),
     [
-        (["low > 3"], "'low > 3' can hold in no row"),
-        (["admission > '2020-03-01'", "admission IS NOT NULL"], "No row was found that keeps all"),
+        (["low > 3"], "can satisfy the constraint 'low > 3'"),
+        (["admission > '2020-03-01'", "admission IS NOT NULL"], "satisfies all of"),
         (["low > high", "high > price", "price > low", "high IS NOT NULL", "price IS NOT NULL"], "No row was found"),
         (["sex = 'F'", "sex <> 'F'", "sex IS NOT NULL"], "No row was found"),
     ],
 )
-def test_constraints_that_no_row_can_keep_are_refused(constraints, says):
+def test_infeasible_constraints_are_refused(constraints, says):
     with pytest.raises(ConfigError, match=says):
         check_constraints(schema_of(*constraints))
 
 
-def test_with_bounds_and_lists_that_are_still_open_any_value_may_come():
+def test_open_bounds_and_lists_make_constraints_feasible():
     columns: list[Column] = [
         Integer(name="a"),
         Integer(name="b"),
@@ -245,7 +245,7 @@ def test_with_bounds_and_lists_that_are_still_open_any_value_may_come():
         check_constraints(schema_of("a > b", "b > a", "a IS NOT NULL", "b IS NOT NULL", columns=columns))
 
 
-def test_a_configuration_with_constraints_that_cannot_hold_is_refused_as_it_is_read():
+def test_config_with_infeasible_constraints_is_refused():
     text = """
 [data]
 source = "x.csv"
@@ -253,14 +253,14 @@ source = "x.csv"
 constraints = ["n > m", "m > n"]
 columns = [{name = "n", kind = "integer", nullable = false}, {name = "m", kind = "integer", nullable = false}]
 """
-    with pytest.raises(ConfigError, match="No row was found that keeps all of"):
+    with pytest.raises(ConfigError, match="satisfies all of"):
         parse_config(text, "localsynth.toml")
     with pytest.raises(ConfigError, match="constraint 'n > q': there is no column 'q'"):
         parse_config(text.replace("m > n", "n > q"), "localsynth.toml")
     assert parse_config(text.replace("m > n", "m >= 3"), "localsynth.toml").schema_.constraints == ["n > m", "m >= 3"]
 
 
-def test_a_schema_without_constraints_is_written_as_before_there_were_any():
+def test_schema_without_constraints_omits_the_key():
     assert "constraints" not in schema_of().model_dump(mode="json")
     assert schema_of("low <= high").model_dump(mode="json")["constraints"] == ["low <= high"]
     assert Schema.model_validate(schema_of("low <= high").model_dump(mode="json")) == schema_of("low <= high")

@@ -65,10 +65,12 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
 
     @work(thread=True)
     def _load(self) -> None:
-        # In a thread: the library that reads conditions takes a while to load.
+        # In a thread: sqlglot, which parse_where uses, takes a while to load.
+        import sqlglot  # noqa: F401
+
         from localsynth.config import load_config
         from localsynth.sample.row_requests import read_asked
-        from localsynth.schema.conditions import parse_where
+        from localsynth.schema.where import parse_where
         from localsynth_tui.workspace.run_schema import schema_of_rows
 
         self._parse_where, self._read_asked = parse_where, read_asked
