@@ -7,9 +7,9 @@ where a missing value leaves it undecided.
 from dataclasses import dataclass
 from functools import lru_cache
 
+from localsynth.errors import ConfigError
 from localsynth.schema.sql_conditions import (
     Comparison,
-    ConditionError,
     Node,
     Row,
     comparisons_of,
@@ -56,7 +56,7 @@ def read_constraints(texts: tuple[str, ...], kinds: tuple[tuple[str, str], ...])
 def _read(text: str, kinds: dict[str, str]) -> Constraint:
     try:
         if len(text) > MAX_LENGTH:
-            raise ConditionError(f"it has more than {MAX_LENGTH} characters", "Split it into several constraints.")
+            raise ConfigError(f"It has more than {MAX_LENGTH} characters.", "Split it into several constraints.")
         return Constraint(text, read_condition(text, kinds, _REFUSED))
-    except ConditionError as error:
-        raise ValueError(f"constraint {text[:80]!r}: {error}") from None
+    except ConfigError as error:
+        raise ValueError(f"constraint {text[:80]!r}: {error.message} {error.hint}") from None

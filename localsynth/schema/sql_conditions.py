@@ -15,13 +15,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from localsynth.errors import ConfigError
+
 __all__ = [
     "FLIPPED",
     "NEGATED",
     "All",
     "AnyOf",
     "Comparison",
-    "ConditionError",
     "Constant",
     "Missing",
     "Name",
@@ -54,14 +55,6 @@ NEGATED = {"=": "<>", "<>": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 Value = Any
 Row = Mapping[str, Value]
-
-
-class ConditionError(ValueError):
-    """A text that is no condition: the problem, without a full stop, and what to do about it."""
-
-    def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(f"{problem}. {hint}")
-        self.problem, self.hint = problem, hint
 
 
 @dataclass(frozen=True)
@@ -173,7 +166,7 @@ def by_day(left: Value, right: Value) -> tuple[Value, Value]:
 def read_condition(text: str, kinds: Mapping[str, str], refused: Collection[str]) -> Node:
     """The condition that `text` states about columns of these (name: kind); `refused` are kinds it must not use.
 
-    Raises ConditionError.
+    Raises ConfigError.
     """
     # sqlglot takes a tenth of a second to load, and most commands read no condition.
     from sqlglot import parse_one
@@ -182,11 +175,11 @@ def read_condition(text: str, kinds: Mapping[str, str], refused: Collection[str]
     try:
         sides = _sides(text)
         if len(sides) > 2:
-            raise ConditionError("it has more than one =>", "Write the rest with AND, OR and NOT.")
+            raise ConfigError("The condition has more than one =>.", "Write the rest with AND, OR and NOT.")
         nodes = [_Reader(kinds, refused).node(parse_one(side, dialect="duckdb")) for side in sides]
     except (SqlglotError, RecursionError):
-        raise ConditionError(
-            "it is not valid SQL",
+        raise ConfigError(
+            "The condition is not valid SQL.",
             f"Write it like rating >= 4 AND department = 'Dresses'. {_QUOTES}",
         ) from None
     return nodes[0] if len(nodes) == 1 else AnyOf((Not(nodes[0]), nodes[1]))
@@ -238,8 +231,9 @@ class _Reader:
                 return missing
             # IS TRUE, unlike = TRUE, is false for a missing value.
             return All((self._comparison(tree.this, "=", tree.expression), Not(missing)))
-        raise ConditionError(
-            f"it cannot use {_sql(tree)}", "Write comparisons, IN, BETWEEN and IS NULL, joined by AND, OR, NOT and =>."
+        raise ConfigError(
+            f"The condition cannot use {_sql(tree)}.",
+            "Write comparisons, IN, BETWEEN and IS NULL, joined by AND, OR, NOT and =>.",
         )
 
     def _name(self, tree: Any) -> Name:
@@ -247,12 +241,12 @@ class _Reader:
         name = {name.casefold(): name for name in self._kinds}.get(tree.name.casefold())
         if name is None:
             near = difflib.get_close_matches(tree.name, usable, 1)
-            raise ConditionError(
-                f"there is no column {tree.name!r}", f"Did you mean {near[0]!r}?" if near else f"Columns: {', '.join(usable)}."
+            raise ConfigError(
+                f"There is no column {tree.name!r}.", f"Did you mean {near[0]!r}?" if near else f"Columns: {', '.join(usable)}."
             )
         kind = self._kinds[name]
         if kind in self._refused:
-            raise ConditionError(f"{name!r} is a column of kind {kind}", f"Columns that it can use: {', '.join(usable)}.")
+            raise ConfigError(f"{name!r} is a column of kind {kind}: not usable here.", f"Use one of: {', '.join(usable)}.")
         return Name(name, kind)
 
     def _comparison(self, left: Any, sign: str, right: Any) -> Comparison:
@@ -261,24 +255,24 @@ class _Reader:
         if not isinstance(left, exp.Column):
             left, sign, right = right, FLIPPED[sign], left
         if not isinstance(left, exp.Column):
-            raise ConditionError(f"it compares {_sql(left)}, which is no column", _QUOTES)
+            raise ConfigError(f"{_sql(left)} is compared, which is no column.", _QUOTES)
         name = self._name(left)
         other = self._name(right) if isinstance(right, exp.Column) else Constant(read_constant(name, _literal(right)))
         if sign not in ("=", "<>") and name.kind in _UNORDERED:
-            raise ConditionError(f"{name.name!r} has no order", "Use =, <> or IN.")
+            raise ConfigError(f"{name.name!r} has no order.", "Use =, <> or IN.")
         if isinstance(other, Name):
             if other.name == name.name:
-                raise ConditionError(f"it compares {name.name!r} with itself", "Text stands in single quotes.")
+                raise ConfigError(f"{name.name!r} is compared with itself.", "Text stands in single quotes.")
             if name.kind != other.kind and not any({name.kind, other.kind} <= alike for alike in (_NUMBERS, _TIMES)):
-                raise ConditionError(
-                    f"{name.name!r} ({name.kind}) and {other.name!r} ({other.kind}) cannot be compared",
+                raise ConfigError(
+                    f"{name.name!r} ({name.kind}) and {other.name!r} ({other.kind}) cannot be compared.",
                     "Compare columns of the same kind.",
                 )
         return Comparison(name, sign, other)
 
 
 def read_constant(name: Name, text: str) -> Value:
-    """The value of a column that `text` spells. Raises ConditionError, which does not repeat the text."""
+    """The value of a column that `text` spells. Raises ConfigError, which does not repeat the text."""
     try:
         if name.kind == "boolean":
             return _TRUTH_VALUES[text.casefold()]
@@ -294,8 +288,8 @@ def read_constant(name: Name, text: str) -> Value:
         if name.kind in _TIMES:
             return dt.datetime.fromisoformat(text).replace(tzinfo=None, microsecond=0)
     except (KeyError, ValueError):
-        raise ConditionError(
-            f"a value compared with {name.name!r} is not of its kind ({name.kind})",
+        raise ConfigError(
+            f"A value compared with {name.name!r} is not of its kind ({name.kind}).",
             f"Write it as {_EXAMPLES.get(name.kind, '42')}.",
         ) from None
     return text
@@ -313,8 +307,8 @@ def _literal(tree: Any) -> str:
         return "true" if tree.this else "false"
     if isinstance(tree, exp.Literal):
         return str(tree.this)
-    raise ConditionError(
-        f"{_sql(tree)} is neither a column nor a value", "Text stands in single quotes; missing values are IS NULL."
+    raise ConfigError(
+        f"{_sql(tree)} is neither a column nor a value.", "Text stands in single quotes; missing values are IS NULL."
     )
 
 

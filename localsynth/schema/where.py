@@ -14,7 +14,6 @@ from localsynth.schema.ordinals import Ordered
 from localsynth.schema.sql_conditions import (
     All,
     Comparison,
-    ConditionError,
     Constant,
     Name,
     Node,
@@ -32,15 +31,12 @@ def parse_where(text: str, schema: Schema) -> Conditions:
 
     Raises ConfigError where it is no condition, or where no value can satisfy it.
     """
-    try:
-        tree = read_condition(text, {c.name: c.kind for c in schema.columns}, ("identifier", "surrogate"))
-        found: dict[str, Allowed] = {}
-        for part in _conjuncts(tree):
-            column = schema.column(_only_name(part))
-            allowed = values_that_satisfy(part, column)
-            found[column.name] = intersection(found[column.name], allowed) if column.name in found else allowed
-    except ConditionError as error:
-        raise _config_error("The condition cannot be used", error) from None
+    tree = read_condition(text, {c.name: c.kind for c in schema.columns}, ("identifier", "surrogate"))
+    found: dict[str, Allowed] = {}
+    for part in _conjuncts(tree):
+        column = schema.column(_only_name(part))
+        allowed = values_that_satisfy(part, column)
+        found[column.name] = intersection(found[column.name], allowed) if column.name in found else allowed
     for name, allowed in found.items():
         if allowed.empty:
             raise ConfigError(f"The condition leaves no value for column {name!r}.", _hint(schema.column(name)))
@@ -53,11 +49,11 @@ def _conjuncts(node: Node) -> list[Node]:
 
 def _only_name(node: Node) -> str:
     if any(isinstance(comparison.right, Name) for comparison in comparisons_of(node)):
-        raise ConditionError("it compares two columns", "Compare columns with values; text stands in single quotes.")
+        raise ConfigError("The condition compares two columns.", "Compare columns with values; text stands in single quotes.")
     names = names_of(node)
     if len(names) > 1:
-        raise ConditionError(
-            "OR, NOT and => can join conditions on the same column only",
+        raise ConfigError(
+            "OR, NOT and => can join conditions on the same column only.",
             "Generate the rows of each part with a command of its own.",
         )
     return next(iter(names))
@@ -69,10 +65,7 @@ def exactly(column: Column, text: str | None) -> Allowed:
         found = Allowed(column, null=column.nullable)
     else:
         name = Name(column.name, column.kind)
-        try:
-            found = values_that_satisfy(Comparison(name, "=", Constant(read_constant(name, text))), column)
-        except ConditionError as error:
-            raise _config_error("A value cannot be used", error) from None
+        found = values_that_satisfy(Comparison(name, "=", Constant(read_constant(name, text))), column)
     if found.empty:
         raise ConfigError(f"A value for column {column.name!r} is not allowed by the schema.", _hint(column))
     return found
@@ -92,10 +85,6 @@ def values_of(column: Column) -> list[str]:
         f"Column {column.name!r} has no list of values to distribute rows over.",
         "Choose a category, a boolean, or an integer of at most 100 values.",
     )
-
-
-def _config_error(subject: str, error: ConditionError) -> ConfigError:
-    return ConfigError(f"{subject}: {error.problem}.", error.hint)
 
 
 def _hint(column: Column) -> str:
