@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from localsynth.evaluate.arrays import sample
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import Distances
-from localsynth.evaluate.stats import Rate, auc_interval, bootstrap_interval
+from localsynth.evaluate.stats import Rate, auc, bootstrap_interval
 from localsynth.schema.columns import Record, Schema
 
 __all__ = ["Nearness", "attack_by_scores", "distance_to_closest_record", "measure_nearness", "membership"]
@@ -77,7 +77,7 @@ def attack_by_scores(
     order = random.permutation(len(others))
     reference, control_rows = -others[order[: len(order) // 2]], -others[order[len(order) // 2 :]]
     distances = -members
-    area = auc_interval(members, others, seed=seed)
+    area = bootstrap_interval([members, others], auc, seed=seed)
     asked = f" ({subject})" if subject else ""
     attacks = []
     for name, question, share in (
@@ -120,7 +120,7 @@ def distance_to_closest_record(nearness: Nearness, *, seed: int) -> dict[str, An
     figures = {}
     for name, distances in (("original", nearness.members), ("holdout", nearness.others)):
         finite = distances[np.isfinite(distances)]
-        figures[name] = bootstrap_interval(finite, lambda drawn: float(np.median(drawn)), seed=seed, draws=300).to_json()
+        figures[name] = bootstrap_interval([finite], np.median, seed=seed).to_json()
     return {
         **figures,
         "synthetic_rows": nearness.candidates,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from localsynth.evaluate.stats import Rate, auc, auc_interval, bootstrap_interval, difference_interval, mean_interval
+from localsynth.evaluate.stats import Rate, auc, bootstrap_interval, difference_interval, mean_interval
 
 
 def test_wilson_against_newcombes_table():
@@ -47,15 +47,21 @@ def test_the_mean_of_three():
 def test_the_area_under_the_curve_counts_pairs():
     # Pairs (3,1) (3,2) (2,1) won, (2,2) tied: 3.5 of 4.
     assert auc(np.array([3.0, 2.0]), np.array([1.0, 2.0])) == 3.5 / 4
-    interval = auc_interval(np.arange(50.0), np.arange(50.0), seed=1)
+    interval = bootstrap_interval([np.arange(50.0), np.arange(50.0)], auc, seed=1)
     assert interval.value == 0.5 and interval.low < 0.5 < interval.high
 
 
 def test_the_bootstrap_of_a_mean_is_near_the_textbook():
     values = np.random.default_rng(0).normal(size=400)
-    interval = bootstrap_interval(values, lambda drawn: float(drawn.mean()), seed=3)
+    interval = bootstrap_interval([values], np.mean, seed=3)
     half = 1.96 * values.std() / 20
     assert interval.low == pytest.approx(values.mean() - half, abs=0.015) and interval.high == pytest.approx(
         values.mean() + half, abs=0.015
     )
-    assert interval == bootstrap_interval(values, lambda drawn: float(drawn.mean()), seed=3)
+    assert interval == bootstrap_interval([values], np.mean, seed=3)
+
+
+def test_the_bootstrap_of_one_value_or_none_has_no_ends():
+    assert bootstrap_interval([np.array([2.0])], np.median, seed=1).to_json() == {"value": 2.0, "low": None, "high": None, "n": 1}
+    one_side_empty = bootstrap_interval([np.array([1.0, 2.0]), np.array([])], auc, seed=1)
+    assert one_side_empty.to_json() == {"value": None, "low": None, "high": None, "n": 0}
