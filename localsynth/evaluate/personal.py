@@ -9,25 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stdnum import iban, luhn
+
 from localsynth.evaluate.arrays import sample, text_columns, texts
 from localsynth.schema.columns import Record, Schema
 
-__all__ = ["KINDS", "count_personal", "find_personal", "iban_holds", "luhn_holds"]
-
-
-def luhn_holds(number: str) -> bool:
-    """Whether the last digit of a card number is its check digit (Luhn; ISO/IEC 7812-1, annex B); only digits count."""
-    digits = [int(character) for character in number if character.isdigit()]
-    doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2]]
-    return len(digits) > 1 and (sum(doubled) + sum(digits[-1::-2])) % 10 == 0
-
-
-def iban_holds(text: str) -> bool:
-    """Whether the two check digits of an IBAN hold (ISO 13616: letters as 10 to 35, modulo 97 is 1)."""
-    compact = "".join(text.split()).upper()
-    if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", compact):
-        return False
-    return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+__all__ = ["KINDS", "count_personal", "find_personal"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +35,12 @@ def _is_phone(text: str) -> bool:
 
 
 def _is_card(text: str) -> bool:
-    return 13 <= sum(character.isdigit() for character in text) <= 19 and luhn_holds(text)
+    return bool(luhn.is_valid(re.sub(r"[ -]", "", text)))
 
 
 KINDS = (
     Kind("e-mail address", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}"), _any),
-    Kind("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), iban_holds),
+    Kind("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), iban.is_valid),
     Kind("card number", re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])"), _is_card),
     Kind(
         "national identity number",
