@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from localsynth.errors import IntegrityError, ResourceError
 from localsynth.system.canonical_json import parse_json
 
@@ -14,21 +16,18 @@ __all__ = ["config_directory", "file_sha256", "model_directory", "read_json", "w
 
 
 def config_directory() -> Path:
-    """The user's directory for keys, ledger heads and the registry: $LOCALSYNTH_HOME or ~/.config/localsynth."""
+    """The directory of the user's keys, ledger heads and registry.
+
+    It is $LOCALSYNTH_HOME, else the user's configuration directory (~/.config/localsynth).
+    """
     home = os.environ.get("LOCALSYNTH_HOME")
-    if home:
-        return Path(home)
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(base) / "localsynth"
+    return Path(home) if home else platformdirs.user_config_path("localsynth")
 
 
 def model_directory() -> Path:
-    """Where base models lie: $LOCALSYNTH_MODELS or ~/.local/share/localsynth/models."""
-    own = os.environ.get("LOCALSYNTH_MODELS")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "localsynth" / "models"
+    """The directory of base models: $LOCALSYNTH_MODELS, else ~/.local/share/localsynth/models."""
+    models = os.environ.get("LOCALSYNTH_MODELS")
+    return Path(models) if models else platformdirs.user_data_path("localsynth") / "models"
 
 
 def write_file(path: Path, content: bytes | str, mode: int = 0o600) -> None:
