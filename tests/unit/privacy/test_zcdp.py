@@ -3,6 +3,7 @@
 import math
 
 import dp_accounting
+import opendp.prelude as dp
 import pytest
 
 from localsynth.errors import ConfigError
@@ -49,6 +50,18 @@ def test_conversion_is_that_of_an_independent_accountant_and_never_below_the_tru
     assert ours <= own.get_epsilon(delta) * (1 + 1e-9)
     assert ours == pytest.approx(many.get_epsilon(delta), rel=1e-4)
     assert ours >= epsilon_of([gaussian], delta) - 1e-4 * (rho < 1e-4)
+
+
+@pytest.mark.parametrize("rho", [1e-8, 1e-3, 0.02, 0.3, 3.0, 40.0])
+@pytest.mark.parametrize("delta", [1e-5, 1e-9])
+def test_conversion_agrees_with_opendp(rho: float, delta: float) -> None:
+    """OpenDP converts a Gaussian whose privacy loss it gives as that ρ."""
+    dp.enable_features("contrib")
+    space = dp.atom_domain(T=float, nan=False), dp.absolute_distance(T=float)
+    gaussian = dp.m.make_gaussian(*space, scale=1 / math.sqrt(2 * rho))
+    assert gaussian.map(1.0) == pytest.approx(rho, rel=1e-12)
+    profile = dp.c.make_zCDP_to_approxDP(gaussian).map(1.0)
+    assert epsilon_of_rho(rho, delta) == pytest.approx(profile.epsilon(delta), rel=1e-9)
 
 
 def test_the_rho_of_several_add_up() -> None:
