@@ -23,6 +23,7 @@ from localsynth.marginals.fit import Measurement
 from localsynth.marginals.inference import Conditional, Factor, cumulative, draw, eliminate, pick
 from localsynth.schema.columns import Record, Value
 from localsynth.schema.conditions import Allowed, Conditions
+from localsynth.system import random_streams
 
 __all__ = ["Drawer", "MarginalModel"]
 
@@ -58,15 +59,18 @@ class MarginalModel:
         return {name: self.groupings[name].size for name in self.domain.names}
 
     def sample(self, n: int, seed: int, given: Conditions | None = None, start: int = 0) -> list[Record]:
-        """Rows `start` .. `start` + `n` - 1 of the endless sample of a seed, 0 ≤ seed < 2**128, with every structured column.
+        """Rows `start` .. `start` + `n` - 1 of the endless sample of a seed, 0 ≤ seed < 2**64, with every structured column.
 
         `given`: for some columns, which values they may have; rows are then drawn from the model's distribution under that
         condition. Raises ConfigError where the condition fits no row.
         """
         return self.drawer(seed, given or {}).rows(range(start, start + n))
 
-    def drawer(self, seed: int, given: Conditions) -> "Drawer":
-        """What draws rows of the sample of a seed under a condition, by their numbers. Raises as `sample`."""
+    def drawer(self, seed: int, given: Conditions, *, contrast: bool = False) -> "Drawer":
+        """What draws rows of the sample of a seed under a condition, by their numbers. Raises as `sample`.
+
+        `contrast`: other rows, that guidance contrasts those of the sample with.
+        """
         for name in given:
             if name not in self.domain.names:
                 raise ConfigError(f"There is no structured column {name!r}.", f"One of: {', '.join(self.domain.names)}.")
@@ -75,7 +79,7 @@ class MarginalModel:
         chain, log_sum = eliminate(self.sizes, self.potentials, masks)
         if not math.isfinite(log_sum):
             raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
-        return Drawer(columns, chain, seed)
+        return Drawer(columns, chain, seed, contrast)
 
     def groups_of(self, row: Record) -> dict[str, int]:
         """The groups that the values of a conforming row belong to."""
@@ -220,24 +224,25 @@ class _Column:
 class Drawer:
     """Draws rows under one condition; row i is the same whichever others are drawn with it."""
 
-    def __init__(self, columns: Sequence[_Column], chain: Sequence[Conditional], seed: int) -> None:
-        self._columns, self._chain, self._seed = columns, chain, seed
+    def __init__(self, columns: Sequence[_Column], chain: Sequence[Conditional], seed: int, contrast: bool) -> None:
+        self._columns, self._chain, self._seed, self._contrast = columns, chain, seed, contrast
 
-    def rows(self, numbers: Sequence[int]) -> list[Record]:
-        """The rows with these numbers, which ascend. Takes long where they lie far apart."""
+    def rows(self, numbers: Sequence[int], attempt: int = 0) -> list[Record]:
+        """The rows with these numbers, which ascend. Takes long where they lie far apart. Each attempt gives other rows."""
         records: list[Record] = []
         first = 0
         while first < len(numbers):
             stop = bisect_left(numbers, numbers[first] + _BLOCK, first)
-            records += self._block(numbers[first:stop])
+            records += self._block(numbers[first:stop], attempt)
             first = stop
         return records
 
-    def _block(self, numbers: Sequence[int]) -> list[Record]:
+    def _block(self, numbers: Sequence[int], attempt: int) -> list[Record]:
         columns, first = self._columns, numbers[0]
-        # Philox counts in fours, so a row takes a multiple of four numbers: then any row can be gone to at once.
-        width = -(-_DRAWS * len(columns) // 4) * 4
-        generator = np.random.Generator(np.random.Philox(key=self._seed).advance(first * width // 4))
+        # A row takes whole blocks of numbers: then the numbers of any row can be reached at once.
+        blocks = -(-_DRAWS * len(columns) // random_streams.NUMBERS_PER_BLOCK)
+        width = blocks * random_streams.NUMBERS_PER_BLOCK
+        generator = random_streams.marginal_rows(self._seed, first, blocks, attempt, contrast=self._contrast)
         # Of the rows between those that are wanted, too: random numbers are cheap, all that follows is not.
         uniforms = generator.random((numbers[-1] + 1 - first, width))[[number - first for number in numbers]]
         groups = draw(self._chain, {column.name: uniforms[:, _DRAWS * i] for i, column in enumerate(columns)})

@@ -26,6 +26,7 @@ from localsynth.schema.columns import Column, Record, Schema, Value
 from localsynth.schema.conditions import only
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.ordinals import from_step, to_step
+from localsynth.system import random_streams
 
 __all__ = ["SequenceModel"]
 
@@ -40,8 +41,6 @@ _DRAWS = 4
 
 _MOST_TRIES = 20
 """Draws of one row that is to keep constraints, before it is mended."""
-_OTHER_UNITS = 1 << 40
-"""More units than are ever drawn: so far apart lie the random numbers of the tries."""
 
 Uniforms = NDArray[np.float64]
 Groups = dict[str, NDArray[np.int64]]
@@ -83,7 +82,7 @@ class SequenceModel:
     def rows(
         self, seed: int, first_unit: int = 0, start: int = 0, constraints: Sequence[str] = ()
     ) -> Iterator[tuple[int, Record]]:
-        """(number of its unit, structured columns) of all rows from `start` on, without end; 0 ≤ seed < 2**128.
+        """(number of its unit, structured columns) of all rows from `start` on, without end; 0 ≤ seed < 2**64.
 
         Every row keeps the `constraints`, which are those of the schema.
 
@@ -180,14 +179,15 @@ class _Writer:
         self._model, self._layout, self._feasible = model, model.layout, feasible
         links = model.links
         self._columns = {a.name: _Column(a, links.groupings[a.name]) for a in self._layout.own}
-        # Philox counts in fours, so a row takes a multiple of four numbers: then any unit can be gone to at once.
-        self._width = -(-_DRAWS * len(self._columns) // 4) * 4
+        # A row takes whole blocks of numbers: then the numbers of any unit can be reached at once.
+        self._row_blocks = -(-_DRAWS * len(self._columns) // random_streams.NUMBERS_PER_BLOCK)
+        self._width = self._row_blocks * random_streams.NUMBERS_PER_BLOCK
         self.block = max(1, min(_MOST_UNITS, _UNIFORMS // (self._layout.most * self._width)))
 
     def draw(self, seed: int, first: int) -> list[list[Record]]:
         """Units `first` .. `first` + `block` - 1."""
         most, width = self._layout.most, self._width
-        uniforms = self._random(seed, first * most).random((self.block, most, width))
+        uniforms = random_streams.sequence_rows(seed, first, most * self._row_blocks).random((self.block, most, width))
         units: list[list[Record]] = [[] for _ in range(self.block)]
         going = np.arange(self.block)
         before_it: Groups = {}
@@ -204,10 +204,6 @@ class _Writer:
                 break
             before_it = {name: rows.groups[name][~lasts] for name in self._layout.columns.names}
         return units
-
-    def _random(self, seed: int, place: int) -> np.random.Generator:
-        """The numbers of a seed, from those of the row at that place in the order of all rows on."""
-        return np.random.Generator(np.random.Philox(key=seed).advance(place * self._width // 4))
 
     def _draw_rows(self, place: int, before_it: Groups, earlier: Sequence[Record], uniforms: Uniforms) -> _Rows:
         """A row for each row of `uniforms`. `before_it`: the groups of the row before, which is `earlier`; empty at place 0."""
@@ -262,8 +258,8 @@ class _Writer:
             broken = [i for i in range(len(going)) if not self._feasible.satisfied(rows.row(i))]
             if not broken:
                 return
-            start = (attempt * self._layout.most + place) * _OTHER_UNITS + first
-            uniforms = self._random(seed, start).random((self.block, self._width))[going[broken]]
+            random = random_streams.sequence_rows(seed, first, self._row_blocks, attempt, place)
+            uniforms = random.random((self.block, self._width))[going[broken]]
             if attempt < _MOST_TRIES:
                 sooner = {name: groups[broken] for name, groups in before_it.items()}
                 rows.put(broken, self._draw_rows(place, sooner, [earlier[i] for i in broken] if place else [], uniforms))

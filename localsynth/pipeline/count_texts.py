@@ -22,6 +22,7 @@ from localsynth.schema.columns import Boolean, Category, Record, Schema, Text, V
 from localsynth.schema.conditions import Allowed, Conditions, everything
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system.files import write_json
+from localsynth.system.random_streams import COMPARISON_ROWS, REFINEMENT_ROWS
 from localsynth.workspace.effective_schema import Effective, effective_of
 from localsynth.workspace.runs import Run
 
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["select"]
 
-_FIRST_ROW = (1 << 47) + (1 << 41)
-"""Where the rows begin that the original is compared with: beyond a table's, their other texts, and what stands in for them."""
-_REFINING = 1 << 48
-"""How much farther those begin that are written to see what became of the words."""
 _MOST_TABLES = 3
 """Columns that words are counted by, where meanings say which texts go with: each takes its part of the budget. Without, one."""
 _LEAST_ROWS = 100
@@ -147,7 +144,7 @@ def _compare_topics(session: Session, current: Run, effective: Effective) -> "Co
     aspects = _aspects(
         current, effective, lambda writing: writing.given - writing.lengths, most_aspects=_MOST_ASPECTS, most_groups=_MOST_GROUPS
     )
-    written = [with_text(row) for row in _written(session, current, effective, _FIRST_ROW, topics * TEXTS_A_TOPIC)]
+    written = [with_text(row) for row in _written(session, current, effective, COMPARISON_ROWS, topics * TEXTS_A_TOPIC)]
     made = Topics.of_texts([text for _, text in written], topics)
     rows_per_unit = session.config.privacy.rows_per_unit
     return lambda original, rho, random: count_topics(
@@ -174,7 +171,7 @@ def _compare_words(session: Session, current: Run, effective: Effective, rho: fl
         least_rows=_LEAST_ROWS * rows_per_unit / math.sqrt(2 * rho),
         finest_first=True,
     )
-    written = _written_for(session, current, effective, aspects, _FIRST_ROW, None)
+    written = _written_for(session, current, effective, aspects, COMPARISON_ROWS, None)
 
     def count(original: list[Record], rho: float, random: "RandomSource") -> "WordCount":
         with Vocabulary(current.product_path) as vocabulary:
@@ -192,7 +189,7 @@ def _refined(session: Session, current: Run, effective: Effective, count: "WordC
     from localsynth.llm.llama_cpp import Vocabulary
     from localsynth.text_counts.logit_bias import Wording, refined_wording
 
-    written = _written_for(session, current, effective, count.aspects, _FIRST_ROW + _REFINING, Wording(count))
+    written = _written_for(session, current, effective, count.aspects, REFINEMENT_ROWS, Wording(count))
     with Vocabulary(current.product_path) as vocabulary:
         tokens_of = _TokensOf(current, effective, vocabulary)
         return refined_wording(count, [[(row, tokens_of(row)) for row in table] for table in written], tokens_of.end)

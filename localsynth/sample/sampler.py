@@ -40,6 +40,7 @@ from localsynth.sample.token_choice import choose_tokens, guided, log_share
 from localsynth.schema.columns import Column, Record, Schema, Text, conform
 from localsynth.schema.conditions import Allowed, whole
 from localsynth.schema.feasible import FeasibleSet
+from localsynth.system import random_streams
 from localsynth.text_counts.logit_bias import Wording
 
 __all__ = ["Engine", "Request", "SampleStatistics"]
@@ -263,23 +264,19 @@ class Engine:
         return [self._slot(request, attempt, candidate, group) for candidate in range(group.candidates if group else 1)]
 
     def _slot(self, request: Request, attempt: int, candidate: int, group: Group | None) -> Slot:
-        random = self._random(request, attempt, candidate)
+        random = random_streams.tokens(self._seed, request.number, attempt, candidate)
         streams = [Stream(pending=self._codec.fields[0].key.copy()) for _ in range(self.sequences_a_row)]
         slot = Slot(request, attempt, candidate, random, self._grammars.matcher(0), len(self._codec.fields), group, streams)
         self._enter(slot)
         self._settle(slot)
         return slot
 
-    def _random(self, request: Request, attempt: int, candidate: int) -> np.random.Generator:
-        # The 1 keeps row 0 apart from the marginals' rows, which are drawn with the seed alone as key.
-        return np.random.Generator(np.random.Philox(key=[self._seed, request.number], counter=[0, 1, candidate, attempt]))
-
     def _choose(self, group: Group) -> Slot:
         """One of a row's candidates, drawn by their weights; it goes on as a row of its own."""
         candidates = sorted(group.reached, key=lambda slot: slot.candidate)
         logs = np.array([slot.log_weight for slot in candidates])
         shares = np.cumsum(np.exp(logs - logs.max()))
-        draw = self._random(group.request, group.attempt, group.candidates).random() * shares[-1]
+        draw = random_streams.candidate_choice(self._seed, group.request.number, group.attempt).random() * shares[-1]
         slot = candidates[min(int(np.searchsorted(shares, draw, side="right")), len(candidates) - 1)]
         slot.group = None
         self._settle(slot)

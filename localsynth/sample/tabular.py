@@ -22,6 +22,7 @@ from localsynth.schema.columns import Record, Schema, Text, conform
 from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.store.synthetic import Job, SyntheticStore
+from localsynth.system import random_streams
 from localsynth.system.canonical_json import parse_json
 
 __all__ = ["conditions_from_marginals", "draw_from_marginals", "first_rows", "others_from_marginals", "read_marginals"]
@@ -31,12 +32,6 @@ _MOST_BYTES = 64 * 2**20
 _CHUNK = 2_000
 _MOST_TRIES = 20
 """Draws of one row before it is mended. Where one row in four keeps the constraints, one in 300 is mended."""
-_OTHER_ROWS = 1 << 40
-"""Where the rows begin that stand in for others: far beyond any row number."""
-_APART = 1 << 46
-"""Where the rows begin that others are told apart from: beyond those that stand in."""
-_MENDING = 1 << 12
-"""More random numbers, in fours, than drawing or mending a row takes."""
 
 
 def read_marginals(path: Path) -> MarginalModel | SequenceModel:
@@ -127,7 +122,7 @@ def conditions_from_marginals(
 ) -> Callable[[int], Conditions]:
     """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
     writing = Writing(schema)
-    row = _rows_in_order(path, writing, seed, job, job.first_row, lambda i: writing.for_marginals(given(i)))
+    row = _rows_in_order(path, writing, seed, job, lambda i: writing.for_marginals(given(i)))
     return lambda i: writing.for_model(row(i), given(i))
 
 
@@ -137,19 +132,18 @@ def others_from_marginals(path: Path, schema: Schema, seed: int, job: Job) -> Ca
     They come from a row drawn like any other, whatever was asked for. See `Writing.told_apart`.
     """
     writing = Writing(schema)
-    other = _rows_in_order(path, writing, seed, job, job.first_row + _APART, lambda i: {})
+    other = _rows_in_order(path, writing, seed, job, lambda i: {}, contrast=True)
 
     def of_row(i: int, row: Conditions) -> Record:
-        random = np.random.Generator(np.random.Philox(key=[seed, job.first_row + i], counter=[0, 0, 0, 1 << 33]))
-        return writing.told_apart(row, other(i), random)
+        return writing.told_apart(row, other(i), random_streams.contrast_values(seed, job.first_row + i))
 
     return of_row
 
 
 def _rows_in_order(
-    path: Path, writing: Writing, seed: int, job: Job, first_row: int, given: Callable[[int], Conditions]
+    path: Path, writing: Writing, seed: int, job: Job, given: Callable[[int], Conditions], *, contrast: bool = False
 ) -> Callable[[int], Record]:
-    """The structured part of the i-th row of a job, whose first one is drawn as row `first_row`; to be asked for in order."""
+    """The structured part of the i-th row of a job, or of the row it is contrasted with; to be asked for in order."""
     model, structured = _for_a_model(path, writing)
     drawn: dict[int, Record] = {}
 
@@ -158,7 +152,9 @@ def _rows_in_order(
             drawn.clear()  # those before are done with
             numbers = range(i, min(i + _CHUNK, job.rows))
             asked = dict(zip(numbers, map(given, numbers), strict=True))
-            drawn.update(_drawn(model, structured, numbers, first_row, asked.__getitem__, seed, SampleStatistics()))
+            drawn.update(
+                _drawn(model, structured, numbers, job.first_row, asked.__getitem__, seed, SampleStatistics(), contrast=contrast)
+            )
         return drawn[i]
 
     return row
@@ -189,11 +185,13 @@ def _drawn(
     given: Callable[[int], Conditions],
     seed: int,
     statistics: SampleStatistics,
+    *,
+    contrast: bool = False,
 ) -> dict[int, Record]:
     """Structured rows by their number in the job, whose first row is row `first_row` of the table."""
     drawn: dict[int, Record] = {}
     for conditions, places in _by_conditions(numbers, given):
-        rows = _rows(model, schema, conditions, [first_row + i for i in places], seed, statistics)
+        rows = _rows(model, schema, conditions, [first_row + i for i in places], seed, statistics, contrast)
         drawn |= zip(places, rows, strict=True)
     return drawn
 
@@ -206,14 +204,20 @@ def _by_conditions(numbers: range, given: Callable[[int], Conditions]) -> list[t
 
 
 def _rows(
-    model: MarginalModel, schema: Schema, conditions: Conditions, places: list[int], seed: int, statistics: SampleStatistics
+    model: MarginalModel,
+    schema: Schema,
+    conditions: Conditions,
+    places: list[int],
+    seed: int,
+    statistics: SampleStatistics,
+    contrast: bool,
 ) -> list[Record]:
     """The rows with these numbers under one condition.
 
     A row that breaks a constraint is drawn again, as a whole: what is kept then follows the model's distribution given that
     the constraints hold. Where they hold too seldom for that, the last row is mended (`_mended`).
     """
-    drawer = model.drawer(seed, conditions)
+    drawer = model.drawer(seed, conditions, contrast=contrast)
     rows = drawer.rows(places)
 
     def holds(row: Record) -> bool:
@@ -224,7 +228,7 @@ def _rows(
         if not broken:
             return rows
         statistics.rejected += len(broken)
-        again = drawer.rows([attempt * _OTHER_ROWS + places[i] for i in broken])
+        again = drawer.rows([places[i] for i in broken], attempt)
         for i, row in zip(broken, again, strict=True):
             rows[i] = row
         broken = [i for i in broken if not holds(rows[i])]
@@ -233,7 +237,7 @@ def _rows(
     for i in broken:
         if example is not None:
             statistics.rejected += 1
-            random = np.random.Generator(np.random.Philox(key=seed).advance((_MOST_TRIES * _OTHER_ROWS + places[i]) * _MENDING))
+            random = random_streams.row_repair(seed, places[i], contrast=contrast)
             rows[i] = _mended(model, feasible, rows[i], conditions, example, random)
         if not holds(rows[i]):
             raise IntegrityError(f"Row {places[i]} broke the schema {_MOST_TRIES} times.", "Please report this as a bug.")

@@ -1,36 +1,78 @@
-"""No two things are drawn with the same random numbers."""
+"""No two random streams overlap, whatever is generated with them."""
 
-from itertools import combinations
+from itertools import pairwise, product
 
 import numpy as np
+import pytest
 
-from localsynth.pipeline import count_texts
-from localsynth.sample import job, tabular
-from localsynth.sample.sampler import Engine, Request
-from localsynth.schema.columns import Integer, Schema
+from localsynth.marginals import sequence_model
+from localsynth.sample import sampler, tabular
+from localsynth.system.random_streams import (
+    COMPARISON_ROWS,
+    MAX_ROWS,
+    REFINEMENT_ROWS,
+    candidate_choice,
+    contrast_values,
+    marginal_rows,
+    row_repair,
+    sequence_rows,
+    tokens,
+)
 
-MOST_ROWS = 1 << 39
-
-
-def test_rows_drawn_to_different_ends_have_numbers_of_their_own():
-    firsts = {"the table": 0, "what its rows are told apart from": tabular._APART}
-    firsts |= {f"{name}, for topics": first + count_texts._FIRST_ROW for name, first in firsts.items()}
-    drawn = {
-        (name, attempt): first + attempt * tabular._OTHER_ROWS
-        for name, first in firsts.items()
-        for attempt in range(tabular._MOST_TRIES)
-    }
-    assert all(abs(one - other) >= MOST_ROWS for one, other in combinations(drawn.values(), 2))
-
-
-def test_texts_written_to_different_ends_have_numbers_of_their_own():
-    written = [text * job._OTHER_TEXTS for text in range(64)] + [count_texts._FIRST_ROW]
-    assert all(abs(one - other) >= MOST_ROWS for one, other in combinations(written, 2))
+SEED = (1 << 64) - 1
+ROWS = [first + row for first in (0, COMPARISON_ROWS, REFINEMENT_ROWS) for row in (0, 1, MAX_ROWS - 2, MAX_ROWS - 1)]
+OPEN_ENDED = 1 << 63
+"""Blocks of a stream that has no fixed length: more than any row takes."""
+MAX_CANDIDATES = 256
 
 
-def test_the_first_row_is_written_with_other_numbers_than_marginals_are_drawn_with(tiny_model):
-    schema = Schema(columns=[Integer(name="n", min=0, max=9)])
-    with Engine(tiny_model(), schema, "", sequences=1, threads=1, seed=3) as engine:
-        written = [engine._random(Request(0), attempt, candidate).random(50) for attempt in (0, 1) for candidate in (0, 1)]
-    drawn = np.random.Generator(np.random.Philox(key=3)).random(50)
-    assert not np.isin(np.concatenate(written), drawn).any() and len(np.unique(written)) == 200
+def streams(row_blocks: int, unit_rows: int) -> dict[tuple[object, ...], tuple[np.random.Generator, int]]:
+    """Every stream of the first and last rows, attempts and candidates, with its length in blocks."""
+    found: dict[tuple[object, ...], tuple[np.random.Generator, int]] = {}
+    for row, contrast in product(ROWS, (False, True)):
+        for attempt in (0, 1, tabular._MOST_TRIES - 1):
+            rows = marginal_rows(SEED, row, row_blocks, attempt, contrast=contrast)
+            found["marginals", row, contrast, attempt] = (rows, row_blocks)
+        found["repair", row, contrast] = (row_repair(SEED, row, contrast=contrast), OPEN_ENDED)
+    for unit in ROWS[:4]:
+        found["sequences", unit] = (sequence_rows(SEED, unit, row_blocks * unit_rows), row_blocks * unit_rows)
+        for attempt, place in product((1, 2, sequence_model._MOST_TRIES), (0, 1, unit_rows - 1)):
+            rows = sequence_rows(SEED, unit, row_blocks, attempt, place)
+            found["sequences", unit, attempt, place] = (rows, row_blocks)
+    for row in ROWS:
+        found["contrast", row] = (contrast_values(SEED, row), OPEN_ENDED)
+        for attempt in (0, 1, sampler._MOST_TRIES - 1):
+            found["choice", row, attempt] = (candidate_choice(SEED, row, attempt), OPEN_ENDED)
+            for candidate in (0, 1, MAX_CANDIDATES - 1):
+                found["tokens", row, attempt, candidate] = (tokens(SEED, row, attempt, candidate), OPEN_ENDED)
+    return found
+
+
+def start(generator: np.random.Generator) -> int:
+    """Key and counter as one number: the first block that the generator computes, less one."""
+    state = generator.bit_generator.state["state"]
+    words = [*state["counter"].tolist(), *state["key"].tolist()]
+    return sum(word << (64 * index) for index, word in enumerate(words))
+
+
+def test_row_ranges_are_disjoint():
+    firsts = sorted([0, COMPARISON_ROWS, REFINEMENT_ROWS])
+    assert all(two - one >= MAX_ROWS for one, two in pairwise(firsts))
+
+
+@pytest.mark.parametrize(("row_blocks", "unit_rows"), [(1, 2), (3, 1000), (10_000, sequence_model._MOST_ROWS)])
+def test_random_streams_are_disjoint(row_blocks, unit_rows):
+    ranges = sorted((start(random), length, name) for name, (random, length) in streams(row_blocks, unit_rows).items())
+    for (one, length, name), (other, _, other_name) in pairwise(ranges):
+        assert one + length <= other, f"{name} and {other_name} overlap"
+
+
+def test_rows_of_a_range_are_parts_of_one_stream():
+    whole = marginal_rows(3, 5, blocks=2).random((4, 8))
+    assert [marginal_rows(3, row, blocks=2).random(8).tolist() for row in range(5, 9)] == whole.tolist()
+
+
+@pytest.mark.parametrize("generate", [lambda: tokens(1 << 64, 0, 0, 0), lambda: marginal_rows(0, 1 << 63, blocks=2)])
+def test_numbers_outside_the_ranges_are_refused(generate):
+    with pytest.raises(OverflowError):
+        generate()
