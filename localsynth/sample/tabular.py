@@ -1,4 +1,4 @@
-"""Rows drawn from fitted marginals: a whole sampling job, or the structured columns of rows whose texts a model writes.
+"""Sampling from fitted marginals: a whole job, or the structured columns of rows whose texts the language model generates.
 
 Reads what was released with noise, no private data.
 """
@@ -8,19 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.sample.job import SampleResult
 from localsynth.sample.sampler import SampleStatistics
+from localsynth.sample.structured_rows import StructuredRows
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Record, Schema, Text, conform
-from localsynth.schema.conditions import Allowed, Conditions
-from localsynth.schema.feasible import FeasibleSet
+from localsynth.schema.conditions import Conditions
 from localsynth.store.synthetic import Job, SyntheticStore
 from localsynth.system import random_streams
 from localsynth.system.canonical_json import parse_json
@@ -30,8 +28,6 @@ __all__ = ["conditions_from_marginals", "draw_from_marginals", "first_rows", "ot
 _MOST_BYTES = 64 * 2**20
 """Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 _CHUNK = 2_000
-_MOST_TRIES = 20
-"""Draws of one row before it is mended. Where one row in four keeps the constraints, one in 300 is mended."""
 
 
 def read_marginals(path: Path) -> MarginalModel | SequenceModel:
@@ -59,11 +55,12 @@ def draw_from_marginals(
     """Draw the rows of `job` that the table has not yet; see `sample.job.draw_rows`."""
     started = time.monotonic()
     model = read_marginals(path)
-    statistics = SampleStatistics()
+    single = None
     if isinstance(model, SequenceModel):
         chunk_of = _sequences(model, surrogates, job)
     else:
-        chunk_of = _single_rows(model, surrogates, job, given, statistics)
+        single = StructuredRows(model, surrogates.schema, surrogates.seed)
+        chunk_of = _single_rows(single, surrogates, job, given)
     for first in range(job.done, job.rows, _CHUNK):
         numbers = range(first, min(first + _CHUNK, job.rows))
         chunk = chunk_of(numbers)
@@ -83,18 +80,19 @@ def draw_from_marginals(
         )
         if should_stop() and done < job.rows:
             raise Cancelled(f"Stopped after {done} of {job.rows} rows.", "`localsynth sample` draws the rest.")
-    statistics.rows = max(0, job.rows - job.done)
+    statistics = SampleStatistics(rows=max(0, job.rows - job.done), rejected=single.rejected if single is not None else 0)
     return SampleResult(statistics.rows, time.monotonic() - started, statistics)
 
 
 def _single_rows(
-    model: MarginalModel, surrogates: Surrogates, job: Job, given: Callable[[int], Conditions], statistics: SampleStatistics
+    structured: StructuredRows, surrogates: Surrogates, job: Job, given: Callable[[int], Conditions]
 ) -> Callable[[range], list[Record]]:
-    """Makes the rows of a job with these numbers (from 0), each by itself."""
+    """Generates the rows of a job with these numbers (from 0), independently of each other."""
 
     def chunk(numbers: range) -> list[Record]:
-        drawn = _drawn(model, surrogates.schema, numbers, job.first_row, given, surrogates.seed, statistics)
-        return [surrogates.complete(job.first_row + i, drawn[i]) for i in numbers]
+        first = job.first_row
+        rows = structured.rows([first + i for i in numbers], lambda number: given(number - first))
+        return [surrogates.complete(number, rows[number]) for number in sorted(rows)]
 
     return chunk
 
@@ -143,122 +141,32 @@ def others_from_marginals(path: Path, schema: Schema, seed: int, job: Job) -> Ca
 def _rows_in_order(
     path: Path, writing: Writing, seed: int, job: Job, given: Callable[[int], Conditions], *, contrast: bool = False
 ) -> Callable[[int], Record]:
-    """The structured part of the i-th row of a job, or of the row it is contrasted with; to be asked for in order."""
-    model, structured = _for_a_model(path, writing)
-    drawn: dict[int, Record] = {}
+    """The structured columns of a job's i-th row, or of the row it is contrasted with; to be asked for in ascending order."""
+    structured = _beside_texts(path, writing, seed, contrast=contrast)
+    first = job.first_row
+    rows: dict[int, Record] = {}
 
     def row(i: int) -> Record:
-        if i not in drawn:
-            drawn.clear()  # those before are done with
-            numbers = range(i, min(i + _CHUNK, job.rows))
-            asked = dict(zip(numbers, map(given, numbers), strict=True))
-            drawn.update(
-                _drawn(model, structured, numbers, job.first_row, asked.__getitem__, seed, SampleStatistics(), contrast=contrast)
-            )
-        return drawn[i]
+        if first + i not in rows:
+            rows.clear()  # earlier rows are not needed again
+            numbers = range(first + i, first + min(i + _CHUNK, job.rows))
+            rows.update(structured.rows(numbers, lambda number: given(number - first)))
+        return rows[first + i]
 
     return row
 
 
 def first_rows(path: Path, schema: Schema, seed: int, rows: int) -> list[Record]:
-    """What the first rows of a new table will be, but for the texts that a model is still to write."""
-    model, structured = _for_a_model(path, Writing(schema))
-    drawn = _drawn(model, structured, range(rows), 0, lambda number: {}, seed, SampleStatistics())
+    """The first rows of a new table, without the texts that a model has yet to generate."""
+    structured = _beside_texts(path, Writing(schema), seed).rows(range(rows), lambda number: {})
     surrogates = Surrogates(Schema(columns=[c for c in schema.columns if not isinstance(c, Text)]), seed)
-    return [surrogates.complete(i, drawn[i]) for i in range(rows)]
+    return [surrogates.complete(i, structured[i]) for i in range(rows)]
 
 
-def _for_a_model(path: Path, writing: Writing) -> tuple[MarginalModel, Schema]:
-    """The marginals of rows whose texts a model writes, and the columns that they give."""
+def _beside_texts(path: Path, writing: Writing, seed: int, *, contrast: bool = False) -> StructuredRows:
+    """What generates the structured columns of rows whose texts a model generates. Raises IntegrityError."""
     model = read_marginals(path)
     if isinstance(model, SequenceModel):
-        raise IntegrityError(f"{path} holds sequences, and the model writes single rows.", "Restore it from a backup.")
+        raise IntegrityError(f"{path} holds sequences, and the model generates single rows.", "Restore it from a backup.")
     given = [column for column in writing.schema.columns if column.name in writing.given]
-    return model, writing.schema.model_copy(update={"columns": given})
-
-
-def _drawn(
-    model: MarginalModel,
-    schema: Schema,
-    numbers: range,
-    first_row: int,
-    given: Callable[[int], Conditions],
-    seed: int,
-    statistics: SampleStatistics,
-    *,
-    contrast: bool = False,
-) -> dict[int, Record]:
-    """Structured rows by their number in the job, whose first row is row `first_row` of the table."""
-    drawn: dict[int, Record] = {}
-    for conditions, places in _by_conditions(numbers, given):
-        rows = _rows(model, schema, conditions, [first_row + i for i in places], seed, statistics, contrast)
-        drawn |= zip(places, rows, strict=True)
-    return drawn
-
-
-def _by_conditions(numbers: range, given: Callable[[int], Conditions]) -> list[tuple[Conditions, list[int]]]:
-    groups: dict[tuple[tuple[str, Allowed], ...], list[int]] = {}
-    for i in numbers:
-        groups.setdefault(tuple(sorted(given(i).items())), []).append(i)
-    return [(dict(conditions), places) for conditions, places in groups.items()]
-
-
-def _rows(
-    model: MarginalModel,
-    schema: Schema,
-    conditions: Conditions,
-    places: list[int],
-    seed: int,
-    statistics: SampleStatistics,
-    contrast: bool,
-) -> list[Record]:
-    """The rows with these numbers under one condition.
-
-    A row that breaks a constraint is drawn again, as a whole: what is kept then follows the model's distribution given that
-    the constraints hold. Where they hold too seldom for that, the last row is mended (`_mended`).
-    """
-    drawer = model.drawer(seed, conditions, contrast=contrast)
-    rows = drawer.rows(places)
-
-    def holds(row: Record) -> bool:
-        return conform(schema, row) == row and all(row[name] in allowed for name, allowed in conditions.items())
-
-    broken = [i for i, row in enumerate(rows) if not holds(row)]
-    for attempt in range(1, _MOST_TRIES):
-        if not broken:
-            return rows
-        statistics.rejected += len(broken)
-        again = drawer.rows([places[i] for i in broken], attempt)
-        for i, row in zip(broken, again, strict=True):
-            rows[i] = row
-        broken = [i for i in broken if not holds(rows[i])]
-    feasible = FeasibleSet(schema)
-    example = feasible.witness(conditions) if broken and feasible else None
-    for i in broken:
-        if example is not None:
-            statistics.rejected += 1
-            random = random_streams.row_repair(seed, places[i], contrast=contrast)
-            rows[i] = _mended(model, feasible, rows[i], conditions, example, random)
-        if not holds(rows[i]):
-            raise IntegrityError(f"Row {places[i]} broke the schema {_MOST_TRIES} times.", "Please report this as a bug.")
-    return rows
-
-
-def _mended(
-    model: MarginalModel, feasible: FeasibleSet, row: Record, conditions: Conditions, example: Record, random: np.random.Generator
-) -> Record:
-    """A row that keeps the constraints, from one that does not.
-
-    Column after column is kept where it may be, else drawn given the rest from the values that it may have. Where that ends
-    nowhere, the columns that constraints are about are those of an example.
-    """
-    settled: Record = {name: value for name, value in row.items() if name not in feasible.names}
-    mended = dict(row)
-    for name in feasible.names:
-        allowed = feasible.of_column(name, settled, conditions)
-        if allowed.empty:
-            return {**row, **example}
-        if mended[name] not in allowed:
-            mended[name] = model.redraw(name, model.groups_of(mended), allowed, random.random(3))
-        settled[name] = mended[name]
-    return mended if feasible.satisfied(mended) else {**row, **example}
+    return StructuredRows(model, writing.schema.model_copy(update={"columns": given}), seed, contrast=contrast)

@@ -13,8 +13,8 @@ from localsynth.marginals.bin_merging import Grouping
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.inference import Factor
 from localsynth.marginals.model import MarginalModel
-from localsynth.sample import tabular
-from localsynth.sample.sampler import Engine, Request, SampleStatistics
+from localsynth.sample import structured_rows
+from localsynth.sample.sampler import Engine, Request
 from localsynth.schema.columns import Boolean, Category, Column, Date, Integer, Number, Record, Schema, Text, conform
 from localsynth.schema.conditions import Conditions
 from localsynth.schema.feasible import FeasibleSet
@@ -74,7 +74,8 @@ def asked(condition: str | None, schema: Schema) -> Conditions:
 
 
 def drawn(model: MarginalModel, schema: Schema, conditions: Conditions, places: list[int], seed: int = 3) -> list[Record]:
-    return tabular._rows(model, schema, conditions, places, seed, SampleStatistics())
+    rows = structured_rows.StructuredRows(model, schema, seed).rows(places, lambda number: conditions)
+    return [rows[number] for number in places]
 
 
 def check(rows: list[Record], schema: Schema, conditions: Conditions) -> None:
@@ -95,7 +96,7 @@ def test_rows_from_marginals_keep_the_constraints(texts, condition, seed, tries)
     conditions = asked(condition, schema)
     assume(FeasibleSet(schema).witness(conditions) is not None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tabular, "_MOST_TRIES", tries)
+        patch.setattr(structured_rows, "MAX_ATTEMPTS", tries)
         model = random_model(schema, seed)
         places = list(range(7, 47))
         rows = drawn(model, schema, conditions, places)
@@ -136,7 +137,7 @@ def test_rows_that_are_drawn_again_follow_the_model_given_that_the_constraints_h
 
 def test_a_mended_row_keeps_what_it_can_and_draws_the_rest_as_the_model_has_it(monkeypatch: pytest.MonkeyPatch):
     """With one try every broken row is mended: its first column stays, and its last follows the model given the first."""
-    monkeypatch.setattr(tabular, "_MOST_TRIES", 1)
+    monkeypatch.setattr(structured_rows, "MAX_ATTEMPTS", 1)
     columns: list[Column] = [Integer(name="a", min=0, max=3, nullable=False), Integer(name="b", min=0, max=3, nullable=False)]
     schema, free = Schema(columns=columns, constraints=["a <= b"]), Schema(columns=columns)
     table = np.random.default_rng(8).normal(size=(4, 4))
@@ -158,7 +159,7 @@ def test_a_mended_row_keeps_what_it_can_and_draws_the_rest_as_the_model_has_it(m
 
 def test_where_columns_cannot_be_settled_one_after_the_other_an_example_stands_in(monkeypatch: pytest.MonkeyPatch):
     """a = b = c with c fixed beyond what a look ahead from a sees."""
-    monkeypatch.setattr(tabular, "_MOST_TRIES", 1)
+    monkeypatch.setattr(structured_rows, "MAX_ATTEMPTS", 1)
     columns: list[Column] = [Integer(name=name, min=0, max=99, nullable=False) for name in "abc"]
     schema = Schema(columns=columns, constraints=["a = b", "b = c", "c IN (17, 80)"])
     rows = drawn(random_model(schema, 1), schema, {}, list(range(200)))

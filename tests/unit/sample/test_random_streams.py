@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from localsynth.marginals import sequence_model
-from localsynth.sample import sampler, tabular
+from localsynth.sample import sampler, structured_rows
 from localsynth.system.random_streams import (
     COMPARISON_ROWS,
     MAX_ROWS,
@@ -30,7 +30,7 @@ def streams(row_blocks: int, unit_rows: int) -> dict[tuple[object, ...], tuple[n
     """Every stream of the first and last rows, attempts and candidates, with its length in blocks."""
     found: dict[tuple[object, ...], tuple[np.random.Generator, int]] = {}
     for row, contrast in product(ROWS, (False, True)):
-        for attempt in (0, 1, tabular._MOST_TRIES - 1):
+        for attempt in (0, 1, structured_rows.MAX_ATTEMPTS - 1):
             rows = marginal_rows(SEED, row, row_blocks, attempt, contrast=contrast)
             found["marginals", row, contrast, attempt] = (rows, row_blocks)
         found["repair", row, contrast] = (row_repair(SEED, row, contrast=contrast), OPEN_ENDED)
