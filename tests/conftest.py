@@ -1,11 +1,15 @@
 """Fixtures that several test directories share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+# Tests fill the cores by running in several processes; threads beside them only wait for each other. Before torch is imported.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 from tests.helpers.tiny_model import write_tiny_model
 

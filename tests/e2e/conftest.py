@@ -6,12 +6,15 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.fork_server import ForkServer
 
 
 @dataclass
@@ -31,12 +34,29 @@ class Command:
     directory: Path
     environment: dict[str, str]
     model: Path
+    server: ForkServer
+    server: ForkServer
 
     def __call__(self, *arguments: object) -> Outcome:
+        """In a fork of a process that has imported everything; `started` is the slow way."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
+            streams = (nothing.fileno(), out.fileno(), err.fileno())
+            code = self.server.run(self.directory, self.environment, list(map(str, arguments)), streams)
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return self._checked(Outcome(code, *texts))
+
+    def started(self, *arguments: object) -> Outcome:
+        """In a new process, as from a shell."""
         line = [sys.executable, "-m", "localsynth.cli.main", *map(str, arguments)]
         done = subprocess.run(line, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=1800)
-        assert "Traceback" not in done.stderr + done.stdout, done.stderr
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        return self._checked(Outcome(done.returncode, done.stdout, done.stderr))
+
+    def _checked(self, outcome: Outcome) -> Outcome:
+        assert "Traceback" not in outcome.err + outcome.out, outcome.err
+        return outcome
 
     def ok(self, *arguments: object) -> Outcome:
         outcome = self(*arguments)
@@ -57,12 +77,19 @@ class Command:
 
 
 @pytest.fixture(scope="session")
-def command_in(tiny_model: Any) -> Callable[[Path], Command]:
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    server = ForkServer(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def command_in(tiny_model: Any, fork_server: ForkServer) -> Callable[[Path], Command]:
     """The command in a directory of the caller's, which is its home too."""
 
     def make(directory: Path) -> Command:
         homes = {"LOCALSYNTH_HOME": str(directory / "home"), "LOCALSYNTH_MODELS": str(directory / "models")}
-        return Command(directory, {**os.environ, **homes}, tiny_model())
+        return Command(directory, {**os.environ, **homes}, tiny_model(), fork_server)
 
     return make
 
