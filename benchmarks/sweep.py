@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/sweep.py TABLE.csv --label COLUMN --text COLUMN [--epsilon 8] [--units 4574] [--held-out 300]
         [--targets v_proj down_proj] [--set train.epochs=2 ...] [--rows 0] [--tokens 64]
-        [--description LINE] [--meaning LABEL=WORDS ...] [--guidance 0.3 ...] [--temperature 1] [--words 0.2]
+        [--description LINE] [--value-description LABEL=WORDS ...] [--guidance 0.3 ...] [--temperature 1] [--words 0.2]
         [--keep ROWS.csv] [--keep-adapter DIRECTORY]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--description", default="")
-    parser.add_argument("--meaning", action="append", default=[], metavar="LABEL=WORDS")
+    parser.add_argument("--value-description", action="append", default=[], metavar="LABEL=WORDS")
     parser.add_argument("--guidance", type=float, nargs="+", default=[SampleConfig().guidance])
     parser.add_argument("--temperature", type=float, default=SampleConfig().temperature)
     parser.add_argument("--words", type=float, default=0.0, metavar="SHARE", help="of epsilon, to count the words by label")
@@ -126,10 +126,10 @@ def main() -> None:
     test, original = shuffled[:1000], shuffled[1000 : 1000 + arguments.units]
     label, text = arguments.label, arguments.text
     labels = sorted({str(row[label]) for row in rows})
-    meanings = dict(meaning.split("=", 1) for meaning in arguments.meaning)
+    descriptions = dict(pair.split("=", 1) for pair in arguments.value_description)
     schema = Schema(
         columns=[
-            Category(name=label, values=labels, meanings=meanings, nullable=False),
+            Category(name=label, values=labels, descriptions=descriptions, nullable=False),
             Text(name=text, max_tokens=arguments.tokens, nullable=False),
         ]
     )

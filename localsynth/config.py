@@ -100,7 +100,7 @@ class TrainConfig(_Section):
     """The part of the model's epsilon (and delta) that is kept back to count something of the original texts, with noise, once
     the model is trained. 0: nothing is counted. What it is worth: docs/lab/token-counts.md."""
     selection: Literal["words", "topics"] = "words"
-    """What is counted then. words: which tokens texts hold, by at most three columns with meanings (by one, where none has any),
+    """What is counted then. words: which tokens texts hold, by up to three columns with value descriptions (else by one),
     as far as their values have enough rows; the model then writes more of those that it wrote too seldom, and less of the others.
     topics: what texts are about; several texts are then written for each row (sample.texts), and one is kept."""
     model: str = "smollm2-135m-instruct"
@@ -148,7 +148,7 @@ class SampleConfig(_Section):
     """Draw only from the likeliest tokens that have this probability together."""
     guidance: float = Field(default=0.3, ge=0, le=2)
     """With train.synthesizer "hybrid": by how much each text is moved towards its row's values and away from other ones. A little
-    makes texts tell more of the columns with meanings (of all, where none has any); much makes them alike. 0: as the model
+    makes texts tell more of the columns with value descriptions (of all, if none has any); much makes them alike. 0: as the model
     learned, and about twice as fast: to be set with 12 epochs and more, where guidance gained nothing (docs/lab/guidance.md). It
     costs no privacy."""
     seed: int = Field(default=0, ge=0)
@@ -316,7 +316,7 @@ _SCHEMA_NOTE = """\
 # identifier (not learned, numbered anew), surrogate (not learned, invented; of = name | email | phone | address).
 # Where min/max or values are not written, they are measured under differential privacy. If you know them from
 # public sources (a code book), write them: that costs nothing. Example: values = ["ham", "spam"]
-# Where texts go with codes, say what these mean, so that the model can tell: meanings = {J45 = "asthma"}
+# Where texts go with codes, describe these for the model: descriptions = {J45 = "asthma"}
 # What holds in every row, and is public knowledge, e.g. (before the first [[schema.columns]]):
 # constraints = ["discharge >= admission", "pregnant = true => sex = 'F'"]
 # After checking kinds, decimals, nullable and max_tokens, set confirmed = true.

@@ -59,8 +59,8 @@ def measure_column(column: Column, index: int, store: PrivateStore, budget: Sche
         other = column.other or _free_name(values)
         listed = [value for value in values if value != other]
         found = [*listed, other]
-        meanings = _usable_meanings(column, found)
-        return column.model_copy(update={"values": found, "other": other, "meanings": meanings, "measured": fields})
+        descriptions = _usable_descriptions(column, found)
+        return column.model_copy(update={"values": found, "other": other, "descriptions": descriptions, "measured": fields})
     assert isinstance(column, Integer | Number | Date | DateTime)
     ranges = RangePlan(budget.epsilon, budget.contributions, _grid(column))
     charge(f"range of column {column.name}", ranges.mechanism)
@@ -74,13 +74,13 @@ def measure_column(column: Column, index: int, store: PrivateStore, budget: Sche
     return column.model_copy(update={**bounds, "measured": fields})
 
 
-def _usable_meanings(column: Category, values: list[str]) -> dict[str, str]:
+def _usable_descriptions(column: Category, values: list[str]) -> dict[str, str]:
     """Those of values that were found, but where a value would then read like another one."""
     taken, usable = set(values), {}
     for value in values:
-        meaning, spelled = column.meanings.get(value), column.spelled(value)
-        if meaning is not None and spelled not in taken:
-            usable[value] = meaning
+        description, spelled = column.descriptions.get(value), column.spelled(value)
+        if description is not None and spelled not in taken:
+            usable[value] = description
             taken.add(spelled)
     return usable
 

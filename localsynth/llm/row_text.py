@@ -6,7 +6,7 @@ r"""Record ⇄ text: one line for each column, `name: value`, and which of its t
 Names, colons and what the schema settles are *forced*: they are given to the model, never learned or sampled. Values and the
 line break that ends them are *learned*. A null is written `\N`; in a value, a backslash is written `\\`, a line break `\n`,
 a carriage return `\r`, a tab `\t`, so every Unicode string survives the round trip and a raw line break always ends a value.
-A category's value is followed by its meaning in brackets, where the schema gives one: `type: ham (a personal message)`.
+A category's value is followed by its description in brackets, where the schema gives one: `type: ham (a personal message)`.
 
 Each span is tokenized by itself, so training and sampling cut the text at the same places.
 Knows the schema and a tokenize function; nothing about files, models or privacy.
@@ -78,7 +78,7 @@ def parse_value(column: Column, text: str) -> Value:
         return dt.date.fromisoformat(text)
     if isinstance(column, Integer):
         return int(text)
-    if isinstance(column, Category) and column.meanings:
+    if isinstance(column, Category) and column.descriptions:
         for value in column.allowed():
             if format_value(column, value) == text:
                 return value

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["select"]
 
 _MOST_TABLES = 3
-"""Columns that words are counted by, where meanings say which texts go with: each takes its part of the budget. Without, one."""
+"""Columns with value descriptions that words are counted by: each takes its part of the budget. Without any, one column."""
 _LEAST_ROWS = 100
 """Deviations of the noise in one table: the rows that a value needs to have words of its own. Text messages had 215 of spam and
 gained; of questions to a bank, 41 for each of 77 labels, and lost."""
@@ -161,7 +161,7 @@ def _compare_words(session: Session, current: Run, effective: Effective, rho: fl
     with Vocabulary(current.product_path) as vocabulary:
         groups = min(_MOST_GROUPS_OF_WORDS, _MOST_CELLS // vocabulary.size)
     rows_per_unit = session.config.privacy.rows_per_unit
-    meant = any(isinstance(column, Category) and column.meanings for column in effective.schema.learned())
+    meant = any(isinstance(column, Category) and column.descriptions for column in effective.schema.learned())
     aspects = _aspects(
         current,
         effective,

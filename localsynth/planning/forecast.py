@@ -27,7 +27,7 @@ _TEXT_SHARE = 0.4
 """A text uses this share of its max_tokens on average; a guess until the run itself tells."""
 _LONGEST = 1.75
 """Tokens of a long row for one of the mean: with texts of up to 64 tokens, mostly shorter ones. It hardly matters."""
-_MEANING_TOKENS = 0.25
+_DESCRIPTION_TOKENS = 0.25
 """Tokens a character of English words."""
 _SAMPLE_SHARE = 0.39
 """Share of the float32 matrix-product rate that llama.cpp reaches with many rows side by side: 547 tok/s at 2 operations a
@@ -42,7 +42,7 @@ def row_tokens(codec: Codec) -> float:
         if isinstance(column, Text):
             value = _TEXT_SHARE * field.budget
         elif isinstance(column, Category):
-            value = 4.0 + _MEANING_TOKENS * sum(map(len, column.meanings.values())) / len(column.allowed())
+            value = 4.0 + _DESCRIPTION_TOKENS * sum(map(len, column.descriptions.values())) / len(column.allowed())
         else:
             value = 0.7 * field.budget
         total += len(field.key) + value
@@ -54,7 +54,7 @@ def open_fields_filled(schema: Schema) -> Schema:
     import datetime as dt
 
     stand_ins: dict[str, dict[str, Any]] = {
-        "category": {"values": ["something"], "meanings": {}},
+        "category": {"values": ["something"], "descriptions": {}},
         "integer": {"min": 0, "max": 9999},
         "number": {"min": 0.0, "max": 9999.0},
         "date": {"min": dt.date(2000, 1, 1), "max": dt.date(2030, 1, 1)},

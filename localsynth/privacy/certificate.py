@@ -239,7 +239,7 @@ def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_l
         )
     declared = ["the number of units"] if basis.size_declared else []
     declared += [f"bounds or list of {column.name}" for column in schema.learned() if _is_declared(column)]
-    declared += [f"meanings of {c.name}" for c in schema.learned() if isinstance(c, Category) and c.meanings]
+    declared += [f"value descriptions of {c.name}" for c in schema.learned() if isinstance(c, Category) and c.descriptions]
     declared += [f"the constraint {text}" for text in schema.constraints]
     if declared:
         sentences.append(

@@ -44,7 +44,7 @@ class Writing:
                     'Rename the column in the table, or set train.synthesizer = "llm".',
                 )
         structured = [column for column in schema.learned() if not isinstance(column, Text)]
-        telling = [column for column in structured if isinstance(column, Category) and column.meanings]
+        telling = [column for column in structured if isinstance(column, Category) and column.descriptions]
         others = [column for column in structured if column not in telling]
         self._given = [*others, *self._lengths, *telling]
         self._telling = telling or others

@@ -48,7 +48,7 @@ Outside = Literal["clamp", "null", "drop"]
 """What to do with a value outside the bounds: the nearest bound, a null, or leave the whole row out."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_LONGEST_MEANING = 200
+_MAX_DESCRIPTION = 200
 
 
 class _Column(BaseModel):
@@ -82,8 +82,8 @@ class Category(_Column):
     """The value that stands for every value outside the list; None: such values become null (or the row is dropped)."""
     outside: Literal["other", "null", "drop"] = "other"
     """What to do with a value that is not in the list."""
-    meanings: dict[str, str] = Field(default_factory=dict, exclude_if=operator.not_)
-    """What values say in plain words, as public knowledge, e.g. {J45 = "asthma"}. The model reads them beside the values, so it
+    descriptions: dict[str, str] = Field(default_factory=dict, exclude_if=operator.not_)
+    """What values stand for, in words, as public knowledge, e.g. {J45 = "asthma"}. The model reads them beside the values, so it
     writes texts that go with a code or an abbreviation."""
 
     @field_validator("values")
@@ -96,29 +96,29 @@ class Category(_Column):
                 raise ValueError("the list of values has duplicates")
         return values
 
-    @field_validator("meanings")
+    @field_validator("descriptions")
     @classmethod
-    def _meanings_are_short_lines(cls, meanings: dict[str, str]) -> dict[str, str]:
-        for value, meaning in meanings.items():
-            if not meaning.strip() or len(meaning) > _LONGEST_MEANING or _CONTROL.search(meaning):
-                raise ValueError(f"the meaning of {value[:40]!r} must be one line of 1 to {_LONGEST_MEANING} characters")
-        return meanings
+    def _descriptions_are_short_lines(cls, descriptions: dict[str, str]) -> dict[str, str]:
+        for value, description in descriptions.items():
+            if not description.strip() or len(description) > _MAX_DESCRIPTION or _CONTROL.search(description):
+                raise ValueError(f"the description of {value[:40]!r} must be one line of 1 to {_MAX_DESCRIPTION} characters")
+        return descriptions
 
     @model_validator(mode="after")
-    def _meanings_tell_values_apart(self) -> "Category":
-        if self.values is None or not self.meanings:
+    def _descriptions_tell_values_apart(self) -> "Category":
+        if self.values is None or not self.descriptions:
             return self
-        unknown = [value for value in self.meanings if value not in self.allowed()]
+        unknown = [value for value in self.descriptions if value not in self.allowed()]
         if unknown:
-            raise ValueError(f"{unknown[0][:40]!r} has a meaning but is not in the list of values")
+            raise ValueError(f"{unknown[0][:40]!r} has a description but is not in the list of values")
         if len({self.spelled(value) for value in self.allowed()}) < len(self.allowed()):
-            raise ValueError("a value reads like another one with its meaning")
+            raise ValueError("a value reads like another one with its description")
         return self
 
     def spelled(self, value: str) -> str:
-        """A value as the model reads and writes it: with its meaning, where it has one."""
-        meaning = self.meanings.get(value)
-        return value if meaning is None else f"{value} ({meaning})"
+        """A value as the model reads and writes it: with its description, where it has one."""
+        description = self.descriptions.get(value)
+        return value if description is None else f"{value} ({description})"
 
     def unmeasured(self) -> list[str]:
         return ["values"] if self.values is None else []

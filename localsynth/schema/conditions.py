@@ -81,8 +81,8 @@ class Allowed:
             # A boolean with one value left is the category of that value's spelling.
             return [Category(name=column.name, values=["yes" if True in self.values else "no"], nullable=False)]
         values = sorted(str(value) for value in self.values)
-        meanings = {v: m for v, m in column.meanings.items() if v in values} if isinstance(column, Category) else {}
-        return [Category(name=column.name, values=values, meanings=meanings, nullable=False)]
+        descriptions = {v: d for v, d in column.descriptions.items() if v in values} if isinstance(column, Category) else {}
+        return [Category(name=column.name, values=values, descriptions=descriptions, nullable=False)]
 
 
 Conditions = Mapping[str, Allowed]

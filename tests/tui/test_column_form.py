@@ -17,20 +17,20 @@ values = ["J45", "I10, I11"]
 """
 
 
-def test_meanings_are_typed_saved_and_shown_again() -> None:
-    typed = {"values": 'J45, "I10, I11"', "meanings": 'J45 = asthma, "I10, I11 = high pressure, with or without the heart"'}
+def test_descriptions_are_typed_saved_and_shown_again() -> None:
+    typed = {"values": 'J45, "I10, I11"', "descriptions": 'J45 = asthma, "I10, I11 = high pressure, with or without the heart"'}
     text, config = with_column(TEXT, "diagnosis", changes_of("category", typed), "here")
     (column,) = config.schema_.columns
     assert isinstance(column, Category)
-    assert column.meanings == {"J45": "asthma", "I10, I11": "high pressure, with or without the heart"}
-    assert "# as in the code book" in text and 'meanings = {J45 = "asthma"' in text
+    assert column.descriptions == {"J45": "asthma", "I10, I11": "high pressure, with or without the heart"}
+    assert "# as in the code book" in text and 'descriptions = {J45 = "asthma"' in text
     assert changes_of("category", values_of(column)) == changes_of("category", typed)
-    without, config = with_column(text, "diagnosis", changes_of("category", {**typed, "meanings": ""}), "here")
-    assert "meanings" not in without and config.schema_.columns[0].model_dump().get("meanings", {}) == {}
+    without, config = with_column(text, "diagnosis", changes_of("category", {**typed, "descriptions": ""}), "here")
+    assert "descriptions" not in without and config.schema_.columns[0].model_dump().get("descriptions", {}) == {}
 
 
-def test_a_meaning_without_its_value_is_not_taken() -> None:
-    with pytest.raises(ConfigError, match="In words: give values and what they say"):
-        changes_of("category", {"values": "J45", "meanings": "asthma"})
+def test_a_description_without_its_value_is_not_taken() -> None:
+    with pytest.raises(ConfigError, match="Value descriptions: give values and their descriptions"):
+        changes_of("category", {"values": "J45", "descriptions": "asthma"})
     with pytest.raises(ConfigError, match="not in the list"):
-        with_column(TEXT, "diagnosis", changes_of("category", {"values": "J45", "meanings": "J54 = asthma"}), "here")
+        with_column(TEXT, "diagnosis", changes_of("category", {"values": "J45", "descriptions": "J54 = asthma"}), "here")

@@ -31,37 +31,37 @@ def test_bounds_that_claim_to_be_measured_are_refused(copied: str) -> None:
     assert "declared" in caught.value.hint
 
 
-MEANINGS = """
+DESCRIPTIONS = """
 [data]
 source = "t.csv"
 [[schema.columns]]
 name = "type"
 kind = "category"
 values = ["ham", "spam"]
-meanings = {%s}
+descriptions = {%s}
 """
 
 
-def test_meanings_are_read() -> None:
-    column = parse_config(MEANINGS % 'spam = "unwanted advertising"', "here").schema_.columns[0]
+def test_descriptions_are_read() -> None:
+    column = parse_config(DESCRIPTIONS % 'spam = "unwanted advertising"', "here").schema_.columns[0]
     assert column.spelled("spam") == "spam (unwanted advertising)" and column.spelled("ham") == "ham"
 
 
 @pytest.mark.parametrize(
-    ("meanings", "says"),
+    ("descriptions", "says"),
     [
-        ('sapm = "advertising"', "'sapm' has a meaning but is not in the list"),
+        ('sapm = "advertising"', "'sapm' has a description but is not in the list"),
         ('spam = " "', "one line of 1 to 200"),
         ('spam = "a\\nb"', "one line of 1 to 200"),
         (f'spam = "{"a" * 201}"', "one line of 1 to 200"),
     ],
 )
-def test_a_meaning_that_cannot_be_used_is_refused(meanings: str, says: str) -> None:
+def test_a_description_that_cannot_be_used_is_refused(descriptions: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        parse_config(MEANINGS % meanings, "here")
+        parse_config(DESCRIPTIONS % descriptions, "here")
 
 
-def test_a_value_that_reads_like_another_with_its_meaning_is_refused() -> None:
-    text = MEANINGS.replace('["ham", "spam"]', '["a", "a (b)"]') % 'a = "b"'
+def test_a_value_that_reads_like_another_with_its_description_is_refused() -> None:
+    text = DESCRIPTIONS.replace('["ham", "spam"]', '["a", "a (b)"]') % 'a = "b"'
     with pytest.raises(ConfigError, match="reads like another"):
         parse_config(text, "here")

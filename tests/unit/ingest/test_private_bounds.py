@@ -281,9 +281,9 @@ def test_a_declared_size_is_not_measured(workspace: Workspace, tmp_path: Path, p
     assert document["size"] == {"units": 900, "origin": "declared"}
 
 
-def test_of_a_found_list_the_meanings_that_can_be_used_stay() -> None:
-    """What the noise hides has no meaning left to state, and no value may read like another one with its meaning."""
-    meanings = {"a": "b", "never found": "x", "c": "d", "other": "all the rest"}
-    column = measured(OPEN[0], values=["a", "a (b)", "c"] * 4000, meanings=meanings)
-    assert column.meanings == {"c": "d", "other": "all the rest"}
+def test_of_a_found_list_the_descriptions_that_can_be_used_stay() -> None:
+    """What the noise hides has no description left to state, and no value may read like another one with its description."""
+    descriptions = {"a": "b", "never found": "x", "c": "d", "other": "all the rest"}
+    column = measured(OPEN[0], values=["a", "a (b)", "c"] * 4000, descriptions=descriptions)
+    assert column.descriptions == {"c": "d", "other": "all the rest"}
     assert Category.model_validate(column.model_dump()) == column, "schema.json can be read again"

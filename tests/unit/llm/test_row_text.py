@@ -29,7 +29,7 @@ CASES = [
     ),
     (
         Category(
-            name="k", values=["J45", "K\n", "\\N"], meanings={"J45": "asthma", "K\n": 'a "|" (b)*', "\\N": "x"}, other="J45 "
+            name="k", values=["J45", "K\n", "\\N"], descriptions={"J45": "asthma", "K\n": 'a "|" (b)*', "\\N": "x"}, other="J45 "
         ),
         st.sampled_from(["J45", "K\n", "\\N", "J45 "]),
     ),
@@ -96,8 +96,8 @@ def test_names_are_forced_and_values_are_learned():
     assert learned == b" ham\n hi\n"
 
 
-def test_a_meaning_stands_beside_its_value_wherever_the_model_reads_it():
-    column = Category(name="diagnosis", values=["J45", "I10"], meanings={"J45": "asthma"}, nullable=False)
+def test_a_description_stands_beside_its_value_wherever_the_model_reads_it():
+    column = Category(name="diagnosis", values=["J45", "I10"], descriptions={"J45": "asthma"}, nullable=False)
     codec = Codec(Schema(columns=[column, Text(name="note")]), bytewise, [], given={"diagnosis"})
     read = [bytes(codec.encode({"diagnosis": value, "note": "x"}).tokens) for value in ("J45", "I10")]
     assert read == [b"diagnosis: J45 (asthma)\nnote: x\n", b"diagnosis: I10\nnote: x\n"]

@@ -210,11 +210,11 @@ def test_the_budget_is_divided_by_the_schema_that_was_ingested(session: Session,
 def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The description and the meanings of values stand in it as they did then, whatever the configuration says now."""
+    """The description and the value descriptions stand in it as they did then, whatever the configuration says now."""
     sample_settings = {"texts": 3, "temperature": 0.8, "top_p": 0.9, "sequences": 5}
     session = choosing(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
     ingested = session.config.schema_
-    kind = Category(name="kind", values=["a", "b"], meanings={"a": "an apple", "b": "a bee"})
+    kind = Category(name="kind", values=["a", "b"], descriptions={"a": "an apple", "b": "a bee"})
     schema = ingested.model_copy(update={"columns": [kind if c.name == "kind" else c for c in ingested.columns]})
     described = session.config.data.model_copy(update={"description": "What a person said of apples and bees"})
     today = session.config.model_copy(update={"schema_": ingested})

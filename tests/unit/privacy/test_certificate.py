@@ -306,8 +306,8 @@ def test_what_is_not_covered_depends_on_the_schema_the_unit_and_the_runs() -> No
     assert "weight (kind, nullable, decimals); ward (kind, nullable); note (kind, nullable, max_tokens)" in guessed[-1]
     assert "trained on 2 times" in guessed[-2]
     assert "the number of units" in guessed[-3] and "declared as public" in guessed[-3]
-    meant = Schema(columns=[Category(name="unit", meanings={"ICU": "intensive care"}), *SCHEMA.columns])
-    assert any("meanings of unit" in said for said in not_covered(meant, 1, BASIS, model, beyond_limit=False))
+    meant = Schema(columns=[Category(name="unit", descriptions={"ICU": "intensive care"}), *SCHEMA.columns])
+    assert any("value descriptions of unit" in said for said in not_covered(meant, 1, BASIS, model, beyond_limit=False))
     sure = Schema(confirmed=True, columns=SCHEMA.columns)
     confirmed = not_covered(sure, 1, Basis("row", 1, size_declared=True), model, beyond_limit=False)
     assert len(confirmed) == len(guessed) - 1 and "trained on once" in confirmed[-1]

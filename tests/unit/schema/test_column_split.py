@@ -43,8 +43,8 @@ def test_texts_come_last_and_nothing_else_is_learned() -> None:
     assert learned_text(record) == " hello\n yes\n"
 
 
-def test_columns_with_meanings_stand_next_to_the_texts() -> None:
-    mood = Category(name="mood", values=["1", "2"], meanings={"1": "cross", "2": "glad"})
+def test_columns_with_descriptions_stand_next_to_the_texts() -> None:
+    mood = Category(name="mood", values=["1", "2"], descriptions={"1": "cross", "2": "glad"})
     writing = Writing(SCHEMA.model_copy(update={"columns": [mood, *SCHEMA.columns]}))
     names = [column.name for column in writing.schema.columns]
     assert names == ["kind", "n", "length of note", "length of reply", "mood", "note", "reply"] and "mood" in writing.given
@@ -96,8 +96,8 @@ def test_a_name_that_is_taken_is_refused() -> None:
         Writing(taken)
 
 
-def test_texts_are_told_apart_from_other_values_of_the_columns_with_meanings() -> None:
-    mood = Category(name="mood", values=["1", "2", "3"], meanings={"1": "cross", "2": "glad"}, nullable=False)
+def test_texts_are_told_apart_from_other_values_of_the_columns_with_descriptions() -> None:
+    mood = Category(name="mood", values=["1", "2", "3"], descriptions={"1": "cross", "2": "glad"}, nullable=False)
     writing = Writing(SCHEMA.model_copy(update={"columns": [mood, *SCHEMA.columns]}))
     record: Record = {"mood": "2", "note": "hello", "kind": "a", "reply": "ok", "n": 1}
     row = writing.for_model(writing.with_lengths(record), {})
@@ -107,7 +107,7 @@ def test_texts_are_told_apart_from_other_values_of_the_columns_with_meanings() -
     assert set(drawn) == {"1", "3"} and min(drawn.values()) > 150
 
 
-def test_without_meanings_texts_are_told_apart_from_other_values_of_all_columns_but_lengths() -> None:
+def test_without_descriptions_texts_are_told_apart_from_other_values_of_all_columns_but_lengths() -> None:
     yes = Boolean(name="yes", nullable=False)
     only_one = Category(name="only", values=["x"], nullable=False)
     writing = Writing(SCHEMA.model_copy(update={"columns": [yes, only_one, *SCHEMA.columns]}))

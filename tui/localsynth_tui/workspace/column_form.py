@@ -17,14 +17,14 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "max": ("Highest", "measured"),
     "decimals": ("Decimals", "2"),
     "values": ("Values", "measured; or: ham, spam"),
-    "meanings": ("In words", "e.g. J45 = asthma, M = male"),
+    "descriptions": ("Value descriptions", "e.g. J45 = asthma, M = male"),
     "max_tokens": ("Longest (tokens)", "128"),
     "other": ("called", "none; measured: other"),
 }
 """Inputs of the form: their labels, and what stands in them while they are empty."""
 
 _INPUTS = {
-    "category": ("values", "meanings", "other"),
+    "category": ("values", "descriptions", "other"),
     "integer": ("min", "max"),
     "number": ("min", "max", "decimals"),
     "date": ("min", "max"),
@@ -76,7 +76,7 @@ def _read(kind: str, field: str, text: str) -> Any:
         return text
     if field == "values":
         return next(csv.reader([text], skipinitialspace=True))
-    if field == "meanings":
+    if field == "descriptions":
         pairs = [part.partition("=") for part in next(csv.reader([text], skipinitialspace=True))]
         if not all(sign for _, sign, _ in pairs):
             raise ValueError
@@ -93,7 +93,7 @@ _EXAMPLES = {
     "number": "a number, as 12.5",
     "date": "a day, as 2026-01-31",
     "datetime": "2026-01-31T08:00:00",
-    "meanings": "values and what they say, as: J45 = asthma, I10 = high blood pressure",
+    "descriptions": "values and their descriptions, as: J45 = asthma, I10 = high blood pressure",
 }
 
 
@@ -105,7 +105,9 @@ def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
         try:
             changes[field] = _read(kind, field, text) if text else None
         except (ValueError, StopIteration):
-            kind_of_value = "integer" if field in ("decimals", "max_tokens") else "meanings" if field == "meanings" else kind
+            kind_of_value = (
+                "integer" if field in ("decimals", "max_tokens") else "descriptions" if field == "descriptions" else kind
+            )
             expected = _EXAMPLES.get(kind_of_value, "a list, as: ham, spam")
             raise ConfigError(f"{FORM_FIELDS[field][0]}: give {expected}.") from None
     return changes
