@@ -1,0 +1,56 @@
+"""Runs a command in the worker process, with its events on stderr and the key's passphrase asked for beforehand."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from localsynth.errors import ConfigError
+
+__all__ = ["in_worker", "send"]
+
+
+def in_worker(
+    verb: str,
+    workspace: Path,
+    overrides: list[str] | None,
+    require_seal: str | None = None,
+    passphrase_fd: int | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """The result of a verb on a workspace. Asks for the passphrase where the verb opens the original rows."""
+    request = {
+        "workspace": str(workspace),
+        "overrides": overrides or [],
+        "options": options,
+        "passphrase": _passphrase(verb, workspace, passphrase_fd, options),
+    }
+    return send(verb, request, require_seal)
+
+
+def send(verb: str, request: dict[str, Any], require_seal: str | None) -> dict[str, Any]:
+    """The worker's result. Its events are printed on stderr, its error is raised here."""
+    from localsynth.cli.narrator import Narrator
+    from localsynth.worker import run_in_child
+
+    if require_seal not in (None, "kernel", "any"):
+        raise ConfigError(f"--require-seal {require_seal!r} is not known.", "Use kernel (a namespace or seccomp) or any.")
+    narrator = Narrator(sys.stderr)
+    try:
+        return run_in_child(verb, {**request, "require_seal": require_seal}, narrator)
+    finally:
+        narrator.close()
+
+
+def _passphrase(verb: str, workspace: Path, descriptor: int | None, options: dict[str, Any]) -> str | None:
+    from localsynth.store.key import is_wrapped, key_path
+    from localsynth.workspace.paths import Workspace
+
+    directory = Workspace.open(workspace)
+    if not is_wrapped(directory):
+        return None
+    from localsynth.cli.prompt import ask_passphrase
+    from localsynth.pipeline.run import needs_key
+
+    if not needs_key(directory, verb, options.get("again", False), options.get("release", False)):
+        return None
+    return ask_passphrase(str(workspace), descriptor, new=not key_path(directory).exists())

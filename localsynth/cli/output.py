@@ -1,0 +1,52 @@
+"""The decorator of every command: adds --json and the example, and prints the result."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+from localsynth.cli.options import AsJson
+from localsynth.errors import ExitCode
+
+__all__ = ["command"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def command(
+    family: typer.Typer,
+    *,
+    example: str,
+    show: Callable[[R], str],
+    name: str | None = None,
+    data: Callable[[R], Any] = lambda result: result,
+    failed: Callable[[R], bool] = lambda result: False,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function that returns a result a command of `family`, with an option --json.
+
+    The command prints `show(result)`, or with --json `data(result)`. It exits with the code of a failed check where
+    `failed(result)`. `name` is the function's own unless given.
+    """
+
+    def register(work: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(work)
+        def printing(*arguments: P.args, **options: P.kwargs) -> None:
+            as_json = options.pop("as_json")
+            result = work(*arguments, **options)
+            print(json.dumps(data(result), indent=1, ensure_ascii=False, default=str) if as_json else show(result))
+            if failed(result):
+                raise typer.Exit(ExitCode.INTEGRITY)
+
+        # Typer reads the options from the signature and the annotations.
+        signature = inspect.signature(work)
+        flag = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
+        vars(printing)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), flag])
+        printing.__annotations__ = {**work.__annotations__, "as_json": AsJson}
+        family.command(name, epilog=f"Example: {example}")(printing)
+        return work
+
+    return register

@@ -1,0 +1,340 @@
+"""The commands that make synthetic rows: `init`, `plan`, each stage, and `run`, which is all of them."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from localsynth.cli.in_worker import in_worker, send
+from localsynth.cli.options import (
+    Again,
+    Force,
+    MaxUnits,
+    NoSign,
+    PassphraseFd,
+    ReadAgain,
+    RequireSeal,
+    Rows,
+    Set,
+    Workspace,
+)
+from localsynth.cli.output import command
+from localsynth.errors import ConfigError
+from localsynth.presentation import audit_text, plan_text, rehearsal_text
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+Result = dict[str, Any]
+
+
+def _list_of_columns(text: str | None) -> list[str] | None:
+    return None if text is None else next(csv.reader([text], skipinitialspace=True))
+
+
+def run_text(result: Result) -> str:
+    """`run`'s result for a person."""
+    workspace, certificate = result["workspace"], result["certificate"]
+    figure = f"guaranteed epsilon {result['epsilon_guaranteed']:g} of {result['epsilon_target']:g}"
+    lines = [
+        f"\n{result['rows']:,} synthetic rows in {result['synthetic']}",
+        f"  privacy      {figure} (spent {result['epsilon_spent']:.3f}), delta {result['delta']:.1e}",
+        f"  model        {result['model']}",
+        f"  certificate  {certificate}",
+    ]
+    if "csv" in result:
+        lines.append(f"  as CSV       {result['csv']}")
+    if result["report"]:
+        lines.append(f"  report       {result['report']} (private: it reads the original table)")
+    lines += [
+        "\nNext:",
+        f"  localsynth verify {certificate}",
+        f'  localsynth query {workspace} "select * from synthetic limit 10"',
+    ]
+    if "csv" not in result:
+        lines.append(f"  localsynth export-data {workspace} --format csv --out synthetic.csv")
+    return "\n".join(lines)
+
+
+def _demo_text(result: Result) -> str:
+    rows = ("  " + " | ".join(f"{name}: {value}" for name, value in row.items()) for row in result["first_rows"])
+    return "\n".join([run_text(result), "\nThe first rows, all synthetic:\n", *rows])
+
+
+@command(app, example="localsynth demo", show=_demo_text)
+def demo(
+    workspace: Annotated[Path, typer.Argument(metavar="[WS]", help="Directory of the demo's workspace.")] = Path(
+        "localsynth-demo"
+    ),
+) -> Result:
+    """Run the whole pipeline on a bundled table of random rows, on the CPU. Stop it with ctrl-C; start it again to resume."""
+    from localsynth.example.demo import prepare_demo
+    from localsynth.store.synthetic import SyntheticStore
+
+    prepare_demo(workspace, lambda text: print(text, file=sys.stderr))
+    result = _finished_demo(workspace) or in_worker("run", workspace, None)
+    store, out = SyntheticStore(workspace / "synthetic.duckdb"), workspace / "synthetic.csv"
+    store.export("csv", out, overwrite=True)
+    columns, rows = store.query("select * from synthetic limit 5")
+    return {**result, "csv": str(out), "first_rows": [dict(zip(columns, row, strict=True)) for row in rows]}
+
+
+def _finished_demo(workspace: Path) -> Result | None:
+    from localsynth.config import load_config
+    from localsynth.pipeline.run import summary
+    from localsynth.workspace.paths import Workspace as Directory
+    from localsynth.workspace.runs import latest_run
+
+    directory = Directory.open(workspace)
+    latest = latest_run(directory)
+    return summary(directory, load_config(directory.config_path), latest) if latest is not None and latest.finished else None
+
+
+def _init_text(result: Result) -> str:
+    workspace, width = result["workspace"], max(len(column["name"]) for column in result["columns"])
+    return "\n".join(
+        [
+            f"Made {workspace}. The inferred columns:",
+            *(f"  {column['name']:<{width}}  {column['kind']}" for column in result["columns"]),
+            f"\nCheck and correct {result['config']}, then:\n  localsynth plan {workspace}\n  localsynth run {workspace}",
+        ]
+    )
+
+
+@command(app, example="localsynth init visits --data visits.csv", show=_init_text)
+def init(
+    workspace: Workspace,
+    data: Annotated[Path, typer.Option("--data", help="The original table: CSV, TSV, JSON lines, Parquet or DuckDB.")],
+    file_format: Annotated[str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet or duckdb.")] = "auto",
+    table: Annotated[str | None, typer.Option("--table", help="The table inside a DuckDB file.")] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="The text encoding of a CSV or TSV file.")] = "utf-8",
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="A,B,C", help="Use only these columns (names separated by commas).")
+    ] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option("--missing", help='A string that means "no value", as --missing "?"; may be repeated.')
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first line of a CSV or TSV file names the columns; inferred if not given.",
+        ),
+    ] = None,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Protect the key of the original rows with a passphrase; asks for it.")
+    ] = False,
+    passphrase_fd: PassphraseFd = None,
+    require_seal: RequireSeal = None,
+) -> Result:
+    """Make a workspace with a schema inferred from the table's first rows. Check the schema before you run."""
+    source: dict[str, Any] = {"source": str(data), "format": file_format, "encoding": encoding}
+    if table is not None:
+        source["table"] = table
+    if columns is not None:
+        source["columns"] = _list_of_columns(columns)
+    if missing is not None:
+        source["missing"] = ["", *missing]
+    if header is not None:
+        source["header"] = header
+    request: dict[str, Any] = {"workspace": str(workspace), "data": source}
+    if passphrase or passphrase_fd is not None:
+        from localsynth.cli.prompt import ask_passphrase
+
+        request["passphrase"] = ask_passphrase(str(workspace), passphrase_fd, new=True)
+    return send("init", request, require_seal)
+
+
+@command(app, example="localsynth plan visits --set privacy.epsilon=8", show=plan_text)
+def plan(
+    workspace: Workspace, rows: Rows = None, max_units: MaxUnits = None, force: Force = False, overrides: Set = None
+) -> Result:
+    """Estimate what a run would spend and how long it would take. Spends nothing."""
+    return in_worker("plan", workspace, overrides, rows=rows, max_units=max_units, force=force)
+
+
+@command(app, example="localsynth rehearse visits", show=rehearsal_text)
+def rehearse(
+    workspace: Workspace,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to generate; 40 if not given.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps to take; 3 if not given.")] = None,
+    max_units: MaxUnits = None,
+    force: Force = False,
+    require_seal: RequireSeal = None,
+    overrides: Set = None,
+) -> Result:
+    """Run the pipeline on random rows of the schema, to measure time and memory. Spends nothing, reads nothing private."""
+    return in_worker(
+        "rehearse", workspace, overrides, require_seal, rows=rows, max_units=max_units, force=force, rehearsal_steps=steps
+    )
+
+
+def _ingest_text(result: Result) -> str:
+    return (
+        f"Ingested about {result['units']:,} units ({result['units_origin']}), {result['training_units']:,} of them to train on."
+    )
+
+
+@command(app, example="localsynth ingest visits", show=_ingest_text)
+def ingest(
+    workspace: Workspace,
+    max_units: MaxUnits = None,
+    again: ReadAgain = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+    overrides: Set = None,
+) -> Result:
+    """Read the table into the encrypted private store, and measure the bounds and lists that the schema leaves open."""
+    return in_worker("ingest", workspace, overrides, require_seal, passphrase_fd, max_units=max_units, again=again)
+
+
+def _train_text(result: Result) -> str:
+    what = f"Measured {result['steps']} noisy tables" if "synthesizer" in result else f"Trained {result['steps']} steps"
+    return f"{what}. Spent so far: epsilon {result['epsilon']:.3f}."
+
+
+@command(app, example="localsynth train visits", show=_train_text)
+def train(
+    workspace: Workspace,
+    force: Force = False,
+    again: Again = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+    overrides: Set = None,
+) -> Result:
+    """Learn from the ingested table under differential privacy: marginals, and for text a fine-tuned base model."""
+    return in_worker("train", workspace, overrides, require_seal, passphrase_fd, force=force, again=again)
+
+
+def _export_text(result: Result) -> str:
+    return f"Model: {result['path']} ({result['size_bytes'] / 1e6:.1f} MB, {result['quantization'] or 'marginals'})"
+
+
+@command(app, example="localsynth export visits", show=_export_text)
+def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None) -> Result:
+    """Merge the adapter into the base model, quantize and verify it, and write the certificate."""
+    return in_worker("export", workspace, overrides, sign=not no_sign)
+
+
+def _selection_text(result: Result) -> str:
+    if result["counted"] is None:
+        return "Nothing is counted in this run."
+    if result["counted"] == "topics":
+        return f"Measured the topic histogram; it has {result['found']} topics."
+    return f"Measured the token histogram; {result['found']} tokens get a logit bias."
+
+
+@command(app, example="localsynth select visits", show=_selection_text)
+def select(
+    workspace: Workspace,
+    no_sign: NoSign = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+    overrides: Set = None,
+) -> Result:
+    """Measure a noisy token (or topic) histogram of the original texts (train.selection_share)."""
+    return in_worker("select", workspace, overrides, require_seal, passphrase_fd, sign=not no_sign)
+
+
+def _sample_text(result: Result) -> str:
+    return f"{result['new_rows']:,} rows generated; the table has {result['rows']:,}."
+
+
+@command(
+    app,
+    example="localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\"",
+    show=_sample_text,
+)
+def sample(
+    workspace: Workspace,
+    rows: Rows = None,
+    more: Annotated[int | None, typer.Option("--more", min=1, help="Add this many rows.")] = None,
+    where: Annotated[str | None, typer.Option("--where", metavar="SQL", help="Every new row meets this condition.")] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(
+            "--balance",
+            metavar="COLUMN[=VALUE:SHARE,...]",
+            help="Distribute new rows over this column's values, evenly or in the given shares.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        Path | None,
+        typer.Option("--seeds", metavar="FILE", help="CSV with values for some columns; one row is generated per line."),
+    ] = None,
+    overrides: Set = None,
+) -> Result:
+    """Generate synthetic rows from the finished model. Costs no privacy."""
+    if rows is not None and more is not None:
+        raise ConfigError("--rows and --more exclude each other.", "--rows N: N rows at the end; --more N: N rows added.")
+    conditions: dict[str, Any] = {"where": where, "balance": balance, "seeds": str(seeds) if seeds is not None else None}
+    return in_worker("sample", workspace, overrides, rows=rows, more=more, **conditions)
+
+
+def _evaluate_text(result: Result) -> str:
+    if result["release"]:
+        return f"Report: {result['report']}"
+    return (
+        f"Report: {result['report']}\n"
+        "It reads the original table and is not covered by the guarantee. For a report to publish: localsynth evaluate --release"
+    )
+
+
+@command(app, example="localsynth evaluate visits --target admitted", show=_evaluate_text)
+def evaluate(
+    workspace: Workspace,
+    target: Annotated[str | None, typer.Option("--target", help="The column to predict; chosen if not given.")] = None,
+    quasi_identifiers: Annotated[
+        str | None,
+        typer.Option(
+            "--quasi-identifiers", metavar="A,B,C", help="Columns that others may know of a person; chosen if not given."
+        ),
+    ] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="Write a second report, to publish: it reads no private data.")
+    ] = False,
+    overrides: Set = None,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+) -> Result:
+    """Compare the synthetic rows with the original and attack them. The report is private: it reads the original."""
+    options = {"target": target, "quasi_identifiers": _list_of_columns(quasi_identifiers), "release": release}
+    return in_worker("evaluate", workspace, overrides, require_seal, passphrase_fd, **options)
+
+
+@command(app, example="localsynth audit visits", show=audit_text, failed=lambda result: bool(result["status"] == "failed"))
+def audit(
+    workspace: Workspace,
+    canaries: Annotated[
+        int | None,
+        typer.Option("--canaries", metavar="K", min=1, help="Random units to plant; enough to test the claim if not given."),
+    ] = None,
+    search: Annotated[
+        int,
+        typer.Option("--search", metavar="N", min=0, help="Rows to generate and search for the canaries' texts; 0: none."),
+    ] = 100,
+    require_seal: RequireSeal = None,
+    overrides: Set = None,
+) -> Result:
+    """Empirically audit the guarantee: train on random canaries with this run's settings and run a membership attack."""
+    return in_worker("audit", workspace, overrides, require_seal, canaries=canaries, search=search)
+
+
+@command(app, example="localsynth run visits --rows 1000", show=run_text)
+def run(
+    workspace: Workspace,
+    rows: Rows = None,
+    max_units: MaxUnits = None,
+    force: Force = False,
+    again: Again = False,
+    no_sign: NoSign = False,
+    require_seal: RequireSeal = None,
+    passphrase_fd: PassphraseFd = None,
+    overrides: Set = None,
+) -> Result:
+    """Ingest, train, export, sample and evaluate. Stopped, it resumes when you start it again."""
+    options = {"rows": rows, "max_units": max_units, "force": force, "again": again, "sign": not no_sign}
+    return in_worker("run", workspace, overrides, require_seal, passphrase_fd, **options)

@@ -1,0 +1,65 @@
+"""The commands that read the synthetic rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from localsynth.cli.options import Workspace
+from localsynth.cli.output import command
+from localsynth.errors import ConfigError
+from localsynth.presentation import table_text
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+"""The names of the columns, and the rows."""
+
+
+def _table_text(table: Table) -> str:
+    return table_text(*table)
+
+
+def _records(table: Table) -> list[dict[str, Any]]:
+    names, rows = table
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+@command(app, example='localsynth query visits "select count(*) from synthetic"', show=_table_text, data=_records)
+def query(
+    workspace: Workspace,
+    sql: Annotated[str, typer.Argument(help="One SELECT over the table synthetic.")],
+) -> Table:
+    """Run read-only SQL over the synthetic rows."""
+    from localsynth.store.synthetic import SyntheticStore
+    from localsynth.workspace.paths import Workspace as Directory
+
+    return SyntheticStore(Directory.open(workspace).synthetic_path).query(sql)
+
+
+def _export_text(result: dict[str, Any]) -> str:
+    return f"Wrote {result['rows']:,} rows to {result['out']}."
+
+
+@command(app, name="export-data", example="localsynth export-data visits --format csv --out synthetic.csv", show=_export_text)
+def export_data(
+    workspace: Workspace,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    file_format: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    for_spreadsheets: Annotated[
+        bool, typer.Option("--for-spreadsheets", help="CSV only: put an apostrophe before texts that look like formulas.")
+    ] = False,
+) -> dict[str, Any]:
+    """Write the synthetic rows to a file."""
+    from localsynth.store.synthetic import SyntheticStore
+    from localsynth.workspace.paths import Workspace as Directory
+
+    if file_format not in ("csv", "parquet", "jsonl"):
+        raise ConfigError(f"--format {file_format!r} is not known.", "Use csv, parquet or jsonl.")
+    store = SyntheticStore(Directory.open(workspace).synthetic_path)
+    rows = store.export(file_format, out, overwrite, for_spreadsheets)  # type: ignore[arg-type]
+    return {"rows": rows, "out": str(out), "format": file_format}
