@@ -1,4 +1,4 @@
-"""How events, plans and findings look on a terminal. Writes only to the stream it is given."""
+"""Plans, findings and benchmarks as text for a person."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,39 +17,39 @@ __all__ = [
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, as a person says it."""
+    """Seconds, minutes or hours, rounded."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def printable(text: str) -> str:
-    """Control characters (a column may be named with an escape sequence) made visible."""
+    """Control characters (a column name may hold an escape sequence) made visible."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 _SYNTHESIZERS = {
-    "hybrid": "noisy counts of the other columns, then the language model, which writes texts to go with them",
-    "llm": "the language model, which writes whole rows",
-    "marginals": "noisy counts of columns and pairs of columns: no text to write",
+    "hybrid": "hybrid (DP marginals + LLM for text)",
+    "llm": "LLM (whole rows)",
+    "marginals": "DP marginals",
 }
 
 
-_DEVICES = {"cpu": "the processor", "cuda": "the GPU"}
+_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def _adapters(plan: dict[str, Any]) -> list[str]:
-    """Which layers get one, where any do."""
+    """The line on adapted layers, where there are some."""
     found = plan["adapters"]
     if not found["layers"]:
         return []
     layers = ", ".join(name.removesuffix("_proj") for name in found["layers"])
-    return [f"adapters          on {layers} (preset by the noise, measured with {found['measured']})"]
+    return [f"adapters          on {layers} (chosen by the noise multiplier, measured with {found['measured']})"]
 
 
 def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
-    origin = {"declared": "declared", "measured": "measured", "assumed": "assumed: declare privacy.public_size for a real figure"}
+    origin = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
     epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
     choosing = f", {epsilon['selection']:g} to count texts" if epsilon["selection"] else ""
     lines = [
@@ -57,20 +57,20 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
         f"marginals, {epsilon['train']:g} for training{choosing}",
         f"delta             {plan['delta']['total']:.2g}",
-        f"made by           {_SYNTHESIZERS[plan['synthesizer']]}",
+        f"synthesizer       {_SYNTHESIZERS[plan['synthesizer']]}",
     ]
     if counted:
-        lines.append(f"noise multiplier  {plan['noise_multiplier']:.3f}, over all counts")
+        lines.append(f"noise multiplier  {plan['noise_multiplier']:.3f}, over all marginals")
     else:
         lines += [
             f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each "
             f"({plan['reserve_steps']} in reserve)",
             f"noise multiplier  {plan['noise_multiplier']:.3f}",
             *_adapters(plan),
-            f"at once           {plan['micro_batch_tokens']:,} tokens, on {_DEVICES[plan['device']]}",
+            f"micro-batch       {plan['micro_batch_tokens']:,} tokens ({_DEVICES[plan['device']]})",
         ]
     lines += [
-        f"time              {'count' if counted else 'train'} {duration(seconds['train'])}, "
+        f"time              {'measure' if counted else 'train'} {duration(seconds['train'])}, "
         f"export {duration(seconds['export'])}, {plan['rows_wanted']:,} rows {duration(seconds['sample'])} "
         f"(in {plan['precision']})",
         f"memory, disk      {plan['memory_bytes'] / 2**30:.1f} GiB, {plan['disk_bytes'] / 2**30:.1f} GiB "
@@ -87,18 +87,18 @@ def rehearsal_text(result: dict[str, Any]) -> str:
     """`rehearse`'s object for a person."""
     forecast, planned = result["forecast"], result["planned"]
     lines = [
-        f"Rehearsed on {result['units']:,} made-up units ({result['units_origin']}): {result['rehearsed']['steps']} steps of "
+        f"Rehearsed on {result['units']:,} random units ({result['units_origin']}): {result['rehearsed']['steps']} steps of "
         f"{planned['steps']:,}, {result['rehearsed']['rows']} rows of {planned['rows_wanted']:,}.",
         "",
-        "The real run, by this:",
+        "Estimate for the real run:",
         *(f"  {stage:<8}  {duration(seconds)}" for stage, seconds in forecast["seconds"].items()),
         f"  memory    {forecast['memory_bytes'] / 2**30:.1f} GiB at most",
         "",
-        "The form of the rows (the content means nothing: it was learned from made-up rows):",
+        "The format of the rows (the content means nothing: it was learned from random rows):",
     ]
     lines += ["  " + printable(" | ".join(f"{k}: {v}" for k, v in row.items())) for row in result["first_rows"]]
     lines += [f"warning: {printable(text)}" for text in result["warnings"]]
-    lines += ["", f"Nothing was spent, no original row was read. All of it is in {result['workspace']}."]
+    lines += ["", f"Nothing was spent, no original row was read. Files: {result['workspace']}"]
     return "\n".join(lines)
 
 
@@ -110,14 +110,14 @@ def audit_text(result: dict[str, Any]) -> str:
         f"  {result['sentence']}",
         "",
         f"claimed           epsilon {claimed['epsilon']:.3g} at delta {claimed['delta']:.1g}, and its curve",
-        f"p-value of it     {_chance(result['p_value'])} with {result['right']} of {result['guesses']} guesses right, "
+        f"p-value           {_chance(result['p_value'])} with {result['right']} of {result['guesses']} guesses right, "
         f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
         f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
         f"the most this audit could have shown: {result['ceiling']:.2f}",
         *_search_lines(result["search"]),
         f"trained           in {result['training']['precision']} on {result['training']['device']}",
         "",
-        f"Nothing was spent, no original row was read: the {result['canaries']} canaries are made up. File: {result['path']}",
+        f"Nothing was spent, no original row was read: the {result['canaries']} canaries are random. File: {result['path']}",
     ]
     return "\n".join(lines)
 
@@ -126,7 +126,7 @@ def _search_lines(search: dict[str, Any] | None) -> list[str]:
     if search is None:
         return []
     return [
-        f"random endings    {search['found']} of {search['inserted']} stand in {search['rows']} rows drawn; exposure "
+        f"random endings    {search['found']} of {search['inserted']} occur in {search['rows']} generated rows; exposure "
         f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
     ]
 
@@ -167,17 +167,18 @@ def doctor_text(facts: dict[str, Any]) -> str:
 def bench_sample_text(result: dict[str, Any]) -> str:
     """The sampling benchmark as a table."""
     ours = result["ours"]
-    lines = [f"{result['model']} {result['quantization']}, {result['threads']} threads, {ours['sequences']} rows side by side"]
+    lines = [f"{result['model']} {result['quantization']}, {result['threads']} threads, {ours['sequences']} rows in parallel"]
     for name in ("ours", "limit", "loop"):
         figures = result[name]
         lines.append(f"  {name:<6} {figures['rows_per_second']:8.2f} rows/s {figures['tokens_per_second']:8.0f} tokens/s")
     lines.append(
         f"  of our time: llama_decode {ours['share_decode']:.1%}, grammar {ours['share_grammar']:.1%}, "
-        f"choosing {ours['share_choose']:.1%}"
+        f"token choice {ours['share_choose']:.1%}"
     )
     lines.append(
-        f"  characters of text a row: {ours['characters_of_text']:.0f}, in the loop {result['loop']['characters_of_text']:.0f}; "
-        f"whole rows of the loop: {result['loop']['whole_rows']} of {result['loop']['rows']}"
+        f"  characters of text per row: {ours['characters_of_text']:.0f}, "
+        f"in the loop {result['loop']['characters_of_text']:.0f}; "
+        f"complete rows of the loop: {result['loop']['whole_rows']} of {result['loop']['rows']}"
     )
     lines.append(f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}")
     return "\n".join(lines)
@@ -185,17 +186,17 @@ def bench_sample_text(result: dict[str, Any]) -> str:
 
 def bench_train_text(result: dict[str, Any]) -> str:
     """The training benchmark as a table."""
-    lines = [f"{result['model']} in {result['precision']}, {result['units']} rows a step"]
+    lines = [f"{result['model']} in {result['precision']}, {result['units']} rows per step"]
     for name in ("dp", "plain", "ghost"):
         if name in result:
             figures = result[name]
             memory = f"{figures['peak_memory'] / 2**30:.2f} GiB at most"
             lines.append(
-                f"  {name:<6} {figures['seconds']:7.2f} s a step {figures['tokens_per_second']:7.0f} tokens/s   {memory}"
+                f"  {name:<6} {figures['seconds']:7.2f} s per step {figures['tokens_per_second']:7.0f} tokens/s   {memory}"
             )
     limit = result["limit"]
     lines.append(
-        f"  limit  {limit['seconds']:7.2f} s a step {limit['tokens_per_second']:7.0f} tokens/s   (matrix products alone)"
+        f"  limit  {limit['seconds']:7.2f} s per step {limit['tokens_per_second']:7.0f} tokens/s   (matrix products alone)"
     )
     lines.append(
         f"  dp to plain: speed {result['ratio_speed']:.2f}, memory {result['ratio_memory']:.2f}; "

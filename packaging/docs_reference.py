@@ -8,6 +8,7 @@ What is read: the parser of the command line, the models of the configuration, a
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +28,11 @@ TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Made from the code by `make docs`; do not edit. What the words mean is in [explanation.md](explanation.md), what lies in a
+Generated from the code by `make docs`; do not edit. The terms are explained in [explanation.md](explanation.md), the files of a
 workspace in [files.md](files.md).
 
-Results go to stdout, progress and messages to stderr. Every command has `--help` and, but for `tui`, `--json`: one
-machine-readable object on stdout. `localsynth --version` says which one this is.
+Results go to stdout, progress and messages to stderr. Every command has `--help` and, except `tui`, `--json`, which prints the
+result as JSON. `localsynth --version` prints the version.
 """
 
 EXIT_CODES = {
@@ -46,7 +47,19 @@ EXIT_CODES = {
 }
 
 SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items() if field.alias is None}
+COLUMN_KINDS: tuple[type[BaseModel], ...] = get_args(get_args(columns.Column)[0])
 BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+
+
+COMMAND_GROUPS = {
+    "Make rows": ("init", "plan", "rehearse", "run", "ingest", "train", "export", "select", "sample", "demo"),
+    "Look at rows": ("query", "export-data", "evaluate", "tui"),
+    "Check": ("verify", "audit", "doctor"),
+    "Protect and clean up": ("passphrase", "erase"),
+    "Base models": ("models list", "models fetch", "models add", "models verify"),
+    "Benchmarks": ("bench sample", "bench train"),
+}
+"""By task; every command is in one."""
 
 
 def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -73,14 +86,20 @@ def command_text(name: str, command: Any) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     words = " ".join(p.metavar or p.name.upper() for p in arguments)
     lines = [
-        f"### localsynth {name}",
+        f"#### localsynth {name}",
         "",
         " ".join(command.help.split()),
         "",
         "```",
         f"localsynth {name} {words} [OPTIONS]".strip(),
     ]
-    lines += [command.epilog.removeprefix("Example: "), "```", "", "| | | default |", "|---|---|---|"]
+    lines += [
+        command.epilog.removeprefix("Example: "),
+        "```",
+        "",
+        "| argument or option | description | default |",
+        "|---|---|---|",
+    ]
     for parameter in command.params:
         if parameter.name == "help":
             continue
@@ -108,10 +127,12 @@ def notes(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
 
 
 def inherited_notes(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
+    """As `notes`, with those of base classes; a field that is redefined without a docstring keeps its base's."""
     found: dict[str, tuple[str, str]] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, BaseModel) and base is not BaseModel:
-            found |= notes(base)
+            for name, (kind, text) in notes(base).items():
+                found[name] = (kind, text or found.get(name, ("", ""))[1])
     return found
 
 
@@ -127,12 +148,12 @@ def default_text(field: FieldInfo) -> str:
 
 def spoken(text: str) -> str:
     """A docstring in the words of the file, which has no None: there a key is not set."""
-    return text.replace("None:", "Not set:")
+    return re.sub(r"; None:", "; not set:", text).replace("None:", "Not set:")
 
 
 def field_rows(model: type[BaseModel], leave_out: tuple[str, ...] = ()) -> list[str]:
     said = inherited_notes(model)
-    lines = ["| key | values | default | |", "|---|---|---|---|"]
+    lines = ["| key | values | default | description |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         if name in leave_out:
             continue
@@ -150,14 +171,14 @@ def configuration_text() -> str:
     lines = [
         "## localsynth.toml",
         "",
-        "What stands on the command line wins over the file, the file over the defaults: `--set privacy.epsilon=8`.",
+        "The command line takes precedence over the file, the file over the defaults: `--set privacy.epsilon=8`.",
         "An unknown key is an error that names the nearest known one.",
     ]
     for name, model in SECTIONS.items():
         lines += ["", f"### [{name}]", "", inspect.getdoc(model) or "", "", *field_rows(model)]
     lines += ["", "### [schema]", "", inspect.getdoc(columns.Schema) or "", "", *field_rows(columns.Schema, ("columns",))]
-    lines += ["", "### [[schema.columns]]", "", "One for each column: `name`, `kind`, and what belongs to the kind."]
-    for kind in get_args(get_args(columns.Column)[0]):
+    lines += ["", "### [[schema.columns]]", "", "One for each column: `name`, `kind`, and the keys of that kind."]
+    for kind in COLUMN_KINDS:
         word = kind.model_fields["kind"].default
         lines += ["", f'#### kind = "{word}"', "", inspect.getdoc(kind) or ""]
         lines += ["", *field_rows(kind, ("name", "kind", "measured"))]
@@ -166,12 +187,16 @@ def configuration_text() -> str:
 
 def exit_text() -> str:
     rows = [f"| {int(code)} | {EXIT_CODES[code]} |" for code in ExitCode]
-    return "\n".join(["## Exit codes", "", "| code | |", "|---|---|", *rows]) + "\n"
+    return "\n".join(["## Exit codes", "", "| code | meaning |", "|---|---|", *rows]) + "\n"
 
 
 def reference() -> str:
-    """The whole page."""
-    parts = [HEAD, "## Commands\n", *(command_text(name, command) for name, command in commands())]
+    """The whole page. Raises ValueError where a command is in no group."""
+    known, parts = dict(commands()), [HEAD, "## Commands\n"]
+    for group, names in COMMAND_GROUPS.items():
+        parts += [f"### {group}\n", *(command_text(name, known.pop(name)) for name in names)]
+    if known:
+        raise ValueError(f"COMMAND_GROUPS lacks {', '.join(known)}")
     return "\n".join([*parts, configuration_text(), exit_text()])
 
 
@@ -180,7 +205,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         stale = not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text
         if stale:
-            print(f"{TARGET} is not what the code says. Write it anew with: make docs", file=sys.stderr)
+            print(f"{TARGET} is not what the code says. Write it with: make docs", file=sys.stderr)
         return int(stale)
     TARGET.write_text(text, encoding="utf-8")
     return 0

@@ -8,17 +8,15 @@ from localsynth.presentation import duration, printable
 
 __all__ = ["Narrator"]
 
-_LINES_APART = 10.0
-"""Seconds between progress lines where stderr is a file."""
-
-
-_IN_PLACE = ("rate", "unit", "seconds_left", "memory")
+_SECONDS_BETWEEN_LINES = 10.0
+"""Between progress lines where stderr is a file."""
+_FIXED_PLACE = ("rate", "unit", "seconds_left", "memory")
 
 
 class Narrator:
-    """Tells a stream of events on stderr: one line that changes on a terminal, a line now and then in a file.
+    """Prints a stream of events: one changing line on a terminal, a line every few seconds in a file.
 
-    What depends on the original rows (`private` in an event) is shown on a terminal only: a file would keep it.
+    What depends on the original rows (`private` in an event) is printed on a terminal only: a file would keep it.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -26,13 +24,11 @@ class Narrator:
         self._live = stream.isatty()
         self._line_is_open = False
         self._last = 0.0
-        self._told = ""
-        self._stage = ""
+        self._printed = ""
 
     def __call__(self, event: Event) -> None:
         kind = event["kind"]
         if kind == "stage_started":
-            self._stage = event["stage"]
             self._say(f"{event['stage']}: started (network seal: {event.get('seal', 'none')})")
         elif kind == "progress":
             self._progress(event)
@@ -47,12 +43,12 @@ class Narrator:
     def _progress(self, event: Event) -> None:
         now = time.monotonic()
         last_step = event.get("step") is not None and event.get("step") == event.get("steps")
-        if now - self._last < (0.1 if self._live else _LINES_APART) and not last_step:
+        if now - self._last < (0.1 if self._live else _SECONDS_BETWEEN_LINES) and not last_step:
             return
         self._last = now
         private = self._private(event)
-        # Speed, time left and memory have their usual places, whether they depend on the rows (training) or not.
-        known = event | {key: private.pop(key) for key in _IN_PLACE if key in private}
+        # Speed, time left and memory have fixed places, whether they are private (in training) or not.
+        known = event | {key: private.pop(key) for key in _FIXED_PLACE if key in private}
         parts = [f"{event['stage']}: {event['work']}" if "work" in event else event["stage"]]
         if event.get("steps"):
             parts.append(f"{event['step']:,}/{event['steps']:,}")
@@ -68,11 +64,11 @@ class Narrator:
             parts.append(f"{known['memory'] / 2**30:.1f} GiB")
         if private:
             shown = ", ".join(f"{name} {value:,.3g}" for name, value in private.items())
-            parts.append(f"[private, for your eyes: {shown}]")
+            parts.append(f"[private, not stored: {shown}]")
         text = printable("  ".join(parts))
-        if text == self._told:  # the last of some work, and the word that it is kept
+        if text == self._printed:  # the last step of some work, and the event that its result is kept
             return
-        self._told = text
+        self._printed = text
         if self._live:
             self._stream.write(f"\r\x1b[K{text}")
             self._line_is_open = True

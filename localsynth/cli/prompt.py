@@ -1,4 +1,4 @@
-"""Asks for the passphrase of a workspace's key: on the terminal, or from a file descriptor that a script opened.
+"""Asks for the passphrase of a workspace's key, on the terminal or from a file descriptor that a script opened.
 
 Never from an argument or an environment variable: other processes can read both.
 """
@@ -15,9 +15,9 @@ __all__ = ["ask_passphrase"]
 
 
 def ask_passphrase(what: str, descriptor: int | None = None, *, new: bool = False) -> str:
-    """The passphrase, from the first line of `descriptor` or, without one, typed at the terminal; a new one is asked for twice.
+    """The passphrase of `what`, from the first line of `descriptor` or, without one, typed at the terminal.
 
-    `what` says of what it is the passphrase. Raises ConfigError where there is no terminal, or a new one is too short.
+    A new passphrase is asked for twice. Raises ConfigError where there is no terminal, or a new one is too short.
     """
     no_core_dumps()
     if descriptor is not None:

@@ -70,7 +70,8 @@ def evaluate(session: Session) -> dict[str, Any]:
     write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
     write_file(page, render_report(figures, certificate, options.release))
     session.emit({"kind": "stage_done", "stage": "evaluate"})
-    return {"stage": "evaluate", "run": current.id, "report": str(page), "report_json": str(page.with_suffix(".json"))}
+    files = {"report": str(page), "report_json": str(page.with_suffix(".json"))}
+    return {"stage": "evaluate", "run": current.id, "release": options.release, **files}
 
 
 def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:

@@ -131,7 +131,7 @@ def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
     marginals = current.check_marginals()
     done = current.get("export")
     if done and _has_certificate(session, current):
-        return {"stage": "export", "run": current.id, "done_before": True, **done}
+        return {"stage": "export", "run": current.id, "done_before": True, "path": str(current.marginals_path), **done}
     emit = recorder(session, current)
     emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
     certificate = _certify(session, current, {"model": "", "marginals": marginals, "selection": "", "base_model": ""})

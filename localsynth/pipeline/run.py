@@ -47,7 +47,10 @@ def run(session: Session) -> dict[str, Any]:
                 f"Run {latest.id} is finished.",
                 "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
             )
-        return {"run": latest.id, "stages": [sample(session)]}
+        stages = [sample(session)]
+        current = latest_run(session.workspace)
+        assert current is not None
+        return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
     if synthesizer_of(session.config) != "marginals":
         _refuse_soft_prompt(session.config)
         # Before anything is measured and charged.
@@ -83,6 +86,7 @@ def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any
     certificate = current.certificate()
     report = current.directory / "report.html"
     return {
+        "workspace": str(workspace.root),
         "rows": current["sample"]["rows"],
         "epsilon_guaranteed": certificate["guarantee"]["guaranteed_epsilon"],
         "epsilon_spent": certificate["guarantee"]["spent_epsilon"],

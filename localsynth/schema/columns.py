@@ -151,7 +151,9 @@ class Integer(_Bounded):
 
     kind: Literal["integer"] = "integer"
     min: int | None = Field(default=None, ge=-(2**62), le=2**62)
+    """The smallest value. None: measured under DP."""
     max: int | None = Field(default=None, ge=-(2**62), le=2**62)
+    """The largest value. None: measured under DP."""
 
 
 class Number(_Bounded):
@@ -159,7 +161,9 @@ class Number(_Bounded):
 
     kind: Literal["number"] = "number"
     min: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
+    """The smallest value. None: measured under DP."""
     max: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
+    """The largest value. None: measured under DP."""
     decimals: int = Field(default=2, ge=0, le=9)
     """Digits after the point."""
 
@@ -182,7 +186,9 @@ class Date(_Bounded):
 
     kind: Literal["date"] = "date"
     min: dt.date | None = None
+    """The smallest value. None: measured under DP."""
     max: dt.date | None = None
+    """The largest value. None: measured under DP."""
 
 
 class DateTime(_Bounded):
@@ -190,7 +196,9 @@ class DateTime(_Bounded):
 
     kind: Literal["datetime"] = "datetime"
     min: dt.datetime | None = None
+    """The smallest value. None: measured under DP."""
     max: dt.datetime | None = None
+    """The largest value. None: measured under DP."""
 
     @field_validator("min", "max")
     @classmethod
@@ -203,6 +211,7 @@ class Text(_Column):
 
     kind: Literal["text"] = "text"
     max_tokens: int = Field(default=128, ge=4, le=4096)
+    """Tokens that a text has at most."""
 
 
 class Identifier(_Column):
@@ -217,6 +226,7 @@ class Surrogate(_Column):
 
     kind: Literal["surrogate"] = "surrogate"
     of: Literal["name", "email", "phone", "address"]
+    """What kind of value the column holds."""
     nullable: bool = False
 
 

@@ -78,7 +78,7 @@ def test_a_bug_is_placed_but_not_quoted(make):
     event = failed(make)
     assert PLANTED not in json.dumps(event)
     assert event["kind"] == "failed" and event["code"] == 70 and event["hint"]
-    assert "test_engine_process.py:" in event["message"]
+    assert "test_worker.py:" in event["message"]
     with pytest.raises(BaseException) as caught:  # noqa: PT011 - of any type
         make()
     assert caught.type.__name__ in event["message"]
