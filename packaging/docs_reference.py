@@ -28,11 +28,12 @@ TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Generated from the code by `make docs`; do not edit. The terms are explained in [explanation.md](explanation.md), the files of a
-workspace in [files.md](files.md).
+Generated from the code by `make docs`; do not edit.
+Terms are in the [glossary](glossary.md), the files of a workspace in [files.md](files.md).
 
-Results go to stdout, progress and messages to stderr. Every command has `--help` and, except `tui`, `--json`, which prints the
-result as JSON. `localsynth --version` prints the version.
+Results go to stdout, progress and messages to stderr.
+Every command has `--help` and, except `tui`, `--json`, which prints the result as JSON.
+`localsynth --version` prints the version.
 """
 
 EXIT_CODES = {
