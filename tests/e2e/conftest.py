@@ -35,7 +35,6 @@ class Command:
     environment: dict[str, str]
     model: Path
     server: ForkServer
-    server: ForkServer
 
     def __call__(self, *arguments: object) -> Outcome:
         """In a fork of a process that has imported everything; `started` is the slow way."""
