@@ -1,60 +1,145 @@
-"""What a running stage tells the outside: one stream of events, the same for the command line and the terminal UI.
+"""What a running stage reports: one stream of events, the same for the command line and the terminal UI.
 
-An event is a flat JSON object with `kind` and, except for `note` and `warning`, `stage`:
-
-    stage_started  stage
-    progress       stage, work?, step, steps, epsilon?, rate?, unit?, seconds_left?, memory?, device?, private?
-    stage_done     stage, seconds, and what the stage reports (rows, paths, ...)
+    stage_started  stage, seal
+    progress       stage, work?, step?, steps?, epsilon?, rate?, unit?, seconds_left?, memory?, device?, private?
+    stage_done     stage, epsilon?, steps?
     note, warning  text, or private with the text in it
-    failed         code, message, hint           (last line of a child process that could not go on)
+    result         result                  (the last event of a worker that succeeded)
+    failed         code, message, hint     (the last event of a worker that failed)
 
 `private` holds what depends on the original rows: loss, clipped share, the number of rows; in training also rate,
-seconds_left and memory, since a step takes as long as the rows drawn for it. It is shown to the person at the screen and must
-not be kept. `for_the_record` is the only way an event reaches a file, and lets through a fixed list of keys.
+seconds_left and memory, because the duration of a step depends on the rows in its batch. It is shown to the person at the
+screen and must not be stored. `for_the_record` is the only way an event reaches a file; it lets through a fixed list of
+keys.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Required, TypedDict
 
 from localsynth.errors import ResourceError
 
-__all__ = ["Emit", "Event", "Recorder", "for_the_record", "mark_private"]
+__all__ = [
+    "Emit",
+    "Event",
+    "Recorder",
+    "as_stage",
+    "for_the_record",
+    "mark_private",
+    "note",
+    "private_note",
+    "progress",
+    "stage_done",
+    "stage_started",
+    "warning",
+]
 
-Event = dict[str, Any]
+
+class Event(TypedDict, total=False):
+    """One event: a flat JSON object. Which keys it has depends on its kind."""
+
+    kind: Required[Literal["stage_started", "progress", "stage_done", "note", "warning", "result", "failed"]]
+    stage: str
+    seal: str
+    """The network isolation of the process."""
+    work: str
+    """A part of a stage that is named apart, as "marginals"."""
+    step: int
+    steps: int
+    """How many steps there are."""
+    epsilon: float
+    """ε spent so far, by all runs of the workspace."""
+    rate: float | None
+    """How fast the work goes, in `unit`."""
+    unit: str
+    seconds_left: float | None
+    memory: int
+    """Bytes in use."""
+    device: str
+    private: dict[str, Any]
+    text: str
+    code: int
+    """An exit code."""
+    message: str
+    hint: str
+    result: Any
+
+
 Emit = Callable[[Event], None]
 
 _RECORDED_KINDS = {"stage_started", "progress", "stage_done"}
 _RECORDED_KEYS = ("kind", "stage", "step", "steps", "epsilon", "seal")
-_OF_THE_ROWS = ("rate", "unit", "seconds_left", "memory")
+_PRIVATE_IN_TRAINING = ("rate", "unit", "seconds_left", "memory")
+
+
+def stage_started(stage: str, seal: str) -> Event:
+    return {"kind": "stage_started", "stage": stage, "seal": seal}
+
+
+def progress(stage: str, step: int, steps: int, unit: str | None = None) -> Event:
+    """`step` of `steps` are done; `unit` says of what."""
+    event: Event = {"kind": "progress", "stage": stage, "step": step, "steps": steps}
+    if unit is not None:
+        event["unit"] = unit
+    return event
+
+
+def stage_done(stage: str) -> Event:
+    return {"kind": "stage_done", "stage": stage}
+
+
+def note(text: str) -> Event:
+    return {"kind": "note", "text": text}
+
+
+def private_note(text: str) -> Event:
+    """A note that depends on the original rows, for the screen only."""
+    return {"kind": "note", "private": {"text": text}}
+
+
+def warning(text: str) -> Event:
+    return {"kind": "warning", "text": text}
+
+
+def as_stage(event: Event, stage: str) -> Event:
+    """The event as another stage's, which spends nothing and so has no ε."""
+    renamed = event.copy()
+    renamed["stage"] = stage
+    renamed.pop("epsilon", None)
+    return renamed
 
 
 def mark_private(event: Event) -> Event:
     """The event with speed, time left and memory under `private`: for stages in which these depend on the original rows."""
     if event["kind"] != "progress":
         return event
-    public = {key: value for key, value in event.items() if key not in _OF_THE_ROWS}
-    moved = {key: event[key] for key in _OF_THE_ROWS if key in event}
-    return {**public, "private": {**moved, **event.get("private", {})}}
+    marked, private = event.copy(), dict[str, Any]()
+    for key in _PRIVATE_IN_TRAINING:
+        if key in marked:
+            private[key] = marked.pop(key)  # type: ignore[misc]
+    marked["private"] = {**private, **event.get("private", {})}
+    return marked
 
 
-def for_the_record(event: Event) -> Event | None:
-    """The part of an event that may be written to `events.jsonl`: stage, step, ε and seal only; None to keep nothing.
+def for_the_record(event: Event) -> dict[str, Any] | None:
+    """The part of an event that may be written to `events.jsonl`: stage, step, ε and seal; None to write nothing.
 
-    Without the ε of a training step: it is worked out anew every few seconds, so the steps at which it changes would tell how
-    long each one took.
+    The ε of a training step is left out. It is recomputed every few seconds, so the steps at which it changes would show how
+    long each step took.
     """
     if event.get("kind") not in _RECORDED_KINDS:
         return None
-    clocked = event["kind"] == "progress" and event.get("stage") == "train"
-    return {key: event[key] for key in _RECORDED_KEYS if key in event and not (clocked and key == "epsilon")}
+    kept = {key: value for key, value in event.items() if key in _RECORDED_KEYS}
+    if event["kind"] == "progress" and event.get("stage") == "train":
+        kept.pop("epsilon", None)
+    return kept
 
 
 class Recorder:
-    """Passes events on and appends their recordable part to a JSON-lines file, without the time: steps' durations are private.
+    """Passes events on and appends their recordable part to a JSON-lines file.
 
-    A call raises ResourceError where the file cannot be written.
+    No times are written: the duration of a step is private. A call raises ResourceError where the file cannot be written.
     """
 
     def __init__(self, path: Path, forward: Emit) -> None:

@@ -1,10 +1,11 @@
-"""The process that works: sealed from the network, it runs one command and speaks JSON lines.
+"""The worker: a process that is sealed off the network, runs one command and speaks JSON lines.
 
     parent ── request (one JSON object on stdin) ──▶ child
     parent ◀─ events (one JSON object a line on stdout), the last one `result` or `failed` ─ child
 
-The command line and the terminal UI are both clients of this stream, so they cannot differ. `run_in_child` is the parent's
-side, `main` the child's. The child seals itself before it imports anything that could start a thread or open a socket.
+The command line and the terminal UI are both clients of this stream, so they cannot differ. `run_in_child` is the side of
+the parent, `main` that of the child. The child seals itself before it imports anything that could start a thread or open a
+socket.
 """
 
 import errno
@@ -28,10 +29,10 @@ from localsynth.events import Emit, Event
 if TYPE_CHECKING:
     from localsynth.system.network_seal import Requirement, Seal
 
-__all__ = ["EngineError", "run_in_child"]
+__all__ = ["WorkerError", "failure_event", "run_in_child"]
 
 
-class EngineError(LocalsynthError):
+class WorkerError(LocalsynthError):
     """The child's error, raised again in the parent with the child's exit code."""
 
     def __init__(self, message: str, hint: str, code: int) -> None:
@@ -41,7 +42,7 @@ class EngineError(LocalsynthError):
 
 @contextmanager
 def _left_to_the_child() -> Iterator[None]:
-    """Ctrl-C reaches both processes; the child ends in good order and the parent waits for it."""
+    """Ctrl-C reaches both processes: the child stops cleanly, and the parent waits for it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -53,39 +54,41 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
     """Run a verb of the pipeline in a sealed child, passing its events to `emit`. Returns its result or raises its error."""
     command = [sys.executable, "-m", "localsynth.worker"]
     with (
-        _left_to_the_child(),
         subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),
             encoding="utf-8",
-            preexec_fn=_take_interrupts,
         ) as child,
+        # After the child is started: a signal that is ignored when a process starts is ignored by the process, too.
+        _left_to_the_child(),
     ):
         assert child.stdin is not None and child.stdout is not None
         child.stdin.write(json.dumps({"verb": verb, **request}))
         child.stdin.close()
-        last: Event = {}
+        last: Event | None = None
         doing = ""
         for line in child.stdout:
-            last = json.loads(line)
-            if last["kind"] not in ("result", "failed"):
-                doing = _doing(last, doing)
-                emit(last)
+            event: Event = json.loads(line)
+            if event["kind"] in ("result", "failed"):
+                last = event
+            else:
+                doing = _doing(event, doing)
+                emit(event)
         code = child.wait()
-    if last.get("kind") == "result":
-        result: dict[str, Any] = last["result"]
-        return result
-    if last.get("kind") == "failed":
-        raise EngineError(last["message"], last["hint"], last["code"])
-    raise _without_an_answer(code, doing)
+    if last is None:
+        raise _without_an_answer(code, doing)
+    if last["kind"] == "failed":
+        raise WorkerError(last["message"], last["hint"], last["code"])
+    result: dict[str, Any] = last["result"]
+    return result
 
 
 def _environment() -> dict[str, str]:
-    """The child's: passive waits, no downloads, no traces."""
+    """The child's environment: passive waits, no downloads, no traces."""
     return {
-        # Waiting threads sleep instead of spinning: up to a third slower on an idle machine, and twice or more as fast on a
+        # Waiting threads sleep instead of spinning: up to a third slower on an idle machine, twice or more as fast on a
         # laptop where another program wants a core (docs/lab/training-speed.md). Whoever knows better sets the variable.
         "OMP_WAIT_POLICY": "passive",
         **os.environ,
@@ -96,29 +99,24 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _without_an_answer(code: int, doing: str) -> EngineError:
-    """What to tell of a child that ended with this status and said nothing."""
+def _without_an_answer(code: int, doing: str) -> WorkerError:
+    """The error of a child that ended with this status and no last event."""
     if code in (-signal.SIGKILL, -signal.SIGABRT):
         # The kernel kills a process when memory is gone; a library that is refused memory may abort instead.
-        return EngineError(
+        return WorkerError(
             "The working process was ended, probably because memory ran out.",
             _with_less_memory(doing),
             ExitCode.RESOURCES,
         )
-    return EngineError(
+    return WorkerError(
         f"The working process ended without an answer (status {code}).",
-        f"A library failed, perhaps for want of memory. {_start_again(doing)} If it ends so again, please report it.",
+        f"A library failed, perhaps because memory ran out. {_start_again(doing)} If it happens again, please report it.",
         ExitCode.BUG,
     )
 
 
-def _take_interrupts() -> None:
-    # The parent ignores ctrl-C while it waits, and an ignored signal would be inherited.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class _Stop:
-    """Set by ctrl-C or by a parent that is gone; stages ask for it between steps. A second ctrl-C ends at once."""
+    """Set by ctrl-C or by a parent that is gone; stages check it between steps. A second ctrl-C ends the process at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -133,11 +131,11 @@ class _Stop:
 
 
 _SIGNS_OF_TOO_LITTLE_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "unable to allocate", "bad_alloc")
-"""How torch, the dynamic loader, NumPy and C++ say it, each in an error of its own kind."""
+"""In the messages of torch, the dynamic loader, NumPy and C++, each an error of another type."""
 
 
 def _doing(event: Event, before: str) -> str:
-    """What the process is at after an event: a stage, or the "work" of one that is told apart."""
+    """What the process is doing after an event: a stage, or the "work" within one; "" between stages."""
     if event["kind"] == "stage_done":
         return ""
     return str(event.get("work") or event.get("stage") or before)
@@ -146,8 +144,8 @@ def _doing(event: Event, before: str) -> str:
 _LOWER = {"train": "lower train.micro_batch_tokens", "sample": "lower sample.sequences"}
 _AGAIN = {
     "marginals": "Start the command again: it says how to begin another run. This one is charged, and its marginals are lost.",
-    "train": "Start the command again: it goes on from the last checkpoint.",
-    "sample": "Start the command again: it draws the rows that are missing.",
+    "train": "Start the command again: it resumes from the last checkpoint.",
+    "sample": "Start the command again: it generates the missing rows.",
 }
 
 
@@ -160,50 +158,34 @@ def _with_less_memory(doing: str) -> str:
     return f"Close other programs{lower}. {_start_again(doing)}"
 
 
-def _failure(error: BaseException, doing: str = "") -> Event:
+def failure_event(error: BaseException, doing: str = "") -> Event:
+    """The last event of a process that ends with this error while it is `doing` a stage, or a part of one.
+
+    Of a bug it says where it happened, but not the error's own text: that may quote a private value.
+    """
     if isinstance(error, LocalsynthError):
-        return {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
+        return _failed(error.exit_code, error.message, error.hint)
     if isinstance(error, KeyboardInterrupt):
-        return {
-            "kind": "failed",
-            "code": int(ExitCode.CANCELLED),
-            "message": "Stopped.",
-            "hint": _start_again(doing),
-        }
+        return _failed(ExitCode.CANCELLED, "Stopped.", _start_again(doing))
     if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS_OF_TOO_LITTLE_MEMORY):
-        return {
-            "kind": "failed",
-            "code": int(ExitCode.RESOURCES),
-            "message": "Memory ran out.",
-            "hint": _with_less_memory(doing),
-        }
+        return _failed(ExitCode.RESOURCES, "Memory ran out.", _with_less_memory(doing))
     if isinstance(error, OSError) and error.filename is not None:
-        return {
-            "kind": "failed",
-            "code": int(ExitCode.RESOURCES),
-            "message": f"{error.filename}: {error.strerror}.",
-            "hint": "Check disk space and permissions, then start the command again.",
-        }
+        hint = "Check disk space and permissions, then start the command again."
+        return _failed(ExitCode.RESOURCES, f"{error.filename}: {error.strerror}.", hint)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return {
-            "kind": "failed",
-            "code": int(ExitCode.RESOURCES),
-            "message": "The disk is full.",
-            "hint": f"Free some space. {_start_again(doing)}",
-        }
-    # Where it happened, but not the error's own text: that may quote a private value.
+        return _failed(ExitCode.RESOURCES, "The disk is full.", f"Free some space. {_start_again(doing)}")
     places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
-    return {
-        "kind": "failed",
-        "code": int(ExitCode.BUG),
-        "message": f"A bug in localsynth: {type(error).__name__} at {' > '.join(places)}.",
-        "hint": "Please report these lines. What was finished before is kept.",
-    }
+    message = f"A bug in localsynth: {type(error).__name__} at {' > '.join(places)}."
+    return _failed(ExitCode.BUG, message, "Please report these lines. What was finished before is kept.")
+
+
+def _failed(code: ExitCode, message: str, hint: str) -> Event:
+    return {"kind": "failed", "code": int(code), "message": message, "hint": hint}
 
 
 _ALONE = frozenset({"ingest", "train", "export", "select", "run", "rehearse", "evaluate", "audit"})
-"""Verbs of which a workspace takes one at a time: two rehearsals would replace each other's, and a report that is made while the
-private side is erased would bring some of it back. Sampling has a lock of its own; the others change nothing."""
+"""Verbs that exclude each other on a workspace. Two rehearsals would replace each other's workspace, and a report that is made
+during an erasure would bring back some of what is erased. Sampling has a lock of its own; the others change nothing."""
 
 
 def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
@@ -212,7 +194,7 @@ def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
     if not meets(sealed.level, requirement):
         raise ResourceError(
             f"--require-seal {requirement}: this machine gives no such seal. Nothing was read. What it gives: {sealed.text}",
-            "See `localsynth doctor` for what it allows and how to allow more, or go on without --require-seal.",
+            "See `localsynth doctor` for what it allows and how to allow more, or leave --require-seal out.",
         )
 
 
@@ -237,32 +219,30 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
     def emit_or_stop(event: Event) -> None:
         emit(event)
         if stop.asked and event.get("stage") in ("ingest", "export") and event["kind"] == "progress":
-            # These stages are whole or not at all, so they can be left anywhere.
-            raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to go on.")
+            # These stages can be stopped anywhere: their output is written at the end, as a whole.
+            raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to resume.")
 
     session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
-    with work_lock(workspace.root) if request["verb"] in _ALONE else nullcontext():
+    with work_lock(workspace.root, request["verb"]) if request["verb"] in _ALONE else nullcontext():
         return VERBS[request["verb"]](session)
 
 
 def main() -> int:
     """The child: one request from stdin, events to stdout."""
+    stop = _Stop()
+    # Set here, because a parent that ignores the signal would pass that on.
+    signal.signal(signal.SIGINT, stop.ask)
+    signal.signal(signal.SIGTERM, stop.ask)
     from localsynth.system.network_seal import seal
 
     sealed = seal()
     request = json.load(sys.stdin)
-    # What a lock says of its holder: the command that a person knows, and not this module's.
-    sys.argv = ["localsynth", request["verb"]]
     # Libraries may write to stdout, which belongs to the events: they get stderr in its place.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    # Libraries' advice (a kernel that could be installed, a deprecation) is not for the person at the screen.
+    # Advice of libraries (a missing kernel, a deprecation) is not for the person at the screen.
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    stop = _Stop()
-    signal.signal(signal.SIGINT, stop.ask)
-    signal.signal(signal.SIGTERM, stop.ask)
-
     doing = ""
 
     def emit(event: Event) -> None:
@@ -278,7 +258,7 @@ def main() -> int:
             _require_seal(requirement, sealed)
         result = _serve(request, emit, stop, sealed.level)
     except (Exception, KeyboardInterrupt) as error:
-        failed = _failure(error, doing)
+        failed = failure_event(error, doing)
         emit(failed)
         return int(failed["code"])
     emit({"kind": "result", "result": result})

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.events import Emit
+from localsynth.events import Emit, note
 from localsynth.export.merge import merge_adapter
 from localsynth.llm.adapter import Adapter
 from localsynth.llm.base_models import find_base_model
@@ -87,11 +87,11 @@ def bench_sample(
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model.gguf"
         _prepare(find_base_model(model).path, path, quantization, threads)
-        emit({"kind": "note", "text": f"Drawing {rows} rows with localsynth ({quantization}, {threads} threads) ..."})
+        emit(note(f"Drawing {rows} rows with localsynth ({quantization}, {threads} threads) ..."))
         ours, recorder, begins = _ours(path, rows, sequences, threads)
-        emit({"kind": "note", "text": "Replaying the same batches through llama.cpp alone ..."})
+        emit(note("Replaying the same batches through llama.cpp alone ..."))
         limit = _limit(path, recorder, begins)
-        emit({"kind": "note", "text": f"Drawing {loop_rows} rows with a loop of completions ..."})
+        emit(note(f"Drawing {loop_rows} rows with a loop of completions ..."))
         loop = _loop(path, loop_rows, threads)
     limit |= {"rows_per_second": rows / limit["seconds"], "tokens_per_second": ours["tokens"] / limit["seconds"]}
     return {

@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from localsynth.config import TrainConfig
-from localsynth.events import Emit
+from localsynth.events import Emit, note
 from localsynth.example.visits import write_example
 from localsynth.llm.base_models import BaseModel, find_base_model
 from localsynth.llm.llama_cpp import Vocabulary
@@ -63,7 +63,7 @@ def bench_train(model: str, units: int, steps: int, rounds: int, variants: Seque
     context = multiprocessing.get_context("spawn")
     for number in range(rounds):
         for name in variants:
-            emit({"kind": "note", "text": f"Round {number + 1} of {rounds}: {name} ..."})
+            emit(note(f"Round {number + 1} of {rounds}: {name} ..."))
             # Not a Pool: where its process is killed (for memory, say), that starts another one for ever.
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 found[name].append(pool.submit(_run, name, model, units, steps).result())

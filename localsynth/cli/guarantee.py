@@ -104,6 +104,6 @@ def passphrase(
     if key_path(directory).exists() and is_wrapped(directory):
         present = ask_passphrase(str(workspace), passphrase_fd)
     new = None if remove else ask_passphrase(str(workspace), new_passphrase_fd, new=True)
-    with work_lock(directory.root):
+    with work_lock(directory.root, "passphrase"):
         change_passphrase(Directory.open(workspace, present), new)
     return {"workspace": str(workspace), "passphrase": "none" if remove else "set"}

@@ -48,7 +48,7 @@ class Narrator:
         self._last = now
         private = self._private(event)
         # Speed, time left and memory have fixed places, whether they are private (in training) or not.
-        known = event | {key: private.pop(key) for key in _FIXED_PLACE if key in private}
+        known: dict[str, Any] = {**event, **{key: private.pop(key) for key in _FIXED_PLACE if key in private}}
         parts = [f"{event['stage']}: {event['work']}" if "work" in event else event["stage"]]
         if event.get("steps"):
             parts.append(f"{event['step']:,}/{event['steps']:,}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localsynth.errors import ResourceError
-from localsynth.events import Emit
+from localsynth.events import Emit, progress
 from localsynth.export.merge import merge_adapter, merged_size
 from localsynth.llm.adapter import read_adapter
 
@@ -49,7 +49,7 @@ def export(base: Path, adapter_directory: Path, out: Path, quantization: str, th
     merged, finished = (out.with_name(f".{out.name}.{part}.part") for part in ("f16", "quantized"))
 
     def step(number: int) -> None:
-        emit({"kind": "progress", "stage": "export", "step": number, "steps": _STEPS})
+        emit(progress("export", number, _STEPS))
 
     try:
         step(1)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from localsynth.config import Config
 from localsynth.errors import ConfigError, DataError
-from localsynth.events import Emit
+from localsynth.events import Emit, private_note
 from localsynth.ingest.parse import UnreadableValueError, parser_for
 from localsynth.ingest.sources.base import Row, Source
 from localsynth.ingest.sources.open import open_source
@@ -181,7 +181,7 @@ def ingest(
                 emit({"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": writer.rows}})
         if parse_row.saw_row_without_unit:
             text = f"Some rows have no {privacy.unit!r}: each of them counts as a unit of its own."
-            emit({"kind": "note", "private": {"text": text}})
+            emit(private_note(text))
         units = writer.number_units()
         keep_probability = keep(units)
         _toss(writer, units, random, keep_probability, privacy.holdout)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, trained_run
 from localsynth.schema.column_split import Writing
@@ -67,7 +68,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     base = find_base_model(settings.model)
     if file_sha256(base.path) != current["base_sha256"]:
         raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
-    session.emit({"kind": "stage_started", "stage": "audit", "seal": session.seal})
+    session.emit(stage_started("audit", session.seal))
     curve = claimed_curve(plan)
     canaries = session.options.canaries or enough_canaries(plan.sample_rate, plan.steps, curve)
     guesses = guesses_of(canaries, plan.sample_rate, plan.steps)
@@ -146,7 +147,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     }
     document["evidence"] = _keep(session, current, evidence)
     write_json(current.audit_path, document)
-    session.emit({"kind": "stage_done", "stage": "audit"})
+    session.emit(stage_done("audit"))
     return {**document, "stage": "audit", "path": str(current.audit_path), "seconds": round(time.monotonic() - begun, 1)}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.config import DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import Cancelled, ConfigError
+from localsynth.events import progress, stage_started, warning
 from localsynth.llm.row_text import END, Codec
 from localsynth.pipeline.export import certify_model
 from localsynth.pipeline.repeated_spends import remaining_budgets
@@ -77,7 +78,7 @@ def select(session: Session) -> dict[str, Any]:
     )
     session, ledger = replace(session, config=config), open_ledger(session)
     emit = private_recorder(session, current)
-    emit({"kind": "stage_started", "stage": "select", "seal": session.seal})
+    emit(stage_started("select", session.seal))
     effective = effective_of(current["table"])
     if not any(event["budget"] == "selection" for event in ledger.spends(current.id)):
         _count(session, ledger, current, effective)
@@ -91,7 +92,7 @@ def select(session: Session) -> dict[str, Any]:
         facts = {"found": found, "columns": [aspect.name for aspect in selection.aspects]}
     else:
         # It was charged, and what was counted was lost with the process. Counting again would be charged again.
-        emit({"kind": "warning", "text": "The count of texts was interrupted. It stays charged; rows are drawn without it."})
+        emit(warning("The count of texts was interrupted. It stays charged; rows are drawn without it."))
         facts = {"found": 0, "columns": []}
     certify_model(session, current)
     current.note(selection=facts)
@@ -322,7 +323,7 @@ def _written(
             made.append(row)
             done = number + 1 - first
             if done % 20 == 0 or done == rows:
-                session.emit({"kind": "progress", "stage": "select", "step": done, "steps": rows})
+                session.emit(progress("select", done, rows))
             if session.should_stop():
                 counted = wording is not None
                 raise Cancelled(

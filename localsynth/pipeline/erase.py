@@ -63,7 +63,7 @@ def erase(workspace: Workspace, keep_report: bool = False, between: Callable[[],
     `between` is called after every step. Raises ResourceError where a command is at work, or where a file cannot be removed;
     started again, it goes on.
     """
-    with work_lock(workspace.root), file_lock(workspace.root / ".private.lock", "The private data of this workspace"):
+    with work_lock(workspace.root, "erase"), file_lock(workspace.root / ".private.lock", "The private data of this workspace"):
         earlier = _earlier_record(workspace)
         doomed = list(_doomed(workspace, keep_report))
         removed = tuple(str(path.relative_to(workspace.root)) for path in doomed)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.events import progress, stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, certificate_of, trained_run
 from localsynth.schema.columns import Record, Schema, conform
@@ -49,7 +50,7 @@ def evaluate(session: Session) -> dict[str, Any]:
         raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
     schema = effective_of(current["table"]).schema
     certificate = certificate_of(session, current)
-    session.emit({"kind": "stage_started", "stage": "evaluate", "seal": session.seal})
+    session.emit(stage_started("evaluate", session.seal))
     # Rows drawn under conditions are as the user wanted them, and say nothing of how well the model learned.
     synthetic = list(SyntheticStore(workspace.synthetic_path).records(plain=True))
     if not synthetic:
@@ -69,7 +70,7 @@ def evaluate(session: Session) -> dict[str, Any]:
     page = current.directory / f"{name}.html"
     write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
     write_file(page, render_report(figures, certificate, options.release))
-    session.emit({"kind": "stage_done", "stage": "evaluate"})
+    session.emit(stage_done("evaluate"))
     files = {"report": str(page), "report_json": str(page.with_suffix(".json"))}
     return {"stage": "evaluate", "run": current.id, "release": options.release, **files}
 
@@ -101,19 +102,19 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
 
     reached = 0
 
-    def progress(name: str, number: int, of: int, done: float) -> None:
+    def report(name: str, number: int, of: int, done: float) -> None:
         nonlocal reached
         reached = of
         if session.should_stop():
             from localsynth.errors import Cancelled
 
             raise Cancelled("Stopped during evaluate.", "`localsynth evaluate` begins it again.")
-        # A share, and not a count of texts: how many rows there are is private.
-        doing = {"unit": f"{name}: {done:.0%}" if done else name} if name else {}
-        session.emit({"kind": "progress", "stage": "evaluate", "step": number, "steps": of + 1, **doing})
+        # A fraction, and not a count of texts: how many rows there are is private.
+        doing = (f"{name}: {done:.0%}" if done else name) if name else None
+        session.emit(progress("evaluate", number, of + 1, doing))
 
     def asked(done: float) -> None:
-        progress("asking the model", reached, reached, done)
+        report("asking the model", reached, reached, done)
 
     def compared(embed: Callable[[Sequence[str]], NDArray[np.float32]] | None) -> dict[str, Any]:
         return evaluate_tables(
@@ -124,7 +125,7 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
             target=target,
             quasi_identifiers=quasi_identifiers,
             seed=_SEED,
-            progress=progress,
+            progress=report,
             embed=embed,
             units=None if made is None else (ours, others, made),
         )
@@ -142,7 +143,7 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
             figures = compared(embedder.embed)
         figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout, asked)
     figures["schema_losses"] = losses.figures()
-    session.emit({"kind": "progress", "stage": "evaluate", "step": 1, "steps": 1})
+    session.emit(progress("evaluate", 1, 1))
     return figures
 
 

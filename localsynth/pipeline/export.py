@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, certificate_of, open_ledger, recorder, trained_run
 from localsynth.privacy.certificate import CERTIFICATE_KEY
@@ -56,7 +57,7 @@ def export(session: Session) -> dict[str, Any]:
         )
     current.check_marginals()
     emit = recorder(session, current)
-    emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
+    emit(stage_started("export", session.seal))
     result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
     certified = _put_certificate(session, current, path)
     facts = {
@@ -70,7 +71,7 @@ def export(session: Session) -> dict[str, Any]:
     # Before the note: stopped in between, the next export makes this one anew and finds no other.
     current.remove_other_models(path)
     current.note(export=facts)
-    emit({"kind": "stage_done", "stage": "export"})
+    emit(stage_done("export"))
     return {"stage": "export", "run": current.id, "done_before": False, "path": str(path), **facts}
 
 
@@ -133,7 +134,7 @@ def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
     if done and _has_certificate(session, current):
         return {"stage": "export", "run": current.id, "done_before": True, "path": str(current.marginals_path), **done}
     emit = recorder(session, current)
-    emit({"kind": "stage_started", "stage": "export", "seal": session.seal})
+    emit(stage_started("export", session.seal))
     certificate = _certify(session, current, {"model": "", "marginals": marginals, "selection": "", "base_model": ""})
     facts = {
         "quantization": None,
@@ -142,7 +143,7 @@ def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
         **_write_certificate(current, certificate),
     }
     current.note(export=facts)
-    emit({"kind": "stage_done", "stage": "export"})
+    emit(stage_done("export"))
     return {"stage": "export", "run": current.id, "done_before": False, "path": str(current.marginals_path), **facts}
 
 

@@ -4,6 +4,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.events import note, private_note, stage_started, warning
 from localsynth.pipeline.repeated_spends import repeat_budget
 from localsynth.pipeline.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.planning.budgets import budgets, check_sequence
@@ -78,7 +79,7 @@ def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
         return _ingest_anew(session, settings, {})
     if document["ingested"] and not stored:
         text = f"{workspace.private_path} is missing: the source is read anew. What was measured stands and is not charged again."
-        session.emit({"kind": "note", "text": text})
+        session.emit(note(text))
         document |= {"complete": False, "ingested": False}
     return _ingest_anew(session, settings, document)
 
@@ -94,7 +95,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     workspace, config, emit = session.workspace, session.config, session.emit
     check_passphrase(workspace)
     privacy, share = config.privacy, budgets(config)
-    emit({"kind": "stage_started", "stage": "ingest", "seal": session.seal})
+    emit(stage_started("ingest", session.seal))
     source = open_source(config.data)
     ledger = open_ledger(session)
     parts = share_budget(
@@ -118,7 +119,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
                 f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured again; the "
                 f"epsilon of {epsilon:.3g} that this costs is taken from the training's."
             )
-            emit({"kind": "warning", "text": text})
+            emit(warning(text))
             open_budget(session, ledger, budget, None, epsilon, mechanism.get("delta", 0.0), source_sha256)
         event = ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)
         measured_events[what] = event["index"]
@@ -154,8 +155,8 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
         document["ingested"] = True
         write_json(workspace.schema_path, document)
     schema = Schema.model_validate(document["schema"])
-    if warning := list_warning(config, effective_of(document).training_units):
-        emit({"kind": "warning", "text": warning})
+    if text := list_warning(config, effective_of(document).training_units):
+        emit(warning(text))
     with PrivateStore.open(workspace) as store:
         if schema.unmeasured():
             _check_store(store, document["ingest"])
@@ -187,7 +188,7 @@ def _tell_of_broken_constraints(session: Session, schema: Schema, store: "Privat
             broken += conform(schema, record) is None and conform(without, record) is not None
     if broken:
         text = f"{broken:,} of {rows:,} rows break a constraint of the schema and are left out from here on."
-        session.emit({"kind": "note", "private": {"text": text}})
+        session.emit(private_note(text))
 
 
 def _size_facts(effective: Effective) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.config import data_config, render_config
-from localsynth.events import Emit
+from localsynth.events import Emit, note
 from localsynth.system.files import write_file
 from localsynth.workspace.paths import Workspace
 
@@ -27,7 +27,7 @@ def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | N
     if passphrase is not None:
         change_passphrase(workspace, passphrase)
     write_file(workspace.config_path, render_config(source_config, schema, str(root)))
-    for note in notes:
-        emit({"kind": "note", "text": note})
+    for text in notes:
+        emit(note(text))
     columns = [{"name": column.name, "kind": column.kind} for column in schema.columns]
     return {"workspace": str(root), "config": str(workspace.config_path), "columns": columns}

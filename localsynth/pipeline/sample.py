@@ -4,6 +4,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.events import stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, exported_run, recorder
 from localsynth.system.files import write_file
 from localsynth.workspace.effective_schema import Effective, effective_of
@@ -78,7 +79,7 @@ def sample(session: Session) -> dict[str, Any]:
         more = asked.rows or options.more
         total = None if more else options.rows or config.sample.rows or _as_many_as_the_original(current, effective)
         job = store.open_job(origin, total=total, more=more)
-        emit({"kind": "stage_started", "stage": "sample", "seal": session.seal})
+        emit(stage_started("sample", session.seal))
         if current.by_marginals:
             result = draw_from_marginals(
                 path,
@@ -117,7 +118,7 @@ def sample(session: Session) -> dict[str, Any]:
         current.note(sample=facts)
         # Last of all, as near to the answer as can be.
         store.close_job(job.number)
-    emit({"kind": "stage_done", "stage": "sample"})
+    emit(stage_done("sample"))
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
 
 

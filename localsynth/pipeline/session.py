@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
-from localsynth.events import Emit, Recorder, mark_private
+from localsynth.events import Emit, Recorder, mark_private, warning
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
@@ -113,7 +113,7 @@ def warn_of_other_spends(session: Session, source_sha256: str) -> None:
             f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
             "its own part."
         )
-        session.emit({"kind": "warning", "text": text})
+        session.emit(warning(text))
 
 
 def trained_run(session: Session) -> Run:

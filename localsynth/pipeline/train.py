@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.config import MACHINES_PART, Config
 from localsynth.errors import ConfigError, IntegrityError
+from localsynth.events import note, stage_started, warning
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.ingest import ingest_settings
 from localsynth.pipeline.marginals import finish, measure
@@ -69,9 +70,9 @@ def train_or_resume(session: Session) -> dict[str, Any]:
             "Undo the change, or ingest again: localsynth ingest WS --again (what is measured anew is charged again).",
         )
     accept_size(effective.kept_units, session.options.force, session.emit)
-    for warning in (text_warning(config, effective.kept_units), delta_warning(config, effective.kept_units)):
-        if warning:
-            session.emit({"kind": "warning", "text": warning})
+    for text in (text_warning(config, effective.kept_units), delta_warning(config, effective.kept_units)):
+        if text:
+            session.emit(warning(text))
     current = _unfinished(session)
     ledger = open_ledger(session)
     settings = {
@@ -93,14 +94,14 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     if current is None:
         if synthesizer != "marginals":
             # Loading torch and working out the noise take some seconds, before there is a run to tell of.
-            session.emit({"kind": "note", "text": "Working out how many steps the training takes, and with how much noise."})
+            session.emit(note("Working out how many steps the training takes, and with how much noise."))
         planned = {} if synthesizer == "marginals" else _model_plan(session, ledger, effective)
         # The table may be ingested anew later; what this run's model writes stays this.
         current = new_run(workspace, {"synthesizer": synthesizer, "settings": settings, "table": document, **planned})
     elif synthesizer != "marginals":
         _check_base(session, current)
         current.note(reruns=current["reruns"] + 1)
-    private_recorder(session, current)({"kind": "stage_started", "stage": "train", "seal": session.seal})
+    private_recorder(session, current)(stage_started("train", session.seal))
     warn_of_other_spends(session, source_sha256)
     if synthesizer != "llm" and not current.get("marginals_sha256"):
         measure(session, ledger, current, effective, source_sha256)
@@ -117,9 +118,9 @@ def _show_first_rows(session: Session, current: Run, effective: Effective) -> No
 
     rows = first_rows(current.marginals_path, effective.schema, session.config.sample.seed, _SHOWN)
     text = "The first synthetic rows, by the noisy counts. Their texts follow once the model is trained:"
-    session.emit({"kind": "note", "text": text})
+    session.emit(note(text))
     for row in rows:
-        session.emit({"kind": "note", "text": " | ".join(f"{k}: {'' if v is None else v}" for k, v in row.items())})
+        session.emit(note(" | ".join(f"{k}: {'' if v is None else v}" for k, v in row.items())))
 
 
 def need_device(config: Config) -> None:

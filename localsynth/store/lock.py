@@ -8,7 +8,6 @@ import datetime as dt
 import fcntl
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,9 +22,7 @@ _TO_SIGN = 2.0
 """Seconds that a holder may take to write who it is, on a busy machine, before it is reported unnamed."""
 
 
-def _signature() -> bytes:
-    # Only the verb of the command: later arguments may hold values.
-    command = " ".join([Path(sys.argv[0] or "python").name, *(arg for arg in sys.argv[1:2] if not arg.startswith("-"))])
+def _signature(command: str) -> bytes:
     since = dt.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return json.dumps({"pid": os.getpid(), "command": command, "since": since}).encode()
 
@@ -39,11 +36,11 @@ def _holder(descriptor: int) -> str | None:
 
 
 @contextmanager
-def file_lock(path: Path, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
+def file_lock(path: Path, what: str, wait_seconds: float = 0.0, command: str = "localsynth") -> Iterator[None]:
     """Hold the lock file `path` for the length of the block.
 
     `what` is named in the message of the ResourceError raised when another process (or thread) still holds the lock
-    after `wait_seconds`.
+    after `wait_seconds`, and so is the `command` that the holder gave.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -65,7 +62,7 @@ def file_lock(path: Path, what: str, wait_seconds: float = 0.0) -> Iterator[None
             time.sleep(_PAUSE)
         os.ftruncate(descriptor, 0)
         with suppress(OSError):  # on a full disk: the lock holds all the same, and it is what is being made that must say so
-            os.pwrite(descriptor, _signature(), 0)
+            os.pwrite(descriptor, _signature(command), 0)
         try:
             yield
         finally:
@@ -77,12 +74,15 @@ def file_lock(path: Path, what: str, wait_seconds: float = 0.0) -> Iterator[None
 @contextmanager
 def sampler_lock(path: Path) -> Iterator[None]:
     """Be the only sampler of a workspace; `path` is its lock file. Raises ResourceError naming the first one."""
-    with file_lock(path, "The sampler of this workspace"):
+    with file_lock(path, "The sampler of this workspace", command="localsynth sample"):
         yield
 
 
 @contextmanager
-def work_lock(root: Path) -> Iterator[None]:
-    """Be the only command that reads, trains, exports or erases in the workspace `root`. Raises ResourceError."""
-    with file_lock(root / ".work.lock", "This workspace"):
+def work_lock(root: Path, verb: str) -> Iterator[None]:
+    """Be the only command that reads, trains, exports or erases in the workspace `root`. Raises ResourceError.
+
+    `verb` is the command that other processes are told of.
+    """
+    with file_lock(root / ".work.lock", "This workspace", command=f"localsynth {verb}"):
         yield

@@ -17,7 +17,7 @@ import torch
 
 from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
-from localsynth.events import Emit
+from localsynth.events import Emit, warning
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.base_model import Precision
@@ -196,7 +196,7 @@ def _steady_gradients(
                 "Set train.precision to 'fp32', and where it is that already, train.device to 'cpu'.",
             )
         text = f"This machine's bf16 rounds a row by its neighbours, which would break the guarantee: {instead}."
-        emit({"kind": "warning", "text": text})
+        emit(warning(text))
 
 
 def _tried(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> tuple[int, bool]:
@@ -218,7 +218,7 @@ def _tried(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> t
         if device == "cuda":
             torch.cuda.empty_cache()
         text = f"Memory ran out: going on with {tokens} tokens at once (train.micro_batch_tokens), which is slower."
-        emit({"kind": "warning", "text": text})
+        emit(warning(text))
 
 
 def _sum(private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_batch_tokens: int) -> ClippedSum:

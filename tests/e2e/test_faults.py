@@ -36,7 +36,7 @@ def at_work(command_in, tmp_path_factory):
     (directory / "rows.csv").write_text("a,b\n" + "1,x\n" * 9)
     localsynth = command_in(directory)
     localsynth.ok("init", "ws", "--data", "rows.csv")
-    with work_lock(directory / "ws"):
+    with work_lock(directory / "ws", "train"):
         yield localsynth
 
 
@@ -164,5 +164,5 @@ def test_a_clock_that_goes_back(tmp_path, monkeypatch):
     assert "19991231" in second.id and latest_run(workspace).id == second.id
     monkeypatch.undo()
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    with work_lock(workspace.root):
+    with work_lock(workspace.root, "train"):
         pass

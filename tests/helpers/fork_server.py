@@ -75,7 +75,6 @@ def _work(given: int, told: int, environment: dict[str, str]) -> int:
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
-    sys.argv = ["localsynth.worker"]
     return worker.main()
 
 

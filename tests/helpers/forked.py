@@ -10,7 +10,6 @@ import random
 import resource
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -145,7 +144,6 @@ def _work(stage: str, place: Place, options: dict[str, Any], before: Callable[[]
     done = os.open(place.done, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(log, standard)
-    sys.argv = ["localsynth", stage]
     train_stage._check_own_model = lambda name, path: None
     import localsynth.sample.job as job
 
@@ -170,7 +168,7 @@ def _work(stage: str, place: Place, options: dict[str, Any], before: Callable[[]
         worker._serve(request, emit, worker._Stop(), "namespace")
         return 0
     except Exception as error:
-        failed = worker._failure(error, doing)
+        failed = worker.failure_event(error, doing)
         os.write(log, ("\nFAILED " + json.dumps(failed) + "\n").encode())
         return int(failed["code"])
 

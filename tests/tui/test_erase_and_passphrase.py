@@ -151,7 +151,7 @@ def test_another_command_at_work_is_an_error_with_a_way_on(finished):
         await app.action_go("report")
         await pilot.press("x")
         await until(pilot, lambda: opened(app, EraseWindow))
-        with work_lock(finished.root):
+        with work_lock(finished.root, "train"):
             await pilot.press(*"tickets", "enter")
             await sees(pilot, "Wait until it is done")
 

@@ -20,7 +20,7 @@ from localsynth.schema.columns import Integer, Schema
 from localsynth.store.lock import work_lock
 from localsynth.system.files import write_json
 from localsynth.system.network_seal import available_levels
-from localsynth.worker import _doing, _environment, _failure, _serve, _with_less_memory, _without_an_answer
+from localsynth.worker import _doing, _environment, _serve, _with_less_memory, _without_an_answer, failure_event
 from localsynth.workspace.paths import Workspace
 
 PLANTED = "PLANTEDvalue123"
@@ -31,7 +31,7 @@ def failed(make):
     try:
         make()
     except BaseException as error:
-        return _failure(error)
+        return failure_event(error)
     raise AssertionError("nothing was raised")
 
 
@@ -85,13 +85,13 @@ def test_a_bug_is_placed_but_not_quoted(make):
 
 
 def test_an_error_of_our_own_speaks_for_itself():
-    event = _failure(DataError("row 3, column 'n': not a whole number", "Correct it."))
+    event = failure_event(DataError("row 3, column 'n': not a whole number", "Correct it."))
     assert event == {"kind": "failed", "code": 3, "message": "row 3, column 'n': not a whole number", "hint": "Correct it."}
-    assert _failure(Cancelled("Stopped."))["code"] == 130
+    assert failure_event(Cancelled("Stopped."))["code"] == 130
 
 
 def test_a_second_ctrl_c_is_no_bug():
-    assert _failure(KeyboardInterrupt())["code"] == 130
+    assert failure_event(KeyboardInterrupt())["code"] == 130
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_second_ctrl_c_is_no_bug():
     ids=["plain", "with a text", "torch", "cuda", "loader", "kernel", "numpy", "c++"],
 )
 def test_too_little_memory_is_said_however_it_is_raised(error):
-    event = _failure(error, "train")
+    event = failure_event(error, "train")
     assert event["code"] == 5 and event["message"] == "Memory ran out." and "micro_batch_tokens" in event["hint"]
 
 
@@ -119,15 +119,15 @@ def test_what_to_do_next_is_true_of_what_was_being_done():
     kept = {"kind": "progress", "stage": "train", "step": 100, "steps": 100}
     doing = ""
     for event, hint in (
-        (started, "goes on from the last checkpoint"),
+        (started, "resumes from the last checkpoint"),
         (measuring, "how to begin another run"),
         ({"kind": "note", "text": "of something"}, "how to begin another run"),
-        (kept, "goes on from the last checkpoint"),
+        (kept, "resumes from the last checkpoint"),
         ({"kind": "stage_done", "stage": "train"}, "finished before is kept"),
-        ({"kind": "stage_started", "stage": "sample"}, "draws the rows that are missing"),
+        ({"kind": "stage_started", "stage": "sample"}, "generates the missing rows"),
     ):
         doing = _doing(event, doing)
-        stopped, full = _failure(KeyboardInterrupt(), doing), _failure(MemoryError(), doing)
+        stopped, full = failure_event(KeyboardInterrupt(), doing), failure_event(MemoryError(), doing)
         assert hint in stopped["hint"] and hint in full["hint"] and hint in _with_less_memory(doing)
         assert ("micro_batch_tokens" in full["hint"]) is (event in (started, kept))
         assert ("sample.sequences" in full["hint"]) is (event.get("stage") == "sample")
@@ -137,9 +137,9 @@ def test_what_to_do_next_is_true_of_what_was_being_done():
 def test_a_file_that_cannot_be_used_is_named():
     event = failed(lambda: Path("/nowhere/at/all").read_bytes())
     assert event["code"] == 5 and event["message"] == "/nowhere/at/all: No such file or directory."
-    full = _failure(OSError(errno.ENOSPC, "No space left on device", "/ws/run.json"))
+    full = failure_event(OSError(errno.ENOSPC, "No space left on device", "/ws/run.json"))
     assert full["code"] == 5 and full["message"] == "/ws/run.json: No space left on device."
-    unnamed = _failure(OSError(errno.ENOSPC, "No space left on device"), "train")
+    unnamed = failure_event(OSError(errno.ENOSPC, "No space left on device"), "train")
     assert unnamed["code"] == 5 and unnamed["message"] == "The disk is full." and "last checkpoint" in unnamed["hint"]
 
 
@@ -160,7 +160,7 @@ def test_a_library_that_ends_the_process_tells_no_values():
 @pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV, 1])
 def test_an_end_without_an_answer_says_what_to_do(code):
     told = _without_an_answer(code, "train")
-    assert "memory" in told.message + told.hint and "goes on from the last checkpoint" in told.hint
+    assert "memory" in told.message + told.hint and "resumes from the last checkpoint" in told.hint
     assert told.exit_code == (5 if code in (-signal.SIGKILL, -signal.SIGABRT) else 70)
 
 
@@ -241,6 +241,27 @@ def test_a_real_one_is_sealed_while_it_still_waits_for_its_request(child):
         time.sleep(0.05)
 
 
+def ignored_signals(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = int(next(line.split()[1] for line in lines if line.startswith("SigIgn:")), 16)
+    return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
+def test_a_worker_takes_interrupts_that_its_parent_ignores():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = subprocess.Popen([sys.executable, "-m", "localsynth.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with child:
+        deadline = time.monotonic() + 30
+        while signal.SIGINT in ignored_signals(child.pid):
+            assert child.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        child.kill()
+
+
 def test_a_verb_that_fails_is_answered_in_one_line_and_by_the_exit_code(child, tmp_path):
     out, _ = child.communicate(json.dumps({"verb": "run", "workspace": str(tmp_path / PLANTED)}), timeout=60)
     (line,) = out.splitlines()
@@ -278,7 +299,7 @@ def test_a_report_that_reads_the_original_is_not_written_beside_an_erasure(tmp_p
         request = {"verb": "evaluate", "workspace": str(workspace.root), "options": {"release": release}}
         return _serve(request, lambda event: None, lambda: False, "none")
 
-    with work_lock(workspace.root), pytest.raises(ResourceError, match="in use"):
+    with work_lock(workspace.root, "train"), pytest.raises(ResourceError, match="in use"):
         served(release=False)
     assert served(release=False) == {"written": True}
     write_json(workspace.erasure_path, {"erased": "2026-11-24"})

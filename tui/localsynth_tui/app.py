@@ -18,6 +18,7 @@ from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
+from localsynth.events import Event
 from localsynth_tui.jobs.client import Job, Planner, Request
 from localsynth_tui.jobs.model_download import ModelWork
 from localsynth_tui.jobs.run_state import RunState
@@ -177,7 +178,7 @@ class LocalsynthApp(App[None]):
             self.show_status()
             self.screen.post_message(JobChanged(ended))
 
-    def _told_end(self, outcome: dict[str, Any]) -> None:
+    def _told_end(self, outcome: Event) -> None:
         assert self.run_state is not None
         if outcome["kind"] == "result":
             self.notify(f"{self.run_state.verb}: finished", severity="information", markup=False)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from localsynth.config import TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.evaluate.audit.scores import canary_gradients, decode
-from localsynth.events import Emit, Event
+from localsynth.events import Emit, Event, as_stage, progress
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.loop import choose_device, train
@@ -91,8 +91,7 @@ def attack_training(
         noise.add(overheard.take() * (plan.noise_multiplier * plan.max_grad_norm))
 
     def renamed(event: Event) -> None:
-        # No ε: nothing is spent.
-        emit({key: value for key, value in event.items() if key != "epsilon"} | {"stage": "audit"})
+        emit(as_stage(event, "audit"))
 
     trained = train(
         units=[canary for canary, taken in zip(canaries, coins, strict=True) if taken],
@@ -109,16 +108,16 @@ def attack_training(
         released=watch,
     )
 
-    def progress(done: int) -> None:
+    def report(done: int) -> None:
         if should_stop():
             raise Cancelled("Stopped during audit.", "`localsynth audit` begins it again.")
-        emit({"kind": "progress", "stage": "audit", "step": done, "steps": len(canaries), "unit": "canaries"})
+        emit(progress("audit", done, len(canaries), "canaries"))
 
     device = choose_device(settings.device)
     model = model_to_train(base, targets, settings, trained.precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
-    gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, progress)
+    gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, report)
     # A canary is in with chance 1/2, and then in each batch with chance sample_rate.
     expected = plan.steps * plan.sample_rate / 2
     return Attacked(trained.precision, coins, decode(gram, products[0], expected), decode(gram, products[1], expected))

@@ -16,7 +16,7 @@ from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit.canaries import canary_units
 from localsynth.evaluate.audit.outcome import Search, exposures, written_endings
 from localsynth.evaluate.likelihood import likelihood_gain
-from localsynth.events import Emit, Event
+from localsynth.events import Emit, Event, as_stage, progress
 from localsynth.export.merge import merge_adapter
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
@@ -70,7 +70,7 @@ def search_endings(
         ordinary = [writing.with_lengths(row) for row in ordinary]
 
     def renamed(event: Event) -> None:
-        emit({key: value for key, value in event.items() if key != "epsilon"} | {"stage": "audit"})
+        emit(as_stage(event, "audit"))
 
     with Vocabulary(base) as vocabulary:
         codec = Codec(seen, vocabulary.tokenize, vocabulary.start, description, given)
@@ -107,7 +107,7 @@ def search_endings(
     with engine_for(model, seen, description, sampling, most=rows, hybrid=hybrid, guided=hybrid, wording=None) as engine:
         for number, record in engine.rows(map(wanted, range(rows))):
             drawn.append(record)
-            emit({"kind": "progress", "stage": "audit", "step": number + 1, "steps": rows, "unit": "rows searched"})
+            emit(progress("audit", number + 1, rows, "rows searched"))
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])
     return Search(
         inserted=_INSERTED,

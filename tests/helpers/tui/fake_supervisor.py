@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from localsynth.worker import EngineError
+from localsynth.worker import WorkerError
 from localsynth_tui.jobs.supervisor import STOP, keep
 
 
@@ -21,12 +21,12 @@ def main() -> None:
             if "wait_for" in event:
                 while not Path(event["wait_for"]).exists():
                     if (directory / STOP).exists():
-                        raise EngineError("Stopped before step 3.", "Start the command again to go on.", 130)
+                        raise WorkerError("Stopped before step 3.", "Start the command again to go on.", 130)
                     time.sleep(0.02)
             elif event["kind"] == "result":
                 return event["result"]
             elif event["kind"] == "failed":
-                raise EngineError(event["message"], event["hint"], event["code"])
+                raise WorkerError(event["message"], event["hint"], event["code"])
             else:
                 emit(event)
         raise AssertionError("the script has no end")

@@ -142,7 +142,7 @@ def test_not_while_a_command_is_at_work(workspace: Workspace, lock: str) -> None
     with file_lock(workspace.root / lock, "it"), pytest.raises(ResourceError, match="in use"):
         erase(workspace)
     assert (workspace.keys_path / "private.key").exists()
-    with work_lock(workspace.root):
+    with work_lock(workspace.root, "train"):
         pass
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from localsynth.errors import ResourceError
-from localsynth.store.lock import file_lock, sampler_lock
+from localsynth.store.lock import file_lock, sampler_lock, work_lock
 
 HOLD = """
 import sys, time
@@ -65,11 +65,11 @@ def test_an_impossible_place_is_a_resource_error(tmp_path: Path) -> None:
         pass
 
 
-def test_later_arguments_of_the_command_are_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/localsynth", "sample", "--where", "diagnosis='secret'"])
-    with file_lock(tmp_path / "lock", "It"):
-        text = (tmp_path / "lock").read_text()
-    assert "localsynth sample" in text
+def test_the_lock_file_names_the_verb_and_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/localsynth", "train", "--where", "diagnosis='secret'"])
+    with work_lock(tmp_path, "train"):
+        text = (tmp_path / ".work.lock").read_text()
+    assert "localsynth train" in text
     assert "secret" not in text
 
 

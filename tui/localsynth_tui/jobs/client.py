@@ -228,7 +228,7 @@ class Planner:
             while self._unread:
                 line = await child.stdout.readline()
                 self._unread -= 1
-        return _result(json.loads(line) if line else {}, child.returncode)
+        return _result(json.loads(line) if line else None, child.returncode)
 
     async def close(self) -> None:
         """End the process; it takes some hundreds of megabytes."""
@@ -250,11 +250,11 @@ async def _start(command: list[str]) -> asyncio.subprocess.Process:
     )
 
 
-def _result(last: Event, status: int | None) -> dict[str, Any]:
-    if last.get("kind") == "result":
+def _result(last: Event | None, status: int | None) -> dict[str, Any]:
+    if last is not None and last["kind"] == "result":
         result: dict[str, Any] = last["result"]
         return result
-    if last.get("kind") == "failed":
+    if last is not None and last["kind"] == "failed":
         raise AnswerError(last["message"], last["hint"], last["code"])
     raise AnswerError(f"The working process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
 
@@ -269,7 +269,7 @@ async def ask(request: Request, module: str = "localsynth.worker", passphrase: s
     """A short answer of the engine (`init`, `unlock`), whose process ends with the task that asks. Raises AnswerError."""
     child = await _start([sys.executable, "-m", module])
     assert child.stdin is not None and child.stdout is not None
-    last: Event = {}
+    last: Event | None = None
     try:
         child.stdin.write(_with_passphrase(request, passphrase))
         child.stdin.close()
