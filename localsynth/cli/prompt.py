@@ -8,7 +8,7 @@ import os
 import sys
 
 from localsynth.errors import Cancelled, ConfigError
-from localsynth.store.key import LEAST_LENGTH
+from localsynth.store.key import MIN_LENGTH
 from localsynth.system.network_seal import no_core_dumps
 
 __all__ = ["ask_passphrase"]
@@ -35,8 +35,8 @@ def ask_passphrase(what: str, descriptor: int | None = None, *, new: bool = Fals
             raise Cancelled("No passphrase was given.") from None
     if not answer:
         raise ConfigError(f"The passphrase of {what} is empty.", "Start the command again.")
-    if new and len(answer) < LEAST_LENGTH:
-        raise ConfigError(f"The passphrase has fewer than {LEAST_LENGTH} characters.", "Choose a longer one, such as a sentence.")
+    if new and len(answer) < MIN_LENGTH:
+        raise ConfigError(f"The passphrase has fewer than {MIN_LENGTH} characters.", "Choose a longer one, such as a sentence.")
     return answer
 
 

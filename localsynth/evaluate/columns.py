@@ -18,7 +18,7 @@ RARE = 0.01
 """A value is rare when fewer than this share of the original's rows have it."""
 
 _BINS = 24
-_MOST_BARS = 12
+_MAX_BARS = 12
 
 Floats = NDArray[np.float64]
 
@@ -90,7 +90,7 @@ def histogram(column: Column, tables: dict[str, Sequence[Record]]) -> dict[str, 
     if any(counts[None] for counts in counted.values()):
         names.append(None)
     names.sort(key=lambda name: -first[name])
-    shown, rest = (names, []) if len(names) <= _MOST_BARS else (names[: _MOST_BARS - 1], names[_MOST_BARS - 1 :])
+    shown, rest = (names, []) if len(names) <= _MAX_BARS else (names[: _MAX_BARS - 1], names[_MAX_BARS - 1 :])
     bars = ["(empty)" if name is None else name for name in shown] + ([f"{len(rest)} others"] if rest else [])
     figures: dict[str, Any] = {"bars": bars}
     for name, records in tables.items():

@@ -14,8 +14,8 @@ from localsynth.schema.columns import Column, Record, Schema, Text
 
 __all__ = ["association", "compare_pairs", "correlation_ratio", "cramers_v", "mutual_information", "spearman"]
 
-_MOST_ROWS = 5_000
-_MOST_PAIRS = 600
+_MAX_ROWS = 5_000
+_MAX_PAIRS = 600
 _BINS = 10
 
 Floats = NDArray[np.float64]
@@ -126,10 +126,10 @@ def compare_pairs(train: Sequence[Record], synthetic: Sequence[Record], schema: 
     """
     columns = [column for column in schema.learned() if not isinstance(column, Text)]
     pairs = list(combinations(columns, 2))
-    if len(pairs) > _MOST_PAIRS:
-        chosen = np.random.default_rng(seed).choice(len(pairs), _MOST_PAIRS, replace=False)
+    if len(pairs) > _MAX_PAIRS:
+        chosen = np.random.default_rng(seed).choice(len(pairs), _MAX_PAIRS, replace=False)
         pairs = [pairs[i] for i in sorted(chosen)]
-    original, made = sample(train, _MOST_ROWS, seed), sample(synthetic, _MOST_ROWS, seed + 1)
+    original, made = sample(train, _MAX_ROWS, seed), sample(synthetic, _MAX_ROWS, seed + 1)
     one, other = halves(original, seed)
     tables = {
         name: _Encoded(rows, columns, original)

@@ -15,7 +15,7 @@ from localsynth.privacy.signing import fingerprint
 __all__ = ["render_report", "report_document"]
 
 _FIRST_PAGE = 3
-_MOST_PAIRS_SHOWN = 12
+_MAX_PAIRS_SHOWN = 12
 
 _ARMS = (
     ("synthetic", "trained on synthetic", "risk"),
@@ -164,6 +164,6 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
         **shared,
         plots=_plots(figures),
         first_weaknesses=document["weaknesses"][:_FIRST_PAGE],
-        worst_pairs=sorted(pairs, key=lambda pair: -pair["difference"])[:_MOST_PAIRS_SHOWN],
+        worst_pairs=sorted(pairs, key=lambda pair: -pair["difference"])[:_MAX_PAIRS_SHOWN],
         arms=_ARMS,
     )

@@ -10,8 +10,8 @@ from localsynth.schema.columns import Record, Schema, Text
 
 __all__ = ["sdmetrics_scores"]
 
-_MOST_ROWS = 5_000
-_MOST_COLUMNS = 25
+_MAX_ROWS = 5_000
+_MAX_COLUMNS = 25
 
 
 def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> dict[str, Any] | None:
@@ -20,8 +20,8 @@ def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schem
     Dates go in as days. Texts are left out, as sdmetrics does. On at most 5,000 rows, and the first 25 columns: pairs take long.
     None without two such columns or without rows.
     """
-    columns = [column for column in schema.learned() if not isinstance(column, Text)][:_MOST_COLUMNS]
-    one, other = halves(sample(train, 2 * _MOST_ROWS, seed), seed)
+    columns = [column for column in schema.learned() if not isinstance(column, Text)][:_MAX_COLUMNS]
+    one, other = halves(sample(train, 2 * _MAX_ROWS, seed), seed)
     if len(columns) < 2 or not synthetic or not one:
         return None
     import pandas as pd
@@ -42,8 +42,8 @@ def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schem
         shapes, trends = found.get("Column Shapes", math.nan), found.get("Column Pair Trends", math.nan)
         return {"column_shapes": None if math.isnan(shapes) else shapes, "pair_trends": None if math.isnan(trends) else trends}
 
-    original = sample(train, _MOST_ROWS, seed)
-    made = sample(synthetic, _MOST_ROWS, seed + 1)
+    original = sample(train, _MAX_ROWS, seed)
+    made = sample(synthetic, _MAX_ROWS, seed + 1)
     return {
         "n": {"original": len(original), "synthetic": len(made)},
         "columns": len(columns),

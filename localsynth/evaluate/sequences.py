@@ -20,7 +20,7 @@ Units = Sequence[Sequence[Record]]
 Codes = NDArray[np.int64]
 
 _PARTS = 10
-_MOST_BARS = 20
+_MAX_BARS = 20
 
 
 def _distance(first: Counter[Any], second: Counter[Any]) -> float:
@@ -80,7 +80,7 @@ def compare_sequences(train: Units, holdout: Units, synthetic: Units, schema: Sc
     each other. Ordered columns in ten parts of equal size. `same`: share of pairs whose values are equal.
     """
     tables = [_Table.of(units) for units in (train, holdout, synthetic)]
-    lengths = [Counter(min(len(unit), _MOST_BARS) for unit in units) for units in (train, holdout, synthetic)]
+    lengths = [Counter(min(len(unit), _MAX_BARS) for unit in units) for units in (train, holdout, synthetic)]
     bars = range(1, max([1, *(length for found in lengths for length in found)]) + 1)
     columns = []
     for column in schema.learned():
@@ -113,7 +113,7 @@ def compare_sequences(train: Units, holdout: Units, synthetic: Units, schema: Sc
         "pairs": dict(zip(names, (len(table.second) for table in tables), strict=True)),
         "rows_per_unit": {
             "histogram": {
-                "bars": [str(length) if length < _MOST_BARS else f"{length} or more" for length in bars],
+                "bars": [str(length) if length < _MAX_BARS else f"{length} or more" for length in bars],
                 "ends": [str(bars[0]), str(bars[-1])],
                 "original": [lengths[0][length] / max(lengths[0].total(), 1) for length in bars],
                 "synthetic": [lengths[2][length] / max(lengths[2].total(), 1) for length in bars],

@@ -26,8 +26,8 @@ __all__ = ["compare_utility", "guess_target"]
 
 SEEDS = 5
 
-_MOST_ROWS = 10_000
-_MOST_LABELS = 250  # scikit-learn's boosted trees take 255 categories a column
+_MAX_ROWS = 10_000
+_MAX_LABELS = 250  # scikit-learn's boosted trees take 255 categories a column
 _NAMES = re.compile(
     r"target|label|class|outcome|result|readmi|income|type|category|intent|topic|diagnos|rating|churn|default|fraud",
     re.IGNORECASE,
@@ -66,7 +66,7 @@ class _Features:
         self._codes: dict[str, dict[str | None, int]] = {}
         for column in self.columns:
             if isinstance(column, Category):
-                self._codes[column.name] = {name: min(code, _MOST_LABELS) for code, name in enumerate(column.allowed())}
+                self._codes[column.name] = {name: min(code, _MAX_LABELS) for code, name in enumerate(column.allowed())}
             elif isinstance(column, Boolean):
                 self._codes[column.name] = {"no": 0, "yes": 1}
         self.categorical = [column.name in self._codes for column in self.columns]
@@ -237,7 +237,7 @@ def compare_utility(
     reference = {"target": chosen, "target_chosen": "named" if target is not None else "guessed"}
     if min(len(real), len(test), len(made)) < 20 or (not task.regression and len(task.names) < 2):
         return {"status": "not run", **reference, "reason": "Fewer than 20 rows with a target, or a target with a single value."}
-    real, test, made = (sample(rows, _MOST_ROWS, seed + i) for i, rows in enumerate((real, test, made)))
+    real, test, made = (sample(rows, _MAX_ROWS, seed + i) for i, rows in enumerate((real, test, made)))
     scores: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
     for repetition in range(SEEDS):

@@ -17,8 +17,8 @@ __all__ = ["Embed", "compare_writing", "describe_writing", "distinct", "frontier
 Embed = Callable[[list[str]], NDArray[np.float32]]
 """Texts → one vector each, shape (texts, dimensions)."""
 
-_MOST_ROWS = 5_000
-_MOST_EMBEDDED = 300
+_MAX_ROWS = 5_000
+_MAX_EMBEDDED = 300
 """Texts a side. Three sides are embedded, which takes minutes of one core (docs/lab/report.md)."""
 _EMBEDDED_TOGETHER = 32
 _BARS = 24
@@ -134,7 +134,7 @@ def compare_writing(
     `ceiling` describes two halves of the original, of as many texts where there are enough, and compares them with each other.
     On at most 5,000 texts a side, 300 for embeddings. `told` hears the share that is done while texts are embedded.
     """
-    size = min(len(train), len(synthetic), _MOST_ROWS)
+    size = min(len(train), len(synthetic), _MAX_ROWS)
     entries: list[dict[str, Any]] = []
     columns = text_columns(schema)
     for column in columns:
@@ -158,7 +158,7 @@ def compare_writing(
         }
         if embed is not None:
             # The same number on each of the sides: the figure depends on it.
-            several = min(len(one), len(other), len(theirs), _MOST_EMBEDDED)
+            several = min(len(one), len(other), len(theirs), _MAX_EMBEDDED)
             lines = [line for side in (one, other, theirs) for line in side[:several]]
             parts: list[NDArray[np.float32]] = []
             for start in range(0, len(lines), _EMBEDDED_TOGETHER):

@@ -27,7 +27,7 @@ from localsynth.privacy.zcdp import epsilon_of_rho
 from localsynth.system.canonical_json import canonical_json
 
 __all__ = [
-    "MOST_RUNS",
+    "MAX_RUNS",
     "TOLERANCE",
     "Mechanism",
     "calibrate_noise",
@@ -44,7 +44,7 @@ Mechanism: TypeAlias = dict[str, Any]
 
 TOLERANCE = 1e-9
 """Of floating-point sums, in nats: three parts of 0.1 fit into 0.3."""
-MOST_RUNS = 1_000_000
+MAX_RUNS = 1_000_000
 """Where `most_that_fit` stops counting."""
 
 _INTERVAL = 1e-4
@@ -54,7 +54,7 @@ _GROUP_BINS = 20_000
 _SMALLEST_NOISE = 0.05
 """Less costs hundreds of ε a step and takes minutes to account for: its ε counts as infinite."""
 _LARGEST_NOISE = 1e5
-_MOST_BINS = 1e7
+_MAX_BINS = 1e7
 """More points take gigabytes: a distribution whose mean lies beyond, at a thousand nats for one unit, counts as infinite."""
 
 _RANGES = {
@@ -63,7 +63,7 @@ _RANGES = {
     "delta": (1e-100, 1 - 1e-9),
     "rho": (1e-18, 1e6),
     "rate": (1e-15, 1.0),
-    "count": (1, 2 * MOST_RUNS),
+    "count": (1, 2 * MAX_RUNS),
 }
 """What the fields may be: far beyond what a ledger of localsynth's holds, and inside what can be computed with."""
 
@@ -211,7 +211,7 @@ def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: fl
     """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small for it, or ε beyond computing."""
     if counts and (delta <= 0 or _least_noise(counts) < _SMALLEST_NOISE):
         return math.inf
-    if math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MOST_BINS * interval:
+    if math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MAX_BINS * interval:
         return math.inf
     total: Any = None
     for text, count in counts.items():
@@ -282,16 +282,16 @@ def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
 
 
 def most_that_fit(fits: Callable[[int], bool]) -> int:
-    """The largest number of repetitions, MOST_RUNS at most, for which `fits` holds, as it does for all smaller ones.
+    """The largest number of repetitions, MAX_RUNS at most, for which `fits` holds, as it does for all smaller ones.
 
     Asks about twenty times.
     """
     if not fits(1):
         return 0
     enough, too_many = 1, 32
-    while too_many <= MOST_RUNS and fits(too_many):
+    while too_many <= MAX_RUNS and fits(too_many):
         enough, too_many = too_many, too_many * 4
-    too_many = min(too_many, MOST_RUNS + 1)
+    too_many = min(too_many, MAX_RUNS + 1)
     while too_many - enough > 1:
         middle = (enough + too_many) // 2
         if fits(middle):

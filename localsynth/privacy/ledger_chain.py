@@ -16,7 +16,7 @@ from typing import Any
 
 from localsynth.errors import IntegrityError
 from localsynth.privacy.accountant import (
-    MOST_RUNS,
+    MAX_RUNS,
     TOLERANCE,
     Mechanism,
     epsilon_of,
@@ -219,13 +219,13 @@ def _group_bound(budget: Budget, mechanisms: list[Mechanism], units: int) -> tup
         # One step, repeated: the longest run inside the budget, of which every shorter one is a part.
         (text,) = counts
         most = max(executed, _most_runs(text, budget.epsilon, budget.delta))
-        if most < MOST_RUNS:
+        if most < MAX_RUNS:
             return group_epsilon([{"type": "repeated", "count": most, "of": json.loads(text)}], budget.delta, units)
     elif cost is not None:
         # Equal parts with proofs of their own: as many of them as fit, and their δ all of the budget's.
         each = canonical_json({"type": "pure_dp", "epsilon": cost}).decode("ascii")
         most = max(executed, _most_runs(each, budget.epsilon, budget.delta))
-        if most < MOST_RUNS:
+        if most < MAX_RUNS:
             own = math.fsum(json.loads(text).get("delta", 0.0) * count for text, count in counts.items())
             _, delta = _textbook(cost, max(budget.delta, own), units)
             return units * most * cost, delta

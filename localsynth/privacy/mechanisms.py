@@ -18,12 +18,12 @@ from localsynth.errors import ConfigError
 from localsynth.privacy.accountant import Mechanism
 from localsynth.privacy.grids import Grid
 
-__all__ = ["MOST_CATEGORIES", "CategoriesPlan", "CountPlan", "RangePlan"]
+__all__ = ["MAX_CATEGORIES", "CategoriesPlan", "CountPlan", "RangePlan"]
 
-MOST_CATEGORIES = 200
+MAX_CATEGORIES = 200
 """Of a measured list, the most frequent ones by their noisy counts."""
 
-_LEAST_EPSILON = 1e-4
+_MIN_EPSILON = 1e-4
 
 
 def _opendp() -> Any:
@@ -42,7 +42,7 @@ def _opendp() -> Any:
 
 
 def _check(epsilon: float, contributions: int, delta: float | None = None) -> None:
-    if not (math.isfinite(epsilon) and epsilon >= _LEAST_EPSILON):
+    if not (math.isfinite(epsilon) and epsilon >= _MIN_EPSILON):
         raise ConfigError(
             f"An epsilon of {epsilon:g} is too small to measure anything with.",
             "Raise privacy.schema_epsilon, or declare bounds and categories that are public knowledge.",
@@ -113,7 +113,7 @@ class CategoriesPlan:
     def release(self, values: list[str]) -> list[str]:
         """At most 200 of the values, by falling noisy count. `values` has one string a row, without nulls."""
         released: dict[str, int] = self._measure([value for value in values if _passes_to_opendp(value)])
-        return sorted(released, key=lambda value: (-released[value], value))[:MOST_CATEGORIES]
+        return sorted(released, key=lambda value: (-released[value], value))[:MAX_CATEGORIES]
 
 
 def _passes_to_opendp(value: str) -> bool:

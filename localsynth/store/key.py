@@ -26,7 +26,7 @@ from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.paths import Workspace
 
 __all__ = [
-    "LEAST_LENGTH",
+    "MIN_LENGTH",
     "change_passphrase",
     "check_passphrase",
     "destroy_key",
@@ -222,5 +222,5 @@ def _unwrap(workspace: Workspace, path: Path, text: str) -> bytes:
         ) from None
 
 
-LEAST_LENGTH = 8
+MIN_LENGTH = 8
 """Characters. Whoever has the wrapped key can guess at leisure, so a sentence is better."""

@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["canonical_json", "parse_json", "sha256_of"]
 
-_MOST_DIGITS = 400
+_MAX_DIGITS = 400
 """Of an integer: no float has more, and Python refuses to read 4,300."""
 
 
@@ -28,7 +28,7 @@ def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+    if len(digits) > _MAX_DIGITS:
         raise ValueError("holds a number that is too long")
     return int(digits)
 

@@ -60,8 +60,8 @@ _FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx512_bf1
 _FEATURES_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
 
 _GIB = 1 << 30
-_LEAST_MEMORY = 4 * _GIB
-_LEAST_DISK = 2 * _GIB
+_MIN_MEMORY = 4 * _GIB
+_MIN_DISK = 2 * _GIB
 _QUICKLY_HASHED = 2 * _GIB
 """Models up to this size are hashed here (a second or so); larger ones by `localsynth models verify`."""
 
@@ -238,15 +238,15 @@ def _machine_findings(facts: Facts) -> list[Finding]:
             )
         )
     available = facts["memory"]["available"]
-    if available < _LEAST_MEMORY:
-        text = f"{available / _GIB:.1f} GiB of memory are available; training wants {_LEAST_MEMORY // _GIB} GiB or more."
+    if available < _MIN_MEMORY:
+        text = f"{available / _GIB:.1f} GiB of memory are available; training wants {_MIN_MEMORY // _GIB} GiB or more."
         findings.append(_finding("warning", text, "Close other programs."))
     else:
         findings.append(_finding("ok", f"{available / _GIB:.1f} GiB of memory are available."))
     for place in facts["disk"]:
         text = f"{place['free'] / _GIB:.1f} GiB are free at {place['path']}"
-        short = place["free"] < _LEAST_DISK
-        fix = f"Free at least {_LEAST_DISK // _GIB} GiB there."
+        short = place["free"] < _MIN_DISK
+        fix = f"Free at least {_MIN_DISK // _GIB} GiB there."
         findings.append(_finding("problem", text + ".", fix) if short else _finding("ok", text + "."))
     return findings
 

@@ -21,8 +21,8 @@ __all__ = ["attribute_inference"]
 TOLERANCE = 0.05
 """A guessed number is right when it is off by at most this share of the schema's range."""
 
-_MOST_TARGETS = 1_000
-_MOST_CANDIDATES = 5_000
+_MAX_TARGETS = 1_000
+_MAX_CANDIDATES = 5_000
 
 
 def _right(column: Column, targets: Sequence[Record], guesses: Sequence[Record]) -> NDArray[np.bool_]:
@@ -60,8 +60,8 @@ def attribute_inference(
     secrets = [column for column in columns if not isinstance(column, Text)]
     if len(columns) < 2 or not secrets or not synthetic:
         return None
-    members, others = sample(train, _MOST_TARGETS, seed), sample(holdout, _MOST_TARGETS, seed + 1)
-    candidates = sample(synthetic, _MOST_CANDIDATES, seed + 2)
+    members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
+    candidates = sample(synthetic, _MAX_CANDIDATES, seed + 2)
     targets = [*members, *others]
     nearest = Distances(columns, targets, candidates, seed=seed).nearest_without([column.name for column in secrets])
     confidence = 1 - (1 - CONFIDENCE) / len(secrets)

@@ -18,8 +18,8 @@ NEAR = 0.025
 """A near copy is at most this far away, as a mean over the columns (`Distances`)."""
 PASSAGE_WORDS = 8
 
-_MOST_TARGETS = 2_000
-_MOST_CANDIDATES = 10_000
+_MAX_TARGETS = 2_000
+_MAX_CANDIDATES = 10_000
 
 
 def exact_copies(
@@ -49,8 +49,8 @@ def near_copies(
 ) -> Attack:
     """Rows with a synthetic row at a distance of `NEAR` or less. On at most 2,000 rows a side and 10,000 synthetic ones."""
     columns = schema.learned()
-    members, others = sample(train, _MOST_TARGETS, seed), sample(holdout, _MOST_TARGETS, seed + 1)
-    candidates = sample(synthetic, _MOST_CANDIDATES, seed + 2)
+    members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
+    candidates = sample(synthetic, _MAX_CANDIDATES, seed + 2)
     # One call for both sides: what weighs how much must not depend on the side.
     near = Distances(columns, [*members, *others], candidates, seed=seed).to_nearest() <= NEAR
     naive = Distances(columns, members, shuffled_columns(candidates, schema, seed), seed=seed).to_nearest() <= NEAR

@@ -22,7 +22,7 @@ TOLERANCE = 0.05
 AGREEING = 0.75
 """Share of the other columns that must agree before a link counts as right."""
 
-_MOST_TARGETS = 5_000
+_MAX_TARGETS = 5_000
 _TELLING = re.compile(
     r"birth|dob|\bage\b|^age|zip|postal|postcode|post_code|plz|\bsex\b|gender|geburt|geschlecht|naissance|sexe|race|ethnic|nationality",
     re.IGNORECASE,
@@ -99,7 +99,7 @@ def linkage(
                 lucky += _right(target, synthetic[int(random.integers(len(synthetic)))], others)
         return Rate(right, len(rows)), Rate(lucky, len(rows))
 
-    members, strangers = sample(train, _MOST_TARGETS, seed), sample(holdout, _MOST_TARGETS, seed + 1)
+    members, strangers = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
     risk, baseline = attack(members, "original")
     control, _ = attack(strangers, "holdout")
     tried = Rate(risk.hits, claims["original"]), Rate(control.hits, claims["holdout"])

@@ -19,8 +19,8 @@ from localsynth.schema.columns import Record, Schema
 
 __all__ = ["Nearness", "attack_by_scores", "distance_to_closest_record", "measure_nearness", "membership"]
 
-_MOST_TARGETS = 2_000
-_MOST_CANDIDATES = 10_000
+_MAX_TARGETS = 2_000
+_MAX_CANDIDATES = 10_000
 SUREST = 0.05
 """The share of rows outside the table that the careful attacker accepts to accuse wrongly."""
 
@@ -39,8 +39,8 @@ def measure_nearness(
     train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
 ) -> Nearness:
     """Distances for at most 2,000 rows a side to at most 10,000 synthetic rows."""
-    members, others = sample(train, _MOST_TARGETS, seed), sample(holdout, _MOST_TARGETS, seed + 1)
-    candidates = sample(synthetic, _MOST_CANDIDATES, seed + 2)
+    members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
+    candidates = sample(synthetic, _MAX_CANDIDATES, seed + 2)
     distances = Distances(schema.learned(), [*members, *others], candidates, seed=seed).to_nearest()
     return Nearness(distances[: len(members)], distances[len(members) :], len(candidates))
 

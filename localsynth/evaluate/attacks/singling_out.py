@@ -18,9 +18,9 @@ from localsynth.schema.columns import Boolean, Category, Column, Record, Schema
 
 __all__ = ["singling_out"]
 
-_MOST_ROWS = 5_000
-_MOST_PREDICATES = 1_000
-_MOST_CONDITIONS = 6
+_MAX_ROWS = 5_000
+_MAX_PREDICATES = 1_000
+_MAX_CONDITIONS = 6
 _TRIES = 6_000
 
 Mask = NDArray[np.bool_]
@@ -119,7 +119,7 @@ def _multivariate(rows: _Rows, columns: Sequence[Column], random: np.random.Gene
     """
     places = [column for column in columns for _ in range(2 if column.name in rows.words else 1)]
     kept: dict[tuple[Condition, ...], None] = {}
-    most = min(_MOST_CONDITIONS, len(places))
+    most = min(_MAX_CONDITIONS, len(places))
     if most < 2 or not rows.n:
         return []
     for _ in range(_TRIES):
@@ -129,7 +129,7 @@ def _multivariate(rows: _Rows, columns: Sequence[Column], random: np.random.Gene
         predicate = tuple(dict.fromkeys(condition for condition in conditions if condition is not None))
         if len(predicate) >= 2 and predicate not in kept and rows.fits(predicate) == 1:
             kept[predicate] = None
-            if len(kept) == _MOST_PREDICATES:
+            if len(kept) == _MAX_PREDICATES:
                 break
     return [list(predicate) for predicate in kept]
 
@@ -168,10 +168,10 @@ def singling_out(
     size of the smaller. A small holdout therefore weakens the attack: only the original rows in its sample can be hit.
     """
     columns = schema.learned()
-    size = min(len(train), len(holdout), _MOST_ROWS)
+    size = min(len(train), len(holdout), _MAX_ROWS)
     members = _Rows(sample(train, size, seed), columns)
     others = _Rows(sample(holdout, size, seed + 1), columns)
-    made = _Rows(sample(synthetic, _MOST_ROWS, seed + 2), columns)
+    made = _Rows(sample(synthetic, _MAX_ROWS, seed + 2), columns)
     random = np.random.default_rng(seed + 3)
 
     def rate(predicates: Sequence[Sequence[Condition]], rows: _Rows) -> Rate:
@@ -184,8 +184,8 @@ def singling_out(
     ]
     for name, by, make in kinds:
         predicates = make()
-        if len(predicates) > _MOST_PREDICATES:
-            predicates = [predicates[i] for i in random.choice(len(predicates), _MOST_PREDICATES, replace=False)]
+        if len(predicates) > _MAX_PREDICATES:
+            predicates = [predicates[i] for i in random.choice(len(predicates), _MAX_PREDICATES, replace=False)]
         attacks.append(
             Attack(
                 name,

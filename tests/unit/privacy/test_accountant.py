@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.privacy.accountant import (
-    MOST_RUNS,
+    MAX_RUNS,
     calibrate_noise,
     dp_sgd_step,
     epsilon_of,
@@ -207,7 +207,7 @@ def test_the_most_that_fit_are_found(most: int) -> None:
 
     assert most_that_fit(fits) == most
     assert len(asked) <= 35
-    assert most_that_fit(lambda times: True) == MOST_RUNS
+    assert most_that_fit(lambda times: True) == MAX_RUNS
 
 
 def test_delta_must_be_a_chance() -> None:

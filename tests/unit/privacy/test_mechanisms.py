@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from localsynth.errors import ConfigError
 from localsynth.privacy import mechanisms
 from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
-from localsynth.privacy.mechanisms import MOST_CATEGORIES, CategoriesPlan, CountPlan, RangePlan
+from localsynth.privacy.mechanisms import MAX_CATEGORIES, CategoriesPlan, CountPlan, RangePlan
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_what_one_unit_alone_has_is_practically_never_released() -> None:
 
 
 def test_the_list_of_categories_is_limited_to_the_most_frequent() -> None:
-    values = [f"v{i}" for i in range(MOST_CATEGORIES + 30) for _ in range(200 if i < MOST_CATEGORIES else 60)]
+    values = [f"v{i}" for i in range(MAX_CATEGORIES + 30) for _ in range(200 if i < MAX_CATEGORIES else 60)]
     released = CategoriesPlan(1.0, 1e-6, 1).release(values)
-    assert set(released) == {f"v{i}" for i in range(MOST_CATEGORIES)}
+    assert set(released) == {f"v{i}" for i in range(MAX_CATEGORIES)}
 
 
 def test_strings_that_opendp_cannot_hold_count_for_nothing() -> None:

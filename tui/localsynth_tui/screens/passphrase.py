@@ -45,10 +45,10 @@ def is_new(request: Request) -> bool | None:
 
 def agreed(first: str, second: str) -> str:
     """A new passphrase that was typed twice. Raises ConfigError where the two differ or it is too short."""
-    from localsynth.store.key import LEAST_LENGTH
+    from localsynth.store.key import MIN_LENGTH
 
-    if len(first) < LEAST_LENGTH:
-        raise ConfigError(f"The passphrase has fewer than {LEAST_LENGTH} characters.", "Choose a longer one, such as a sentence.")
+    if len(first) < MIN_LENGTH:
+        raise ConfigError(f"The passphrase has fewer than {MIN_LENGTH} characters.", "Choose a longer one, such as a sentence.")
     if first != second:
         raise ConfigError("The two passphrases differ.", "Type it twice the same.")
     return first
