@@ -1,6 +1,6 @@
 """Columns of records as arrays, and samples of records.
 
-Ordered columns (integer, number, date, datetime) become floats: dates in days, moments in days with a fraction, null NaN.
+Ordered columns (integer, number, date, datetime) become floats: dates in days, date-times in days with a fraction, null NaN.
 Labelled columns (category, boolean) become strings, null None. Texts become strings, null "".
 """
 
@@ -49,7 +49,7 @@ def is_labelled(column: Column) -> TypeGuard[Labelled]:
 
 
 def to_float(value: Value) -> float:
-    """A value of an ordered column as a number; days since 1970 for dates and moments; NaN for null."""
+    """A value of an ordered column as a number; days since 1970 for dates and date-times; NaN for null."""
     if value is None:
         return float("nan")
     if isinstance(value, dt.datetime):
@@ -106,11 +106,11 @@ def key_of(record: Record, columns: Sequence[Column]) -> tuple[Value, ...]:
     return tuple(key)
 
 
-def sample(records: Sequence[Record], most: int, seed: int) -> list[Record]:
-    """At most `most` of the records, drawn without replacement; all of them, in their order, if there are no more."""
-    if len(records) <= most:
+def sample(records: Sequence[Record], limit: int, seed: int) -> list[Record]:
+    """At most `limit` of the records, sampled without replacement; all of them, in order, if there are no more."""
+    if len(records) <= limit:
         return list(records)
-    chosen = np.random.default_rng(seed).choice(len(records), most, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(records), limit, replace=False)
     return [records[i] for i in chosen]
 
 
@@ -122,14 +122,14 @@ def halves(records: Sequence[Record], seed: int) -> tuple[list[Record], list[Rec
 
 
 def shuffled_columns(records: Sequence[Record], schema: Schema, seed: int) -> list[Record]:
-    """The marginals-only baseline: every column shuffled by itself, so that columns keep their values and lose their links."""
+    """The marginals-only baseline: every column shuffled by itself, which removes all associations."""
     random = np.random.default_rng(seed)
     orders = {column.name: random.permutation(len(records)) for column in schema.learned()}
     return [{name: records[order[i]][name] for name, order in orders.items()} for i in range(len(records))]
 
 
 def shuffled_texts(records: Sequence[Record], schema: Schema, seed: int) -> list[Record]:
-    """The texts of each row, together, in the place of another's: columns keep their links, and texts none to them."""
+    """The texts of each row, together, permuted among the rows: associations among the other columns stay."""
     order = np.random.default_rng(seed).permutation(len(records))
     names = [column.name for column in text_columns(schema)]
     return [{**row, **{name: records[i][name] for name in names}} for row, i in zip(records, order, strict=True)]

@@ -1,4 +1,4 @@
-"""Columns one by one: how far the synthetic distribution is from the original one, and what was lost on the way."""
+"""Column by column: the distance of the synthetic distribution from the original one, and the values lost."""
 
 import math
 from collections import Counter
@@ -36,13 +36,13 @@ def ks_distance(first: Floats, second: Floats) -> float:
     ours, theirs = np.sort(first[~np.isnan(first)]), np.sort(second[~np.isnan(second)])
     if not len(ours) or not len(theirs):
         return math.nan
-    places = np.concatenate([ours, theirs])
-    apart = np.searchsorted(ours, places, side="right") / len(ours) - np.searchsorted(theirs, places, side="right") / len(theirs)
+    points = np.concatenate([ours, theirs])
+    apart = np.searchsorted(ours, points, side="right") / len(ours) - np.searchsorted(theirs, points, side="right") / len(theirs)
     return float(np.abs(apart).max())
 
 
 def wasserstein(first: Floats, second: Floats, width: float) -> float:
-    """How far the values must be moved on average (earth mover's distance), as a share of `width`. NaN if one is empty."""
+    """The earth mover's distance as a fraction of `width`. NaN if one is empty."""
     ours, theirs = first[~np.isnan(first)], second[~np.isnan(second)]
     if not len(ours) or not len(theirs):
         return math.nan
@@ -103,7 +103,7 @@ def histogram(column: Column, tables: dict[str, Sequence[Record]]) -> dict[str, 
 
 
 def _lost_labels(column: Column, train: Sequence[Record], synthetic: Sequence[Record]) -> dict[str, Any]:
-    """How many different labels there are and are missing, by count and never by name."""
+    """Counts of distinct labels and of missing ones, never their names."""
     ours = Counter(name for name in labels(column, train) if name is not None)
     present = {name for name in labels(column, synthetic) if name is not None}
     rare = [name for name, count in ours.items() if count < RARE * len(train)]
@@ -146,11 +146,11 @@ def _distances(column: Column, first: Sequence[Record], second: Sequence[Record]
 
 
 def compare_columns(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> list[dict[str, Any]]:
-    """One entry per learned column: distance, its ceiling, histograms, what was lost.
+    """One entry per learned column: distance, split-half baseline, histograms, lost values.
 
     `distance` is the total variation for labels and Kolmogorov & Smirnov's for ordered columns and for the length of texts.
-    `ceiling` is the same between two random halves of the original: nearer than that no honest table comes, so it is what to
-    compare with. Wasserstein's distance comes along for ordered columns.
+    `ceiling` is the split-half baseline: the same between two random halves of the original. Ordered columns also have
+    Wasserstein's distance.
     """
     one, other = halves(train, seed)
     found = []

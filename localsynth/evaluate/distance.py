@@ -1,6 +1,6 @@
-"""How far two rows are apart: Gower's distance (Gower 1971, Biometrics 27:857) with texts compared by their words.
+"""The distance between two rows: Gower's (Gower 1971, Biometrics 27:857), with texts compared by TF-IDF.
 
-Each learned column adds between 0 and 1 and weighs the same: |a − b| over the schema's range for ordered columns, 0 or 1 for
+Each learned column contributes between 0 and 1 with equal weight: |a − b| over the schema's range for ordered columns, 0 or 1 for
 labels, one minus the cosine of TF-IDF vectors of words and word pairs for texts. A null is 0 away from a null and 1 from
 anything else. The vectors are projected at random onto 512 dimensions (Johnson & Lindenstrauss), which keeps a cosine to about
 ±0.05, equal texts at exactly 0, and the cost the same for long texts.
@@ -74,7 +74,7 @@ def _of_texts(column: Column, targets: Sequence[Record], candidates: Sequence[Re
 
     def part(rows: slice) -> NDArray[np.float32]:
         apart: NDArray[np.float32] = np.clip(1 - first[rows] @ second.T, 0, 1).astype(np.float32)
-        # Rounding leaves equal texts a hair apart.
+        # Rounding leaves a small distance between equal texts.
         apart[apart < 1e-4] = 0
         apart[our_empty[rows, None] & their_empty[None, :]] = 0
         return apart
@@ -83,7 +83,7 @@ def _of_texts(column: Column, targets: Sequence[Record], candidates: Sequence[Re
 
 
 class Distances:
-    """Distances from each target row to every candidate row, worked out in blocks so that memory stays small.
+    """Distances from each target row to every candidate row, computed in blocks to bound memory.
 
     `columns` are compared; the distance is the mean over them, between 0 and 1.
     """

@@ -1,4 +1,4 @@
-"""How likely a model finds rows, by llama.cpp: what a trained model learned of single rows beyond its base."""
+"""The log-likelihood of rows under a trained model relative to its base model, by llama.cpp."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ def likelihood_gain(
     rows: Sequence[Record],
     threads: int,
     given: frozenset[str] = frozenset(),
-    told: Callable[[float], None] | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> NDArray[np.float64]:
-    """For each row, the mean log-likelihood of its learned tokens under the model less that under its base, in nats.
+    """For each row, the mean log-likelihood of its learned tokens under the model minus that under its base, in nats.
 
-    `given` are columns that the model does not learn; a row of which it learns nothing is left out. `told` hears
-    the share that is done.
+    `given` are columns that the model does not learn; a row without learned tokens is left out.
+    `report` is called with the fraction done.
     """
     with Vocabulary(base) as vocabulary:
         codec = Codec(schema, vocabulary.tokenize, vocabulary.start, description, given)
@@ -38,8 +38,8 @@ def likelihood_gain(
         found = []
         with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), threads) as decoder:
             for i, row in enumerate(encoded):
-                if told is not None:
-                    told((number + i / len(encoded)) / 2)
+                if report is not None:
+                    report((number + i / len(encoded)) / 2)
                 found.append(_likelihood(decoder, row))
         likelihoods.append(np.array(found))
     result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]

@@ -1,4 +1,4 @@
-"""Pairs of columns: whether what goes together in the original goes together in the synthetic table."""
+"""Pairwise associations of columns in the original and in the synthetic table."""
 
 import math
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def correlation_ratio(names: Codes, numbers: Floats) -> float:
 
 
 def mutual_information(first: Codes, second: Codes) -> float:
-    """Mutual information by the smaller entropy: 0 independent, 1 where one decides the other; 0 where one is constant."""
+    """Mutual information divided by the smaller entropy: 0 independent, 1 determined; 0 where one is constant."""
     table = _contingency(first, second)
     if not table.size:
         return math.nan
@@ -81,8 +81,8 @@ def mutual_information(first: Codes, second: Codes) -> float:
     ours, theirs = shares.sum(axis=1), shares.sum(axis=0)
     filled = shares > 0
     information = float((shares[filled] * np.log(shares[filled] / np.outer(ours, theirs)[filled])).sum())
-    least = min(-float((part * np.log(part)).sum()) for part in (ours, theirs))
-    return min(1.0, max(0.0, information / least)) if least > 1e-12 else 0.0
+    smaller = min(-float((part * np.log(part)).sum()) for part in (ours, theirs))
+    return min(1.0, max(0.0, information / smaller)) if smaller > 1e-12 else 0.0
 
 
 def _measure_of(first: Column, second: Column) -> str:
@@ -91,7 +91,7 @@ def _measure_of(first: Column, second: Column) -> str:
 
 
 class _Encoded:
-    """The columns of one table as floats and as codes in ten parts of equal size, cut as the original is."""
+    """The columns of one table as floats and as codes of ten bins, cut at the original's quantiles."""
 
     def __init__(self, records: Sequence[Record], columns: Sequence[Column], like: Sequence[Record]) -> None:
         self.numbers: dict[str, Floats] = {}
@@ -119,10 +119,10 @@ def association(first: Column, second: Column, table: _Encoded) -> float:
 
 
 def compare_pairs(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> dict[str, Any]:
-    """Every pair of learned columns but texts: association and mutual information in both tables, side by side.
+    """Association and mutual information of every pair of learned columns except texts, in both tables.
 
-    `ceiling` is the mean difference between two halves of the original. On at most 5,000 rows a table, and at most 600 pairs,
-    drawn at random beyond that (`pairs_in_all` says of how many).
+    `ceiling` is the split-half baseline of the mean difference. On at most 5,000 rows a table and at most 600 pairs, a random
+    sample where there are more (`pairs_in_all`).
     """
     columns = [column for column in schema.learned() if not isinstance(column, Text)]
     pairs = list(combinations(columns, 2))

@@ -1,7 +1,8 @@
-"""Strings in synthetic texts that look like somebody's: how many, and how many of them stand in the original.
+"""Personal strings in synthetic texts: how many there are, and how many of them occur in the original.
 
-Counts only: the strings themselves never leave this module. A pattern is no proof of a person (invented numbers have valid
-check digits too), so every count has the holdout's beside it.
+Only counts leave this module, never the strings. A match does not prove that a person is
+meant (random numbers can have valid check digits, too), so every count comes with that of
+the holdout.
 """
 
 import re
@@ -19,7 +20,7 @@ __all__ = ["KINDS", "count_personal", "find_personal"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of string."""
+    """A kind of personal string."""
 
     name: str
     pattern: re.Pattern[str]
@@ -65,17 +66,17 @@ KINDS = (
         _any,
     ),
 )
-"""In this order: what one kind has claimed, the next no longer sees (a card number is no telephone number)."""
+"""In order of precedence: a string matched by one kind is hidden from the next (a card number is no telephone number)."""
 
 
 def find_personal(text: str) -> list[tuple[str, str]]:
-    """(kind, string) for everything in `text` that looks personal; strings without case, spaces and dashes, to compare them."""
+    """(kind, string) for every personal string in `text`, without case, spaces and dashes."""
     found = []
     for kind in KINDS:
         for match in kind.pattern.finditer(text):
             if kind.holds(match.group()):
                 found.append((kind.name, re.sub(r"[\s()/.-]", "", match.group()).casefold()))
-                # Blanked out at the same length, so that the next kind does not claim it.
+                # Blanked out at the same length, so that the next kind does not match it.
                 text = f"{text[: match.start()]}{' ' * len(match.group())}{text[match.end() :]}"
     return found
 
@@ -92,10 +93,10 @@ def _gather(records: Sequence[Record], schema: Schema) -> dict[str, set[str]]:
 def count_personal(
     train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
 ) -> dict[str, Any] | None:
-    """Per kind, how many different strings the synthetic texts hold, and how many of those the original and the holdout hold.
+    """Per kind, the number of distinct strings in the synthetic texts, and how many of them occur in original and holdout.
 
-    The comparison with the holdout is fair only among as many rows: `in_original_same_rows` counts a random part of the
-    original, of the holdout's size. None without a text column.
+    `in_original_same_rows` counts a random part of the original of the holdout's size, for a fair comparison. None without
+    a text column.
     """
     if not text_columns(schema):
         return None

@@ -1,7 +1,8 @@
 """The report: `report.json` and, from the same document, one HTML file that opens without a network.
 
-There are two of them. The full one reads the original table, is not covered by the guarantee, and says so on its face. The one
-for release holds only the certificate and what the synthetic rows tell by themselves.
+There are two of them. The private one reads the original table, is not covered by the
+guarantee, and says so on its first page. The one for release holds only the certificate and
+figures of the synthetic rows alone.
 """
 
 import math
@@ -20,9 +21,9 @@ _MAX_PAIRS_SHOWN = 12
 _ARMS = (
     ("synthetic", "trained on synthetic", "risk"),
     ("real", "trained on original", "control"),
-    ("real_same_size", "original, as many rows", "control"),
-    ("texts_shuffled", "synthetic, texts shuffled", "baseline"),
-    ("marginals_only", "synthetic, columns shuffled", "baseline"),
+    ("real_same_size", "trained on as many original rows", "control"),
+    ("texts_shuffled", "synthetic with texts shuffled", "baseline"),
+    ("marginals_only", "synthetic with columns shuffled", "baseline"),
 )
 
 
@@ -70,7 +71,7 @@ def _interval(value: dict[str, Any], percent: bool = True) -> str:
 
 
 def _factor(epsilon: float) -> str:
-    """e to the ε in words."""
+    """The factor e^ε, for a sentence."""
     if epsilon > 20:
         return "possibly more than a hundred million"
     factor = math.exp(epsilon)

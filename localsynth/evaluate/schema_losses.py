@@ -1,7 +1,7 @@
-"""What the schema changed of the original before anything was learned from it: values outside its bounds and lists, and rows that
-break its constraints.
+"""Values and rows that the schema changed before training.
 
-All other figures compare the synthetic rows with originals that were brought inside the schema, so this loss shows nowhere else.
+These are values outside its bounds and lists, and rows that violate its constraints. All
+other figures use the originals after that, so this loss shows nowhere else.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ class SchemaLosses:
         self._broken: Counter[str] = Counter()
 
     def count(self, original: Record, conformed: Record | None) -> None:
-        """Take in one row as it was and as `schema.conform` made it. Rounding to a column's decimals is no change."""
+        """Count one row, before and after `schema.conform`. Rounding to a column's decimals is no change."""
         self._rows += 1
         if conformed is None:
             self._dropped += 1

@@ -1,4 +1,4 @@
-"""The scores of sdmetrics, which others report too: column shapes and pair trends, 0 to 1."""
+"""Two scores of sdmetrics, for comparison with other tools: column shapes and pair trends, 0 to 1."""
 
 import math
 import warnings
@@ -15,7 +15,7 @@ _MAX_COLUMNS = 25
 
 
 def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> dict[str, Any] | None:
-    """The two properties of sdmetrics' quality report, with their ceiling: the scores of one half of the original for the other.
+    """The two properties of sdmetrics' quality report, with their split-half baseline.
 
     Dates go in as days. Texts are left out, as sdmetrics does. On at most 5,000 rows, and the first 25 columns: pairs take long.
     None without two such columns or without rows.
@@ -36,7 +36,7 @@ def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schem
     def score(first: Sequence[Record], second: Sequence[Record]) -> dict[str, float | None]:
         report = QualityReport()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # constant columns and the like; their score is then missing, and shown as such
+            warnings.simplefilter("ignore")  # constant columns and the like have no score
             report.generate({"table": frame(first)}, {"table": frame(second)}, metadata, verbose=False)
         found = dict(report.get_properties()[["Property", "Score"]].itertuples(index=False))
         shapes, trends = found.get("Column Shapes", math.nan), found.get("Column Pair Trends", math.nan)

@@ -1,4 +1,4 @@
-"""Rows that follow each other: how many a unit has, and what comes after what."""
+"""Sequences: the number of rows per unit, and the transitions from one row to the next."""
 
 import math
 from collections import Counter
@@ -19,7 +19,7 @@ Units = Sequence[Sequence[Record]]
 
 Codes = NDArray[np.int64]
 
-_PARTS = 10
+_BINS = 10
 _MAX_BARS = 20
 
 
@@ -32,12 +32,12 @@ def _distance(first: Counter[Any], second: Counter[Any]) -> float:
 
 
 def _coded(column: Column, tables: Sequence[Sequence[Record]]) -> list[Codes]:
-    """Values as whole numbers: labels one by one, ordered values in ten parts of the first table; null is one of its own."""
+    """Values as whole numbers: labels one by one, ordered values in ten bins of the first table; null is a value of its own."""
     if not is_ordered(column):
         return label_codes(column, *tables)
     values = [ordered(column, table) for table in tables]
     known = values[0][~np.isnan(values[0])]
-    cuts = np.unique(np.quantile(known, np.linspace(0, 1, _PARTS + 1)[1:-1])) if len(known) else np.array([])
+    cuts = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else np.array([])
     return [np.where(np.isnan(v), -1, np.searchsorted(cuts, v, side="right")) for v in values]
 
 
@@ -45,7 +45,7 @@ def _coded(column: Column, tables: Sequence[Sequence[Record]]) -> list[Codes]:
 class _Table:
     rows: list[Record]
     second: NDArray[np.int64]
-    """The numbers of the rows that have one before them."""
+    """The indices of the rows that have a predecessor."""
 
     @classmethod
     def of(cls, units: Units) -> "_Table":
@@ -58,7 +58,7 @@ class _Table:
 
 
 def _independent(pairs: Counter[tuple[int, int]]) -> float:
-    """How far the pairs are from those of rows that have nothing to do with each other."""
+    """The distance of the pairs from those of independent rows."""
     before, after = Counter[int](), Counter[int]()
     for (one, two), count in pairs.items():
         before[one] += count

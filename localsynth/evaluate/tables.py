@@ -1,4 +1,4 @@
-"""Everything the report says about three tables, in one dictionary."""
+"""All figures of the report about three tables, in one dictionary."""
 
 import datetime as dt
 import math
@@ -27,8 +27,8 @@ from localsynth.schema.columns import Record, Schema
 __all__ = ["Progress", "describe_synthetic", "evaluate_tables", "json_able"]
 
 Progress = Callable[[str, int, int, float], None]
-"""Called before each step with what it does, its number from 0, how many there are, and 0.0; in a long one again, with the share
-of it that is done; after the last with ("", all, all, 0.0)."""
+"""Called before each step with (name, index from 0, number of steps, 0.0), during a long step
+again with the fraction of it that is done, and after the last with ("", n, n, 0.0)."""
 
 
 def json_able(value: Any) -> Any:
@@ -45,9 +45,9 @@ def json_able(value: Any) -> Any:
 
 
 def describe_synthetic(synthetic: Sequence[Record], schema: Schema) -> dict[str, Any]:
-    """What the synthetic rows and the public schema tell by themselves; nothing here has seen the original.
+    """Figures of the synthetic rows and the public schema alone, without the original.
 
-    This is all that a report to be published holds besides the certificate.
+    A report for release holds only these and the certificate.
     """
     columns = schema.learned()
     keys = [key_of(row, columns) for row in synthetic]
@@ -94,7 +94,7 @@ def evaluate_tables(
 
         rows            {"original", "holdout", "synthetic"}
         columns, pairs, writing, sdmetrics                     see the modules of these names
-        sequences       see `compare_sequences`; None where rows stand by themselves
+        sequences       see `compare_sequences`; None where rows are independent
         utility         see `compare_utility`
         attacks         [Attack.to_json()]; more (an attack that asks the model) may be appended in the same form
         attacks_not_run [{"name", "reason"}]
@@ -108,7 +108,7 @@ def evaluate_tables(
     it takes about half a minute on two cores.
     """
     known = guess_quasi_identifiers(schema) if quasi_identifiers is None else list(quasi_identifiers)
-    # A wrong name must be found before the minutes are spent.
+    # Report a wrong name before the long computation.
     for name in [*known, *([] if target is None else [target])]:
         schema.column(name)
     figures: dict[str, Any] = {
@@ -137,7 +137,7 @@ def evaluate_tables(
         collect("shared passages", shared_passages(train, holdout, synthetic, schema), reason)
 
     def link() -> None:
-        reason = "No column that others may know of a person (birth, postal code, sex) was named or found by its name."
+        reason = "No quasi-identifier (birth date, postal code, sex) was named or recognised by its name."
         collect("linkage", linkage(train, holdout, synthetic, schema, known, seed=seed), reason)
 
     def infer() -> None:
@@ -157,10 +157,10 @@ def evaluate_tables(
         return lambda: figures.__setitem__(name, compute())
 
     steps: list[tuple[str, Callable[[], None]]] = [
-        ("the synthetic rows by themselves", keep("synthetic_only", lambda: describe_synthetic(synthetic, schema))),
+        ("synthetic rows", keep("synthetic_only", lambda: describe_synthetic(synthetic, schema))),
         ("columns", keep("columns", lambda: compare_columns(train, synthetic, schema, seed=seed))),
         ("pairs of columns", keep("pairs", lambda: compare_pairs(train, synthetic, schema, seed=seed))),
-        ("texts", keep("writing", lambda: compare_writing(train, synthetic, schema, seed=seed, embed=embed, told=embedded))),
+        ("texts", keep("writing", lambda: compare_writing(train, synthetic, schema, seed=seed, embed=embed, report=embedded))),
         ("sdmetrics", keep("sdmetrics", lambda: sdmetrics_scores(train, synthetic, schema, seed=seed))),
         ("utility", keep("utility", lambda: compare_utility(train, holdout, synthetic, schema, target=target, seed=seed))),
         ("copies", copies),

@@ -1,4 +1,4 @@
-"""One thread for numerical libraries: threads that wait for one another on a busy machine take minutes for seconds' work."""
+"""One thread for numerical libraries: on a busy machine, waiting threads turn seconds into minutes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

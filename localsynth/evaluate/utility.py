@@ -1,10 +1,12 @@
-"""Utility: is what a model learns from the synthetic table true of the real one?
+"""Usefulness by TSTR: train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633).
 
-Train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633): a model is trained on the synthetic rows and tested on
-the holdout, beside the same model trained on the original rows, on as many of them as there are synthetic ones, and on the
-synthetic rows with their columns shuffled, which keep every column's values and no link between them. Where there are texts and
-other columns to predict from, also on the synthetic rows with their texts shuffled: what marginals teach without a model that
-writes to them.
+A model is trained on the synthetic rows and tested on the holdout. It is compared with
+the same model trained on:
+
+- the original rows, all of them and as many as there are synthetic ones
+- the synthetic rows with every column shuffled, which removes all associations
+- where there are texts and other columns to predict from: the synthetic rows with their
+  texts shuffled, which shows what the columns teach without the texts
 """
 
 import math
@@ -37,9 +39,9 @@ Floats = NDArray[np.float64]
 
 
 def guess_target(schema: Schema, train: Sequence[Record]) -> str | None:
-    """The column to be predicted, when none is named.
+    """The column to predict where none is named.
 
-    Of the labelled columns with 2 to 100 values in use, one whose name speaks of an outcome (the last of them), else the last;
+    Of the labelled columns with 2 to 100 values in use, the last whose name suggests an outcome, else the last;
     without any, the last ordered column; None for a table of texts alone. A labelled column counts only where at least two of its
     values have ten rows each.
     """
@@ -57,7 +59,7 @@ def guess_target(schema: Schema, train: Sequence[Record]) -> str | None:
 
 
 class _Features:
-    """What the models see of a record: the columns but the target as one array, its texts as one string."""
+    """The features of a record: the columns except the target as one array, its texts as one string."""
 
     def __init__(self, schema: Schema, target: str) -> None:
         self.columns = [column for column in schema.learned() if column.name != target and not isinstance(column, Text)]
@@ -78,13 +80,13 @@ class _Features:
         return np.array([codes.get(name, math.nan) for name in labels(column, records)], dtype=np.float64)
 
     def array(self, records: Sequence[Record]) -> Floats:
-        """Shape (rows, columns but target and texts)."""
+        """Shape (rows, columns except target and texts)."""
         if not self.columns:
             return np.zeros((len(records), 0))
         return np.column_stack([self._encode(column, records) for column in self.columns])
 
-    def lines(self, records: Sequence[Record]) -> list[str]:
-        """All texts of a record in one."""
+    def joined_texts(self, records: Sequence[Record]) -> list[str]:
+        """The texts of each record, joined."""
         own = [texts(column, records) for column in self.texts]
         return [" ".join(parts) for parts in zip(*own, strict=True)]
 
@@ -98,13 +100,13 @@ def _trees(features: _Features, regression: bool, seed: int) -> Any:
     )
 
 
-def _reader(regression: bool) -> Any:
+def _text_model(regression: bool) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
 
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=20_000, token_pattern=r"\b\w+\b")
-    return make_pipeline(words, Ridge() if regression else LogisticRegression(C=10, max_iter=60, class_weight="balanced"))
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=20_000, token_pattern=r"\b\w+\b")
+    return make_pipeline(vectorizer, Ridge() if regression else LogisticRegression(C=10, max_iter=60, class_weight="balanced"))
 
 
 class _Task:
@@ -119,46 +121,46 @@ class _Task:
         self.metric = "R2" if self.regression else "AUC" if len(names) == 2 else "macro-F1"
 
     def with_target(self, records: Sequence[Record]) -> list[Record]:
-        """Without the rows whose target is null or, for labels, unknown to the original."""
+        """The rows whose target is not null and, for labels, occurs in the original."""
         return [row for row in records if row[self.column.name] is not None and self._is_known(row)]
 
     def _is_known(self, row: Record) -> bool:
         return self.regression or labels(self.column, [row])[0] in self.names
 
     def answers(self, records: Sequence[Record]) -> Floats:
-        """The target: as numbers, or as the place of the label among `names`."""
+        """The target: as numbers, or as the index of the label in `names`."""
         if self.regression:
             return ordered(self.column, records)
-        place = {name: i for i, name in enumerate(self.names)}
-        return np.array([place[str(name)] for name in labels(self.column, records)], dtype=np.float64)
+        index = {name: i for i, name in enumerate(self.names)}
+        return np.array([index[str(name)] for name in labels(self.column, records)], dtype=np.float64)
 
     def predict(self, records: Sequence[Record], questions: Sequence[Record], seed: int) -> Floats:
-        """Trained on `records`, for each of `questions`: a number, or the chance of each label, shape (questions, labels).
+        """Train on `records` and predict `questions`: numbers, or probabilities of shape (questions, labels).
 
         Columns go to boosted trees, texts to a linear model on TF-IDF of words; where there are both, the two are averaged.
         """
         answers = self.answers(records)
         if len(np.unique(answers)) < 2:
-            # Nothing to learn: the same answer for everybody.
+            # Nothing to learn: a constant prediction.
             constant = answers[:1] if self.regression else np.eye(len(self.names))[answers[:1].astype(int)]
             return np.repeat(constant, len(questions), axis=0)
         found = []
         if self.features.columns:
-            given = self.features.array(records)
-            # scikit-learn cannot cut a column into bins that has no value at all.
-            given[:, np.isnan(given).all(axis=0)] = 0
-            model = _trees(self.features, self.regression, seed).fit(given, answers)
+            array = self.features.array(records)
+            # scikit-learn cannot bin a column without any value.
+            array[:, np.isnan(array).all(axis=0)] = 0
+            model = _trees(self.features, self.regression, seed).fit(array, answers)
             found.append(self._outcome(model, self.features.array(questions)))
         if self.features.texts:
             try:
-                model = _reader(self.regression).fit(self.features.lines(records), answers)
-            except ValueError:  # not a word in any text
-                found.append(self._blind(answers, len(questions)))
+                model = _text_model(self.regression).fit(self.features.joined_texts(records), answers)
+            except ValueError:  # no word in any text
+                found.append(self._constant(answers, len(questions)))
             else:
-                found.append(self._outcome(model, self.features.lines(questions)))
+                found.append(self._outcome(model, self.features.joined_texts(questions)))
         return np.asarray(np.mean(found, axis=0))
 
-    def _blind(self, answers: Floats, n: int) -> Floats:
+    def _constant(self, answers: Floats, n: int) -> Floats:
         if self.regression:
             return np.full(n, answers.mean())
         shares = np.bincount(answers.astype(int), minlength=len(self.names)) / len(answers)
@@ -167,9 +169,9 @@ class _Task:
     def _outcome(self, model: Any, questions: Any) -> Floats:
         if self.regression:
             return np.asarray(model.predict(questions), dtype=np.float64)
-        chances = np.zeros((len(questions), len(self.names)))
-        chances[:, model.classes_.astype(int)] = model.predict_proba(questions)
-        return chances
+        probabilities = np.zeros((len(questions), len(self.names)))
+        probabilities[:, model.classes_.astype(int)] = model.predict_proba(questions)
+        return probabilities
 
     def score(self, predicted: Floats, answers: Floats) -> float:
         """AUC, macro-F1 over the labels that occur, or R²; NaN where the answers are all the same."""
@@ -185,29 +187,29 @@ class _Task:
 
 
 def _in_words(task: _Task, score: float) -> str:
-    """What a score means, for a reader who does not know its name."""
+    """The meaning of a score, for a reader who does not know the metric."""
     if task.metric == "AUC":
-        return f"puts {100 * score:.0f} of 100 pairs of real rows of different {task.column.name} in the right order"
+        return f"ranks {100 * score:.0f} of 100 pairs of real rows with different {task.column.name} correctly"
     if task.metric == "R2":
-        return f"explains {100 * max(0.0, score):.0f} % of how {task.column.name} varies among real rows"
-    return f"scores {score:.2f} of 1 at predicting {task.column.name} of real rows"
+        return f"explains {100 * max(0.0, score):.0f} % of the variance of {task.column.name} in real rows"
+    return f"scores {score:.2f} of 1 when it predicts {task.column.name} of real rows"
 
 
 def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None, n_test: int) -> str:
     made, real = scores["synthetic"].value, scores["real"].value
-    short = {"AUC": f"{100 * real:.0f}; guessing, 50", "R2": f"{100 * max(0.0, real):.0f} %"}.get(task.metric, f"{real:.2f}")
+    short = {"AUC": f"{100 * real:.0f}, guessing 50", "R2": f"{100 * max(0.0, real):.0f} %"}.get(task.metric, f"{real:.2f}")
     first = (
         f"A model trained on the synthetic rows {_in_words(task, made)}, one trained on the original rows {short} "
-        f"({task.metric} {made:.2f} and {real:.2f}, {n_test:,} rows that were kept aside)"
+        f"({task.metric} {made:.2f} and {real:.2f}, {n_test:,} held-out rows)"
     )
     if ratio is None:
-        return f"{first}: even the original teaches next to nothing about it, so this says nothing about the synthetic rows."
+        return f"{first}. Even the original rows hardly predict it, so this does not judge the synthetic rows."
     above = " above guessing" if task.metric == "AUC" else ""
-    return f"{first}: {100 * max(0.0, ratio):.0f} % of what can be learned{above} is kept."
+    return f"{first}. The relative score{above} is {100 * max(0.0, ratio):.0f} %."
 
 
-def _possible(interval: Interval) -> Interval:
-    # Student's interval knows nothing of the best score there is.
+def _capped(interval: Interval) -> Interval:
+    # Student's interval ignores that no score exceeds 1.
     return Interval(interval.value, interval.low, min(1.0, interval.high), interval.n)
 
 
@@ -222,21 +224,25 @@ def compare_utility(
 ) -> dict[str, Any]:
     """Scores on the holdout of a model trained on each of four or five tables, with 95 % intervals over five repetitions.
 
-    Each repetition redraws the rows of every training table and of the holdout with replacement, the same holdout rows for
-    all, so that the interval covers both. On at most 10,000 rows a table. `ratio` is the synthetic score by the real one; for
-    the AUC both less 0.5, since guessing has that. It is None where the real score is within 0.02 of guessing. A table that
-    cannot be used gives {"status": "not run", "reason"}. Raises KeyError if the schema has no column `target`.
+    Each repetition resamples the rows of every training table and of the holdout with replacement, the same holdout rows for
+    all, so that the interval covers both. On at most 10,000 rows a table. `ratio` is the synthetic score divided by the real
+    one; for the AUC, both minus 0.5, the score of guessing. It is None where the real score is within 0.02 of guessing. A
+    table that cannot be used gives {"status": "not run", "reason"}. Raises KeyError if the schema has no column `target`.
     """
     chosen = target if target is not None else guess_target(schema, train)
     if chosen is None:
-        return {"status": "not run", "reason": "There is no column to predict from the others. Name one as the target."}
+        return {"status": "not run", "reason": "There is no column to predict from the others. Name one as evaluate.target."}
     if isinstance(schema.column(chosen), Text) or len(schema.learned()) < 2:
         return {"status": "not run", "reason": f"{chosen} cannot be predicted: it is a text, or the only column."}
     task = _Task(schema, chosen, train)
     real, test, made = (task.with_target(rows) for rows in (train, holdout, synthetic))
     reference = {"target": chosen, "target_chosen": "named" if target is not None else "guessed"}
     if min(len(real), len(test), len(made)) < 20 or (not task.regression and len(task.names) < 2):
-        return {"status": "not run", **reference, "reason": "Fewer than 20 rows with a target, or a target with a single value."}
+        return {
+            "status": "not run",
+            **reference,
+            "reason": "There are fewer than 20 rows with a target, or the target has a single value.",
+        }
     real, test, made = (sample(rows, _MAX_ROWS, seed + i) for i, rows in enumerate((real, test, made)))
     scores: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
@@ -253,10 +259,10 @@ def compare_utility(
         if task.features.texts and task.features.columns:
             tables["texts_shuffled"] = shuffled_texts(made, schema, seed + repetition)
         for arm, rows in tables.items():
-            drawn = [rows[i] for i in random.integers(len(rows), size=len(rows))]
+            resampled = [rows[i] for i in random.integers(len(rows), size=len(rows))]
             with one_thread(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a linear model that stopped early is as good as it is
-                predicted = task.predict(drawn, questions, seed + repetition)
+                warnings.simplefilter("ignore")  # a linear model that has not converged is good enough
+                predicted = task.predict(resampled, questions, seed + repetition)
             scores.setdefault(arm, []).append(task.score(predicted, answers))
             sizes[arm] = len(rows)
     intervals = {arm: mean_interval([score for score in values if not math.isnan(score)]) for arm, values in scores.items()}
@@ -270,7 +276,7 @@ def compare_utility(
         "labels": len(task.names) or None,
         "repetitions": SEEDS,
         "n_test": len(test),
-        "arms": {arm: {**_possible(interval).to_json(), "n": sizes[arm]} for arm, interval in intervals.items()},
+        "arms": {arm: {**_capped(interval).to_json(), "n": sizes[arm]} for arm, interval in intervals.items()},
         "ratio": ratio,
         "sentence": _sentence(task, intervals, ratio, len(test)),
     }

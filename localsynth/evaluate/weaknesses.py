@@ -1,16 +1,21 @@
-"""The weaknesses for the report's first page: what to worry about, worst first.
+"""The weaknesses for the report's first page, worst first.
 
-The ranking rule. What endangers persons comes before what makes the table less useful, and that before what could not be judged:
+Privacy comes before usefulness, and both before what could not be judged:
 
-1. privacy   an attack that failed, by how far its interval lies above its control's (of several of a kind, such as exact and near
-             copies, the one furthest above, which names the others); a canary audit that failed; personal
-             strings that the synthetic texts share more often with the original than with as many holdout rows
-2. worth     by the share of something that is lost, 0 to 1: values and rows cut by the schema, what a model can learn, the
-             likeness of the worst column beyond its ceiling, links between columns (mean difference beyond the ceiling, times
-             three, since 0.33 is a link gone), rare values, repeated texts, texts unlike the original's beyond their ceiling
-3. unknown   attacks with too few rows to say, an audit too weak to say, and utility that could not be measured
+1. privacy     A failed attack, by the distance of its interval from its control's.
+               Of several attacks of a kind (exact and near copies) the worst one
+               stands for all and names the others. A failed canary audit. Personal
+               strings shared more often with the original than with as many holdout
+               rows.
+2. usefulness  By the fraction lost, 0 to 1: values and rows cut by the schema, TSTR
+               score, distance of the worst column beyond its split-half baseline,
+               pairwise associations (mean difference beyond the baseline, times
+               three, since a difference of 0.33 is an association lost), rare values,
+               duplicate texts, MAUVE below its split-half baseline.
+3. unknown     Attacks with too few rows to say, an audit too weak to say, usefulness
+               that could not be measured.
 
-Within a class the greater severity comes first; what is below 0.05 in class 2 is not called a weakness.
+Within a class the greater severity comes first. In class 2, less than 0.05 is no weakness.
 """
 
 import math
@@ -21,18 +26,18 @@ from localsynth.evaluate.stats import Rate
 
 __all__ = ["Weakness", "find_weaknesses"]
 
-_WORTH_SAYING = 0.05
-_ENOUGH_TEXTS = 100
-"""With 300 texts, chance alone moves their likeness (MAUVE) by 0.035 between the best and the worst of twelve draws."""
+_MIN_SEVERITY = 0.05
+_MIN_TEXTS = 100
+"""With 300 texts, MAUVE varied by 0.035 between the best and the worst of twelve samples of one distribution."""
 
-Class = Literal["privacy", "worth", "unknown"]
+Class = Literal["privacy", "usefulness", "unknown"]
 _COPIES = ("exact copies", "near copies", "shared passages")
-_ORDER = ("privacy", "worth", "unknown")
+_ORDER = ("privacy", "usefulness", "unknown")
 
 
 @dataclass(frozen=True)
 class Weakness:
-    """One sentence or two for a reader without statistics."""
+    """A weakness, described in a few sentences."""
 
     kind: Class
     severity: float
@@ -56,7 +61,7 @@ def _of_tries(rate: dict[str, Any]) -> str:
 
 
 def _kind_of(attack: dict[str, Any]) -> str:
-    """What an attack shares with others: "membership, surest cases" is of the kind "membership"."""
+    """The kind of an attack: "membership, surest cases" is of the kind "membership"."""
     name = str(attack["name"])
     return "copies" if name in _COPIES else name.split(",")[0]
 
@@ -76,18 +81,15 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
         # difference apart; where there is none, one lies so far above the other with a chance of 0.003.
         text = (
             f"{worst['question']} {_of_tries(worst['risk'])} succeeded against rows of the original, "
-            f"{_of_tries(worst['control'])} against rows that were kept aside and never learned from. So large a difference was "
-            "learned from single rows, unless it is chance, which does that in about one of 300 attacks."
+            f"{_of_tries(worst['control'])} against held-out rows. So large a difference points to individual rows; chance alone "
+            "produces it in about one of 300 attacks."
         )
         if others:
-            text += f" So did: {', '.join(attack['name'] for attack in others)}."
+            text += f" Also failed: {', '.join(attack['name'] for attack in others)}."
         found.append(Weakness("privacy", _margin(worst), f"The attack “{worst['name']}” succeeded", text, "attacks"))
     unsaid = [attack["name"] for attack in figures["attacks"] if attack["status"] == "too few rows to say"]
     if unsaid:
-        text = (
-            f"Too few rows or tries for: {'; '.join(unsaid)}. That these attacks did not succeed is no evidence that the table "
-            "withstands them."
-        )
+        text = f"Too few rows or tries for: {'; '.join(unsaid)}. These attacks neither succeeded nor were ruled out."
         count = len(unsaid)
         title = f"{count} attack{'s' if count > 1 else ''} could not be judged"
         found.append(Weakness("unknown", count / len(figures["attacks"]), title, text, "attacks"))
@@ -110,11 +112,11 @@ def _of_personal(figures: dict[str, Any]) -> list[Weakness]:
         ours, theirs = Rate(kind["in_original_same_rows"], kind["synthetic"]), Rate(kind["in_holdout"], kind["synthetic"])
         if kind["synthetic"] and ours.low > theirs.high:
             text = (
-                f"Of {kind['synthetic']} different strings in the synthetic texts that look like one, "
-                f"{kind['in_original']} stand in the original ({rows['original']:,} rows), "
+                f"Of {kind['synthetic']} distinct strings of this kind in the synthetic texts, "
+                f"{kind['in_original']} occur in the original ({rows['original']:,} rows) and "
                 f"{kind['in_holdout']} in the holdout ({rows['holdout']:,} rows)."
             )
-            title = f"Strings of the kind “{kind['kind']}” come from the original"
+            title = f"Personal strings of the kind “{kind['kind']}” come from the original"
             found.append(Weakness("privacy", ours.low - theirs.high, title, text, "personal"))
     return found
 
@@ -123,11 +125,13 @@ def _of_utility(figures: dict[str, Any]) -> list[Weakness]:
     utility = figures["utility"]
     if utility["status"] != "done" or utility["ratio"] is None:
         reason = utility.get("reason") or utility["sentence"]
-        return [Weakness("unknown", 1.0, "It is not known whether models can learn from this table", reason, "utility")]
-    if 1 - utility["ratio"] < _WORTH_SAYING:
+        return [Weakness("unknown", 1.0, "Usefulness for machine learning was not measured", reason, "utility")]
+    if 1 - utility["ratio"] < _MIN_SEVERITY:
         return []
     lost = min(1.0, 1 - utility["ratio"])
-    return [Weakness("worth", lost, f"{_percent(lost)} of what can be learned is lost", utility["sentence"], "utility")]
+    return [
+        Weakness("usefulness", lost, f"Models trained on it lose {_percent(lost)} of the score", utility["sentence"], "utility")
+    ]
 
 
 def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
@@ -136,29 +140,27 @@ def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
     if judged:
         worst = max(judged, key=lambda column: column["distance"] - (column["ceiling"] or 0))
         beyond = worst["distance"] - (worst["ceiling"] or 0)
-        if beyond >= _WORTH_SAYING:
+        if beyond >= _MIN_SEVERITY:
             what = f"the lengths of the texts in {worst['column']}" if worst["kind"] == "text" else worst["column"]
             off = _percent(worst["distance"])
             how = (
-                f"{off} of the synthetic rows would need another value of {what} to match the original"
+                f"{off} of the synthetic rows would need another value of {what} to match the original (total variation)"
                 if worst["measure"] == "total variation"
-                else f"The share of rows below some value of {what} differs from the original's by up to {off} of all rows"
+                else f"The cumulative distribution of {what} differs from the original's by up to {off} (Kolmogorov-Smirnov)"
             )
             text = (
-                f"{how}; between two halves of the original it is {_percent(worst['ceiling'] or 0)} ({_rows_of(worst['n'])}). No "
-                "other column is further off."
+                f"{how}. The split-half baseline is {_percent(worst['ceiling'] or 0)} ({_rows_of(worst['n'])}). All other "
+                "columns are closer."
             )
-            found.append(
-                Weakness("worth", beyond, f"The column {worst['column']} does not look like the original", text, "columns")
-            )
+            found.append(Weakness("usefulness", beyond, f"The distribution of {worst['column']} is inaccurate", text, "columns"))
     lost = [column["lost"] for column in figures["columns"] if "rare_values" in column.get("lost", {})]
     rare, gone = sum(entry["rare_values"] for entry in lost), sum(entry["rare_values_lost"] for entry in lost)
-    if rare and gone / rare >= _WORTH_SAYING:
+    if rare and gone / rare >= _MIN_SEVERITY:
         text = (
-            f"Of {rare} values that fewer than 1 % of the original's {figures['rows']['original']:,} rows have, {gone} do not "
-            f"occur in the {figures['rows']['synthetic']:,} synthetic rows. Small groups cannot be studied with them."
+            f"{gone} of {rare} rare values (in fewer than 1 % of {figures['rows']['original']:,} original rows) do not "
+            f"occur in the {figures['rows']['synthetic']:,} synthetic rows. Do not use the table to study small groups."
         )
-        found.append(Weakness("worth", gone / rare, "Rare values are lost", text, "columns"))
+        found.append(Weakness("usefulness", gone / rare, "Rare values are lost", text, "columns"))
     return found
 
 
@@ -168,21 +170,23 @@ def _of_schema(figures: dict[str, Any]) -> list[Weakness]:
         return []
     found = []
     rows, dropped = losses["rows"], losses["dropped"]
-    if dropped / rows >= _WORTH_SAYING:
-        text = f"The schema left out {dropped:,} of {rows:,} original rows, for values outside its bounds and lists"
+    if dropped / rows >= _MIN_SEVERITY:
+        text = f"The schema dropped {dropped:,} of {rows:,} original rows for values outside its bounds and lists"
         broken = [f"{entry['constraint']} ({entry['broken']:,})" for entry in losses.get("constraints", []) if entry["broken"]]
-        text += f" or broken constraints: {'; '.join(broken)}." if broken else "."
-        found.append(Weakness("worth", dropped / rows, f"{_percent(dropped / rows)} of the rows were dropped", text, "columns"))
-    cut = [column for column in losses["columns"] if column["changed"] / rows >= _WORTH_SAYING]
+        text += f" or violated constraints: {'; '.join(broken)}." if broken else "."
+        found.append(
+            Weakness("usefulness", dropped / rows, f"{_percent(dropped / rows)} of the rows were dropped", text, "columns")
+        )
+    cut = [column for column in losses["columns"] if column["changed"] / rows >= _MIN_SEVERITY]
     if cut:
         worst = cut[0]
         named = ", ".join(f"{column['column']} ({_percent(column['changed'] / rows)})" for column in cut)
         text = (
-            f"Values outside the schema's bounds and lists were brought inside before anything was learned: {named} of {rows:,} "
-            "rows. Declare bounds and lists that are public, or give the schema more of epsilon."
+            f"Values outside the schema's bounds and lists were clamped or replaced before training: {named} of {rows:,} "
+            "rows. Declare public bounds and lists, or raise privacy.schema_epsilon."
         )
-        title = f"The schema cut values of {worst['column']}{' and others' if len(cut) > 1 else ''}"
-        found.append(Weakness("worth", worst["changed"] / rows, title, text, "columns"))
+        title = f"The schema changed values of {worst['column']}{' and others' if len(cut) > 1 else ''}"
+        found.append(Weakness("usefulness", worst["changed"] / rows, title, text, "columns"))
     return found
 
 
@@ -191,14 +195,14 @@ def _of_pairs(figures: dict[str, Any]) -> list[Weakness]:
     if pairs["mean_difference"] is None:
         return []
     severity = min(1.0, 3 * (pairs["mean_difference"] - (pairs["ceiling"] or 0)))
-    if severity < _WORTH_SAYING:
+    if severity < _MIN_SEVERITY:
         return []
     text = (
-        f"How strongly two columns go together, from 0 (not at all) to 1, is off by {pairs['mean_difference']:.2f} on average "
-        f"over {len(pairs['pairs'])} pairs of columns; between two halves of the original by {pairs['ceiling'] or 0:.2f} "
-        f"({_rows_of(pairs['n'])}). Conclusions about what goes with what may be wrong."
+        f"The association of two columns (0 to 1) differs from the original's by {pairs['mean_difference']:.2f} on average "
+        f"over {len(pairs['pairs'])} pairs. The split-half baseline is {pairs['ceiling'] or 0:.2f} "
+        f"({_rows_of(pairs['n'])}). Correlations in this table may be misleading."
     )
-    return [Weakness("worth", severity, "Links between columns are blurred", text, "pairs")]
+    return [Weakness("usefulness", severity, "Associations between columns are inaccurate", text, "pairs")]
 
 
 def _of_sequences(figures: dict[str, Any]) -> list[Weakness]:
@@ -206,41 +210,43 @@ def _of_sequences(figures: dict[str, Any]) -> list[Weakness]:
     if sequences is None or sequences["mean_distance"] is None:
         return []
     severity = sequences["mean_distance"] - (sequences["ceiling"] or 0)
-    if severity < _WORTH_SAYING:
+    if severity < _MIN_SEVERITY:
         return []
     text = (
-        f"A value and the one in the row before are {_percent(sequences['mean_distance'])} off the original's pairs on average; "
-        f"the holdout's are {_percent(sequences['ceiling'] or 0)} off, and rows without any order would be "
-        f"{_percent(sequences['independent'] or 0)} off ({_rows_of(sequences['pairs'], 'pairs')})."
+        f"The joint distribution of a value and its predecessor is {_percent(sequences['mean_distance'])} off the original's on "
+        f"average (total variation). The holdout's is {_percent(sequences['ceiling'] or 0)} off; without any order it would be "
+        f"{_percent(sequences['independent'] or 0)} ({_rows_of(sequences['pairs'], 'pairs')})."
     )
-    return [Weakness("worth", severity, "What follows what is blurred", text, "sequences")]
+    return [Weakness("usefulness", severity, "Transitions between consecutive rows are inaccurate", text, "sequences")]
 
 
 def _of_writing(figures: dict[str, Any]) -> list[Weakness]:
     found = []
     for column in figures["writing"]:
         alike = column["mauve"] or {"n": 0}
-        if alike["n"] >= _ENOUGH_TEXTS and alike["ceiling"] - alike["value"] >= _WORTH_SAYING:
+        if alike["n"] >= _MIN_TEXTS and alike["ceiling"] - alike["value"] >= _MIN_SEVERITY:
             text = (
-                f"As the base model reads them, they are {alike['value']:.2f} like the original's, where 1 is equal; two halves "
-                f"of the original are {alike['ceiling']:.2f} like each other ({alike['n']:,} texts each)."
+                f"MAUVE, the similarity of base-model embeddings, is {alike['value']:.2f}, where 1 is equal. The split-half "
+                f"baseline is {alike['ceiling']:.2f} ({alike['n']:,} texts each)."
             )
-            title = f"Texts in {column['column']} do not read like the original's"
-            found.append(Weakness("worth", alike["ceiling"] - alike["value"], title, text, "writing"))
+            title = f"Texts in {column['column']} are unlike the original's"
+            found.append(Weakness("usefulness", alike["ceiling"] - alike["value"], title, text, "writing"))
         made, original = column["synthetic"]["repeated"], column["original"]["repeated"]
-        if made is not None and made - (original or 0) >= _WORTH_SAYING:
+        if made is not None and made - (original or 0) >= _MIN_SEVERITY:
             text = (
-                f"{_percent(made)} of the synthetic texts in {column['column']} have a twin, {_percent(original or 0)} of the "
-                f"original ones ({column['n']:,} texts each)."
+                f"{_percent(made)} of the synthetic texts in {column['column']} are exact duplicates, {_percent(original or 0)} "
+                f"of the original ones ({column['n']:,} texts each)."
             )
             found.append(
-                Weakness("worth", made - (original or 0), f"Texts in {column['column']} repeat themselves", text, "writing")
+                Weakness(
+                    "usefulness", made - (original or 0), f"Many texts in {column['column']} are duplicates", text, "writing"
+                )
             )
     return found
 
 
-def find_weaknesses(figures: dict[str, Any], most: int | None = 3) -> list[Weakness]:
-    """The weaknesses that `evaluate_tables`' figures show, by the rule above; at most `most`, None for all."""
+def find_weaknesses(figures: dict[str, Any], limit: int | None = 3) -> list[Weakness]:
+    """The weaknesses that `evaluate_tables`' figures show, by the rule above; at most `limit`, None for all."""
     finders = (
         _of_attacks,
         _of_audit,
@@ -254,4 +260,4 @@ def find_weaknesses(figures: dict[str, Any], most: int | None = 3) -> list[Weakn
     )
     found = [weakness for finder in finders for weakness in finder(figures)]
     found.sort(key=lambda weakness: (_ORDER.index(weakness.kind), -weakness.severity))
-    return found[:most]
+    return found[:limit]

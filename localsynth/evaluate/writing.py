@@ -1,4 +1,4 @@
-"""Free text: length, vocabulary, variety, repetition; and, given embeddings, how far the two sets of texts are apart."""
+"""Free text: length, vocabulary, diversity, duplicates and, given embeddings, MAUVE."""
 
 import math
 from collections import Counter
@@ -20,12 +20,12 @@ Embed = Callable[[list[str]], NDArray[np.float32]]
 _MAX_ROWS = 5_000
 _MAX_EMBEDDED = 300
 """Texts a side. Three sides are embedded, which takes minutes of one core (docs/lab/report.md)."""
-_EMBEDDED_TOGETHER = 32
+_EMBEDDING_BATCH = 32
 _BARS = 24
 
 
 def distinct(words: Sequence[Sequence[str]], n: int) -> float:
-    """distinct-n: different runs of n words among all of them (Li et al. 2016, arXiv:1510.03055). NaN where there is none."""
+    """distinct-n: distinct n-grams divided by n-grams (Li et al. 2016, arXiv:1510.03055). NaN where there is none."""
     runs = Counter(tuple(text[i : i + n]) for text in words for i in range(len(text) - n + 1))
     return len(runs) / runs.total() if runs else math.nan
 
@@ -35,7 +35,10 @@ def _words(lines: Sequence[str]) -> list[list[str]]:
 
 
 def describe_writing(lines: Sequence[str]) -> dict[str, Any]:
-    """Figures of one set of texts. `repeated`: share of texts that are not empty and have a twin, but for case and spacing."""
+    """Figures of one set of texts.
+
+    `repeated`: of the texts that are not empty, the fraction that equal another one, ignoring case and spacing.
+    """
     words = _words(lines)
     filled = [" ".join(text) for text in words if text]
     counts = Counter(filled)
@@ -68,7 +71,7 @@ def _length_bars(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
 
 
 def _words_known(made: Sequence[str], original: Sequence[str]) -> float | None:
-    """Share of the words written, each as often as it stands there, that the original texts hold too."""
+    """Fraction of the word occurrences in the synthetic texts whose word occurs in the original texts."""
     known = {word for text in _words(original) for word in text}
     written = [word for text in _words(made) for word in text]
     return sum(word in known for word in written) / len(written) if written else None
@@ -93,7 +96,7 @@ def frontier_integral(first: NDArray[np.float64], second: NDArray[np.float64], *
 
 
 def mauve(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int) -> float:
-    """How alike two sets of embedded texts are, 0 to 1; NaN below 20 texts on either side.
+    """The similarity of two sets of embedded texts, 0 to 1; NaN below 20 texts on either side.
 
     As Pillutla et al. 2021: vectors of length 1, principal components that hold 90 % of the variance, k-means into a tenth as
     many clusters as the smaller side has texts, then `frontier_integral` of the shares of the clusters. Half a text is added
@@ -127,12 +130,12 @@ def compare_writing(
     *,
     seed: int,
     embed: Embed | None = None,
-    told: Callable[[float], None] | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """One entry per text column. Vocabulary and variety depend on how many texts there are, so both sides have the same number.
+    """One entry per text column. Both sides have equally many texts, since vocabulary and diversity depend on the number.
 
     `ceiling` describes two halves of the original, of as many texts where there are enough, and compares them with each other.
-    On at most 5,000 texts a side, 300 for embeddings. `told` hears the share that is done while texts are embedded.
+    On at most 5,000 texts a side, 300 for embeddings. `report` is called with the fraction done while texts are embedded.
     """
     size = min(len(train), len(synthetic), _MAX_ROWS)
     entries: list[dict[str, Any]] = []
@@ -157,14 +160,14 @@ def compare_writing(
             "mauve": None,
         }
         if embed is not None:
-            # The same number on each of the sides: the figure depends on it.
+            # Equally many on each side, since the figure depends on the number.
             several = min(len(one), len(other), len(theirs), _MAX_EMBEDDED)
             lines = [line for side in (one, other, theirs) for line in side[:several]]
             parts: list[NDArray[np.float32]] = []
-            for start in range(0, len(lines), _EMBEDDED_TOGETHER):
-                if told is not None:
-                    told((len(entries) + start / len(lines)) / len(columns))
-                parts.append(embed(lines[start : start + _EMBEDDED_TOGETHER]))
+            for start in range(0, len(lines), _EMBEDDING_BATCH):
+                if report is not None:
+                    report((len(entries) + start / len(lines)) / len(columns))
+                parts.append(embed(lines[start : start + _EMBEDDING_BATCH]))
             vectors = np.split(np.concatenate(parts), 3) if parts else [np.empty((0, 0), np.float32)] * 3
             entry["mauve"] = {
                 "n": several,

@@ -132,11 +132,9 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
 
     if current.by_marginals:
         figures = compared(None)
-        reason = "There is no language model: the rows were drawn from noisy counts, which are public with them."
+        reason = "There is no language model: the rows were generated from DP marginals, which are public with them."
         figures["attacks_not_run"].append({"name": "membership (the model)", "reason": reason})
-        figures["audit_reason"] = (
-            "The canary audit is of a language model's training; the rows of this table have none behind them."
-        )
+        figures["audit_reason"] = "The canary audit tests the training of a language model; this table was made without one."
     else:
         base = _checked_models(session, current)
         with Embedder(base, default_threads()) as embedder:
@@ -148,7 +146,7 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
 
 
 def _checked_models(session: Session, current: Run) -> Path:
-    """The base model, when it and the run's model are those that the run was trained on and exported. Raises IntegrityError."""
+    """The base model. Raises IntegrityError where it or the exported model is not the run's."""
     from localsynth.privacy.model_hash import model_hash
 
     base, model = find_base_model(current["settings"]["train"]["model"]).path, current.product_path
@@ -194,8 +192,8 @@ def _ask_the_model(
         *scores,
         seed=_SEED,
         subject="the model",
-        method=f"By how much likelier the trained model finds the row than the base model does, for {len(members)} rows that "
-        f"were trained on and {len(others)} holdout rows.",
+        method=f"By the log-likelihood of the row under the trained model minus that under the base model, for {len(members)} "
+        f"training rows and {len(others)} holdout rows.",
     )
     return [attack.to_json() for attack in attacks]
 

@@ -1,7 +1,7 @@
-"""Attribute inference: somebody who knows all of a person but one value guesses that value from the synthetic table.
+"""Attribute inference: guess one value of a person from the synthetic table, knowing all others.
 
-After Giomi et al. 2022, section 4.3: the guess is the value of the nearest synthetic row. What can be guessed of the
-holdout as well is knowledge about the population, which a useful table must give.
+After Giomi et al. 2022, section 4.3: the guess is the value of the nearest synthetic row. What can be
+guessed equally well of the holdout is knowledge about the population.
 """
 
 from collections import Counter
@@ -19,14 +19,14 @@ from localsynth.schema.columns import Column, Record, Schema, Text
 __all__ = ["attribute_inference"]
 
 TOLERANCE = 0.05
-"""A guessed number is right when it is off by at most this share of the schema's range."""
+"""A guessed number is correct if it is off by at most this fraction of the schema's range."""
 
 _MAX_TARGETS = 1_000
 _MAX_CANDIDATES = 5_000
 
 
-def _right(column: Column, targets: Sequence[Record], guesses: Sequence[Record]) -> NDArray[np.bool_]:
-    """Whether each guess is right, shape (targets,); null is right for null."""
+def _correct(column: Column, targets: Sequence[Record], guesses: Sequence[Record]) -> NDArray[np.bool_]:
+    """Whether each guess is correct, shape (targets,); null matches null."""
     if is_ordered(column):
         low, high = span(column)
         ours, theirs = ordered(column, targets), ordered(column, guesses)
@@ -50,10 +50,10 @@ def _most_common(column: Column, rows: Sequence[Record]) -> Record:
 def attribute_inference(
     train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
 ) -> Attack | None:
-    """The attack on every column in turn, texts excepted (they are only used to guess by).
+    """The attack on every column except texts, which are only used as known values.
 
-    Reported is the column whose attack stands furthest above its control. Since it is the worst of several, all intervals are
-    widened to hold together at 95 % (Bonferroni). On at most 1,000 rows a side and 5,000 synthetic ones. None with a single
+    Reports the column whose risk exceeds its control most. Since it is the worst of several, all intervals are simultaneous
+    at 95 % (Bonferroni). On at most 1,000 rows a side and 5,000 synthetic ones. None with a single
     column or without synthetic rows.
     """
     columns = schema.learned()
@@ -67,8 +67,8 @@ def attribute_inference(
     confidence = 1 - (1 - CONFIDENCE) / len(secrets)
     tried: dict[str, tuple[Rate, Rate, Rate]] = {}
     for column in secrets:
-        right = _right(column, targets, [candidates[i] for i in nearest[column.name]])
-        naive = _right(column, members, [_most_common(column, candidates)] * len(members))
+        right = _correct(column, targets, [candidates[i] for i in nearest[column.name]])
+        naive = _correct(column, members, [_most_common(column, candidates)] * len(members))
         tried[column.name] = (
             Rate(int(right[: len(members)].sum()), len(members), confidence),
             Rate(int(right[len(members) :].sum()), len(others), confidence),
@@ -80,7 +80,7 @@ def attribute_inference(
         f"Can somebody who knows the rest of a person's row guess {worst}?",
         *tried[worst],
         f"The worst of {len(secrets)} columns, {worst}: guessed from the nearest of {len(candidates):,} synthetic rows on the "
-        f"other columns; numbers count within {100 * TOLERANCE:.0f} % of their range. Baseline: the most common value.",
+        f"other columns; numbers are correct within {100 * TOLERANCE:.0f} % of their range. Baseline: the most common value.",
         {
             "columns": [
                 {

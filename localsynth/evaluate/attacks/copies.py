@@ -1,6 +1,6 @@
-"""Copies: rows and passages of the original that stand in the synthetic table as they are, or nearly.
+"""Copies: rows and passages of the original that occur in the synthetic table, exactly or nearly.
 
-Asked from the side of the original (is this row to be found in the synthetic table?), so that original and holdout compare
+Each original row is looked up in the synthetic table, so that original and holdout compare
 fairly whatever their sizes.
 """
 
@@ -25,7 +25,7 @@ _MAX_CANDIDATES = 10_000
 def exact_copies(
     train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
 ) -> Attack:
-    """Rows that occur in the synthetic table with every learned value the same (text: but for case and spacing). All rows."""
+    """Rows that equal a synthetic row in every learned value (texts ignoring case and spacing). Uses all rows."""
     columns = schema.learned()
     found = {key_of(record, columns) for record in synthetic}
     naive = {key_of(record, columns) for record in shuffled_columns(synthetic, schema, seed)}
@@ -35,7 +35,7 @@ def exact_copies(
 
     return Attack(
         "exact copies",
-        "Does an original row stand in the synthetic table, word for word?",
+        "Does an original row occur in the synthetic table, word for word?",
         rate(train, found),  # type: ignore[arg-type]
         rate(holdout, found),  # type: ignore[arg-type]
         rate(train, naive),  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def near_copies(
     columns = schema.learned()
     members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
     candidates = sample(synthetic, _MAX_CANDIDATES, seed + 2)
-    # One call for both sides: what weighs how much must not depend on the side.
+    # One call for both sides, so that the weights are the same.
     near = Distances(columns, [*members, *others], candidates, seed=seed).to_nearest() <= NEAR
     naive = Distances(columns, members, shuffled_columns(candidates, schema, seed), seed=seed).to_nearest() <= NEAR
     return Attack(
@@ -73,10 +73,10 @@ def _passages(text: str) -> list[tuple[str, ...]]:
 def shared_passages(
     train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema
 ) -> Attack | None:
-    """Original texts of which a run of eight words or more stands in a synthetic text. None without texts of that length.
+    """Original texts of which eight consecutive words occur in a synthetic text. None without texts of that length.
 
-    As in the extraction of training data from language models (Carlini et al. 2021, arXiv:2012.07805), but asked of the table.
-    The baseline is the share of texts with a passage in the holdout's own texts: formulas that everybody writes.
+    As in the extraction of training data from language models (Carlini et al. 2021, arXiv:2012.07805), but applied to the
+    table. The baseline is the fraction of texts that share a passage with a holdout text: common phrases.
     """
     columns = text_columns(schema)
 
@@ -97,9 +97,9 @@ def shared_passages(
         return None
     return Attack(
         "shared passages",
-        f"Does a run of {PASSAGE_WORDS} words from an original text stand in a synthetic one?",
+        f"Do {PASSAGE_WORDS} consecutive words of an original text occur in a synthetic one?",
         risk,
         rate(holdout, found),
         rate(train, passages_of(holdout)),
-        f"All texts of {PASSAGE_WORDS} words or more, without regard to case. Baseline: passages that stand in holdout texts.",
+        f"All texts of {PASSAGE_WORDS} words or more, without regard to case. Baseline: passages that occur in holdout texts.",
     )

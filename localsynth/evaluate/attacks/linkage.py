@@ -1,6 +1,6 @@
-"""Linkage: somebody who knows a few things about a person looks for that person's row.
+"""Linkage: an attacker who knows a person's quasi-identifiers looks for that person's row.
 
-The columns known (quasi-identifiers, Sweeney 2000) are named by the user or guessed by their names.
+Quasi-identifiers (Sweeney 2000) are named by the user or recognised by their names.
 """
 
 import re
@@ -18,21 +18,21 @@ from localsynth.schema.columns import Column, Record, Schema, Text
 __all__ = ["guess_quasi_identifiers", "linkage"]
 
 TOLERANCE = 0.05
-"""Numbers agree when they differ by at most this share of the schema's range."""
+"""Numbers agree if they differ by at most this fraction of the schema's range."""
 AGREEING = 0.75
-"""Share of the other columns that must agree before a link counts as right."""
+"""Fraction of the other columns that must agree for a link to be correct."""
 
 _MAX_TARGETS = 5_000
-_TELLING = re.compile(
+_QUASI_IDENTIFIERS = re.compile(
     r"birth|dob|\bage\b|^age|zip|postal|postcode|post_code|plz|\bsex\b|gender|geburt|geschlecht|naissance|sexe|race|ethnic|nationality",
     re.IGNORECASE,
 )
 
 
 def guess_quasi_identifiers(schema: Schema) -> list[str]:
-    """The learned columns whose names speak of birth or age, postal code, sex, or origin; in the schema's order."""
+    """The learned columns whose names suggest birth, age, postal code, sex or origin, in the schema's order."""
     named = ((column, column.name.replace("-", "_").replace("_", " ")) for column in schema.learned())
-    return [column.name for column, name in named if not isinstance(column, Text) and _TELLING.search(name)]
+    return [column.name for column, name in named if not isinstance(column, Text) and _QUASI_IDENTIFIERS.search(name)]
 
 
 def _agree(column: Column, first: Record, second: Record) -> bool:
@@ -43,14 +43,14 @@ def _agree(column: Column, first: Record, second: Record) -> bool:
     return key_of(first, [column]) == key_of(second, [column])
 
 
-def _right(target: Record, row: Record, others: Sequence[Column]) -> bool:
+def _is_correct(target: Record, row: Record, others: Sequence[Column]) -> bool:
     return sum(_agree(column, target, row) for column in others) >= AGREEING * len(others)
 
 
 def _uniqueness(
     train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], known: Sequence[Column]
 ) -> dict[str, Any]:
-    """How many rows stand alone with their quasi-identifiers, and how many of these combinations the synthetic table has."""
+    """How many rows are unique in their quasi-identifiers, and how many of these combinations occur in the synthetic table."""
     present = {key_of(row, known) for row in synthetic}
     figures = {}
     for name, rows in (("original", train), ("holdout", holdout)):
@@ -72,11 +72,12 @@ def linkage(
     *,
     seed: int,
 ) -> Attack | None:
-    """The attacker knows the quasi-identifiers, finds exactly one synthetic row with them, and takes it for the person's.
+    """The attacker takes the only synthetic row with a person's quasi-identifiers for that person's.
 
-    Right when three quarters of the other columns agree. On at most 5,000 rows a side; None when no quasi-identifier is given
-    or no column remains to be learned. The baseline takes any synthetic row instead, for the same rows that were linked. It
-    passes only where enough links could be tried: that most share their quasi-identifiers says nothing of those who do not.
+    The link is correct if three quarters of the other columns agree. On at most 5,000 rows a side; None when no
+    quasi-identifier is given or no column remains to be learned. The baseline takes any synthetic row instead, for the same
+    rows that were linked. It passes only if enough links could be tried: that most rows are not unique says nothing
+    about those that are.
     Raises KeyError for a name that the schema does not have.
     """
     known = [schema.column(name) for name in quasi_identifiers]
@@ -90,14 +91,14 @@ def linkage(
     claims = Counter[str]()
 
     def attack(rows: Sequence[Record], side: str) -> tuple[Rate, Rate]:
-        right = lucky = 0
+        correct = lucky = 0
         for target in rows:
             found = matches.get(key_of(target, known), [])
             if len(found) == 1:
                 claims[side] += 1
-                right += _right(target, synthetic[found[0]], others)
-                lucky += _right(target, synthetic[int(random.integers(len(synthetic)))], others)
-        return Rate(right, len(rows)), Rate(lucky, len(rows))
+                correct += _is_correct(target, synthetic[found[0]], others)
+                lucky += _is_correct(target, synthetic[int(random.integers(len(synthetic)))], others)
+        return Rate(correct, len(rows)), Rate(lucky, len(rows))
 
     members, strangers = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
     risk, baseline = attack(members, "original")
@@ -110,7 +111,7 @@ def linkage(
         risk,
         control,
         baseline,
-        f"A link is tried where exactly one of {len(synthetic):,} synthetic rows has the same {names}; it is right when "
+        f"A link is tried where exactly one of {len(synthetic):,} synthetic rows has the same {names}; it is correct if "
         f"at least {100 * AGREEING:.0f} % of the other {len(others)} columns agree (numbers: within "
         f"{100 * TOLERANCE:.0f} % of the range). Baseline: any synthetic row for the same targets.",
         {

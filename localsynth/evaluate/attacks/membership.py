@@ -1,7 +1,7 @@
-"""Membership: can one tell from the synthetic table alone that a row was trained on?
+"""Membership inference from the synthetic table: was a row used for training?
 
-The attacker looks how near the nearest synthetic row is (Stadler et al. 2022; Chen et al. 2020, GAN-Leaks, arXiv:1909.03935). An
-attack that may also ask the model is stronger; it reports in the same form.
+The score is the distance to the nearest synthetic row (Stadler et al. 2022; Chen et al. 2020,
+GAN-Leaks, arXiv:1909.03935). An attack on the model is stronger; it reports in the same form.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["Nearness", "attack_by_scores", "distance_to_closest_record", "measur
 _MAX_TARGETS = 2_000
 _MAX_CANDIDATES = 10_000
 SUREST = 0.05
-"""The share of rows outside the table that the careful attacker accepts to accuse wrongly."""
+"""The false positive rate that the careful attacker accepts."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def measure_nearness(
     return Nearness(distances[: len(members)], distances[len(members) :], len(candidates))
 
 
-def _calls(threshold: float, distances: NDArray[np.float64], coin: float, random: np.random.Generator) -> int:
-    """How many rows are called members: nearer than `threshold`, and of those exactly at it the share `coin`."""
+def _calls(threshold: float, distances: NDArray[np.float64], tie_probability: float, random: np.random.Generator) -> int:
+    """The number of rows called members: nearer than `threshold`, or at it, with `tie_probability` each."""
     ties = int((distances == threshold).sum())
-    return int((distances < threshold).sum()) + int(random.binomial(ties, coin))
+    return int((distances < threshold).sum()) + int(random.binomial(ties, tie_probability))
 
 
 def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
@@ -65,26 +65,26 @@ def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
 def attack_by_scores(
     members: NDArray[np.float64], others: NDArray[np.float64], *, seed: int, subject: str, method: str
 ) -> list[Attack]:
-    """Two attackers with one score a row, higher for rows that seem to have been trained on.
+    """Two membership attacks with one score a row, higher for likely members.
 
-    One guesses about every row, the other accuses only where it is surest; the second is the one that matters to a person
-    (Carlini et al. 2022, arXiv:2112.03570). One half of the holdout sets the threshold at which half, or 5 %, of the rows outside
-    the table are called members; the other half is the control. At the threshold itself a coin decides, so that ties (many rows
-    with an exact match) leave these shares as they are. The baseline is the same number of calls, made blindly. `subject`: what
-    was asked, where it is not the synthetic rows alone; `method`: where the scores come from.
+    One guesses about every row, the other only where it is most confident; the second matters more to a person
+    (Carlini et al. 2022, arXiv:2112.03570). One half of the holdout sets the threshold at which half, or 5 %, of non-members
+    are called members; the other half is the control. Ties at the threshold are broken at random, which keeps these rates.
+    The baseline is the same number of calls at random. `subject`: the attacked artifact, where it is not the synthetic rows;
+    `method`: the source of the scores.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(others))
     reference, control_rows = -others[order[: len(order) // 2]], -others[order[len(order) // 2 :]]
     distances = -members
     area = bootstrap_interval([members, others], auc, seed=seed)
-    asked = f" ({subject})" if subject else ""
+    suffix = f" ({subject})" if subject else ""
     attacks = []
     for name, question, share in (
-        ("membership, every row", "Can one tell, for any row, whether it was in the original?", 0.5),
+        ("membership, every row", "Can an attacker tell, for any row, whether it was in the original?", 0.5),
         (
             "membership, surest cases",
-            "Are there rows of which one can tell with confidence that they were in the original?",
+            "Can an attacker tell with confidence, for some rows, that they were in the original?",
             SUREST,
         ),
     ):
@@ -93,13 +93,13 @@ def attack_by_scores(
         else:
             threshold = float(np.quantile(reference, share, method="inverted_cdf"))
             below, at = float((reference < threshold).mean()), float((reference == threshold).mean())
-            coin = min(1.0, max(0.0, (share - below) / at))
-            risk = Rate(_calls(threshold, distances, coin, random), len(members))
-            control = Rate(_calls(threshold, control_rows, coin, random), len(control_rows))
+            tie_probability = min(1.0, max(0.0, (share - below) / at))
+            risk = Rate(_calls(threshold, distances, tie_probability, random), len(members))
+            control = Rate(_calls(threshold, control_rows, tie_probability, random), len(control_rows))
             baseline = Rate(round(share * risk.n), risk.n)
         attacks.append(
             Attack(
-                name + asked,
+                name + suffix,
                 question,
                 risk,
                 control,
@@ -113,7 +113,7 @@ def attack_by_scores(
 
 
 def distance_to_closest_record(nearness: Nearness, *, seed: int) -> dict[str, Any]:
-    """The median distance to the closest synthetic record, for both sides. A sanity check, no evidence of privacy.
+    """The median distance to the closest synthetic record, for both sides. A sanity check, not evidence of privacy.
 
     Distances cannot show that a table leaks nothing: Yao et al. 2025 (The DCR Delusion, arXiv:2505.01524).
     """
@@ -124,5 +124,5 @@ def distance_to_closest_record(nearness: Nearness, *, seed: int) -> dict[str, An
     return {
         **figures,
         "synthetic_rows": nearness.candidates,
-        "note": "A sanity check only: like distances do not show that nothing leaked.",
+        "note": "A sanity check only: similar distances do not show that nothing leaked.",
     }

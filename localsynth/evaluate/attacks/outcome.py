@@ -1,4 +1,4 @@
-"""What every attack reports, and the rule by which it counts as passed."""
+"""The outcome of an attack, and the rule by which it passes."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,20 +9,20 @@ __all__ = ["NOTICEABLE", "Attack", "Status", "judge"]
 
 Status = Literal["passed", "failed", "too few rows to say"]
 
-_GRAVEST: tuple[Status, ...] = ("failed", "too few rows to say", "passed")
+_WORST_FIRST: tuple[Status, ...] = ("failed", "too few rows to say", "passed")
 
 NOTICEABLE = 0.10
-"""A difference between attack and control that an attack must have been able to see before "passed" is said of it."""
+"""The difference between risk and control that an attack must have been able to detect in order to pass."""
 
 
 def judge(risk: Rate, control: Rate) -> Status:
     """The rule for all attacks.
 
-    failed               the lower end of the attack's interval is above the upper end of the control's: the table tells more
-                         about the rows it was trained on than about others. That two 95 % intervals do not meet happens by
-                         chance in well under 1 % of attacks, so that a report with a dozen of them does not cry wolf.
-    passed               not failed, and the upper end of the interval of their difference (Newcombe) is below ten points: had it
-                         told that much more, it would have been seen. It says nothing about smaller differences.
+    failed               the lower end of the risk's interval is above the upper end of the control's: the table reveals
+                         more about training rows than about others. By chance, two 95 % intervals are disjoint in well
+                         under 1 % of attacks, so that a report with a dozen of them rarely raises a false alarm.
+    passed               not failed, and the upper end of the interval of their difference (Newcombe) is below ten points:
+                         a larger difference would have been detected. Smaller ones may exist.
     too few rows to say  neither: the intervals are too wide.
     """
     if risk.n and control.n and risk.low > control.high:
@@ -37,15 +37,15 @@ class Attack:
     name: str
     """Short and fixed, a key: "exact copies"."""
     question: str
-    """What it asks, for a reader without statistics."""
+    """The question it answers."""
     risk: Rate
-    """Against rows of the original that were trained on."""
+    """Success against training rows."""
     control: Rate
-    """The same against holdout rows."""
+    """Success against holdout rows."""
     baseline: Rate
-    """The naive guess against rows that were trained on."""
+    """Success of a naive guess against training rows."""
     method: str
-    """How it was done, sizes included."""
+    """How it was done, with sizes."""
     detail: dict[str, Any] = field(default_factory=dict)
     """Further figures, JSON-able."""
     among: tuple[Rate, Rate] | None = None
@@ -58,7 +58,7 @@ class Attack:
         An attack that could be tried on 3 of 5,000 rows succeeds on next to none of the 5,000, whatever it does to the 3.
         """
         verdicts = {judge(self.risk, self.control)} | ({judge(*self.among)} if self.among else set())
-        return next(status for status in _GRAVEST if status in verdicts)
+        return next(status for status in _WORST_FIRST if status in verdicts)
 
     def to_json(self) -> dict[str, Any]:
         """The form in which report.json and the template have it."""

@@ -1,7 +1,7 @@
-"""Singling out: descriptions read off the synthetic table that fit exactly one person of the original.
+"""Singling out: descriptions from the synthetic table that fit exactly one row of the original.
 
 After Giomi et al. 2022, section 4.1. A description is a conjunction of conditions on columns; the attacker keeps those that
-fit one synthetic row, and hopes that they fit one original row too.
+fit one synthetic row; an attempt succeeds if it fits one original row.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Condition:
 
 
 class _Rows:
-    """One table, ready to have conditions asked of it; texts as words, so that `contains` needs no scan."""
+    """One table with an index of words, so that `contains` needs no scan."""
 
     def __init__(self, records: Sequence[Record], columns: Sequence[Column]) -> None:
         self.n = len(records)
@@ -99,7 +99,7 @@ def _univariate(rows: _Rows) -> list[list[Condition]]:
 
 
 def _condition_on(rows: _Rows, column: Column, row: int, random: np.random.Generator) -> Condition | None:
-    """A condition that `row` fulfils: its name, one of its words, or its side of the median at its own number."""
+    """A condition that `row` satisfies: its name, one of its words, or its number as a bound on its side of the median."""
     if column.name in rows.numbers:
         numbers = rows.numbers[column.name]
         number = float(numbers[row])
@@ -119,12 +119,12 @@ def _multivariate(rows: _Rows, columns: Sequence[Column], random: np.random.Gene
     """
     places = [column for column in columns for _ in range(2 if column.name in rows.words else 1)]
     kept: dict[tuple[Condition, ...], None] = {}
-    most = min(_MAX_CONDITIONS, len(places))
-    if most < 2 or not rows.n:
+    limit = min(_MAX_CONDITIONS, len(places))
+    if limit < 2 or not rows.n:
         return []
     for _ in range(_TRIES):
         row = int(random.integers(rows.n))
-        chosen = random.choice(len(places), random.integers(2, most + 1), replace=False)
+        chosen = random.choice(len(places), random.integers(2, limit + 1), replace=False)
         conditions = [_condition_on(rows, places[i], row, random) for i in sorted(chosen)]
         predicate = tuple(dict.fromkeys(condition for condition in conditions if condition is not None))
         if len(predicate) >= 2 and predicate not in kept and rows.fits(predicate) == 1:

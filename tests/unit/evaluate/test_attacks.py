@@ -26,7 +26,7 @@ def run_all(train, holdout, synthetic, schema):
     return {attack.name: attack for attack in found}
 
 
-def test_a_table_that_is_the_original_fails_every_attack(visits, schema):
+def test_copy_of_the_original_fails_every_attack(visits, schema):
     train, holdout, _ = visits
     outcomes = {name: attack.status for name, attack in run_all(train, holdout, train, schema).items()}
     one_column = outcomes.pop("singling out, one column")  # the words are few: hardly one occurs once
@@ -34,14 +34,14 @@ def test_a_table_that_is_the_original_fails_every_attack(visits, schema):
     assert set(outcomes.values()) == {"failed"}, outcomes
 
 
-def test_an_independent_table_of_the_same_population_fails_none(visits, schema):
+def test_independent_sample_fails_no_attack(visits, schema):
     train, holdout, independent = visits
     attacks = run_all(train, holdout, independent, schema)
     assert "failed" not in {attack.status for attack in attacks.values()}
     assert sum(attack.status == "passed" for attack in attacks.values()) >= 6
 
 
-def test_one_row_in_ten_copied_is_noticed(visits, schema):
+def test_one_copied_row_in_ten_is_detected(visits, schema):
     train, holdout, independent = visits
     attacks = run_all(train, holdout, [*train[:60], *independent[60:]], schema)
     for name in ("exact copies", "near copies", "shared passages", "membership, surest cases"):
@@ -60,7 +60,7 @@ def test_one_row_in_ten_copied_is_noticed(visits, schema):
         (Rate(3, 3), Rate(0, 0), "too few rows to say"),
     ],
 )
-def test_the_rule(risk, control, status):
+def test_judge(risk, control, status):
     assert judge(risk, control) == status
 
 
@@ -71,13 +71,13 @@ def row(town, age, note="x"):
     return {"town": town, "age": age, "note": note}
 
 
-def test_exact_copies_counted_by_hand():
+def test_exact_copies_against_counts_by_hand():
     train = [row("a", 1, "One two"), row("a", 2), row("b", 3)]
     attack = exact_copies(train, [row("a", 2), row("c", 9)], [row("a", 1, "one  TWO"), row("a", 2), row("b", 4)], SMALL, seed=0)
     assert (attack.risk.hits, attack.risk.n, attack.control.hits, attack.control.n) == (2, 3, 1, 2)
 
 
-def test_passages_of_eight_words_counted_by_hand():
+def test_shared_passages_against_counts_by_hand():
     words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
     train = [row("a", 1, " ".join(words)), row("a", 1, " ".join(reversed(words))), row("a", 1, "too short")]
     attack = shared_passages(
@@ -87,7 +87,7 @@ def test_passages_of_eight_words_counted_by_hand():
     assert shared_passages([row("a", 1)], [], [], SMALL) is None
 
 
-def test_links_counted_by_hand():
+def test_linkage_against_counts_by_hand():
     synthetic = [row("a", 10), row("a", 50), row("b", 20), row("c", 30)]
     train = [
         row("b", 24),  # one row with b, age within 5: a right link
@@ -103,7 +103,7 @@ def test_links_counted_by_hand():
     assert linkage(train, [], synthetic, SMALL, [], seed=0) is None
 
 
-def test_few_links_are_no_pass():
+def test_few_links_do_not_pass():
     """300 people whom 3 columns cannot tell apart, and two of a town of their own: 0 of 300 is no evidence about these two."""
     train = [row("a", age % 90) for age in range(298)] + [row("b", 50)] * 2
     synthetic = [row("a", 10), row("a", 20), row("b", 90)]
@@ -114,7 +114,7 @@ def test_few_links_are_no_pass():
     assert nobody.detail["links_tried"]["original"] == 0 and nobody.status == "too few rows to say"
 
 
-def test_many_links_are_judged_among_themselves_and_of_all_rows():
+def test_linkage_is_judged_on_tried_links_and_on_all_rows():
     def aged(ages, shift=0):
         return [{"age": age, "secret": (age + shift) % 2 == 0, "town": "a"} for age in ages]
 
@@ -131,13 +131,13 @@ def test_many_links_are_judged_among_themselves_and_of_all_rows():
     assert judge(rare.risk, rare.control) == "passed" and rare.status == "failed"
 
 
-def test_quasi_identifiers_are_guessed_by_name():
+def test_quasi_identifiers_are_recognised_by_name():
     names = ["date_of_birth", "ZIP code", "sex", "language", "message", "postcode", "percentage", "Age"]
     columns = [Category(name=name, values=["x", "y"]) for name in names]
     assert guess_quasi_identifiers(Schema(columns=columns)) == ["date_of_birth", "ZIP code", "sex", "postcode", "Age"]
 
 
-def test_the_guess_comes_from_the_nearest_row_on_the_other_columns():
+def test_attribute_guess_is_from_the_row_nearest_on_other_columns():
     schema = Schema(columns=[Integer(name="x", min=0, max=100), Category(name="secret", values=["p", "q"])])
     synthetic = [{"x": 0, "secret": "p"}, {"x": 100, "secret": "q"}, {"x": 90, "secret": "q"}]
     members = [{"x": 10, "secret": "p"}, {"x": 80, "secret": "q"}, {"x": 70, "secret": "p"}]
@@ -148,7 +148,7 @@ def test_the_guess_comes_from_the_nearest_row_on_the_other_columns():
     assert secret["risk"]["confidence"] == 0.975
 
 
-def test_descriptions_that_fit_one_row_counted_by_hand():
+def test_singling_out_against_counts_by_hand():
     schema = Schema(columns=[Category(name="town", values=["a", "b", "c"]), Integer(name="age", min=0, max=100)])
     synthetic = [{"town": town, "age": age} for town, age in [("a", 30), ("a", 40), ("b", 50), ("c", 60)]]
     # From it: town is b; town is c; age at most 30; age at least 60; age equals 30, 40, 50, 60.
@@ -160,7 +160,7 @@ def test_descriptions_that_fit_one_row_counted_by_hand():
     assert one.control.hits == 0
 
 
-def test_a_number_is_asked_for_where_it_occurs_once_counted_by_hand():
+def test_singling_out_uses_numbers_that_occur_once():
     schema = Schema(columns=[Integer(name="weight", min=0, max=100_000), Integer(name="empty", min=0, max=9)])
 
     def weighing(*weights):
@@ -175,7 +175,7 @@ def test_a_number_is_asked_for_where_it_occurs_once_counted_by_hand():
     assert (one.control.hits, one.control.n) == (3, 5)
 
 
-def test_both_sides_of_singling_out_have_one_size():
+def test_singling_out_cuts_both_sides_to_one_size():
     schema = Schema(columns=[Integer(name="n", min=0, max=1000)])
     train = [{"n": n} for n in range(100)]
     one, _ = singling_out(train, [{"n": 500}] * 4, train, schema, seed=0)
@@ -183,14 +183,14 @@ def test_both_sides_of_singling_out_have_one_size():
     assert one.risk.n == 102 and 4 <= one.risk.hits <= 6 and "tried on 4 rows" in one.method
 
 
-def test_what_fits_several_synthetic_rows_describes_nobody():
+def test_descriptions_of_several_synthetic_rows_are_dropped():
     columns = [Category(name="town", values=["a", "b"]), Integer(name="age", min=0, max=100)]
     twins = [{"town": town, "age": age} for town, age in (("a", 1), ("b", 90)) for _ in range(2)]
     one, several = singling_out(twins, twins, twins, Schema(columns=columns), seed=0)
     assert one.risk.n == several.risk.n == 0 and several.status == "too few rows to say"
 
 
-def test_a_number_is_described_from_the_side_on_which_it_stands_out():
+def test_numeric_condition_is_on_its_side_of_the_median():
     column = Integer(name="age", min=0, max=100)
     rows = _Rows([{"age": 10}, {"age": 50}, {"age": 90}], [column])
     found = [_condition_on(rows, column, row, np.random.default_rng(0)) for row in (0, 2)]
@@ -198,7 +198,7 @@ def test_a_number_is_described_from_the_side_on_which_it_stands_out():
     assert [rows.fits([condition]) for condition in found] == [1, 1]
 
 
-def test_the_surest_attacker_accuses_a_twentieth_of_the_others_by_mistake():
+def test_surest_cases_have_five_percent_false_positives():
     random = np.random.default_rng(0)
     others = random.uniform(0.2, 1, 2000)
     members = np.concatenate([np.zeros(300), random.uniform(0.2, 1, 700)])
@@ -210,22 +210,22 @@ def test_the_surest_attacker_accuses_a_twentieth_of_the_others_by_mistake():
     assert every.detail["auc"]["value"] == pytest.approx(0.3 + 0.7 * 0.5, abs=0.03)
 
 
-def test_ties_make_no_members():
+def test_ties_keep_the_false_positive_rate():
     every, surest = membership(Nearness(np.zeros(500), np.zeros(1000), 5), seed=0)
     assert "failed" not in (every.status, surest.status) and every.risk.value == pytest.approx(0.5, abs=0.08)
 
 
-def test_the_threshold_and_the_control_rest_on_different_halves():
+def test_threshold_and_control_use_different_halves():
     every, _ = membership(Nearness(np.zeros(4), np.arange(1.0, 6.0), 5), seed=0)
     assert every.control.n == 3 and "of 2 other holdout rows" in every.method
 
 
-def test_the_distance_reported_is_the_median():
+def test_distance_to_closest_record_is_the_median():
     figures = distance_to_closest_record(Nearness(np.array([0.0, 0.1, 0.9]), np.array([0.5, np.inf]), 5), seed=0)
     assert (figures["original"]["value"], figures["holdout"]["value"], figures["holdout"]["n"]) == (0.1, 0.5, 1)
 
 
-def test_nearness_without_synthetic_rows_says_nothing(visits, schema):
+def test_nearness_without_synthetic_rows_is_inconclusive(visits, schema):
     train, holdout, _ = visits
     figures = distance_to_closest_record(measure_nearness(train[:5], holdout[:5], [], schema, seed=0), seed=0)
     assert figures["original"]["value"] is None

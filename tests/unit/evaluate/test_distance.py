@@ -24,22 +24,22 @@ def row(town, age, note):
         (row("a", 50, None), 1 / 3),
     ],
 )
-def test_each_column_adds_its_part(target, distance):
+def test_each_column_contributes_equally(target, distance):
     measured = Distances(SCHEMA.columns, [target], [row("a", 50, "red green")], seed=0)
     assert measured.to_nearest()[0] == pytest.approx(distance, abs=1e-6)
 
 
-def test_a_null_is_at_no_distance_from_a_null():
+def test_distance_between_nulls_is_zero():
     assert Distances(SCHEMA.columns, [row(None, None, None)], [row(None, None, "")], seed=0).to_nearest()[0] == 0
 
 
-def test_a_column_left_out_decides_nothing():
+def test_left_out_column_has_no_influence():
     candidates = [row("a", 50, "red"), row("b", 10, "red")]
     nearest = Distances(SCHEMA.columns, [row("a", 10, "red")], candidates, seed=0).nearest_without(["town", "age"])
     assert (nearest["town"][0], nearest["age"][0]) == (1, 0)
 
 
-def test_projection_keeps_equal_texts_at_zero_and_strange_ones_far(visits, schema):
+def test_projection_keeps_equal_texts_at_zero_and_others_far(visits, schema):
     train, _, independent = visits
     notes = [schema.column("note")]
     assert Distances(notes, train[:50], train, seed=0).to_nearest().max() == 0

@@ -18,14 +18,14 @@ def numbers(*values):
     return np.array(values, dtype=float)
 
 
-def test_distances_by_hand():
+def test_column_distances_against_counts_by_hand():
     assert total_variation(["a", "a", "b", None], ["a", "b", "b", "c"]) == pytest.approx((0.25 + 0.25 + 0.25 + 0.25) / 2)
     assert ks_distance(numbers(1, 2, 3, 4), numbers(3, 4, 5, math.nan)) == pytest.approx(0.5)
     assert wasserstein(numbers(0, 10), numbers(5, 15), 50) == pytest.approx(0.1)
     assert math.isnan(total_variation([], ["a"])) and math.isnan(ks_distance(numbers(), numbers(1)))
 
 
-def test_associations_by_hand():
+def test_associations_against_counts_by_hand():
     assert spearman(numbers(1, 2, 3, math.nan), numbers(1, 4, 9, 2)) == pytest.approx(1)
     assert spearman(numbers(1, 2, 3), numbers(5, 5, 5)) == 0
     same, other = np.array([0, 1] * 50), np.array([0, 0, 1, 1] * 25)
@@ -38,7 +38,7 @@ def test_associations_by_hand():
     assert correlation_ratio(np.array([0, 0, 1, 1]), numbers(1, 3, 5, 7)) == pytest.approx(math.sqrt(16 / 20))
 
 
-def test_bars_come_from_the_schema_and_hold_every_row():
+def test_histogram_bars_come_from_schema_and_hold_every_row():
     rows = [{"n": 3, "c": "b", "d": dt.date(2025, 1, 3), "t": True} for _ in range(4)]
     few = histogram(Integer(name="n", min=1, max=4), {"original": rows})
     assert few == {"bars": ["1", "2", "3", "4"], "ends": ["1", "4"], "original": [0, 0, 1, 0]}
@@ -53,7 +53,7 @@ def test_bars_come_from_the_schema_and_hold_every_row():
     assert histogram(Boolean(name="t"), {"original": rows})["original"] == [1, 0]
 
 
-def test_what_was_lost_is_counted_and_not_named():
+def test_lost_values_are_counted_not_named():
     schema = Schema(columns=[Category(name="c", values=["common", "secretly rare", "seldom"]), Number(name="x", min=0, max=1000)])
     train = [{"c": "common", "x": float(i)} for i in range(296)]
     train += [{"c": "secretly rare", "x": 500.0}] * 2 + [{"c": "seldom", "x": 500.0}] * 2
@@ -64,14 +64,14 @@ def test_what_was_lost_is_counted_and_not_named():
     assert "secretly" not in str(labels)
 
 
-def test_rare_means_below_one_in_a_hundred():
+def test_rare_is_below_one_percent():
     schema = Schema(columns=[Category(name="c", values=["a", "b", "c"])])
     train = [{"c": name} for name, count in (("a", 980), ("b", 11), ("c", 9)) for _ in range(count)]
     (column,) = compare_columns(train, train[:1], schema, seed=0)
     assert column["lost"] == {"values": 3, "values_lost": 2, "rare_values": 1, "rare_values_lost": 1, "rows_with_lost_values": 20}
 
 
-def test_the_ceiling_compares_the_halves_of_the_original():
+def test_split_half_baseline_compares_two_halves():
     schema = Schema(columns=[Category(name="c", values=["a", "b"]), Number(name="x", min=0, max=100)])
     train = [{"c": "ab"[i % 3 == 0], "x": float(i * i % 89)} for i in range(40)]
     one, other = halves(train, 0)
@@ -86,7 +86,7 @@ def test_the_ceiling_compares_the_halves_of_the_original():
     assert pair["ceiling"] == pytest.approx(abs(associations[0] - associations[1])) and pair["difference"] == 0
 
 
-def test_a_label_and_a_number_go_together_in_whatever_order():
+def test_correlation_ratio_does_not_depend_on_column_order():
     label, number = Category(name="c", values=["a", "b"]), Number(name="x", min=0, max=10)
     # Groups 1,3 and 5,7, as above.
     rows = [{"c": name, "x": value} for name, value in (("a", 1.0), ("a", 3.0), ("b", 5.0), ("b", 7.0))]
@@ -95,13 +95,13 @@ def test_a_label_and_a_number_go_together_in_whatever_order():
         assert pair["measure"] == "correlation ratio" and pair["original"] == pytest.approx(math.sqrt(16 / 20))
 
 
-def test_words_known_are_the_synthetic_ones():
+def test_words_known_counts_synthetic_words():
     schema = Schema(columns=[Text(name="note")])
     train, made = [{"note": "one two three"}] * 2, [{"note": "One four four four"}] * 2
     assert compare_writing(train, made, schema, seed=0)[0]["words_known"] == 1 / 4
 
 
-def test_an_ideal_table_is_at_its_ceiling_and_a_shuffled_one_loses_its_links(visits, schema):
+def test_ideal_table_reaches_split_half_baseline_shuffled_does_not(visits, schema):
     train, _, independent = visits
     shuffled = shuffled_columns(independent, schema, 0)
     for rows in (independent, shuffled):
@@ -114,7 +114,7 @@ def test_an_ideal_table_is_at_its_ceiling_and_a_shuffled_one_loses_its_links(vis
     assert link["mutual_information"]["original"] > 0.3 > 0.1 > link["mutual_information"]["synthetic"]
 
 
-def test_sdmetrics_sees_the_same(visits, schema):
+def test_sdmetrics_ranks_the_tables_alike(visits, schema):
     train, _, independent = visits
     ideal = sdmetrics_scores(train, independent, schema, seed=0)
     broken = sdmetrics_scores(train, shuffled_columns(independent, schema, 0), schema, seed=0)
@@ -123,14 +123,14 @@ def test_sdmetrics_sees_the_same(visits, schema):
     assert sdmetrics_scores(train, [], schema, seed=0) is None
 
 
-def test_writing_by_hand():
+def test_text_statistics_against_counts_by_hand():
     assert distinct([["a", "b", "a"], ["a", "b"]], 2) == 2 / 3
     figures = describe_writing(["One two", "one  TWO", "three", ""])
     assert (figures["vocabulary"], figures["repeated"], figures["empty"]) == (3, 2 / 3, 0.25)
     assert describe_writing([])["repeated"] is None
 
 
-def test_the_frontier_integral_of_equal_and_of_strange_histograms():
+def test_frontier_integral_of_equal_and_disjoint_histograms():
     half = numbers(0.5, 0.5)
     assert frontier_integral(half, half) == pytest.approx(1)
     # Nothing in common: KL(P|R) = -log(weight), so the curve is (1 - w)^5, w^5: its area is 5·B(5, 6) = 1/252.
@@ -145,7 +145,7 @@ def test_mauve_falls_with_distance():
     assert math.isnan(mauve(here[:10], there, seed=0))
 
 
-def test_texts_are_compared_at_equal_numbers(visits, schema):
+def test_texts_are_compared_at_equal_counts(visits, schema):
     train, _, independent = visits
 
     def embed(lines):
@@ -153,7 +153,7 @@ def test_texts_are_compared_at_equal_numbers(visits, schema):
 
     made = [{**row, "note": "always the same"} for row in independent[:300]]
     heard = []
-    (entry,) = compare_writing(train, made, schema, seed=0, embed=embed, told=heard.append)
+    (entry,) = compare_writing(train, made, schema, seed=0, embed=embed, report=heard.append)
     assert entry["n"] == entry["original"]["n"] == entry["synthetic"]["n"] == 300
     assert entry["synthetic"]["repeated"] == 1 and entry["length_distance"] > 0.9 > entry["ceiling"]["length_distance"]
     assert [half["n"] for half in entry["ceiling"]["halves"]] == [300, 300]

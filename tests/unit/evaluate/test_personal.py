@@ -24,7 +24,7 @@ from localsynth.schema.columns import Category, Schema, Text
         ("she met Carmen Clark there", "name of a person"),
     ],
 )
-def test_what_is_found(text, kind):
+def test_personal_strings_are_found(text, kind):
     assert {found for found, _ in find_personal(text)} == {kind}
 
 
@@ -40,11 +40,11 @@ def test_what_is_found(text, kind):
         "a@b",
     ],
 )
-def test_what_is_not(text):
+def test_other_strings_are_not_found(text):
     assert find_personal(text) == []
 
 
-def test_the_original_is_compared_with_the_holdout_at_one_size():
+def test_original_is_compared_with_holdout_at_equal_size():
     schema = Schema(columns=[Text(name="text")])
 
     def rows(*names):
@@ -57,7 +57,7 @@ def test_the_original_is_compared_with_the_holdout_at_one_size():
     assert (mail["in_original"], mail["in_original_same_rows"], mail["in_holdout"]) == (8, 2, 1)
 
 
-def test_counts_of_different_strings_and_nothing_else():
+def test_only_counts_of_distinct_strings_are_returned():
     schema = Schema(columns=[Category(name="type", values=["x"]), Text(name="text")])
 
     def rows(*texts):

@@ -22,7 +22,7 @@ def counted(rows: list[Record]) -> dict[str, Any]:
     return losses.figures()
 
 
-def test_by_hand() -> None:
+def test_losses_against_counts_by_hand() -> None:
     rows: list[Record] = [
         {"kind": "a", "n": 3, "x": 0.1},
         {"kind": "b", "n": 12, "x": 0.5},
@@ -37,7 +37,7 @@ def test_by_hand() -> None:
     }
 
 
-def test_rows_that_break_a_constraint_are_counted_once_they_are_inside_the_bounds() -> None:
+def test_constraints_are_checked_after_clamping() -> None:
     schema = SCHEMA.model_copy(update={"constraints": ["n > 3", "kind = 'a' => n = 9", "n < 9 OR x IS NOT NULL"]})
     losses = SchemaLosses(schema)
     rows: list[Record] = [
@@ -53,10 +53,10 @@ def test_rows_that_break_a_constraint_are_counted_once_they_are_inside_the_bound
     assert (figures["rows"], figures["dropped"]) == (5, 3)
     assert [entry["broken"] for entry in figures["constraints"]] == [1, 2, 0]
     (weakness,) = [found for found in _of_schema({"schema_losses": figures}) if "dropped" in found.title]
-    assert "broken constraints: n > 3 (1); kind = 'a' => n = 9 (2)." in weakness.text
+    assert "violated constraints: n > 3 (1); kind = 'a' => n = 9 (2)." in weakness.text
 
 
-def test_what_is_much_is_a_weakness_and_what_is_little_is_not() -> None:
+def test_only_large_losses_are_weaknesses() -> None:
     fits: Record = {"kind": "a", "n": 3, "x": 0.1}
     few = counted([*[fits] * 96, *[{**fits, "n": 20}] * 4])
     assert _of_schema({"schema_losses": few}) == [] and _of_schema({"schema_losses": None}) == []

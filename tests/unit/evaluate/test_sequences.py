@@ -18,7 +18,7 @@ def unit(values, first=0):
     return [{"x": value, "day": START + dt.timedelta(days=first + i)} for i, value in enumerate(values)]
 
 
-def test_by_hand():
+def test_transitions_against_counts_by_hand():
     train = [unit("ab"), unit("ab"), unit("ba"), unit("a")]
     made = [unit("aa"), unit("aa"), unit("ab"), unit("ba")]
     figures = compare_sequences(train, [unit("ab")], made, SCHEMA)
@@ -35,7 +35,7 @@ def test_by_hand():
     assert x["same"] == {"original": 0.0, "synthetic": 0.5}
 
 
-def test_it_is_part_of_the_figures_where_rows_are_sequences_and_a_weakness_where_order_is_lost():
+def test_lost_order_of_sequences_is_a_weakness():
     draw = random.Random(0)
     tables = [[unit(draw.choice(["abab", "baba"]), draw.randint(0, 300)) for _ in range(60)] for _ in range(2)]
     lost = [unit([draw.choice("ab") for _ in range(4)], draw.randint(0, 300)) for _ in range(60)]
@@ -43,6 +43,6 @@ def test_it_is_part_of_the_figures_where_rows_are_sequences_and_a_weakness_where
     figures = evaluate_tables(*rows, SCHEMA, units=(*tables, lost))
     assert figures["sequences"]["columns"][0]["distance"] > 0.3
     (weakness,) = [found for found in find_weaknesses(figures, None) if found.section == "sequences"]
-    assert "What follows what" in weakness.title
+    assert "Transitions" in weakness.title
     figures["sequences"] = compare_sequences(*tables, tables[1], SCHEMA)
     assert not [found for found in find_weaknesses(figures, None) if found.section == "sequences"]

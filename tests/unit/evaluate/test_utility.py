@@ -9,7 +9,7 @@ from localsynth.evaluate.utility import _Task, compare_utility, guess_target
 from localsynth.schema.columns import Category, Integer, Schema, Text
 
 
-def test_an_ideal_table_teaches_what_the_real_one_does(visits, schema):
+def test_ideal_table_scores_like_the_original(visits, schema):
     train, holdout, independent = visits
     figures = compare_utility(train, holdout, independent, schema, target="ill", seed=0)
     arms = figures["arms"]
@@ -20,14 +20,14 @@ def test_an_ideal_table_teaches_what_the_real_one_does(visits, schema):
     assert arms["real"]["low"] < arms["real"]["value"] < arms["real"]["high"]
 
 
-def test_a_shuffled_table_teaches_nothing(visits, schema):
+def test_shuffled_table_scores_like_guessing(visits, schema):
     train, holdout, independent = visits
     figures = compare_utility(train, holdout, shuffled_columns(independent, schema, 1)[:200], schema, target=None, seed=0)
     assert (figures["target"], figures["target_chosen"]) == ("ill", "guessed")
     assert figures["ratio"] < 0.4 and figures["arms"]["real_same_size"]["n"] == 200
 
 
-def test_texts_that_follow_their_row_teach_more_than_shuffled_ones(schema):
+def test_matching_texts_score_higher_than_shuffled_ones(schema):
     """The label stands in the text alone; the other columns say nothing of it."""
     chance = random.Random(3)
 
@@ -44,7 +44,7 @@ def test_texts_that_follow_their_row_teach_more_than_shuffled_ones(schema):
     assert "texts_shuffled" not in compare_utility(*tables, few, target="ill", seed=0)["arms"]
 
 
-def test_shuffled_texts_leave_the_columns_their_links():
+def test_shuffled_texts_keep_other_associations():
     """The label follows the number; the text says nothing."""
     schema = Schema(columns=[Integer(name="n", min=0, max=99), Category(name="ill", values=["no", "yes"]), Text(name="note")])
     rows = [{"n": n, "ill": "yes" if n > 49 else "no", "note": f"a {'bcd'[n % 3]}"} for n in range(100)]
@@ -53,15 +53,15 @@ def test_shuffled_texts_leave_the_columns_their_links():
     assert arms["texts_shuffled"]["value"] > 0.95 > 0.7 > arms["marginals_only"]["value"]
 
 
-def test_where_the_original_teaches_nothing_no_share_of_it_is_said_to_be_kept():
+def test_no_ratio_where_the_original_hardly_predicts():
     chance = random.Random(1)
     schema = Schema(columns=[Integer(name="n", min=0, max=99), Integer(name="m", min=0, max=99)])
     tables = [[{"n": chance.randint(0, 99), "m": chance.randint(0, 99)} for _ in range(100)] for _ in range(3)]
     figures = compare_utility(*tables, schema, target="m", seed=0)
-    assert figures["ratio"] is None and figures["sentence"].endswith("says nothing about the synthetic rows.")
+    assert figures["ratio"] is None and figures["sentence"].endswith("this does not judge the synthetic rows.")
 
 
-def test_every_repetition_trains_on_rows_redrawn(visits, schema, monkeypatch):
+def test_every_repetition_resamples_rows(visits, schema, monkeypatch):
     sizes = []
 
     def predict(task, records, questions, seed):
@@ -75,7 +75,7 @@ def test_every_repetition_trains_on_rows_redrawn(visits, schema, monkeypatch):
 
 
 @pytest.mark.parametrize(("target", "metric"), [("age", "R2"), ("ward", "macro-F1")])
-def test_numbers_and_many_labels(visits, schema, target, metric):
+def test_metric_for_numbers_and_many_labels(visits, schema, target, metric):
     train, holdout, independent = visits
     figures = compare_utility(train[:200], holdout[:200], independent[:200], schema, target=target, seed=0)
     assert figures["metric"] == metric
@@ -83,14 +83,14 @@ def test_numbers_and_many_labels(visits, schema, target, metric):
         assert figures["arms"]["real"]["value"] < 0.4
 
 
-def test_a_table_of_one_label_is_scored_and_not_refused(visits, schema):
+def test_table_with_one_label_is_scored(visits, schema):
     train, holdout, independent = visits
     same = [{**row, "ill": "no"} for row in independent[:100]]
     figures = compare_utility(train[:150], holdout[:150], same, schema, target="ill", seed=0)
     assert figures["arms"]["synthetic"]["value"] == 0.5 and figures["ratio"] == 0
 
 
-def test_the_target_is_guessed_by_its_name_or_place():
+def test_target_is_guessed_by_name_or_position():
     rows = [{"outcome": value, "town": value, "n": 1, "note": "x"} for value in "ab" * 20]
     outcome, town = (Category(name=name, values=["a", "b", "c"]) for name in ("outcome", "town"))
     number, note = Integer(name="n", min=0, max=9), Text(name="note")
@@ -100,7 +100,7 @@ def test_the_target_is_guessed_by_its_name_or_place():
     assert guess_target(Schema(columns=[note]), rows) is None
 
 
-def test_what_cannot_be_predicted_is_not_run(visits, schema):
+def test_unpredictable_target_is_not_run(visits, schema):
     train, holdout, independent = visits
     for arguments in ((train, holdout, independent[:10], schema, "ill"), (train, holdout, independent, schema, "note")):
         *tables, target = arguments
