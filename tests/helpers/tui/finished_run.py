@@ -33,6 +33,7 @@ CERTIFICATE = {
     "summary": "The synthetic table is differentially private.",
     "guarantee": {"guaranteed_epsilon": 2.0, "spent_epsilon": 1.9, "spent_delta": 1e-5, "unit": "row"},
     "not_covered": ["What <others> & [all] know."],
+    "signature": None,
 }
 
 
