@@ -97,12 +97,8 @@ class TrainConfig(_Section):
     marginals_share: float = Field(default=0.2, gt=0, lt=1)
     """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
     selection_share: float = Field(default=0.2, ge=0, lt=1)
-    """The part of the model's epsilon (and delta) that is kept back to count something of the original texts, with noise, once
-    the model is trained. 0: nothing is counted. What it is worth: docs/lab/token-counts.md."""
-    selection: Literal["words", "topics"] = "words"
-    """What is counted then. words: which tokens texts hold, by up to three columns with value descriptions (else by one),
-    as far as their values have enough rows; the model then writes more of those that it wrote too seldom, and less of the others.
-    topics: what texts are about; several texts are then written for each row (sample.texts), and one is kept."""
+    """The part of the model's epsilon (and delta) that is kept back to count, with noise, which tokens the original texts hold,
+    once the model is trained. 0: nothing is counted."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     method: Literal["lora", "prompt"] = "lora"
@@ -159,8 +155,6 @@ class SampleConfig(_Section):
     """None: one for each physical core."""
     gpu_layers: int | None = Field(default=None, ge=-1)
     """Layers on the GPU, -1 for all; None: all with a GPU build of llama.cpp, none without."""
-    texts: int = Field(default=4, ge=2, le=64)
-    """With train.selection "topics": how many texts are written for each row, to choose one from."""
     candidates: int = Field(default=8, ge=1, le=255)
     """For a row under conditions: how many beginnings are written to choose one from by how well it fits them."""
     chunk_rows: int = Field(default=100, ge=1)

@@ -220,10 +220,8 @@ def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None)
 
 
 def _selection_text(result: Result) -> str:
-    if result["counted"] is None:
+    if not result["counts_texts"]:
         return "Nothing is counted in this run."
-    if result["counted"] == "topics":
-        return f"Measured the topic histogram; it has {result['found']} topics."
     return f"Measured the token histogram; {result['found']} tokens get a logit bias."
 
 
@@ -235,7 +233,7 @@ def select(
     passphrase_fd: PassphraseFd = None,
     overrides: Set = None,
 ) -> Result:
-    """Measure a noisy token (or topic) histogram of the original texts (train.selection_share)."""
+    """Measure a noisy token histogram of the original texts (train.selection_share)."""
     return in_worker("select", workspace, overrides, require_seal, passphrase_fd, sign=not no_sign)
 
 

@@ -1,4 +1,4 @@
-"""Model → runs/ID/selection.json: one noisy count of the original texts: of their words, or of what they are about.
+"""Model → runs/ID/selection.json: one noisy count of the tokens of the original texts.
 
 The count is one release: its whole budget is charged before an original row is read (but to see that the file is whole). It comes
 after the export, since it is compared with what the model writes; the certificate is then made anew, with what it cost.
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from localsynth.text_counts.grouping_columns import Aspect
     from localsynth.text_counts.logit_bias import Wording
     from localsynth.text_counts.token_counts import WordCount
-    from localsynth.text_counts.topic_counts import Selection
 
-    Comparison = Callable[[list[Record], float, RandomSource], Selection | WordCount]
+    Comparison = Callable[[list[Record], float, RandomSource], WordCount]
 
 __all__ = ["select"]
 
@@ -49,22 +48,18 @@ _MOST_TABLES = 3
 _LEAST_ROWS = 100
 """Deviations of the noise in one table: the rows that a value needs to have words of its own. Text messages had 215 of spam and
 gained; of questions to a bank, 41 for each of 77 labels, and lost."""
-_MOST_GROUPS_OF_WORDS, _MOST_CELLS = 100, 1 << 22
+_MOST_GROUPS, _MOST_CELLS = 100, 1 << 22
 """A table has no more groups than these, and no more cells: 32 MB, of which a handful are held at once."""
-_MOST_GROUPS, _MOST_ASPECTS = 8, 8
-"""Of topics, whose tables are small."""
 
 
 def select(session: Session) -> dict[str, Any]:
-    """Count words or topics of the original texts, where the newest run keeps a part of its budget for that. Raises Cancelled."""
-    from localsynth.text_counts.file import read_selection
-    from localsynth.text_counts.token_counts import WordCount
+    """Count the tokens of the original texts, where the newest run keeps a part of its budget for that. Raises Cancelled."""
+    from localsynth.text_counts.token_counts import read_word_count
 
     current = exported_run(session)
     if current.get("selection") or not current.selects:
         facts = current.get("selection") or {"found": 0, "columns": []}
-        counted = _counted(current) if current.selects else None
-        return {"stage": "select", "run": current.id, "done_before": True, "counted": counted, **facts}
+        return {"stage": "select", "run": current.id, "done_before": True, "counts_texts": current.selects, **facts}
     # As the run began: what the configuration says now may be another run's, and would divide the budget in another way. The
     # schema is the one that was ingested, with what it left open then.
     settings, ingested = current["settings"], current["table"]["settings"]
@@ -83,13 +78,12 @@ def select(session: Session) -> dict[str, Any]:
     if not any(event["budget"] == "selection" for event in ledger.spends(current.id)):
         _count(session, ledger, current, effective)
     if current.selection_path.exists():
-        selection = read_selection(current.selection_path)
-        if isinstance(selection, WordCount) and not selection.refined:
-            selection = _refined(session, current, effective, selection)
-            write_json(current.selection_path, selection.to_json())
+        count = read_word_count(current.selection_path)
+        if not count.refined:
+            count = _refined(session, current, effective, count)
+            write_json(current.selection_path, count.to_json())
         current.note(selection_sha256=current.selection_sha256())
-        found = len(selection.tokens) - 1 if isinstance(selection, WordCount) else selection.topics.count
-        facts = {"found": found, "columns": [aspect.name for aspect in selection.aspects]}
+        facts = {"found": len(count.tokens) - 1, "columns": [aspect.name for aspect in count.aspects]}
     else:
         # It was charged, and what was counted was lost with the process. Counting again would be charged again.
         emit(warning("The count of texts was interrupted. It stays charged; rows are drawn without it."))
@@ -98,11 +92,7 @@ def select(session: Session) -> dict[str, Any]:
     current.note(selection=facts)
     epsilon = ledger.spent().epsilon
     emit({"kind": "stage_done", "stage": "select", "epsilon": epsilon})
-    return {"stage": "select", "run": current.id, "done_before": False, "epsilon": epsilon, "counted": _counted(current), **facts}
-
-
-def _counted(current: Run) -> str:
-    return str(current["settings"]["train"]["selection"])
+    return {"stage": "select", "run": current.id, "done_before": False, "epsilon": epsilon, "counts_texts": True, **facts}
 
 
 def _count(session: Session, ledger: "Ledger", current: Run, effective: Effective) -> None:
@@ -114,43 +104,19 @@ def _count(session: Session, ledger: "Ledger", current: Run, effective: Effectiv
     source_sha256 = source_of(session, current["table"])
     share = remaining_budgets(session, ledger)
     rho = rho_for(share.selection_epsilon, share.selection_delta)
-    words = _counted(current) == "words"
-    compared = _compare_words(session, current, effective, rho) if words else _compare_topics(session, current, effective)
+    compared = _compare_words(session, current, effective, rho)
     if session.should_stop():
         raise Cancelled("Stopped before anything was counted.", "`localsynth select` begins it again.")
     with PrivateStore.open(session.workspace) as store:
         store.check_readable()
         open_budget(session, ledger, "selection", current.id, share.selection_epsilon, share.selection_delta, source_sha256)
         mechanism = {"type": "zcdp", "rho": rho}
-        what = f"{_counted(current)} of the texts"
-        ledger.charge(budget="selection", run=current.id, stage="select", what=what, mechanism=mechanism)
+        ledger.charge(budget="selection", run=current.id, stage="select", what="tokens of the texts", mechanism=mechanism)
         conformed = [conform(effective.schema, record) for _, record in store.records("train", effective.schema)]
-    selection = compared([row for row in conformed if row is not None], rho, SecureRandom())
+    count = compared([row for row in conformed if row is not None], rho, SecureRandom())
     if session.options.rehearsal_steps is not None:
-        selection = replace(selection, noise=REHEARSAL_LABEL)
-    write_json(current.selection_path, selection.to_json())
-
-
-def _compare_topics(session: Session, current: Run, effective: Effective) -> "Comparison":
-    """Groups of what the model writes now, and what counts original rows by them, with noise of a ρ."""
-    from localsynth.text_counts.topic_counts import count_topics
-    from localsynth.text_counts.topics import TEXTS_A_TOPIC, Topics, text_of, topics_for
-
-    texts = [column.name for column in effective.schema.learned() if isinstance(column, Text)]
-
-    def with_text(row: Record) -> tuple[Record, str]:
-        return row, text_of([row[name] for name in texts])
-
-    topics = topics_for(effective.training_units)
-    aspects = _aspects(
-        current, effective, lambda writing: writing.given - writing.lengths, most_aspects=_MOST_ASPECTS, most_groups=_MOST_GROUPS
-    )
-    written = [with_text(row) for row in _written(session, current, effective, COMPARISON_ROWS, topics * TEXTS_A_TOPIC)]
-    made = Topics.of_texts([text for _, text in written], topics)
-    rows_per_unit = session.config.privacy.rows_per_unit
-    return lambda original, rho, random: count_topics(
-        made, aspects, [with_text(row) for row in original], written, rho, rows_per_unit, random
-    )
+        count = replace(count, noise=REHEARSAL_LABEL)
+    write_json(current.selection_path, count.to_json())
 
 
 def _compare_words(session: Session, current: Run, effective: Effective, rho: float) -> "Comparison":
@@ -160,17 +126,15 @@ def _compare_words(session: Session, current: Run, effective: Effective, rho: fl
     from localsynth.text_counts.token_counts import count_words
 
     with Vocabulary(current.product_path) as vocabulary:
-        groups = min(_MOST_GROUPS_OF_WORDS, _MOST_CELLS // vocabulary.size)
+        groups = min(_MOST_GROUPS, _MOST_CELLS // vocabulary.size)
     rows_per_unit = session.config.privacy.rows_per_unit
     meant = any(isinstance(column, Category) and column.descriptions for column in effective.schema.learned())
     aspects = _aspects(
         current,
         effective,
-        lambda writing: writing.telling,
         most_aspects=_MOST_TABLES if meant else 1,
         most_groups=groups,
         least_rows=_LEAST_ROWS * rows_per_unit / math.sqrt(2 * rho),
-        finest_first=True,
     )
     written = _written_for(session, current, effective, aspects, COMPARISON_ROWS, None)
 
@@ -255,14 +219,14 @@ def _groups_to_ask_for(aspect: "Aspect", schema: Schema, marginals: "MarginalMod
     return list(filter(has_rows, groups))
 
 
-def _aspects(current: Run, effective: Effective, names: "Callable[[Writing], frozenset[str]]", **limits: Any) -> "list[Aspect]":
+def _aspects(current: Run, effective: Effective, **limits: Any) -> "list[Aspect]":
     """The structured columns of a hybrid, as its marginals have them; none where the model writes whole rows."""
     from localsynth.text_counts.grouping_columns import aspects_of
 
     if not current.hybrid:
         return []
     current.check_marginals()
-    return aspects_of(_marginals(current), names(Writing(effective.schema)), **limits)
+    return aspects_of(_marginals(current), Writing(effective.schema).telling, **limits)
 
 
 def _marginals(current: Run) -> "MarginalModel":

@@ -13,7 +13,6 @@ from localsynth.workspace.runs import Run
 
 if TYPE_CHECKING:
     from localsynth.text_counts.logit_bias import Wording
-    from localsynth.text_counts.resampling import Chooser
 
 __all__ = ["sample"]
 
@@ -72,7 +71,7 @@ def sample(session: Session) -> dict[str, Any]:
             guarantee["spent_delta"],
             # What shapes the rows' distribution; threads and the like do not.
             config.sample.model_dump(
-                mode="json", include={"temperature", "top_p", "candidates", "texts", *(["guidance"] if current.hybrid else [])}
+                mode="json", include={"temperature", "top_p", "candidates", *(["guidance"] if current.hybrid else [])}
             ),
             asked.facts,
         )
@@ -97,7 +96,6 @@ def sample(session: Session) -> dict[str, Any]:
                 if config.sample.guidance:
                     other = others_from_marginals(current.marginals_path, seen, config.sample.seed, job)
                 seen = Writing(seen).schema
-            chooser, wording = _selection(current, effective)
             result = draw_rows(
                 model=path,
                 schema=effective.schema,
@@ -109,8 +107,7 @@ def sample(session: Session) -> dict[str, Any]:
                 given=given,
                 hybrid=current.hybrid,
                 other=other,
-                chooser=chooser,
-                wording=wording,
+                wording=_wording(current, effective),
                 emit=emit,
                 should_stop=session.should_stop,
             )
@@ -122,21 +119,19 @@ def sample(session: Session) -> dict[str, Any]:
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
 
 
-def _selection(current: Run, effective: Effective) -> "tuple[Chooser | None, Wording | None]":
-    """What the count of the original texts is good for, if there is one."""
-    from localsynth.text_counts.file import read_selection
+def _wording(current: Run, effective: Effective) -> "Wording | None":
+    """The logit bias from the run's token counts, if it has some."""
     from localsynth.text_counts.logit_bias import Wording
-    from localsynth.text_counts.resampling import Chooser
-    from localsynth.text_counts.topic_counts import Selection
+    from localsynth.text_counts.token_counts import read_word_count
 
     if not current.check_selection():
-        return None, None
-    selection = read_selection(current.selection_path)
-    if not selection.fits(effective.schema):
+        return None
+    count = read_word_count(current.selection_path)
+    if not count.fits(effective.schema):
         raise IntegrityError(
             f"{current.selection_path} is of other columns than run {current.id}.", "Restore it from a backup, or train again."
         )
-    return (Chooser(selection), None) if isinstance(selection, Selection) else (None, Wording(selection))
+    return Wording(count)
 
 
 def _as_many_as_the_original(current: Run, effective: Effective) -> int:

@@ -180,7 +180,6 @@ def forecast(
     float32_rate on the processor in float32, which llama.cpp's speed is reckoned from; room: bytes that training may take.
     """
     from localsynth.text_counts.logit_bias import ROUNDS, texts_for
-    from localsynth.text_counts.topics import TEXTS_A_TOPIC, topics_for
     from localsynth.train.plan import make_train_plan
 
     share, synthesizer = budgets(config), synthesizer_of(config)
@@ -194,8 +193,6 @@ def forecast(
     sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), counts_texts(config)
     # With guidance a row is read twice. What rows begin alike with is read once: in wide tables, little.
     read = tokens * (2 if synthesizer == "hybrid" and config.sample.guidance else 1)
-    topics = train.selection == "topics"
-    compared = topics_for(training_units) * TEXTS_A_TOPIC if topics else ROUNDS * texts_for(training_units)
     return {
         "synthesizer": synthesizer,
         "units": units,
@@ -212,8 +209,8 @@ def forecast(
         "seconds": {
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
-            **({"select": compared * read / sample_rate} if selects else {}),
-            "sample": rows * read / sample_rate * (config.sample.texts if selects and topics else 1),
+            **({"select": ROUNDS * texts_for(training_units) * read / sample_rate} if selects else {}),
+            "sample": rows * read / sample_rate,
         },
         "tokens_per_row": tokens,
         "adapters": {"preset": setup.preset.name, "layers": setup.targets, "measured": setup.preset.measured},

@@ -75,7 +75,7 @@ class Work:
     counts: bool
     """Marginals: noisy counts, and choices of what to count."""
     selects: bool
-    """One noisy count of the words of texts, or of what they are about."""
+    """One noisy count of the tokens of texts."""
 
     @property
     def name(self) -> str:

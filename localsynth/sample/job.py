@@ -4,12 +4,9 @@ Knows the store of synthetic rows, not the private one.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
@@ -22,13 +19,9 @@ from localsynth.schema.conditions import Conditions
 from localsynth.store.synthetic import Job, SyntheticStore
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.logit_bias import Wording
-from localsynth.text_counts.resampling import Chooser
-from localsynth.text_counts.topics import text_of
 
 __all__ = ["SampleResult", "draw_rows", "engine_for"]
 
-_OTHER_TEXTS = 1 << 42
-"""How far apart the numbers are by which the texts of one row are drawn: far more than a table has rows."""
 _BETWEEN_CHUNKS = 1.0
 """Seconds from one transaction to the next, at least."""
 
@@ -84,7 +77,6 @@ def draw_rows(
     given: Callable[[int], Conditions],
     hybrid: bool,
     other: Callable[[int, Conditions], Record] | None,
-    chooser: Chooser | None,
     wording: Wording | None,
     emit: Emit,
     should_stop: Callable[[], bool],
@@ -93,8 +85,8 @@ def draw_rows(
     `other(i, given(i))`, with guidance, the values that it is to be told apart from.
 
     `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With `hybrid`
-    it writes only texts, and `given(i)` says which are empty. With a `chooser`, each row is written `settings.texts` times, and
-    one of them is kept; a `wording` corrects the tokens that texts are written with.
+    it writes only texts, and `given(i)` says which are empty. A `wording` corrects the
+    tokens that texts are written with.
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
     started = time.monotonic()
@@ -104,13 +96,12 @@ def draw_rows(
     texts = [column.name for column in schema.learned() if isinstance(column, Text)]
     checks = any(name in given(job.done) for name in texts)
     surrogates = Surrogates(schema, settings.seed)
-    times = settings.texts if chooser is not None else 1
     with engine_for(
         model,
         seen,
         description,
         settings,
-        most=len(missing) * times,
+        most=len(missing),
         hybrid=hybrid,
         guided=other is not None,
         wording=wording,
@@ -119,16 +110,14 @@ def draw_rows(
         for i in missing if checks else ():
             engine.check(Request(job.first_row + i, given(i)))
 
-        def request(i: int, text: int) -> Request:
+        def request(i: int) -> Request:
             row = given(i)
-            return Request(job.first_row + i + text * _OTHER_TEXTS, row, other(i, row) if other is not None else None)
+            return Request(job.first_row + i, row, other(i, row) if other is not None else None)
 
-        requests = (request(i, text) for i in missing for text in range(times))
         chunk: list[Record] = []
         drawing = written_at = told = time.monotonic()
         written = 0
-        rows = engine.rows(requests)
-        for number, learned in rows if chooser is None else _chosen(rows, times, chooser, texts, settings.seed):
+        for number, learned in engine.rows(map(request, missing)):
             chunk.append(surrogates.complete(number, learned))
             drawn = number - job.first_row + 1
             now = time.monotonic()
@@ -151,9 +140,7 @@ def draw_rows(
                         "rate": statistics.tokens / (now - drawing),
                         "unit": "tokens/s",
                         "device": engine.device,
-                        "seconds_left": _seconds_left(
-                            now - drawing, drawn - job.done, len(missing), max(1, engine.sequences // times)
-                        ),
+                        "seconds_left": _seconds_left(now - drawing, drawn - job.done, len(missing), engine.sequences),
                     }
                 )
         return SampleResult(written, time.monotonic() - started, engine.statistics)
@@ -168,15 +155,3 @@ def _seconds_left(seconds: float, drawn: int, rows: int, side_by_side: int) -> f
         return None
     half_written = min(side_by_side, rows - drawn) / 2
     return seconds * (rows - drawn - half_written) / (drawn + half_written)
-
-
-def _chosen(
-    rows: Iterator[tuple[int, Record]], times: int, chooser: Chooser, texts: list[str], seed: int
-) -> Iterator[tuple[int, Record]]:
-    """Of each `times` rows, written for one, the one to keep, drawn by their weights."""
-    for number, first in rows:
-        written = [first, *(row for _, row in islice(rows, times - 1))]
-        weights = chooser.weigh(first, [text_of([row[name] for name in texts]) for row in written])
-        shares = np.cumsum(np.exp(weights - weights.max()))
-        draw = np.random.Generator(np.random.Philox(key=[seed, number], counter=[0, 0, 0, 1 << 32])).random() * shares[-1]
-        yield number, written[min(int(np.searchsorted(shares, draw, side="right")), times - 1)]

@@ -1,1 +1,1 @@
-"""One noisy count of the original texts, and rows drawn by it: of words that the model is to write, or of topics to choose by."""
+"""A noisy token histogram of the original texts, and the logit bias that corrects sampling by it."""

@@ -13,9 +13,7 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Record, Schema
 
-__all__ = ["TOPIC", "Aspect", "aspects_of", "fit_to"]
-
-TOPIC = "topic of the texts"
+__all__ = ["Aspect", "aspects_of", "fit_to"]
 
 
 @dataclass(frozen=True)
@@ -61,26 +59,24 @@ def aspects_of(
     *,
     most_aspects: int,
     most_groups: int,
-    least_rows: float = 0.0,
-    finest_first: bool = False,
+    least_rows: float,
 ) -> list[Aspect]:
     """Of the columns in `names` those to count texts with, from what was released with noise before.
 
-    At most `most_aspects`, those in few groups first (or in many: `finest_first`), each in about `most_groups` groups or fewer. A
-    value is a group of its own with `least_rows` rows, and a column takes part where two of its groups have as many.
+    At most `most_aspects`, those in many groups first, each in about `most_groups` groups or fewer. A value is a group of its own
+    with `least_rows` rows, and a column takes part where two of its groups have as many.
     """
     aspects = []
     for attribute, single in zip(model.domain.attributes, model.measured, strict=False):
-        if attribute.name not in names or attribute.name == TOPIC:
+        if attribute.name not in names:
             continue
         grouping = model.groupings[attribute.name]
         weights = 1.0 if single.weights is None else single.weights
         counts = (single.counts / weights)[list(grouping.groups)] * np.array(grouping.shares)
         groups = group_bins(attribute, counts, max(single.deviation, least_rows / CLEAR), most_groups).groups
-        large = (np.bincount(groups, weights=counts) >= least_rows).sum() if least_rows else max(groups) + 1
-        if large > 1:
+        if (np.bincount(groups, weights=counts) >= least_rows).sum() > 1:
             aspects.append(Aspect(attribute, groups))
-    return sorted(aspects, key=lambda aspect: -aspect.size if finest_first else aspect.size)[:most_aspects]
+    return sorted(aspects, key=lambda aspect: -aspect.size)[:most_aspects]
 
 
 def fit_to(aspects: Sequence[Aspect], schema: Schema) -> bool:

@@ -8,7 +8,8 @@ tokens kept whose counts stand out from what the model itself writes. What follo
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Budget, Spend
 from localsynth.privacy.noise import RandomSource
 from localsynth.schema.columns import Record, Schema
+from localsynth.system.canonical_json import parse_json
 from localsynth.text_counts.grouping_columns import Aspect, fit_to
 
-__all__ = ["WORDS", "Row", "WordCount", "count_words", "each_table", "table_of", "tables_of_words"]
+__all__ = ["WORDS", "Row", "WordCount", "count_words", "each_table", "read_word_count", "table_of", "tables_of_words"]
 
 WORDS = "tokens of the texts"
 _UNIT = 1 << 16
@@ -28,6 +30,7 @@ _MOST_CELLS = 1 << 24
 _LEAST, _MOST = 1e-12, 2.0**53
 _MOST_BIAS = 20.0
 """Beyond any that is fitted."""
+_MOST_BYTES = 64 * 2**20
 
 Row = tuple[Record, NDArray[np.int64]]
 """A row's structured columns, and the different tokens of its texts, the one that ends them among these."""
@@ -75,8 +78,6 @@ class WordCount:
     spends: list[Spend]
     noise: str
     """`label` of the random source that counted."""
-    counted: ClassVar = "words"
-    """What: the value of train.selection."""
 
     @property
     def tables(self) -> list[tuple[str, ...]]:
@@ -86,7 +87,6 @@ class WordCount:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that holds everything."""
         return {
-            "counted": self.counted,
             "tokens": self.tokens.tolist(),
             "aspects": [aspect.to_json() for aspect in self.aspects],
             "wanted": [table.tolist() for table in self.wanted],
@@ -128,11 +128,23 @@ class WordCount:
                 str(tree["noise"]),
             )
         except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
-            raise IntegrityError("The file of a selection cannot be read.", "Restore it from a backup, or train again.") from None
+            raise IntegrityError("The token counts cannot be read.", "Restore it from a backup, or train again.") from None
 
     def fits(self, schema: Schema) -> bool:
         """Whether the columns that words were counted with are those of an effective schema."""
         return fit_to(self.aspects, schema)
+
+
+def read_word_count(path: Path) -> WordCount:
+    """The token counts in a file. Raises IntegrityError."""
+    unreadable = IntegrityError(f"{path} cannot be read.", "Restore it from a backup, or train again.")
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise unreadable
+        tree = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise unreadable from None
+    return WordCount.from_json(tree)
 
 
 def _tables(trees: Any, shapes: list[tuple[int, int]]) -> list[NDArray[np.float64]]:

@@ -85,7 +85,7 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
 
 def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
     """Whether the count of texts is that of the certificate, and what was charged."""
-    from localsynth.text_counts.file import read_selection
+    from localsynth.text_counts.token_counts import read_word_count
     from localsynth.verify.text_counts import what_is_wrong
 
     if not document["hashes"]["selection"]:
@@ -96,18 +96,14 @@ def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
         return [Finding("selection", "failed", f"{path.name} is not what the certificate names.")]
     same = Finding("selection", "ok", f"{path.name} is what the certificate names.")
     try:
-        selection = read_selection(path)
+        count = read_word_count(path)
     except LocalsynthError:
         return [same, Finding("selection", "failed", f"{path.name} does not hold a count of texts.")]
-    if wrong := what_is_wrong(selection, document):
+    if wrong := what_is_wrong(count, document):
         return [same, Finding("selection", "failed", f"{wrong}.")]
-    tables = len(selection.spends)
-    several = (
-        f"{tables} noisy tables of {selection.counted} in it cost"
-        if tables > 1
-        else f"one noisy table of {selection.counted} in it costs"
-    )
-    text = f"The {several} no more than was charged (zCDP rho {selection.rho:.4g})."
+    tables = len(count.spends)
+    several = f"{tables} noisy token histograms in it cost" if tables > 1 else "one noisy token histogram in it costs"
+    text = f"The {several} no more than was charged (zCDP rho {count.rho:.4g})."
     return [same, Finding("selection", "ok", text)]
 
 

@@ -6,12 +6,11 @@ from localsynth.errors import LocalsynthError
 from localsynth.marginals.accounting import total_rho
 from localsynth.schema.columns import Schema
 from localsynth.text_counts.token_counts import WordCount
-from localsynth.text_counts.topic_counts import Selection
 
 __all__ = ["what_is_wrong"]
 
 
-def what_is_wrong(selection: Selection | WordCount, document: dict[str, Any]) -> str:
+def what_is_wrong(selection: WordCount, document: dict[str, Any]) -> str:
     """What does not fit between a selection and a certificate whose own figures hold; "" if nothing."""
     try:
         return _columns(selection, document) or _charge(selection, document)
@@ -19,18 +18,16 @@ def what_is_wrong(selection: Selection | WordCount, document: dict[str, Any]) ->
         return "What was counted of the texts cannot be compared with what was charged"
 
 
-def _columns(selection: Selection | WordCount, document: dict[str, Any]) -> str:
+def _columns(selection: WordCount, document: dict[str, Any]) -> str:
     schema = Schema.model_validate(document["schema"])
     if not document["hashes"]["model"] or not document["settings"]["train"]["selection_share"] > 0:
         return "Its settings are not those of a run that counts what its texts say"
-    if document["settings"]["train"]["selection"] != selection.counted:
-        return "It holds another count than the one that was paid for"
     if not selection.fits(schema):
         return "The columns that texts were counted with are not those of the certificate's schema"
     return ""
 
 
-def _charge(selection: Selection | WordCount, document: dict[str, Any]) -> str:
+def _charge(selection: WordCount, document: dict[str, Any]) -> str:
     events = document["ledger"]["events"]
     newest = [event["run"] for event in events if event["run"] is not None][-1]
     charged = [

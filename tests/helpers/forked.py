@@ -259,7 +259,7 @@ def _ledger(place: Place) -> Iterator[str]:
     files = [path for path in workspace.runs_path.glob("*/marginals.json") if path.is_file()]
     if len(files) > released:
         yield f"{len(files)} files of marginals and {released} charged"
-    counts, paid = len(list(workspace.runs_path.glob("*/selection.json"))), charged.count("words of the texts")
+    counts, paid = len(list(workspace.runs_path.glob("*/selection.json"))), charged.count("tokens of the texts")
     if counts > paid or paid > 1:
         yield f"{counts} counts of words and {paid} charged"
 

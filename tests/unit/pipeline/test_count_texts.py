@@ -1,6 +1,7 @@
-"""Counting topics between export and sampling: charged before a row is read, certified, and lost at most once."""
+"""Counting tokens between export and sampling: charged before a row is read, certified, and lost at most once."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -23,32 +24,24 @@ from localsynth.schema.conditions import Allowed
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json
-from localsynth.text_counts.file import read_selection
 from localsynth.text_counts.grouping_columns import Aspect
+from localsynth.text_counts.token_counts import read_word_count
 from localsynth.verify.file import verify_file
 from localsynth.workspace.runs import is_kept
 from tests.unit.pipeline.test_hybrid import budgets_and_spends, run_of, with_texts
 
 
-def choosing(session: Session, counted: str = "topics") -> Session:
+def counting(session: Session) -> Session:
     """The same session, with a quarter of the model's budget kept for the count."""
-    train_settings = session.config.train.model_copy(update={"selection_share": 0.25, "selection": counted})
+    train_settings = session.config.train.model_copy(update={"selection_share": 0.25})
     session.config = session.config.model_copy(update={"train": train_settings})
     return session
 
 
-@pytest.fixture(params=["topics", "words"])
-def counted_things(request: pytest.FixtureRequest) -> str:
-    """What is counted."""
-    return str(request.param)
-
-
 @pytest.fixture
-def session(
-    make_session: Any, quick_training: list[dict[str, Any]], counted_things: str, monkeypatch: pytest.MonkeyPatch
-) -> Session:
-    monkeypatch.setattr(select_stage, "_LEAST_ROWS", 0)  # the table is small: by the usual one all rows share their words
-    session = choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=12)), counted_things)
+def session(make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Session:
+    monkeypatch.setattr(select_stage, "_LEAST_ROWS", -math.inf)  # the table is small: by the usual one all rows share their words
+    session = counting(with_texts(make_session(synthesizer="auto", rows=12)))
     ingest(session)
     train(session)
     export(session)
@@ -85,9 +78,7 @@ def test_plan_says_what_is_kept_for_it(session: Session) -> None:
     assert planned["seconds"]["select"] > 0
 
 
-def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(
-    session: Session, make_session: Any, counted_things: str
-) -> None:
+def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(session: Session, make_session: Any) -> None:
     before = read_json(run_of(session).certificate_path)
     assert before["guarantee"]["guaranteed_epsilon"] == pytest.approx(3.2), "what was spent until then"
     with pytest.raises(ConfigError, match="nothing was counted yet"):
@@ -97,9 +88,9 @@ def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(
     assert counted["columns"] == ["kind"]
     run = run_of(session)
     budgets, spends = budgets_and_spends(session)
-    assert budgets == ["marginals", "train", "selection"] and spends[-1] == f"{counted_things} of the texts"
+    assert budgets == ["marginals", "train", "selection"] and spends[-1] == "tokens of the texts"
     share = open_share(session)
-    assert read_selection(run.selection_path).rho == rho_for(*share)
+    assert read_word_count(run.selection_path).rho == rho_for(*share)
 
     for path in (run.certificate_path, run.product_path):
         report = verify_file(path, None)
@@ -120,7 +111,7 @@ def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(
     # In one job or in two, the same seed gives the same rows.
     session.workspace.synthetic_path.unlink()
     for wanted in (5, 12):
-        sample(choosing(with_texts(make_session(synthesizer="auto", sample={"texts": 3}, rows=wanted)), counted_things))
+        sample(counting(with_texts(make_session(synthesizer="auto", rows=wanted))))
     assert list(SyntheticStore(session.workspace.synthetic_path).records()) == rows
 
 
@@ -129,7 +120,7 @@ def open_share(session: Session) -> tuple[float, float]:
     return event["epsilon"], event["delta"]
 
 
-def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: pytest.MonkeyPatch, counted_things: str) -> None:
+def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     records, seen = PrivateStore.records, []
 
     def watched(store: PrivateStore, *arguments: Any) -> Any:
@@ -138,13 +129,11 @@ def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: py
 
     monkeypatch.setattr(PrivateStore, "records", watched)
     select(session)
-    assert seen == [f"{counted_things} of the texts"]
+    assert seen == ["tokens of the texts"]
 
 
 @pytest.mark.parametrize("written", [False, True])
-def test_a_count_that_was_killed_is_not_made_twice(
-    session: Session, monkeypatch: pytest.MonkeyPatch, written: bool, counted_things: str
-) -> None:
+def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
     """Killed before its file was written it is lost; killed after, it is kept. Either way it is charged once."""
     place = "localsynth.pipeline.count_texts." + ("certify_model" if written else "write_json")
     with monkeypatch.context() as patched:
@@ -156,12 +145,11 @@ def test_a_count_that_was_killed_is_not_made_twice(
         patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
         counted = select(session)
     assert (counted["found"] > 0) == written and run_of(session).selection_path.exists() == written
-    assert budgets_and_spends(session)[1].count(f"{counted_things} of the texts") == 1
+    assert budgets_and_spends(session)[1].count("tokens of the texts") == 1
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     assert sample(session)["rows"] == 12
 
 
-@pytest.mark.parametrize("counted_things", ["words"], indirect=True)
 def test_until_the_model_is_held_to_the_words_the_certificate_before_holds_and_says_so(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,8 +199,8 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The description and the value descriptions stand in it as they did then, whatever the configuration says now."""
-    sample_settings = {"texts": 3, "temperature": 0.8, "top_p": 0.9, "sequences": 5}
-    session = choosing(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
+    sample_settings = {"temperature": 0.8, "top_p": 0.9, "sequences": 5}
+    session = counting(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
     ingested = session.config.schema_
     kind = Category(name="kind", values=["a", "b"], descriptions={"a": "an apple", "b": "a bee"})
     schema = ingested.model_copy(update={"columns": [kind if c.name == "kind" else c for c in ingested.columns]})

@@ -1,30 +1,28 @@
-"""A count of topics that cost more than its certificate's ledger paid for, or counted something else, is found out."""
+"""Token counts that cost more than their certificate's ledger paid for, or count something else, are found out."""
 
 import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+from localsynth.marginals.domain import Attribute
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.text_counts.grouping_columns import Aspect
-from localsynth.text_counts.topic_counts import Selection, count_topics
-from localsynth.text_counts.topics import Topics
+from localsynth.text_counts.logit_bias import first_wording
+from localsynth.text_counts.token_counts import WordCount, count_words
 from localsynth.verify.text_counts import what_is_wrong
 from tests.helpers.seeded_random import InsecureRandom
 
-RHO, MOST = 0.5, 2
-SCHEMA = Schema(
-    columns=[
-        Category(name="sort", values=["ham", "spam"], nullable=False),
-        Category(name="coin", values=["heads", "tails"], nullable=False),
-        Text(name="text", max_tokens=20, nullable=False),
-    ]
-)
+RHO, MOST, END, VOCABULARY = 0.5, 2, 0, 20
+SORT = Category(name="sort", values=["ham", "spam"], nullable=False)
+COIN = Category(name="coin", values=["heads", "tails"], nullable=False)
+SCHEMA = Schema(columns=[SORT, COIN, Text(name="text", max_tokens=20, nullable=False)])
 Tree = dict[str, Any]
 DOCUMENT: Tree = {
     "schema": SCHEMA.model_dump(mode="json"),
-    "settings": {"train": {"selection_share": 0.2, "selection": "topics"}},
+    "settings": {"train": {"selection_share": 0.2}},
     "hashes": {"model": "m"},
     "guarantee": {"max_rows_per_unit": MOST, "noise": InsecureRandom(0).label},
     "ledger": {
@@ -37,14 +35,16 @@ DOCUMENT: Tree = {
 
 
 @pytest.fixture
-def honest(messages: Callable[..., Any], aspects: list[Aspect]) -> Tree:
-    written = messages(300, 9, linked=False)
-    topics = Topics.of_texts([text for _, text in written], 6)
-    return count_topics(topics, aspects, messages(400, 1), written, RHO, MOST, InsecureRandom(1)).to_json()
+def honest() -> Tree:
+    aspects = [Aspect(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
+    rows = [({"sort": "ham", "coin": "heads"}, np.array([END, 1 + i % 9])) for i in range(400)]
+    noisy, deviation, spends = count_words(aspects, rows, VOCABULARY, RHO, MOST, InsecureRandom(1))
+    count = first_wording(aspects, noisy, [rows[:100]] * 2, END, deviation, RHO, spends, InsecureRandom(1).label)
+    return count.to_json()
 
 
 def test_an_honest_count_holds(honest: Tree) -> None:
-    assert what_is_wrong(Selection.from_json(honest), DOCUMENT) == ""
+    assert what_is_wrong(WordCount.from_json(honest), DOCUMENT) == ""
 
 
 def _less_noise(tree: Tree) -> None:
@@ -58,8 +58,16 @@ def _one_row_a_unit(tree: Tree) -> None:
 
 
 def _one_unpaid(tree: Tree) -> None:
-    for key in ("aspects", "original", "written"):
+    for key in ("aspects", "wanted", "biases"):
         tree[key].append(copy.deepcopy(tree[key][1]))
+
+
+def _one_not_spent(tree: Tree) -> None:
+    del tree["spends"][1]
+
+
+def _other_table(tree: Tree) -> None:
+    tree["spends"][0]["columns"][1] = "coin"
 
 
 def _other_column(tree: Tree) -> None:
@@ -79,11 +87,22 @@ def _other_noise(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(
-    "tampered", [_less_noise, _one_row_a_unit, _one_unpaid, _other_column, _more_rho, _exponential, _other_noise]
+    "tampered",
+    [
+        _less_noise,
+        _one_row_a_unit,
+        _one_unpaid,
+        _one_not_spent,
+        _other_table,
+        _other_column,
+        _more_rho,
+        _exponential,
+        _other_noise,
+    ],
 )
 def test_each_lie_is_found(honest: Tree, tampered: Callable[[Tree], None]) -> None:
     tampered(honest)
-    assert what_is_wrong(Selection.from_json(honest), DOCUMENT)
+    assert what_is_wrong(WordCount.from_json(honest), DOCUMENT)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +110,11 @@ def test_each_lie_is_found(honest: Tree, tampered: Callable[[Tree], None]) -> No
     [
         {"settings": {"train": {"selection_share": 0.0}}},
         {"hashes": {"model": ""}},
+        {"guarantee": {**DOCUMENT["guarantee"], "max_rows_per_unit": 1}},
         {"ledger": {"events": []}},
         {"ledger": {"events": [*DOCUMENT["ledger"]["events"], DOCUMENT["ledger"]["events"][1]]}},
         {"schema": {}},
     ],
 )
 def test_a_certificate_that_does_not_pay_for_it_is_found(honest: Tree, change: Tree) -> None:
-    assert what_is_wrong(Selection.from_json(honest), {**DOCUMENT, **change})
+    assert what_is_wrong(WordCount.from_json(honest), {**DOCUMENT, **change})
