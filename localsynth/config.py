@@ -101,11 +101,6 @@ class TrainConfig(_Section):
     once the model is trained. 0: nothing is counted."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
-    method: Literal["lora", "prompt"] = "lora"
-    """lora: adapters on some of the model's linear layers; prompt: a few learned embeddings before each row (prompt tuning),
-    which can be trained and compared with torch, but put into no GGUF file, so that no rows can be drawn from them."""
-    prompt_tokens: int = Field(default=16, ge=1, le=512)
-    """prompt: how many learned embeddings."""
     epochs: float = Field(default=4.0, gt=0, le=1000)
     """How often a unit is drawn, on average. The noise grows with it, since epsilon stays; the time, too. On 4,574 public
     messages at epsilon 8 the default did better than 1, and 12, or 30 at a learning rate of 0.01, better still, for those who can

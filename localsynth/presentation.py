@@ -38,13 +38,11 @@ _SYNTHESIZERS = {
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
-def _adapters(plan: dict[str, Any]) -> list[str]:
-    """The line on adapted layers, where there are some."""
+def _adapters(plan: dict[str, Any]) -> str:
+    """The line on adapted layers."""
     found = plan["adapters"]
-    if not found["layers"]:
-        return []
     layers = ", ".join(name.removesuffix("_proj") for name in found["layers"])
-    return [f"adapters          on {layers} (chosen by the noise multiplier, measured with {found['measured']})"]
+    return f"adapters          on {layers} (chosen by the noise multiplier, measured with {found['measured']})"
 
 
 def plan_text(plan: dict[str, Any]) -> str:
@@ -66,7 +64,7 @@ def plan_text(plan: dict[str, Any]) -> str:
             f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each "
             f"({plan['reserve_steps']} in reserve)",
             f"noise multiplier  {plan['noise_multiplier']:.3f}",
-            *_adapters(plan),
+            _adapters(plan),
             f"micro-batch       {plan['micro_batch_tokens']:,} tokens ({_DEVICES[plan['device']]})",
         ]
     lines += [

@@ -1,7 +1,7 @@
 """The trained adapter as files: `adapter.safetensors` with the LoRA factors, `adapter.json` with what they mean.
 
 The keys are "<Hugging Face module>.lora_A" (rank x inputs) and "<...>.lora_B" (outputs x rank), float32. An adapted layer
-computes W x + (alpha / rank) B A x. A soft prompt instead has the one key "prompt" (tokens x width), float32.
+computes W x + (alpha / rank) B A x.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from localsynth.errors import IntegrityError, ResourceError
 from localsynth.system.files import read_json, write_file, write_json
 
-__all__ = ["Adapter", "read_adapter", "read_prompt", "write_adapter", "write_prompt"]
+__all__ = ["Adapter", "read_adapter", "write_adapter"]
 
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -40,75 +40,49 @@ class Adapter:
 
 def write_adapter(directory: Path, pairs: Mapping[str, Pair], rank: int, alpha: float) -> None:
     """Write an adapter into `directory` (made if missing). Raises ResourceError."""
+    from safetensors.numpy import save
+
     tensors = {}
     for module, (a, b) in pairs.items():
         tensors[f"{module}.lora_A"] = a
         tensors[f"{module}.lora_B"] = b
     targets = sorted({module.rpartition(".")[2] for module in pairs})
-    _write(directory, tensors, {"rank": rank, "alpha": alpha, "targets": targets})
-
-
-def write_prompt(directory: Path, prompt: NDArray[np.float32]) -> None:
-    """Write a soft prompt, (tokens, width), into `directory` (made if missing). Raises ResourceError."""
-    _write(directory, {"prompt": prompt}, {"method": "prompt", "tokens": len(prompt)})
-
-
-def _write(directory: Path, tensors: Mapping[str, NDArray[np.float32]], facts: dict[str, Any]) -> None:
-    from safetensors.numpy import save
-
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"Cannot make {directory}: {error.strerror}.", "Check the permissions.") from None
     content = save({name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()})
     write_file(directory / "adapter.safetensors", content)
-    write_json(directory / "adapter.json", facts)
+    write_json(directory / "adapter.json", {"rank": rank, "alpha": alpha, "targets": targets})
 
 
-def _damaged(directory: Path) -> IntegrityError:
-    return IntegrityError(f"The adapter in {directory} is damaged.", "Train again, or restore the directory from a backup.")
-
-
-def _read(directory: Path) -> tuple[dict[str, NDArray[np.float32]], Any]:
+def read_adapter(directory: Path) -> Adapter:
+    """The adapter that `write_adapter` wrote. Raises IntegrityError where a file is missing, damaged or they do not fit."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     path = directory / "adapter.safetensors"
+    damaged = IntegrityError(f"The adapter in {directory} is damaged.", "Train again, or restore the directory from a backup.")
     facts: Any = read_json(directory / "adapter.json")
     try:
         tensors = load(path.read_bytes())
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing.", "Train again, or restore it from a backup.") from None
     except (SafetensorError, ValueError):
-        raise _damaged(directory) from None
+        raise damaged from None
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise IntegrityError(
             f"The adapter in {directory} holds numbers that are not finite.", "Train with a lower learning rate."
         )
-    return tensors, facts
-
-
-def read_adapter(directory: Path) -> Adapter:
-    """The adapter that `write_adapter` wrote. Raises IntegrityError where a file is missing, damaged or they do not fit."""
-    tensors, facts = _read(directory)
-    wrong = _damaged(directory)
     try:
         rank, alpha = int(facts["rank"]), float(facts["alpha"])
     except (KeyError, TypeError, ValueError):
-        raise wrong from None
+        raise damaged from None
     modules = {key.removesuffix(".lora_A") for key in tensors if key.endswith(".lora_A")}
     if set(tensors) != {f"{module}.lora_{part}" for module in modules for part in "AB"} or rank < 1:
-        raise wrong
+        raise damaged
     pairs = {module: (tensors[f"{module}.lora_A"], tensors[f"{module}.lora_B"]) for module in sorted(modules)}
     for a, b in pairs.values():
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
-            raise wrong
+            raise damaged
     return Adapter(rank, alpha, pairs)
-
-
-def read_prompt(directory: Path) -> NDArray[np.float32]:
-    """The soft prompt that `write_prompt` wrote. Raises IntegrityError where a file is missing, damaged or they do not fit."""
-    tensors, facts = _read(directory)
-    if set(tensors) != {"prompt"} or not isinstance(facts, dict) or facts.get("tokens") != len(tensors["prompt"]):
-        raise _damaged(directory)
-    return tensors["prompt"]

@@ -97,8 +97,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     searched = None
     try:
         attacked = attack_training(canaries=encoded, directory=directory / "training", **shared)
-        # What is searched are rows drawn, and a soft prompt draws none.
-        if session.options.search and settings.method == "lora" and has_room_for_endings(schema):
+        if session.options.search and has_room_for_endings(schema):
             searched = search_endings(
                 schema=schema,
                 writing=writing,

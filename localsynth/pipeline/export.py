@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.errors import IntegrityError
 from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, certificate_of, open_ledger, recorder, trained_run
@@ -27,11 +27,6 @@ def export(session: Session) -> dict[str, Any]:
     config = session.config
     if current.by_marginals:
         return _certify_marginals(session, current)
-    if current["settings"]["train"].get("method") == "prompt":
-        raise ConfigError(
-            f"Run {current.id} trained a soft prompt (train.method = prompt), which no GGUF file can hold: no rows come of it.",
-            'Train with train.method = "lora" and --again, which is charged again.',
-        )
     need_training_parts()
     from localsynth.export.export import export as export_model
     from localsynth.privacy.model_hash import model_hash

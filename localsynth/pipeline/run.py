@@ -52,7 +52,6 @@ def run(session: Session) -> dict[str, Any]:
         assert current is not None
         return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
     if synthesizer_of(session.config) != "marginals":
-        _refuse_soft_prompt(session.config)
         # Before anything is measured and charged.
         need_training_parts()
         need_device(session.config)
@@ -70,15 +69,6 @@ def run(session: Session) -> dict[str, Any]:
     current = latest_run(session.workspace)
     assert current is not None
     return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
-
-
-def _refuse_soft_prompt(config: Config) -> None:
-    """Raise ConfigError, before anything is spent, where training would leave nothing that rows can be drawn from."""
-    if config.train.method == "prompt":
-        raise ConfigError(
-            "A soft prompt (train.method = prompt) can be trained and compared, but no rows can be drawn from it.",
-            'Set train.method = "lora", or train it alone: localsynth train WS',
-        )
 
 
 def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any]:

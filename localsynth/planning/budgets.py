@@ -43,9 +43,9 @@ class Budgets:
 
 
 def counts_texts(config: Config) -> bool:
-    """Whether a part of the model's budget is kept to count the original texts, for a model that rows can be drawn from."""
+    """Whether a part of the model's budget is kept to count the tokens of the original texts."""
     texts = any(isinstance(column, Text) for column in config.schema_.learned())
-    return texts and config.train.method == "lora" and config.train.selection_share > 0
+    return texts and config.train.selection_share > 0
 
 
 def _by_stage(schema: float, marginals: float, train: float, selection: float) -> dict[str, float]:

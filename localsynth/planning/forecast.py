@@ -121,7 +121,6 @@ class TrainingSetup:
     tokens    computed at once (the physical batch)
     columns   that the model reads and writes
     row       tokens of a row, expected
-    computed  the same with a soft prompt
     memory    bytes that training holds at most
     """
 
@@ -130,13 +129,12 @@ class TrainingSetup:
     tokens: int
     columns: int
     row: float
-    computed: float
     memory: float
 
     @property
     def longest(self) -> float:
         """Tokens of a long row."""
-        return _LONGEST * self.computed
+        return _LONGEST * self.row
 
 
 def training_setup(
@@ -147,18 +145,16 @@ def training_setup(
     from localsynth.train.presets import choose_preset
 
     preset = choose_preset(plan)
-    targets = preset.among(base.targets) if config.train.method == "lora" else []
+    targets = preset.among(base.targets)
     seen = open_fields_filled(schema)
     if synthesizer_of(config) == "hybrid":
         seen = Writing(seen).schema
     with Vocabulary(base.path) as vocabulary:
         row = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
-    # A soft prompt stands before each row and is computed with it.
-    computed = row + (config.train.prompt_tokens if config.train.method == "prompt" else 0)
-    unit, longest = _mean_rows(config) * computed, _LONGEST * computed
+    unit, longest = _mean_rows(config) * row, _LONGEST * row
     tokens = fitting_tokens(base.info, targets, config.train, precision, device, unit, longest, plan.batch_size, room)
     memory = training_memory(base.info, targets, config.train, precision, device, tokens, unit, longest)
-    return TrainingSetup(preset, targets, tokens, len(seen.columns), row, computed, memory)
+    return TrainingSetup(preset, targets, tokens, len(seen.columns), row, memory)
 
 
 def forecast(
@@ -188,7 +184,7 @@ def forecast(
     setup = training_setup(config, base, schema, plan, precision, device, room)
     tokens = setup.row
     train_rate = training_rate(info, precision, device, setup.tokens, matmul_rate, setup.longest, default_threads())
-    trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * setup.computed
+    trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * setup.row
     model_bytes = base.info.parameters * 2
     sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), counts_texts(config)
     # With guidance a row is read twice. What rows begin alike with is read once: in wide tables, little.

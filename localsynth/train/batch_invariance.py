@@ -67,11 +67,11 @@ def numbers_change(private: PrivateGradients, token_budget: int) -> float:
     Products of a fixed length are the same for each row wherever it stands; those of attention have as many rows as there are,
     and so have those of each unit's gradient, which are in float32.
     """
-    model, step, before = private.model.language_model, WIDTH_STEPS["cuda"], private.model.before
+    model, step = private.model.language_model, WIDTH_STEPS["cuda"]
     config, like = model.config, model.lm_head.weight
     if private.model.attention_in_float32:
         like = torch.zeros((), device=like.device)
-    widths = range(before + step, min(token_budget, before + _WIDEST) + 1, step)
+    widths = range(step, min(token_budget, _WIDEST) + 1, step)
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads
     return attention_change(heads, key_heads, config.head_dim, widths, token_budget, like)
 

@@ -81,29 +81,27 @@ def padded_width(unit: Sequence[Encoded], step: int) -> int:
     return max(8, -(-longest // step) * step)
 
 
-def _pack(units: Sequence[tuple[int, Sequence[Encoded]]], length: int, before: int) -> MicroBatch:
+def _pack(units: Sequence[tuple[int, Sequence[Encoded]]], length: int) -> MicroBatch:
     """One micro-batch of (width, unit) in rising order of width."""
     tokens, positions = np.zeros(length, dtype=np.int64), np.zeros(length, dtype=np.int64)
     targets = np.full(length, IGNORE, dtype=np.int64)
     groups, place = [], 0
     for width, same in itertools.groupby(units, key=lambda pair: pair[0]):
         examples = [example for _, unit in same for example in unit]
-        groups.append(Group(place, len(examples), before + width))
+        groups.append(Group(place, len(examples), width))
         for example in examples:
-            positions[place : place + before + width] = np.arange(before + width)
-            first, size = place + before, len(example.tokens)
-            tokens[first : first + size] = example.tokens
-            targets[first : first + size - 1] = np.where(example.learned[1:], example.tokens[1:], IGNORE)
-            place += before + width
+            size = len(example.tokens)
+            positions[place : place + width] = np.arange(width)
+            tokens[place : place + size] = example.tokens
+            targets[place : place + size - 1] = np.where(example.learned[1:], example.tokens[1:], IGNORE)
+            place += width
     unit = torch.tensor([number for number, (_, unit) in enumerate(units) for _ in unit])
     return MicroBatch(
         torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(targets), tuple(groups), unit, len(units)
     )
 
 
-def micro_batches(
-    units: Sequence[Sequence[Encoded]], token_budget: int, before: int = 0, step: int = WIDTH_STEPS["cpu"]
-) -> list[MicroBatch]:
+def micro_batches(units: Sequence[Sequence[Encoded]], token_budget: int, step: int = WIDTH_STEPS["cpu"]) -> list[MicroBatch]:
     """Pack a batch, given as the examples of each of its units, into micro-batches of `token_budget` positions.
 
     Every micro-batch has the same length, filled up where units end early, and a unit is padded to a width that depends on that
@@ -112,20 +110,19 @@ def micro_batches(
     (docs/lab/batch-invariance.md).
 
     A unit is never split: its examples' gradients are summed before clipping, so they are needed together. A unit larger
-    than the budget gets a micro-batch of its own, of its own length. Each example has `before` positions before its tokens, for
-    a soft prompt. Widths are multiples of `step`.
+    than the budget gets a micro-batch of its own, of its own length. Widths are multiples of `step`.
     """
     present = sorted(((padded_width(unit, step), unit) for unit in units if unit), key=lambda pair: pair[0])
     result: list[MicroBatch] = []
     packed: list[tuple[int, Sequence[Encoded]]] = []
     place = 0
     for width, unit in present:
-        size = len(unit) * (before + width)
+        size = len(unit) * width
         if packed and place + size > token_budget:
-            result.append(_pack(packed, max(place, token_budget), before))
+            result.append(_pack(packed, max(place, token_budget)))
             packed, place = [], 0
         packed.append((width, unit))
         place += size
     if packed:
-        result.append(_pack(packed, max(place, token_budget), before))
+        result.append(_pack(packed, max(place, token_budget)))
     return result

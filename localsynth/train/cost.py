@@ -53,9 +53,7 @@ Measured beside one H100, whose processor was slow."""
 
 
 def trained_parameters(info: GgufInfo, targets: Sequence[str], train: TrainConfig) -> int:
-    """How many numbers get gradients and noise: the soft prompt, or factor B (rank, out) of each layer named in `targets`."""
-    if train.method == "prompt":
-        return train.prompt_tokens * info.embedding_length
+    """How many numbers get gradients and noise: factor B (rank, out) of each layer named in `targets`."""
     outputs = dict.fromkeys(("q_proj", "o_proj", "down_proj"), info.embedding_length)
     outputs |= dict.fromkeys(("k_proj", "v_proj"), _key_width(info))  # whose heads are shared
     outputs |= dict.fromkeys(("gate_proj", "up_proj"), info.feed_forward_length)
@@ -98,10 +96,10 @@ def training_memory(
 ) -> float:
     """Bytes that training holds at most: of the process on a processor, of the GPU's memory on a GPU.
 
-    `tokens` are computed at once. `unit` and `longest`: tokens of a unit and of a long row, a soft prompt included.
+    `tokens` are computed at once. `unit` and `longest`: tokens of a unit and of a long row.
     """
     number, trained = 4 if precision == "fp32" else 2, trained_parameters(info, targets, train)
-    # As many as there can be, however few there are: training tries that out before its first step (train/rounding.py).
+    # As many as there can be, however few there are: training tries that out before its first step (train/batch_invariance.py).
     units = tokens / _SHORTEST_UNIT[device]
     # Weights, their copy, gradient, sum and AdamW's two moments in float32; on a processor the noise in float64 and its sum.
     step = trained * (6 * 4 + (2 * 8 if device == "cpu" else 0))

@@ -18,6 +18,7 @@ import torch
 from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError, ResourceError
 from localsynth.events import Emit, warning
+from localsynth.llm.adapter import write_adapter
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.base_model import Precision
@@ -26,7 +27,7 @@ from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.cost import Device
 from localsynth.train.memory import give_back_memory, memory_held, peak_memory
-from localsynth.train.model import choose_precision, kept_weights, model_to_train, write_trained
+from localsynth.train.model import adapter_pairs, build_model, choose_precision, kept_weights
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
 
@@ -157,7 +158,7 @@ def train(
         )
     if all(torch.equal(old, new.detach()) for old, new in zip(untouched, private.weights, strict=True)):
         raise IntegrityError("Training did not move the adapter.", "Please report this as a bug: nothing was learned.")
-    write_trained(run_directory / "adapter", model, settings)
+    write_adapter(run_directory / "adapter", adapter_pairs(model), settings.rank, settings.alpha)
     return TrainResult(step, time.monotonic() - started, peak_memory(device), precision, micro_batch_tokens)
 
 
@@ -175,7 +176,8 @@ def _steady_gradients(
     precision = choose_precision(settings.precision, device)
 
     def loaded() -> PrivateGradients:
-        return PrivateGradients(model_to_train(base, targets, settings, precision, device, seed=plan.steps), plan.max_grad_norm)
+        model = build_model(base, settings.rank, settings.alpha, targets, precision, device, seed=plan.steps)
+        return PrivateGradients(model, plan.max_grad_norm)
 
     private = loaded()
     while True:

@@ -1,4 +1,4 @@
-"""The base model with what is trained of it (factor B of LoRA adapters, or a soft prompt), and the loss over learned tokens."""
+"""The base model with LoRA adapters, of which factor B is trained, and the loss over learned tokens."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,11 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftModel, PromptTuningConfig, PromptTuningInit, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from localsynth.config import TrainConfig
-from localsynth.llm.adapter import read_adapter, read_prompt, write_adapter, write_prompt
 from localsynth.llm.row_text import Encoded
 from localsynth.system.cpu import multiplies_bf16
 from localsynth.system.extras import need_quantizing_part
@@ -24,17 +22,12 @@ from localsynth.train.norm import fuse_norms
 
 __all__ = [
     "LossModel",
-    "PromptModel",
     "adapted_base",
     "adapter_pairs",
     "build_model",
-    "build_prompt_model",
     "choose_precision",
     "kept_weights",
-    "model_to_train",
     "set_adapter",
-    "trained_model",
-    "write_trained",
 ]
 
 
@@ -57,8 +50,6 @@ class LossModel(nn.Module):
     After `backward()` on the loss, `unit_gradients.take()` has each unit's gradient of `weights`.
     """
 
-    before = 0
-    """Positions that each example has before its tokens."""
     attention_in_float32 = False
     """Whether attention is computed in float32, whatever the model is in."""
 
@@ -82,11 +73,11 @@ class LossModel(nn.Module):
 
     def micro_batches(self, units: Sequence[Sequence[Encoded]], token_budget: int) -> list[MicroBatch]:
         """`batches.micro_batches` as this model needs them."""
-        return micro_batches(units, token_budget, self.before, self._width_step)
+        return micro_batches(units, token_budget, self._width_step)
 
     def padded_width(self, unit: Sequence[Encoded]) -> int:
         """Positions that each row of a unit takes in them."""
-        return self.before + padded_width(unit, self._width_step)
+        return padded_width(unit, self._width_step)
 
     @property
     def _width_step(self) -> int:
@@ -95,12 +86,9 @@ class LossModel(nn.Module):
     def forward(self, micro: MicroBatch) -> torch.Tensor:
         """The sum of cross-entropies in nats over targets that are not IGNORE."""
         self.unit_gradients.begin(micro)
-        return self._loss(self.language_model.model.embed_tokens(micro.tokens), micro)
-
-    def _loss(self, embedded: torch.Tensor, micro: MicroBatch) -> torch.Tensor:
         language_model = self.language_model
         output = language_model.model(
-            inputs_embeds=embedded[None],
+            inputs_embeds=language_model.model.embed_tokens(micro.tokens)[None],
             position_ids=micro.positions[None],
             use_cache=False,
             packing=micro,
@@ -109,59 +97,6 @@ class LossModel(nn.Module):
         micro.masks.clear()  # the backward pass needs none, and a batch's micro-batches live until its last one
         learned = micro.targets != IGNORE
         return summed_cross_entropy(output.last_hidden_state[0][learned], language_model.lm_head.weight, micro.targets[learned])
-
-
-class PromptModel(LossModel):
-    """The same loss, with learned embeddings before each row (prompt tuning, Lester et al. 2021, arXiv:2104.08691)."""
-
-    def __init__(self, adapted: PeftModel) -> None:
-        super().__init__(adapted)
-        self.before = len(self.prompt)
-
-    @property
-    def language_model(self) -> Any:
-        """The transformers model inside."""
-        return self.adapted.base_model
-
-    @property
-    def prompt(self) -> nn.Parameter:
-        """The learned embeddings, (tokens, width), float32."""
-        (weight,) = self.weights
-        return weight
-
-    def forward(self, micro: MicroBatch) -> torch.Tensor:
-        """As `LossModel.forward`; the prompt's own positions carry no loss."""
-        self.unit_gradients.begin(micro)
-        known = self.language_model.model.embed_tokens(micro.tokens)
-        # A copy for each row, so that each has a gradient of its own.
-        rows = (
-            self.prompt.detach().to(known.dtype).expand(len(micro.unit), -1, -1).clone().requires_grad_(torch.is_grad_enabled())
-        )
-        if rows.requires_grad:
-            rows.register_hook(lambda gradient: self.unit_gradients.put(0, gradient.float()))  # type: ignore[no-untyped-call]
-        starts = [group.start + group.width * row for group in micro.groups for row in range(group.rows)]
-        places = torch.tensor(starts, device=known.device)[:, None] + torch.arange(self.before, device=known.device)
-        return self._loss(known.index_put((places.flatten(),), rows.flatten(0, 1)), micro)
-
-
-def model_to_train(
-    base: Path, targets: list[str], settings: TrainConfig, precision: Precision, device: str, seed: int
-) -> LossModel:
-    """A fresh model for `settings`: with adapters on the layers named in `targets`, or with a soft prompt."""
-    if settings.method == "prompt":
-        return build_prompt_model(base, settings.prompt_tokens, precision, device, seed)
-    return build_model(base, settings.rank, settings.alpha, targets, precision, device, seed)
-
-
-def build_prompt_model(base: Path, tokens: int, precision: Precision, device: str, seed: int) -> PromptModel:
-    """A `PromptModel` of the GGUF `base`; its prompt begins as embeddings of `tokens` tokens drawn with the public `seed`."""
-    model = load_base_model(base, precision, device)
-    torch.manual_seed(seed)
-    settings = PromptTuningConfig(
-        task_type=TaskType.CAUSAL_LM, num_virtual_tokens=tokens, prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB
-    )
-    adapted = get_peft_model(model, settings)
-    return PromptModel(adapted.to(device))
 
 
 def adapted_base(
@@ -214,28 +149,6 @@ def set_adapter(model: LossModel, pairs: Mapping[str, tuple[NDArray[np.float32],
 
 
 def kept_weights(model: LossModel) -> list[nn.Parameter]:
-    """What a run keeps of its model to go on: the soft prompt, or both factors of each adapter. A is not trained, but drawn by
-    torch and PEFT, and another version of them, or another precision, may draw another one."""
-    if isinstance(model, PromptModel):
-        return [model.prompt]
+    """What a run keeps of its model to resume: both factors of each adapter. A is not trained, but drawn by torch and PEFT, and
+    another version of them, or another precision, may draw another one."""
     return [factor for layer in _adapted_layers(model).values() for factor in (layer.a, layer.b)]
-
-
-def write_trained(directory: Path, model: LossModel, settings: TrainConfig) -> None:
-    """Write what was trained into `directory`. Raises ResourceError."""
-    if isinstance(model, PromptModel):
-        write_prompt(directory, model.prompt.detach().cpu().numpy())
-    else:
-        write_adapter(directory, adapter_pairs(model), settings.rank, settings.alpha)
-
-
-def trained_model(
-    base: Path, targets: list[str], settings: TrainConfig, directory: Path, precision: Precision, device: str
-) -> LossModel:
-    """The model as it was trained, from what `write_trained` wrote: for evaluation with torch. Raises IntegrityError."""
-    model = model_to_train(base, targets, settings, precision, device, seed=0)
-    if isinstance(model, PromptModel):
-        model.prompt.data.copy_(torch.from_numpy(read_prompt(directory)))
-        return model
-    set_adapter(model, read_adapter(directory).pairs)
-    return model

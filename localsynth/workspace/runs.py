@@ -120,9 +120,8 @@ class Run:
     @property
     def selects(self) -> bool:
         """Whether a part of the run's budget is kept for counting something of the original texts."""
-        train, columns = self["settings"]["train"], self["table"]["settings"]["schema"]["columns"]
-        texts = any(column["kind"] == "text" for column in columns)
-        return texts and train["method"] == "lora" and bool(train["selection_share"] > 0)
+        texts = any(column["kind"] == "text" for column in self["table"]["settings"]["schema"]["columns"])
+        return texts and bool(self["settings"]["train"]["selection_share"] > 0)
 
     @property
     def selection_path(self) -> Path:

@@ -102,11 +102,6 @@ def test_the_loop_trains_and_steps_taken_are_steps_charged(tiny_model, tmp_path,
     assert result.peak_memory_bytes > 0
 
 
-def test_a_soft_prompt_is_trained(tiny_model, tmp_path):
-    run = Run(tiny_model(), tmp_path)
-    assert run(method="prompt", precision="bf16").steps == run.charged
-
-
 def test_a_gpu_that_rounds_attention_by_the_number_of_rows_computes_it_in_float32(tiny_model, tmp_path, monkeypatch):
     tried = loop.numbers_change
     changes = lambda gradients, tokens: tried(gradients, tokens) if gradients.model.attention_in_float32 else 1.0  # noqa: E731

@@ -19,5 +19,3 @@ def test_a_plan_without_a_model_has_no_steps(synthesizer: str, steps: bool) -> N
     assert ("steps" in text) == steps and "noise multiplier  1.400" in text
     assert ("on v, down (chosen by the noise multiplier, measured with some table)" in text) == steps
     assert ("2,048 tokens (GPU)" in text) == steps
-    without = presentation.plan_text({**plan, "adapters": {"preset": "few", "layers": [], "measured": "some table"}})
-    assert "adapters" not in without, "as with a soft prompt"

@@ -22,7 +22,7 @@ from localsynth.events import Emit, Event, as_stage, progress
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.loop import choose_device, train
-from localsynth.train.model import model_to_train
+from localsynth.train.model import build_model
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 
@@ -114,7 +114,7 @@ def attack_training(
         emit(progress("audit", done, len(canaries), "canaries"))
 
     device = choose_device(settings.device)
-    model = model_to_train(base, targets, settings, trained.precision, device, seed=plan.steps)
+    model = build_model(base, settings.rank, settings.alpha, targets, trained.precision, device, seed=plan.steps)
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
     gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, report)

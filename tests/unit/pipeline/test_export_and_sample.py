@@ -1,7 +1,6 @@
 """From a trained run to a model and rows: only what that run made is used, and a run has one model."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,10 @@ import pytest
 
 from localsynth.cli.pipeline import run_text
 from localsynth.errors import Cancelled, ConfigError, IntegrityError
-from localsynth.llm.adapter import read_prompt, write_adapter
+from localsynth.llm.adapter import write_adapter
 from localsynth.pipeline.evaluate import evaluate
 from localsynth.pipeline.export import export, fastest_type
-from localsynth.pipeline.run import run, summary
+from localsynth.pipeline.run import summary
 from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train
@@ -72,24 +71,6 @@ def test_another_adapter_is_not_exported(trained: Session, tmp_path: Path, name:
         export(trained)
     (run.adapter_path / name).write_bytes(own)
     export(trained)
-
-
-def test_a_soft_prompt_is_trained_but_not_exported(ingested: Session) -> None:
-    train_settings = ingested.config.train.model_copy(update={"method": "prompt", "prompt_tokens": 3, "epochs": 0.2})
-    session = replace(ingested, config=ingested.config.model_copy(update={"train": train_settings}))
-    train(session)
-    assert read_prompt(current_run(session).adapter_path).shape[0] == 3
-    with pytest.raises(ConfigError, match="no GGUF file can hold") as caught:
-        export(session)
-    assert "lora" in caught.value.hint
-    assert not current_run(session).certificate_path.exists()
-
-
-def test_run_refuses_a_soft_prompt_before_anything_is_spent(ingested: Session) -> None:
-    train_settings = ingested.config.train.model_copy(update={"method": "prompt"})
-    with pytest.raises(ConfigError, match="no rows can be drawn"):
-        run(replace(ingested, config=ingested.config.model_copy(update={"train": train_settings})))
-    assert not ingested.workspace.ledger_path.exists() and latest_run(ingested.workspace) is None
 
 
 def test_no_rows_are_drawn_from_another_model_and_export_makes_the_own_one_again(trained: Session, make_session: Any) -> None:

@@ -21,7 +21,7 @@ from localsynth.train.cost import (
     training_memory,
     training_rate,
 )
-from localsynth.train.model import build_prompt_model, model_to_train
+from localsynth.train.model import build_model
 from localsynth_models.catalog import GgufInfo, model_info
 
 SMALL = GgufInfo(
@@ -55,18 +55,15 @@ FEW = ["v_proj", "down_proj"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-@pytest.mark.parametrize(
-    ("method", "targets"),
-    [("lora", TARGETS), ("lora", ["v_proj", "down_proj"]), *(("lora", [each]) for each in TARGETS), ("prompt", [])],
-)
-def test_the_trained_numbers_are_those_of_the_model(method: Any, targets: list[str], tiny_model: Any) -> None:
-    settings = TrainConfig(method=method, prompt_tokens=5)
-    model = model_to_train(tiny_model(), targets, settings, "fp32", "cpu", seed=0)
+@pytest.mark.parametrize("targets", [TARGETS, ["v_proj", "down_proj"], *([each] for each in TARGETS)], ids=str)
+def test_the_trained_numbers_are_those_of_the_model(targets: list[str], tiny_model: Any) -> None:
+    settings = TrainConfig()
+    model = build_model(tiny_model(), settings.rank, settings.alpha, targets, "fp32", "cpu", seed=0)
     assert trained_parameters(model_info(tiny_model()), targets, settings) == sum(weight.numel() for weight in model.weights)
 
 
 def test_the_kept_activations_are_those_of_the_model(tiny_model: Any) -> None:
-    model, info = build_prompt_model(tiny_model(), 4, "fp32", "cpu", seed=0), model_info(tiny_model())
+    model, info = build_model(tiny_model(), 1, 1, ["q_proj"], "fp32", "cpu", seed=0), model_info(tiny_model())
     row = Encoded(list(range(1, 61)), [False] + [True] * 59)
     (micro,) = model.micro_batches([[row]] * 4, 256)
     kept: dict[int, int] = {}
@@ -189,13 +186,6 @@ def foretell(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict
     )
     base = BaseModel(path, model_info(path), TARGETS)
     return forecast(config, base, config.schema_, 1000, 900, 1000, 1e11, float32_rate, "fp32", "cpu", 8e9)
-
-
-def test_a_soft_prompt_is_computed_with_each_row(tiny_model: Any) -> None:
-    lora = foretell(tiny_model(), TrainConfig())
-    prompt = foretell(tiny_model(), TrainConfig(method="prompt", prompt_tokens=512))
-    assert prompt["tokens_per_row"] == lora["tokens_per_row"], "what is written has no prompt in it"
-    assert prompt["seconds"]["train"] > (512 + lora["tokens_per_row"]) / lora["tokens_per_row"] * lora["seconds"]["train"]
 
 
 def test_sampling_is_reckoned_from_the_float32_rate(tiny_model: Any) -> None:

@@ -92,8 +92,8 @@ def on_gpu(tiny_model, tmp_path, monkeypatch):
         *others, _device = given
         return honest(*others, "cpu", seed=seed)
 
-    honest = loop.model_to_train
-    monkeypatch.setattr(loop, "model_to_train", on_cpu)
+    honest = loop.build_model
+    monkeypatch.setattr(loop, "build_model", on_cpu)
     for name in ("memory_held", "peak_memory"):
         monkeypatch.setattr(loop, name, lambda device: 0)
 
@@ -196,16 +196,14 @@ def test_a_change_by_the_number_of_rows_is_seen(tiny_model, monkeypatch):
 
 
 def test_the_widths_that_are_tried_are_those_of_the_rows(tiny_model, monkeypatch):
-    """A soft prompt stands before each row."""
     from localsynth.train import batch_invariance
-    from localsynth.train.model import build_prompt_model
 
     tried = []
     monkeypatch.setattr(
         batch_invariance, "attention_change", lambda heads, key_heads, size, widths, *others: tried.extend(widths) or 0.0
     )
-    numbers_change(PrivateGradients(build_prompt_model(tiny_model(), 5, "fp32", "cpu", seed=0), C), 64)
-    assert tried == [21, 37, 53]
+    numbers_change(PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), C), 60)
+    assert tried == [16, 32, 48]
 
 
 def test_masks_do_not_pile_up_over_a_batch(tiny_model):

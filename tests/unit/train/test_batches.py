@@ -65,14 +65,6 @@ def test_targets_are_the_next_learned_tokens_and_positions_begin_anew():
     assert micro.positions.tolist() == [*range(8), *range(8), 0, 0, 0, 0]
 
 
-def test_places_before_an_example_are_empty():
-    (micro,) = micro_batches([[encoded(5, 6)], [encoded(7, 8)]], 22, before=3)
-    assert micro.groups == (Group(0, 2, 11),)
-    assert micro.tokens.tolist() == [0, 0, 0, 5, 6, *[0] * 6, 0, 0, 0, 7, 8, *[0] * 6]
-    assert micro.targets.tolist() == [*[IGNORE] * 3, 6, *[IGNORE] * 10, 8, *[IGNORE] * 7]
-    assert micro.positions.tolist() == [*range(11), *range(11)]
-
-
 @pytest.mark.parametrize("step", sorted(WIDTH_STEPS.values()))
 @given(st.lists(st.lists(st.integers(2, 300), min_size=1, max_size=3), max_size=20), st.lists(st.integers(2, 300), min_size=1))
 def test_a_unit_is_padded_by_its_own_length_whoever_else_is_there(step, lengths, extra):

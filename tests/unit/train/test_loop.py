@@ -90,18 +90,18 @@ def test_a_resumed_run_goes_on_with_the_a_that_it_began_with(tiny_model, tmp_pat
     run = Run(tiny_model, tmp_path)
     with pytest.raises(Cancelled):
         run(stop=lambda: run.charged == 4)
-    build, drawn = loop.model_to_train, []
+    build, drawn = loop.build_model, []
 
     def another(*given, seed):
         model = build(*given, seed=seed + 1)
         drawn.extend(a for a, _ in adapter_pairs(model).values())
         return model
 
-    monkeypatch.setattr(loop, "model_to_train", another)
+    monkeypatch.setattr(loop, "build_model", another)
     run()
     resumed = [a for a, _ in read_adapter(tmp_path / "adapter").pairs.values()]
     whole = Run(tiny_model, tmp_path / "whole")
-    monkeypatch.setattr(loop, "model_to_train", build)
+    monkeypatch.setattr(loop, "build_model", build)
     whole()
     began = [a for a, _ in read_adapter(tmp_path / "whole" / "adapter").pairs.values()]
     assert all(np.array_equal(one, other) for one, other in zip(resumed, began, strict=True))

@@ -127,8 +127,8 @@ def test_a_larger_batch_is_not_divided_by_its_own_size(run, released):
 
 @pytest.mark.parametrize("units", [[], [unit(2, 1), unit(1, 2)]], ids=["no units", "no unit drawn"])
 def test_an_empty_batch_takes_a_step_of_the_plans_noise_on_every_trainable_coordinate(run, released, monkeypatch, units):
-    models, build = [], loop.model_to_train
-    monkeypatch.setattr(loop, "model_to_train", lambda *a, **k: models.append(build(*a, **k)) or models[-1])
+    models, build = [], loop.build_model
+    monkeypatch.setattr(loop, "build_model", lambda *a, **k: models.append(build(*a, **k)) or models[-1])
     spy = Spy(all_in=False)
     assert run(units, spy, steps=16).steps == len(released) == 16
     trainable = sum(weight.numel() for weight in models[0].parameters() if weight.requires_grad)

@@ -394,9 +394,9 @@ def figures_text(planned: dict[str, Any], order: str | None = None) -> str:
     ]
     if not counted:
         lines.append(f"Steps    {planned['steps']:,} of about {planned['batch_size']:,} units")
-        if layers := planned["adapters"]["layers"]:
-            names = ", ".join(name.removesuffix("_proj") for name in layers)
-            lines.append(f"Adapters on {names if len(layers) < 4 else 'all layers'} of each block")
+        layers = planned["adapters"]["layers"]
+        names = ", ".join(name.removesuffix("_proj") for name in layers)
+        lines.append(f"Adapters on {names if len(layers) < 4 else 'all layers'} of each block")
     lines += [
         f"Time     {duration(sum(seconds.values()))}: {'count' if counted else 'train'} {duration(seconds['train'])},",
         f"         export {duration(seconds['export'])}, {planned['rows_wanted']:,} rows {duration(seconds['sample'])}",
