@@ -42,9 +42,9 @@ from localsynth.sample.sampler import Engine, Request
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Category, Record, Schema, Text
 from localsynth.system.cpu import default_threads
-from localsynth.text_counts.grouping_columns import Aspect
-from localsynth.text_counts.logit_bias import Wording, first_wording, refined_wording, texts_for
-from localsynth.text_counts.token_counts import Row, count_words
+from localsynth.text_counts.grouping_columns import GroupingColumn
+from localsynth.text_counts.logit_bias import LogitBias, first_bias, refined_bias, texts_for
+from localsynth.text_counts.token_counts import Row, count_tokens
 from localsynth.train.loop import choose_device, train
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.train.plan import make_train_plan
@@ -204,7 +204,7 @@ def drawn(
     for guidance in arguments.guidance:
         begun = time.monotonic()
 
-        def write(rows: list[Record], seed: int, wording: Wording | None, guidance: float = guidance) -> list[Record]:
+        def write(rows: list[Record], seed: int, bias: LogitBias | None, guidance: float = guidance) -> list[Record]:
             random = np.random.default_rng(seed)
             requests = []
             for i, row in enumerate(rows):
@@ -220,12 +220,12 @@ def drawn(
                 temperature=arguments.temperature,
                 guidance=guidance,
                 nulls_given=True,
-                wording=wording,
+                bias=bias,
             ) as engine:
                 return [record for _, record in engine.rows(iter(requests))]
 
-        wording = words(arguments, run, writing, original, write) if arguments.words else None
-        synthetic = write(chosen, arguments.seed, wording)
+        bias = logit_bias(arguments, run, writing, original, write) if arguments.words else None
+        synthetic = write(chosen, arguments.seed, bias)
         real, same, found = (
             f1(rows, test, arguments.label, arguments.text) for rows in (original, original[: arguments.rows], synthetic)
         )
@@ -248,17 +248,17 @@ def drawn(
     return results
 
 
-def words(
+def logit_bias(
     arguments: argparse.Namespace,
     run: Path,
     writing: Writing,
     original: list[Record],
-    write: Callable[[list[Record], int, Wording | None], list[Record]],
-) -> Wording:
-    """The words counted by label, and compared twice with what `write` makes of as many rows of each label."""
+    write: Callable[[list[Record], int, LogitBias | None], list[Record]],
+) -> LogitBias:
+    """The tokens counted by label, and compared twice with what `write` makes of as many rows of each label."""
     label, schema = arguments.label, writing.schema
     attribute = next(each for each in Domain.of_schema(schema).attributes if each.name == label)
-    aspect = Aspect(attribute, tuple(range(attribute.size)))
+    column = GroupingColumn(attribute, tuple(range(attribute.size)))
     labels = sorted({str(row[label]) for row in original})
     each = max(1, texts_for(len(original)) // len(labels))
     compared = [row for value in labels for row in [row for row in original if row[label] == value][:each]]
@@ -270,10 +270,10 @@ def words(
         def tokens(rows: list[Record]) -> list[Row]:
             return [(row, np.unique(codec.encode_value(codec.fields[-1], row[arguments.text]))) for row in rows]
 
-        noisy, deviation, spends = count_words([aspect], tokens(original), vocabulary.size, rho, 1, SecureRandom())
+        noisy, deviation, spends = count_tokens([column], tokens(original), vocabulary.size, rho, 1, SecureRandom())
         first = [tokens(write(compared, arguments.seed + 1, None))]
-        count = first_wording([aspect], noisy, first, end, deviation, rho, spends, SecureRandom.label)
-        return Wording(refined_wording(count, [tokens(write(compared, arguments.seed + 2, Wording(count)))], end))
+        count = first_bias([column], noisy, first, end, deviation, rho, spends, SecureRandom.label)
+        return LogitBias(refined_bias(count, [tokens(write(compared, arguments.seed + 2, LogitBias(count)))], end))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ __all__ = [
     "DataConfig",
     "PrivacyConfig",
     "SampleConfig",
+    "TextCountsConfig",
     "TrainConfig",
     "data_config",
     "load_config",
@@ -96,9 +97,6 @@ class TrainConfig(_Section):
     auto: hybrid where there are texts and other columns, llm where there are only texts, marginals where there are none."""
     marginals_share: float = Field(default=0.2, gt=0, lt=1)
     """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
-    selection_share: float = Field(default=0.2, ge=0, lt=1)
-    """The part of the model's epsilon (and delta) that is kept back to count, with noise, which tokens the original texts hold,
-    once the model is trained. 0: nothing is counted."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     epochs: float = Field(default=4.0, gt=0, le=1000)
@@ -123,6 +121,13 @@ class TrainConfig(_Section):
     """Where to train; auto: on CUDA where there is a GPU."""
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"
     """Of the base model's weights; auto: nf4 on CUDA, bf16 on a processor that multiplies it (AVX512-BF16, AMX), else fp32."""
+
+
+class TextCountsConfig(_Section):
+    """A noisy token histogram of the original texts, which becomes a logit bias of the model when rows are generated."""
+
+    share: float = Field(default=0.2, ge=0, lt=1)
+    """The part of the model's epsilon (and delta) that is reserved for it. 0: nothing is counted."""
 
 
 class SampleConfig(_Section):
@@ -174,6 +179,7 @@ class Config(_Section):
     schema_: Schema = Field(alias="schema")
     privacy: PrivacyConfig = PrivacyConfig()
     train: TrainConfig = TrainConfig()
+    text_counts: TextCountsConfig = TextCountsConfig()
     sample: SampleConfig = SampleConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 

@@ -49,7 +49,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
     origin = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
     epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
-    choosing = f", {epsilon['selection']:g} to count texts" if epsilon["selection"] else ""
+    choosing = f", {epsilon['text_counts']:g} to count texts" if epsilon["text_counts"] else ""
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
         f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "

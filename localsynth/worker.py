@@ -183,7 +183,7 @@ def _failed(code: ExitCode, message: str, hint: str) -> Event:
     return {"kind": "failed", "code": int(code), "message": message, "hint": hint}
 
 
-_ALONE = frozenset({"ingest", "train", "export", "select", "run", "rehearse", "evaluate", "audit"})
+_ALONE = frozenset({"ingest", "train", "export", "count_texts", "run", "rehearse", "evaluate", "audit"})
 """Verbs that exclude each other on a workspace. Two rehearsals would replace each other's workspace, and a report that is made
 during an erasure would bring back some of what is erased. Sampling has a lock of its own; the others change nothing."""
 

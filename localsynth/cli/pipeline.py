@@ -219,22 +219,22 @@ def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None)
     return in_worker("export", workspace, overrides, sign=not no_sign)
 
 
-def _selection_text(result: Result) -> str:
+def _count_texts_text(result: Result) -> str:
     if not result["counts_texts"]:
         return "Nothing is counted in this run."
     return f"Measured the token histogram; {result['found']} tokens get a logit bias."
 
 
-@command(app, example="localsynth select visits", show=_selection_text)
-def select(
+@command(app, "count-texts", example="localsynth count-texts visits", show=_count_texts_text)
+def count_texts(
     workspace: Workspace,
     no_sign: NoSign = False,
     require_seal: RequireSeal = None,
     passphrase_fd: PassphraseFd = None,
     overrides: Set = None,
 ) -> Result:
-    """Measure a noisy token histogram of the original texts (train.selection_share)."""
-    return in_worker("select", workspace, overrides, require_seal, passphrase_fd, sign=not no_sign)
+    """Measure a noisy token histogram of the original texts (text_counts.share)."""
+    return in_worker("count_texts", workspace, overrides, require_seal, passphrase_fd, sign=not no_sign)
 
 
 def _sample_text(result: Result) -> str:

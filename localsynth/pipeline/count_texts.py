@@ -1,4 +1,4 @@
-"""Model → runs/ID/selection.json: one noisy count of the tokens of the original texts.
+"""Model → runs/ID/text_counts.json: a noisy token histogram of the original texts.
 
 The count is one release: its whole budget is charged before an original row is read (but to see that the file is whole). It comes
 after the export, since it is compared with what the model writes; the certificate is then made anew, with what it cost.
@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from localsynth.config import DataConfig, PrivacyConfig, TrainConfig
+from localsynth.config import DataConfig, PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import Cancelled, ConfigError
 from localsynth.events import progress, stage_started, warning
 from localsynth.llm.row_text import END, Codec
@@ -35,31 +35,31 @@ if TYPE_CHECKING:
     from localsynth.marginals.model import MarginalModel
     from localsynth.privacy.ledger import Ledger
     from localsynth.privacy.noise import RandomSource
-    from localsynth.text_counts.grouping_columns import Aspect
-    from localsynth.text_counts.logit_bias import Wording
-    from localsynth.text_counts.token_counts import WordCount
+    from localsynth.text_counts.grouping_columns import GroupingColumn
+    from localsynth.text_counts.logit_bias import LogitBias
+    from localsynth.text_counts.token_counts import TokenCounts
 
-    Comparison = Callable[[list[Record], float, RandomSource], WordCount]
+    Comparison = Callable[[list[Record], float, RandomSource], TokenCounts]
 
-__all__ = ["select"]
+__all__ = ["count_texts"]
 
-_MOST_TABLES = 3
-"""Columns with value descriptions that words are counted by: each takes its part of the budget. Without any, one column."""
-_LEAST_ROWS = 100
-"""Deviations of the noise in one table: the rows that a value needs to have words of its own. Text messages had 215 of spam and
+_MAX_TABLES = 3
+"""Columns with value descriptions that tokens are counted by: each takes its part of the budget. Without descriptions, one."""
+_MIN_ROWS = 100
+"""Deviations of the noise in one table: the rows that a value needs to have counts of its own. Text messages had 215 of spam and
 gained; of questions to a bank, 41 for each of 77 labels, and lost."""
-_MOST_GROUPS, _MOST_CELLS = 100, 1 << 22
+_MAX_GROUPS, _MAX_CELLS = 100, 1 << 22
 """A table has no more groups than these, and no more cells: 32 MB, of which a handful are held at once."""
 
 
-def select(session: Session) -> dict[str, Any]:
-    """Count the tokens of the original texts, where the newest run keeps a part of its budget for that. Raises Cancelled."""
-    from localsynth.text_counts.token_counts import read_word_count
+def count_texts(session: Session) -> dict[str, Any]:
+    """Count the tokens of the original texts, where the newest run reserves a part of its budget for that. Raises Cancelled."""
+    from localsynth.text_counts.token_counts import read_token_counts
 
     current = exported_run(session)
-    if current.get("selection") or not current.selects:
-        facts = current.get("selection") or {"found": 0, "columns": []}
-        return {"stage": "select", "run": current.id, "done_before": True, "counts_texts": current.selects, **facts}
+    if current.get("text_counts") or not current.counts_texts:
+        facts = current.get("text_counts") or {"found": 0, "columns": []}
+        return {"stage": "count_texts", "run": current.id, "done_before": True, "counts_texts": current.counts_texts, **facts}
     # As the run began: what the configuration says now may be another run's, and would divide the budget in another way. The
     # schema is the one that was ingested, with what it left open then.
     settings, ingested = current["settings"], current["table"]["settings"]
@@ -68,96 +68,97 @@ def select(session: Session) -> dict[str, Any]:
             "data": DataConfig(**ingested["data"]),
             "schema_": Schema(**ingested["schema"]),
             "train": TrainConfig(**settings["train"]),
+            "text_counts": TextCountsConfig(**settings["text_counts"]),
             "privacy": PrivacyConfig(**settings["privacy"]),
         }
     )
     session, ledger = replace(session, config=config), open_ledger(session)
     emit = private_recorder(session, current)
-    emit(stage_started("select", session.seal))
+    emit(stage_started("count_texts", session.seal))
     effective = effective_of(current["table"])
-    if not any(event["budget"] == "selection" for event in ledger.spends(current.id)):
+    if not any(event["budget"] == "text_counts" for event in ledger.spends(current.id)):
         _count(session, ledger, current, effective)
-    if current.selection_path.exists():
-        count = read_word_count(current.selection_path)
+    if current.text_counts_path.exists():
+        count = read_token_counts(current.text_counts_path)
         if not count.refined:
             count = _refined(session, current, effective, count)
-            write_json(current.selection_path, count.to_json())
-        current.note(selection_sha256=current.selection_sha256())
-        facts = {"found": len(count.tokens) - 1, "columns": [aspect.name for aspect in count.aspects]}
+            write_json(current.text_counts_path, count.to_json())
+        current.note(text_counts_sha256=current.text_counts_sha256())
+        facts = {"found": len(count.tokens) - 1, "columns": [column.name for column in count.grouping_columns]}
     else:
         # It was charged, and what was counted was lost with the process. Counting again would be charged again.
-        emit(warning("The count of texts was interrupted. It stays charged; rows are drawn without it."))
+        emit(warning("The token count was interrupted. It stays charged; rows are generated without it."))
         facts = {"found": 0, "columns": []}
     certify_model(session, current)
-    current.note(selection=facts)
+    current.note(text_counts=facts)
     epsilon = ledger.spent().epsilon
-    emit({"kind": "stage_done", "stage": "select", "epsilon": epsilon})
-    return {"stage": "select", "run": current.id, "done_before": False, "epsilon": epsilon, "counts_texts": True, **facts}
+    emit({"kind": "stage_done", "stage": "count_texts", "epsilon": epsilon})
+    return {"stage": "count_texts", "run": current.id, "done_before": False, "epsilon": epsilon, "counts_texts": True, **facts}
 
 
 def _count(session: Session, ledger: "Ledger", current: Run, effective: Effective) -> None:
-    """Charge the selection's budget, count, and write `selection.json`."""
+    """Charge the budget, count, and write `text_counts.json`."""
     from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
     from localsynth.privacy.zcdp import rho_for
     from localsynth.store.private import PrivateStore
 
     source_sha256 = source_of(session, current["table"])
     share = remaining_budgets(session, ledger)
-    rho = rho_for(share.selection_epsilon, share.selection_delta)
-    compared = _compare_words(session, current, effective, rho)
+    rho = rho_for(share.text_counts_epsilon, share.text_counts_delta)
+    compared = _compare(session, current, effective, rho)
     if session.should_stop():
-        raise Cancelled("Stopped before anything was counted.", "`localsynth select` begins it again.")
+        raise Cancelled("Stopped before anything was counted.", "`localsynth count-texts` begins it again.")
     with PrivateStore.open(session.workspace) as store:
         store.check_readable()
-        open_budget(session, ledger, "selection", current.id, share.selection_epsilon, share.selection_delta, source_sha256)
+        open_budget(session, ledger, "text_counts", current.id, share.text_counts_epsilon, share.text_counts_delta, source_sha256)
         mechanism = {"type": "zcdp", "rho": rho}
-        ledger.charge(budget="selection", run=current.id, stage="select", what="tokens of the texts", mechanism=mechanism)
+        ledger.charge(budget="text_counts", run=current.id, stage="count_texts", what="tokens of the texts", mechanism=mechanism)
         conformed = [conform(effective.schema, record) for _, record in store.records("train", effective.schema)]
     count = compared([row for row in conformed if row is not None], rho, SecureRandom())
     if session.options.rehearsal_steps is not None:
         count = replace(count, noise=REHEARSAL_LABEL)
-    write_json(current.selection_path, count.to_json())
+    write_json(current.text_counts_path, count.to_json())
 
 
-def _compare_words(session: Session, current: Run, effective: Effective, rho: float) -> "Comparison":
-    """What the model writes now, and what counts the words of original rows, with noise of a ρ."""
+def _compare(session: Session, current: Run, effective: Effective, rho: float) -> "Comparison":
+    """What the model writes now, and what counts the tokens of original rows, with noise of a ρ."""
     from localsynth.llm.llama_cpp import Vocabulary
-    from localsynth.text_counts.logit_bias import first_wording
-    from localsynth.text_counts.token_counts import count_words
+    from localsynth.text_counts.logit_bias import first_bias
+    from localsynth.text_counts.token_counts import count_tokens
 
     with Vocabulary(current.product_path) as vocabulary:
-        groups = min(_MOST_GROUPS, _MOST_CELLS // vocabulary.size)
+        groups = min(_MAX_GROUPS, _MAX_CELLS // vocabulary.size)
     rows_per_unit = session.config.privacy.rows_per_unit
-    meant = any(isinstance(column, Category) and column.descriptions for column in effective.schema.learned())
-    aspects = _aspects(
+    described = any(isinstance(column, Category) and column.descriptions for column in effective.schema.learned())
+    grouping_columns = _grouping_columns(
         current,
         effective,
-        most_aspects=_MOST_TABLES if meant else 1,
-        most_groups=groups,
-        least_rows=_LEAST_ROWS * rows_per_unit / math.sqrt(2 * rho),
+        max_columns=_MAX_TABLES if described else 1,
+        max_groups=groups,
+        min_rows=_MIN_ROWS * rows_per_unit / math.sqrt(2 * rho),
     )
-    written = _written_for(session, current, effective, aspects, COMPARISON_ROWS, None)
+    written = _written_for(session, current, effective, grouping_columns, COMPARISON_ROWS, None)
 
-    def count(original: list[Record], rho: float, random: "RandomSource") -> "WordCount":
+    def count(original: list[Record], rho: float, random: "RandomSource") -> "TokenCounts":
         with Vocabulary(current.product_path) as vocabulary:
             tokens_of = _TokensOf(current, effective, vocabulary)
             rows = [(row, tokens_of(row)) for row in original]
             compared = [[(row, tokens_of(row)) for row in table] for table in written]
             end, size = tokens_of.end, vocabulary.size
-        noisy, deviation, spends = count_words(aspects, rows, size, rho, rows_per_unit, random)
-        return first_wording(aspects, noisy, compared, end, deviation, rho, spends, random.label)
+        noisy, deviation, spends = count_tokens(grouping_columns, rows, size, rho, rows_per_unit, random)
+        return first_bias(grouping_columns, noisy, compared, end, deviation, rho, spends, random.label)
 
     return count
 
 
-def _refined(session: Session, current: Run, effective: Effective, count: "WordCount") -> "WordCount":
+def _refined(session: Session, current: Run, effective: Effective, count: "TokenCounts") -> "TokenCounts":
     from localsynth.llm.llama_cpp import Vocabulary
-    from localsynth.text_counts.logit_bias import Wording, refined_wording
+    from localsynth.text_counts.logit_bias import LogitBias, refined_bias
 
-    written = _written_for(session, current, effective, count.aspects, REFINEMENT_ROWS, Wording(count))
+    written = _written_for(session, current, effective, count.grouping_columns, REFINEMENT_ROWS, LogitBias(count))
     with Vocabulary(current.product_path) as vocabulary:
         tokens_of = _TokensOf(current, effective, vocabulary)
-        return refined_wording(count, [[(row, tokens_of(row)) for row in table] for table in written], tokens_of.end)
+        return refined_bias(count, [[(row, tokens_of(row)) for row in table] for table in written], tokens_of.end)
 
 
 class _TokensOf:
@@ -177,56 +178,61 @@ class _TokensOf:
 
 
 def _written_for(
-    session: Session, current: Run, effective: Effective, aspects: "list[Aspect]", first: int, wording: "Wording | None"
+    session: Session,
+    current: Run,
+    effective: Effective,
+    grouping_columns: "list[GroupingColumn]",
+    first: int,
+    bias: "LogitBias | None",
 ) -> list[list[Record]]:
-    """Rows that the model writes, for each aspect (or once, where there is none): as many of each of its groups, where these are
-    of values that can be asked for."""
+    """Rows that the model writes, for each grouping column (or once, where there is none): as many of each of its groups, where
+    these are of values that can be requested."""
     from localsynth.text_counts.logit_bias import texts_for
 
-    rows, tables = texts_for(effective.training_units), max(1, len(aspects))
-    groups = [_groups_to_ask_for(aspect, effective.schema, _marginals(current)) for aspect in aspects]
+    rows, tables = texts_for(effective.training_units), max(1, len(grouping_columns))
+    groups = [_groups_to_ask_for(column, effective.schema, _marginals(current)) for column in grouping_columns]
 
     def asked(i: int) -> Conditions:
         table = i * tables // rows
         choices = groups[table] if groups else []
-        return {aspects[table].name: choices[i % len(choices)]} if choices else {}
+        return {grouping_columns[table].name: choices[i % len(choices)]} if choices else {}
 
     written: list[list[Record]] = [[] for _ in range(tables)]
-    for i, row in enumerate(_written(session, current, effective, first, rows, asked, wording)):
+    for i, row in enumerate(_written(session, current, effective, first, rows, asked, bias)):
         written[i * tables // rows].append(row)
     return written
 
 
-def _groups_to_ask_for(aspect: "Aspect", schema: Schema, marginals: "MarginalModel") -> list[Allowed]:
+def _groups_to_ask_for(grouping: "GroupingColumn", schema: Schema, marginals: "MarginalModel") -> list[Allowed]:
     """Each group of a category or truth value that the constraints and the marginals have rows of, as the set of its values; none
     for other columns."""
-    column = aspect.attribute.column
+    column = grouping.attribute.column
     if not isinstance(column, Category | Boolean):
         return []
     values = [*everything(column).values, *([None] if column.nullable else [])]
-    sets: list[set[Value]] = [set() for _ in range(aspect.size)]
+    sets: list[set[Value]] = [set() for _ in range(grouping.size)]
     for value in values:
-        sets[aspect.of({aspect.name: value})].add(value)
+        sets[grouping.of({grouping.name: value})].add(value)
     groups = [Allowed(column, values=frozenset(group - {None}), null=None in group) for group in sets if group]
     feasible = FeasibleSet(schema)
 
     def has_rows(group: Allowed) -> bool:
         with suppress(ConfigError):
-            marginals.drawer(0, {aspect.name: group})
-            return not feasible or feasible.witness({aspect.name: group}) is not None
+            marginals.drawer(0, {grouping.name: group})
+            return not feasible or feasible.witness({grouping.name: group}) is not None
         return False
 
     return list(filter(has_rows, groups))
 
 
-def _aspects(current: Run, effective: Effective, **limits: Any) -> "list[Aspect]":
+def _grouping_columns(current: Run, effective: Effective, **limits: Any) -> "list[GroupingColumn]":
     """The structured columns of a hybrid, as its marginals have them; none where the model writes whole rows."""
-    from localsynth.text_counts.grouping_columns import aspects_of
+    from localsynth.text_counts.grouping_columns import grouping_columns_of
 
     if not current.hybrid:
         return []
     current.check_marginals()
-    return aspects_of(_marginals(current), Writing(effective.schema).telling, **limits)
+    return grouping_columns_of(_marginals(current), Writing(effective.schema).telling, **limits)
 
 
 def _marginals(current: Run) -> "MarginalModel":
@@ -249,7 +255,7 @@ def _written(
     first: int,
     rows: int,
     asked: Callable[[int], Conditions] = _nothing,
-    wording: "Wording | None" = None,
+    bias: "LogitBias | None" = None,
 ) -> list[Record]:
     """Synthetic rows from number `first` on, as `sample` has the model write them when nothing is chosen. `asked(i)` is asked of
     the i-th row's structured columns."""
@@ -281,17 +287,17 @@ def _written(
         most=rows,
         hybrid=current.hybrid,
         guided=other is not None,
-        wording=wording,
+        bias=bias,
     ) as engine:
         for number, row in engine.rows(map(request, range(rows))):
             made.append(row)
             done = number + 1 - first
             if done % 20 == 0 or done == rows:
-                session.emit(progress("select", done, rows))
+                session.emit(progress("count_texts", done, rows))
             if session.should_stop():
-                counted = wording is not None
+                counted = bias is not None
                 raise Cancelled(
                     "Stopped after the count, which is kept." if counted else "Stopped before anything was counted.",
-                    f"`localsynth select` {'goes on with it' if counted else 'begins it again'}.",
+                    f"`localsynth count-texts` {'resumes it' if counted else 'begins it again'}.",
                 )
     return made

@@ -92,7 +92,7 @@ def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, An
     hashes = {
         "model": model_hash(path),
         "marginals": current.check_marginals(),
-        "selection": current.check_selection(),
+        "text_counts": current.check_text_counts(),
         "base_model": current["base_sha256"],
     }
     certificate = _certify(session, current, hashes)
@@ -130,7 +130,7 @@ def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
         return {"stage": "export", "run": current.id, "done_before": True, "path": str(current.marginals_path), **done}
     emit = recorder(session, current)
     emit(stage_started("export", session.seal))
-    certificate = _certify(session, current, {"model": "", "marginals": marginals, "selection": "", "base_model": ""})
+    certificate = _certify(session, current, {"model": "", "marginals": marginals, "text_counts": "", "base_model": ""})
     facts = {
         "quantization": None,
         "size_bytes": current.marginals_path.stat().st_size,

@@ -135,11 +135,11 @@ class StageClock:
             # The first step is slower: kernels are chosen and memory is taken.
             pace = (self.steps[-1] - self.steps[0]) / (len(self.steps) - 1) if len(self.steps) > 1 else 0.0
             train = self.steps[0] - self.started["train"] + pace * (steps - 1)
-        select = {"select": self.seconds("select")} if "select" in self.ended else {}
+        counting = {"count_texts": self.seconds("count_texts")} if "count_texts" in self.ended else {}
         return {
             "ingest": self.seconds("ingest"),
             "train": train,
             "export": self.seconds("export"),
-            **select,
+            **counting,
             "sample": self.seconds("sample") * rows_wanted / rows_drawn,
         }

@@ -34,15 +34,15 @@ def repeat_budget(ledger: "Ledger", budget: str, what: str, measured: Collection
 
 
 def remaining_budgets(session: Session, ledger: "Ledger") -> Budgets:
-    """The split for a new run: of what marginals, training and selection would get, each pays its part of what measuring twice
+    """The split for a new run: of what marginals, training and token counts would get, each pays its part of what measuring twice
     has cost.
 
     Raises BudgetError where nothing is left.
     """
     share = budgets(session.config)
     repeats = [event for event in ledger.budgets() if _REPEAT in event["budget"]]
-    epsilon = share.marginals_epsilon + share.train_epsilon + share.selection_epsilon
-    delta = share.marginals_delta + share.train_delta + share.selection_delta
+    epsilon = share.marginals_epsilon + share.train_epsilon + share.text_counts_epsilon
+    delta = share.marginals_delta + share.train_delta + share.text_counts_delta
     left = 1 - sum(event["epsilon"] for event in repeats) / epsilon
     left_delta = 1 - sum(event["delta"] for event in repeats) / delta
     if left <= 0 or left_delta <= 0:
@@ -56,6 +56,6 @@ def remaining_budgets(session: Session, ledger: "Ledger") -> Budgets:
         marginals_delta=left_delta * share.marginals_delta,
         train_epsilon=left * share.train_epsilon,
         train_delta=left_delta * share.train_delta,
-        selection_epsilon=left * share.selection_epsilon,
-        selection_delta=left_delta * share.selection_delta,
+        text_counts_epsilon=left * share.text_counts_epsilon,
+        text_counts_delta=left_delta * share.text_counts_delta,
     )

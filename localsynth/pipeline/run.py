@@ -3,7 +3,7 @@
 ingest    source → private.duckdb, and what the schema leaves open measured → schema.json
 train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
 export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
-select    model → one noisy count of the original texts → runs/ID/selection.json, where the settings ask for it
+count_texts  model → a noisy token histogram of the original texts → runs/ID/text_counts.json, where the settings ask for it
 sample    model or marginals → synthetic.duckdb
 evaluate  original beside synthetic → runs/ID/report.html
 run       all of them, going on where the last one stopped
@@ -20,7 +20,7 @@ from localsynth.config import Config
 from localsynth.errors import ConfigError
 from localsynth.events import Event
 from localsynth.pipeline.audit import audit
-from localsynth.pipeline.count_texts import select
+from localsynth.pipeline.count_texts import count_texts
 from localsynth.pipeline.evaluate import evaluate
 from localsynth.pipeline.export import export
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
@@ -61,8 +61,8 @@ def run(session: Session) -> dict[str, Any]:
     stages.append(export(session))
     exported = latest_run(session.workspace)
     assert exported is not None
-    if exported.selects:
-        stages.append(select(session))
+    if exported.counts_texts:
+        stages.append(count_texts(session))
     stages.append(sample(session))
     if session.config.evaluate.report and session.options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
         stages.append(evaluate(session))
@@ -134,7 +134,7 @@ def needs_key(workspace: Workspace, verb: str, again: bool = False, release: boo
     if verb == "run":
         latest = latest_run(workspace)
         return latest is None or not latest.finished or again
-    return verb in ("ingest", "train", "select", "evaluate")
+    return verb in ("ingest", "train", "count_texts", "evaluate")
 
 
 VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
@@ -142,7 +142,7 @@ VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
     "ingest": ingest,
     "train": train,
     "export": export,
-    "select": select,
+    "count_texts": count_texts,
     "sample": sample,
     "evaluate": evaluate,
     "run": run,

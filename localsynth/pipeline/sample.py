@@ -12,7 +12,7 @@ from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run
 
 if TYPE_CHECKING:
-    from localsynth.text_counts.logit_bias import Wording
+    from localsynth.text_counts.logit_bias import LogitBias
 
 __all__ = ["sample"]
 
@@ -37,10 +37,10 @@ def sample(session: Session) -> dict[str, Any]:
 
     workspace, config = session.workspace, session.config
     current = exported_run(session)
-    if current.selects and not current.get("selection"):
+    if current.counts_texts and not current.get("text_counts"):
         raise ConfigError(
-            f"Run {current.id} keeps a part of its budget for counting what its texts say, and nothing was counted yet.",
-            f"Count: localsynth select {workspace.root}",
+            f"Run {current.id} reserves a part of its budget for token counts, and nothing was counted yet.",
+            f"Count: localsynth count-texts {workspace.root}",
         )
     effective, done, path = effective_of(current["table"]), current["export"], current.product_path
     options = session.options
@@ -107,7 +107,7 @@ def sample(session: Session) -> dict[str, Any]:
                 given=given,
                 hybrid=current.hybrid,
                 other=other,
-                wording=_wording(current, effective),
+                bias=_bias(current, effective),
                 emit=emit,
                 should_stop=session.should_stop,
             )
@@ -119,19 +119,19 @@ def sample(session: Session) -> dict[str, Any]:
     return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
 
 
-def _wording(current: Run, effective: Effective) -> "Wording | None":
+def _bias(current: Run, effective: Effective) -> "LogitBias | None":
     """The logit bias from the run's token counts, if it has some."""
-    from localsynth.text_counts.logit_bias import Wording
-    from localsynth.text_counts.token_counts import read_word_count
+    from localsynth.text_counts.logit_bias import LogitBias
+    from localsynth.text_counts.token_counts import read_token_counts
 
-    if not current.check_selection():
+    if not current.check_text_counts():
         return None
-    count = read_word_count(current.selection_path)
+    count = read_token_counts(current.text_counts_path)
     if not count.fits(effective.schema):
         raise IntegrityError(
-            f"{current.selection_path} is of other columns than run {current.id}.", "Restore it from a backup, or train again."
+            f"{current.text_counts_path} is of other columns than run {current.id}.", "Restore it from a backup, or train again."
         )
-    return Wording(count)
+    return LogitBias(count)
 
 
 def _as_many_as_the_original(current: Run, effective: Effective) -> int:

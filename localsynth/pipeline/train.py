@@ -77,12 +77,13 @@ def train_or_resume(session: Session) -> dict[str, Any]:
     ledger = open_ledger(session)
     settings = {
         "train": config.train.model_dump(mode="json", exclude=set(MACHINES_PART)),
+        "text_counts": config.text_counts.model_dump(mode="json"),
         "privacy": config.privacy.model_dump(mode="json"),
         "data": {"sequence_by": config.data.sequence_by},
     }
     if current is not None and current["settings"] != settings:
         raise ConfigError(
-            f"The train or privacy settings have changed since run {current.id} began.",
+            f"The train, text_counts or privacy settings have changed since run {current.id} began.",
             "Undo the change to go on with it, or delete its directory in runs/ and add --again (what it spent stays charged).",
         )
     if current is not None and current["table"] != document:

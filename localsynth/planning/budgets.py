@@ -20,7 +20,7 @@ _DEFAULT_SCHEMA_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Budgets:
-    """How (ε, δ) is divided between the schema, the marginals, training and selection; zero for what is not done."""
+    """How (ε, δ) is divided between the schema, the marginals, training and token counts; zero for what is not done."""
 
     schema_epsilon: float
     schema_delta: float
@@ -28,28 +28,28 @@ class Budgets:
     marginals_delta: float
     train_epsilon: float
     train_delta: float
-    selection_epsilon: float
-    selection_delta: float
+    text_counts_epsilon: float
+    text_counts_delta: float
 
     @property
     def epsilon(self) -> dict[str, float]:
         """Of each stage, and of all of them as "total"."""
-        return _by_stage(self.schema_epsilon, self.marginals_epsilon, self.train_epsilon, self.selection_epsilon)
+        return _by_stage(self.schema_epsilon, self.marginals_epsilon, self.train_epsilon, self.text_counts_epsilon)
 
     @property
     def delta(self) -> dict[str, float]:
         """Of each stage, and of all of them as "total"."""
-        return _by_stage(self.schema_delta, self.marginals_delta, self.train_delta, self.selection_delta)
+        return _by_stage(self.schema_delta, self.marginals_delta, self.train_delta, self.text_counts_delta)
 
 
 def counts_texts(config: Config) -> bool:
     """Whether a part of the model's budget is kept to count the tokens of the original texts."""
     texts = any(isinstance(column, Text) for column in config.schema_.learned())
-    return texts and config.train.selection_share > 0
+    return texts and config.text_counts.share > 0
 
 
-def _by_stage(schema: float, marginals: float, train: float, selection: float) -> dict[str, float]:
-    parts = {"schema": schema, "marginals": marginals, "train": train, "selection": selection}
+def _by_stage(schema: float, marginals: float, train: float, text_counts: float) -> dict[str, float]:
+    parts = {"schema": schema, "marginals": marginals, "train": train, "text_counts": text_counts}
     # The parts were made by dividing the total: the last digits of their sum are rounding.
     return {"total": float(f"{sum(parts.values()):.12g}"), **parts}
 
@@ -61,17 +61,17 @@ def budgets(config: Config) -> Budgets:
     share = {"marginals": 1.0, "llm": 0.0, "hybrid": config.train.marginals_share}[synthesizer_of(config)]
     marginals_epsilon, marginals_delta = share * epsilon, share * delta
     model_epsilon, model_delta = epsilon - marginals_epsilon, delta - marginals_delta
-    selection_share = config.train.selection_share if counts_texts(config) else 0.0
-    selection_epsilon, selection_delta = selection_share * model_epsilon, selection_share * model_delta
+    share = config.text_counts.share if counts_texts(config) else 0.0
+    text_counts_epsilon, text_counts_delta = share * model_epsilon, share * model_delta
     return Budgets(
         schema_epsilon,
         schema_delta,
         marginals_epsilon,
         marginals_delta,
-        model_epsilon - selection_epsilon,
-        model_delta - selection_delta,
-        selection_epsilon,
-        selection_delta,
+        model_epsilon - text_counts_epsilon,
+        model_delta - text_counts_delta,
+        text_counts_epsilon,
+        text_counts_delta,
     )
 
 

@@ -186,7 +186,7 @@ def forecast(
     train_rate = training_rate(info, precision, device, setup.tokens, matmul_rate, setup.longest, default_threads())
     trained_tokens = plan.steps * plan.batch_size * _mean_rows(config) * setup.row
     model_bytes = base.info.parameters * 2
-    sample_rate, selects = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), counts_texts(config)
+    sample_rate, counting = _SAMPLE_SHARE * float32_rate / (2 * info.parameters), counts_texts(config)
     # With guidance a row is read twice. What rows begin alike with is read once: in wide tables, little.
     read = tokens * (2 if synthesizer == "hybrid" and config.sample.guidance else 1)
     return {
@@ -205,7 +205,7 @@ def forecast(
         "seconds": {
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
-            **({"select": ROUNDS * texts_for(training_units) * read / sample_rate} if selects else {}),
+            **({"count_texts": ROUNDS * texts_for(training_units) * read / sample_rate} if counting else {}),
             "sample": rows * read / sample_rate,
         },
         "tokens_per_row": tokens,

@@ -74,18 +74,20 @@ class Work:
     """A language model, step by step."""
     counts: bool
     """Marginals: noisy counts, and choices of what to count."""
-    selects: bool
+    counts_tokens: bool
     """One noisy count of the tokens of texts."""
 
     @property
     def name(self) -> str:
         """As a noun, for what had noise."""
-        return _listed(["the marginals"] * self.counts + ["the training"] * self.trains + ["the count of texts"] * self.selects)
+        return _listed(
+            ["the marginals"] * self.counts + ["the training"] * self.trains + ["the token counts"] * self.counts_tokens
+        )
 
     @property
     def counted(self) -> str:
         """As a noun, for what was counted once and not sampled for."""
-        return _listed(["the marginals"] * self.counts + ["the count of texts"] * self.selects)
+        return _listed(["the marginals"] * self.counts + ["the token counts"] * self.counts_tokens)
 
     @property
     def done(self) -> str:
@@ -95,7 +97,7 @@ class Work:
     @property
     def product(self) -> str:
         """What the synthetic table is drawn from."""
-        return _listed(["the marginals"] * self.counts + ["the model"] * self.trains + ["the count of texts"] * self.selects)
+        return _listed(["the marginals"] * self.counts + ["the model"] * self.trains + ["the token counts"] * self.counts_tokens)
 
 
 def _listed(names: list[str]) -> str:
@@ -105,9 +107,11 @@ def _listed(names: list[str]) -> str:
 
 def work_of(mechanisms: list[dict[str, Any]]) -> Work:
     """What the mechanisms of a guarantee did."""
-    kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] not in ("schema", "select")}
+    kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] not in ("schema", "count_texts")}
     return Work(
-        trains=bool(kinds - {"zcdp"}), counts="zcdp" in kinds, selects=any(part["stage"] == "select" for part in mechanisms)
+        trains=bool(kinds - {"zcdp"}),
+        counts="zcdp" in kinds,
+        counts_tokens=any(part["stage"] == "count_texts" for part in mechanisms),
     )
 
 
@@ -139,7 +143,7 @@ class CertificateFacts:
     settings: dict[str, Any]
     """The run's effective "train" and "privacy" settings, as in localsynth.toml, and of "data" `sequence_by`. Public."""
     hashes: dict[str, str]
-    """SHA-256 of "model" (`model_hash`), "marginals", "selection" (the files) and "base_model"; "" for what the run has not."""
+    """SHA-256 of "model" (`model_hash`), "marginals", "text_counts" (the files) and "base_model"; "" for what the run has not."""
     versions: dict[str, str]
     seal: str
     """The level of the network seal (`localsynth.system.network_seal`). A statement: nobody can check it later."""

@@ -18,7 +18,7 @@ from localsynth.schema.columns import Record, Schema, Text
 from localsynth.schema.conditions import Conditions
 from localsynth.store.synthetic import Job, SyntheticStore
 from localsynth.system.cpu import default_threads
-from localsynth.text_counts.logit_bias import Wording
+from localsynth.text_counts.logit_bias import LogitBias
 
 __all__ = ["SampleResult", "draw_rows", "engine_for"]
 
@@ -44,7 +44,7 @@ def engine_for(
     most: int,
     hybrid: bool,
     guided: bool,
-    wording: Wording | None,
+    bias: LogitBias | None,
 ) -> Engine:
     """An engine with the user's `settings`, for `most` rows or fewer. With `hybrid` the model writes texts to what is given."""
     return Engine(
@@ -60,7 +60,7 @@ def engine_for(
         gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
         candidates=settings.candidates,
         guidance=settings.guidance if guided else 0.0,
-        wording=wording,
+        bias=bias,
         nulls_given=hybrid,
     )
 
@@ -77,7 +77,7 @@ def draw_rows(
     given: Callable[[int], Conditions],
     hybrid: bool,
     other: Callable[[int, Conditions], Record] | None,
-    wording: Wording | None,
+    bias: LogitBias | None,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
@@ -85,7 +85,7 @@ def draw_rows(
     `other(i, given(i))`, with guidance, the values that it is to be told apart from.
 
     `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With `hybrid`
-    it writes only texts, and `given(i)` says which are empty. A `wording` corrects the
+    it writes only texts, and `given(i)` says which are empty. A `bias` corrects the
     tokens that texts are written with.
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
     """
@@ -104,7 +104,7 @@ def draw_rows(
         most=len(missing),
         hybrid=hybrid,
         guided=other is not None,
-        wording=wording,
+        bias=bias,
     ) as engine:
         emit({"kind": "note", "text": f"Sampling on {engine.device}, {engine.sequences} rows side by side."})
         for i in missing if checks else ():

@@ -11,7 +11,7 @@ candidate the earlier columns would follow the table at large, with many they fo
 With guidance, a row is read twice: after its own values and, in a second sequence, after other ones; what it writes is moved away
 from what it would write after those (classifier-free guidance, Sanchez et al. 2023, arXiv:2306.17806).
 
-With a wording, tokens that it says the model writes too seldom or too often get a bias in texts; one for more of them ends once
+With a logit bias, tokens that the model writes too seldom or too often are moved in texts; a positive bias ends once
 the row's texts hold the token.
 
 Constraints of the schema leave each column the values that keep them with what the row has so far; a row that still breaks one is
@@ -41,7 +41,7 @@ from localsynth.schema.columns import Column, Record, Schema, Text, conform
 from localsynth.schema.conditions import Allowed, whole
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system import random_streams
-from localsynth.text_counts.logit_bias import Wording
+from localsynth.text_counts.logit_bias import LogitBias
 
 __all__ = ["Engine", "Request", "SampleStatistics"]
 
@@ -84,7 +84,7 @@ class Engine:
 
     `sequences` rows are written side by side (None: as many as decode fastest and memory has room for, but at most `most`)
     on `threads` threads, with `gpu_layers` of the model on the GPU (-1: all). A row under conditions is chosen out of
-    `candidates`. Where requests say what rows are to be told apart from, they are, by `guidance`. `wording` corrects which tokens
+    `candidates`. Where requests say what rows are to be told apart from, they are, by `guidance`. `bias` corrects which tokens
     texts are written with, by what their row is given. With `nulls_given`, which columns are empty was settled before: an empty
     one is read and nothing is chosen by it, since the model has not learned when it is. Use as a context manager.
     """
@@ -104,17 +104,17 @@ class Engine:
         gpu_layers: int = 0,
         candidates: int = 8,
         guidance: float = 0.0,
-        wording: Wording | None = None,
+        bias: LogitBias | None = None,
         nulls_given: bool = False,
         decoder: type[Decoder] = Decoder,
     ) -> None:
         self._feasible = FeasibleSet(schema)
         self._schema, self._seed, self._temperature, self._top_p = schema, seed, temperature, top_p
         self._vocabulary = Vocabulary(model)
-        if wording is not None and len(wording.tokens) and wording.tokens[-1] >= self._vocabulary.size:
-            raise IntegrityError("The count of texts is of another model's tokens.", "Restore it from a backup, or train again.")
-        self._wording = wording
-        self._biased = {} if wording is None else {int(token): place for place, token in enumerate(wording.tokens)}
+        if bias is not None and len(bias.tokens) and bias.tokens[-1] >= self._vocabulary.size:
+            raise IntegrityError("The token counts are of another model's tokens.", "Restore it from a backup, or train again.")
+        self._bias = bias
+        self._biased = {} if bias is None else {int(token): place for place, token in enumerate(bias.tokens)}
         self._codec = Codec(schema, self._vocabulary.tokenize, self._vocabulary.start, description)
         self._grammars = Grammars(self._vocabulary.grammar_tokenizer(), self._codec.fields)
         self._end = self._vocabulary.tokenize(END)
@@ -319,8 +319,8 @@ class Engine:
             logits = guided(logits[::2], logits[1::2], self._guidance)
         for own, slot in zip(logits, active, strict=True):
             if self._has_bias(slot):
-                assert self._wording is not None
-                own[self._wording.tokens] += slot.wording
+                assert self._bias is not None
+                own[self._bias.tokens] += slot.bias
         for (i, slot, _), unconditional in zip(weighed, allowed[len(active) :], strict=True):
             slot.log_weight += log_share(logits[i], allowed[i], unconditional, self._temperature)
         uniform = np.array([slot.random.random() for slot in active])
@@ -346,15 +346,15 @@ class Engine:
 
     def _held_now(self, slot: Slot, tokens: list[int]) -> None:
         """A text of the row holds these tokens now: none of them needs to be written more."""
-        if slot.wording is not None and isinstance(self._codec.fields[slot.field].column, Text):
+        if slot.bias is not None and isinstance(self._codec.fields[slot.field].column, Text):
             for place in [self._biased[token] for token in tokens if token in self._biased]:
-                slot.wording[place] = min(slot.wording[place], 0.0)
+                slot.bias[place] = min(slot.bias[place], 0.0)
 
     def _has_bias(self, slot: Slot) -> bool:
         """Whether what is drawn next is of a text; where that may turn out to be missing, it is not yet."""
         column = self._codec.fields[slot.field].column
         settled = self._nulls_given or not column.nullable or not f" {NULL}".encode().startswith(slot.value)
-        return slot.wording is not None and isinstance(column, Text) and settled
+        return slot.bias is not None and isinstance(column, Text) and settled
 
     def _read(self, slot: Slot, tokens: list[int], against: list[int]) -> None:
         """Let the model read these tokens next and, where the row is told apart from other values, `against` instead."""
@@ -366,10 +366,10 @@ class Engine:
         slot.value, slot.value_tokens, slot.free = b"", 0, None
         while not slot.done:
             field = self._codec.fields[slot.field]
-            if self._wording is not None and slot.wording is None and isinstance(field.column, Text):
+            if self._bias is not None and slot.bias is None and isinstance(field.column, Text):
                 settled = {name: one.single for name, one in slot.request.given.items() if one.single is not None}
                 # A logit is divided by the temperature later.
-                slot.wording = self._temperature * self._wording.of({name: single.value for name, single in settled.items()})
+                slot.bias = self._temperature * self._bias.of({name: single.value for name, single in settled.items()})
             allowed = self._allowed(slot, field.column)
             if allowed is None:
                 slot.matcher = self._grammars.matcher(slot.field)

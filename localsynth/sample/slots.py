@@ -71,7 +71,7 @@ class Slot:
     free: LLMatcher | None = None
     """In a candidate's column with a condition: the grammar without the condition."""
     log_weight: float = 0.0
-    wording: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None
     """What is still added to the logits of the tokens that have a bias, once a text has begun."""
 
     @property

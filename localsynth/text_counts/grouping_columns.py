@@ -1,4 +1,4 @@
-"""The structured columns whose link with the texts is counted, by what was released with noise before."""
+"""The structured columns that tokens are counted by, chosen from what was released with noise before."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -13,12 +13,12 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.schema.column_split import Writing
 from localsynth.schema.columns import Record, Schema
 
-__all__ = ["Aspect", "aspects_of", "fit_to"]
+__all__ = ["GroupingColumn", "belong_to", "grouping_columns_of"]
 
 
 @dataclass(frozen=True)
-class Aspect:
-    """A structured column whose link with the texts is counted: its bins, merged into a few groups. Public."""
+class GroupingColumn:
+    """A structured column that tokens are counted by: its bins, merged into a few groups. Public."""
 
     attribute: Attribute
     groups: tuple[int, ...]
@@ -43,43 +43,43 @@ class Aspect:
         return {"attribute": self.attribute.to_json(), "groups": list(self.groups)}
 
     @classmethod
-    def from_json(cls, tree: Any) -> "Aspect":
+    def from_json(cls, tree: Any) -> "GroupingColumn":
         """The inverse of `to_json`. Raises KeyError, TypeError or ValueError."""
-        aspect = cls(Attribute.from_json(tree["attribute"]), tuple(map(int, tree["groups"])))
-        used = set(aspect.groups)
+        column = cls(Attribute.from_json(tree["attribute"]), tuple(map(int, tree["groups"])))
+        used = set(column.groups)
         # Compared with what is there: the highest of the numbers in a file may be any.
-        if len(aspect.groups) != aspect.attribute.size or used != set(range(len(used))):
+        if len(column.groups) != column.attribute.size or used != set(range(len(used))):
             raise ValueError("groups of other bins")
-        return aspect
+        return column
 
 
-def aspects_of(
+def grouping_columns_of(
     model: MarginalModel,
     names: AbstractSet[str],
     *,
-    most_aspects: int,
-    most_groups: int,
-    least_rows: float,
-) -> list[Aspect]:
-    """Of the columns in `names` those to count texts with, from what was released with noise before.
+    max_columns: int,
+    max_groups: int,
+    min_rows: float,
+) -> list[GroupingColumn]:
+    """Of the columns in `names` those to count tokens by, from what was released with noise before.
 
-    At most `most_aspects`, those in many groups first, each in about `most_groups` groups or fewer. A value is a group of its own
-    with `least_rows` rows, and a column takes part where two of its groups have as many.
+    At most `max_columns`, those in many groups first, each in about `max_groups` groups or fewer. A value is a group of its own
+    with `min_rows` rows, and a column takes part where two of its groups have as many.
     """
-    aspects = []
+    columns = []
     for attribute, single in zip(model.domain.attributes, model.measured, strict=False):
         if attribute.name not in names:
             continue
         grouping = model.groupings[attribute.name]
         weights = 1.0 if single.weights is None else single.weights
         counts = (single.counts / weights)[list(grouping.groups)] * np.array(grouping.shares)
-        groups = group_bins(attribute, counts, max(single.deviation, least_rows / CLEAR), most_groups).groups
-        if (np.bincount(groups, weights=counts) >= least_rows).sum() > 1:
-            aspects.append(Aspect(attribute, groups))
-    return sorted(aspects, key=lambda aspect: -aspect.size)[:most_aspects]
+        groups = group_bins(attribute, counts, max(single.deviation, min_rows / CLEAR), max_groups).groups
+        if (np.bincount(groups, weights=counts) >= min_rows).sum() > 1:
+            columns.append(GroupingColumn(attribute, groups))
+    return sorted(columns, key=lambda column: -column.size)[:max_columns]
 
 
-def fit_to(aspects: Sequence[Aspect], schema: Schema) -> bool:
-    """Whether the columns of `aspects` are those of an effective schema."""
-    attributes = Domain.of_schema(Writing(schema).schema).attributes if aspects else ()
-    return all(aspect.attribute in attributes for aspect in aspects)
+def belong_to(columns: Sequence[GroupingColumn], schema: Schema) -> bool:
+    """Whether the grouping columns are those of an effective schema."""
+    attributes = Domain.of_schema(Writing(schema).schema).attributes if columns else ()
+    return all(column.attribute in attributes for column in columns)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import Spend
 from localsynth.schema.columns import Record
-from localsynth.text_counts.grouping_columns import Aspect
-from localsynth.text_counts.token_counts import Row, WordCount, each_table
+from localsynth.text_counts.grouping_columns import GroupingColumn
+from localsynth.text_counts.token_counts import Row, TokenCounts, each_table
 
-__all__ = ["ROUNDS", "Wording", "first_wording", "refined_wording", "texts_for"]
+__all__ = ["ROUNDS", "LogitBias", "first_bias", "refined_bias", "texts_for"]
 
 ROUNDS = 2
 """How often texts are written to compare the original's with."""
-_MOST_TEXTS, _LEAST_TEXTS = 1_000, 100
+_MAX_TEXTS, _MIN_TEXTS = 1_000, 100
 
 _FALSE_SHARE = 0.1
 """Of what is taken to stand out: how much may be chance."""
@@ -32,34 +32,34 @@ _FARTHEST = 4.0
 """Standard deviations: what lies farther counts as this far where a stratum's spread is measured."""
 _PRIOR = 0.3
 """Of the noise's deviation, added to both counts of a ratio."""
-_MOST_TOKENS = 5_000
+_MAX_TOKENS = 5_000
 """With a bias; a table of text messages has some thousand."""
-_LEAST_BIAS, _MOST_A_ROUND, _MOST_BIAS = 0.1, 3.0, 3.5
+_MIN_BIAS, _MAX_BIAS_A_ROUND, _MAX_BIAS = 0.1, 3.0, 3.5
 
 
 def texts_for(units: int) -> int:
     """How many texts are written each time, for a table of so many units (a public or noisy figure)."""
-    return max(_LEAST_TEXTS, min(_MOST_TEXTS, units // 4))
+    return max(_MIN_TEXTS, min(_MAX_TEXTS, units // 4))
 
 
-class Wording:
+class LogitBias:
     """What is added to the logits of a row's texts. Made once for a sampling job."""
 
-    def __init__(self, count: WordCount) -> None:
+    def __init__(self, count: TokenCounts) -> None:
         self.tokens = count.tokens
         """(kept,): the tokens that have a bias."""
-        self._aspects, self._biases = count.aspects, count.biases
+        self._columns, self._biases = count.grouping_columns, count.biases
 
     def of(self, row: Record) -> NDArray[np.float32]:
         """(kept,): the mean over columns of what a row's value of each says."""
-        if not self._aspects:
+        if not self._columns:
             return np.array(self._biases[0][0], dtype=np.float32)
-        mean = np.mean([table[a.of(row)] for a, table in zip(self._aspects, self._biases, strict=True)], axis=0)
+        mean = np.mean([table[column.of(row)] for column, table in zip(self._columns, self._biases, strict=True)], axis=0)
         return np.asarray(mean, dtype=np.float32)
 
 
-def first_wording(
-    aspects: Sequence[Aspect],
+def first_bias(
+    grouping_columns: Sequence[GroupingColumn],
     noisy: Sequence[NDArray[np.float64]],
     written: Sequence[Sequence[Row]],
     end: int,
@@ -67,52 +67,52 @@ def first_wording(
     rho: float,
     spends: list[Spend],
     noise: str,
-) -> WordCount:
-    """From the noisy tables of `count_words` and, for each, rows that the model wrote, its groups in any proportion.
+) -> TokenCounts:
+    """From the noisy tables of `count_tokens` and, for each, rows that the model wrote, its groups in any proportion.
 
     `end` is the token that ends every text: how often it was counted says how many rows a table's group has.
     """
-    wanted, biases = [], []
-    for aspect, table, rows in zip(each_table(aspects), noisy, written, strict=True):
-        expected, error = _expected(table[:, end], aspect, rows, np.arange(table.shape[1]), end)
+    targets, biases = [], []
+    for column, table, rows in zip(each_table(grouping_columns), noisy, written, strict=True):
+        expected, error = _expected(table[:, end], column, rows, np.arange(table.shape[1]), end)
         likely = np.maximum(expected + _believed(table - expected, np.hypot(deviation, error), expected), 0.0)
         likely[:, end] = np.maximum(table[:, end], 0.0)
         bias = _logs(likely, expected, deviation)
-        bias[np.abs(bias) < _LEAST_BIAS] = 0.0
+        bias[np.abs(bias) < _MIN_BIAS] = 0.0
         bias[:, end] = 0.0
-        wanted.append(likely)
+        targets.append(likely)
         biases.append(bias)
     largest = np.abs(np.vstack(biases)).max(axis=0)
-    most = np.argsort(-largest, kind="stable")[:_MOST_TOKENS]
+    most = np.argsort(-largest, kind="stable")[:_MAX_TOKENS]
     kept = np.union1d(most[largest[most] > 0], end)
-    wanted, biases = ([table[:, kept] for table in tables] for tables in (wanted, biases))
-    return WordCount(kept, list(aspects), wanted, biases, False, deviation, rho, spends, noise)
+    targets, biases = ([table[:, kept] for table in tables] for tables in (targets, biases))
+    return TokenCounts(kept, list(grouping_columns), targets, biases, False, deviation, rho, spends, noise)
 
 
-def refined_wording(count: WordCount, written: Sequence[Sequence[Row]], end: int) -> WordCount:
+def refined_bias(count: TokenCounts, written: Sequence[Sequence[Row]], end: int) -> TokenCounts:
     """The biases corrected by rows that the model wrote with them. Raises IntegrityError where `end` was not counted."""
     if end not in count.tokens:
-        raise IntegrityError("The count of words lacks the token that ends texts.", "Restore it from a backup, or train again.")
+        raise IntegrityError("The token counts lack the token that ends texts.", "Restore it from a backup, or train again.")
     ended, biases = int(np.searchsorted(count.tokens, end)), []
-    for aspect, wanted, before, rows in zip(each_table(count.aspects), count.wanted, count.biases, written, strict=True):
-        expected, error = _expected(wanted[:, ended], aspect, rows, count.tokens, end)
-        difference = wanted - expected
+    for column, target, before, rows in zip(each_table(count.grouping_columns), count.target, count.biases, written, strict=True):
+        expected, error = _expected(target[:, ended], column, rows, count.tokens, end)
+        difference = target - expected
         # What of it is chance of the few rows written is left out.
         sure = 1 - 1 / np.maximum(np.divide(difference, error, out=np.zeros_like(error), where=error > 0) ** 2, 1.0)
         more = _logs(np.maximum(expected + sure * difference, 0.0), expected, count.deviation)
-        biases.append(np.where(before != 0, np.clip(before + more, -_MOST_BIAS, _MOST_BIAS), 0.0))
+        biases.append(np.where(before != 0, np.clip(before + more, -_MAX_BIAS, _MAX_BIAS), 0.0))
     return dataclasses.replace(count, biases=biases, refined=True)
 
 
 def _expected(
-    ends: NDArray[np.float64], aspect: Aspect | None, rows: Sequence[Row], kept: NDArray[np.int64], end: int
+    ends: NDArray[np.float64], column: GroupingColumn | None, rows: Sequence[Row], kept: NDArray[np.int64], end: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What the written `rows` count of the tokens in `kept`, and its standard error, both (groups, kept): scaled so that the
     token that ends texts is counted as often as in the original's groups, `ends`: in as many rows."""
     counts, squares = np.zeros((len(ends), len(kept))), np.zeros((len(ends), len(kept)))
     for row, tokens in rows:
         if len(tokens):
-            group = aspect.of(row) if aspect is not None else 0
+            group = column.of(row) if column is not None else 0
             places = np.searchsorted(kept, tokens).clip(max=len(kept) - 1)
             places = places[kept[places] == tokens]
             counts[group, places] += len(tokens) ** -0.5
@@ -124,10 +124,10 @@ def _expected(
     return scale * counts, scale * np.sqrt(squares + one)
 
 
-def _logs(wanted: NDArray[np.float64], expected: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
+def _logs(target: NDArray[np.float64], expected: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
     """By how much the logits are to move, (groups, tokens); nothing in groups of which nothing was written."""
     little = _PRIOR * deviation
-    logs: NDArray[np.float64] = np.log((wanted + little) / (expected + little)).clip(-_MOST_A_ROUND, _MOST_A_ROUND)
+    logs: NDArray[np.float64] = np.log((target + little) / (expected + little)).clip(-_MAX_BIAS_A_ROUND, _MAX_BIAS_A_ROUND)
     logs[~(expected > 0).any(axis=1)] = 0.0
     return logs
 

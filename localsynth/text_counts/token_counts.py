@@ -1,8 +1,8 @@
-"""One noisy count of which tokens the original texts hold, by what a column of their rows says.
+"""A noisy histogram of the tokens of the original texts, grouped by the values of columns.
 
 A text that holds m different tokens counts 1/√m for each of them, so a row moves a table by at most 1 in L2 whatever its length,
 and a unit by as many as it has rows. Every cell of the vocabulary gets noise, fixed before a row is read; only then are the
-tokens kept whose counts stand out from what the model itself writes. What follows from them is in `wording.py`.
+tokens kept whose counts stand out from what the model itself writes. What follows from them is in `logit_bias.py`.
 """
 
 import math
@@ -19,55 +19,55 @@ from localsynth.marginals.accounting import Budget, Spend
 from localsynth.privacy.noise import RandomSource
 from localsynth.schema.columns import Record, Schema
 from localsynth.system.canonical_json import parse_json
-from localsynth.text_counts.grouping_columns import Aspect, fit_to
+from localsynth.text_counts.grouping_columns import GroupingColumn, belong_to
 
-__all__ = ["WORDS", "Row", "WordCount", "count_words", "each_table", "read_word_count", "table_of", "tables_of_words"]
+__all__ = ["TOKENS", "Row", "TokenCounts", "count_tokens", "each_table", "histogram", "read_token_counts", "tables_of"]
 
-WORDS = "tokens of the texts"
+TOKENS = "tokens of the texts"
 _UNIT = 1 << 16
 """What a row's counts are whole multiples of: whole numbers and rounded noise add up exactly."""
-_MOST_CELLS = 1 << 24
-_LEAST, _MOST = 1e-12, 2.0**53
-_MOST_BIAS = 20.0
+_MAX_CELLS = 1 << 24
+_MIN_DEVIATION, _MAX_DEVIATION = 1e-12, 2.0**53
+_MAX_BIAS = 20.0
 """Beyond any that is fitted."""
-_MOST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 
 Row = tuple[Record, NDArray[np.int64]]
 """A row's structured columns, and the different tokens of its texts, the one that ends them among these."""
 
 
-def table_of(aspect: Aspect | None, rows: Iterable[Row], vocabulary: int) -> NDArray[np.int64]:
-    """Shape (groups, vocabulary): what `rows` add up to, in 1/65,536. One group where there is no aspect."""
-    table = np.zeros((aspect.size if aspect is not None else 1, vocabulary), dtype=np.int64)
+def histogram(column: GroupingColumn | None, rows: Iterable[Row], vocabulary: int) -> NDArray[np.int64]:
+    """Shape (groups, vocabulary): what `rows` add up to, in 1/65,536. One group where there is no column."""
+    table = np.zeros((column.size if column is not None else 1, vocabulary), dtype=np.int64)
     for row, tokens in rows:
         if len(tokens):
             # Rounded down: the square of the whole is at most that of the unit.
-            table[aspect.of(row) if aspect is not None else 0, tokens] += math.floor(_UNIT / math.sqrt(len(tokens)))
+            table[column.of(row) if column is not None else 0, tokens] += math.floor(_UNIT / math.sqrt(len(tokens)))
     return table
 
 
-def each_table(aspects: Sequence[Aspect]) -> list[Aspect | None]:
-    """What each table counts tokens by: an aspect, or nothing, in the one table where there is none."""
-    return [*aspects] or [None]
+def each_table(grouping_columns: Sequence[GroupingColumn]) -> list[GroupingColumn | None]:
+    """What each table counts tokens by: a column, or nothing, in the one table where there are no columns."""
+    return [*grouping_columns] or [None]
 
 
-def tables_of_words(aspects: Sequence[Aspect]) -> list[tuple[str, ...]]:
+def tables_of(grouping_columns: Sequence[GroupingColumn]) -> list[tuple[str, ...]]:
     """What is counted together in each table."""
-    return [(WORDS, aspect.name) for aspect in aspects] or [(WORDS,)]
+    return [(TOKENS, column.name) for column in grouping_columns] or [(TOKENS,)]
 
 
 @dataclass(frozen=True)
-class WordCount:
-    """What was counted, in one table for each aspect, or one of all rows where there is none; of the tokens that stand out.
+class TokenCounts:
+    """The tokens that stand out, in one table for each grouping column, or one of all rows where there is none.
 
     tokens    (kept,) their numbers in the model's vocabulary, rising
-    wanted    for each table (groups, kept): what is to be counted of as many rows as the original has, by its noisy counts
+    target    for each table (groups, kept): what is to be counted of as many rows as the original has, by its noisy counts
     biases    likewise: what is added to a token's logit in a row of that group, so that the model writes it as often
     """
 
     tokens: NDArray[np.int64]
-    aspects: list[Aspect]
-    wanted: list[NDArray[np.float64]]
+    grouping_columns: list[GroupingColumn]
+    target: list[NDArray[np.float64]]
     biases: list[NDArray[np.float64]]
     refined: bool
     """Whether the biases were corrected once more, by what the model wrote with the first ones."""
@@ -82,14 +82,14 @@ class WordCount:
     @property
     def tables(self) -> list[tuple[str, ...]]:
         """What was counted together in each table."""
-        return tables_of_words(self.aspects)
+        return tables_of(self.grouping_columns)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that holds everything."""
         return {
             "tokens": self.tokens.tolist(),
-            "aspects": [aspect.to_json() for aspect in self.aspects],
-            "wanted": [table.tolist() for table in self.wanted],
+            "grouping_columns": [column.to_json() for column in self.grouping_columns],
+            "target": [table.tolist() for table in self.target],
             "biases": [table.tolist() for table in self.biases],
             "refined": self.refined,
             "deviation": self.deviation,
@@ -99,27 +99,27 @@ class WordCount:
         }
 
     @classmethod
-    def from_json(cls, tree: Any) -> "WordCount":
+    def from_json(cls, tree: Any) -> "TokenCounts":
         """The inverse of `to_json`. Raises IntegrityError."""
         try:
             tokens = np.array(tree["tokens"])
             if len(tokens) and (tokens.dtype != np.int64 or tokens.ndim != 1 or tokens[0] < 0 or (np.diff(tokens) <= 0).any()):
                 raise ValueError("no tokens in rising order")
-            aspects = [Aspect.from_json(aspect) for aspect in tree["aspects"]]
-            shapes = [(aspect.size, len(tokens)) for aspect in aspects] or [(1, len(tokens))]
-            if sum(groups * kept for groups, kept in shapes) > _MOST_CELLS:
+            grouping_columns = [GroupingColumn.from_json(column) for column in tree["grouping_columns"]]
+            shapes = [(column.size, len(tokens)) for column in grouping_columns] or [(1, len(tokens))]
+            if sum(groups * kept for groups, kept in shapes) > _MAX_CELLS:
                 raise ValueError("more than is ever counted")
-            wanted, biases = (_tables(tree[key], shapes) for key in ("wanted", "biases"))
-            if any(np.abs(table).max(initial=0.0) > _MOST_BIAS for table in biases):
+            target, biases = (_tables(tree[key], shapes) for key in ("target", "biases"))
+            if any(np.abs(table).max(initial=0.0) > _MAX_BIAS for table in biases):
                 raise ValueError("biases that are never fitted")
             deviation, rho = float(tree["deviation"]), float(tree["rho"])
-            if not (_LEAST <= deviation <= _MOST and 0 < rho < math.inf):
+            if not (_MIN_DEVIATION <= deviation <= _MAX_DEVIATION and 0 < rho < math.inf):
                 raise ValueError("no noise")
             spends = [Spend(s["kind"], float(s["parameter"]), tuple(map(str, s["columns"]))) for s in tree["spends"]]
             return cls(
                 tokens.astype(np.int64),
-                aspects,
-                wanted,
+                grouping_columns,
+                target,
                 biases,
                 tree["refined"] is True,
                 deviation,
@@ -131,20 +131,20 @@ class WordCount:
             raise IntegrityError("The token counts cannot be read.", "Restore it from a backup, or train again.") from None
 
     def fits(self, schema: Schema) -> bool:
-        """Whether the columns that words were counted with are those of an effective schema."""
-        return fit_to(self.aspects, schema)
+        """Whether the columns that tokens were counted by are those of an effective schema."""
+        return belong_to(self.grouping_columns, schema)
 
 
-def read_word_count(path: Path) -> WordCount:
+def read_token_counts(path: Path) -> TokenCounts:
     """The token counts in a file. Raises IntegrityError."""
     unreadable = IntegrityError(f"{path} cannot be read.", "Restore it from a backup, or train again.")
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise unreadable
         tree = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise unreadable from None
-    return WordCount.from_json(tree)
+    return TokenCounts.from_json(tree)
 
 
 def _tables(trees: Any, shapes: list[tuple[int, int]]) -> list[NDArray[np.float64]]:
@@ -158,22 +158,27 @@ def _tables(trees: Any, shapes: list[tuple[int, int]]) -> list[NDArray[np.float6
     return tables
 
 
-def count_words(
-    aspects: Sequence[Aspect], original: Sequence[Row], vocabulary: int, rho: float, rows_per_unit: int, random: RandomSource
+def count_tokens(
+    grouping_columns: Sequence[GroupingColumn],
+    original: Sequence[Row],
+    vocabulary: int,
+    rho: float,
+    rows_per_unit: int,
+    random: RandomSource,
 ) -> tuple[list[NDArray[np.float64]], float, list[Spend]]:
     """Spend at most `rho` (zCDP, add or remove one unit) on the tokens of `original`.
 
-    Returns the noisy table of each aspect (groups, vocabulary), the standard deviation of a cell's noise, and what was spent.
+    Returns the noisy table of each column (groups, vocabulary), the standard deviation of a cell's noise, and what was spent.
     `random` is the only source of chance. Raises BudgetError.
     """
     budget = Budget(rho)
-    names = tables_of_words(aspects)
-    noise_multiplier = math.sqrt(len(names) / (2 * budget.left))
+    together = tables_of(grouping_columns)
+    noise_multiplier = math.sqrt(len(together) / (2 * budget.left))
     deviation = noise_multiplier * rows_per_unit
     noisy = []
-    for columns, aspect in zip(names, each_table(aspects), strict=True):
-        budget.charge(Spend("gaussian", noise_multiplier, columns))
-        table = table_of(aspect, original, vocabulary)
+    for names, column in zip(together, each_table(grouping_columns), strict=True):
+        budget.charge(Spend("gaussian", noise_multiplier, names))
+        table = histogram(column, original, vocabulary)
         noise = np.rint(random.gaussian(table.size) * (deviation * _UNIT)).reshape(table.shape)
         noisy.append((table + noise) / _UNIT)
     return noisy, deviation, budget.spends

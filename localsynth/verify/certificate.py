@@ -31,7 +31,7 @@ _KEYS = {
     "seal",
     "signature",
 }
-_HASHES = {"model", "marginals", "selection", "base_model", "schema", "ledger_head"}
+_HASHES = {"model", "marginals", "text_counts", "base_model", "schema", "ledger_head"}
 _LARGEST_INTEGER = 2**63
 _DEEPEST = 40
 """Levels of nesting; a certificate has about ten."""

@@ -42,7 +42,7 @@ def _read(path: Path) -> tuple[Any, list[Path]]:
         if path.stat().st_size > _MOST_BYTES:
             raise IntegrityError(f"{path} is not a certificate: it is too large.", "Give a certificate.json.")
         text = path.read_bytes().decode("utf-8", "replace")
-        names = ("model.*.gguf", "marginals.json", "selection.json")
+        names = ("model.*.gguf", "marginals.json", "text_counts.json")
         models = sorted(found for name in names for found in path.parent.glob(name))
     try:
         return parse_json(text), models
@@ -83,28 +83,28 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
     return [same, Finding("marginals", "ok", text)]
 
 
-def _check_selection(document: dict[str, Any], path: Path) -> list[Finding]:
-    """Whether the count of texts is that of the certificate, and what was charged."""
-    from localsynth.text_counts.token_counts import read_word_count
+def _check_text_counts(document: dict[str, Any], path: Path) -> list[Finding]:
+    """Whether the token counts are those of the certificate, and what was charged."""
+    from localsynth.text_counts.token_counts import read_token_counts
     from localsynth.verify.text_counts import what_is_wrong
 
-    if not document["hashes"]["selection"]:
+    if not document["hashes"]["text_counts"]:
         # So it is while the count is still being compared with what the model writes: no row was drawn by it yet.
         text = f"{path.name} was counted after this certificate was made, which does not cover it."
-        return [Finding("selection", "not checked", text)]
-    if file_sha256(path) != document["hashes"]["selection"]:
-        return [Finding("selection", "failed", f"{path.name} is not what the certificate names.")]
-    same = Finding("selection", "ok", f"{path.name} is what the certificate names.")
+        return [Finding("text_counts", "not checked", text)]
+    if file_sha256(path) != document["hashes"]["text_counts"]:
+        return [Finding("text_counts", "failed", f"{path.name} is not what the certificate names.")]
+    same = Finding("text_counts", "ok", f"{path.name} is what the certificate names.")
     try:
-        count = read_word_count(path)
+        counts = read_token_counts(path)
     except LocalsynthError:
-        return [same, Finding("selection", "failed", f"{path.name} does not hold a count of texts.")]
-    if wrong := what_is_wrong(count, document):
-        return [same, Finding("selection", "failed", f"{wrong}.")]
-    tables = len(count.spends)
+        return [same, Finding("text_counts", "failed", f"{path.name} does not hold token counts.")]
+    if wrong := what_is_wrong(counts, document):
+        return [same, Finding("text_counts", "failed", f"{wrong}.")]
+    tables = len(counts.spends)
     several = f"{tables} noisy token histograms in it cost" if tables > 1 else "one noisy token histogram in it costs"
-    text = f"The {several} no more than was charged (zCDP rho {count.rho:.4g})."
-    return [same, Finding("selection", "ok", text)]
+    text = f"The {several} no more than was charged (zCDP rho {counts.rho:.4g})."
+    return [same, Finding("text_counts", "ok", text)]
 
 
 def _check_products(document: dict[str, Any], products: list[Path]) -> list[Finding]:
@@ -113,13 +113,13 @@ def _check_products(document: dict[str, Any], products: list[Path]) -> list[Find
     for path in products:
         if path.name == "marginals.json":
             findings += _check_marginals(document, path)
-        elif path.name == "selection.json":
-            findings += _check_selection(document, path)
+        elif path.name == "text_counts.json":
+            findings += _check_text_counts(document, path)
         elif wrong := _what_is_wrong(path, document["hashes"]["model"]):
             findings.append(Finding("model", "failed", f"{path.name} {wrong}."))
         else:
             findings.append(Finding("model", "ok", f"{path.name} is the model the certificate names."))
-    for name in ("model", "marginals", "selection"):
+    for name in ("model", "marginals", "text_counts"):
         if document["hashes"][name] and not any(finding.name == name for finding in findings):
             findings.append(Finding(name, "not checked", f"The {name} that the certificate names: not beside it."))
     return findings

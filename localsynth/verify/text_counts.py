@@ -1,48 +1,48 @@
-"""Whether the count of texts in a file is what a certificate's ledger paid for. The file may be made up: nothing is trusted."""
+"""Whether the token counts in a file are what a certificate's ledger paid for. The file may be forged: nothing is trusted."""
 
 from typing import Any
 
 from localsynth.errors import LocalsynthError
 from localsynth.marginals.accounting import total_rho
 from localsynth.schema.columns import Schema
-from localsynth.text_counts.token_counts import WordCount
+from localsynth.text_counts.token_counts import TokenCounts
 
 __all__ = ["what_is_wrong"]
 
 
-def what_is_wrong(selection: WordCount, document: dict[str, Any]) -> str:
-    """What does not fit between a selection and a certificate whose own figures hold; "" if nothing."""
+def what_is_wrong(counts: TokenCounts, document: dict[str, Any]) -> str:
+    """What does not fit between token counts and a certificate whose own figures hold; "" if nothing."""
     try:
-        return _columns(selection, document) or _charge(selection, document)
+        return _columns(counts, document) or _charge(counts, document)
     except (LocalsynthError, ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError):
         return "What was counted of the texts cannot be compared with what was charged"
 
 
-def _columns(selection: WordCount, document: dict[str, Any]) -> str:
+def _columns(counts: TokenCounts, document: dict[str, Any]) -> str:
     schema = Schema.model_validate(document["schema"])
-    if not document["hashes"]["model"] or not document["settings"]["train"]["selection_share"] > 0:
+    if not document["hashes"]["model"] or not document["settings"]["text_counts"]["share"] > 0:
         return "Its settings are not those of a run that counts what its texts say"
-    if not selection.fits(schema):
+    if not counts.fits(schema):
         return "The columns that texts were counted with are not those of the certificate's schema"
     return ""
 
 
-def _charge(selection: WordCount, document: dict[str, Any]) -> str:
+def _charge(counts: TokenCounts, document: dict[str, Any]) -> str:
     events = document["ledger"]["events"]
     newest = [event["run"] for event in events if event["run"] is not None][-1]
     charged = [
         event["mechanism"]
         for event in events
-        if event["kind"] == "spend" and event["budget"] == "selection" and event["run"] == newest
+        if event["kind"] == "spend" and event["budget"] == "text_counts" and event["run"] == newest
     ]
-    if charged != [{"type": "zcdp", "rho": selection.rho}] or total_rho(selection.spends) > selection.rho:
+    if charged != [{"type": "zcdp", "rho": counts.rho}] or total_rho(counts.spends) > counts.rho:
         return "More was counted of the texts than was charged for this run, or something else"
-    wanted = [("gaussian", columns) for columns in selection.tables]
-    if [(spend.kind, spend.columns) for spend in selection.spends] != wanted:
+    expected = [("gaussian", columns) for columns in counts.tables]
+    if [(spend.kind, spend.columns) for spend in counts.spends] != expected:
         return "The tables are not those that were charged, one by one"
     rows = document["guarantee"]["max_rows_per_unit"]
-    if any(selection.deviation != spend.parameter * rows for spend in selection.spends):
+    if any(counts.deviation != spend.parameter * rows for spend in counts.spends):
         return "The noise of the tables is not the one that was charged"
-    if selection.noise != document["guarantee"]["noise"]:
+    if counts.noise != document["guarantee"]["noise"]:
         return "Texts were counted with other noise than the certificate says"
     return ""

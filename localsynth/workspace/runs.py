@@ -23,7 +23,7 @@ _KEPT = (
     "events.jsonl",
     "adapter",
     "marginals.json",
-    "selection.json",
+    "text_counts.json",
     "audit.json",
     "report-release.html",
     "report-release.json",
@@ -118,32 +118,32 @@ class Run:
         return str(self["marginals_sha256"])
 
     @property
-    def selects(self) -> bool:
-        """Whether a part of the run's budget is kept for counting something of the original texts."""
+    def counts_texts(self) -> bool:
+        """Whether a part of the run's budget is reserved for token counts of the original texts."""
         texts = any(column["kind"] == "text" for column in self["table"]["settings"]["schema"]["columns"])
-        return texts and bool(self["settings"]["train"]["selection_share"] > 0)
+        return texts and bool(self["settings"]["text_counts"]["share"] > 0)
 
     @property
-    def selection_path(self) -> Path:
-        """What was counted of the original texts, of a run that does."""
-        return self.directory / "selection.json"
+    def text_counts_path(self) -> Path:
+        """The token counts of the original texts, of a run that has some."""
+        return self.directory / "text_counts.json"
 
-    def selection_sha256(self) -> str:
-        """The hash of the selection as it lies there, in hex. Raises IntegrityError where it is missing."""
-        if not self.selection_path.is_file():
-            raise IntegrityError(f"{self.selection_path} is missing.", "Restore it from a backup, or train again.")
-        return file_sha256(self.selection_path)
+    def text_counts_sha256(self) -> str:
+        """The hash of the token counts as they lie there, in hex. Raises IntegrityError where they are missing."""
+        if not self.text_counts_path.is_file():
+            raise IntegrityError(f"{self.text_counts_path} is missing.", "Restore it from a backup, or train again.")
+        return file_sha256(self.text_counts_path)
 
-    def check_selection(self) -> str:
-        """The hash of the run's selection, "" where it has none. Raises IntegrityError where it is not what was counted."""
-        if not self.get("selection_sha256"):
+    def check_text_counts(self) -> str:
+        """The hash of the run's token counts, "" where it has none. Raises IntegrityError where they are not what was counted."""
+        if not self.get("text_counts_sha256"):
             return ""
-        if self.selection_sha256() != self["selection_sha256"]:
+        if self.text_counts_sha256() != self["text_counts_sha256"]:
             raise IntegrityError(
-                f"{self.selection_path} is not what run {self.id} counted.",
+                f"{self.text_counts_path} is not what run {self.id} counted.",
                 "Put the file back, or train again with --again (that is charged again).",
             )
-        return str(self["selection_sha256"])
+        return str(self["text_counts_sha256"])
 
     def adapter_sha256(self) -> str:
         """The hash of the adapter's two files as they lie there, in hex. Raises IntegrityError where one is missing."""

@@ -91,8 +91,8 @@ RUN_FACTS = {
     "adapter_sha256": None,
     "versions": {"python", "localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp"},
     "export": {"quantization", "kl", "shift", "size_bytes", "seconds", "model_hash", "signed", "certificate_sha256"},
-    "selection": {"found", "columns"},
-    "selection_sha256": None,
+    "text_counts": {"found", "columns"},
+    "text_counts_sha256": None,
     "sample": {"rows", "rejected", "seconds"},
 }
 """Every key of run.json, which stays. A new one must be public: no loss, no count of rows, no time of the training."""
@@ -190,8 +190,8 @@ def test_stages_one_by_one(localsynth, tickets, tmp_path):
     assert localsynth("train", "ws", *localsynth.quick()).code == 2  # would be charged again
     localsynth.ok("export", "ws", "--no-sign", *localsynth.quick())
     refused = localsynth("sample", "ws", "--rows", 9, *localsynth.quick())
-    assert refused.code == 2 and "localsynth select" in refused.err
-    localsynth.ok("select", "ws", "--no-sign", *localsynth.quick())
+    assert refused.code == 2 and "localsynth count-texts" in refused.err
+    localsynth.ok("count_texts", "ws", "--no-sign", *localsynth.quick())
     localsynth.ok("sample", "ws", "--rows", 9, *localsynth.quick())
     certificate = next((tmp_path / "ws" / "runs").glob("*/certificate.json"))
     verified = localsynth.ok("verify", certificate, "--json").json()

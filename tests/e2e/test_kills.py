@@ -37,9 +37,9 @@ def test_a_few_kills_of_marginals(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "stage"),
     [
-        *(("hybrid", stage) for stage in ("ingest", "rehearse", "train", "export", "select", "sample", "evaluate", "audit")),
+        *(("hybrid", stage) for stage in ("ingest", "rehearse", "train", "export", "count_texts", "sample", "evaluate", "audit")),
         *(("marginals", stage) for stage in ("train", "export", "sample", "evaluate")),
-        *(("model", stage) for stage in ("train", "export", "select", "sample")),
+        *(("model", stage) for stage in ("train", "export", "count_texts", "sample")),
     ],
 )
 def test_fifty_kills(tiny_model, tmp_path, kind, stage):

@@ -50,7 +50,7 @@ def test_without_the_table_and_without_a_trace(localsynth, workspace, tickets, t
     assert first["rehearsed"]["steps"] == 2 and first["rehearsed"]["rows"] == 40 and len(first["first_rows"]) == 3
     assert first["planned"]["steps"] == 4, "the forecast is of the real run's steps"
     seconds = first["forecast"]["seconds"]
-    assert set(seconds) == {"ingest", "train", "export", "select", "sample"} and all(value > 0 for value in seconds.values())
+    assert set(seconds) == {"ingest", "train", "export", "count_texts", "sample"} and all(value > 0 for value in seconds.values())
     drawing = first["rehearsed"]["seconds"]["sample"]
     assert seconds["sample"] == pytest.approx(drawing * 300 / 40), "the forecast is of the real run's rows"
     assert first["forecast"]["memory_bytes"] > 50e6

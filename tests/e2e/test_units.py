@@ -49,7 +49,7 @@ def test_the_unit_is_in_the_ledger_and_the_certificate_and_cannot_change(localsy
     result = localsynth.ok("run", "ws", "--rows", 5, *localsynth.quick(), "--json").json()
     events = ledger(visits)
     budgets = [event for event in events if event["kind"] == "budget"]
-    assert [event["budget"] for event in budgets] == ["schema", "marginals", "train", "selection"]
+    assert [event["budget"] for event in budgets] == ["schema", "marginals", "train", "text_counts"]
     for event in budgets:
         assert event["basis"] == {"unit": "person", "max_rows_per_unit": MOST, "size_declared": False}
     # About 300 people, and not the 900 rows: all that follows from the size counts people.

@@ -39,7 +39,7 @@ from localsynth.workspace.runs import Run, latest_run
 
 KINDS = ("model", "marginals", "hybrid")
 """What makes the rows."""
-STAGES = ("ingest", "rehearse", "train", "export", "select", "sample", "evaluate", "audit")
+STAGES = ("ingest", "rehearse", "train", "export", "count_texts", "sample", "evaluate", "audit")
 """In an order in which each can begin where those before it are done. Marginals have no texts to count, and are not audited."""
 PEOPLE = 240
 ROWS = 60
@@ -55,7 +55,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def stages_of(kind: str) -> tuple[str, ...]:
-    return tuple(stage for stage in STAGES if kind != "marginals" or stage not in ("select", "audit"))
+    return tuple(stage for stage in STAGES if kind != "marginals" or stage not in ("count_texts", "audit"))
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _ledger(place: Place) -> Iterator[str]:
     files = [path for path in workspace.runs_path.glob("*/marginals.json") if path.is_file()]
     if len(files) > released:
         yield f"{len(files)} files of marginals and {released} charged"
-    counts, paid = len(list(workspace.runs_path.glob("*/selection.json"))), charged.count("tokens of the texts")
+    counts, paid = len(list(workspace.runs_path.glob("*/text_counts.json"))), charged.count("tokens of the texts")
     if counts > paid or paid > 1:
         yield f"{counts} counts of words and {paid} charged"
 
@@ -272,7 +272,7 @@ def _run(place: Place) -> Iterator[str]:
         yield "the adapter is another one"
     if run.get("marginals_sha256"):
         run.check_marginals()
-    run.check_selection()
+    run.check_text_counts()
     for model in run.directory.glob("model.*.gguf"):
         GgufFile(model)
     if run.certificate_path.exists() and not verify_file(run.certificate_path, None)["valid"]:
@@ -325,11 +325,11 @@ def _made(run: Run, stage: str, workspace: Workspace) -> bool:
     files = {
         "train": run.marginals_path if run.by_marginals else run.adapter_path,
         "export": run.certificate_path,
-        "select": run.directory,  # a count that was lost leaves no file
+        "count_texts": run.directory,  # a count that was lost leaves no file
         "evaluate": run.directory / "report.html",
         "audit": run.audit_path,
     }
-    done = {"select": "selection"}.get(stage, stage)
+    done = {"count_texts": "text_counts"}.get(stage, stage)
     return files[stage].exists() and (stage in ("evaluate", "audit") or bool(run.get(done)))
 
 

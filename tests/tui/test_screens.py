@@ -338,7 +338,7 @@ def test_the_plan_tells_who_makes_what_and_what_each_part_costs(workspace, plann
         assert app.screen.query_one("#base").display
         counted = {
             "synthesizer": "marginals",
-            "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0, "selection": 0.0},
+            "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0, "text_counts": 0.0},
         }
         monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
         monkeypatch.setitem(PLANNED, "epsilon", counted["epsilon"])

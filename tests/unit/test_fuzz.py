@@ -303,7 +303,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[CertificateFacts
             "privacy": privacy.model_dump(mode="json"),
             "data": {"sequence_by": None},
         },
-        hashes={"model": "", "marginals": "", "selection": "", "base_model": ""},
+        hashes={"model": "", "marginals": "", "text_counts": "", "base_model": ""},
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )

@@ -104,7 +104,7 @@ def search_endings(
         return Request(i, row, writing.told_apart(row, ordinary[i - 1], np.random.default_rng([seeds[0], i])))
 
     hybrid = writing is not None
-    with engine_for(model, seen, description, sampling, most=rows, hybrid=hybrid, guided=hybrid, wording=None) as engine:
+    with engine_for(model, seen, description, sampling, most=rows, hybrid=hybrid, guided=hybrid, bias=None) as engine:
         for number, record in engine.rows(map(wanted, range(rows))):
             drawn.append(record)
             emit(progress("audit", number + 1, rows, "rows searched"))

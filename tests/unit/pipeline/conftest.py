@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, TrainConfig
+from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, TextCountsConfig, TrainConfig
 from localsynth.llm.adapter import write_adapter
 from localsynth.pipeline import train as train_stage
 from localsynth.pipeline.ingest import ingest
@@ -54,8 +54,8 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: An
                 epochs=2,
                 device="cpu",
                 precision="fp32",
-                selection_share=0,  # tests of counting texts set it
             ),
+            text_counts=TextCountsConfig(share=0),  # tests of counting texts set it
             sample=SampleConfig(**{"quantization": "Q8_0", "sequences": 4, "threads": 1, **(sample or {})}),
         )
         return Session(workspace, config, emit or (lambda event: None), lambda: False, Options(**options))

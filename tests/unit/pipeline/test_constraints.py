@@ -9,7 +9,7 @@ import pytest
 
 from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, TrainConfig
 from localsynth.errors import ConfigError, DataError
-from localsynth.pipeline.count_texts import select
+from localsynth.pipeline.count_texts import count_texts
 from localsynth.pipeline.export import export
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.rehearse import prepare_rehearsal
@@ -87,7 +87,7 @@ def trained(session: Session) -> Session:
     ingest(session)
     train(session)
     export(session)
-    select(session)  # counts words, where there are texts
+    count_texts(session)  # counts words, where there are texts
     return session
 
 

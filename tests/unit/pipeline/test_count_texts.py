@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from localsynth.config import TextCountsConfig
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.domain import Attribute
-from localsynth.pipeline import count_texts as select_stage
-from localsynth.pipeline.count_texts import select
+from localsynth.pipeline import count_texts as count_texts_stage
+from localsynth.pipeline.count_texts import count_texts
 from localsynth.pipeline.export import export
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.plan import plan
@@ -24,8 +25,8 @@ from localsynth.schema.conditions import Allowed
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json
-from localsynth.text_counts.grouping_columns import Aspect
-from localsynth.text_counts.token_counts import read_word_count
+from localsynth.text_counts.grouping_columns import GroupingColumn
+from localsynth.text_counts.token_counts import read_token_counts
 from localsynth.verify.file import verify_file
 from localsynth.workspace.runs import is_kept
 from tests.unit.pipeline.test_hybrid import budgets_and_spends, run_of, with_texts
@@ -33,14 +34,13 @@ from tests.unit.pipeline.test_hybrid import budgets_and_spends, run_of, with_tex
 
 def counting(session: Session) -> Session:
     """The same session, with a quarter of the model's budget kept for the count."""
-    train_settings = session.config.train.model_copy(update={"selection_share": 0.25})
-    session.config = session.config.model_copy(update={"train": train_settings})
+    session.config = session.config.model_copy(update={"text_counts": TextCountsConfig(share=0.25)})
     return session
 
 
 @pytest.fixture
 def session(make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Session:
-    monkeypatch.setattr(select_stage, "_LEAST_ROWS", -math.inf)  # the table is small: by the usual one all rows share their words
+    monkeypatch.setattr(count_texts_stage, "_MIN_ROWS", -math.inf)  # the table is small: by the usual one all rows share a group
     session = counting(with_texts(make_session(synthesizer="auto", rows=12)))
     ingest(session)
     train(session)
@@ -51,7 +51,7 @@ def session(make_session: Any, quick_training: list[dict[str, Any]], monkeypatch
 def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
     """By the constraints or by the marginals; asked for, no row could be drawn, and the run would never have any."""
     sort = Category(name="sort", values=["a", "b"], nullable=True)
-    aspect = Aspect(Attribute(sort, (0, 1, 2)), (0, 1, 2))
+    column = GroupingColumn(Attribute(sort, (0, 1, 2)), (0, 1, 2))
     schema = Schema(columns=[sort, Text(name="text", max_tokens=8)])
 
     class Marginals:
@@ -62,7 +62,7 @@ def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
                 raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
 
     def asked(schema: Schema, marginals: Any) -> list[Allowed]:
-        return select_stage._groups_to_ask_for(aspect, schema, marginals)
+        return count_texts_stage._groups_to_ask_for(column, schema, marginals)
 
     assert len(asked(schema, Marginals())) == 3
     constrained = schema.model_copy(update={"constraints": ["sort is not null"]})
@@ -74,8 +74,8 @@ def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
 
 def test_plan_says_what_is_kept_for_it(session: Session) -> None:
     planned = plan(session)
-    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.4, "selection": 0.8})
-    assert planned["seconds"]["select"] > 0
+    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.4, "text_counts": 0.8})
+    assert planned["seconds"]["count_texts"] > 0
 
 
 def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(session: Session, make_session: Any) -> None:
@@ -83,27 +83,27 @@ def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(sessio
     assert before["guarantee"]["guaranteed_epsilon"] == pytest.approx(3.2), "what was spent until then"
     with pytest.raises(ConfigError, match="nothing was counted yet"):
         sample(session)
-    counted = select(session)
+    counted = count_texts(session)
     assert counted["found"] >= 1 and not counted["done_before"]
     assert counted["columns"] == ["kind"]
     run = run_of(session)
     budgets, spends = budgets_and_spends(session)
-    assert budgets == ["marginals", "train", "selection"] and spends[-1] == "tokens of the texts"
+    assert budgets == ["marginals", "train", "text_counts"] and spends[-1] == "tokens of the texts"
     share = open_share(session)
-    assert read_word_count(run.selection_path).rho == rho_for(*share)
+    assert read_token_counts(run.text_counts_path).rho == rho_for(*share)
 
     for path in (run.certificate_path, run.product_path):
         report = verify_file(path, None)
         assert report["valid"], report["findings"]
     certificate = read_json(run.certificate_path)
     assert certificate["guarantee"]["guaranteed_epsilon"] == pytest.approx(4.0)
-    assert certificate["hashes"]["selection"] == run.selection_sha256()
-    assert "the marginals, the model and the count of texts are differentially private" in certificate["summary"]
+    assert certificate["hashes"]["text_counts"] == run.text_counts_sha256()
+    assert "the marginals, the model and the token counts are differentially private" in certificate["summary"]
     status = [(f["name"], f["status"]) for f in verify_file(run.certificate_path, None)["findings"]]
-    assert status.count(("selection", "ok")) == 2 and is_kept(run.selection_path)
+    assert status.count(("text_counts", "ok")) == 2 and is_kept(run.text_counts_path)
 
     assert sample(session)["rows"] == 12
-    again = select(session)
+    again = count_texts(session)
     assert again["done_before"] and again["found"] == counted["found"] and budgets_and_spends(session)[0] == budgets
     rows = list(SyntheticStore(session.workspace.synthetic_path).records())
     learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
@@ -128,7 +128,7 @@ def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: py
         return records(store, *arguments)
 
     monkeypatch.setattr(PrivateStore, "records", watched)
-    select(session)
+    count_texts(session)
     assert seen == ["tokens of the texts"]
 
 
@@ -139,44 +139,44 @@ def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(place, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            select(session)
-    assert run_of(session).get("selection") is None
+            count_texts(session)
+    assert run_of(session).get("text_counts") is None
     with monkeypatch.context() as patched:
         patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
-        counted = select(session)
-    assert (counted["found"] > 0) == written and run_of(session).selection_path.exists() == written
+        counted = count_texts(session)
+    assert (counted["found"] > 0) == written and run_of(session).text_counts_path.exists() == written
     assert budgets_and_spends(session)[1].count("tokens of the texts") == 1
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     assert sample(session)["rows"] == 12
 
 
-def test_until_the_model_is_held_to_the_words_the_certificate_before_holds_and_says_so(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_reports_token_counts_unchecked_until_certified(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while the model writes with them, which takes minutes, the run goes on without another count."""
     with monkeypatch.context() as patched:
-        patched.setattr(select_stage, "_refined", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(count_texts_stage, "_refined", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            select(session)
+            count_texts(session)
     run = run_of(session)
     report = verify_file(run.certificate_path, None)
-    (finding,) = [finding for finding in report["findings"] if finding["name"] == "selection"]
+    (finding,) = [finding for finding in report["findings"] if finding["name"] == "text_counts"]
     assert report["valid"] and finding["status"] == "not checked" and "does not cover it" in finding["text"]
     with pytest.raises(ConfigError, match="nothing was counted yet"):
         sample(session)
-    before = read_json(run.selection_path)
+    before = read_json(run.text_counts_path)
     with monkeypatch.context() as patched:
         patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
-        select(session)
-    after = read_json(run.selection_path)
-    assert after["refined"] and not before["refined"] and after["wanted"] == before["wanted"]
-    assert [f["status"] for f in verify_file(run.certificate_path, None)["findings"] if f["name"] == "selection"] == ["ok", "ok"]
+        count_texts(session)
+    after = read_json(run.text_counts_path)
+    assert after["refined"] and not before["refined"] and after["target"] == before["target"]
+    assert [f["status"] for f in verify_file(run.certificate_path, None)["findings"] if f["name"] == "text_counts"] == [
+        "ok",
+        "ok",
+    ]
 
 
 def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
-    later = session.config.train.model_copy(update={"selection_share": 0.9})
-    session.config = session.config.model_copy(update={"train": later})
-    select(session)
+    session.config = session.config.model_copy(update={"text_counts": TextCountsConfig(share=0.9)})
+    count_texts(session)
     assert open_share(session)[0] == pytest.approx(0.8)
 
 
@@ -191,7 +191,7 @@ def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
 )
 def test_the_budget_is_divided_by_the_schema_that_was_ingested(session: Session, columns: list[Any]) -> None:
     session.config = session.config.model_copy(update={"schema_": Schema(columns=columns)})
-    assert select(session)["found"] >= 1
+    assert count_texts(session)["found"] >= 1
     assert open_share(session)[0] == pytest.approx(0.8)
 
 
@@ -224,7 +224,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
 
     monkeypatch.setattr(Engine, "__init__", watched)
     session.config = today
-    counted = select(session)
+    counted = count_texts(session)
     assert counted["found"] >= 1 and counted["columns"] == ["kind"]
     assert sample(session)["rows"] == 4
     assert verify_file(run_of(session).certificate_path, None)["valid"]
@@ -236,14 +236,14 @@ def test_a_table_ingested_anew_is_not_counted_for_an_older_run(session: Session)
     session.options = type(session.options)(again=True, max_units=100)
     ingest(session)
     with pytest.raises(IntegrityError, match="not of the same ingest"):
-        select(session)
+        count_texts(session)
 
 
 def test_another_count_than_was_made_is_refused(session: Session) -> None:
-    select(session)
+    count_texts(session)
     run = run_of(session)
-    tree = read_json(run.selection_path)
-    run.selection_path.write_text(json.dumps({**tree, "deviation": tree["deviation"] / 2}))
+    tree = read_json(run.text_counts_path)
+    run.text_counts_path.write_text(json.dumps({**tree, "deviation": tree["deviation"] / 2}))
     with pytest.raises(IntegrityError, match="not what run"):
         sample(session)
     report = verify_file(run.certificate_path, None)
@@ -251,12 +251,12 @@ def test_another_count_than_was_made_is_refused(session: Session) -> None:
 
 
 def test_a_count_of_other_columns_is_refused_also_where_the_record_knows_it(session: Session) -> None:
-    select(session)
+    count_texts(session)
     run = run_of(session)
-    tree = read_json(run.selection_path)
-    tree["aspects"][0]["attribute"]["column"]["values"] = ["a", "c"]
-    run.selection_path.write_text(json.dumps(tree))
-    run.note(selection_sha256=run.selection_sha256())
+    tree = read_json(run.text_counts_path)
+    tree["grouping_columns"][0]["attribute"]["column"]["values"] = ["a", "c"]
+    run.text_counts_path.write_text(json.dumps(tree))
+    run.note(text_counts_sha256=run.text_counts_sha256())
     with pytest.raises(IntegrityError, match="other columns"):
         sample(session)
 
@@ -268,6 +268,6 @@ def test_a_run_that_keeps_nothing_for_it_counts_nothing(
     ingest(session)
     train(session)
     export(session)
-    monkeypatch.setattr(select_stage, "_count", lambda *_: pytest.fail("counted"))
-    assert select(session)["found"] == 0
+    monkeypatch.setattr(count_texts_stage, "_count", lambda *_: pytest.fail("counted"))
+    assert count_texts(session)["found"] == 0
     assert sample(session)["rows"] == 4

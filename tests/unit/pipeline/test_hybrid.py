@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localsynth.config import SampleConfig, TrainConfig
+from localsynth.config import SampleConfig, TextCountsConfig
 from localsynth.errors import BudgetError, IntegrityError
 from localsynth.evaluate.audit import attack
 from localsynth.llm.row_text import Encoded
@@ -59,11 +59,10 @@ def budgets_and_spends(session: Session) -> tuple[list[str], list[str]]:
 def test_plan_divides_what_the_schema_leaves(session: Session) -> None:
     planned = plan(session)
     assert planned["synthesizer"] == "hybrid"
-    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 3.2, "selection": 0.0})
-    keeps = session.config.train.model_copy(update={"selection_share": TrainConfig().selection_share})
-    session.config = session.config.model_copy(update={"train": keeps})
+    assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 3.2, "text_counts": 0.0})
+    session.config = session.config.model_copy(update={"text_counts": TextCountsConfig()})
     assert plan(session)["epsilon"] == pytest.approx(
-        {"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.56, "selection": 0.64}
+        {"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.56, "text_counts": 0.64}
     )
 
 

@@ -112,8 +112,8 @@ def test_with_nothing_to_measure_nothing_is_for_the_schema() -> None:
     writes = config([TEXT], public_size=5000, epsilon=3)
     share = budgets(writes)
     assert (share.schema_epsilon, share.schema_delta, share.marginals_epsilon, share.marginals_delta) == (0, 0, 0, 0)
-    assert (share.train_epsilon, share.selection_epsilon) == pytest.approx((2.4, 0.6)), "a fifth is for counting the texts"
-    assert (share.train_delta, share.selection_delta) == pytest.approx((8e-6, 2e-6))
+    assert (share.train_epsilon, share.text_counts_epsilon) == pytest.approx((2.4, 0.6)), "a fifth is for counting the texts"
+    assert (share.train_delta, share.text_counts_delta) == pytest.approx((8e-6, 2e-6))
     assert budgets(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)) == budgets(writes)
 
 
@@ -121,15 +121,15 @@ def test_marginals_get_all_or_their_share() -> None:
     alone = budgets(config([BOUNDED], public_size=5000, epsilon=3))
     assert alone == Budgets(0.0, 0.0, 3.0, 1e-5, 0.0, 0.0, 0.0, 0.0)
     share = budgets(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
-    assert (share.marginals_epsilon, share.train_epsilon, share.selection_epsilon) == pytest.approx((0.6, 1.92, 0.48))
-    assert (share.marginals_delta, share.train_delta, share.selection_delta) == pytest.approx((2e-6, 6.4e-6, 1.6e-6))
+    assert (share.marginals_epsilon, share.train_epsilon, share.text_counts_epsilon) == pytest.approx((0.6, 1.92, 0.48))
+    assert (share.marginals_delta, share.train_delta, share.text_counts_delta) == pytest.approx((2e-6, 6.4e-6, 1.6e-6))
     assert share.epsilon["total"] == 3 and share.delta["total"] == 1e-5
 
 
 def test_an_unknown_size_is_measured_by_a_tenth_of_epsilon_and_no_delta() -> None:
     share = budgets(config([TEXT], epsilon=3))
     assert share.schema_epsilon == pytest.approx(0.3) and share.train_epsilon == pytest.approx(0.8 * 2.7)
-    assert share.schema_delta == 0.0 and share.train_delta + share.selection_delta == pytest.approx(1e-6)
+    assert share.schema_delta == 0.0 and share.train_delta + share.text_counts_delta == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize(("columns", "of_delta"), [([LIST], 0.1), ([RANGE], 0.0), ([LIST, RANGE], 0.1)])
@@ -163,13 +163,13 @@ def test_the_parts_are_the_whole(
         columns, public_size=size, epsilon=epsilon, delta=delta, schema_epsilon=None if part is None else part * epsilon
     )
     share = budgets(chosen)
-    parts = (share.schema_epsilon, share.marginals_epsilon, share.train_epsilon, share.selection_epsilon)
+    parts = (share.schema_epsilon, share.marginals_epsilon, share.train_epsilon, share.text_counts_epsilon)
     assert sum(parts) == pytest.approx(epsilon, rel=1e-12)
-    parts = (share.schema_delta, share.marginals_delta, share.train_delta, share.selection_delta)
+    parts = (share.schema_delta, share.marginals_delta, share.train_delta, share.text_counts_delta)
     assert sum(parts) == pytest.approx(chosen.delta(), rel=1e-12)
     writes, counts = TEXT in columns, columns != [TEXT]
     assert (share.train_epsilon > 0, share.train_delta > 0) == (writes, writes)
-    assert (share.selection_epsilon > 0, share.selection_delta > 0) == (writes, writes)
+    assert (share.text_counts_epsilon > 0, share.text_counts_delta > 0) == (writes, writes)
     assert (share.marginals_epsilon > 0, share.marginals_delta > 0) == (counts, counts)
     assert share.schema_epsilon >= 0 and share.schema_delta >= 0
     assert (share.schema_epsilon > 0) == (size is None or bool(chosen.schema_.unmeasured()))

@@ -73,7 +73,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
         ledger=ledger.document(),
         schema=SCHEMA,
         settings=SETTINGS,
-        hashes={"model": "00", "marginals": "11", "selection": "33", "base_model": "22"},
+        hashes={"model": "00", "marginals": "11", "text_counts": "33", "base_model": "22"},
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )
@@ -168,7 +168,7 @@ def test_every_leaf_of_a_signed_certificate_is_under_the_signature(signed: dict[
 def test_every_leaf_of_an_unsigned_one_that_follows_from_others_is_checked(unsigned: dict[str, Any]) -> None:
     assert not failed(unsigned)
     # Hashes of files, versions and most settings are facts of their own: only a signature can vouch for them.
-    own = {("hashes", "model"), ("hashes", "marginals"), ("hashes", "selection"), ("hashes", "base_model")}
+    own = {("hashes", "model"), ("hashes", "marginals"), ("hashes", "text_counts"), ("hashes", "base_model")}
     backed = {("settings", "privacy", name) for name in ("epsilon", "unit", "max_rows_per_unit", "public_size")}
     backed.add(("settings", "data", "sequence_by"))
     paths = [path for path in leaves(unsigned) if path in backed or (path not in own and path[0] not in ("versions", "settings"))]
@@ -301,7 +301,7 @@ def test_malformed_parts_fail(unsigned: dict[str, Any], change: dict[str, Any]) 
 
 
 def test_what_is_not_covered_depends_on_the_schema_the_unit_and_the_runs() -> None:
-    model, marginals = Work(trains=True, counts=False, selects=False), Work(trains=False, counts=True, selects=False)
+    model, marginals = Work(trains=True, counts=False, counts_tokens=False), Work(trains=False, counts=True, counts_tokens=False)
     guessed = not_covered(SCHEMA, 2, Basis("row", 1, size_declared=True), model, beyond_limit=False)
     assert "weight (kind, nullable, decimals); ward (kind, nullable); note (kind, nullable, max_tokens)" in guessed[-1]
     assert "trained on 2 times" in guessed[-2]
@@ -322,7 +322,7 @@ def test_what_is_not_covered_depends_on_the_schema_the_unit_and_the_runs() -> No
     counted = " ".join(not_covered(sure, 2, BASIS, marginals, beyond_limit=False))
     assert "Gumbel" in counted and "never chosen" in counted and "was measured 2 times" in counted
     assert not any(word in counted for word in ("model", "train", "gradient", "loss", "text"))
-    both = " ".join(not_covered(sure, 1, BASIS, Work(trains=True, counts=True, selects=False), beyond_limit=False))
+    both = " ".join(not_covered(sure, 1, BASIS, Work(trains=True, counts=True, counts_tokens=False), beyond_limit=False))
     assert "Gumbel" in both and "gradients" in both and "measured and trained on once" in both
 
 

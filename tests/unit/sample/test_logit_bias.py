@@ -18,7 +18,7 @@ ROWS = 120
 
 @dataclass
 class Fixed:
-    """A wording by what the rows' sort is."""
+    """A bias by what the rows' sort is."""
 
     tokens: np.ndarray
     biases: dict[str, list[float]]
@@ -43,9 +43,9 @@ def token(model):
     return of
 
 
-def notes(model, wording, sort="x", **options):
+def notes(model, bias, sort="x", **options):
     requests = (Request(i, {"sort": only(SORT, sort)}, {"sort": "y"} if options else None) for i in range(ROWS))
-    with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, wording=wording, **options) as engine:
+    with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, bias=bias, **options) as engine:
         return [(row["note"], row["more"]) for _, row in engine.rows(requests)]
 
 
@@ -55,8 +55,8 @@ def holding(letter, texts):
 
 @pytest.mark.parametrize("options", [{}, {"guidance": 0.5}], ids=["plain", "guided"])
 def test_a_token_is_written_more_or_less_by_its_bias_in_rows_that_it_is_for(model, token, options):
-    wording = Fixed(np.array([token("q")]), {"x": [6.0], "y": [0.0]})
-    plain, moved, other = notes(model, None, **options), notes(model, wording, **options), notes(model, wording, "y", **options)
+    bias = Fixed(np.array([token("q")]), {"x": [6.0], "y": [0.0]})
+    plain, moved, other = notes(model, None, **options), notes(model, bias, **options), notes(model, bias, "y", **options)
     assert holding("q", moved) > holding("q", plain) + 0.2
     assert other == notes(model, None, "y", **options)
     less = Fixed(np.array([token("y")]), {"x": [-20.0], "y": [0.0]})
@@ -81,8 +81,8 @@ def test_values_of_other_columns_are_drawn_as_ever(model, token):
         def of(self, row):
             return np.where(self.tokens == x, 15.0, -15.0).astype(np.float32)
 
-    def sorts(wording):
-        with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, wording=wording) as engine:
+    def sorts(bias):
+        with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, bias=bias) as engine:
             return [row["sort"] for _, row in engine.rows(map(Request, range(60)))]
 
     assert sorts(Both()) == sorts(None) and "y" in sorts(None)
@@ -94,9 +94,9 @@ def test_a_text_that_may_be_missing_is_missing_as_often_as_ever(model, token):
         missing = np.unique(vocabulary.tokenize(" \\N"))
     schema = Schema(columns=[SORT, Text(name="note", max_tokens=16)])
 
-    def texts(wording, **options):
+    def texts(bias, **options):
         requests = (Request(i, {"sort": only(SORT, "x")}) for i in range(ROWS))
-        with Engine(model, schema, "", sequences=16, threads=1, seed=3, wording=wording, **options) as engine:
+        with Engine(model, schema, "", sequences=16, threads=1, seed=3, bias=bias, **options) as engine:
             return [row["note"] for _, row in engine.rows(requests)]
 
     moved = Fixed(missing, {"x": [20.0] * len(missing)})
@@ -108,12 +108,12 @@ def test_a_text_that_may_be_missing_is_missing_as_often_as_ever(model, token):
 def test_at_another_temperature_a_bias_weighs_as_much(model, token):
     """Twice the logarithm of a ratio, were it divided by a temperature of a half."""
     q = Fixed(np.array([token("q")]), {"x": [3.0], "y": [0.0]})
-    with Engine(model, SCHEMA, "", sequences=4, threads=1, seed=3, wording=q, temperature=0.5) as engine:
+    with Engine(model, SCHEMA, "", sequences=4, threads=1, seed=3, bias=q, temperature=0.5) as engine:
         seen = []
         of = engine._begin
         engine._begin = lambda *arguments: seen.append(of(*arguments)) or seen[-1]
         list(engine.rows([Request(0, {"sort": only(SORT, "x")})]))
-    assert seen[0][0].wording is not None and seen[0][0].wording.max() in (0.0, 1.5)
+    assert seen[0][0].bias is not None and seen[0][0].bias.max() in (0.0, 1.5)
 
 
 def test_a_count_of_another_models_tokens_is_refused(model):

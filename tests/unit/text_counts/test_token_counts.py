@@ -14,14 +14,14 @@ from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.schema.columns import Category, Schema, Text
-from localsynth.text_counts.grouping_columns import Aspect, aspects_of
-from localsynth.text_counts.logit_bias import Wording, first_wording, refined_wording
-from localsynth.text_counts.token_counts import Row, WordCount, count_words, table_of
+from localsynth.text_counts.grouping_columns import GroupingColumn, grouping_columns_of
+from localsynth.text_counts.logit_bias import LogitBias, first_bias, refined_bias
+from localsynth.text_counts.token_counts import Row, TokenCounts, count_tokens, histogram
 from tests.helpers.seeded_random import InsecureRandom
 
 VOCABULARY, END = 300, 7
 SORT, COIN = (Category(name=name, values=["x", "y"], nullable=False) for name in ("sort", "coin"))
-ASPECTS = [Aspect(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
+COLUMNS = [GroupingColumn(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
 SCHEMA = Schema(columns=[SORT, COIN, Text(name="text", max_tokens=20, nullable=False)])
 
 
@@ -46,10 +46,10 @@ def rows(count: int, seed: int, likely: dict[str, int] | None = None) -> list[Ro
     return made
 
 
-@pytest.mark.parametrize("aspects", [[], ASPECTS[:1], ASPECTS], ids=len)
-def test_the_cost_is_the_budget_divided_evenly(aspects: list[Aspect]) -> None:
-    noisy, deviation, spends = count_words(aspects, rows(50, 1), VOCABULARY, 0.5, 3, InsecureRandom(1))
-    tables = max(1, len(aspects))
+@pytest.mark.parametrize("columns", [[], COLUMNS[:1], COLUMNS], ids=len)
+def test_the_cost_is_the_budget_divided_evenly(columns: list[GroupingColumn]) -> None:
+    noisy, deviation, spends = count_tokens(columns, rows(50, 1), VOCABULARY, 0.5, 3, InsecureRandom(1))
+    tables = max(1, len(columns))
     assert total_rho(spends) == pytest.approx(0.5, rel=1e-6) and total_rho(spends) <= 0.5
     assert [spend.kind for spend in spends] == ["gaussian"] * tables and len(noisy) == tables
     assert {spend.parameter * 3 for spend in spends} == {deviation}
@@ -59,10 +59,10 @@ def test_the_cost_is_the_budget_divided_evenly(aspects: list[Aspect]) -> None:
 @pytest.mark.parametrize("rows_per_unit", [1, 3])
 def test_every_token_of_the_vocabulary_has_noise_of_the_deviation_that_is_said(rows_per_unit: int) -> None:
     original = rows(60, 1)
-    bare, _, _ = count_words(ASPECTS, original, VOCABULARY, 0.01, rows_per_unit, _Silent(0))
+    bare, _, _ = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, _Silent(0))
     noise = []
     for seed in range(40):
-        noisy, deviation, _ = count_words(ASPECTS, original, VOCABULARY, 0.01, rows_per_unit, InsecureRandom(seed))
+        noisy, deviation, _ = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, InsecureRandom(seed))
         noise.append([a - b for a, b in zip(noisy, bare, strict=True)])
     drawn = np.array(noise)
     assert drawn.shape == (40, 2, 2, VOCABULARY) and np.all(drawn * 65536 == np.rint(drawn * 65536))
@@ -75,45 +75,47 @@ def test_every_token_of_the_vocabulary_has_noise_of_the_deviation_that_is_said(r
 @pytest.mark.parametrize("sizes", [[1], [2], [3], [40], [299], [1, 40, 7]], ids=str)
 def test_a_unit_moves_each_table_by_at_most_its_rows(sizes: list[int]) -> None:
     unit = [({"sort": "x", "coin": "y"}, np.arange(size)) for size in sizes]
-    for aspect in (None, *ASPECTS):
-        without, with_it = (table_of(aspect, others, VOCABULARY) for others in (rows(50, 1), rows(50, 1) + unit))
+    for column in (None, *COLUMNS):
+        without, with_it = (histogram(column, others, VOCABULARY) for others in (rows(50, 1), rows(50, 1) + unit))
         moved = float(np.linalg.norm((with_it - without) / 65536))
         assert moved <= len(sizes)
         assert len(sizes) > 1 or moved > 0.99, "what is left unused of the bound is wasted"
 
 
 def test_a_text_without_tokens_counts_nothing() -> None:
-    assert not table_of(None, [({}, np.array([], dtype=np.int64))], VOCABULARY).any()
+    assert not histogram(None, [({}, np.array([], dtype=np.int64))], VOCABULARY).any()
 
 
-def test_a_value_has_words_of_its_own_where_it_has_rows_enough() -> None:
+def test_a_value_has_counts_of_its_own_where_it_has_enough_rows() -> None:
     column = Category(name="sort", values=["a", "b", "c"], nullable=False)
     codes = {"sort": np.repeat([0, 1, 2], [700, 250, 50])}
     model = measure_marginals(Domain((Attribute(column, (0, 1, 2, 3)),)), codes, 10.0, InsecureRandom(0))
 
     def groups(least: float) -> list[tuple[int, ...]]:
-        found = aspects_of(model, frozenset({"sort"}), most_aspects=3, most_groups=50, least_rows=least)
-        return [aspect.groups for aspect in found]
+        found = grouping_columns_of(model, frozenset({"sort"}), max_columns=3, max_groups=50, min_rows=least)
+        return [column.groups for column in found]
 
     assert groups(20) == [(0, 1, 2)] and groups(200) == [(0, 1, 2)], "the rest are one value, which is that value"
     assert groups(280) == [(0, 1, 1)], "those that are too few share a group"
     assert groups(400) == [], "one group alone tells nothing that all rows do not"
 
 
-def fitted(aspects: list[Aspect], original: list[Row], written: list[Row], rho: float = 0.5, seed: int = 1) -> WordCount:
-    noisy, deviation, spends = count_words(aspects, original, VOCABULARY, rho, 1, InsecureRandom(seed))
-    compared = [written] * max(1, len(aspects))
-    return first_wording(aspects, noisy, compared, END, deviation, rho, spends, InsecureRandom(0).label)
+def fitted(
+    columns: list[GroupingColumn], original: list[Row], written: list[Row], rho: float = 0.5, seed: int = 1
+) -> TokenCounts:
+    noisy, deviation, spends = count_tokens(columns, original, VOCABULARY, rho, 1, InsecureRandom(seed))
+    compared = [written] * max(1, len(columns))
+    return first_bias(columns, noisy, compared, END, deviation, rho, spends, InsecureRandom(0).label)
 
 
-def bias(count: WordCount, row: dict[str, str], token: int) -> float:
+def bias(count: TokenCounts, row: dict[str, str], token: int) -> float:
     (place,) = np.flatnonzero(count.tokens == token)
-    return float(Wording(count).of(row)[place]) if token in count.tokens else 0.0
+    return float(LogitBias(count).of(row)[place]) if token in count.tokens else 0.0
 
 
 def test_a_token_that_goes_with_a_value_is_written_more_in_rows_of_it_alone() -> None:
     original, written = rows(3000, 1, {"x": 290, "y": 299}), rows(1000, 2)
-    count = fitted(ASPECTS[:1], original, written)
+    count = fitted(COLUMNS[:1], original, written)
     assert bias(count, {"sort": "y"}, 299) > 1.5 and bias(count, {"sort": "x"}, 290) > 1.5
     assert abs(bias(count, {"sort": "x"}, 299)) < 0.6 > abs(bias(count, {"sort": "y"}, 290))
 
@@ -135,16 +137,16 @@ def test_where_only_noise_differs_hardly_anything_is_moved() -> None:
 def test_the_proportion_of_groups_among_what_was_written_does_not_matter() -> None:
     original, written = rows(3000, 1), rows(3000, 2)
     few_of_one = [row for i, row in enumerate(written) if row[0]["sort"] == "y" or i % 10 == 0]
-    count = fitted(ASPECTS[:1], original, few_of_one)
+    count = fitted(COLUMNS[:1], original, few_of_one)
     assert np.abs(count.biases[0]).sum() / (2 * VOCABULARY) < 0.1
 
 
 def test_the_second_round_takes_back_what_the_first_did_too_much() -> None:
     original = rows(3000, 1, {"x": 290, "y": 299})
-    first = fitted(ASPECTS[:1], original, rows(1000, 2))
+    first = fitted(COLUMNS[:1], original, rows(1000, 2))
     # Now the model writes 299 in every text of its sort: too often.
     written = [(row, np.union1d(tokens, [299] if row["sort"] == "y" else [])) for row, tokens in rows(1000, 3)]
-    second = refined_wording(first, [written], END)
+    second = refined_bias(first, [written], END)
     assert second.refined and not first.refined
     assert bias(second, {"sort": "y"}, 299) < bias(first, {"sort": "y"}, 299) - 0.3
     assert bias(second, {"sort": "x"}, 290) > bias(first, {"sort": "x"}, 290), "what it still does not write, it is to write more"
@@ -153,20 +155,20 @@ def test_the_second_round_takes_back_what_the_first_did_too_much() -> None:
 
 def test_a_group_of_which_nothing_was_written_is_left_alone() -> None:
     written = [row for row in rows(1000, 2) if row[0]["sort"] == "x"]
-    count = fitted(ASPECTS[:1], rows(3000, 1, {"x": 290, "y": 299}), written)
+    count = fitted(COLUMNS[:1], rows(3000, 1, {"x": 290, "y": 299}), written)
     assert not count.biases[0][1].any() and count.biases[0][0].any()
-    assert np.isfinite(refined_wording(count, [written], END).biases[0]).all()
+    assert np.isfinite(refined_bias(count, [written], END).biases[0]).all()
 
 
 @pytest.fixture(scope="module")
 def honest() -> dict[str, Any]:
-    return fitted(ASPECTS, rows(2000, 1, {"x": 290, "y": 299}), rows(500, 2)).to_json()
+    return fitted(COLUMNS, rows(2000, 1, {"x": 290, "y": 299}), rows(500, 2)).to_json()
 
 
 def test_a_file_keeps_everything(honest: dict[str, Any]) -> None:
-    assert WordCount.from_json(json.loads(json.dumps(honest))).to_json() == honest
+    assert TokenCounts.from_json(json.loads(json.dumps(honest))).to_json() == honest
     nothing = fitted([], rows(30, 1), rows(30, 1), rho=1e-6).to_json()
-    assert WordCount.from_json(json.loads(json.dumps(nothing))).to_json() == nothing
+    assert TokenCounts.from_json(json.loads(json.dumps(nothing))).to_json() == nothing
 
 
 def leaves(tree: Any) -> Iterator[tuple[Any, Any]]:
@@ -184,14 +186,14 @@ def test_a_damaged_file_is_refused_or_biases_a_little(honest: dict[str, Any], va
     for container, key in list(leaves(tree)):
         before, container[key] = container[key], value
         try:
-            count = WordCount.from_json(tree)
+            count = TokenCounts.from_json(tree)
         except IntegrityError:
             refused += 1
             continue
         finally:
             container[key] = before
         if count.fits(SCHEMA):
-            biases = Wording(count).of({"sort": "x", "coin": "y"})
+            biases = LogitBias(count).of({"sort": "x", "coin": "y"})
             assert biases.shape == count.tokens.shape and np.abs(biases).max() <= 20
     assert refused > 5
 
@@ -199,7 +201,7 @@ def test_a_damaged_file_is_refused_or_biases_a_little(honest: dict[str, Any], va
 def test_more_than_is_ever_counted_is_refused(honest: dict[str, Any]) -> None:
     wide = {"kind": "integer", "name": "n", "min": 0, "max": 99_999, "nullable": False}
     huge = {"attribute": {"column": wide, "starts": list(range(100_001))}, "groups": list(range(100_000))}
-    many = {"tokens": list(range(200)), "aspects": [huge], "wanted": [[[]]], "biases": [[[]]]}
+    many = {"tokens": list(range(200)), "grouping_columns": [huge], "target": [[[]]], "biases": [[[]]]}
     for spoiled in (many, {"deviation": 1e200}, {"deviation": 1e-200}, {"rho": math.inf}, {"spends": None}):
         with pytest.raises(IntegrityError):
-            WordCount.from_json({**honest, **spoiled})
+            TokenCounts.from_json({**honest, **spoiled})

@@ -45,7 +45,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "privacy": privacy.model_dump(mode="json"),
             "data": {"sequence_by": None},
         },
-        hashes={"model": model_hash(model), "marginals": "", "selection": "", "base_model": "00"},
+        hashes={"model": model_hash(model), "marginals": "", "text_counts": "", "base_model": "00"},
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )

@@ -9,9 +9,9 @@ import pytest
 
 from localsynth.marginals.domain import Attribute
 from localsynth.schema.columns import Category, Schema, Text
-from localsynth.text_counts.grouping_columns import Aspect
-from localsynth.text_counts.logit_bias import first_wording
-from localsynth.text_counts.token_counts import WordCount, count_words
+from localsynth.text_counts.grouping_columns import GroupingColumn
+from localsynth.text_counts.logit_bias import first_bias
+from localsynth.text_counts.token_counts import TokenCounts, count_tokens
 from localsynth.verify.text_counts import what_is_wrong
 from tests.helpers.seeded_random import InsecureRandom
 
@@ -22,13 +22,13 @@ SCHEMA = Schema(columns=[SORT, COIN, Text(name="text", max_tokens=20, nullable=F
 Tree = dict[str, Any]
 DOCUMENT: Tree = {
     "schema": SCHEMA.model_dump(mode="json"),
-    "settings": {"train": {"selection_share": 0.2}},
+    "settings": {"text_counts": {"share": 0.2}},
     "hashes": {"model": "m"},
     "guarantee": {"max_rows_per_unit": MOST, "noise": InsecureRandom(0).label},
     "ledger": {
         "events": [
-            {"kind": "budget", "budget": "selection", "run": "r"},
-            {"kind": "spend", "budget": "selection", "run": "r", "mechanism": {"type": "zcdp", "rho": RHO}},
+            {"kind": "budget", "budget": "text_counts", "run": "r"},
+            {"kind": "spend", "budget": "text_counts", "run": "r", "mechanism": {"type": "zcdp", "rho": RHO}},
         ]
     },
 }
@@ -36,15 +36,15 @@ DOCUMENT: Tree = {
 
 @pytest.fixture
 def honest() -> Tree:
-    aspects = [Aspect(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
+    columns = [GroupingColumn(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
     rows = [({"sort": "ham", "coin": "heads"}, np.array([END, 1 + i % 9])) for i in range(400)]
-    noisy, deviation, spends = count_words(aspects, rows, VOCABULARY, RHO, MOST, InsecureRandom(1))
-    count = first_wording(aspects, noisy, [rows[:100]] * 2, END, deviation, RHO, spends, InsecureRandom(1).label)
+    noisy, deviation, spends = count_tokens(columns, rows, VOCABULARY, RHO, MOST, InsecureRandom(1))
+    count = first_bias(columns, noisy, [rows[:100]] * 2, END, deviation, RHO, spends, InsecureRandom(1).label)
     return count.to_json()
 
 
 def test_an_honest_count_holds(honest: Tree) -> None:
-    assert what_is_wrong(WordCount.from_json(honest), DOCUMENT) == ""
+    assert what_is_wrong(TokenCounts.from_json(honest), DOCUMENT) == ""
 
 
 def _less_noise(tree: Tree) -> None:
@@ -58,7 +58,7 @@ def _one_row_a_unit(tree: Tree) -> None:
 
 
 def _one_unpaid(tree: Tree) -> None:
-    for key in ("aspects", "wanted", "biases"):
+    for key in ("grouping_columns", "target", "biases"):
         tree[key].append(copy.deepcopy(tree[key][1]))
 
 
@@ -71,7 +71,7 @@ def _other_table(tree: Tree) -> None:
 
 
 def _other_column(tree: Tree) -> None:
-    tree["aspects"][0]["attribute"]["column"]["values"] = ["ham", "SPAM"]
+    tree["grouping_columns"][0]["attribute"]["column"]["values"] = ["ham", "SPAM"]
 
 
 def _more_rho(tree: Tree) -> None:
@@ -102,13 +102,13 @@ def _other_noise(tree: Tree) -> None:
 )
 def test_each_lie_is_found(honest: Tree, tampered: Callable[[Tree], None]) -> None:
     tampered(honest)
-    assert what_is_wrong(WordCount.from_json(honest), DOCUMENT)
+    assert what_is_wrong(TokenCounts.from_json(honest), DOCUMENT)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"settings": {"train": {"selection_share": 0.0}}},
+        {"settings": {"text_counts": {"share": 0.0}}},
         {"hashes": {"model": ""}},
         {"guarantee": {**DOCUMENT["guarantee"], "max_rows_per_unit": 1}},
         {"ledger": {"events": []}},
@@ -117,4 +117,4 @@ def test_each_lie_is_found(honest: Tree, tampered: Callable[[Tree], None]) -> No
     ],
 )
 def test_a_certificate_that_does_not_pay_for_it_is_found(honest: Tree, change: Tree) -> None:
-    assert what_is_wrong(WordCount.from_json(honest), {**DOCUMENT, **change})
+    assert what_is_wrong(TokenCounts.from_json(honest), {**DOCUMENT, **change})

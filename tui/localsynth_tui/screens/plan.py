@@ -371,7 +371,7 @@ def _differing(text: str, changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_STAGES = {"schema": "schema", "marginals": "counts", "train": "model", "selection": "texts"}
+_STAGES = {"schema": "schema", "marginals": "counts", "train": "model", "text_counts": "texts"}
 _BY = {"hybrid": "counts; texts by the model", "llm": "the language model alone", "marginals": "noisy counts, no text"}
 _WIDTH = 39
 """Of the figures, in 80 columns."""
