@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from localsynth.config import PrivacyConfig, TrainConfig
+from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import LocalsynthError
 from localsynth.privacy.accountant import TOLERANCE
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
@@ -80,8 +80,8 @@ def _form(document: Any) -> str:
     if not isinstance(document["seal"], str) or document["seal"] not in IN_WORDS:
         return "Its network seal is none that there is."
     settings = document["settings"]
-    if not isinstance(settings, dict) or set(settings) != {"train", "privacy", "data"}:
-        return "Its settings are not those for training, for privacy and for the data."
+    if not isinstance(settings, dict) or set(settings) != {"train", "text_counts", "privacy", "data"}:
+        return "Its settings are not those for training, token counts, privacy and the data."
     data = settings["data"]
     if not isinstance(data, dict) or set(data) != {"sequence_by"} or not isinstance(data["sequence_by"], str | None):
         return "Its settings for the data are not those that say what rows are ordered by."
@@ -200,6 +200,7 @@ def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:
     try:
         privacy = PrivacyConfig.model_validate(settings["privacy"])
         TrainConfig.model_validate(settings["train"])
+        TextCountsConfig.model_validate(settings["text_counts"])
     except ValidationError:
         return Finding("settings", "failed", "The settings in it are not ones that localsynth writes.")
     budgets = [event for event in events if event["kind"] == "budget"]

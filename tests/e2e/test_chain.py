@@ -73,6 +73,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
 RUN_FACTS = {
     "settings": {
         "train": set(TrainConfig.model_fields) - MACHINES_PART,
+        "text_counts": {"share"},
         "privacy": set(PrivacyConfig.model_fields),
         "data": {"sequence_by"},
     },
@@ -191,7 +192,7 @@ def test_stages_one_by_one(localsynth, tickets, tmp_path):
     localsynth.ok("export", "ws", "--no-sign", *localsynth.quick())
     refused = localsynth("sample", "ws", "--rows", 9, *localsynth.quick())
     assert refused.code == 2 and "localsynth count-texts" in refused.err
-    localsynth.ok("count_texts", "ws", "--no-sign", *localsynth.quick())
+    localsynth.ok("count-texts", "ws", "--no-sign", *localsynth.quick())
     localsynth.ok("sample", "ws", "--rows", 9, *localsynth.quick())
     certificate = next((tmp_path / "ws" / "runs").glob("*/certificate.json"))
     verified = localsynth.ok("verify", certificate, "--json").json()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from localsynth.config import DataConfig, PrivacyConfig, TrainConfig, load_config, parse_config, render_config
+from localsynth.config import DataConfig, PrivacyConfig, TextCountsConfig, TrainConfig, load_config, parse_config, render_config
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError
 from localsynth.ingest.infer import infer_schema
 from localsynth.ingest.sources.open import open_source
@@ -300,6 +300,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[CertificateFacts
         schema=MARGINALS,
         settings={
             "train": TrainConfig().model_dump(mode="json"),
+            "text_counts": TextCountsConfig().model_dump(mode="json"),
             "privacy": privacy.model_dump(mode="json"),
             "data": {"sequence_by": None},
         },

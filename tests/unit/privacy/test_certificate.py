@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localsynth.config import PrivacyConfig, TrainConfig
+from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import BudgetError, IntegrityError
 from localsynth.ingest.private_bounds import SchemaBudget, measure_column, measure_size
 from localsynth.privacy.accountant import dp_sgd_step
@@ -47,6 +47,7 @@ BASIS = Basis("patient", 3, size_declared=False)
 
 SETTINGS = {
     "train": TrainConfig().model_dump(mode="json"),
+    "text_counts": TextCountsConfig().model_dump(mode="json"),
     "privacy": PrivacyConfig(unit="patient", max_rows_per_unit=3).model_dump(mode="json"),
     "data": {"sequence_by": None},
 }
@@ -291,6 +292,7 @@ def test_what_is_no_certificate_fails(document: Any) -> None:
         {"settings": None},
         {"settings": {**SETTINGS, "more": {}}},
         {"settings": {**SETTINGS, "train": {"more": 1}}},
+        {"settings": {**SETTINGS, "text_counts": {"share": 2}}},
         {"settings": {**SETTINGS, "privacy": {"epsilon": "much"}}},
         {"settings": {**SETTINGS, "data": {"sequence_by": 7}}},
         {"settings": {**SETTINGS, "data": {}}},

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from localsynth.config import PrivacyConfig, TrainConfig
+from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import IntegrityError
 from localsynth.export.merge import set_metadata
 from localsynth.privacy.certificate import CERTIFICATE_KEY, CertificateFacts, build
@@ -42,6 +42,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         schema=Schema(confirmed=True, columns=[Integer(name="age", min=0, max=100)]),
         settings={
             "train": TrainConfig().model_dump(mode="json"),
+            "text_counts": TextCountsConfig().model_dump(mode="json"),
             "privacy": privacy.model_dump(mode="json"),
             "data": {"sequence_by": None},
         },
