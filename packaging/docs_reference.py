@@ -53,7 +53,7 @@ BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "belo
 
 
 COMMAND_GROUPS = {
-    "Make rows": ("init", "plan", "rehearse", "run", "ingest", "train", "export", "select", "sample", "demo"),
+    "Make rows": ("init", "plan", "rehearse", "run", "ingest", "train", "export", "count-texts", "sample", "demo"),
     "Look at rows": ("query", "export-data", "evaluate", "tui"),
     "Check": ("verify", "audit", "doctor"),
     "Protect and clean up": ("passphrase", "erase"),

@@ -225,7 +225,7 @@ def _count_texts_text(result: Result) -> str:
     return f"Measured the token histogram; {result['found']} tokens get a logit bias."
 
 
-@command(app, "count-texts", example="localsynth count-texts visits", show=_count_texts_text)
+@command(app, name="count-texts", example="localsynth count-texts visits", show=_count_texts_text)
 def count_texts(
     workspace: Workspace,
     no_sign: NoSign = False,

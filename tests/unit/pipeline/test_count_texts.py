@@ -200,6 +200,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
 ) -> None:
     """The description and the value descriptions stand in it as they did then, whatever the configuration says now."""
     sample_settings = {"temperature": 0.8, "top_p": 0.9, "sequences": 5}
+    monkeypatch.setattr(count_texts_stage, "_MIN_ROWS", -math.inf)
     session = counting(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
     ingested = session.config.schema_
     kind = Category(name="kind", values=["a", "b"], descriptions={"a": "an apple", "b": "a bee"})
@@ -229,7 +230,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     assert sample(session)["rows"] == 4
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     taught = [row.tokens for unit in call["units"] for row in unit]
-    assert made == [(taught, 0.8, 0.9)] * 2
+    assert made == [(taught, 0.8, 0.9)] * 3
 
 
 def test_a_table_ingested_anew_is_not_counted_for_an_older_run(session: Session) -> None:
