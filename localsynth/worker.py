@@ -223,7 +223,7 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
             raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to resume.")
 
     session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
-    with work_lock(workspace.root, request["verb"]) if request["verb"] in _ALONE else nullcontext():
+    with work_lock(workspace.root, request["verb"].replace("_", "-")) if request["verb"] in _ALONE else nullcontext():
         return VERBS[request["verb"]](session)
 
 
