@@ -39,7 +39,7 @@ from localsynth.marginals.domain import Domain
 from localsynth.privacy.noise import SecureRandom
 from localsynth.privacy.zcdp import rho_for
 from localsynth.sample.sampler import Engine, Request
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Record, Schema, Text
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.grouping_columns import GroupingColumn
@@ -133,16 +133,16 @@ def main() -> None:
             Text(name=text, max_tokens=arguments.tokens, nullable=False),
         ]
     )
-    writing = Writing(schema)
+    split = ColumnSplit(schema, hybrid=True)
     base = find_base_model(config.model)
     with Vocabulary(base.path) as vocabulary:
-        codec = Codec(writing.schema, vocabulary.tokenize, vocabulary.start, arguments.description, writing.given)
-        units = [[codec.encode(writing.with_lengths(row))] for row in original]
-        held_out = [codec.encode(writing.with_lengths(row)) for row in test[: arguments.held_out]]
+        codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, arguments.description, split.given)
+        units = [[codec.encode(split.with_lengths(row))] for row in original]
+        held_out = [codec.encode(split.with_lengths(row)) for row in test[: arguments.held_out]]
         others = {each: [other for other in labels if other != each] for each in labels}
         random = np.random.default_rng(arguments.seed)
         swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[: arguments.held_out]]
-        mislabelled = [codec.encode(writing.with_lengths(row)) for row in swapped]
+        mislabelled = [codec.encode(split.with_lengths(row)) for row in swapped]
     left = 1 - arguments.words
     plan = make_train_plan(config, len(units), left * arguments.epsilon, left * _DELTA)
     targets = arguments.targets or choose_preset(plan).among(base.targets)
@@ -188,14 +188,14 @@ def main() -> None:
         result["label_gain"] = round(label_gain(model, held_out, mislabelled), 3)
         del model
         if arguments.rows:
-            result["drawn"] = drawn(arguments, run, base.path, writing, original, test)
+            result["drawn"] = drawn(arguments, run, base.path, split, original, test)
         if arguments.keep_adapter:
             shutil.copytree(run / "adapter", arguments.keep_adapter)
     print(json.dumps(result), flush=True)
 
 
 def drawn(
-    arguments: argparse.Namespace, run: Path, base: Path, writing: Writing, original: list[Record], test: list[Record]
+    arguments: argparse.Namespace, run: Path, base: Path, split: ColumnSplit, original: list[Record], test: list[Record]
 ) -> list[dict[str, Any]]:
     """Texts for the labels and lengths of originals, and how well a filter learns from them, for each guidance."""
     export(base, run / "adapter", run / "model.gguf", "BF16", default_threads(), lambda event: None)
@@ -208,12 +208,12 @@ def drawn(
             random = np.random.default_rng(seed)
             requests = []
             for i, row in enumerate(rows):
-                given = writing.for_model(writing.with_lengths(row), {})
+                given = split.for_model(split.with_lengths(row), {})
                 other = original[int(random.integers(len(original)))]
-                requests.append(Request(i, given, writing.told_apart(given, other, random)))
+                requests.append(Request(i, given, split.contrast_row(given, other, random)))
             with Engine(
                 run / "model.gguf",
-                writing.schema,
+                split.schema,
                 arguments.description,
                 threads=default_threads(),
                 seed=seed,
@@ -224,7 +224,7 @@ def drawn(
             ) as engine:
                 return [record for _, record in engine.rows(iter(requests))]
 
-        bias = logit_bias(arguments, run, writing, original, write) if arguments.words else None
+        bias = logit_bias(arguments, run, split, original, write) if arguments.words else None
         synthetic = write(chosen, arguments.seed, bias)
         real, same, found = (
             f1(rows, test, arguments.label, arguments.text) for rows in (original, original[: arguments.rows], synthetic)
@@ -251,12 +251,12 @@ def drawn(
 def logit_bias(
     arguments: argparse.Namespace,
     run: Path,
-    writing: Writing,
+    split: ColumnSplit,
     original: list[Record],
     write: Callable[[list[Record], int, LogitBias | None], list[Record]],
 ) -> LogitBias:
     """The tokens counted by label, and compared twice with what `write` makes of as many rows of each label."""
-    label, schema = arguments.label, writing.schema
+    label, schema = arguments.label, split.schema
     attribute = next(each for each in Domain.of_schema(schema).attributes if each.name == label)
     column = GroupingColumn(attribute, tuple(range(attribute.size)))
     labels = sorted({str(row[label]) for row in original})

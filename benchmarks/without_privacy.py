@@ -31,7 +31,7 @@ from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import RandomSource
 from localsynth.sample.sampler import Engine
 from localsynth.sample.slots import Request
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
@@ -62,21 +62,20 @@ class NoNoise(RandomSource):
         return np.zeros(n)
 
 
-def split(workspace: Workspace, name: Any, schema: Schema) -> list[Record]:
+def rows_of(workspace: Workspace, name: Any, schema: Schema) -> list[Record]:
     """The rows of a split as the product sees them."""
     with PrivateStore.open(workspace) as store:
         rows = (conform(schema, row) for _, row in store.records(name, schema))
         return [row for row in rows if row is not None]
 
 
-def trained(run: Run, schema: Schema, writing: Writing | None, rows: list[Record], folder: Path) -> None:
+def trained(run: Run, split: ColumnSplit, rows: list[Record], folder: Path) -> None:
     """The run's model, trained without noise and clipping, as `folder`/model.gguf."""
     settings = TrainConfig.model_validate(run["settings"]["train"])
     base = find_base_model(settings.model)
     with Vocabulary(base.path) as vocabulary:
-        seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
-        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, "", given)
-        units = [[codec.encode(writing.with_lengths(row) if writing else row)] for row in rows]
+        codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, "", split.given)
+        units = [[codec.encode(split.with_lengths(row))] for row in rows]
     train(
         units=[unit for unit in units if any(unit[0].learned)],
         base=base.path,
@@ -101,13 +100,13 @@ def main() -> None:
     if run["settings"]["data"]["sequence_by"] is not None:
         sys.exit("Not written for sequences.")
     schema = effective_of(run["table"]).schema
-    rows, holdout = (split(workspace, name, schema) for name in ("train", "holdout"))
+    rows, holdout = (rows_of(workspace, name, schema) for name in ("train", "holdout"))
     number = int(sys.argv[3]) if len(sys.argv) > 3 else SyntheticStore(workspace.synthetic_path).row_count()
-    writing = Writing(schema) if run.hybrid else None
+    split = ColumnSplit(schema, hybrid=run.hybrid)
     drawn: list[Record] = [{}] * number
-    if writing is not None or run.by_marginals:
-        domain = Domain.of_schema(writing.schema if writing else schema)
-        codes = domain.encode([writing.with_lengths(row) for row in rows] if writing else rows)
+    if run.hybrid or run.by_marginals:
+        domain = Domain.of_schema(split.schema)
+        codes = domain.encode([split.with_lengths(row) for row in rows])
         drawn = measure_marginals(domain, codes, _MUCH, NoNoise(0)).sample(number, 0)
     attacks: list[dict[str, Any]] = []
     embed = None
@@ -115,15 +114,14 @@ def main() -> None:
         base = find_base_model(run["settings"]["train"]["model"]).path
         model = folder / "model.gguf"
         if not model.exists():
-            trained(run, schema, writing, rows, folder)
-        seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
-        requests = (Request(i, writing.for_model(row, {}) if writing else {}) for i, row in enumerate(drawn))
-        with Engine(model, seen, "", threads=default_threads(), seed=0) as engine:
+            trained(run, split, rows, folder)
+        requests = (Request(i, split.for_model(row, {})) for i, row in enumerate(drawn))
+        with Engine(model, split.schema, "", threads=default_threads(), seed=0) as engine:
             drawn = [record for _, record in engine.rows(requests)]
         order = np.random.default_rng(0).permutation
         asked = [[side[i] for i in order(len(side))[:_ASKED]] for side in (rows, holdout)]
-        with_lengths = [[writing.with_lengths(row) for row in side] if writing else side for side in asked]
-        scores = [likelihood_gain(base, model, seen, "", side, default_threads(), given) for side in with_lengths]
+        with_lengths = [[split.with_lengths(row) for row in side] for side in asked]
+        scores = [likelihood_gain(base, model, split.schema, "", side, default_threads(), split.given) for side in with_lengths]
         method = f"By how much likelier the trained model finds the row than the base model does, {_ASKED} rows a side."
         attacks = [attack.to_json() for attack in attack_by_scores(*scores, seed=0, subject="the model", method=method)]
         embed = Embedder(base, default_threads())

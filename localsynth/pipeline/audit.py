@@ -14,7 +14,7 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, trained_run
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, write_json
 from localsynth.train.cost import going_on_with
@@ -74,13 +74,12 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     guesses = guesses_of(canaries, plan.sample_rate, plan.steps)
     random = SecureRandom()
     schema = effective_of(current["table"]).schema
-    writing = Writing(schema) if current.hybrid else None
+    split = ColumnSplit(schema, hybrid=current.hybrid)
     privacy = PrivacyConfig.model_validate(current["settings"]["privacy"])
     units, _ = canary_units(schema, canaries, privacy.rows_per_unit, int(random.integers(2**31, 1)[0]))
     with Vocabulary(base.path) as vocabulary:
-        seen, given = (writing.schema, writing.given) if writing else (schema, frozenset[str]())
-        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, current.description, given)
-        encoded = [[codec.encode(writing.with_lengths(row) if writing else row) for row in unit] for unit in units]
+        codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, current.description, split.given)
+        encoded = [[codec.encode(split.with_lengths(row)) for row in unit] for unit in units]
     directory = current.directory / "audit"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
@@ -100,7 +99,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
         if session.options.search and has_room_for_endings(schema):
             searched = search_endings(
                 schema=schema,
-                writing=writing,
+                split=split,
                 description=current.description,
                 rows_per_unit=privacy.rows_per_unit,
                 directory=directory / "search",

@@ -18,7 +18,7 @@ from localsynth.pipeline.export import certify_model
 from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Session, exported_run, open_budget, open_ledger, private_recorder
 from localsynth.pipeline.train import source_of
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Boolean, Category, Record, Schema, Text, Value, conform
 from localsynth.schema.conditions import Allowed, Conditions, everything
 from localsynth.schema.feasible import FeasibleSet
@@ -232,7 +232,7 @@ def _grouping_columns(current: Run, effective: Effective, **limits: Any) -> "lis
     if not current.hybrid:
         return []
     current.check_marginals()
-    return grouping_columns_of(_marginals(current), Writing(effective.schema).telling, **limits)
+    return grouping_columns_of(_marginals(current), ColumnSplit(effective.schema, hybrid=True).conditioning, **limits)
 
 
 def _marginals(current: Run) -> "MarginalModel":
@@ -272,7 +272,7 @@ def _written(
         given = conditions_from_marginals(current.marginals_path, seen, settings.seed, job, asked)
         if settings.guidance:
             other = others_from_marginals(current.marginals_path, seen, settings.seed, job)
-        seen = Writing(seen).schema
+        seen = ColumnSplit(seen, hybrid=True).schema
 
     def request(i: int) -> Request:
         row = given(i)

@@ -171,23 +171,20 @@ def _ask_the_model(
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
     from localsynth.evaluate.likelihood import likelihood_gain
-    from localsynth.schema.column_split import Writing
+    from localsynth.schema.column_split import ColumnSplit
 
     model = current.product_path
     members, others = (_sample(rows) for rows in (train, holdout))
     description, threads = current.description, default_threads()
-    given: frozenset[str] = frozenset()
-    if current.hybrid:
-        writing = Writing(schema)
-        schema, given = writing.schema, writing.given
-        members, others = ([writing.with_lengths(row) for row in rows] for rows in (members, others))
+    split = ColumnSplit(schema, hybrid=current.hybrid)
+    members, others = ([split.with_lengths(row) for row in rows] for rows in (members, others))
     scores = []
     for side, rows in enumerate((members, others)):
 
         def half(done: float, side: int = side) -> None:
             told((side + done) / 2)
 
-        scores.append(likelihood_gain(base, model, schema, description, rows, threads, given, half))
+        scores.append(likelihood_gain(base, model, split.schema, description, rows, threads, split.given, half))
     attacks = attack_by_scores(
         *scores,
         seed=_SEED,

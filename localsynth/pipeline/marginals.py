@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from localsynth.errors import BudgetError, Cancelled
 from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Session, open_budget, private_recorder
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, conform
 from localsynth.system.files import write_json
 from localsynth.workspace.effective_schema import Effective
@@ -47,9 +47,9 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         emit({"kind": "progress", "stage": "train", "work": "marginals", "step": done, "steps": of})
 
     schema = effective.schema
-    writing = Writing(schema) if current["synthesizer"] == "hybrid" else None
+    split = ColumnSplit(schema, hybrid=current.hybrid)
     # Whatever can fail without the rows fails before they are paid for.
-    domain = Domain.of_schema(writing.schema if writing else schema)
+    domain = Domain.of_schema(split.schema)
     sequence_by, most = config.data.sequence_by, config.privacy.rows_per_unit
     layout = None if sequence_by is None else Layout.of_schema(schema, sequence_by, most)
     settings = MarginalSettings(rows_per_unit=most)
@@ -72,7 +72,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         for unit, record in store.records("train", schema):
             conformed = conform(schema, record)
             if conformed is not None:
-                units.setdefault(unit, []).append(writing.with_lengths(conformed) if writing else conformed)
+                units.setdefault(unit, []).append(split.with_lengths(conformed))
     model: MarginalModel | SequenceModel
     rehearsal = session.options.rehearsal_steps is not None
     if layout is not None:

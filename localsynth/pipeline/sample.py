@@ -31,7 +31,7 @@ def sample(session: Session) -> dict[str, Any]:
     from localsynth.sample.row_requests import read_asked
     from localsynth.sample.surrogates import Surrogates
     from localsynth.sample.tabular import conditions_from_marginals, draw_from_marginals, others_from_marginals
-    from localsynth.schema.column_split import Writing
+    from localsynth.schema.column_split import ColumnSplit
     from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import Origin, SyntheticStore
 
@@ -95,7 +95,7 @@ def sample(session: Session) -> dict[str, Any]:
                 given = conditions_from_marginals(current.marginals_path, seen, config.sample.seed, job, given)
                 if config.sample.guidance:
                     other = others_from_marginals(current.marginals_path, seen, config.sample.seed, job)
-                seen = Writing(seen).schema
+                seen = ColumnSplit(seen, hybrid=True).schema
             result = draw_rows(
                 model=path,
                 schema=effective.schema,

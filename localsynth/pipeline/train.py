@@ -18,7 +18,7 @@ from localsynth.pipeline.session import Session, open_budget, open_ledger, priva
 from localsynth.planning.budgets import synthesizer_of
 from localsynth.planning.forecast import training_setup
 from localsynth.planning.warnings import accept_size, delta_warning, text_warning
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.feasible import check_constraints
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, read_json
@@ -184,21 +184,15 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
     random = SecureRandom()
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
         open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, source_sha256)
-        writing = Writing(schema) if current["synthesizer"] == "hybrid" else None
-        codec = Codec(
-            writing.schema if writing else schema,
-            vocabulary.tokenize,
-            vocabulary.start,
-            config.data.description,
-            writing.given if writing else frozenset(),
-        )
+        split = ColumnSplit(schema, hybrid=current.hybrid)
+        codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, config.data.description, split.given)
         units: dict[int, list[Any]] = {}
         for unit, record in store.records("train", schema):
             rows = units.setdefault(unit, [])
             conformed = conform(schema, record)
             if conformed is None:
                 continue
-            encoded = codec.encode(writing.with_lengths(conformed) if writing else conformed)
+            encoded = codec.encode(split.with_lengths(conformed))
             if any(encoded.learned):  # a row without a text has nothing to teach in a hybrid
                 rows.append(encoded)
     run_id = current.id

@@ -11,7 +11,7 @@ from localsynth.config import Config
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Codec
 from localsynth.planning.budgets import budgets, counts_texts, synthesizer_of
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.system.cpu import default_threads
 from localsynth.train.cost import Device, fitting_tokens, trained_parameters, training_memory, training_rate
@@ -146,9 +146,7 @@ def training_setup(
 
     preset = choose_preset(plan)
     targets = preset.among(base.targets)
-    seen = open_fields_filled(schema)
-    if synthesizer_of(config) == "hybrid":
-        seen = Writing(seen).schema
+    seen = ColumnSplit(open_fields_filled(schema), hybrid=synthesizer_of(config) == "hybrid").schema
     with Vocabulary(base.path) as vocabulary:
         row = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
     unit, longest = _mean_rows(config) * row, _LONGEST * row

@@ -16,7 +16,7 @@ from localsynth.sample.job import SampleResult
 from localsynth.sample.sampler import SampleStatistics
 from localsynth.sample.structured_rows import StructuredRows
 from localsynth.sample.surrogates import Surrogates
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema, Text, conform
 from localsynth.schema.conditions import Conditions
 from localsynth.store.synthetic import Job, SyntheticStore
@@ -119,30 +119,30 @@ def conditions_from_marginals(
     path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
 ) -> Callable[[int], Conditions]:
     """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
-    writing = Writing(schema)
-    row = _rows_in_order(path, writing, seed, job, lambda i: writing.for_marginals(given(i)))
-    return lambda i: writing.for_model(row(i), given(i))
+    split = ColumnSplit(schema, hybrid=True)
+    row = _rows_in_order(path, split, seed, job, lambda i: split.for_marginals(given(i)))
+    return lambda i: split.for_model(row(i), given(i))
 
 
 def others_from_marginals(path: Path, schema: Schema, seed: int, job: Job) -> Callable[[int, Conditions], Record]:
     """For the i-th row of `job` and what the model is given in it, the values that guidance tells its texts apart from.
 
-    They come from a row drawn like any other, whatever was asked for. See `Writing.told_apart`.
+    They come from a row drawn like any other, whatever was asked for. See `ColumnSplit.contrast_row`.
     """
-    writing = Writing(schema)
-    other = _rows_in_order(path, writing, seed, job, lambda i: {}, contrast=True)
+    split = ColumnSplit(schema, hybrid=True)
+    other = _rows_in_order(path, split, seed, job, lambda i: {}, contrast=True)
 
     def of_row(i: int, row: Conditions) -> Record:
-        return writing.told_apart(row, other(i), random_streams.contrast_values(seed, job.first_row + i))
+        return split.contrast_row(row, other(i), random_streams.contrast_values(seed, job.first_row + i))
 
     return of_row
 
 
 def _rows_in_order(
-    path: Path, writing: Writing, seed: int, job: Job, given: Callable[[int], Conditions], *, contrast: bool = False
+    path: Path, split: ColumnSplit, seed: int, job: Job, given: Callable[[int], Conditions], *, contrast: bool = False
 ) -> Callable[[int], Record]:
     """The structured columns of a job's i-th row, or of the row it is contrasted with; to be asked for in ascending order."""
-    structured = _beside_texts(path, writing, seed, contrast=contrast)
+    structured = _beside_texts(path, split, seed, contrast=contrast)
     first = job.first_row
     rows: dict[int, Record] = {}
 
@@ -158,15 +158,15 @@ def _rows_in_order(
 
 def first_rows(path: Path, schema: Schema, seed: int, rows: int) -> list[Record]:
     """The first rows of a new table, without the texts that a model has yet to generate."""
-    structured = _beside_texts(path, Writing(schema), seed).rows(range(rows), lambda number: {})
+    structured = _beside_texts(path, ColumnSplit(schema, hybrid=True), seed).rows(range(rows), lambda number: {})
     surrogates = Surrogates(Schema(columns=[c for c in schema.columns if not isinstance(c, Text)]), seed)
     return [surrogates.complete(i, structured[i]) for i in range(rows)]
 
 
-def _beside_texts(path: Path, writing: Writing, seed: int, *, contrast: bool = False) -> StructuredRows:
+def _beside_texts(path: Path, split: ColumnSplit, seed: int, *, contrast: bool = False) -> StructuredRows:
     """What generates the structured columns of rows whose texts a model generates. Raises IntegrityError."""
     model = read_marginals(path)
     if isinstance(model, SequenceModel):
         raise IntegrityError(f"{path} holds sequences, and the model generates single rows.", "Restore it from a backup.")
-    given = [column for column in writing.schema.columns if column.name in writing.given]
-    return StructuredRows(model, writing.schema.model_copy(update={"columns": given}), seed, contrast=contrast)
+    given = [column for column in split.schema.columns if column.name in split.given]
+    return StructuredRows(model, split.schema.model_copy(update={"columns": given}), seed, contrast=contrast)

@@ -10,7 +10,7 @@ import numpy as np
 from localsynth.marginals.bin_merging import CLEAR, group_bins
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.model import MarginalModel
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
 
 __all__ = ["GroupingColumn", "belong_to", "grouping_columns_of"]
@@ -81,5 +81,5 @@ def grouping_columns_of(
 
 def belong_to(columns: Sequence[GroupingColumn], schema: Schema) -> bool:
     """Whether the grouping columns are those of an effective schema."""
-    attributes = Domain.of_schema(Writing(schema).schema).attributes if columns else ()
+    attributes = Domain.of_schema(ColumnSplit(schema, hybrid=True).schema).attributes if columns else ()
     return all(column.attribute in attributes for column in columns)

@@ -12,7 +12,7 @@ from localsynth.marginals.domain import Domain
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, before
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Schema, Text
 
 __all__ = ["what_is_wrong"]
@@ -34,7 +34,7 @@ def _columns(model: MarginalModel, document: dict[str, Any]) -> str:
     by_model = bool(document["hashes"]["model"])
     if by_model != texts or document["settings"]["train"]["synthesizer"] not in ("auto", "hybrid" if texts else "marginals"):
         return "Its columns and settings are not those of a run with such marginals"
-    domain = Domain.of_schema(Writing(schema).schema if texts else schema)
+    domain = Domain.of_schema(ColumnSplit(schema, hybrid=texts).schema)
     if model.domain != domain:
         return "Its columns are not those of the certificate's schema"
     return ""

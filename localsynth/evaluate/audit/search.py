@@ -23,7 +23,7 @@ from localsynth.llm.row_text import Codec
 from localsynth.privacy.noise import RandomSource
 from localsynth.sample.job import engine_for
 from localsynth.sample.slots import Request
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
 from localsynth.schema.random_rows import made_up_rows
 from localsynth.system.cpu import default_threads
@@ -40,7 +40,7 @@ _ORDINARY = 3
 def search_endings(
     *,
     schema: Schema,
-    writing: Writing | None,
+    split: ColumnSplit,
     description: str,
     rows_per_unit: int,
     base: Path,
@@ -57,23 +57,20 @@ def search_endings(
 ) -> Search:
     """Train on canaries among ordinary rows in `directory`, draw `rows` rows from the merged model and search them.
 
-    The rows are drawn as `sampling` says. With `writing` the model writes only texts, here to ordinary made-up rows. The schema
+    The rows are drawn as `sampling` says. In a hybrid the model generates only texts, here for ordinary random rows. The schema
     must have a text column. Raises what training and merging raise.
     """
     seeds = random.integers(2**31, 2).tolist()
     units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
     ordinary = list(made_up_rows(schema, max(rows, _ORDINARY * _INSERTED), "row", 1, seeds[1]))
-    seen, given = schema, frozenset[str]()
-    if writing is not None:
-        seen, given = writing.schema, writing.given
-        units = [[writing.with_lengths(row) for row in unit] for unit in units]
-        ordinary = [writing.with_lengths(row) for row in ordinary]
+    units = [[split.with_lengths(row) for row in unit] for unit in units]
+    ordinary = [split.with_lengths(row) for row in ordinary]
 
     def renamed(event: Event) -> None:
         emit(as_stage(event, "audit"))
 
     with Vocabulary(base) as vocabulary:
-        codec = Codec(seen, vocabulary.tokenize, vocabulary.start, description, given)
+        codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, description, split.given)
         learned = [*units[:_INSERTED], *([row] for row in ordinary[: _ORDINARY * _INSERTED])]
         encoded = [[codec.encode(row) for row in unit] for unit in learned]
     # A row without a text has nothing to teach where only texts are written.
@@ -94,17 +91,16 @@ def search_endings(
     model = directory / "model.F16.gguf"
     merge_adapter(base, directory / "adapter", model, {})
     threads = sampling.threads or default_threads()
-    gains = likelihood_gain(base, model, seen, description, [unit[0] for unit in units], threads, given).tolist()
+    gains = likelihood_gain(base, model, split.schema, description, [unit[0] for unit in units], threads, split.given).tolist()
     drawn: list[Record] = []
 
     def wanted(i: int) -> Request:
-        if writing is None:
-            return Request(i)
-        row = writing.for_model(ordinary[i], {})
-        return Request(i, row, writing.told_apart(row, ordinary[i - 1], np.random.default_rng([seeds[0], i])))
+        row = split.for_model(ordinary[i], {})
+        return Request(i, row, split.contrast_row(row, ordinary[i - 1], np.random.default_rng([seeds[0], i])))
 
-    hybrid = writing is not None
-    with engine_for(model, seen, description, sampling, most=rows, hybrid=hybrid, guided=hybrid, bias=None) as engine:
+    with engine_for(
+        model, split.schema, description, sampling, most=rows, hybrid=split.hybrid, guided=split.hybrid, bias=None
+    ) as engine:
         for number, record in engine.rows(map(wanted, range(rows))):
             drawn.append(record)
             emit(progress("audit", number + 1, rows, "rows searched"))

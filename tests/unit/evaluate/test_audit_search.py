@@ -10,7 +10,7 @@ import pytest
 from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit import search
 from localsynth.evaluate.audit.outcome import Audit, Search, exposures, written_endings
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.plan import make_train_plan
 from tests.helpers.seeded_random import InsecureRandom
@@ -52,7 +52,7 @@ def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path:
     events: list[dict[str, Any]] = []
     found = search.search_endings(
         schema=SCHEMA,
-        writing=Writing(SCHEMA) if hybrid else None,
+        split=ColumnSplit(SCHEMA, hybrid=hybrid),
         description="",
         rows_per_unit=1,
         base=tiny_model(),
@@ -81,7 +81,7 @@ def test_a_model_that_remembers_is_exposed(tiny_model: Any, tmp_path: Path) -> N
     settings = SETTINGS.model_copy(update={"epochs": 24.0, "batch_size": 40, "learning_rate": 3e-2})
     found = search.search_endings(
         schema=SCHEMA,
-        writing=None,
+        split=ColumnSplit(SCHEMA, hybrid=False),
         description="",
         rows_per_unit=1,
         base=tiny_model(),

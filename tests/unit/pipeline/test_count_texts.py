@@ -19,7 +19,7 @@ from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train
 from localsynth.privacy.zcdp import rho_for
 from localsynth.sample.sampler import Engine
-from localsynth.schema.column_split import Writing
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Integer, Schema, Text, conform
 from localsynth.schema.conditions import Allowed
 from localsynth.store.private import PrivateStore
@@ -214,7 +214,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     (call,) = quick_training
     with PrivateStore.open(session.workspace) as store:
         records = [conform(schema, record) for _, record in store.records("train", schema)]
-    rows = [Writing(schema).with_lengths(record) for record in records if record is not None]
+    rows = [ColumnSplit(schema, hybrid=True).with_lengths(record) for record in records if record is not None]
 
     begin, made = Engine.__init__, []
 
