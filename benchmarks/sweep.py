@@ -38,7 +38,7 @@ from localsynth.llm.row_text import END, Codec, Encoded
 from localsynth.marginals.domain import Domain
 from localsynth.privacy.noise import SecureRandom
 from localsynth.privacy.zcdp import rho_for
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Record, Schema, Text
 from localsynth.system.cpu import default_threads
@@ -211,7 +211,7 @@ def drawn(
                 given = split.for_model(split.with_lengths(row), {})
                 other = original[int(random.integers(len(original)))]
                 requests.append(Request(i, given, split.contrast_row(given, other, random)))
-            with Engine(
+            with Sampler(
                 run / "model.gguf",
                 split.schema,
                 arguments.description,
@@ -221,8 +221,8 @@ def drawn(
                 guidance=guidance,
                 nulls_given=True,
                 bias=bias,
-            ) as engine:
-                return [record for _, record in engine.rows(iter(requests))]
+            ) as sampler:
+                return [record for _, record in sampler.rows(iter(requests))]
 
         bias = logit_bias(arguments, run, split, original, write) if arguments.words else None
         synthetic = write(chosen, arguments.seed, bias)

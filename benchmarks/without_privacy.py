@@ -29,8 +29,8 @@ from localsynth.llm.row_text import Codec
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import RandomSource
-from localsynth.sample.sampler import Engine
-from localsynth.sample.slots import Request
+from localsynth.sample.candidates import Request
+from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema, conform
 from localsynth.store.private import PrivateStore
@@ -116,8 +116,8 @@ def main() -> None:
         if not model.exists():
             trained(run, split, rows, folder)
         requests = (Request(i, split.for_model(row, {})) for i, row in enumerate(drawn))
-        with Engine(model, split.schema, "", threads=default_threads(), seed=0) as engine:
-            drawn = [record for _, record in engine.rows(requests)]
+        with Sampler(model, split.schema, "", threads=default_threads(), seed=0) as sampler:
+            drawn = [record for _, record in sampler.rows(requests)]
         order = np.random.default_rng(0).permutation
         asked = [[side[i] for i in order(len(side))[:_ASKED]] for side in (rows, holdout)]
         with_lengths = [[split.with_lengths(row) for row in side] for side in asked]

@@ -147,10 +147,10 @@ class SampleConfig(_Section):
     makes texts tell more of the columns with value descriptions (of all, if none has any); much makes them alike. 0: as the model
     learned, and about twice as fast: to be set with 12 epochs and more, where guidance gained nothing (docs/lab/guidance.md). It
     costs no privacy."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the sampler only. Drawing from the finished model costs no privacy, so it may be known."""
-    sequences: int | None = Field(default=None, ge=1, le=255)
-    """Rows written side by side; None: from the machine's memory. With guidance each takes twice the memory, 127 at most."""
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """Seed of the sampler only. Sampling from the finished model costs no privacy, so it may be known."""
+    batch_size: int | None = Field(default=None, ge=1, le=255)
+    """Rows generated at a time; None: from the available memory. With guidance each takes twice the memory, at most 127."""
     threads: int | None = Field(default=None, ge=1)
     """None: one for each physical core."""
     gpu_layers: int | None = Field(default=None, ge=-1)

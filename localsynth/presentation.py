@@ -165,7 +165,7 @@ def doctor_text(facts: dict[str, Any]) -> str:
 def bench_sample_text(result: dict[str, Any]) -> str:
     """The sampling benchmark as a table."""
     ours = result["ours"]
-    lines = [f"{result['model']} {result['quantization']}, {result['threads']} threads, {ours['sequences']} rows in parallel"]
+    lines = [f"{result['model']} {result['quantization']}, {result['threads']} threads, batch size {ours['batch_size']}"]
     for name in ("ours", "limit", "loop"):
         figures = result[name]
         lines.append(f"  {name:<6} {figures['rows_per_second']:8.2f} rows/s {figures['tokens_per_second']:8.0f} tokens/s")

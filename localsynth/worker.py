@@ -141,7 +141,7 @@ def _doing(event: Event, before: str) -> str:
     return str(event.get("work") or event.get("stage") or before)
 
 
-_LOWER = {"train": "lower train.micro_batch_tokens", "sample": "lower sample.sequences"}
+_LOWER = {"train": "lower train.micro_batch_tokens", "sample": "lower sample.batch_size"}
 _AGAIN = {
     "marginals": "Start the command again: it says how to begin another run. This one is charged, and its marginals are lost.",
     "train": "Start the command again: it resumes from the last checkpoint.",

@@ -1,6 +1,6 @@
 """Sampling measured against what it replaces, and against what bounds it, on the same model, rows and cores.
 
-    ours    `sample.engine`
+    ours    `sample.sampler`
     loop    what one would otherwise write: llama-cpp-python's `create_completion`, a JSON-schema grammar, one row at a time
     limit   the very same batches that ours computed, replayed through llama_decode with nothing in between: no grammar, no
             drawing, no Python but the loop
@@ -24,7 +24,7 @@ from localsynth.llm.adapter import Adapter
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.gguf_file import GgufFile, write_gguf
 from localsynth.llm.llama_cpp import CHAT_TEMPLATE, CompletionLoop, Decoder, Step, quantize
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Schema, Text
 from localsynth.system.cpu import default_threads
 
@@ -77,7 +77,7 @@ class _Recorder(Decoder):
 
 
 def bench_sample(
-    model: str, quantization: str, rows: int, loop_rows: int, sequences: int | None, threads: int | None, emit: Emit
+    model: str, quantization: str, rows: int, loop_rows: int, batch_size: int | None, threads: int | None, emit: Emit
 ) -> dict[str, Any]:
     """Rows/s and tokens/s of the three, and the ratios: ratio_loop = ours / loop, ratio_limit = ours / limit (rows/s).
 
@@ -88,7 +88,7 @@ def bench_sample(
         path = Path(directory) / "model.gguf"
         _prepare(find_base_model(model).path, path, quantization, threads)
         emit(note(f"Drawing {rows} rows with localsynth ({quantization}, {threads} threads) ..."))
-        ours, recorder, begins = _ours(path, rows, sequences, threads)
+        ours, recorder, begins = _ours(path, rows, batch_size, threads)
         emit(note("Replaying the same batches through llama.cpp alone ..."))
         limit = _limit(path, recorder, begins)
         emit(note(f"Drawing {loop_rows} rows with a loop of completions ..."))
@@ -120,23 +120,23 @@ def _prepare(base: Path, out: Path, quantization: str, threads: int) -> None:
     merged.unlink()
 
 
-def _ours(path: Path, rows: int, sequences: int | None, threads: int) -> tuple[dict[str, Any], _Recorder, int]:
+def _ours(path: Path, rows: int, batch_size: int | None, threads: int) -> tuple[dict[str, Any], _Recorder, int]:
     """The figures, what the decoder was asked, and from which call on that was for the rows."""
-    with Engine(path, SCHEMA, "", sequences=sequences, most=rows, threads=threads, seed=0, decoder=_Recorder) as engine:
-        recorder = engine.decoder
+    with Sampler(path, SCHEMA, "", batch_size=batch_size, max_rows=rows, threads=threads, seed=0, decoder=_Recorder) as sampler:
+        recorder = sampler.decoder
         assert isinstance(recorder, _Recorder)
         begins = len(recorder.calls)
         begun = time.perf_counter()
-        drawn = [record for _, record in engine.rows(Request(number) for number in range(rows))]
+        drawn = [record for _, record in sampler.rows(Request(number) for number in range(rows))]
         seconds = time.perf_counter() - begun
-        statistics = engine.statistics
+        statistics = sampler.statistics
     figures = {
         "rows": len(drawn),
         "seconds": seconds,
         "rows_per_second": rows / seconds,
         "tokens": statistics.tokens,
         "tokens_per_second": statistics.tokens / seconds,
-        "sequences": engine.sequences,
+        "batch_size": sampler.batch_size,
         "rejected": statistics.rejected,
         "characters_of_text": float(np.mean([len(str(record["message"])) for record in drawn])),
         "share_decode": statistics.decode_seconds / seconds,

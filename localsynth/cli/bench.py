@@ -19,14 +19,14 @@ def sample(
     quantization: Annotated[str, typer.Option("--type", help="Its quantization type.")] = "Q8_0",
     rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to generate with localsynth.")] = 512,
     loop_rows: Annotated[int, typer.Option("--loop-rows", min=1, help="Rows to generate with the loop, which is slow.")] = 12,
-    sequences: Annotated[int | None, typer.Option("--sequences", min=1, help="Rows generated in parallel.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows generated at a time.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of all three.")] = None,
 ) -> dict[str, Any]:
     """Compare sampling with a loop of JSON-schema completions and with llama.cpp alone. Takes minutes."""
     from localsynth.bench.sample import bench_sample
     from localsynth.cli.narrator import Narrator
 
-    return bench_sample(model, quantization, rows, loop_rows, sequences, threads, Narrator(sys.stderr))
+    return bench_sample(model, quantization, rows, loop_rows, batch_size, threads, Narrator(sys.stderr))
 
 
 @command(app, example="localsynth bench train --units 64 --steps 2", show=bench_train_text)

@@ -233,7 +233,7 @@ class Decoder:
             llama_cpp.llama_model_free(self._model)
             raise ResourceError(
                 f"llama.cpp cannot make a context of {sequences} x {length} tokens: {_errors[-1] if _errors else 'no memory'}.",
-                "Lower sample.sequences, or close other programs.",
+                "Lower sample.batch_size, or close other programs.",
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._room = int(parameters.n_batch)
@@ -291,7 +291,7 @@ class Decoder:
         batch.n_tokens = i
         code = llama_cpp.llama_decode(self._context, batch)
         if code != 0:
-            raise ResourceError(f"llama.cpp could not compute a batch (code {code}).", "Lower sample.sequences and try again.")
+            raise ResourceError(f"llama.cpp could not compute a batch (code {code}).", "Lower sample.batch_size and try again.")
         if not outputs:
             return np.empty((0, self.vocabulary_size), dtype=np.float32)
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), shape=(outputs, self.vocabulary_size))

@@ -259,9 +259,9 @@ def _written(
 ) -> list[Record]:
     """Synthetic rows from number `first` on, as `sample` has the model write them when nothing is chosen. `asked(i)` is asked of
     the i-th row's structured columns."""
-    from localsynth.sample.job import engine_for
+    from localsynth.sample.job import open_sampler
     from localsynth.sample.sampler import Request
-    from localsynth.sample.tabular import conditions_from_marginals, others_from_marginals
+    from localsynth.sample.tabular import conditions_from_marginals, contrasts_from_marginals
     from localsynth.store.synthetic import Job
 
     seen, settings = effective.schema, session.config.sample
@@ -271,7 +271,7 @@ def _written(
         job = Job(0, first, rows, 0)
         given = conditions_from_marginals(current.marginals_path, seen, settings.seed, job, asked)
         if settings.guidance:
-            other = others_from_marginals(current.marginals_path, seen, settings.seed, job)
+            other = contrasts_from_marginals(current.marginals_path, seen, settings.seed, job)
         seen = ColumnSplit(seen, hybrid=True).schema
 
     def request(i: int) -> Request:
@@ -279,17 +279,17 @@ def _written(
         return Request(first + i, row, other(i, row) if other is not None else None)
 
     made = []
-    with engine_for(
+    with open_sampler(
         current.product_path,
         seen,
         current.description,
         settings,
-        most=rows,
+        max_rows=rows,
         hybrid=current.hybrid,
         guided=other is not None,
         bias=bias,
-    ) as engine:
-        for number, row in engine.rows(map(request, range(rows))):
+    ) as sampler:
+        for number, row in sampler.rows(map(request, range(rows))):
             made.append(row)
             done = number + 1 - first
             if done % 20 == 0 or done == rows:

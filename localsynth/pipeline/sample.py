@@ -27,10 +27,10 @@ def _seeds_secret(workspace: Workspace) -> bytes:
 
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
-    from localsynth.sample.job import draw_rows
+    from localsynth.sample.job import generate_rows
     from localsynth.sample.row_requests import read_asked
     from localsynth.sample.surrogates import Surrogates
-    from localsynth.sample.tabular import conditions_from_marginals, draw_from_marginals, others_from_marginals
+    from localsynth.sample.tabular import conditions_from_marginals, contrasts_from_marginals, generate_from_marginals
     from localsynth.schema.column_split import ColumnSplit
     from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import Origin, SyntheticStore
@@ -80,7 +80,7 @@ def sample(session: Session) -> dict[str, Any]:
         job = store.open_job(origin, total=total, more=more)
         emit(stage_started("sample", session.seal))
         if current.by_marginals:
-            result = draw_from_marginals(
+            result = generate_from_marginals(
                 path,
                 Surrogates(effective.schema, config.sample.seed, current["settings"]["privacy"]["unit"] if sequence_by else None),
                 store,
@@ -90,23 +90,23 @@ def sample(session: Session) -> dict[str, Any]:
                 session.should_stop,
             )
         else:
-            given, other, seen = asked.given, None, effective.schema
+            schema, conditions, contrast, trained_schema = effective.schema, asked.given, None, effective.schema
             if current.hybrid:
-                given = conditions_from_marginals(current.marginals_path, seen, config.sample.seed, job, given)
+                conditions = conditions_from_marginals(current.marginals_path, schema, config.sample.seed, job, asked.given)
                 if config.sample.guidance:
-                    other = others_from_marginals(current.marginals_path, seen, config.sample.seed, job)
-                seen = ColumnSplit(seen, hybrid=True).schema
-            result = draw_rows(
+                    contrast = contrasts_from_marginals(current.marginals_path, schema, config.sample.seed, job)
+                trained_schema = ColumnSplit(schema, hybrid=True).schema
+            result = generate_rows(
                 model=path,
-                schema=effective.schema,
-                seen=seen,
+                schema=schema,
+                trained_schema=trained_schema,
                 description=current.description,
                 settings=config.sample,
                 store=store,
                 job=job,
-                given=given,
+                conditions=conditions,
                 hybrid=current.hybrid,
-                other=other,
+                contrast=contrast,
                 bias=_bias(current, effective),
                 emit=emit,
                 should_stop=session.should_stop,

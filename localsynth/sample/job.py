@@ -1,4 +1,4 @@
-"""A sampling job: from a merged GGUF to rows in synthetic.duckdb, chunk by chunk, never a row lost or doubled.
+"""A sampling job: from a merged GGUF to rows in synthetic.duckdb, chunk by chunk, with no row lost or doubled.
 
 Knows the store of synthetic rows, not the private one.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
-from localsynth.events import Emit
+from localsynth.events import Emit, note
 from localsynth.llm.llama_cpp import ALL_LAYERS, gpu_offload
-from localsynth.sample.sampler import Engine, Request, SampleStatistics
+from localsynth.sample.sampler import Request, Sampler, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import Record, Schema, Text
 from localsynth.schema.conditions import Conditions
@@ -20,39 +20,43 @@ from localsynth.store.synthetic import Job, SyntheticStore
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.logit_bias import LogitBias
 
-__all__ = ["SampleResult", "draw_rows", "engine_for"]
+__all__ = ["SampleResult", "generate_rows", "open_sampler"]
 
-_BETWEEN_CHUNKS = 1.0
-"""Seconds from one transaction to the next, at least."""
+_MIN_SECONDS_BETWEEN_CHUNKS = 1.0
+"""A transaction takes 40 ms. So rows that come quickly are written once a second, and not once a hundred rows."""
+_SECONDS_BETWEEN_EVENTS = 0.5
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """What a job did; `rows` counts those it wrote."""
+    """The outcome of a job; `rows` counts those it wrote."""
 
     rows: int
     seconds: float
     statistics: SampleStatistics
 
 
-def engine_for(
+def open_sampler(
     model: Path,
-    seen: Schema,
+    schema: Schema,
     description: str,
     settings: SampleConfig,
     *,
-    most: int,
+    max_rows: int,
     hybrid: bool,
     guided: bool,
     bias: LogitBias | None,
-) -> Engine:
-    """An engine with the user's `settings`, for `most` rows or fewer. With `hybrid` the model writes texts to what is given."""
-    return Engine(
+) -> Sampler:
+    """A sampler with the user's `settings`, for at most `max_rows` rows of the schema that the model was trained on.
+
+    `hybrid`: the model generates only texts. `guided`: requests have a contrast row.
+    """
+    return Sampler(
         model,
-        seen,
+        schema,
         description,
-        sequences=settings.sequences,
-        most=max(most, settings.candidates),
+        batch_size=settings.batch_size,
+        max_rows=max(max_rows, settings.candidates),
         threads=settings.threads or default_threads(),
         seed=settings.seed,
         temperature=settings.temperature,
@@ -65,93 +69,91 @@ def engine_for(
     )
 
 
-def draw_rows(
+def generate_rows(
     *,
     model: Path,
     schema: Schema,
-    seen: Schema,
+    trained_schema: Schema,
     description: str,
     settings: SampleConfig,
     store: SyntheticStore,
     job: Job,
-    given: Callable[[int], Conditions],
+    conditions: Callable[[int], Conditions],
     hybrid: bool,
-    other: Callable[[int, Conditions], Record] | None,
+    contrast: Callable[[int, Conditions], Record] | None,
     bias: LogitBias | None,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
-    """Draw the rows of `job` that the table has not yet. `given(i)` are the conditions of the job's i-th row, asked for in order;
-    `other(i, given(i))`, with guidance, the values that it is to be told apart from.
+    """Generate the rows of `job` that are still missing from the table.
 
-    `seen` is the schema as the model knows it: with the columns of `schema` that are learned, and perhaps others. With `hybrid`
-    it writes only texts, and `given(i)` says which are empty. A `bias` corrects the
-    tokens that texts are written with.
-    Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; calling again draws what is missing.
+    `conditions(i)` are those of the job's i-th row, asked for in ascending order. `contrast(i, conditions(i))`, with
+    guidance, are the values of its contrast row. `trained_schema` has the learned columns of `schema`, and perhaps others.
+    With `hybrid` the model generates only texts, and the conditions say which are null. `bias` moves the tokens of texts.
+
+    Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; another call generates the rest.
     """
     started = time.monotonic()
     if job.done >= job.rows:
         return SampleResult(0, 0.0, SampleStatistics())
     missing = range(job.done, job.rows)
     texts = [column.name for column in schema.learned() if isinstance(column, Text)]
-    checks = any(name in given(job.done) for name in texts)
+    checks = any(name in conditions(job.done) for name in texts)
     surrogates = Surrogates(schema, settings.seed)
-    with engine_for(
+    with open_sampler(
         model,
-        seen,
+        trained_schema,
         description,
         settings,
-        most=len(missing),
+        max_rows=len(missing),
         hybrid=hybrid,
-        guided=other is not None,
+        guided=contrast is not None,
         bias=bias,
-    ) as engine:
-        emit({"kind": "note", "text": f"Sampling on {engine.device}, {engine.sequences} rows side by side."})
+    ) as sampler:
+        emit(note(f"Sampling on {sampler.device}, batch size {sampler.batch_size}."))
         for i in missing if checks else ():
-            engine.check(Request(job.first_row + i, given(i)))
+            sampler.check(Request(job.first_row + i, conditions(i)))
 
         def request(i: int) -> Request:
-            row = given(i)
-            return Request(job.first_row + i, row, other(i, row) if other is not None else None)
+            own = conditions(i)
+            return Request(job.first_row + i, own, contrast(i, own) if contrast is not None else None)
 
         chunk: list[Record] = []
-        drawing = written_at = told = time.monotonic()
+        begun = written_at = emitted_at = time.monotonic()
         written = 0
-        for number, learned in engine.rows(map(request, missing)):
+        for number, learned in sampler.rows(map(request, missing)):
             chunk.append(surrogates.complete(number, learned))
-            drawn = number - job.first_row + 1
+            done = number - job.first_row + 1
             now = time.monotonic()
-            # A transaction takes 40 ms, so rows that come quickly are written by the second and not by the hundred.
-            full = len(chunk) >= settings.chunk_rows and now - written_at >= _BETWEEN_CHUNKS
-            if full or drawn == job.rows:
+            full = len(chunk) >= settings.chunk_rows and now - written_at >= _MIN_SECONDS_BETWEEN_CHUNKS
+            if full or done == job.rows:
                 store.append(job.number, number + 1 - len(chunk), chunk)
                 written, chunk, written_at = written + len(chunk), [], now
-                if should_stop() and drawn < job.rows:
-                    raise Cancelled(f"Stopped after {drawn} of {job.rows} rows.", "`localsynth sample` draws the rest.")
-            if now - told > 0.5 or drawn == job.rows:
-                told = now
-                statistics = engine.statistics
+                if should_stop() and done < job.rows:
+                    raise Cancelled(f"Stopped after {done} of {job.rows} rows.", "`localsynth sample` generates the rest.")
+            if now - emitted_at > _SECONDS_BETWEEN_EVENTS or done == job.rows:
+                emitted_at = now
                 emit(
                     {
                         "kind": "progress",
                         "stage": "sample",
-                        "step": drawn,
+                        "step": done,
                         "steps": job.rows,
-                        "rate": statistics.tokens / (now - drawing),
+                        "rate": sampler.statistics.tokens / (now - begun),
                         "unit": "tokens/s",
-                        "device": engine.device,
-                        "seconds_left": _seconds_left(now - drawing, drawn - job.done, len(missing), engine.sequences),
+                        "device": sampler.device,
+                        "seconds_left": _seconds_left(now - begun, done - job.done, len(missing), sampler.batch_size),
                     }
                 )
-        return SampleResult(written, time.monotonic() - started, engine.statistics)
+        return SampleResult(written, time.monotonic() - started, sampler.statistics)
 
 
-def _seconds_left(seconds: float, drawn: int, rows: int, side_by_side: int) -> float | None:
-    """What the rest of `rows` will take, when `drawn` of them took so long; None while too few are finished to tell.
+def _seconds_left(seconds: float, done: int, rows: int, batch_size: int) -> float | None:
+    """Estimated seconds for the rest of `rows`, where `done` of them took `seconds`; None while too few are done.
 
-    Rows being written count as half written: the first to be finished says how long a row takes, not how often one comes.
+    Rows in the batch count as half done: the first row to be finished tells how long a row takes, not how often one comes.
     """
-    if drawn < min(side_by_side, rows) / 2:
+    if done < min(batch_size, rows) / 2:
         return None
-    half_written = min(side_by_side, rows - drawn) / 2
-    return seconds * (rows - drawn - half_written) / (drawn + half_written)
+    half_done = min(batch_size, rows - done) / 2
+    return seconds * (rows - done - half_done) / (done + half_done)

@@ -1,27 +1,26 @@
-"""Draws rows: one llama.cpp context, many rows side by side, a new row in a place as soon as the last one is done.
+"""Generates rows with a merged GGUF: a batch of llama.cpp sequences, each value under the grammar of its column.
 
-Each column's value is drawn under the grammar of its field; names and colons, and whatever the grammar leaves no choice
-about, are appended without sampling and computed in the same batch. Reads nothing private: the model and the schema only.
+A column's value is sampled token by token. Column names, colons and whatever the grammar leaves no choice about are
+appended without sampling, and computed in the same batch. Reads nothing private: the model and the schema only.
 
-A row may be asked for under conditions on some columns. Columns written before a condition know nothing of it, so several
-candidates of the row are written up to the last condition, each weighed by how probable its conditions were to the model
-where they stood, and one is drawn by these weights and finished (sampling importance resampling, Rubin 1987): with one
-candidate the earlier columns would follow the table at large, with many they follow the rows that meet the condition.
+Conditions: columns before a condition do not depend on it. So several candidates of the row are generated up to its last
+condition. Each gets a weight, the probability of its conditions under the model where they stood. One is sampled by these
+weights and continues (sampling importance resampling, Rubin 1987). With one candidate the earlier columns would follow the
+whole table, with many they follow the rows that meet the conditions.
 
-With guidance, a row is read twice: after its own values and, in a second sequence, after other ones; what it writes is moved away
-from what it would write after those (classifier-free guidance, Sanchez et al. 2023, arXiv:2306.17806).
+Guidance: a row is read twice, in two sequences: after its own values, and after those of a contrast row. Its logits are
+moved away from the contrast row's (classifier-free guidance, Sanchez et al. 2023, arXiv:2306.17806).
 
-With a logit bias, tokens that the model writes too seldom or too often are moved in texts; a positive bias ends once
-the row's texts hold the token.
+Logit bias: tokens that the model generates too rarely or too often have a bias in texts. A positive bias ends once a text
+of the row holds the token.
 
-Constraints of the schema leave each column the values that keep them with what the row has so far; a row that still breaks one is
-drawn again.
+Constraints of the schema restrict each column to values that are feasible with the row so far. A row that still violates
+one is generated again.
 
-A row's randomness depends on the seed and its row number alone, so that a resumed job draws the rows that are missing.
+A row's random numbers depend on the seed and its number alone, so a resumed job generates the missing rows.
 """
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,42 +28,45 @@ from types import TracebackType
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.llm.llama_cpp import Decoder, Step, Vocabulary, sequence_bytes
 from localsynth.llm.row_text import END, NULL, Codec
+from localsynth.sample.candidates import Candidate, CandidateGroup, Request, Stream
 from localsynth.sample.grammar import Grammars, TokenMasks
-from localsynth.sample.prefix_cache import Sequences
-from localsynth.sample.slots import Group, Request, Slot, Stream
-from localsynth.sample.token_choice import choose_tokens, guided, log_share
+from localsynth.sample.prefix_cache import PrefixCache
+from localsynth.sample.scheduler import Scheduler
+from localsynth.sample.token_choice import choose_index, choose_tokens, guided, log_share
 from localsynth.schema.columns import Column, Record, Schema, Text, conform
 from localsynth.schema.conditions import Allowed, whole
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system import random_streams
 from localsynth.text_counts.logit_bias import LogitBias
 
-__all__ = ["Engine", "Request", "SampleStatistics"]
+__all__ = ["Request", "SampleStatistics", "Sampler"]
 
-_MOST_TRIES = 5
-"""Draws of one row before it is given up. The grammar makes a second one improbable; in the last one the columns of constraints
-have the values of an example that keeps them."""
+MAX_ATTEMPTS = 5
+"""Attempts at one row. The grammar makes a second one improbable. In the last one, the columns with constraints have the
+values of a witness, which satisfies them."""
 
 _TO_END_A_TEXT = 8
+"""Tokens beyond its maximum that a text may need to end, where it reaches the maximum inside a character or an escape."""
+
+_MAX_BATCH_SIZE = 128
+"""A larger batch decodes hardly faster (docs/lab/sampling-speed.md), and each row takes memory."""
+
+_MAX_SEQUENCES = 255
+"""llama.cpp holds at most 256 sequences, and one is spare."""
+
+_MEMORY_FRACTION = 0.25
+"""Of the available memory, for the KV cache."""
 
 
-_MOST_SEQUENCES = 128
-"""Unless more are asked for: each row that is generated at once takes memory."""
-
-_MOST_OF_LLAMA = 255
-"""llama.cpp holds 256 sequences at most, and one is spare."""
-
-_MEMORY_SHARE = 0.25
-"""Of the free memory, for what the model keeps of the rows being written."""
-
-
-def _sequences(model: Path, length: int) -> int:
-    room = _MEMORY_SHARE * psutil.virtual_memory().available
-    return int(max(1, min(_MOST_SEQUENCES, room // sequence_bytes(model, length))))
+def _default_batch_size(model: Path, length: int, sequences_per_slot: int) -> int:
+    available = _MEMORY_FRACTION * psutil.virtual_memory().available
+    sequences = int(min(_MAX_BATCH_SIZE, available // sequence_bytes(model, length)))
+    return max(1, sequences // sequences_per_slot)
 
 
 @dataclass
@@ -79,14 +81,13 @@ class SampleStatistics:
     choose_seconds: float = 0.0
 
 
-class Engine:
-    """Samples rows of an effective schema from a merged GGUF.
+class Sampler:
+    """Generates rows of an effective schema with a merged GGUF. Use as a context manager.
 
-    `sequences` rows are written side by side (None: as many as decode fastest and memory has room for, but at most `most`)
-    on `threads` threads, with `gpu_layers` of the model on the GPU (-1: all). A row under conditions is chosen out of
-    `candidates`. Where requests say what rows are to be told apart from, they are, by `guidance`. `bias` corrects which tokens
-    texts are written with, by what their row is given. With `nulls_given`, which columns are empty was settled before: an empty
-    one is read and nothing is chosen by it, since the model has not learned when it is. Use as a context manager.
+    `batch_size` rows are generated at a time; None: as many as decode fastest and fit into memory, at most `max_rows`.
+    `gpu_layers` layers of the model are on the GPU (-1: all). A row under conditions is chosen among `candidates`.
+    `guidance` applies to requests with a contrast row. `bias` moves the tokens of texts, by the row's fixed values.
+    `nulls_given`: the model has not learned which columns are null. Requests say so, and no candidate is weighted by it.
     """
 
     def __init__(
@@ -97,8 +98,8 @@ class Engine:
         *,
         threads: int,
         seed: int,
-        sequences: int | None = None,
-        most: int = 255,
+        batch_size: int | None = None,
+        max_rows: int = _MAX_SEQUENCES,
         temperature: float = 1.0,
         top_p: float = 1.0,
         gpu_layers: int = 0,
@@ -110,6 +111,7 @@ class Engine:
     ) -> None:
         self._feasible = FeasibleSet(schema)
         self._schema, self._seed, self._temperature, self._top_p = schema, seed, temperature, top_p
+        self._guidance, self._nulls_given = guidance, nulls_given
         self._vocabulary = Vocabulary(model)
         if bias is not None and len(bias.tokens) and bias.tokens[-1] >= self._vocabulary.size:
             raise IntegrityError("The token counts are of another model's tokens.", "Restore it from a backup, or train again.")
@@ -118,32 +120,26 @@ class Engine:
         self._codec = Codec(schema, self._vocabulary.tokenize, self._vocabulary.start, description)
         self._grammars = Grammars(self._vocabulary.grammar_tokenizer(), self._codec.fields)
         self._end = self._vocabulary.tokenize(END)
-        # A text that reaches its budget inside a character or an escape may need a few tokens more to end properly.
         length = self._codec.longest_row + _TO_END_A_TEXT * len(self._codec.fields)
-        self._guidance, self._nulls_given = guidance, nulls_given
-        self.sequences_a_row = 2 if guidance else 1
-        """The row in place i has the sequences from i * sequences_a_row on."""
-        sequences = min(
-            most, sequences or max(1, _sequences(model, length) // self.sequences_a_row), _MOST_OF_LLAMA // self.sequences_a_row
-        )
-        self._spare = self.sequences_a_row * sequences
-        """A sequence beyond those in use, for two to change places."""
-        self.decoder = decoder(model, self._spare + 1, length, threads, gpu_layers)
+        self._sequences_per_slot = 2 if guidance else 1
+        batch_size = batch_size or _default_batch_size(model, length, self._sequences_per_slot)
+        self.batch_size = min(max_rows, batch_size, _MAX_SEQUENCES // self._sequences_per_slot)
+        sequences = self._sequences_per_slot * self.batch_size
+        self.decoder = decoder(model, sequences + 1, length, threads, gpu_layers)
+        self._cache = PrefixCache(self.decoder, sequences, length)
+        self._cache.fill(self._codec.fields[0].key[:-1])
         self.device = f"GPU ({gpu_layers if gpu_layers >= 0 else 'all'} layers)" if gpu_layers else f"CPU ({threads} threads)"
-        # A slot under a condition needs two masks: with the condition and without.
-        self._masks = TokenMasks(2 * sequences, self.decoder.vocabulary_size, threads)
-        self.sequences = sequences
-        self._candidates = min(candidates, sequences)
-        self._held = Sequences(self.decoder, self._spare + 1, length)
-        self._held.begin_all(self._codec.fields[0].key[:-1])
+        # A candidate under a condition needs two masks: with the condition and without.
+        self._masks = TokenMasks(2 * self.batch_size, self.decoder.vocabulary_size, threads)
+        self._candidates = min(candidates, self.batch_size)
         self.statistics = SampleStatistics()
 
     def check(self, request: Request) -> None:
-        """Raise ConfigError where a text that is given for the row does not fit the column."""
+        """Raise ConfigError where a text that the request fixes does not fit its column."""
         for field in self._codec.fields:
-            if isinstance(field.column, Text) and field.column.name in request.given:
-                for value in request.given[field.column.name].values:
-                    if self._codec.decode_value(field, self._piece(self._codec.encode_value(field, value))) != value:
+            if isinstance(field.column, Text) and field.column.name in request.conditions:
+                for value in request.conditions[field.column.name].values:
+                    if self._codec.decode_value(field, self._bytes(self._codec.encode_value(field, value))) != value:
                         raise ConfigError(
                             f"Row {request.number + 1}: the text given for column {field.column.name!r} is longer than its "
                             f"{field.column.max_tokens} tokens.",
@@ -151,304 +147,263 @@ class Engine:
                         )
 
     def rows(self, requests: Iterable[Request]) -> Iterator[tuple[int, Record]]:
-        """Draw the requested rows; yields (number, learned columns) in the order of the requests."""
-        waiting = iter(requests)
-        unplaced: deque[Slot] = deque()
-        order: deque[int] = deque()
-        finished: dict[int, Record] = {}
-        writing: dict[int, Slot] = {}
-        held: dict[int, Slot] = {}  # by place like those being written: candidates that wait for the others of their row
-        vacant = list(range(self.sequences))
+        """Generate the requested rows; yields (number, learned columns) in the order of the requests."""
+        return Scheduler(self, self.batch_size, requests).rows()
 
-        def place() -> None:
-            """Give a place to each slot that is to be written, as long as there are places."""
-            while vacant:
-                if not unplaced:
-                    request = next(waiting, None)
-                    if request is None:
-                        return
-                    order.append(request.number)
-                    unplaced.extend(self._begin(request, 0))
-                    continue
-                slot = unplaced.popleft()
-                slot.place = vacant.pop()
-                # A row with nothing left to write leaves the place what it holds.
-                for sequence, stream in zip(self._sequences_of(slot.place), () if slot.done else slot.streams, strict=False):
-                    stream.position = self._held.begin(sequence, stream.pending)
-                    stream.pending = stream.pending[stream.position :]
-                advance(slot)
+    # --- what the scheduler drives ---------------------------------------------------------------------------------------
 
-        def advance(slot: Slot) -> None:
-            """Write a slot on, or end it: the row is finished, or its candidates are there to choose from."""
-            writing.pop(slot.place, None)
-            if slot.waits:
-                group = slot.group
-                assert group is not None
-                held[slot.place] = slot
-                group.reached.append(slot)
-                if len(group.reached) < group.candidates:
-                    return
-                slot = self._choose(group)
-                for other in group.reached:
-                    del held[other.place]
-                    if other is not slot:
-                        vacant.append(other.place)
-            if not slot.done:
-                writing[slot.place] = slot
-                return
-            vacant.append(slot.place)
-            record = self._record(slot)
-            if record is not None:
-                finished[slot.request.number] = record
-                return
-            # Behind the others: only the row begun last may have candidates without a place, or two rows could wait for each
-            # other's places.
-            unplaced.extend(self._begin(slot.request, slot.attempt + 1))
-
-        def close_ranks() -> None:
-            """Bring what is being written into the first places: llama.cpp computes only neighbours together.
-
-            With 63 of 128 sequences in use, scattered, a step took 0.99 s; with all 128 in use it took 0.19 s.
-            """
-            last = [place for place in writing if place >= len(writing)]
-            for target in [place for place in range(len(writing)) if place not in writing]:
-                place = last.pop()
-                for here, there in zip(self._sequences_of(place), self._sequences_of(target), strict=True):
-                    if target in held:  # they change places
-                        self._held.copy(there, self._spare)
-                        self._held.copy(here, there)
-                        self._held.copy(self._spare, here)
-                    else:
-                        self._held.copy(here, there)
-                if target in held:
-                    held[place] = held.pop(target)
-                    held[place].place = place
-                else:
-                    vacant[vacant.index(target)] = place
-                writing[target] = writing.pop(place)
-                writing[target].place = target
-
-        place()
-        while writing:
-            close_ranks()
-            self._step([writing[place] for place in range(len(writing))])
-            for slot in list(writing.values()):
-                advance(slot)
-            place()
-            while order and order[0] in finished:
-                number = order.popleft()
-                yield number, finished.pop(number)
-        while order:
-            number = order.popleft()
-            yield number, finished.pop(number)
-
-    def _sequences_of(self, place: int) -> range:
-        return range(self.sequences_a_row * place, self.sequences_a_row * (place + 1))
-
-    def _begin(self, request: Request, attempt: int) -> list[Slot]:
-        """The slots of a row: one, or its candidates."""
-        if attempt >= _MOST_TRIES:
+    def begin(self, request: Request, attempt: int) -> list[Candidate]:
+        """The candidates of a row; one where no condition stands behind a free column. Raises IntegrityError."""
+        if attempt >= MAX_ATTEMPTS:
             raise IntegrityError(
-                f"Row {request.number} broke the schema {attempt} times in a row.",
-                "Please report this as a bug, with the schema.",
+                f"Row {request.number} violated the schema {attempt} times.", "Please report this as a bug, with the schema."
             )
-        if attempt == _MOST_TRIES - 1 and (example := self._feasible.witness(request.given)):
-            request = replace(request, given={**request.given, **self._feasible.fixed(example)})
-        asked = [request.given.get(field.column.name) for field in self._codec.fields]
-        given = [i for i, allowed in enumerate(asked) if allowed is not None and not self._merely_read(allowed)]
-        settled = next((i for i, allowed in enumerate(asked) if allowed is None or allowed.single is None), len(asked))
+        if attempt == MAX_ATTEMPTS - 1 and (witness := self._feasible.witness(request.conditions)):
+            request = replace(request, conditions={**request.conditions, **self._feasible.fixed(witness)})
+        conditions = [request.conditions.get(field.column.name) for field in self._codec.fields]
+        weighted = [i for i, allowed in enumerate(conditions) if allowed is not None and not self._merely_read(allowed)]
+        first_free = next(
+            (i for i, allowed in enumerate(conditions) if allowed is None or allowed.single is None), len(conditions)
+        )
         group = None
-        # Values that are settled from the first column on leave nothing before them that could disagree.
-        if given and given[-1] >= settled:
-            group = Group(request, attempt, self._candidates, settled, given[-1])
-        return [self._slot(request, attempt, candidate, group) for candidate in range(group.candidates if group else 1)]
+        # Values that are fixed from the first column on leave nothing before them that could disagree.
+        if weighted and weighted[-1] >= first_free:
+            group = CandidateGroup(request, attempt, self._candidates, first_free, weighted[-1])
+        return [self._candidate(request, attempt, index, group) for index in range(group.size if group else 1)]
 
-    def _slot(self, request: Request, attempt: int, candidate: int, group: Group | None) -> Slot:
-        random = random_streams.tokens(self._seed, request.number, attempt, candidate)
-        streams = [Stream(pending=self._codec.fields[0].key.copy()) for _ in range(self.sequences_a_row)]
-        slot = Slot(request, attempt, candidate, random, self._grammars.matcher(0), len(self._codec.fields), group, streams)
-        self._enter(slot)
-        self._settle(slot)
-        return slot
+    def _candidate(self, request: Request, attempt: int, index: int, group: CandidateGroup | None) -> Candidate:
+        random = random_streams.tokens(self._seed, request.number, attempt, index)
+        streams = [Stream(pending=self._codec.fields[0].key.copy()) for _ in range(self._sequences_per_slot)]
+        candidate = Candidate(request, attempt, index, random, self._grammars.matcher(0), len(self._codec.fields), group, streams)
+        self._begin_column(candidate)
+        self._append_forced(candidate)
+        return candidate
 
-    def _choose(self, group: Group) -> Slot:
-        """One of a row's candidates, drawn by their weights; it goes on as a row of its own."""
-        candidates = sorted(group.reached, key=lambda slot: slot.candidate)
-        logs = np.array([slot.log_weight for slot in candidates])
-        shares = np.cumsum(np.exp(logs - logs.max()))
-        draw = random_streams.candidate_choice(self._seed, group.request.number, group.attempt).random() * shares[-1]
-        slot = candidates[min(int(np.searchsorted(shares, draw, side="right")), len(candidates) - 1)]
-        slot.group = None
-        self._settle(slot)
-        return slot
+    def enter(self, candidate: Candidate) -> None:
+        """Let the candidate's slot hold as much of its tokens as any slot does."""
+        if candidate.done:
+            return  # It generates nothing, and the slot's tokens may be a prefix of the next row.
+        for sequence, stream in self._sequences(candidate):
+            stream.position = self._cache.reuse(sequence, stream.pending)
+            stream.pending = stream.pending[stream.position :]
 
-    def _step(self, slots: list[Slot]) -> None:
-        """Compute the next pending tokens of all slots in one batch, and draw a token for each slot that has no more of them.
-
-        As many tokens of each stream as the one with the fewest has, so that steps are of one length (see `Decoder.decode`).
-        Where one stream of a slot comes to its end before the other, it marks time: its last token is computed again until the
-        other's last one is, since a sequence left out would part its neighbours, which costs more.
-        """
+    def step(self, candidates: list[Candidate]) -> None:
+        """Compute pending tokens of all candidates in one batch, and sample a token for each that has no more of them."""
         begun = time.perf_counter()
-        width = min(len(stream.pending) for slot in slots for stream in slot.streams)
-        active = [slot for slot in slots if all(len(stream.pending) == width for stream in slot.streams)]
-        ready = {slot.place for slot in active}
-        steps = [
-            Step(sequence, stream.position, stream.pending[:width], wanted=slot.place in ready)
-            for slot in slots
-            for sequence, stream in zip(self._sequences_of(slot.place), slot.streams, strict=True)
-        ]
-        logits = self._held.decode(steps)
+        ready, logits = self._decode(candidates)
         decoded = time.perf_counter()
-        self.statistics.tokens += width * len(steps)
         self.statistics.decode_seconds += decoded - begun
-        for slot in slots:
-            for sequence, stream in zip(self._sequences_of(slot.place), slot.streams, strict=True):
-                marks_time = len(stream.pending) == width and slot.place not in ready
-                computed = width - marks_time
-                stream.position += computed
-                stream.pending = stream.pending[computed:]
-                if marks_time:
-                    self._held.keep(sequence, stream.position)
-        if not active:
+        if not ready:
             return
-        weighed = [(i, slot, slot.free) for i, slot in enumerate(active) if slot.free is not None]
-        allowed = self._masks.compute([slot.matcher for slot in active] + [free for _, _, free in weighed])
+        # Candidates with a condition on the column that they generate.
+        weighted = [(i, candidate.unconditional) for i, candidate in enumerate(ready) if candidate.unconditional is not None]
+        allowed = self._masks.compute([candidate.matcher for candidate in ready] + [matcher for _, matcher in weighted])
         masked = time.perf_counter()
         if self._guidance:
             logits = guided(logits[::2], logits[1::2], self._guidance)
-        for own, slot in zip(logits, active, strict=True):
-            if self._has_bias(slot):
-                assert self._bias is not None
-                own[self._bias.tokens] += slot.bias
-        for (i, slot, _), unconditional in zip(weighed, allowed[len(active) :], strict=True):
-            slot.log_weight += log_share(logits[i], allowed[i], unconditional, self._temperature)
-        uniform = np.array([slot.random.random() for slot in active])
-        tokens = choose_tokens(logits, allowed[: len(active)], uniform, self._temperature, self._top_p)
+        self._add_bias(logits, ready)
+        for (i, _), unconditional in zip(weighted, allowed[len(ready) :], strict=True):
+            ready[i].log_weight += log_share(logits[i], allowed[i], unconditional, self._temperature)
+        uniform = np.array([candidate.random.random() for candidate in ready])
+        tokens = choose_tokens(logits, allowed[: len(ready)], uniform, self._temperature, self._top_p)
         chosen = time.perf_counter()
-        for slot, token in zip(active, tokens, strict=True):
-            self._append(slot, [int(token)])
-            self._settle(slot)
+        for candidate, token in zip(ready, tokens, strict=True):
+            self._append(candidate, [int(token)])
+            self._append_forced(candidate)
         self.statistics.grammar_seconds += masked - decoded + time.perf_counter() - chosen
         self.statistics.choose_seconds += chosen - masked
 
-    def _piece(self, tokens: list[int]) -> bytes:
-        return b"".join(self._vocabulary.piece(token) for token in tokens)
+    def choose(self, group: CandidateGroup) -> Candidate:
+        """One of a row's candidates, sampled by their weights; it continues as a row without others."""
+        candidates = sorted(group.pending, key=lambda candidate: candidate.index)
+        uniform = random_streams.candidate_choice(self._seed, group.request.number, group.attempt).random()
+        chosen = candidates[choose_index(np.array([candidate.log_weight for candidate in candidates]), uniform)]
+        chosen.group = None
+        self._append_forced(chosen)
+        return chosen
 
-    def _append(self, slot: Slot, tokens: list[int]) -> None:
-        for matcher in (slot.matcher, slot.free):
-            if matcher is not None and not matcher.consume_tokens(tokens):
-                raise AssertionError(f"the grammar refuses its own token: {matcher.get_error()}")
-        self._read(slot, tokens, tokens)
-        self._held_now(slot, tokens)
-        slot.value += self._piece(tokens)
-        slot.value_tokens += len(tokens)
-
-    def _held_now(self, slot: Slot, tokens: list[int]) -> None:
-        """A text of the row holds these tokens now: none of them needs to be written more."""
-        if slot.bias is not None and isinstance(self._codec.fields[slot.field].column, Text):
-            for place in [self._biased[token] for token in tokens if token in self._biased]:
-                slot.bias[place] = min(slot.bias[place], 0.0)
-
-    def _has_bias(self, slot: Slot) -> bool:
-        """Whether what is drawn next is of a text; where that may turn out to be missing, it is not yet."""
-        column = self._codec.fields[slot.field].column
-        settled = self._nulls_given or not column.nullable or not f" {NULL}".encode().startswith(slot.value)
-        return slot.bias is not None and isinstance(column, Text) and settled
-
-    def _read(self, slot: Slot, tokens: list[int], against: list[int]) -> None:
-        """Let the model read these tokens next and, where the row is told apart from other values, `against` instead."""
-        for stream, its in zip(slot.streams, (tokens, against), strict=False):
-            stream.pending += its
-
-    def _enter(self, slot: Slot) -> None:
-        """Set the grammar of the column that begins; a value that is settled needs none."""
-        slot.value, slot.value_tokens, slot.free = b"", 0, None
-        while not slot.done:
-            field = self._codec.fields[slot.field]
-            if self._bias is not None and slot.bias is None and isinstance(field.column, Text):
-                settled = {name: one.single for name, one in slot.request.given.items() if one.single is not None}
-                # A logit is divided by the temperature later.
-                slot.bias = self._temperature * self._bias.of({name: single.value for name, single in settled.items()})
-            allowed = self._allowed(slot, field.column)
-            if allowed is None:
-                slot.matcher = self._grammars.matcher(slot.field)
-                return
-            weighed = slot.group is not None and slot.field >= slot.group.first and not self._merely_read(allowed)
-            if allowed.single is None or weighed:
-                slot.matcher = self._grammars.matcher(slot.field, allowed)
-                slot.free = self._grammars.matcher(slot.field) if slot.group is not None else None
-                return
-            tokens = self._codec.encode_value(field, allowed.single.value)
-            against = slot.request.against or {}
-            name = field.column.name
-            self._read(slot, tokens, self._codec.encode_value(field, against[name]) if name in against else tokens)
-            if allowed.single.value is not None:
-                self._held_now(slot, tokens)
-            self._keep(slot, self._piece(tokens))
-            self._next(slot)
-
-    def _merely_read(self, allowed: Allowed) -> bool:
-        return self._nulls_given and allowed.single is not None and allowed.single.value is None
-
-    def _allowed(self, slot: Slot, column: Column) -> Allowed | None:
-        """The values of a column that are asked for and, with those the row has so far, break no constraint; None for all."""
-        asked = slot.request.given.get(column.name)
-        if column.name not in self._feasible.names or (asked is not None and asked.single is not None):
-            return asked
-        allowed = self._feasible.of_column(column.name, slot.row, slot.request.given)
-        # Where nothing is left, the row is finished like any other, and drawn again.
-        return asked if allowed.empty or allowed == whole(column) else allowed
-
-    def _keep(self, slot: Slot, value: bytes) -> None:
-        """Add the finished value of the column that is being written."""
-        slot.values.append(value)
-        field = self._codec.fields[slot.field]
-        if field.column.name in self._feasible.names:
-            slot.row[field.column.name] = self._codec.decode_value(field, value)
-
-    def _next(self, slot: Slot) -> None:
-        slot.field += 1
-        if not slot.done:
-            key = self._codec.fields[slot.field].key
-            self._read(slot, key, key)
-
-    def _settle(self, slot: Slot) -> None:
-        """Append everything that needs no drawing: forced tokens, the end of a text at its budget, the next column's key."""
-        while not (slot.done or slot.waits):
-            if slot.value.endswith(b"\n"):
-                self._keep(slot, slot.value)
-                self._next(slot)
-                self._enter(slot)
-                continue
-            # What a condition forces is not certain to the model, so a candidate draws it, to be weighed for it.
-            forced = (slot.free or slot.matcher).compute_ff_tokens()
-            if not forced and slot.value_tokens >= self._codec.fields[slot.field].budget - len(self._end):
-                # Inside a character or an escape the line break is not allowed yet: then the model goes on for a token.
-                forced = self._end if slot.matcher.validate_tokens(self._end) == len(self._end) else []
-            if not forced:
-                return
-            self._append(slot, forced)
-
-    def _record(self, slot: Slot) -> Record | None:
-        """The finished record, checked once more; None (and counted) where it does not satisfy the schema or the conditions."""
+    def finish(self, candidate: Candidate) -> Record | None:
+        """The finished row, checked once more; None (and counted) where it violates the schema or the conditions."""
         try:
-            record = self._codec.decode(slot.values)
+            record = self._codec.decode(candidate.values)
         except ValueError:
             record = {}
-        given = slot.request.given.items()
-        if not record or conform(self._schema, record) != record or not all(record[name] in allowed for name, allowed in given):
+        conditions = candidate.request.conditions.items()
+        if (
+            not record
+            or conform(self._schema, record) != record
+            or not all(record[name] in allowed for name, allowed in conditions)
+        ):
             self.statistics.rejected += 1
             return None
         self.statistics.rows += 1
         return record
+
+    def move(self, source: int, target: int) -> None:
+        """Copy the KV cache of slot `source` to slot `target`."""
+        for one, other in zip(self._sequences_of(source), self._sequences_of(target), strict=True):
+            self._cache.copy(one, other)
+
+    def swap(self, one: int, other: int) -> None:
+        """Exchange the KV caches of two slots."""
+        for here, there in zip(self._sequences_of(one), self._sequences_of(other), strict=True):
+            self._cache.swap(here, there)
+
+    # --- decoding --------------------------------------------------------------------------------------------------------
+
+    def _sequences_of(self, slot: int) -> range:
+        return range(self._sequences_per_slot * slot, self._sequences_per_slot * (slot + 1))
+
+    def _sequences(self, candidate: Candidate) -> Iterator[tuple[int, Stream]]:
+        """The candidate's streams and the sequences of the KV cache that hold them."""
+        return zip(self._sequences_of(candidate.slot), candidate.streams, strict=True)
+
+    def _decode(self, candidates: list[Candidate]) -> tuple[list[Candidate], NDArray[np.float32]]:
+        """Compute pending tokens; returns the candidates that have no more of them, and the logits of their streams.
+
+        Of each stream as many tokens are computed as the one with the fewest has: steps are of one length (see
+        `Decoder.decode`). Where one stream of a candidate ends before the other, it idles: its last token is computed again
+        until the other's last one is. A sequence left out would separate its neighbours, which costs more.
+        """
+        width = min(len(stream.pending) for candidate in candidates for stream in candidate.streams)
+        ready = [candidate for candidate in candidates if all(len(stream.pending) == width for stream in candidate.streams)]
+        slots = {candidate.slot for candidate in ready}
+        steps = [
+            Step(sequence, stream.position, stream.pending[:width], wanted=candidate.slot in slots)
+            for candidate in candidates
+            for sequence, stream in self._sequences(candidate)
+        ]
+        logits = self._cache.decode(steps)
+        self.statistics.tokens += width * len(steps)
+        for candidate in candidates:
+            for sequence, stream in self._sequences(candidate):
+                idles = len(stream.pending) == width and candidate.slot not in slots
+                computed = width - idles
+                stream.position += computed
+                stream.pending = stream.pending[computed:]
+                if idles:
+                    self._cache.truncate(sequence, stream.position)
+        return ready, logits
+
+    def _add_bias(self, logits: NDArray[np.float32], candidates: list[Candidate]) -> None:
+        """Add the bias of each candidate that generates a text to its row of `logits`, in place."""
+        if self._bias is None:
+            return
+        for row, candidate in zip(logits, candidates, strict=True):
+            if self._has_bias(candidate):
+                row[self._bias.tokens] += candidate.bias
+
+    def _has_bias(self, candidate: Candidate) -> bool:
+        """Whether the next token is certain to be of a text; while the text may turn out to be null, it is not."""
+        column = self._codec.fields[candidate.field].column
+        not_null = self._nulls_given or not column.nullable or not f" {NULL}".encode().startswith(candidate.value)
+        return candidate.bias is not None and isinstance(column, Text) and not_null
+
+    # --- grammar ---------------------------------------------------------------------------------------------------------
+
+    def _bytes(self, tokens: list[int]) -> bytes:
+        return b"".join(self._vocabulary.piece(token) for token in tokens)
+
+    def _append(self, candidate: Candidate, tokens: list[int]) -> None:
+        for matcher in (candidate.matcher, candidate.unconditional):
+            if matcher is not None and not matcher.consume_tokens(tokens):
+                raise AssertionError(f"the grammar refuses its own token: {matcher.get_error()}")
+        self._read(candidate, tokens, tokens)
+        self._end_bias(candidate, tokens)
+        candidate.value += self._bytes(tokens)
+        candidate.value_tokens += len(tokens)
+
+    def _append_forced(self, candidate: Candidate) -> None:
+        """Append all that needs no sampling: forced tokens, the end of a text at its maximum, the next column's key."""
+        while not (candidate.done or candidate.pending):
+            if candidate.value.endswith(b"\n"):
+                self._keep(candidate, candidate.value)
+                self._next_column(candidate)
+                self._begin_column(candidate)
+                continue
+            # What only a condition forces is not certain to the model: it is sampled, to be weighted.
+            forced = (candidate.unconditional or candidate.matcher).compute_ff_tokens()
+            if not forced and candidate.value_tokens >= self._codec.fields[candidate.field].budget - len(self._end):
+                # Inside a character or an escape the line break is not allowed yet: then another token is sampled.
+                forced = self._end if candidate.matcher.validate_tokens(self._end) == len(self._end) else []
+            if not forced:
+                return
+            self._append(candidate, forced)
+
+    def _end_bias(self, candidate: Candidate, tokens: list[int]) -> None:
+        """A text of the row now holds these tokens: end their positive bias."""
+        if candidate.bias is not None and isinstance(self._codec.fields[candidate.field].column, Text):
+            for place in [self._biased[token] for token in tokens if token in self._biased]:
+                candidate.bias[place] = min(candidate.bias[place], 0.0)
+
+    def _read(self, candidate: Candidate, tokens: list[int], contrast: list[int]) -> None:
+        """Let the model read these tokens next and, with guidance, `contrast` in the contrast row's stream."""
+        for stream, its in zip(candidate.streams, (tokens, contrast), strict=False):
+            stream.pending += its
+
+    def _begin_column(self, candidate: Candidate) -> None:
+        """Set the grammar of the next column that is to be generated; append the columns before it whose value is fixed."""
+        candidate.value, candidate.value_tokens, candidate.unconditional = b"", 0, None
+        while not candidate.done:
+            field = self._codec.fields[candidate.field]
+            if self._bias is not None and candidate.bias is None and isinstance(field.column, Text):
+                candidate.bias = self._bias_of(self._bias, candidate.request)
+            allowed = self._allowed(candidate, field.column)
+            if allowed is None:
+                candidate.matcher = self._grammars.matcher(candidate.field)
+                return
+            in_group = candidate.group is not None and candidate.field >= candidate.group.first
+            if allowed.single is None or (in_group and not self._merely_read(allowed)):
+                candidate.matcher = self._grammars.matcher(candidate.field, allowed)
+                candidate.unconditional = self._grammars.matcher(candidate.field) if candidate.group is not None else None
+                return
+            tokens = self._codec.encode_value(field, allowed.single.value)
+            contrast = candidate.request.contrast or {}
+            name = field.column.name
+            self._read(candidate, tokens, self._codec.encode_value(field, contrast[name]) if name in contrast else tokens)
+            if allowed.single.value is not None:
+                self._end_bias(candidate, tokens)
+            self._keep(candidate, self._bytes(tokens))
+            self._next_column(candidate)
+
+    def _bias_of(self, bias: LogitBias, request: Request) -> NDArray[np.float32]:
+        """The bias of a row's texts, by the values that its conditions fix."""
+        fixed = {name: allowed.single for name, allowed in request.conditions.items() if allowed.single is not None}
+        # A logit is divided by the temperature later.
+        return self._temperature * bias.of({name: single.value for name, single in fixed.items()})
+
+    def _merely_read(self, allowed: Allowed) -> bool:
+        """Whether a condition is a null that the model is told of, and has not learned to generate."""
+        return self._nulls_given and allowed.single is not None and allowed.single.value is None
+
+    def _allowed(self, candidate: Candidate, column: Column) -> Allowed | None:
+        """The values of a column that meet its condition and are feasible with the row so far; None for all."""
+        condition = candidate.request.conditions.get(column.name)
+        if column.name not in self._feasible.names or (condition is not None and condition.single is not None):
+            return condition
+        allowed = self._feasible.of_column(column.name, candidate.row, candidate.request.conditions)
+        # Where no value is feasible, the row is finished like any other, and generated again.
+        return condition if allowed.empty or allowed == whole(column) else allowed
+
+    def _keep(self, candidate: Candidate, value: bytes) -> None:
+        """Add the finished value of the current column."""
+        candidate.values.append(value)
+        field = self._codec.fields[candidate.field]
+        if field.column.name in self._feasible.names:
+            candidate.row[field.column.name] = self._codec.decode_value(field, value)
+
+    def _next_column(self, candidate: Candidate) -> None:
+        candidate.field += 1
+        if not candidate.done:
+            key = self._codec.fields[candidate.field].key
+            self._read(candidate, key, key)
 
     def close(self) -> None:
         """Free the model."""
         self.decoder.close()
         self._vocabulary.close()
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> "Sampler":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

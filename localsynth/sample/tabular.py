@@ -23,7 +23,7 @@ from localsynth.store.synthetic import Job, SyntheticStore
 from localsynth.system import random_streams
 from localsynth.system.canonical_json import parse_json
 
-__all__ = ["conditions_from_marginals", "draw_from_marginals", "first_rows", "others_from_marginals", "read_marginals"]
+__all__ = ["conditions_from_marginals", "contrasts_from_marginals", "first_rows", "generate_from_marginals", "read_marginals"]
 
 _MOST_BYTES = 64 * 2**20
 """Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
@@ -43,7 +43,7 @@ def read_marginals(path: Path) -> MarginalModel | SequenceModel:
     return MarginalModel.from_json(tree)
 
 
-def draw_from_marginals(
+def generate_from_marginals(
     path: Path,
     surrogates: Surrogates,
     store: SyntheticStore,
@@ -52,7 +52,7 @@ def draw_from_marginals(
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
-    """Draw the rows of `job` that the table has not yet; see `sample.job.draw_rows`."""
+    """Draw the rows of `job` that the table has not yet; see `sample.job.generate_rows`."""
     started = time.monotonic()
     model = read_marginals(path)
     single = None
@@ -124,7 +124,7 @@ def conditions_from_marginals(
     return lambda i: split.for_model(row(i), given(i))
 
 
-def others_from_marginals(path: Path, schema: Schema, seed: int, job: Job) -> Callable[[int, Conditions], Record]:
+def contrasts_from_marginals(path: Path, schema: Schema, seed: int, job: Job) -> Callable[[int, Conditions], Record]:
     """For the i-th row of `job` and what the model is given in it, the values that guidance tells its texts apart from.
 
     They come from a row drawn like any other, whatever was asked for. See `ColumnSplit.contrast_row`.

@@ -69,7 +69,7 @@ class Command:
             "train.precision=fp32",
             "train.epochs=1",
             "train.batch_size=60",
-            "sample.sequences=8",
+            "sample.batch_size=8",
             "evaluate.report=false",
         ]
         return [part for key in keys for part in ("--set", key)]

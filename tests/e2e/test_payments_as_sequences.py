@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from localsynth.errors import Cancelled
 from localsynth.sample.surrogates import Surrogates
-from localsynth.sample.tabular import draw_from_marginals, read_marginals
+from localsynth.sample.tabular import generate_from_marginals, read_marginals
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import read_json
 from localsynth.workspace.effective_schema import effective_of
@@ -83,7 +83,7 @@ def interrupted(model, table, directory):
         while store.row_count() < 5000:
             try:
                 job = store.open_job(origin, total=5000)
-                draw_from_marginals(
+                generate_from_marginals(
                     model, Surrogates(schema, 0, "account"), store, job, lambda i: {}, lambda e: None, lambda stop=stop: stop
                 )
             except Cancelled:

@@ -38,7 +38,7 @@ serve = worker._serve
 def without_a_pause(*given):
     import localsynth.sample.job as job
     import localsynth.pipeline.sample as stage
-    job._BETWEEN_CHUNKS = 0.0
+    job._MIN_SECONDS_BETWEEN_CHUNKS = 0.0
     stage.recorder = lambda session, run: session.emit
     stage.certificate_of = lambda session, run: run.certificate()
     return serve(*given)
@@ -356,12 +356,12 @@ def test_many_rows_in_constant_memory_at_a_constant_rate(table: Table, tmp_path:
 
     Side by side, since a core's speed changes from minute to minute by more than the rate may.
     """
-    long = Watched(table.start(None, "sample.sequences=64", "sample.threads=1", rows=MANY))
+    long = Watched(table.start(None, "sample.batch_size=64", "sample.threads=1", rows=MANY))
     long.wait_for(MANY * 7 // 10)
     twin = replace(table, workspace=Path(shutil.copytree(table.workspace, tmp_path / "twin")))
     for file in twin.workspace.glob("synthetic.duckdb*"):
         file.unlink()
-    young = Watched(twin.start(None, "sample.sequences=64", "sample.threads=1", rows=MANY))
+    young = Watched(twin.start(None, "sample.batch_size=64", "sample.threads=1", rows=MANY))
     young.wait_for(MANY // 100)
     begun = time.monotonic()
     long.end()

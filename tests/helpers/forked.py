@@ -122,7 +122,7 @@ def _overrides(place: Place) -> list[str]:
         "train.device=cpu",
         "train.precision=fp32",
         "sample.quantization=Q8_0",
-        "sample.sequences=4",
+        "sample.batch_size=4",
         "sample.threads=1",
         "sample.chunk_rows=5",
     ]
@@ -147,7 +147,7 @@ def _work(stage: str, place: Place, options: dict[str, Any], before: Callable[[]
     train_stage._check_own_model = lambda name, path: None
     import localsynth.sample.job as job
 
-    job._BETWEEN_CHUNKS = 0.0  # most of the time is then spent where a kill hurts
+    job._MIN_SECONDS_BETWEEN_CHUNKS = 0.0  # most of the time is then spent where a kill hurts
     doing = ""
 
     def emit(event: dict[str, Any]) -> None:

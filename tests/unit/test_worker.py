@@ -130,7 +130,7 @@ def test_what_to_do_next_is_true_of_what_was_being_done():
         stopped, full = failure_event(KeyboardInterrupt(), doing), failure_event(MemoryError(), doing)
         assert hint in stopped["hint"] and hint in full["hint"] and hint in _with_less_memory(doing)
         assert ("micro_batch_tokens" in full["hint"]) is (event in (started, kept))
-        assert ("sample.sequences" in full["hint"]) is (event.get("stage") == "sample")
+        assert ("sample.batch_size" in full["hint"]) is (event.get("stage") == "sample")
     assert PLANTED not in json.dumps(event)
 
 

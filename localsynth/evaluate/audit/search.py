@@ -21,8 +21,8 @@ from localsynth.export.merge import merge_adapter
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
 from localsynth.privacy.noise import RandomSource
-from localsynth.sample.job import engine_for
-from localsynth.sample.slots import Request
+from localsynth.sample.candidates import Request
+from localsynth.sample.job import open_sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
 from localsynth.schema.random_rows import made_up_rows
@@ -98,10 +98,10 @@ def search_endings(
         row = split.for_model(ordinary[i], {})
         return Request(i, row, split.contrast_row(row, ordinary[i - 1], np.random.default_rng([seeds[0], i])))
 
-    with engine_for(
-        model, split.schema, description, sampling, most=rows, hybrid=split.hybrid, guided=split.hybrid, bias=None
-    ) as engine:
-        for number, record in engine.rows(map(wanted, range(rows))):
+    with open_sampler(
+        model, split.schema, description, sampling, max_rows=rows, hybrid=split.hybrid, guided=split.hybrid, bias=None
+    ) as sampler:
+        for number, record in sampler.rows(map(wanted, range(rows))):
             drawn.append(record)
             emit(progress("audit", number + 1, rows, "rows searched"))
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])

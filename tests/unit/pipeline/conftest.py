@@ -56,7 +56,7 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: An
                 precision="fp32",
             ),
             text_counts=TextCountsConfig(share=0),  # tests of counting texts set it
-            sample=SampleConfig(**{"quantization": "Q8_0", "sequences": 4, "threads": 1, **(sample or {})}),
+            sample=SampleConfig(**{"quantization": "Q8_0", "batch_size": 4, "threads": 1, **(sample or {})}),
         )
         return Session(workspace, config, emit or (lambda event: None), lambda: False, Options(**options))
 

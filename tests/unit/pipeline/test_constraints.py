@@ -76,7 +76,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Any) -> An
                 device="cpu",
                 precision="fp32",
             ),
-            sample=SampleConfig(quantization="F16", sequences=4, threads=1, candidates=2),
+            sample=SampleConfig(quantization="F16", batch_size=4, threads=1, candidates=2),
         )
         return Session(workspace, config, emit or (lambda event: None), lambda: False, Options(**options))
 

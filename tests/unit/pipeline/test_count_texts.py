@@ -18,7 +18,7 @@ from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train
 from localsynth.privacy.zcdp import rho_for
-from localsynth.sample.sampler import Engine
+from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Integer, Schema, Text, conform
 from localsynth.schema.conditions import Allowed
@@ -199,7 +199,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The description and the value descriptions stand in it as they did then, whatever the configuration says now."""
-    sample_settings = {"temperature": 0.8, "top_p": 0.9, "sequences": 5}
+    sample_settings = {"temperature": 0.8, "top_p": 0.9, "batch_size": 5}
     monkeypatch.setattr(count_texts_stage, "_MIN_ROWS", -math.inf)
     session = counting(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
     ingested = session.config.schema_
@@ -216,14 +216,14 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
         records = [conform(schema, record) for _, record in store.records("train", schema)]
     rows = [ColumnSplit(schema, hybrid=True).with_lengths(record) for record in records if record is not None]
 
-    begin, made = Engine.__init__, []
+    begin, made = Sampler.__init__, []
 
-    def watched(engine: Engine, *arguments: Any, **options: Any) -> None:
-        begin(engine, *arguments, **options)
-        assert options["sequences"] == 5 and engine._nulls_given
-        made.append(([engine._codec.encode(row).tokens for row in rows], engine._temperature, engine._top_p))
+    def watched(sampler: Sampler, *arguments: Any, **options: Any) -> None:
+        begin(sampler, *arguments, **options)
+        assert options["batch_size"] == 5 and sampler._nulls_given
+        made.append(([sampler._codec.encode(row).tokens for row in rows], sampler._temperature, sampler._top_p))
 
-    monkeypatch.setattr(Engine, "__init__", watched)
+    monkeypatch.setattr(Sampler, "__init__", watched)
     session.config = today
     counted = count_texts(session)
     assert counted["found"] >= 1 and counted["columns"] == ["kind"]

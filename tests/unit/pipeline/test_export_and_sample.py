@@ -263,7 +263,7 @@ def test_rows_are_drawn_as_asked(trained: Session, make_session: Any, tmp_path: 
 def test_a_stopped_job_is_finished_by_the_same_command(
     trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("localsynth.sample.job._BETWEEN_CHUNKS", 0.0)
+    monkeypatch.setattr("localsynth.sample.job._MIN_SECONDS_BETWEEN_CHUNKS", 0.0)
     export(trained)
     sample(make_session(rows=4))
     stopped = make_session(more=30, sample={"chunk_rows": 5})

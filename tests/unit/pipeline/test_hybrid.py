@@ -18,7 +18,7 @@ from localsynth.pipeline.plan import plan
 from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.pipeline.train import train, train_or_resume
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.sample.tabular import read_marginals
 from localsynth.schema.columns import Record, Schema, Text, conform
 from localsynth.store.private import PrivateStore
@@ -117,15 +117,15 @@ def test_texts_are_told_apart_from_those_of_other_values(
     train(session)
     export(session)
     asked: list[tuple[int, list[Request]]] = []
-    drawing = Engine.rows
+    drawing = Sampler.rows
 
-    def rows(engine: Engine, requests: Iterable[Request]) -> Iterator[tuple[int, Record]]:
+    def rows(sampler: Sampler, requests: Iterable[Request]) -> Iterator[tuple[int, Record]]:
         requests = list(requests)
-        assert engine._nulls_given, "a missing text is the marginals' choice, which the model has not learned"
-        asked.append((engine.sequences_a_row, requests))
-        return drawing(engine, requests)
+        assert sampler._nulls_given, "a missing text is the marginals' choice, which the model has not learned"
+        asked.append((sampler._sequences_per_slot, requests))
+        return drawing(sampler, requests)
 
-    monkeypatch.setattr(Engine, "rows", rows)
+    monkeypatch.setattr(Sampler, "rows", rows)
     tables = []
     for guidance in (0.0, 2.0):
         session.config = session.config.model_copy(update={"sample": SampleConfig(rows=12, guidance=guidance)})
@@ -135,12 +135,12 @@ def test_texts_are_told_apart_from_those_of_other_values(
     assert tables[0] != tables[1]
     (plain, unguided), (twice, guided) = asked
     assert (plain, twice) == (1, 2)
-    assert [request.given for request in unguided] == [request.given for request in guided], "nothing else changes"
-    assert all(request.against is None for request in unguided)
+    assert [request.conditions for request in unguided] == [request.conditions for request in guided], "nothing else changes"
+    assert all(request.contrast is None for request in unguided)
     for request in guided:
-        own = request.given["kind"].single
-        assert own is not None and request.against is not None and set(request.against) == {"kind"}
-        assert request.against["kind"] != own.value
+        own = request.conditions["kind"].single
+        assert own is not None and request.contrast is not None and set(request.contrast) == {"kind"}
+        assert request.contrast["kind"] != own.value
 
 
 def test_the_rows_shown_before_the_model_is_trained_are_those_of_the_table(

@@ -14,7 +14,7 @@ from localsynth.marginals.domain import Domain
 from localsynth.marginals.inference import Factor
 from localsynth.marginals.model import MarginalModel
 from localsynth.sample import structured_rows
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.schema.columns import Boolean, Category, Column, Date, Integer, Number, Record, Schema, Text, conform
 from localsynth.schema.conditions import Conditions
 from localsynth.schema.feasible import FeasibleSet
@@ -110,10 +110,10 @@ def test_rows_of_the_language_model_keep_the_constraints(tiny_model, texts, cond
     schema = schema_of(texts)
     conditions = asked(condition, schema)
     assume(FeasibleSet(schema).witness(conditions) is not None)
-    with Engine(tiny_model(), schema, "", sequences=8, threads=1, seed=seed, candidates=3) as engine:
-        rows = [row for _, row in engine.rows(Request(number, conditions) for number in range(10))]
+    with Sampler(tiny_model(), schema, "", batch_size=8, threads=1, seed=seed, candidates=3) as sampler:
+        rows = [row for _, row in sampler.rows(Request(number, conditions) for number in range(10))]
         check(rows, schema, conditions)
-        assert engine.statistics.rejected <= 5, "values that would break a constraint are hardly ever written"
+        assert sampler.statistics.rejected <= 5, "values that would break a constraint are hardly ever written"
 
 
 def test_rows_that_are_drawn_again_follow_the_model_given_that_the_constraints_hold():

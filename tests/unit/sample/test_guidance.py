@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from localsynth.llm.llama_cpp import Decoder, Vocabulary
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.sample.token_choice import guided
 from localsynth.schema.columns import Category, Integer, Schema, Text
 from localsynth.schema.conditions import only
@@ -54,8 +54,8 @@ def test_guided_draws_follow_the_formula_whichever_prompt_is_longer(model, own, 
     assert len(prompts[0]) != len(prompts[1]) and max(abs(expected[text] - plain[text]) for text in texts) > 0.05
     count = 3000
     requests = (Request(i, {"kind": only(KIND, KIND.values[own])}, {"kind": KIND.values[other]}) for i in range(count))
-    with Engine(model, schema, "", sequences=32, threads=1, seed=3, guidance=guidance) as engine:
-        rows = [row for _, row in engine.rows(requests)]
+    with Sampler(model, schema, "", batch_size=32, threads=1, seed=3, guidance=guidance) as sampler:
+        rows = [row for _, row in sampler.rows(requests)]
     assert {row["kind"] for row in rows} == {KIND.values[own]}
     found = Counter(f" {row['word']}\n".encode() for row in rows)
     chi_square = sum((found[text] - count * p) ** 2 / (count * p) for text, p in expected.items())
@@ -65,11 +65,11 @@ def test_guided_draws_follow_the_formula_whichever_prompt_is_longer(model, own, 
 def test_against_itself_a_row_is_as_without_guidance(model):
     schema = Schema(columns=[KIND, Text(name="note", max_tokens=12)])
     given = {"kind": only(KIND, "x")}
-    with Engine(model, schema, "", sequences=4, threads=1, seed=3) as engine:
-        plain = list(engine.rows(Request(i, given) for i in range(30)))
+    with Sampler(model, schema, "", batch_size=4, threads=1, seed=3) as sampler:
+        plain = list(sampler.rows(Request(i, given) for i in range(30)))
     for against in ({"kind": "x"}, None):
-        with Engine(model, schema, "", sequences=4, threads=1, seed=3, guidance=2.0) as engine:
-            guided_rows = list(engine.rows(Request(i, given, against) for i in range(30)))
+        with Sampler(model, schema, "", batch_size=4, threads=1, seed=3, guidance=2.0) as sampler:
+            guided_rows = list(sampler.rows(Request(i, given, against) for i in range(30)))
         # Another batch composition may round differently; almost all rows come out the same.
         assert sum(a == b for a, b in zip(plain, guided_rows, strict=True)) >= 26
 
@@ -81,15 +81,18 @@ def test_rows_with_candidates_and_rows_drawn_for_the_last_time_are_guided_too(mo
     given = {"kind": only(KIND, "x"), "u": only(second, None)}
     texts = []
     for against in ({"kind": KIND.values[1]}, {"kind": "x"}):
-        with Engine(model, schema, "", sequences=6, threads=1, seed=5, guidance=2.0, candidates=3) as engine:
-            texts.append([row["t"] for _, row in engine.rows(Request(i, given, against) for i in range(20))])
+        with Sampler(model, schema, "", batch_size=6, threads=1, seed=5, guidance=2.0, candidates=3) as sampler:
+            texts.append([row["t"] for _, row in sampler.rows(Request(i, given, against) for i in range(20))])
     assert sum(a == b for a, b in zip(*texts, strict=True)) < 5
     pair = [Integer(name=name, min=0, max=9, nullable=False) for name in "ab"]
     schema = Schema(columns=[KIND, *pair], constraints=["a <= b"])
-    with Engine(model, schema, "", sequences=2, threads=1, seed=5, guidance=2.0) as engine:
+    with Sampler(model, schema, "", batch_size=2, threads=1, seed=5, guidance=2.0) as sampler:
         request = Request(0, {"kind": only(KIND, "x")}, {"kind": KIND.values[1]})
-        (slot,) = engine._begin(request, 4)
-        assert slot.request.given.keys() > request.given.keys() and slot.streams[0].pending != slot.streams[1].pending
+        (candidate,) = sampler.begin(request, 4)
+        assert (
+            candidate.request.conditions.keys() > request.conditions.keys()
+            and candidate.streams[0].pending != candidate.streams[1].pending
+        )
 
 
 def test_a_text_that_is_given_as_missing_is_read_and_chooses_nothing(model):
@@ -99,24 +102,24 @@ def test_a_text_that_is_given_as_missing_is_read_and_chooses_nothing(model):
     missing = {"u": only(second, None)}
 
     def rows(more, count=20, **options):
-        with Engine(model, schema, "", sequences=8, threads=1, seed=5, guidance=0.5, **options) as engine:
+        with Sampler(model, schema, "", batch_size=8, threads=1, seed=5, guidance=0.5, **options) as sampler:
             requests = (Request(i, {"kind": only(KIND, "x")} | more, {"kind": KIND.values[1]}) for i in range(count))
-            return len(engine._begin(next(requests), 0)), [row for _, row in engine.rows(requests)]
+            return len(sampler.begin(next(requests), 0)), [row for _, row in sampler.rows(requests)]
 
-    free_slots, free = rows({})
-    slots, given = rows(missing, nulls_given=True)
-    assert slots == free_slots == 1 and all(row["u"] is None for row in given)
+    free_candidates, free = rows({})
+    candidates, given = rows(missing, nulls_given=True)
+    assert candidates == free_candidates == 1 and all(row["u"] is None for row in given)
     # Another batch composition may round differently; almost all texts come out as without it.
     assert sum(one["t"] == other["t"] for one, other in zip(free, given, strict=True)) >= 16
     assert rows(missing, 1)[0] == 8, "else the texts before are weighed for it"
-    slots, weighed = rows(missing | {"v": only(third, "a")}, nulls_given=True)
-    assert slots == 8 and all((row["u"], row["v"]) == (None, "a") for row in weighed), "and so they are for a text asked for"
-    with Engine(model, schema, "", sequences=8, threads=1, seed=5, nulls_given=True) as engine:
-        slot = engine._begin(Request(0, {"kind": only(KIND, "x"), "v": only(third, "a")} | missing), 0)[0]
-        assert slot.field == 1
-        slot.field = 2
-        engine._enter(slot)
-        assert slot.field == 3 and slot.free is not None, "the missing one is read, the one asked for is weighed"
+    candidates, weighed = rows(missing | {"v": only(third, "a")}, nulls_given=True)
+    assert candidates == 8 and all((row["u"], row["v"]) == (None, "a") for row in weighed), "and so they are for a text asked for"
+    with Sampler(model, schema, "", batch_size=8, threads=1, seed=5, nulls_given=True) as sampler:
+        candidate = sampler.begin(Request(0, {"kind": only(KIND, "x"), "v": only(third, "a")} | missing), 0)[0]
+        assert candidate.field == 1
+        candidate.field = 2
+        sampler._begin_column(candidate)
+        assert candidate.field == 3 and candidate.unconditional is not None, "the missing one is read, the other weighted"
 
 
 def test_of_two_candidates_the_guided_shares_decide(model):
@@ -155,10 +158,10 @@ def test_of_two_candidates_the_guided_shares_decide(model):
     expected = kept(asked, weights[0])
     count = 3000
     requests = (Request(i, {"kind": only(KIND, "x"), "b": only(pair[1], asked)}, {"kind": KIND.values[1]}) for i in range(count))
-    with Engine(
-        model, Schema(columns=[KIND, *pair]), "", sequences=32, threads=1, seed=3, guidance=guidance, candidates=2
-    ) as engine:
-        counts = Counter(row["a"] for _, row in engine.rows(requests))
+    with Sampler(
+        model, Schema(columns=[KIND, *pair]), "", batch_size=32, threads=1, seed=3, guidance=guidance, candidates=2
+    ) as sampler:
+        counts = Counter(row["a"] for _, row in sampler.rows(requests))
 
     def chi_square(shares):
         return sum((counts[value] - count * p) ** 2 / (count * p) for value, p in shares.items())
@@ -178,17 +181,17 @@ def test_of_a_shorter_stream_one_token_is_computed_again(model):
             calls.append([len(step.tokens) for step in steps])
             return super().decode(steps)
 
-    with Engine(
-        model, Schema(columns=[kind, note]), "", sequences=1, threads=1, seed=5, guidance=1.0, decoder=Counting
-    ) as engine:
+    with Sampler(
+        model, Schema(columns=[kind, note]), "", batch_size=1, threads=1, seed=5, guidance=1.0, decoder=Counting
+    ) as sampler:
         calls.clear()
-        assert len(list(engine.rows([Request(0, {"kind": only(kind, kind.values[0])}, {"kind": kind.values[1]})]))) == 1
+        assert len(list(sampler.rows([Request(0, {"kind": only(kind, kind.values[0])}, {"kind": kind.values[1]})]))) == 1
     wide = [call for call in calls if call[0] > 1]
     assert calls[0] == wide[0] and len(wide) == 1 and len(calls) <= 1 + 2 + 12, calls
 
 
-@pytest.mark.parametrize("sequences", [1, 3, 8])
-def test_guided_rows_with_candidates_and_places_that_change(model, sequences):
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_guided_rows_with_candidates_and_places_that_change(model, batch_size):
     """Two texts, of which the second is sometimes settled: those rows have candidates that wait while others are written on."""
     size, first, second = Integer(name="n", min=0, max=99_999), Text(name="t", max_tokens=9), Text(name="u", max_tokens=9)
     schema = Schema(columns=[KIND, size, first, second])
@@ -200,14 +203,14 @@ def test_guided_rows_with_candidates_and_places_that_change(model, sequences):
                 i, given | ({"u": only(second, None)} if i % 4 == 0 else {}), {"kind": KIND.values[i // 2 % 2], "n": 10_000 + i}
             )
 
-    with Engine(model, schema, "", sequences=sequences, threads=1, seed=5, guidance=0.5, candidates=3) as engine:
-        rows = list(engine.rows(requests()))
-        assert engine.statistics.rejected == 0
+    with Sampler(model, schema, "", batch_size=batch_size, threads=1, seed=5, guidance=0.5, candidates=3) as sampler:
+        rows = list(sampler.rows(requests()))
+        assert sampler.statistics.rejected == 0
     assert [number for number, _ in rows] == list(range(40))
     for i, row in rows:
         assert (row["kind"], row["n"]) == (KIND.values[i % 2], 7 if i % 3 else 12_345)
         assert i % 4 or row["u"] is None
-    with Engine(model, schema, "", sequences=5, threads=1, seed=5, guidance=0.5, candidates=3) as engine:
-        again = list(engine.rows(requests()))
-    if sequences >= 3:  # with fewer there are fewer candidates
+    with Sampler(model, schema, "", batch_size=5, threads=1, seed=5, guidance=0.5, candidates=3) as sampler:
+        again = list(sampler.rows(requests()))
+    if batch_size >= 3:  # with fewer there are fewer candidates
         assert sum(a == b for a, b in zip(rows, again, strict=True)) >= 34

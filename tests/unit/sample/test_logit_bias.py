@@ -7,7 +7,7 @@ import pytest
 
 from localsynth.errors import IntegrityError
 from localsynth.llm.llama_cpp import Vocabulary
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.schema.conditions import only
 
@@ -45,8 +45,8 @@ def token(model):
 
 def notes(model, bias, sort="x", **options):
     requests = (Request(i, {"sort": only(SORT, sort)}, {"sort": "y"} if options else None) for i in range(ROWS))
-    with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, bias=bias, **options) as engine:
-        return [(row["note"], row["more"]) for _, row in engine.rows(requests)]
+    with Sampler(model, SCHEMA, "", batch_size=16, threads=1, seed=3, bias=bias, **options) as sampler:
+        return [(row["note"], row["more"]) for _, row in sampler.rows(requests)]
 
 
 def holding(letter, texts):
@@ -82,8 +82,8 @@ def test_values_of_other_columns_are_drawn_as_ever(model, token):
             return np.where(self.tokens == x, 15.0, -15.0).astype(np.float32)
 
     def sorts(bias):
-        with Engine(model, SCHEMA, "", sequences=16, threads=1, seed=3, bias=bias) as engine:
-            return [row["sort"] for _, row in engine.rows(map(Request, range(60)))]
+        with Sampler(model, SCHEMA, "", batch_size=16, threads=1, seed=3, bias=bias) as sampler:
+            return [row["sort"] for _, row in sampler.rows(map(Request, range(60)))]
 
     assert sorts(Both()) == sorts(None) and "y" in sorts(None)
 
@@ -96,8 +96,8 @@ def test_a_text_that_may_be_missing_is_missing_as_often_as_ever(model, token):
 
     def texts(bias, **options):
         requests = (Request(i, {"sort": only(SORT, "x")}) for i in range(ROWS))
-        with Engine(model, schema, "", sequences=16, threads=1, seed=3, bias=bias, **options) as engine:
-            return [row["note"] for _, row in engine.rows(requests)]
+        with Sampler(model, schema, "", batch_size=16, threads=1, seed=3, bias=bias, **options) as sampler:
+            return [row["note"] for _, row in sampler.rows(requests)]
 
     moved = Fixed(missing, {"x": [20.0] * len(missing)})
     plain = texts(None)
@@ -108,11 +108,11 @@ def test_a_text_that_may_be_missing_is_missing_as_often_as_ever(model, token):
 def test_at_another_temperature_a_bias_weighs_as_much(model, token):
     """Twice the logarithm of a ratio, were it divided by a temperature of a half."""
     q = Fixed(np.array([token("q")]), {"x": [3.0], "y": [0.0]})
-    with Engine(model, SCHEMA, "", sequences=4, threads=1, seed=3, bias=q, temperature=0.5) as engine:
+    with Sampler(model, SCHEMA, "", batch_size=4, threads=1, seed=3, bias=q, temperature=0.5) as sampler:
         seen = []
-        of = engine._begin
-        engine._begin = lambda *arguments: seen.append(of(*arguments)) or seen[-1]
-        list(engine.rows([Request(0, {"sort": only(SORT, "x")})]))
+        of = sampler.begin
+        sampler.begin = lambda *arguments: seen.append(of(*arguments)) or seen[-1]
+        list(sampler.rows([Request(0, {"sort": only(SORT, "x")})]))
     assert seen[0][0].bias is not None and seen[0][0].bias.max() in (0.0, 1.5)
 
 

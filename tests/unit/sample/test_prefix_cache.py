@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from localsynth.llm.llama_cpp import Decoder, Step, Vocabulary, sequence_logits
-from localsynth.sample.prefix_cache import Sequences
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.prefix_cache import PrefixCache
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.schema.conditions import only
 
@@ -19,25 +19,25 @@ def test_a_row_takes_over_the_longest_beginning_and_reads_as_if_it_had_been_comp
     rng = np.random.default_rng(0)
     rows = [[5, *map(int, rng.integers(300, size=29))] for _ in range(3)]
     mixed = rows[0][:12] + rows[1][:8]
-    with Decoder(model, 4, 64, 1) as decoder:
-        held = Sequences(decoder, 4, 64)
-        held.begin_all(rows[0][:1])
+    with Decoder(model, 5, 64, 1) as decoder:
+        cache = PrefixCache(decoder, 4, 64)
+        cache.fill(rows[0][:1])
         for sequence, row in enumerate(rows):
-            begun = held.begin(sequence, row)
+            begun = cache.reuse(sequence, row)
             assert begun == 1
-            held.decode([Step(sequence, begun, row[begun:])])
-        assert held.begin(3, mixed) == 12
-        logits = held.decode([Step(3, 12, mixed[12:])])[0].copy()
+            cache.decode([Step(sequence, begun, row[begun:])])
+        assert cache.reuse(3, mixed) == 12
+        logits = cache.decode([Step(3, 12, mixed[12:])])[0].copy()
         np.testing.assert_allclose(logits, sequence_logits(model, mixed)[-1], atol=1e-3)
         # The one it was taken from goes on as if nothing had happened.
-        logits = held.decode([Step(0, 30, [7])])[0].copy()
+        logits = cache.decode([Step(0, 30, [7])])[0].copy()
         np.testing.assert_allclose(logits, sequence_logits(model, [*rows[0], 7])[-1], atol=1e-3)
         # The whole of it is there, but the last token is left for its logits.
-        assert held.begin(2, mixed) == len(mixed) - 1
-        held.keep(2, 5)
-        assert held.begin(2, [*mixed[:5], 1, 1]) == 5
+        assert cache.reuse(2, mixed) == len(mixed) - 1
+        cache.truncate(2, 5)
+        assert cache.reuse(2, [*mixed[:5], 1, 1]) == 5
         with pytest.raises(AssertionError):
-            held.decode([Step(1, 3, [1])])
+            cache.decode([Step(1, 3, [1])])
 
 
 def test_rows_that_are_given_the_same_values_read_them_once(model):
@@ -45,11 +45,11 @@ def test_rows_that_are_given_the_same_values_read_them_once(model):
     schema = Schema(columns=[kind, Text(name="note", max_tokens=4)])
 
     def tokens(rows, values):
-        with Engine(model, schema, "", sequences=4, threads=1, seed=1) as engine:
+        with Sampler(model, schema, "", batch_size=4, threads=1, seed=1) as sampler:
             requests = (Request(i, {"kind": only(kind, kind.values[values[i % len(values)]])}) for i in range(rows))
-            drawn = [row for _, row in engine.rows(requests)]
+            drawn = [row for _, row in sampler.rows(requests)]
             assert [row["kind"] for row in drawn] == [kind.values[values[i % len(values)]] for i in range(rows)]
-            return engine.statistics.tokens
+            return sampler.statistics.tokens
 
     with Vocabulary(model) as vocabulary:
         most = len(vocabulary.tokenize(f"kind: {kind.values[0]}\nnote:"))
@@ -72,8 +72,8 @@ def test_a_row_with_nothing_left_to_write_leaves_its_place_what_it_holds(model):
             super().copy(source, target)
 
     schema = Schema(columns=[kind, note])
-    with Engine(model, schema, "", sequences=4, threads=1, seed=1, decoder=Watched) as engine:
+    with Sampler(model, schema, "", batch_size=4, threads=1, seed=1, decoder=Watched) as sampler:
         touched.clear()
         given = {"kind": only(kind, "a"), "note": only(note, None)}
-        assert len(list(engine.rows(Request(i, given) for i in range(10)))) == 10
+        assert len(list(sampler.rows(Request(i, given) for i in range(10)))) == 10
     assert not touched

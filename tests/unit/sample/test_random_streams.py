@@ -41,7 +41,7 @@ def streams(row_blocks: int, unit_rows: int) -> dict[tuple[object, ...], tuple[n
             found["sequences", unit, attempt, place] = (rows, row_blocks)
     for row in ROWS:
         found["contrast", row] = (contrast_values(SEED, row), OPEN_ENDED)
-        for attempt in (0, 1, sampler._MOST_TRIES - 1):
+        for attempt in (0, 1, sampler.MAX_ATTEMPTS - 1):
             found["choice", row, attempt] = (candidate_choice(SEED, row, attempt), OPEN_ENDED)
             for candidate in (0, 1, MAX_CANDIDATES - 1):
                 found["tokens", row, attempt, candidate] = (tokens(SEED, row, attempt, candidate), OPEN_ENDED)

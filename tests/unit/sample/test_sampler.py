@@ -8,7 +8,7 @@ import pytest
 
 from localsynth.errors import ConfigError
 from localsynth.llm.llama_cpp import Vocabulary, sequence_logits
-from localsynth.sample.sampler import Engine, Request
+from localsynth.sample.sampler import Request, Sampler
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import (
     Boolean,
@@ -39,11 +39,13 @@ SCHEMA = Schema(
 )
 
 
-def draw(model, schema, numbers, *, seed=3, sequences=8, where=None, **options):
+def draw(model, schema, numbers, *, seed=3, batch_size=8, where=None, **options):
     given = parse_where(where, schema) if where else {}
-    with Engine(model, schema, options.pop("description", ""), sequences=sequences, threads=1, seed=seed, **options) as engine:
-        rows = list(engine.rows(Request(number, given) for number in numbers))
-        return rows, engine.statistics
+    with Sampler(
+        model, schema, options.pop("description", ""), batch_size=batch_size, threads=1, seed=seed, **options
+    ) as sampler:
+        rows = list(sampler.rows(Request(number, given) for number in numbers))
+        return rows, sampler.statistics
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +66,12 @@ def test_every_row_satisfies_the_schema_and_none_is_drawn_twice(model):
 
 
 def test_a_row_depends_on_seed_and_number_alone(model):
-    first, _ = draw(model, SCHEMA, range(12), sequences=4)
-    again, _ = draw(model, SCHEMA, range(12), sequences=4)
+    first, _ = draw(model, SCHEMA, range(12), batch_size=4)
+    again, _ = draw(model, SCHEMA, range(12), batch_size=4)
     assert first == again
-    other, _ = draw(model, SCHEMA, range(12), sequences=4, seed=4)
+    other, _ = draw(model, SCHEMA, range(12), batch_size=4, seed=4)
     assert first != other
-    rest, _ = draw(model, SCHEMA, range(6, 12), sequences=4)
+    rest, _ = draw(model, SCHEMA, range(6, 12), batch_size=4)
     # Another batch composition may round differently; almost all rows come out the same.
     assert sum(a == b for a, b in zip(first[6:], rest, strict=True)) >= 4
 
@@ -118,7 +120,7 @@ def test_draws_follow_the_models_distribution(model):
     expected = exact_probabilities(model, key, [f" {value}\n".encode() for value in values])
     assert sum(expected.values()) == pytest.approx(1)
     count = 3000
-    rows, _ = draw(model, schema, range(count), sequences=32)
+    rows, _ = draw(model, schema, range(count), batch_size=32)
     found = Counter(f" {row['k']}\n".encode() for _, row in rows)
     chi_square = sum((found[text] - count * p) ** 2 / (count * p) for text, p in expected.items())
     assert chi_square < 23.5  # 4 degrees of freedom: exceeded once in ten thousand
@@ -156,7 +158,7 @@ def test_columns_before_a_condition_follow_it(model):
     expected = given(asked)
     count = 1500
     for candidates, agrees in ((32, True), (1, False)):
-        rows, statistics = draw(model, schema, range(count), sequences=64, where=f"b = '{asked}'", candidates=candidates)
+        rows, statistics = draw(model, schema, range(count), batch_size=64, where=f"b = '{asked}'", candidates=candidates)
         assert [number for number, _ in rows] == list(range(count)) and {row["b"] for _, row in rows} == {asked}
         assert statistics.rows == count
         found = Counter(row["a"] for _, row in rows)
@@ -175,9 +177,9 @@ def test_columns_before_a_condition_follow_it(model):
         "AND note IS NULL AND \"only\" = 'one'",
     ],
 )
-@pytest.mark.parametrize("sequences", [1, 3, 8])
-def test_rows_meet_their_conditions_and_the_schema(model, where, sequences):
-    rows, statistics = draw(model, SCHEMA, range(12), where=where, sequences=sequences, candidates=4)
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_rows_meet_their_conditions_and_the_schema(model, where, batch_size):
+    rows, statistics = draw(model, SCHEMA, range(12), where=where, batch_size=batch_size, candidates=4)
     assert [number for number, _ in rows] == list(range(12)) and statistics.rejected == 0
     conditions = parse_where(where, SCHEMA)
     for _, row in rows:
@@ -187,8 +189,8 @@ def test_rows_meet_their_conditions_and_the_schema(model, where, sequences):
 
 def test_rows_with_and_without_conditions_side_by_side(model):
     given = parse_where("flag AND day > '2021-01-01'", SCHEMA)
-    with Engine(model, SCHEMA, "", sequences=7, threads=1, seed=1, candidates=3) as engine:
-        rows = dict(engine.rows(Request(number, given if number % 2 else {}) for number in range(40)))
+    with Sampler(model, SCHEMA, "", batch_size=7, threads=1, seed=1, candidates=3) as sampler:
+        rows = dict(sampler.rows(Request(number, given if number % 2 else {}) for number in range(40)))
     assert sorted(rows) == list(range(40))
     assert all(rows[number]["flag"] for number in range(1, 40, 2))
     assert not all(rows[number]["flag"] for number in range(0, 40, 2))
@@ -196,10 +198,10 @@ def test_rows_with_and_without_conditions_side_by_side(model):
 
 def test_a_given_text_that_is_too_long_is_refused(model):
     request = Request(4, parse_where("note = 'one two three four five six seven eight nine ten'", SCHEMA))
-    with Engine(model, SCHEMA, "", sequences=1, threads=1, seed=1) as engine:
-        engine.check(Request(0, parse_where("note = 'short'", SCHEMA)))
+    with Sampler(model, SCHEMA, "", batch_size=1, threads=1, seed=1) as sampler:
+        sampler.check(Request(0, parse_where("note = 'short'", SCHEMA)))
         with pytest.raises(ConfigError, match=r"Row 5: the text given for column 'note' is longer than its 12 tokens"):
-            engine.check(request)
+            sampler.check(request)
 
 
 def test_a_description_is_read_before_every_row(model):
@@ -210,8 +212,8 @@ def test_a_description_is_read_before_every_row(model):
 
 
 def test_one_sequence_and_more_sequences_than_rows(model):
-    assert len(draw(model, SCHEMA, range(3), sequences=1)[0]) == 3
-    assert len(draw(model, SCHEMA, range(2), sequences=16)[0]) == 2
+    assert len(draw(model, SCHEMA, range(3), batch_size=1)[0]) == 3
+    assert len(draw(model, SCHEMA, range(2), batch_size=16)[0]) == 2
     assert draw(model, SCHEMA, [])[0] == []
 
 
