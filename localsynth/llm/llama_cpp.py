@@ -1,6 +1,9 @@
 """The one seam to llama.cpp: the vocabulary, batched decoding of many sequences, and quantization.
 
 Training tokenizes with the same code that sampling uses, so the two cannot disagree. Nothing else imports `llama_cpp`.
+
+Importing this module starts llama.cpp for the process (`_start`). OpenMP reads its settings then, so
+`system.cpu.let_threads_sleep` must be called before.
 """
 
 import ctypes
@@ -10,10 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-# Waiting threads must sleep, not spin: beside another busy process, spinning halves the speed (docs/lab/training-speed.md).
-# OpenMP reads this once, when llama.cpp is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import llama_cpp
 import numpy as np
@@ -53,19 +52,42 @@ _QUANTIZATIONS = {
 }
 
 _LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR in ggml.h; the binding does not name it
-_errors: list[str] = []
-"""The last few error lines of llama.cpp, for our own messages; it would otherwise write them to stderr."""
 
 
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _log(level: int, text: bytes, _user_data: object) -> None:
-    if level == _LEVEL_ERROR:
-        _errors.append(text.decode("utf-8", "replace").strip())
-        del _errors[:-3]
+class _ErrorLog:
+    """The last error lines of llama.cpp, for messages of our own; it would otherwise write them to stderr.
+
+    llama.cpp has one log for the whole process, so there is one object, which lives as long.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        # llama.cpp keeps only the address of the callback.
+        self._callback = llama_cpp.llama_log_callback(self._receive)
+
+    def attach(self) -> None:
+        """Let llama.cpp log to this object."""
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _receive(self, level: int, text: bytes, _user_data: object) -> None:
+        if level == _LEVEL_ERROR:
+            self._lines.append(text.decode("utf-8", "replace").strip())
+            del self._lines[:-3]
+
+    def clear(self) -> None:
+        """Forget the lines so far."""
+        self._lines.clear()
+
+    def last(self, default: str) -> str:
+        """The last line since `clear`, or `default`."""
+        return self._lines[-1] if self._lines else default
 
 
-def _load_code_for_this_processor() -> None:
-    """Where llama.cpp was built with one library for each kind of processor (that of the bundle), load the one that fits best.
+_error_log = _ErrorLog()
+
+
+def _load_cpu_code() -> None:
+    """Where llama.cpp was built with one library for each kind of CPU, as in the bundle, load the one that fits best.
 
     llama.cpp looks for them beside the running program, which is Python. Other builds have their code in them already.
     """
@@ -83,9 +105,9 @@ _default_parameters = llama_cpp.llama_model_default_params
 def _model_parameters() -> Any:
     """llama.cpp's defaults, but without the AMX unit.
 
-    Up to version 12, GCC leaves out most of what llama.cpp writes into that unit's configuration (`_tile_loadconfig` says that it
-    reads 8 bytes of the 64): the first product of a quantized model then ends the process. What else llama.cpp would lay out
-    anew for speed goes with it.
+    Up to version 12, GCC leaves out most of what llama.cpp writes into that unit's configuration (`_tile_loadconfig` says
+    that it reads 8 bytes of the 64): the first product of a quantized model then ends the process. The other layouts that
+    llama.cpp would choose for speed are lost with it.
     """
     parameters = _default_parameters()
     if has_tiles():
@@ -93,10 +115,15 @@ def _model_parameters() -> Any:
     return parameters
 
 
-llama_cpp.llama_cpp.llama_model_default_params = _model_parameters  # where llama-cpp-python's own class finds it, too
-llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
-_load_code_for_this_processor()
-llama_cpp.llama_backend_init()
+def _start() -> None:
+    """Start llama.cpp for this process."""
+    llama_cpp.llama_cpp.llama_model_default_params = _model_parameters  # where llama-cpp-python's own class finds it, too
+    _error_log.attach()
+    _load_cpu_code()
+    llama_cpp.llama_backend_init()
+
+
+_start()
 
 
 def gpu_offload() -> bool:
@@ -126,12 +153,12 @@ def _load(path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> Any:
     parameters.vocab_only = vocab_only
     parameters.n_gpu_layers = gpu_layers
     parameters.use_mmap = True
-    _errors.clear()
+    _error_log.clear()
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
     if not model:
-        reason = _errors[-1] if _errors else "no reason given"
         raise IntegrityError(
-            f"llama.cpp cannot load {path}: {reason}.", "Fetch the model again: localsynth models fetch NAME, or check the file."
+            f"llama.cpp cannot load {path}: {_error_log.last('no reason given')}.",
+            "Fetch the model again: localsynth models fetch NAME, or check the file.",
         )
     return model
 
@@ -227,12 +254,12 @@ class Decoder:
         parameters.n_seq_max = sequences
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = False
-        _errors.clear()
+        _error_log.clear()
         self._context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not self._context:
             llama_cpp.llama_model_free(self._model)
             raise ResourceError(
-                f"llama.cpp cannot make a context of {sequences} x {length} tokens: {_errors[-1] if _errors else 'no memory'}.",
+                f"llama.cpp cannot make a context of {sequences} x {length} tokens: {_error_log.last('no memory')}.",
                 "Lower sample.batch_size, or close other programs.",
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
@@ -342,7 +369,7 @@ class Embedder:
         parameters.embeddings = True
         parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_MEAN
         parameters.kv_unified = True
-        _errors.clear()
+        _error_log.clear()
         self._context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not self._context:
             llama_cpp.llama_model_free(self._model)
@@ -431,10 +458,10 @@ def quantize(source: Path, target: Path, quantization: str, threads: int) -> Non
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.nthread = threads
     parameters.ftype = _QUANTIZATIONS[quantization]
-    _errors.clear()
+    _error_log.clear()
     code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
     if code != 0:
         raise ResourceError(
-            f"llama.cpp could not quantize {source.name} to {quantization}: {_errors[-1] if _errors else f'code {code}'}.",
+            f"llama.cpp could not quantize {source.name} to {quantization}: {_error_log.last(f'code {code}')}.",
             "Check the free disk space, or choose another sample.quantization.",
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["FAST_BF16", "default_threads", "has_tiles", "multiplies_bf16"]
+__all__ = ["FAST_BF16", "default_threads", "has_tiles", "let_threads_sleep", "multiplies_bf16"]
 
 FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 """Without one of these features a CPU only emulates bf16, more slowly than it computes in float32."""
@@ -17,6 +17,15 @@ def default_threads() -> int:
     """One thread for each physical core this process may use."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def let_threads_sleep() -> None:
+    """Let OpenMP threads that wait for each other sleep instead of spin, unless the environment says otherwise.
+
+    Beside another busy process, spinning halves the speed (docs/lab/training-speed.md). OpenMP reads this once, when it
+    is loaded: call it before llama.cpp or torch is imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def multiplies_bf16(cpuinfo: Path = _CPUINFO) -> bool:

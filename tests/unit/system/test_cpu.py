@@ -1,8 +1,10 @@
 """What the processor says it can."""
 
+import os
+
 import pytest
 
-from localsynth.system.cpu import has_tiles, multiplies_bf16
+from localsynth.system.cpu import has_tiles, let_threads_sleep, multiplies_bf16
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ def test_a_system_that_does_not_say_is_taken_for_slow(tmp_path):
 
 def test_llama_cpp_leaves_the_tile_unit_alone(tmp_path, monkeypatch):
     """A llama.cpp that GCC 12 compiled for such a processor ends the process there; without the unit it loads as ever."""
-    import llama_cpp as library
+    import llama_cpp as binding
 
     from localsynth.llm import llama_cpp
 
@@ -28,5 +30,14 @@ def test_llama_cpp_leaves_the_tile_unit_alone(tmp_path, monkeypatch):
     assert has_tiles(tmp_path / "cpuinfo")
     for tiles in (True, False):
         monkeypatch.setattr(llama_cpp, "has_tiles", lambda tiles=tiles: tiles)
-        for parameters in (llama_cpp._model_parameters(), library.llama_model_default_params()):
+        for parameters in (llama_cpp._model_parameters(), binding.llama_cpp.llama_model_default_params()):
             assert parameters.use_extra_bufts is not tiles
+
+
+def test_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
