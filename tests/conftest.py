@@ -11,7 +11,10 @@ import pytest
 # Tests fill the cores by running in several processes; threads beside them only wait for each other. Before torch is imported.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
+from localsynth.system.cpu import let_threads_sleep
 from tests.helpers.tiny_model import write_tiny_model
+
+let_threads_sleep()  # as in the worker, before llama.cpp or torch is loaded
 
 # A test of a change tries the same examples each time, or it would fail for what another change has done. To look for more:
 # pytest --hypothesis-profile=explore

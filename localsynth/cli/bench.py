@@ -23,6 +23,9 @@ def sample(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of all three.")] = None,
 ) -> dict[str, Any]:
     """Compare sampling with a loop of JSON-schema completions and with llama.cpp alone. Takes minutes."""
+    from localsynth.system.cpu import let_threads_sleep
+
+    let_threads_sleep()  # before llama.cpp is loaded
     from localsynth.bench.sample import bench_sample
     from localsynth.cli.narrator import Narrator
 
@@ -38,9 +41,11 @@ def train(
     ghost: Annotated[bool, typer.Option("--ghost/--no-ghost", help="Also measure Opacus' ghost clipping.")] = True,
 ) -> dict[str, Any]:
     """Compare DP training with plain LoRA, ghost clipping and the machine's matrix products. Takes minutes."""
+    from localsynth.system.cpu import let_threads_sleep
     from localsynth.system.extras import need_training_parts
 
     need_training_parts()
+    let_threads_sleep()  # before torch is loaded
     from localsynth.bench.train import VARIANTS, bench_train
     from localsynth.cli.narrator import Narrator
 
