@@ -73,16 +73,20 @@ def test_a_forbidden_import_breaks_its_contract(copied: Path, file: str, line: s
     assert any(report.startswith(contract) for report in broken), result.stdout
 
 
-def test_exact_counts_are_named_in_one_file_alone() -> None:
-    """What is told of the original rows has noise: whoever needs a count asks `Table` for a noisy one, and pays."""
+def names_in(path: Path) -> set[str]:
+    """The attributes and strings of a module."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return strings | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def test_exact_counts_are_named_in_one_file_only() -> None:
+    """Whatever is released of the original rows has noise: whoever needs a count asks `PrivateCounts`, and is charged."""
     exact = {"_codes", "_counts", "_counted", "_distances"}
+    assert exact <= names_in(ROOT / "localsynth/marginals/mechanisms.py"), "a rename must be made here, too"
     for path in (ROOT / "localsynth").rglob("*.py"):
-        if path.parent.name not in ("marginals", "pipeline") or path.name == "mechanisms.py":
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        named |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-        assert not named & exact, path
+        if path.parent.name in ("marginals", "pipeline") and path.name != "mechanisms.py":
+            assert not names_in(path) & exact, path
 
 
 def test_every_module_has_its_layer() -> None:

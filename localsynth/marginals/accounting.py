@@ -1,12 +1,12 @@
-"""What measuring costs, in zCDP (Bun & Steinke 2016, arXiv:1605.02065). `localsynth.privacy.zcdp` says it in (ε, δ).
+"""The cost of measurements, in zCDP (Bun & Steinke 2016, arXiv:1605.02065). `localsynth.privacy.zcdp` converts it to (ε, δ).
 
 Neighbours are tables that differ by one unit, added or removed. Two mechanisms are used:
 
     gaussian     noise multiplier s (noise over L2 sensitivity): ρ = 1 / (2 s²)
-    exponential  chance ∝ exp(ε · score / (2 · sensitivity)): ε-bounded range, so ρ = ε² / 8 (Cesar & Rogers 2021,
+    exponential  probability ∝ exp(ε · score / (2 · sensitivity)): ε-bounded range, so ρ = ε² / 8 (Cesar & Rogers 2021,
                  arXiv:2004.07223)
 
-Their ρ add up, also where a mechanism's parameters depend on what earlier ones gave, as long as the sum is kept below a bound
+Their ρ add up, also where a mechanism's parameters depend on earlier ones' results, as long as the sum is kept below a bound
 fixed beforehand (Feldman & Zrnic 2021, arXiv:2008.11193; Whitehouse et al. 2023, arXiv:2203.05481): `Budget` is that filter.
 """
 
@@ -19,27 +19,27 @@ from localsynth.errors import BudgetError, ConfigError
 __all__ = ["Budget", "Spend", "total_rho"]
 
 _MARGIN = 1e-9
-"""Share of a budget that is never planned with, so that adding up floats cannot pass it."""
+"""Fraction of a budget that is never planned with, so that rounding errors of sums cannot exceed it."""
 
-_LEAST, _MOST = 1e-12, 1e12
-"""What a parameter may be: beyond all that measures something, and inside what can be squared."""
+_MIN_PARAMETER, _MAX_PARAMETER = 1e-12, 1e12
+"""Beyond every parameter that measures something, and within what can be squared."""
 
 
 @dataclass(frozen=True)
 class Spend:
-    """One mechanism that ran: which columns it counted together, and how noisily."""
+    """One mechanism that ran: which columns it counted together, and with how much noise."""
 
     kind: Literal["gaussian", "exponential"]
     parameter: float
     """Noise multiplier, or ε."""
     columns: tuple[str, ...]
-    """Of a choice none: what it chose stands in the count that follows."""
+    """Empty for a choice: what it chose is counted by the Gaussian mechanism that follows."""
 
     @property
     def rho(self) -> float:
-        """Its cost. Raises ConfigError where there is no such mechanism."""
-        if self.kind not in ("gaussian", "exponential") or not _LEAST <= self.parameter <= _MOST:
-            raise ConfigError(f"There is no mechanism {self.kind!r} with the parameter {self.parameter!r}.")
+        """Its cost. Raises ConfigError for an unknown mechanism."""
+        if self.kind not in ("gaussian", "exponential") or not _MIN_PARAMETER <= self.parameter <= _MAX_PARAMETER:
+            raise ConfigError(f"There is no mechanism {self.kind!r} with the parameter {self.parameter!r}.", "Restore the file.")
         return 1 / (2 * self.parameter**2) if self.kind == "gaussian" else self.parameter**2 / 8
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def total_rho(spends: list[Spend]) -> float:
 
 @dataclass
 class Budget:
-    """A ρ fixed beforehand, and what was charged to it. Charge first, then touch the data."""
+    """A ρ fixed beforehand, and the spends charged to it. Charge first, then read the data."""
 
     rho: float
     spends: list[Spend] = field(default_factory=list)
@@ -65,14 +65,14 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """What may still be planned with, never negative; a hair below what `charge` accepts."""
+        """The ρ that may still be planned with, never negative; slightly below what `charge` accepts."""
         return max(0.0, self.rho * (1 - _MARGIN) - total_rho(self.spends))
 
     def charge(self, spend: Spend) -> None:
-        """Write a spend down. Raises BudgetError, with nothing written, where it does not fit."""
+        """Record a spend. Raises BudgetError, and records nothing, where it does not fit."""
         if total_rho([*self.spends, spend]) > self.rho:
             raise BudgetError(
-                f"Measuring would cost more than the rho of {self.rho:g} that was set aside for it.",
-                "This is a bug: the rounds of the selection do not fit into their budget.",
+                f"Measuring would cost more than the rho of {self.rho:g} that was reserved for it.",
+                "Please report this as a bug: the rounds do not fit into their budget.",
             )
         self.spends.append(spend)

@@ -1,6 +1,7 @@
-"""Bins merged into groups, so that tables of two columns stay small: by noisy counts only, so it costs nothing more.
+"""Merging bins into groups, so that tables of several columns stay small.
 
-Which value a row of a group gets is drawn later from the shares of the group's bins, which are noisy counts too.
+Only noisy counts are read, so merging costs no privacy. The bin of a row in a group is
+sampled later from the shares of the group's bins, which are noisy counts too.
 """
 
 import math
@@ -13,24 +14,24 @@ from numpy.typing import NDArray
 
 from localsynth.marginals.domain import Attribute
 
-__all__ = ["CLEAR", "Grouping", "group_bins", "onto_simplex"]
+__all__ = ["CLEAR", "MergedBins", "merge_bins", "onto_simplex"]
 
 CLEAR = 3.0
 """How many standard deviations of its noise a group's count must reach to stand alone."""
 
 
 @dataclass(frozen=True)
-class Grouping:
-    """Which group each bin of an attribute belongs to, and its share of it."""
+class MergedBins:
+    """The group of each bin of an attribute, and its share of the group."""
 
     groups: tuple[int, ...]
     """Shape (bins,): 0 .. size-1, every one used."""
     shares: tuple[float, ...]
-    """Shape (bins,): chance of the bin within its group; those of a group sum to 1."""
+    """Shape (bins,): probability of the bin within its group; those of a group sum to 1."""
 
     @property
     def size(self) -> int:
-        """How many groups."""
+        """The number of groups."""
         return max(self.groups) + 1
 
     def sums(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -38,14 +39,14 @@ class Grouping:
         return np.bincount(self.groups, weights=counts, minlength=self.size).astype(np.float64)
 
     def widths(self) -> NDArray[np.int64]:
-        """Shape (groups,): how many bins each has."""
+        """Shape (groups,): the number of bins of each."""
         return np.bincount(self.groups, minlength=self.size)
 
     def check(self, bins: int) -> None:
-        """Raise ValueError where it is no grouping of so many bins."""
+        """Raise ValueError where these are not groups of so many bins."""
         groups, shares = np.array(self.groups), np.array(self.shares)
         if groups.shape != (bins,) or shares.shape != (bins,) or groups.dtype != np.int64 or shares.dtype.kind not in "if":
-            raise ValueError("a grouping of other bins")
+            raise ValueError("groups of other bins")
         if (groups < 0).any() or (shares < 0).any():
             raise ValueError("a group or a share below 0")
         if len(set(self.groups)) != self.size or not np.allclose(np.bincount(groups, weights=shares), 1.0):
@@ -56,15 +57,15 @@ class Grouping:
         return {"groups": list(self.groups), "shares": list(self.shares)}
 
     @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> "Grouping":
+    def from_json(cls, tree: dict[str, Any]) -> "MergedBins":
         """The inverse of `to_json`."""
         return cls(tuple(tree["groups"]), tuple(tree["shares"]))
 
 
 def onto_simplex(counts: NDArray[np.float64], total: float) -> NDArray[np.float64]:
-    """The vector nearest to `counts` that is nowhere negative and sums to `total` > 0 (Duchi et al. 2008).
+    """The nonnegative vector nearest to `counts` that sums to `total` > 0 (Duchi et al. 2008).
 
-    Takes the noise of empty bins away evenly, where cutting negative counts off would leave the positive noise standing.
+    Removes the noise of empty bins evenly. Clipping negative counts at 0 would keep the positive noise.
     """
     falling = np.sort(counts)[::-1]
     over = (np.cumsum(falling) - total) / np.arange(1, len(counts) + 1)
@@ -73,16 +74,16 @@ def onto_simplex(counts: NDArray[np.float64], total: float) -> NDArray[np.float6
     return nearest
 
 
-def _ordinal_groups(counts: NDArray[np.float64], noise: float, most: int) -> list[int]:
-    """Runs of neighbours: a heavy bin alone, others together until their sum is clear and a fair part of what is not heavy."""
+def _ordered_groups(counts: NDArray[np.float64], sigma: float, max_groups: int) -> list[int]:
+    """Runs of neighbours: a heavy bin alone, others together until their sum is clear and a fair part of the rest."""
     total = max(0.0, float(counts.sum()))
-    heavy = (counts > total / most) & (counts > CLEAR * noise)
-    fair = max(0.0, float(counts[~heavy].sum())) / max(1, most - int(heavy.sum()))
+    heavy = (counts > total / max_groups) & (counts > CLEAR * sigma)
+    fair = max(0.0, float(counts[~heavy].sum())) / max(1, max_groups - int(heavy.sum()))
     runs: list[list[int]] = []
     open_run: list[int] = []
 
-    def is_clear(run: Sequence[int], least: float) -> bool:
-        return float(counts[list(run)].sum()) >= max(CLEAR * noise * math.sqrt(len(run)), least)
+    def is_clear(run: Sequence[int], minimum: float) -> bool:
+        return float(counts[list(run)].sum()) >= max(CLEAR * sigma * math.sqrt(len(run)), minimum)
 
     def close() -> None:
         if not open_run:
@@ -102,15 +103,15 @@ def _ordinal_groups(counts: NDArray[np.float64], noise: float, most: int) -> lis
             if is_clear(open_run, fair):
                 close()
     close()
-    # Runs left between two heavy bins, too faint for a group of their own, go to the smaller neighbour.
+    # Runs between two heavy bins that are too small for a group of their own join the smaller neighbour.
     faint = [run for run in runs if not heavy[run[0]] and not is_clear(run, 0.0)]
     for run in faint:
-        place = runs.index(run)
-        neighbours = [n for n in (place - 1, place + 1) if 0 <= n < len(runs)]
+        index = runs.index(run)
+        neighbours = [n for n in (index - 1, index + 1) if 0 <= n < len(runs)]
         if neighbours:
             to = min(neighbours, key=lambda n: float(counts[runs[n]].sum()))
             runs[to] = sorted(runs[to] + run)
-            del runs[place]
+            del runs[index]
     groups = [0] * len(counts)
     for number, run in enumerate(runs):
         for index in run:
@@ -118,33 +119,33 @@ def _ordinal_groups(counts: NDArray[np.float64], noise: float, most: int) -> lis
     return groups
 
 
-def _category_groups(counts: NDArray[np.float64], noise: float, most: int) -> list[int]:
+def _category_groups(counts: NDArray[np.float64], sigma: float, max_groups: int) -> list[int]:
     """The most frequent clear values alone, all others together in the last group."""
     falling = np.argsort(-counts, kind="stable")
-    clear = [int(index) for index in falling if counts[index] >= CLEAR * noise]
-    if len(clear) > most or len(clear) < len(counts):
-        clear = clear[: most - 1]
+    clear = [int(index) for index in falling if counts[index] >= CLEAR * sigma]
+    if len(clear) > max_groups or len(clear) < len(counts):
+        clear = clear[: max_groups - 1]
     # A group of one rare value is that value.
     alone = {index: number for number, index in enumerate(sorted(clear))}
     return [alone.get(index, len(alone)) for index in range(len(counts))]
 
 
-def group_bins(attribute: Attribute, counts: NDArray[np.float64], noise: float, most: int) -> Grouping:
-    """Merge the bins of one attribute, at most about `most` groups of values and one for a missing value.
+def merge_bins(attribute: Attribute, counts: NDArray[np.float64], sigma: float, max_groups: int) -> MergedBins:
+    """Merge the bins of one attribute into at most about `max_groups` groups of values and one for a missing value.
 
-    `counts`, shape (bins,), is noisy with standard deviation `noise`. Neighbours are merged where neighbouring bins mean
-    neighbouring values, rare values into one group elsewhere.
+    `counts`, shape (bins,), has noise of standard deviation `sigma`. Neighbours are merged in ordered columns, rare
+    values into one group elsewhere.
     """
     values = counts[: attribute.missing] if attribute.missing is not None else counts
-    merge = _ordinal_groups if attribute.ordinal else _category_groups
-    groups = merge(values, noise, most) if len(values) > 1 else [0]
+    merge = _ordered_groups if attribute.ordered else _category_groups
+    groups = merge(values, sigma, max_groups) if len(values) > 1 else [0]
     if attribute.missing is not None:
         groups.append(max(groups) + 1)
     shares = np.zeros(len(counts))
     for group in set(groups):
         members = np.flatnonzero(np.array(groups) == group)
         mass = float(counts[members].sum())
-        # Where the noise has swallowed the group, nothing is known of its bins.
-        held = onto_simplex(counts[members], mass) / mass if mass > 0 else np.full(len(members), 1 / len(members))
-        shares[members] = held / held.sum()
-    return Grouping(tuple(groups), tuple(shares.tolist()))
+        # Where noise makes the count of a group negative, nothing is known of its bins.
+        shares_in_group = onto_simplex(counts[members], mass) / mass if mass > 0 else np.full(len(members), 1 / len(members))
+        shares[members] = shares_in_group / shares_in_group.sum()
+    return MergedBins(tuple(groups), tuple(shares.tolist()))

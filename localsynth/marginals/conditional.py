@@ -1,7 +1,8 @@
-"""Drawing from a product of potentials when some of its variables are known, and known differently for each row.
+"""Sampling from a product of potentials given evidence: variables known for each row.
 
-Known variables are cut out of the tables before anything is eliminated, so what is left is the small model of the others, with
-a leading axis for the rows of different evidence. Rows of the same evidence share one.
+Known variables are fixed in the tables before anything is eliminated. That leaves the
+small model of the others, with a leading axis for the distinct evidence. Rows of the
+same evidence share one entry.
 """
 
 import itertools
@@ -13,14 +14,13 @@ from numpy.typing import NDArray
 
 from localsynth.marginals.inference import Factor, Names, elimination_order
 
-__all__ = ["chances_of", "draw_given"]
+__all__ = ["probabilities_of", "sample_given"]
 
 _CELLS = 1 << 22
-"""Of one table, over the rows that are worked on at once: bounds memory."""
+"""Of one table, over the rows that are processed at once: bounds memory."""
 
-_LEAST = 1e-150
-"""Far below any chance that counts, since what one factor makes so unlikely another one may make likely again; and the product of
-two is still a number."""
+_MIN_WEIGHT = 1e-150
+"""Far below any probability that matters, since another factor may outweigh it. The product of two is still a float."""
 
 Evidence = Mapping[str, NDArray[np.int64]]
 """For each known variable its value in each row, shape (rows,)."""
@@ -30,7 +30,7 @@ Evidence = Mapping[str, NDArray[np.int64]]
 class _Part:
     """Weights over unknown variables, in the order of `names`, for each evidence; the first axis has length 1 if all share it.
 
-    The largest weight of each evidence is 1, and none is below `_LEAST`, so the product of two does not vanish.
+    The largest weight of each evidence is 1, and none is below `_MIN_WEIGHT`, so the product of two does not vanish.
     """
 
     names: Names
@@ -43,12 +43,12 @@ class _Part:
         return moved.reshape([len(self.table), *(lengths.get(name, 1) for name in names)])
 
 
-def _settled(factors: Sequence[Factor]) -> list[Factor]:
-    """Factors with the same product, in which none stands against another one.
+def _combined(factors: Sequence[Factor]) -> list[Factor]:
+    """Factors with the same product, in which no two cancel each other.
 
-    A fit may let a large number grow in one factor and its opposite in another one over the same variables, since only their sum
-    counts. As chances, each would be cut off at `_LEAST` before they are multiplied, and the draw would be arbitrary: on 6,000
-    hospital visits a race that 72 % have came out as one in three. So what depends on the same variables is brought together.
+    A fit determines only the sum of two factors over the same variables, so large opposite logarithms may grow in them. As
+    weights, each would be clipped at `_MIN_WEIGHT` before they are multiplied, and the sample would be arbitrary. So
+    factors are added where they depend on the same variables.
     """
     tables: dict[frozenset[str], Factor] = {}
     for factor in sorted(factors, key=lambda each: len(each.names), reverse=True):
@@ -76,15 +76,15 @@ def _add(to: Factor, factor: Factor) -> None:
     to.table[...] += moved.reshape([lengths.get(name, 1) for name in to.names])
 
 
-def _cut(factor: Factor, evidence: Evidence) -> _Part:
-    """The factor with its known variables at their values."""
+def _restricted(factor: Factor, evidence: Evidence) -> _Part:
+    """The factor with its known variables fixed at their values."""
     known = [name for name in factor.names if name in evidence]
     rest = tuple(name for name in factor.names if name not in evidence)
     moved = factor.table.transpose([factor.names.index(name) for name in (*known, *rest)])
     table = moved[tuple(evidence[name] for name in known)] if known else moved[None]
-    # Chances, not their logarithms: these would be taken and raised again for every evidence, which took most of the time.
+    # Weights, not their logarithms: taking these for every evidence would dominate the time.
     top = table.max(axis=tuple(range(1, table.ndim)), keepdims=True)
-    return _Part(rest, np.maximum(np.exp(table - top), _LEAST))
+    return _Part(rest, np.maximum(np.exp(table - top), _MIN_WEIGHT))
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class _Step:
 
 
 def _scaled(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """With 1 as the largest weight of each evidence, and none below `_LEAST`."""
-    scaled: NDArray[np.float64] = np.maximum(table / table.max(axis=tuple(range(1, table.ndim)), keepdims=True), _LEAST)
+    """With 1 as the largest weight of each evidence, and none below `_MIN_WEIGHT`."""
+    scaled: NDArray[np.float64] = np.maximum(table / table.max(axis=tuple(range(1, table.ndim)), keepdims=True), _MIN_WEIGHT)
     return scaled
 
 
 def _eliminate(sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence, last: str | None) -> list[_Step]:
-    remaining = [_cut(factor, evidence) for factor in factors]
+    remaining = [_restricted(factor, evidence) for factor in factors]
     unknown = {name: size for name, size in sizes.items() if name not in evidence}
     order = elimination_order(unknown, [part.names for part in remaining], kept=() if last is None else (last,))
     if last is not None:
@@ -125,31 +125,31 @@ def _eliminate(sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Ev
 
 
 def _largest(sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence) -> int:
-    """Cells of the largest table that eliminating the unknown variables makes, for one evidence."""
+    """Cells of the largest table of the elimination, for one evidence."""
     unknown = {name: size for name, size in sizes.items() if name not in evidence}
     scopes = [tuple(name for name in factor.names if name not in evidence) for factor in factors]
-    most = 1
+    largest = 1
     for name, others in elimination_order(unknown, scopes):
-        most = max(most, int(np.prod([sizes[n] for n in (*others, name)], dtype=np.float64)))
-    return most
+        largest = max(largest, int(np.prod([sizes[n] for n in (*others, name)], dtype=np.float64)))
+    return largest
 
 
-def _different(evidence: Evidence, rows: int) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
-    """The different evidences, and which of them each row has."""
+def _distinct(evidence: Evidence, rows: int) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+    """The distinct evidence, and which of it each row has."""
     if not evidence:
         return {}, np.zeros(rows, dtype=np.int64)
     values, which = np.unique(np.stack(list(evidence.values())), axis=1, return_inverse=True)
     return dict(zip(evidence, values, strict=True)), which.reshape(-1).astype(np.int64)
 
 
-def _pieces(sizes: Mapping[str, int], factors: Sequence[Factor], different: Evidence) -> list[slice]:
-    count = len(next(iter(different.values()))) if different else 1
-    step = max(1, _CELLS // _largest(sizes, factors, different))
+def _pieces(sizes: Mapping[str, int], factors: Sequence[Factor], distinct: Evidence) -> list[slice]:
+    count = len(next(iter(distinct.values()))) if distinct else 1
+    step = max(1, _CELLS // _largest(sizes, factors, distinct))
     return [slice(first, first + step) for first in range(0, count, step)]
 
 
 def _choose(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each row of weights ≥ 0, of which one is above 0, the choice that its uniform points to."""
+    """For each row of weights ≥ 0, with one above 0, the choice that its uniform points to."""
     sums = weights.cumsum(axis=1)
     # Divided by itself the last sum is exactly 1, so no uniform below 1 falls on a choice of weight 0.
     sums /= sums[:, -1:]
@@ -157,24 +157,24 @@ def _choose(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDAr
     return chosen
 
 
-def chances_of(
+def probabilities_of(
     name: str, sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence, rows: int
 ) -> NDArray[np.float64]:
     """P(name | evidence), shape (rows, sizes[name]). `factors` hold finite logarithms."""
-    factors = _settled(factors)
-    different, which = _different(evidence, rows)
+    factors = _combined(factors)
+    distinct, which = _distinct(evidence, rows)
     tables = []
-    for piece in _pieces(sizes, factors, different):
-        part = {known: values[piece] for known, values in different.items()}
+    for piece in _pieces(sizes, factors, distinct):
+        part = {known: values[piece] for known, values in distinct.items()}
         table = _eliminate(sizes, factors, part, name)[-1].table
         count = len(next(iter(part.values()))) if part else 1
         tables.append(np.broadcast_to(table, (count, sizes[name])))
-    chances: NDArray[np.float64] = np.concatenate(tables)
-    chances /= chances.sum(axis=1, keepdims=True)
-    return chances[which]
+    probabilities: NDArray[np.float64] = np.concatenate(tables)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities[which]
 
 
-def draw_given(
+def sample_given(
     sizes: Mapping[str, int], factors: Sequence[Factor], evidence: Evidence, uniforms: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, NDArray[np.int64]]:
     """One value of each unknown variable for each row; row i depends on its own evidence and uniforms alone.
@@ -182,14 +182,14 @@ def draw_given(
     `sizes` names every variable; `factors` hold finite logarithms; `uniforms[name]`, shape (rows,), in [0, 1).
     """
     rows = len(next(iter(uniforms.values())))
-    factors = _settled(factors)
-    different, which = _different(evidence, rows)
-    drawn = {name: np.empty(rows, dtype=np.int64) for name in sizes if name not in evidence}
-    for piece in _pieces(sizes, factors, different):
+    factors = _combined(factors)
+    distinct, which = _distinct(evidence, rows)
+    sampled = {name: np.empty(rows, dtype=np.int64) for name in sizes if name not in evidence}
+    for piece in _pieces(sizes, factors, distinct):
         here = np.flatnonzero((which >= piece.start) & (which < piece.stop))
-        part = {known: values[piece] for known, values in different.items()}
+        part = {known: values[piece] for known, values in distinct.items()}
         for step in reversed(_eliminate(sizes, factors, part, None)):
-            place = which[here] - piece.start if len(step.table) > 1 else np.zeros(len(here), dtype=np.int64)
-            weights = step.table[(place, *(drawn[name][here] for name in step.given))]
-            drawn[step.name][here] = _choose(weights, uniforms[step.name][here])
-    return drawn
+            entry = which[here] - piece.start if len(step.table) > 1 else np.zeros(len(here), dtype=np.int64)
+            weights = step.table[(entry, *(sampled[name][here] for name in step.given))]
+            sampled[step.name][here] = _choose(weights, uniforms[step.name][here])
+    return sampled

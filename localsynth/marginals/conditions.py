@@ -1,4 +1,4 @@
-"""Which part of each bin a condition on the column allows, and how a value is drawn from that part."""
+"""Which part of each bin a condition on the column allows, and how a value is sampled from that part."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,21 +7,21 @@ from localsynth.errors import ConfigError
 from localsynth.marginals.domain import Attribute
 from localsynth.schema.columns import Boolean, Category, Value
 from localsynth.schema.conditions import Allowed
-from localsynth.schema.ordinals import from_step, ordinal, to_step
+from localsynth.schema.ordinals import from_ordinal, to_int, to_ordinal
 
-__all__ = ["AllowedSteps", "allowed_steps"]
+__all__ = ["AllowedOrdinals", "allowed_ordinals"]
 
 
 @dataclass(frozen=True)
-class AllowedSteps:
-    """For each bin the allowed steps, as ascending runs (first, one past the last); and whether a missing value is."""
+class AllowedOrdinals:
+    """For each bin the allowed ordinals, as ascending runs (first, one past the last); and whether a missing value is allowed."""
 
     attribute: Attribute
     runs: tuple[tuple[tuple[int, int], ...], ...]
     missing: bool
 
     def fraction(self, bin_: int) -> float:
-        """The allowed part of a bin's values."""
+        """The fraction of a bin's values that is allowed."""
         if bin_ == self.attribute.missing:
             return float(self.missing)
         starts = self.attribute.starts
@@ -32,26 +32,26 @@ class AllowedSteps:
         if bin_ == self.attribute.missing:
             return None
         width = sum(stop - first for first, stop in self.runs[bin_])
-        place = min(width - 1, int(uniform * width))
+        offset = min(width - 1, int(uniform * width))
         for first, stop in self.runs[bin_]:
-            if place < stop - first:
-                return from_step(self.attribute.column, first + place)
-            place -= stop - first
+            if offset < stop - first:
+                return from_ordinal(self.attribute.column, first + offset)
+            offset -= stop - first
         raise AssertionError("the bin has no allowed value")
 
 
 def _runs(attribute: Attribute, allowed: Allowed) -> list[tuple[int, int]]:
-    column, steps = attribute.column, attribute.starts[-1]
+    column, count = attribute.column, attribute.starts[-1]
     if isinstance(column, Category | Boolean):
-        found = sorted(to_step(column, value) for value in allowed.values)
-        return [(step, step + 1) for step in found]
-    zero = ordinal(column, column.min)
-    runs = [(max(0, low - zero), min(steps, high + 1 - zero)) for low, high in allowed.intervals]
+        found = sorted(to_ordinal(column, value) for value in allowed.values)
+        return [(ordinal, ordinal + 1) for ordinal in found]
+    zero = to_int(column, column.min)
+    runs = [(max(0, low - zero), min(count, high + 1 - zero)) for low, high in allowed.intervals]
     return [(first, stop) for first, stop in runs if first < stop]
 
 
-def allowed_steps(attribute: Attribute, allowed: Allowed | None) -> AllowedSteps:
-    """What a condition leaves of a column; all of it for None. Raises ConfigError where that is nothing."""
+def allowed_ordinals(attribute: Attribute, allowed: Allowed | None) -> AllowedOrdinals:
+    """The part of a column that a condition allows; all of it for None. Raises ConfigError where that is nothing."""
     if allowed is None:
         runs, missing = [(0, attribute.starts[-1])], attribute.missing is not None
     else:
@@ -61,4 +61,4 @@ def allowed_steps(attribute: Attribute, allowed: Allowed | None) -> AllowedSteps
     cut = []
     for first, stop in pairwise(attribute.starts):
         cut.append(tuple((max(a, first), min(b, stop)) for a, b in runs if a < stop and b > first))
-    return AllowedSteps(attribute, tuple(cut), missing)
+    return AllowedOrdinals(attribute, tuple(cut), missing)

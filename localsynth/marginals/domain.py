@@ -1,7 +1,8 @@
 """The structured columns as finite lists of bins, from the effective schema alone.
 
-An `Attribute` is one column cut into bins of steps (see `steps`), with one more bin for a missing value where the column is
-nullable. Bins are public: how they are merged, which depends on noisy counts, is told in `grouping`.
+An `Attribute` is one column whose ordinals (see `schema.ordinals`) are divided into bins,
+with one more bin for a missing value where the column is nullable. Bins are public; how
+they are merged depends on noisy counts (see `bin_merging`).
 """
 
 from bisect import bisect_right
@@ -17,14 +18,14 @@ from pydantic import TypeAdapter
 
 from localsynth.errors import ConfigError, DataError
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Record, Schema, Value
-from localsynth.schema.ordinals import Structured, from_step, is_structured, special_steps, step_count, to_step
+from localsynth.schema.ordinals import Structured, from_ordinal, is_structured, special_ordinals, to_ordinal, value_count
 
-__all__ = ["MOST_BINS", "MOST_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
+__all__ = ["EQUAL_WIDTH_BINS", "MAX_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
 
-MOST_SINGLE_BINS = 128
+MAX_SINGLE_BINS = 128
 """A column with at most this many values has a bin for each."""
-MOST_BINS = 64
-"""Of equal width, for a column with more values than that; the bounds and zero have bins of their own besides."""
+EQUAL_WIDTH_BINS = 64
+"""Bins of equal width for a column with more values. The bounds and zero have bins of their own."""
 
 Codes = dict[str, NDArray[np.int64]]
 """For each attribute the bin of each row, shape (rows,)."""
@@ -34,7 +35,7 @@ _STRUCTURED: TypeAdapter[Structured] = TypeAdapter(Structured)
 
 @dataclass(frozen=True)
 class Attribute:
-    """One column and its bins: bin i holds the steps from `starts[i]` up to, but not including, `starts[i + 1]`."""
+    """One column and its bins: bin i holds the ordinals from `starts[i]` up to, but not including, `starts[i + 1]`."""
 
     column: Structured
     starts: tuple[int, ...]
@@ -45,7 +46,7 @@ class Attribute:
         return self.column.name
 
     @property
-    def ordinal(self) -> bool:
+    def ordered(self) -> bool:
         """Whether neighbouring bins mean neighbouring values."""
         return not isinstance(self.column, Category | Boolean)
 
@@ -60,8 +61,10 @@ class Attribute:
         return len(self.starts) - 1 + self.column.nullable
 
     @cached_property
-    def _category_steps(self) -> dict[Value, int]:
-        return {value: step for step, value in enumerate(self.column.allowed())} if isinstance(self.column, Category) else {}
+    def _category_ordinals(self) -> dict[Value, int]:
+        return (
+            {value: ordinal for ordinal, value in enumerate(self.column.allowed())} if isinstance(self.column, Category) else {}
+        )
 
     def encode(self, value: Value) -> int:
         """The bin of a value that conforms to the schema. Raises ValueError or TypeError on any other."""
@@ -70,20 +73,20 @@ class Attribute:
                 raise ValueError("a value is missing in a column that is not nullable")
             return self.missing
         if isinstance(self.column, Category):
-            if value not in self._category_steps:
+            if value not in self._category_ordinals:
                 raise ValueError("a value is not in the list of its column")
-            return self._category_steps[value]
-        step = to_step(self.column, value)
-        if not 0 <= step < self.starts[-1]:
+            return self._category_ordinals[value]
+        ordinal = to_ordinal(self.column, value)
+        if not 0 <= ordinal < self.starts[-1]:
             raise ValueError("a value is outside the bounds of its column")
-        return bisect_right(self.starts, step) - 1
+        return bisect_right(self.starts, ordinal) - 1
 
     def decode(self, bin_: int, uniform: float) -> Value:
         """The value that `uniform`, in [0, 1), points to among the evenly likely values of a bin."""
         if bin_ == self.missing:
             return None
         first, width = self.starts[bin_], self.starts[bin_ + 1] - self.starts[bin_]
-        return from_step(self.column, first + min(width - 1, int(uniform * width)))
+        return from_ordinal(self.column, first + min(width - 1, int(uniform * width)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; public, like the schema."""
@@ -95,31 +98,31 @@ class Attribute:
         column, starts = _STRUCTURED.validate_python(tree["column"]), tuple(tree["starts"])
         if not all(type(start) is int for start in starts) or any(a >= b for a, b in pairwise((-1, *starts))):
             raise ValueError("the bins do not ascend")
-        if len(starts) < 2 or (starts[0], starts[-1]) != (0, step_count(column)):
+        if len(starts) < 2 or (starts[0], starts[-1]) != (0, value_count(column)):
             raise ValueError("the bins are not those of the column")
         return cls(column, starts)
 
 
 def _starts(column: Structured) -> tuple[int, ...]:
-    steps = step_count(column)
-    if isinstance(column, Category | Boolean) or steps <= MOST_SINGLE_BINS:
-        return tuple(range(steps + 1))
-    alone = special_steps(column, steps)
-    even = {steps * part // MOST_BINS for part in range(MOST_BINS + 1)}
-    return tuple(sorted(even | _round_distances(column, steps) | set(alone) | {step + 1 for step in alone}))
+    count = value_count(column)
+    if isinstance(column, Category | Boolean) or count <= MAX_SINGLE_BINS:
+        return tuple(range(count + 1))
+    alone = special_ordinals(column, count)
+    even = {count * part // EQUAL_WIDTH_BINS for part in range(EQUAL_WIDTH_BINS + 1)}
+    return tuple(sorted(even | _round_distances(column, count) | set(alone) | {ordinal + 1 for ordinal in alone}))
 
 
-def _round_distances(column: Structured, steps: int) -> set[int]:
-    """Steps that lie 1, 2, 3, 5, 10, 20, ... from zero: amounts often span orders of magnitude, and most of them are small.
+def _round_distances(column: Structured, count: int) -> set[int]:
+    """Ordinals at a distance of 1, 2, 3, 5, 10, 20, ... from zero, as amounts often span orders of magnitude.
 
-    From the lower bound where zero is not inside the column's bounds. None for dates, which have no small values.
+    From the lower bound where zero is outside the column's bounds. None for dates, which have no small values.
     """
     if not isinstance(column, Integer | Number):
         return set()
     assert column.min is not None and column.max is not None
-    zero = to_step(column, 0) if column.min <= 0 <= column.max else 0
-    distances = [digit * 10**power for power in range(len(str(steps))) for digit in (1, 2, 3, 5)]
-    return {place for distance in distances for place in (zero - distance, zero + distance) if 0 < place < steps}
+    zero = to_ordinal(column, 0) if column.min <= 0 <= column.max else 0
+    distances = [digit * 10**power for power in range(len(str(count))) for digit in (1, 2, 3, 5)]
+    return {ordinal for distance in distances for ordinal in (zero - distance, zero + distance) if 0 < ordinal < count}
 
 
 def length_attribute(name: str, edges: Sequence[int], nullable: bool) -> Attribute:

@@ -1,4 +1,4 @@
-"""The product of potentials whose marginals are nearest to the noisy ones (Private-PGM).
+"""Fitting a product of potentials to noisy marginals (Private-PGM).
 
 Proximal mirror descent over the marginal polytope: McKenna, Sheldon & Miklau 2019, "Graphical-model based estimation and
 inference for differential privacy" (arXiv:1901.09136), algorithm 1, with a line search for the step. Sees noisy counts only.
@@ -32,23 +32,23 @@ class Measurement:
     names: Names
     counts: NDArray[np.float64]
     """One axis for each of `names`."""
-    deviation: float
-    """Standard deviation of the noise in each cell."""
+    sigma: float
+    """Standard deviation of the noise of each cell."""
     weights: NDArray[np.float64] | None = None
-    """What cells were multiplied with beforehand, where their noise differed; None: nothing."""
+    """Factors that the cells were multiplied with, where their noise differed; None: all 1."""
 
 
 Tables = dict[Names, NDArray[np.float64]]
 
 
-def _loss(measurements: Sequence[Measurement], chances: Tables, total: float) -> tuple[float, Tables]:
+def _loss(measurements: Sequence[Measurement], expected: Tables, total: float) -> tuple[float, Tables]:
     """Half the sum of squared standardized errors, and its gradient by the expected counts."""
-    loss, gradient = 0.0, {names: np.zeros_like(table) for names, table in chances.items()}
+    loss, gradient = 0.0, {names: np.zeros_like(table) for names, table in expected.items()}
     for m in measurements:
         weights = 1.0 if m.weights is None else m.weights
-        error = (weights * total * chances[m.names] - m.counts) / m.deviation
+        error = (weights * total * expected[m.names] - m.counts) / m.sigma
         loss += 0.5 * float(np.vdot(error, error))
-        gradient[m.names] += weights * error / m.deviation
+        gradient[m.names] += weights * error / m.sigma
     return loss, gradient
 
 
@@ -59,26 +59,26 @@ def fit_potentials(
     start: Sequence[Factor] = (),
     iterations: int = 1000,
 ) -> list[Factor]:
-    """Logarithmic potentials over the column sets measured. `start`: those of an earlier fit, to begin with; those over
-    column sets that are not measured stay as they are.
+    """Logarithmic potentials over the measured column sets.
 
-    `total` is how many rows there are, by noisy counts or public knowledge.
+    `start`: initial potentials; those over column sets that are not measured stay fixed. `total`: the number of rows, by
+    noisy counts or public knowledge.
     """
     potentials: Tables = {m.names: np.zeros([sizes[name] for name in m.names]) for m in measurements}
     potentials |= {factor.names: factor.table for factor in start}
     marginals = Marginals(sizes, list(potentials))
-    chances = marginals.of(potentials)
-    loss, gradient = _loss(measurements, chances, total)
+    probabilities = marginals.of(potentials)
+    loss, gradient = _loss(measurements, probabilities, total)
     # The curvature of the largest single term; the line search corrects it within a few steps.
-    step = min(m.deviation**2 for m in measurements) / total
+    step = min(m.sigma**2 for m in measurements) / total
     past = math.inf
     for iteration in range(iterations):
         trial = {n: table - step * gradient[n] if n in gradient else table for n, table in potentials.items()}
         moved = marginals.of(trial)
         new_loss, new_gradient = _loss(measurements, moved, total)
-        promised = sum(float(np.vdot(gradient[names], chances[names] - moved[names])) for names in gradient) * total
+        promised = sum(float(np.vdot(gradient[names], probabilities[names] - moved[names])) for names in gradient) * total
         if loss - new_loss >= 0.5 * promised:
-            potentials, chances, loss, gradient = trial, moved, new_loss, new_gradient
+            potentials, probabilities, loss, gradient = trial, moved, new_loss, new_gradient
             step *= _LONGER
         else:
             step *= _SHORTER

@@ -1,7 +1,7 @@
 """Exact inference in a product of potentials, by eliminating one variable after the other.
 
 A `Factor` is a table over named variables. `eliminate` turns a product of factors into a chain of conditional
-distributions, P(v | the variables it was connected to when eliminated), which are drawn from backwards. Variables may be
+distributions, P(v | the variables it was connected to when eliminated), which are sampled in reverse order. Variables may be
 masked: then the chain is that of the conditional distribution.
 """
 
@@ -18,17 +18,17 @@ __all__ = [
     "Names",
     "cells",
     "cumulative",
-    "draw",
     "eliminate",
     "elimination_order",
     "marginal",
     "pick",
+    "sample",
 ]
 
 Names = tuple[str, ...]
 
 _CHUNK = 1 << 22
-"""Cells of running sums looked at at once."""
+"""Cells of running sums compared at once."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Conditional:
 
 
 def elimination_order(sizes: Mapping[str, int], scopes: Iterable[Names], kept: Names = ()) -> list[tuple[str, Names]]:
-    """(variable, its neighbours when its turn comes), each time the variable with the smallest table; ties by `sizes`' order.
+    """(variable, its neighbours when it is eliminated), each time the variable with the smallest table; ties by `sizes`' order.
 
     Variables in `kept` are never eliminated.
     """
@@ -64,7 +64,7 @@ def elimination_order(sizes: Mapping[str, int], scopes: Iterable[Names], kept: N
     for scope in scopes:
         for name in scope:
             near[name].update(scope)
-    place = {name: index for index, name in enumerate(sizes)}
+    position = {name: index for index, name in enumerate(sizes)}
 
     def cost(name: str) -> int:
         result = sizes[name]
@@ -75,7 +75,7 @@ def elimination_order(sizes: Mapping[str, int], scopes: Iterable[Names], kept: N
     costs = {name: cost(name) for name in sizes if name not in kept}
     order: list[tuple[str, Names]] = []
     while costs:
-        name = min(costs, key=lambda n: (costs[n], place[n]))
+        name = min(costs, key=lambda n: (costs[n], position[n]))
         del costs[name]
         others = near.pop(name) - {name}
         for other in others:
@@ -84,12 +84,12 @@ def elimination_order(sizes: Mapping[str, int], scopes: Iterable[Names], kept: N
         for other in others:
             if other in costs:
                 costs[other] = cost(other)
-        order.append((name, tuple(sorted(others, key=place.__getitem__))))
+        order.append((name, tuple(sorted(others, key=position.__getitem__))))
     return order
 
 
 def cells(sizes: Mapping[str, int], scopes: Iterable[Names]) -> int:
-    """Of all tables that eliminating every variable makes: what a model with these scopes costs in memory and time."""
+    """Total size of the tables of an elimination: the memory and time of a model with these scopes."""
     total = 0
     for name, others in elimination_order(sizes, scopes):
         table = sizes[name]
@@ -179,34 +179,34 @@ def pick(sums: NDArray[np.float64], which: NDArray[np.int64], uniforms: NDArray[
     return picked
 
 
-def draw(chain: Sequence[Conditional], uniforms: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.int64]]:
+def sample(chain: Sequence[Conditional], uniforms: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.int64]]:
     """One value of each variable for each row; row i depends on the uniforms of row i alone.
 
     `uniforms[name]`, shape (rows,), in [0, 1).
     """
-    drawn: dict[str, NDArray[np.int64]] = {}
+    sampled: dict[str, NDArray[np.int64]] = {}
     for part in reversed(chain):
         which = np.zeros(len(uniforms[part.name]), dtype=np.int64)
         if part.given:
-            which = np.ravel_multi_index([drawn[name] for name in part.given], part.table.shape[:-1])
-        drawn[part.name] = pick(cumulative(part.table), which, uniforms[part.name])
-    return drawn
+            which = np.ravel_multi_index([sampled[name] for name in part.given], part.table.shape[:-1])
+        sampled[part.name] = pick(cumulative(part.table), which, uniforms[part.name])
+    return sampled
 
 
 class Marginals:
-    """The marginals of a product of potentials over fixed scopes, again and again for new potentials.
+    """The marginals of a product of potentials over fixed scopes, for changing potentials.
 
-    Everything that depends on the scopes alone, the order of elimination and how axes line up, is worked out once.
+    What depends on the scopes alone, the order of elimination and the order of axes, is computed once.
     """
 
     def __init__(self, sizes: Mapping[str, int], scopes: Sequence[Names]) -> None:
         order = elimination_order(sizes, scopes)
-        place = {name: index for index, (name, _) in enumerate(order)}
+        position = {name: index for index, (name, _) in enumerate(order)}
         self._sizes = sizes
         self._cliques = [(*others, name) for name, others in order]
         # A scope, and the message of a clique, belong to the clique of the first of their variables to be eliminated.
-        self._homes = {scope: min(place[name] for name in scope) for scope in scopes}
-        self._parents = [min((place[name] for name in others), default=None) for _, others in order]
+        self._homes = {scope: min(position[name] for name in scope) for scope in scopes}
+        self._parents = [min((position[name] for name in others), default=None) for _, others in order]
         self._inside: list[list[Names]] = [[] for _ in order]
         for scope, home in self._homes.items():
             self._inside[home].append(scope)
@@ -223,7 +223,7 @@ class Marginals:
         return result.transpose([kept.index(name) for name in names])
 
     def of(self, potentials: Mapping[Names, NDArray[np.float64]]) -> dict[Names, NDArray[np.float64]]:
-        """For each scope its chances, which sum to 1. `potentials` are logarithms."""
+        """For each scope its probabilities, which sum to 1. `potentials` are logarithms."""
         conditionals: list[NDArray[np.float64]] = []
         messages: list[NDArray[np.float64]] = []
         for index, scope in enumerate(self._cliques):

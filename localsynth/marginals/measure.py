@@ -1,8 +1,8 @@
 """From the structured columns of the original rows to a model of them, under one zCDP budget.
 
-First every column is counted by itself and its bins are merged; then tables of several columns are chosen and counted (AIM or
-MST); then a model is fitted to the noisy counts. How many rows there are is never used: the total is a sum of noisy counts, or
-public knowledge.
+First every column is counted by itself and its bins are merged. Then tables of several
+columns are chosen and counted (AIM or MST), and a model is fitted to the noisy counts.
+The exact number of rows is never used: the total is a sum of noisy counts, or public.
 """
 
 import math
@@ -14,59 +14,59 @@ import numpy as np
 
 from localsynth.errors import ConfigError
 from localsynth.marginals.accounting import Budget
-from localsynth.marginals.bin_merging import Grouping, group_bins, onto_simplex
+from localsynth.marginals.bin_merging import MergedBins, merge_bins, onto_simplex
 from localsynth.marginals.domain import Codes, Domain
 from localsynth.marginals.fit import Measurement, fit_potentials
-from localsynth.marginals.mechanisms import Table
+from localsynth.marginals.mechanisms import PrivateCounts
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.select_aim import pairs_workload, select_aim
 from localsynth.marginals.select_mst import select_mst
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["MOST_COLUMNS_OF_AIM", "MarginalSettings", "measure_marginals", "single_measurement", "total_of"]
+__all__ = ["BATCHES", "MAX_AIM_COLUMNS", "MarginalSettings", "measure_marginals", "single_measurement", "total_of"]
 
-MOST_COLUMNS_OF_AIM = 20
+MAX_AIM_COLUMNS = 20
 """Above this, `method="auto"` is MST."""
 
-_BATCHES = 8
-"""About how many fits AIM's rounds are spread over."""
+BATCHES = 8
+"""About the number of fits that AIM's rounds are spread over."""
 
 
 @dataclass(frozen=True)
 class MarginalSettings:
-    """How to measure. Public: nothing here may be chosen by looking at the rows."""
+    """How to measure. Public: nothing here may be chosen after looking at the rows."""
 
     method: Literal["auto", "aim", "mst"] = "auto"
     rows_per_unit: int = 1
-    """The most rows that one privacy unit has."""
+    """The maximum number of rows of a privacy unit."""
     public_rows: int | None = None
-    """How many rows there are, where that is public knowledge."""
+    """The number of rows, where it is public knowledge."""
     target: str | None = None
-    """A column whose relation to all others, two at a time, matters most (AIM only)."""
-    single_share: float = 0.15
-    """Share of ρ for the counts of single columns."""
-    most_groups: int = 24
-    """Into about how many groups the values of a column are merged."""
+    """A column whose associations with all others, two at a time, matter most (AIM only)."""
+    single_fraction: float = 0.15
+    """Fraction of ρ for the counts of single columns."""
+    max_groups: int = 24
+    """About the number of groups that the bins of a column are merged into."""
     rounds: int | None = None
-    """Tables that AIM measures at most; None: twice the columns."""
+    """Maximum number of tables that AIM measures; None: twice the columns."""
     max_cells: int = 200_000
-    """Of the fitted model's tables: bounds memory and time."""
+    """Maximum size of the fitted model's tables: bounds memory and time."""
 
 
 def _check(domain: Domain, settings: MarginalSettings) -> None:
     if settings.rows_per_unit < 1 or (settings.public_rows is not None and settings.public_rows < 1):
         raise ConfigError(
-            "A unit has at least one row, and a table too.", "Correct privacy.max_rows_per_unit or privacy.public_size."
+            "A unit and a table have at least one row each.", "Correct privacy.max_rows_per_unit or privacy.public_size."
         )
     if settings.target is not None and settings.target not in domain.names:
         raise ConfigError(f"The target {settings.target!r} is not a structured column.", f"One of: {', '.join(domain.names)}.")
     if (
-        not 0 < settings.single_share < 1
-        or settings.most_groups < 2
+        not 0 < settings.single_fraction < 1
+        or settings.max_groups < 2
         or (settings.rounds is not None and settings.rounds < 1)
         or settings.max_cells < 1
     ):
-        raise ConfigError("The settings of the marginals make no sense.", "Shares lie between 0 and 1, numbers are positive.")
+        raise ConfigError("A setting of the marginals is out of range.", "Fractions lie between 0 and 1, numbers are positive.")
 
 
 def measure_marginals(
@@ -79,47 +79,47 @@ def measure_marginals(
 ) -> MarginalModel:
     """Spend at most `rho` (zCDP, add or remove one unit) on `codes` = domain.encode(records), and fit a model.
 
-    `random` is the only source of chance. `report(done, of)` is called after each fit. Raises ConfigError, BudgetError.
+    `random` is the only source of randomness. `report(done, of)` is called after each fit. Raises ConfigError, BudgetError.
     """
     settings = settings or MarginalSettings()
     _check(domain, settings)
     budget = Budget(rho)
     bins = {attribute.name: attribute.size for attribute in domain.attributes}
-    rows = Table(codes, bins, settings.rows_per_unit, budget, random)
+    of_bins = PrivateCounts(codes, bins, settings.rows_per_unit, budget, random)
 
-    share = settings.single_share if len(bins) > 1 else 1.0
-    noise_multiplier = math.sqrt(len(bins) / (2 * share * budget.left))
-    noise = rows.deviation(noise_multiplier)
-    counts = {name: rows.noisy_counts((name,), noise_multiplier) for name in bins}
+    fraction = settings.single_fraction if len(bins) > 1 else 1.0
+    noise_multiplier = math.sqrt(len(bins) / (2 * fraction * budget.left))
+    sigma = of_bins.sigma(noise_multiplier)
+    counts = {name: of_bins.noisy_counts((name,), noise_multiplier) for name in bins}
     total = float(settings.public_rows) if settings.public_rows is not None else total_of(list(counts.values()))
 
-    groupings = {a.name: group_bins(a, counts[a.name], noise, settings.most_groups) for a in domain.attributes}
-    table = rows.regrouped({name: np.array(grouping.groups) for name, grouping in groupings.items()})
-    measured = [single_measurement(name, counts[name], groupings[name], noise) for name in bins]
+    merged_bins = {a.name: merge_bins(a, counts[a.name], sigma, settings.max_groups) for a in domain.attributes}
+    of_groups = of_bins.regrouped({name: np.array(merged.groups) for name, merged in merged_bins.items()})
+    measured = [single_measurement(name, counts[name], merged_bins[name], sigma) for name in bins]
 
     method = settings.method
     if method == "auto":
-        method = "aim" if len(bins) <= MOST_COLUMNS_OF_AIM else "mst"
+        method = "aim" if len(bins) <= MAX_AIM_COLUMNS else "mst"
     if method == "aim" and len(bins) > 1:
         rounds = settings.rounds or 2 * len(bins)
         workload = pairs_workload(list(bins), settings.target)
-        batch = max(1, rounds // _BATCHES)
-        potentials = select_aim(table, budget, measured, total, workload, rounds, batch, settings.max_cells, report)
+        batch = max(1, rounds // BATCHES)
+        potentials = select_aim(of_groups, budget, measured, total, workload, rounds, batch, settings.max_cells, report)
     else:
-        known = {name: onto_simplex(groupings[name].sums(counts[name]), total) / total for name in bins}
-        measured += select_mst(table, budget, known, total)
-        potentials = fit_potentials(table.sizes, measured, total, iterations=2000)
+        known = {name: onto_simplex(merged_bins[name].sums(counts[name]), total) / total for name in bins}
+        measured += select_mst(of_groups, budget, known, total)
+        potentials = fit_potentials(of_groups.sizes, measured, total, iterations=2000)
         report(100, 100)
-    return MarginalModel(domain, groupings, total, potentials, measured, budget.rho, budget.spends, random.label)
+    return MarginalModel(domain, merged_bins, total, potentials, measured, budget.rho, budget.spends, random.label)
 
 
 def total_of(counts: list[np.ndarray]) -> float:
-    """How many rows there are, at least 1: the mean of the columns' sums, each with the inverse of its variance as weight."""
+    """The number of rows, at least 1: the mean of the columns' sums, weighted by their inverse variances."""
     weights = [1 / len(column) for column in counts]
     return max(1.0, float(np.average([column.sum() for column in counts], weights=weights)))
 
 
-def single_measurement(name: str, counts: np.ndarray, grouping: Grouping, noise: float) -> Measurement:
-    """The counts of a column's groups. A group of k bins has k times the variance: dividing by √k makes it the same for all."""
-    weights = 1 / np.sqrt(grouping.widths())
-    return Measurement((name,), grouping.sums(counts) * weights, noise, None if np.all(weights == 1) else weights)
+def single_measurement(name: str, counts: np.ndarray, merged: MergedBins, sigma: float) -> Measurement:
+    """The counts of a column's groups. A group of k bins has k times the variance, so it is divided by √k."""
+    weights = 1 / np.sqrt(merged.widths())
+    return Measurement((name,), merged.sums(counts) * weights, sigma, None if np.all(weights == 1) else weights)

@@ -1,7 +1,7 @@
-"""The fitted model: everything it holds was released with noise, so drawing from it costs no privacy.
+"""The fitted model: everything in it was released with noise, so sampling from it costs no privacy.
 
-Row i of a sample depends on the seed, on i and on what is given, and on nothing else: the first rows of a larger sample are
-those of a smaller one, and a job can go on at any row.
+Row i of a sample depends only on the seed, on i and on the conditions. So the first rows
+of a larger sample are those of a smaller one, and a job can resume at any row.
 """
 
 import math
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Spend
-from localsynth.marginals.bin_merging import Grouping
-from localsynth.marginals.conditional import chances_of
-from localsynth.marginals.conditions import allowed_steps
+from localsynth.marginals.bin_merging import MergedBins
+from localsynth.marginals.conditional import probabilities_of
+from localsynth.marginals.conditions import allowed_ordinals
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.fit import Measurement
-from localsynth.marginals.inference import Conditional, Factor, cumulative, draw, eliminate, pick
+from localsynth.marginals.inference import Conditional, Factor, cumulative, eliminate, pick, sample
 from localsynth.schema.columns import Record, Value
 from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.system import random_streams
 
-__all__ = ["Drawer", "MarginalModel"]
+__all__ = ["MarginalModel", "RowSampler"]
 
 _FORMAT = 1
 _BLOCK = 1 << 14
-"""Rows drawn at once."""
-_DRAWS = 3
+"""Rows sampled at once."""
+_NUMBERS = 3
 """Random numbers for each value: its group, its bin within the group, and the value within the bin."""
 
 
@@ -38,77 +38,77 @@ _DRAWS = 3
 class MarginalModel:
     """A product of potentials over groups of bins, and how groups become values.
 
-    `measured` and `spends` say what it was fitted to and what that cost; drawing needs neither.
+    `measured` and `spends` are what it was fitted to and the cost of that; sampling needs neither.
     """
 
     domain: Domain
-    groupings: dict[str, Grouping]
+    merged_bins: dict[str, MergedBins]
     total: float
-    """How many rows the original has, by noisy counts or public knowledge."""
+    """The number of original rows, by noisy counts or public knowledge."""
     potentials: list[Factor]
     measured: list[Measurement]
     rho: float
     """The budget; the spends add up to at most that."""
     spends: list[Spend]
     noise: str
-    """`label` of the random source that measured."""
+    """`label` of the random source of the noise."""
 
     @property
     def sizes(self) -> dict[str, int]:
         """The number of groups of each column."""
-        return {name: self.groupings[name].size for name in self.domain.names}
+        return {name: self.merged_bins[name].size for name in self.domain.names}
 
-    def sample(self, n: int, seed: int, given: Conditions | None = None, start: int = 0) -> list[Record]:
+    def sample(self, n: int, seed: int, conditions: Conditions | None = None, start: int = 0) -> list[Record]:
         """Rows `start` .. `start` + `n` - 1 of the endless sample of a seed, 0 ≤ seed < 2**64, with every structured column.
 
-        `given`: for some columns, which values they may have; rows are then drawn from the model's distribution under that
-        condition. Raises ConfigError where the condition fits no row.
+        `conditions`: for some columns, the values they may have; rows are then sampled from the conditional distribution.
+        Raises ConfigError where no row meets the conditions.
         """
-        return self.drawer(seed, given or {}).rows(range(start, start + n))
+        return self.sampler(seed, conditions or {}).rows(range(start, start + n))
 
-    def drawer(self, seed: int, given: Conditions, *, contrast: bool = False) -> "Drawer":
-        """What draws rows of the sample of a seed under a condition, by their numbers. Raises as `sample`.
+    def sampler(self, seed: int, conditions: Conditions, *, contrast: bool = False) -> "RowSampler":
+        """Samples rows of a seed under conditions, by their numbers. Raises as `sample`.
 
-        `contrast`: other rows, that guidance contrasts those of the sample with.
+        `contrast`: the rows that guidance contrasts those of the sample with.
         """
-        for name in given:
+        for name in conditions:
             if name not in self.domain.names:
                 raise ConfigError(f"There is no structured column {name!r}.", f"One of: {', '.join(self.domain.names)}.")
-        columns = [_Column(a, self.groupings[a.name], given.get(a.name)) for a in self.domain.attributes]
-        masks = {column.name: column.mask for column in columns if column.name in given}
+        columns = [_Column(a, self.merged_bins[a.name], conditions.get(a.name)) for a in self.domain.attributes]
+        masks = {column.name: column.mask for column in columns if column.name in conditions}
         chain, log_sum = eliminate(self.sizes, self.potentials, masks)
         if not math.isfinite(log_sum):
-            raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
-        return Drawer(columns, chain, seed, contrast)
+            raise ConfigError("The model has no rows that meet all conditions together.", "Widen one of them.")
+        return RowSampler(columns, chain, seed, contrast)
 
     def groups_of(self, row: Record) -> dict[str, int]:
         """The groups that the values of a conforming row belong to."""
-        return {a.name: self.groupings[a.name].groups[a.encode(row[a.name])] for a in self.domain.attributes}
+        return {a.name: self.merged_bins[a.name].groups[a.encode(row[a.name])] for a in self.domain.attributes}
 
-    def redraw(self, name: str, groups: Mapping[str, int], allowed: Allowed, uniforms: NDArray[np.float64]) -> Value:
-        """A value of one column among the `allowed` ones, drawn given the groups of all others; `uniforms` has shape (3,).
+    def resample(self, name: str, groups: Mapping[str, int], allowed: Allowed, uniforms: NDArray[np.float64]) -> Value:
+        """A value of one column among the `allowed` ones, sampled given the groups of all others; `uniforms` has shape (3,).
 
         Raises ConfigError where none is allowed.
         """
-        column = _Column(self.domain[name], self.groupings[name], allowed)
+        column = _Column(self.domain[name], self.merged_bins[name], allowed)
         evidence = {other: np.array([groups[other]]) for other in self.domain.names if other != name}
-        chances = chances_of(name, self.sizes, self.potentials, evidence, 1)[0]
-        group = pick(cumulative((chances * column.mask)[None]), np.zeros(1, dtype=np.int64), uniforms[:1])
+        probabilities = probabilities_of(name, self.sizes, self.potentials, evidence, 1)[0]
+        group = pick(cumulative((probabilities * column.mask)[None]), np.zeros(1, dtype=np.int64), uniforms[:1])
         return column.values(group, uniforms[None, 1:])[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON that holds everything: a model read back draws the same rows."""
+        """Plain JSON that holds everything: a model read back samples the same rows."""
         return {
             "format": _FORMAT,
             "attributes": [attribute.to_json() for attribute in self.domain.attributes],
-            "groupings": {name: grouping.to_json() for name, grouping in self.groupings.items()},
+            "merged_bins": {name: merged.to_json() for name, merged in self.merged_bins.items()},
             "total": self.total,
             "potentials": [{"columns": list(f.names), "logarithms": f.table.tolist()} for f in self.potentials],
             "measured": [
                 {
                     "columns": list(m.names),
                     "counts": m.counts.tolist(),
-                    "deviation": m.deviation,
+                    "sigma": m.sigma,
                     "weights": None if m.weights is None else m.weights.tolist(),
                 }
                 for m in self.measured
@@ -120,7 +120,7 @@ class MarginalModel:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "MarginalModel":
-        """The inverse of `to_json`. Raises IntegrityError on anything else, be it made to do harm."""
+        """The inverse of `to_json`. Raises IntegrityError on anything else, hostile files included."""
         try:
             return cls._read(tree)
         except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
@@ -132,30 +132,30 @@ class MarginalModel:
         if tree["format"] != _FORMAT or not isinstance(tree["noise"], str):
             raise ValueError("another format")
         domain = Domain(tuple(Attribute.from_json(_of_keys(a, {"column", "starts"})) for a in tree["attributes"]))
-        groupings = {n: Grouping.from_json(_of_keys(g, {"groups", "shares"})) for n, g in tree["groupings"].items()}
+        merged_bins = {n: MergedBins.from_json(_of_keys(g, {"groups", "shares"})) for n, g in tree["merged_bins"].items()}
         model = cls(
             domain,
-            groupings,
+            merged_bins,
             _positive(tree["total"]),
             [Factor(_names(p), _numbers(p["logarithms"])) for p in tree["potentials"] if _of_keys(p, {"columns", "logarithms"})],
             [
                 Measurement(
                     _names(m),
                     _numbers(m["counts"]),
-                    _positive(m["deviation"]),
+                    _positive(m["sigma"]),
                     None if m["weights"] is None else _numbers(m["weights"]),
                 )
                 for m in tree["measured"]
-                if _of_keys(m, {"columns", "counts", "deviation", "weights"})
+                if _of_keys(m, {"columns", "counts", "sigma", "weights"})
             ],
             _positive(tree["rho"]),
             [Spend(s["kind"], _positive(s["parameter"]), _names(s)) for s in tree["spends"] if _of_keys(s, _SPEND_KEYS)],
             tree["noise"],
         )
-        if set(groupings) != set(domain.names) or len(groupings) != len(domain.attributes):
-            raise ValueError("groupings of other columns")
+        if set(merged_bins) != set(domain.names) or len(merged_bins) != len(domain.attributes):
+            raise ValueError("bins of other columns")
         for attribute in domain.attributes:
-            groupings[attribute.name].check(attribute.size)
+            merged_bins[attribute.name].check(attribute.size)
         sizes = model.sizes
         tables = [(factor.names, factor.table) for factor in model.potentials]
         tables += [(m.names, table) for m in model.measured for table in (m.counts, m.weights) if table is not None]
@@ -164,31 +164,31 @@ class MarginalModel:
         for spend in model.spends:
             _ = spend.rho
         if model.to_json() != tree:
-            raise ValueError("something in it reads like what it is not, as {} like [] and '1' like 1")
+            raise ValueError("a value of another JSON type, as {} for [] and '1' for 1")
         return model
 
 
-_KEYS = {"format", "attributes", "groupings", "total", "potentials", "measured", "rho", "spends", "noise"}
+_KEYS = {"format", "attributes", "merged_bins", "total", "potentials", "measured", "rho", "spends", "noise"}
 _SPEND_KEYS = {"kind", "parameter", "columns"}
 
 
 def _of_keys(tree: dict[str, Any], keys: set[str]) -> dict[str, Any]:
     if set(tree) != keys:
-        raise ValueError("other parts than those of marginals")
+        raise ValueError("other keys than those of marginals")
     return tree
 
 
 def _names(tree: dict[str, Any]) -> tuple[str, ...]:
     names = tuple(tree["columns"])
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError("names that are none")
+        raise ValueError("names that are not distinct strings")
     return names
 
 
 def _numbers(tree: Any) -> NDArray[np.float64]:
     numbers = np.array(tree)
     if numbers.dtype.kind not in "if" or not np.isfinite(numbers).all():
-        raise ValueError("a number that is none")
+        raise ValueError("a value that is not a number")
     return numbers.astype(np.float64)
 
 
@@ -199,36 +199,35 @@ def _positive(value: Any) -> float:
 
 
 class _Column:
-    """How the groups of one column become values, under its condition if there is one."""
+    """How the groups of one column become values, under its condition if it has one."""
 
-    def __init__(self, attribute: Attribute, grouping: Grouping, condition: Allowed | None) -> None:
+    def __init__(self, attribute: Attribute, merged: MergedBins, condition: Allowed | None) -> None:
         self.name = attribute.name
-        self._allowed = allowed_steps(attribute, condition)
+        self._allowed = allowed_ordinals(attribute, condition)
         fractions = np.array([self._allowed.fraction(bin_) for bin_ in range(attribute.size)])
-        weights = np.array(grouping.shares) * fractions
+        weights = np.array(merged.shares) * fractions
         if not weights.any():
-            # Allowed are only values that noise has swallowed: within their group, each is as likely as the next.
+            # Only values whose noisy counts are 0 are allowed: within their group all are equally likely.
             weights = fractions
-        table = np.zeros((grouping.size, attribute.size))
-        table[list(grouping.groups), range(attribute.size)] = weights
+        table = np.zeros((merged.size, attribute.size))
+        table[list(merged.groups), range(attribute.size)] = weights
         self.mask: NDArray[np.float64] = table.sum(axis=1)
         self._cumulative = cumulative(table)
 
     def values(self, groups: NDArray[np.int64], uniforms: NDArray[np.float64]) -> list[Value]:
         """One value for each row; `uniforms` has shape (rows, 2)."""
         bins = pick(self._cumulative, groups, uniforms[:, 0])
-        choose = self._allowed.pick
-        return [choose(bin_, u) for bin_, u in zip(bins.tolist(), uniforms[:, 1].tolist(), strict=True)]
+        return [self._allowed.pick(bin_, u) for bin_, u in zip(bins.tolist(), uniforms[:, 1].tolist(), strict=True)]
 
 
-class Drawer:
-    """Draws rows under one condition; row i is the same whichever others are drawn with it."""
+class RowSampler:
+    """Samples rows under conditions; row i is the same whichever others are sampled with it."""
 
     def __init__(self, columns: Sequence[_Column], chain: Sequence[Conditional], seed: int, contrast: bool) -> None:
         self._columns, self._chain, self._seed, self._contrast = columns, chain, seed, contrast
 
     def rows(self, numbers: Sequence[int], attempt: int = 0) -> list[Record]:
-        """The rows with these numbers, which ascend. Takes long where they lie far apart. Each attempt gives other rows."""
+        """The rows with these numbers, which ascend. Slow where they are far apart. Each attempt gives other rows."""
         records: list[Record] = []
         first = 0
         while first < len(numbers):
@@ -240,14 +239,15 @@ class Drawer:
     def _block(self, numbers: Sequence[int], attempt: int) -> list[Record]:
         columns, first = self._columns, numbers[0]
         # A row takes whole blocks of numbers: then the numbers of any row can be reached at once.
-        blocks = -(-_DRAWS * len(columns) // random_streams.NUMBERS_PER_BLOCK)
+        blocks = -(-_NUMBERS * len(columns) // random_streams.NUMBERS_PER_BLOCK)
         width = blocks * random_streams.NUMBERS_PER_BLOCK
         generator = random_streams.marginal_rows(self._seed, first, blocks, attempt, contrast=self._contrast)
-        # Of the rows between those that are wanted, too: random numbers are cheap, all that follows is not.
+        # Of the rows in between, too: random numbers are cheap, what follows is not.
         uniforms = generator.random((numbers[-1] + 1 - first, width))[[number - first for number in numbers]]
-        groups = draw(self._chain, {column.name: uniforms[:, _DRAWS * i] for i, column in enumerate(columns)})
-        drawn = [
-            column.values(groups[column.name], uniforms[:, _DRAWS * i + 1 : _DRAWS * (i + 1)]) for i, column in enumerate(columns)
+        groups = sample(self._chain, {column.name: uniforms[:, _NUMBERS * i] for i, column in enumerate(columns)})
+        values = [
+            column.values(groups[column.name], uniforms[:, _NUMBERS * i + 1 : _NUMBERS * (i + 1)])
+            for i, column in enumerate(columns)
         ]
         names = [column.name for column in columns]
-        return [dict(zip(names, row, strict=True)) for row in zip(*drawn, strict=True)]
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]

@@ -1,4 +1,4 @@
-"""MST: the pairs of columns that depend most on each other, as far as they make a tree.
+"""MST: a spanning tree of the pairs of columns that depend most on each other.
 
 After McKenna, Miklau & Sheldon 2021, "Winning the NIST Contest" (arXiv:2108.04978), section 4: for tables too wide for AIM.
 """
@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 from localsynth.marginals.accounting import Budget
 from localsynth.marginals.fit import Measurement
 from localsynth.marginals.inference import Names
-from localsynth.marginals.mechanisms import Table
+from localsynth.marginals.mechanisms import PrivateCounts
 
 __all__ = ["select_mst"]
 
 _CHOICE = 1 / 3
-"""Share of what is left of the budget for choosing the tree; the rest measures its pairs."""
+"""Fraction of the remaining budget for choosing the tree; the rest measures its pairs."""
 
 
-def select_mst(table: Table, budget: Budget, single: Mapping[str, NDArray[np.float64]], total: float) -> list[Measurement]:
-    """Choose and measure the pairs of a spanning tree, one less than there are columns, with all that is left of the budget.
+def select_mst(
+    counts: PrivateCounts, budget: Budget, single: Mapping[str, NDArray[np.float64]], total: float
+) -> list[Measurement]:
+    """Choose and measure the pairs of a spanning tree, one less than there are columns, with the rest of the budget.
 
-    `single[name]` is what is known of each column: chances that sum to 1, from noisy counts.
+    `single[name]`: the probabilities of each column, from noisy counts; they sum to 1.
     """
     names = list(single)
     edges = len(names) - 1
@@ -38,9 +40,9 @@ def select_mst(table: Table, budget: Budget, single: Mapping[str, NDArray[np.flo
     for _ in range(edges):
         open_ = [pair for pair in expected if part[pair[0]] != part[pair[1]]]
         nothing = np.zeros(len(open_))
-        pair = open_[table.choose([(p, expected[p]) for p in open_], nothing + 1, nothing, epsilon)]
+        pair = open_[counts.choose([(p, expected[p]) for p in open_], nothing + 1, nothing, epsilon)]
         chosen.append(pair)
         joined, gone = part[pair[0]], part[pair[1]]
         part = {name: joined if of == gone else of for name, of in part.items()}
     noise_multiplier = math.sqrt(edges / (2 * (1 - _CHOICE) * left))
-    return [Measurement(p, table.noisy_counts(p, noise_multiplier), table.deviation(noise_multiplier)) for p in chosen]
+    return [Measurement(p, counts.noisy_counts(p, noise_multiplier), counts.sigma(noise_multiplier)) for p in chosen]

@@ -1,15 +1,15 @@
-"""Rows of a unit as links of a chain: a row, the row before it, and whether it is the last.
+"""The rows of a unit as first-order transitions: a row, the row before it, and whether it is the last.
 
-A unit of k rows gives k links, so whatever holds of a table in which a unit has at most m rows holds of its links: adding or
-removing the unit moves every table of counts over them by at most m. A link holds nothing of another unit.
+A unit of k rows has k transitions. So where a unit has at most m rows, the sensitivity of
+every table of counts of transitions is m. A transition holds nothing of another unit.
 
-The variables of a link, for a table with the columns a, b and (to order by) day:
+The variables of a transition, for a table with the columns a, b and (to order by) day:
 
     a, b, day                            the row itself
     a (row before), b (row before)       its bins in the row before; a bin of its own where there is none
-    day (since the row before)           how many steps later than the row before; missing where there is none
+    day (since the row before)           by how much later than the row before; missing where there is none
     a (as before)                        whether the value is exactly that of the row before (columns of many values)
-    (rows before)                        how many rows of the unit come before it; missing where none does
+    (rows before)                        the number of rows of the unit before it; missing where there is none
     (last row)                           whether no row comes after it
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.domain import Attribute, Codes, Domain, length_attribute
 from localsynth.schema.columns import Boolean, Record, Schema
-from localsynth.schema.ordinals import Structured, step_count, to_step
+from localsynth.schema.ordinals import Structured, to_ordinal, value_count
 
 __all__ = ["EARLIER", "LAST", "Layout", "as_before", "before", "since"]
 
@@ -31,9 +31,9 @@ EARLIER = "(rows before)"
 LAST = "(last row)"
 
 _SINGLE_GAPS = 128
-"""Gaps of fewer steps have a bin each; longer ones share bins that grow."""
+"""Shorter gaps have a bin each; longer ones share bins that grow."""
 _GROWTH = 1.15
-_MOST_STEPS = 2**62
+_MAX_VALUES = 2**62
 _FEW_VALUES = 12
 """A column with at most this many values needs no `as_before`: rarely are two of its values merged."""
 
@@ -44,7 +44,7 @@ def before(name: str) -> str:
 
 
 def since(name: str) -> str:
-    """The variable that holds how much the ordering column has grown since the row before."""
+    """The variable that holds the increase of the ordering column since the row before."""
     return f"{name} (since the row before)"
 
 
@@ -53,47 +53,47 @@ def as_before(name: str) -> str:
     return f"{name} (as before)"
 
 
-def _gap_edges(steps: int) -> list[int]:
-    edges = list(range(min(steps, _SINGLE_GAPS) + 1))
-    while edges[-1] < steps:
-        edges.append(min(steps, max(edges[-1] + 1, round(edges[-1] * _GROWTH))))
+def _gap_edges(values: int) -> list[int]:
+    edges = list(range(min(values, _SINGLE_GAPS) + 1))
+    while edges[-1] < values:
+        edges.append(min(values, max(edges[-1] + 1, round(edges[-1] * _GROWTH))))
     return edges
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which variables a link has. Follows from the effective schema and the settings alone."""
+    """The variables of a transition. They follow from the effective schema and the settings alone."""
 
     columns: Domain
     """The columns of the row."""
     order: str | None
     """The column that rows are ordered by, where it is one of these."""
-    most: int
-    """Rows that a unit has at most."""
+    max_rows: int
+    """Maximum number of rows of a unit."""
 
     @classmethod
-    def of_schema(cls, schema: Schema, order: str, most: int) -> "Layout":
-        """`order`: a column of the schema. Raises ConfigError where a sequence of at most `most` rows is none."""
-        if most < 2:
-            raise ConfigError("A sequence has more than one row.", "Raise privacy.max_rows_per_unit.")
+    def of_schema(cls, schema: Schema, order: str, max_rows: int) -> "Layout":
+        """`order`: a column of the schema. Raises ConfigError where there are no sequences of at most `max_rows` rows."""
+        if max_rows < 2:
+            raise ConfigError("A sequence needs more than one row.", "Raise privacy.max_rows_per_unit.")
         domain = Domain.of_schema(schema)
         found = None
         if order in domain.names:
             found = order
-            # A row without a value there has no place among the others, and is left out.
+            # A row without a value there has no position among the others, and is left out.
             columns = [a.column.model_copy(update={"nullable": a.column.nullable and a.name != order}) for a in domain.attributes]
             domain = Domain(tuple(Attribute(c, a.starts) for c, a in zip(columns, domain.attributes, strict=True)))
-            if step_count(domain[order].column) > _MOST_STEPS:
-                raise ConfigError(f"The column {order!r} has too many different values to be ordered by.", "Lower its decimals.")
-        layout = cls(domain, found, most)
+            if value_count(domain[order].column) > _MAX_VALUES:
+                raise ConfigError(f"The column {order!r} has too many distinct values to order by.", "Lower its decimals.")
+        layout = cls(domain, found, max_rows)
         names = [a.name for a in layout.variables.attributes] + layout.repeated
         if len(set(names)) < len(names):
-            raise ConfigError("A column is named like one of the variables of a sequence.", "Rename columns that end in ')'.")
+            raise ConfigError("A column has the name of a variable of sequences.", "Rename columns that end in ')'.")
         return layout
 
     @property
     def described(self) -> list[str]:
-        """The columns that the row before is described by: all but the ordering one, of which the gap says more."""
+        """The columns that describe the row before: all but the ordering one, which the gap replaces."""
         return [name for name in self.columns.names if name != self.order]
 
     @property
@@ -104,13 +104,13 @@ class Layout:
 
     @property
     def own(self) -> list[Attribute]:
-        """The variables that are counted one by one: the columns, the gap, the place in the sequence."""
+        """The variables that are counted by themselves: the columns, the gap, the index in the sequence."""
         gap = []
         if self.order is not None:
             gap.append(
-                length_attribute(since(self.order), _gap_edges(step_count(self.columns[self.order].column)), nullable=True)
+                length_attribute(since(self.order), _gap_edges(value_count(self.columns[self.order].column)), nullable=True)
             )
-        earlier = length_attribute(EARLIER, range(1, self.most + 1), nullable=True)
+        earlier = length_attribute(EARLIER, range(1, self.max_rows + 1), nullable=True)
         last = Attribute(Boolean(name=LAST, nullable=False), (0, 1, 2))
         return [*self.columns.attributes, *gap, earlier, last]
 
@@ -127,18 +127,20 @@ class Layout:
         """The bins of all variables, those of `repeated` too (1: as before), for each row. `units`: each one's conforming rows.
 
         Rows must be in the order of the ordering column. Raises DataError as `Domain.encode` does, IntegrityError for a unit of
-        more rows than `most`.
+        more rows than `max_rows`.
         """
         rows: list[Record] = []
-        places: list[int] = []
+        indices: list[int] = []
         for unit in units:
             kept = [row for row in unit if self.order is None or row[self.order] is not None]
-            if len(kept) > self.most:
-                raise IntegrityError("A unit has more rows than it may have.", "Ingest again: localsynth ingest WS --again")
+            if len(kept) > self.max_rows:
+                raise IntegrityError(
+                    "A unit has more rows than privacy.max_rows_per_unit.", "Ingest again: localsynth ingest WS --again"
+                )
             rows += kept
-            places += range(len(kept))
-        place = np.array(places, dtype=np.int64)
-        first = place == 0
+            indices += range(len(kept))
+        index = np.array(indices, dtype=np.int64)
+        first = index == 0
         codes = self.columns.encode(rows)
         for name in self.described:
             shifted = np.roll(codes[name], 1)
@@ -148,15 +150,15 @@ class Layout:
                 same = [False, *(one[name] == other[name] for one, other in pairwise(rows))][: len(rows)]
                 codes[as_before(name)] = (np.array(same, dtype=bool) & ~first).astype(np.int64)
         if self.order is not None:
-            codes[since(self.order)] = self._gaps(rows, places)
-        codes[EARLIER] = np.where(first, self.most - 1, place - 1)
+            codes[since(self.order)] = self._gaps(rows, indices)
+        codes[EARLIER] = np.where(first, self.max_rows - 1, index - 1)
         codes[LAST] = np.append(first[1:], True)[: len(rows)].astype(np.int64)
         return codes
 
-    def _gaps(self, rows: Sequence[Record], places: Sequence[int]) -> NDArray[np.int64]:
+    def _gaps(self, rows: Sequence[Record], indices: Sequence[int]) -> NDArray[np.int64]:
         assert self.order is not None
         column: Structured = self.columns[self.order].column
         gap = next(a for a in self.own if a.name == since(self.order))
-        steps = [to_step(column, row[self.order]) for row in rows]
-        gaps = [gap.encode(steps[i] - steps[i - 1] if place else None) for i, place in enumerate(places)]
+        ordinals = [to_ordinal(column, row[self.order]) for row in rows]
+        gaps = [gap.encode(ordinals[i] - ordinals[i - 1] if index else None) for i, index in enumerate(indices)]
         return np.array(gaps, dtype=np.int64)

@@ -218,7 +218,7 @@ def _groups_to_ask_for(grouping: "GroupingColumn", schema: Schema, marginals: "M
 
     def has_rows(group: Allowed) -> bool:
         with suppress(ConfigError):
-            marginals.drawer(0, {grouping.name: group})
+            marginals.sampler(0, {grouping.name: group})
             return not feasible or feasible.witness({grouping.name: group}) is not None
         return False
 

@@ -77,7 +77,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     rehearsal = session.options.rehearsal_steps is not None
     if layout is not None:
         model = measure_sequences(layout, layout.encode(units.values()), rho, SecureRandom(), settings, report)
-        model = replace(model, links=replace(model.links, noise=REHEARSAL_LABEL)) if rehearsal else model
+        model = replace(model, transitions=replace(model.transitions, noise=REHEARSAL_LABEL)) if rehearsal else model
     else:
         rows = [row for unit in units.values() for row in unit]
         model = measure_marginals(domain, domain.encode(rows), rho, SecureRandom(), settings, report)

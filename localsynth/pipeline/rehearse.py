@@ -19,7 +19,7 @@ from localsynth.events import Event
 from localsynth.pipeline.plan import known_size
 from localsynth.pipeline.session import Options, Session
 from localsynth.planning.forecast import open_fields_filled
-from localsynth.schema.random_rows import made_up_rows
+from localsynth.schema.random_rows import random_rows
 from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.paths import Workspace
 
@@ -43,7 +43,7 @@ def prepare_rehearsal(session: Session) -> Session:
     workspace = _new_workspace(root)
     source = root / "made-up.jsonl"
     privacy = session.config.privacy
-    rows = made_up_rows(schema, kept, privacy.unit, privacy.max_rows_per_unit)
+    rows = random_rows(schema, kept, privacy.unit, privacy.max_rows_per_unit)
     write_file(source, "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows))
     # How the original's file is read says nothing of this one; the names of its columns are the schema's, whatever they are.
     original = session.config.data

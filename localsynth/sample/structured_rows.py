@@ -9,7 +9,7 @@ import numpy as np
 
 from localsynth.errors import IntegrityError
 from localsynth.marginals.model import MarginalModel
-from localsynth.schema.columns import Record, Schema, conform
+from localsynth.schema.columns import Record, Schema, Value, conform
 from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system import random_streams
@@ -50,7 +50,7 @@ class StructuredRows:
         A row that violates a constraint is generated again, as a whole: what is kept then follows the model's distribution
         given that the constraints hold. Where they hold too seldom for that, the last attempt is repaired.
         """
-        generator = self._model.drawer(self._seed, conditions, contrast=self._contrast)
+        generator = self._model.sampler(self._seed, conditions, contrast=self._contrast)
         rows: dict[int, Record] = {}
         missing = numbers
         for attempt in range(MAX_ATTEMPTS):
@@ -72,19 +72,9 @@ class StructuredRows:
         return conform(self._schema, row) == row and all(row[name] in allowed for name, allowed in conditions.items())
 
     def _repaired(self, row: Record, conditions: Conditions, witness: Record, random: np.random.Generator) -> Record:
-        """A row that satisfies the constraints, from one that does not.
+        """A row that satisfies the constraints; changed values are sampled given the rest of the row."""
 
-        Column after column keeps its value where that is feasible. Otherwise it gets a feasible one, sampled given the rest
-        of the row. Where a column has no feasible value, all constrained columns get those of the witness.
-        """
-        feasible = self._feasible
-        fixed: Record = {name: value for name, value in row.items() if name not in feasible.names}
-        repaired = dict(row)
-        for name in feasible.names:
-            allowed = feasible.of_column(name, fixed, conditions)
-            if allowed.empty:
-                return {**row, **witness}
-            if repaired[name] not in allowed:
-                repaired[name] = self._model.redraw(name, self._model.groups_of(repaired), allowed, random.random(3))
-            fixed[name] = repaired[name]
-        return repaired if feasible.satisfied(repaired) else {**row, **witness}
+        def resample(name: str, allowed: Allowed, so_far: Record) -> Value:
+            return self._model.resample(name, self._model.groups_of(so_far), allowed, random.random(3))
+
+        return self._feasible.repaired(row, conditions, resample, witness)

@@ -11,6 +11,7 @@ from typing import Any
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit
 from localsynth.marginals.model import MarginalModel
+from localsynth.marginals.sample_sequences import sample_rows
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.sample.job import SampleResult
 from localsynth.sample.sampler import SampleStatistics
@@ -102,7 +103,7 @@ def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callab
 
     A job begins with a unit of its own: a number below `first_row` may be that of an earlier job's unit, and none other is.
     """
-    rows = model.rows(surrogates.seed, first_unit=job.first_row, start=job.done, constraints=surrogates.schema.constraints)
+    rows = sample_rows(model, surrogates.seed, job.first_row, job.done, surrogates.schema.constraints)
 
     def chunk(numbers: range) -> list[Record]:
         result = []

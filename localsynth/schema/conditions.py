@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from localsynth.schema.columns import Boolean, Category, Column, Value
-from localsynth.schema.ordinals import Ordered, from_ordinal, ordinal
+from localsynth.schema.ordinals import Ordered, from_int, to_int
 
 __all__ = [
     "Allowed",
@@ -34,8 +34,8 @@ class Single:
 class Allowed:
     """A set of values of one column.
 
-    An ordered column (integer, number, date, datetime) has `intervals`, disjoint and ascending, of its values' ordinal
-    numbers (`ordinal`); every other kind has `values`. `null` says whether the missing value belongs to the set.
+    An ordered column (integer, number, date, datetime) has `intervals`, disjoint and ascending, of its values as
+    integers (`to_int`); every other kind has `values`. `null` says whether the missing value belongs to the set.
     """
 
     column: Column = field(hash=False)
@@ -56,14 +56,14 @@ class Allowed:
         if len(self.values) == 1:
             return Single(next(iter(self.values)))
         if isinstance(self.column, Ordered) and len(self.intervals) == 1 and self.intervals[0][0] == self.intervals[0][1]:
-            return Single(from_ordinal(self.column, self.intervals[0][0]))
+            return Single(from_int(self.column, self.intervals[0][0]))
         return None
 
     def __contains__(self, value: Value) -> bool:
         if value is None:
             return self.null
         if isinstance(self.column, Ordered):
-            number = ordinal(self.column, value)
+            number = to_int(self.column, value)
             return any(low <= number <= high for low, high in self.intervals)
         return value in self.values
 
@@ -71,7 +71,7 @@ class Allowed:
         """Narrowed copies of the column, none nullable, whose values together are the set's values but for the missing one."""
         column = self.column
         if isinstance(column, Ordered):
-            bounds = [(from_ordinal(column, low), from_ordinal(column, high)) for low, high in self.intervals]
+            bounds = [(from_int(column, low), from_int(column, high)) for low, high in self.intervals]
             return [column.model_copy(update={"min": low, "max": high, "nullable": False}) for low, high in bounds]
         if not self.values:
             return []
@@ -92,7 +92,7 @@ Conditions = Mapping[str, Allowed]
 def everything(column: Column) -> Allowed:
     """All values of a column but the missing one. Text has no list of its values, so no complement."""
     if isinstance(column, Ordered):
-        return Allowed(column, intervals=((ordinal(column, column.min), ordinal(column, column.max)),))
+        return Allowed(column, intervals=((to_int(column, column.min), to_int(column, column.max)),))
     if isinstance(column, Category):
         return Allowed(column, values=frozenset(column.allowed()))
     return Allowed(column, values=frozenset({True, False}) if isinstance(column, Boolean) else frozenset())
@@ -127,6 +127,6 @@ def only(column: Column, value: Value) -> Allowed:
     if value is None:
         return Allowed(column, null=True)
     if isinstance(column, Ordered):
-        place = ordinal(column, value)
-        return Allowed(column, intervals=((place, place),))
+        number = to_int(column, value)
+        return Allowed(column, intervals=((number, number),))
     return Allowed(column, values=frozenset({value}))

@@ -10,7 +10,7 @@ Knows the effective schema and conditions, which are public; nothing about sampl
 
 import datetime as dt
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
@@ -19,7 +19,7 @@ from typing import Any
 from localsynth.errors import ConfigError
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
 from localsynth.schema.conditions import Allowed, Conditions, everything, intersection, only, union, whole
-from localsynth.schema.ordinals import Ordered, from_ordinal, ordinal
+from localsynth.schema.ordinals import Ordered, from_int, to_int
 from localsynth.schema.sql_conditions import FLIPPED, NEGATED, All, AnyOf, Comparison, Constant, Missing, Name, Node, Not, by_day
 
 __all__ = ["FeasibleSet", "check_constraints", "values_that_satisfy"]
@@ -27,7 +27,7 @@ __all__ = ["FeasibleSet", "check_constraints", "values_that_satisfy"]
 _MAX_STEPS = 20_000
 """Of the search for a witness, so that it ends."""
 _FAR = 10**40
-"""Above the ordinal of any value."""
+"""Above the integer of any value."""
 _DAY = 86_400
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 
@@ -111,6 +111,25 @@ class FeasibleSet:
 
         return search(0, {})
 
+    def repaired(
+        self, row: Record, requested: Conditions, resample: Callable[[str, Allowed, Record], Value], fallback: Record
+    ) -> Record:
+        """A row that satisfies the constraints, from one that does not.
+
+        One of `names` after the other keeps its value where that is feasible. Otherwise it gets `resample(name, feasible
+        values, row so far)`. Where that does not lead to a row, all of `names` get the values of `fallback`.
+        """
+        repaired = dict(row)
+        fixed: Record = {name: value for name, value in row.items() if name not in self.names}
+        for name in self.names:
+            allowed = self.of_column(name, fixed, requested)
+            if allowed.empty:
+                break
+            if repaired[name] not in allowed:
+                repaired[name] = resample(name, allowed, repaired)
+            fixed[name] = repaired[name]
+        return repaired if self.satisfied(repaired) else {**row, **fallback}
+
     def fixed(self, row: Record) -> Conditions:
         """Conditions that allow the values which a row has of `names`, and no other."""
         return {name: only(self._columns[name], row[name]) for name in self.names}
@@ -122,7 +141,7 @@ class FeasibleSet:
             column = self._columns[name]
             if isinstance(column, Ordered):
                 for low, high in requested.get(name, everything(column)).intervals:
-                    points |= {from_ordinal(column, low), from_ordinal(column, high)}
+                    points |= {from_int(column, low), from_int(column, high)}
         for constraint in self.constraints:
             points |= {leaf.right.value for leaf in constraint.comparisons if isinstance(leaf.right, Constant)}
         return list(points)
@@ -229,7 +248,7 @@ class _Evaluator:
         column = self._columns[side.name]
         allowed = self._requested.get(side.name, whole(column))
         if isinstance(column, Ordered) and allowed.intervals:
-            low, high = (from_ordinal(column, end) for end in (allowed.intervals[0][0], allowed.intervals[-1][1]))
+            low, high = (from_int(column, end) for end in (allowed.intervals[0][0], allowed.intervals[-1][1]))
             return _Range(low, high, frozenset(), allowed.null)
         return _Range(None, None, allowed.values, allowed.null)
 
@@ -271,7 +290,7 @@ def _related(column: Column, sign: str, other: _Range) -> Allowed:
         if sign == "=":
             return intersection(all_values, Allowed(column, values=other.values))
         return all_values if len(other.values) > 1 else Allowed(column, values=all_values.values - other.values)
-    (first_low, last_low), (first_high, last_high) = _ordinals(column, other.low), _ordinals(column, other.high)
+    (first_low, last_low), (first_high, last_high) = _integers(column, other.low), _integers(column, other.high)
     pieces = {
         "<": [(-_FAR, first_high - 1)],
         "<=": [(-_FAR, last_high)],
@@ -283,8 +302,8 @@ def _related(column: Column, sign: str, other: _Range) -> Allowed:
     return intersection(all_values, Allowed(column, intervals=tuple((low, high) for low, high in pieces if low <= high)))
 
 
-def _ordinals(column: Ordered, value: Any) -> tuple[int, int]:
-    """(the first ordinal number of the column at or above a value, the last one at or below it).
+def _integers(column: Ordered, value: Any) -> tuple[int, int]:
+    """(the first integer of the column at or above a value, the last one at or below it).
 
     The first is above the last where the column cannot have the value, and below it where several of its values equal it: a
     datetime equals a day on all of it.
@@ -296,7 +315,7 @@ def _ordinals(column: Ordered, value: Any) -> tuple[int, int]:
         day = (value.date() if isinstance(value, dt.datetime) else value).toordinal()
         return day, day
     if isinstance(column, DateTime):
-        number = ordinal(column, value)
+        number = to_int(column, value)
         return number, number
     scaled = Decimal(str(value)).scaleb(column.decimals if isinstance(column, Number) else 0)
     return math.ceil(scaled), math.floor(scaled)
@@ -311,11 +330,11 @@ def _candidates(allowed: Allowed, points: Sequence[Value], distance: int) -> Ite
         for point in points:
             if isinstance(point, str | bool) or isinstance(point, dt.date) != isinstance(column, Date | DateTime):
                 continue
-            for number in _ordinals(column, point):
+            for number in _integers(column, point):
                 numbers |= {number + step * by for by in range(-distance, distance + 1) for step in (1, unit)}
         for number in sorted(numbers):
             if any(low <= number <= high for low, high in allowed.intervals):
-                yield from_ordinal(column, number)
+                yield from_int(column, number)
     else:
         yield from sorted(allowed.values, key=str)
     if allowed.null:

@@ -1,7 +1,11 @@
-"""Values as whole numbers: every structured column is a run of evenly spaced steps 0, 1, 2, ... on its public bounds.
+"""Values as integers.
 
-A category's steps are its list of values, a number's its decimals, a date's the days, a datetime's the seconds. Only the
-effective schema is read, so nothing here depends on the rows. Whole numbers have no size limit in Python: neither have steps.
+`to_int` counts in units that depend on the column's kind alone: days, seconds, smallest
+decimals. `to_ordinal` numbers the values of a structured column 0, 1, 2, ... within its
+public bounds or list.
+
+Only the effective schema is read, so nothing here depends on the rows. Integers have no
+size limit in Python: neither have ordinals.
 """
 
 import datetime as dt
@@ -24,13 +28,13 @@ from localsynth.schema.columns import (
 __all__ = [
     "Ordered",
     "Structured",
+    "from_int",
     "from_ordinal",
-    "from_step",
     "is_structured",
-    "ordinal",
-    "special_steps",
-    "step_count",
-    "to_step",
+    "special_ordinals",
+    "to_int",
+    "to_ordinal",
+    "value_count",
 ]
 
 Ordered = Integer | Number | Date | DateTime
@@ -40,12 +44,12 @@ _EPOCH = dt.datetime(1970, 1, 1)
 
 
 def is_structured(column: Column) -> bool:
-    """Whether the column has steps: not so text, identifiers and surrogates."""
+    """Whether the column's values have ordinals: not so text, identifiers and surrogates."""
     return not isinstance(column, Text | Identifier | Surrogate)
 
 
-def ordinal(column: Ordered, value: Any) -> int:
-    """The place of a value among all values that a column of this kind can have, whatever its bounds: whole units from zero."""
+def to_int(column: Ordered, value: Any) -> int:
+    """A value of an ordered column as an integer, whatever the bounds. Keeps the order."""
     if isinstance(column, DateTime):
         since: dt.timedelta = value - _EPOCH
         return since.days * 86_400 + since.seconds
@@ -56,8 +60,8 @@ def ordinal(column: Ordered, value: Any) -> int:
     return int(value)
 
 
-def from_ordinal(column: Ordered, number: int) -> Value:
-    """The inverse of `ordinal`."""
+def from_int(column: Ordered, number: int) -> Value:
+    """The inverse of `to_int`."""
     if isinstance(column, DateTime):
         return _EPOCH + dt.timedelta(seconds=number)
     if isinstance(column, Date):
@@ -67,46 +71,49 @@ def from_ordinal(column: Ordered, number: int) -> Value:
     return number
 
 
-def step_count(column: Structured) -> int:
-    """How many different values the column has, null not among them. Needs the effective schema."""
+def value_count(column: Structured) -> int:
+    """The number of different values, without the missing one. Needs the effective schema."""
     if isinstance(column, Category):
         return len(column.allowed())
     if isinstance(column, Boolean):
         return 2
-    assert column.max is not None, "steps need the effective schema"
-    return to_step(column, column.max) + 1
+    assert column.max is not None, "ordinals need the effective schema"
+    return to_ordinal(column, column.max) + 1
 
 
-def to_step(column: Structured, value: Any) -> int:
-    """The step of a value that `schema.conform` let through. Raises ValueError (category) or TypeError on any other."""
+def to_ordinal(column: Structured, value: Any) -> int:
+    """The ordinal of a value that `conform` let through. Raises ValueError (category) or TypeError on any other."""
     if isinstance(column, Category):
         return column.allowed().index(value)
     if isinstance(column, Boolean):
         return int(bool(value))
-    assert column.min is not None, "steps need the effective schema"
-    return ordinal(column, value) - ordinal(column, column.min)
+    assert column.min is not None, "ordinals need the effective schema"
+    return to_int(column, value) - to_int(column, column.min)
 
 
-def from_step(column: Structured, step: int) -> Value:
-    """The inverse of `to_step`: a value inside the column's bounds."""
+def from_ordinal(column: Structured, ordinal: int) -> Value:
+    """The inverse of `to_ordinal`: a value inside the column's bounds."""
     if isinstance(column, Category):
-        return column.allowed()[step]
+        return column.allowed()[ordinal]
     if isinstance(column, Boolean):
-        return bool(step)
-    assert column.min is not None and column.max is not None, "steps need the effective schema"
-    value = from_ordinal(column, ordinal(column, column.min) + step)
+        return bool(ordinal)
+    assert column.min is not None and column.max is not None, "ordinals need the effective schema"
+    value = from_int(column, to_int(column, column.min) + ordinal)
     if isinstance(column, Number):
-        # Rounded once; where steps are finer than floats even that may leave the bounds.
+        # Rounded once; where decimals are finer than floats even that may leave the bounds.
         return min(column.max, max(column.min, value))  # type: ignore[type-var]
     return value
 
 
-def special_steps(column: Structured, steps: int) -> list[int]:
-    """Steps that many rows may share for reasons known beforehand, ascending: both bounds, where values beyond them are
-    brought to, and zero, the usual value of an amount that is not there."""
-    special = {0, steps - 1}
+def special_ordinals(column: Structured, count: int) -> list[int]:
+    """Ordinals that many rows may share for public reasons, ascending; `count` is that of all values.
+
+    They are both bounds, to which values beyond them are clamped, and zero, the usual
+    amount of what is not there.
+    """
+    special = {0, count - 1}
     if isinstance(column, Integer | Number):
         assert column.min is not None and column.max is not None
         if column.min <= 0 <= column.max:
-            special.add(to_step(column, 0))
+            special.add(to_ordinal(column, 0))
     return sorted(special)

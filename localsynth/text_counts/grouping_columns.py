@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from localsynth.marginals.bin_merging import CLEAR, group_bins
+from localsynth.marginals.bin_merging import CLEAR, merge_bins
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.model import MarginalModel
 from localsynth.schema.column_split import ColumnSplit
@@ -70,10 +70,10 @@ def grouping_columns_of(
     for attribute, single in zip(model.domain.attributes, model.measured, strict=False):
         if attribute.name not in names:
             continue
-        grouping = model.groupings[attribute.name]
+        merged = model.merged_bins[attribute.name]
         weights = 1.0 if single.weights is None else single.weights
-        counts = (single.counts / weights)[list(grouping.groups)] * np.array(grouping.shares)
-        groups = group_bins(attribute, counts, max(single.deviation, min_rows / CLEAR), max_groups).groups
+        counts = (single.counts / weights)[list(merged.groups)] * np.array(merged.shares)
+        groups = merge_bins(attribute, counts, max(single.sigma, min_rows / CLEAR), max_groups).groups
         if (np.bincount(groups, weights=counts) >= min_rows).sum() > 1:
             columns.append(GroupingColumn(attribute, groups))
     return sorted(columns, key=lambda column: -column.size)[:max_columns]

@@ -22,7 +22,7 @@ def what_is_wrong(model: MarginalModel | SequenceModel, document: dict[str, Any]
     """What does not fit between marginals and a certificate whose own figures hold; "" if nothing."""
     try:
         if isinstance(model, SequenceModel):
-            return _links(model, document) or _link_tables(model, document) or _charge(model.links, document)
+            return _layout(model, document) or _sequence_tables(model, document) or _charge(model.transitions, document)
         return _columns(model, document) or _tables(model, document) or _charge(model, document)
     except (LocalsynthError, ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError):
         return "What was measured cannot be compared with what was charged"
@@ -46,7 +46,7 @@ def _tables(model: MarginalModel, document: dict[str, Any]) -> str:
     if [spend.columns for spend in counts] != [measured.names for measured in model.measured]:
         return "The counts in it are not those that were charged, one by one"
     rows = document["guarantee"]["max_rows_per_unit"]
-    if any(m.deviation != spend.parameter * rows for m, spend in zip(model.measured, counts, strict=True)):
+    if any(m.sigma != spend.parameter * rows for m, spend in zip(model.measured, counts, strict=True)):
         return "The noise of its counts is not the one that was charged"
     single, several = model.measured[: len(model.domain.names)], model.measured[len(model.domain.names) :]
     if [m.names for m in single] != [(name,) for name in model.domain.names] or any(len(m.names) < 2 for m in several):
@@ -58,7 +58,7 @@ def _tables(model: MarginalModel, document: dict[str, Any]) -> str:
     return ""
 
 
-def _links(model: SequenceModel, document: dict[str, Any]) -> str:
+def _layout(model: SequenceModel, document: dict[str, Any]) -> str:
     schema, order = Schema.model_validate(document["schema"]), document["settings"]["data"]["sequence_by"]
     if document["hashes"]["model"] or document["settings"]["train"]["synthesizer"] not in ("auto", "marginals"):
         return "Its settings are not those of a run with such marginals"
@@ -67,8 +67,8 @@ def _links(model: SequenceModel, document: dict[str, Any]) -> str:
     return ""
 
 
-def _link_tables(model: SequenceModel, document: dict[str, Any]) -> str:
-    layout, measured = model.layout, model.links.measured
+def _sequence_tables(model: SequenceModel, document: dict[str, Any]) -> str:
+    layout, measured = model.layout, model.transitions.measured
     counts = [spend for spend in model.spends if spend.kind == "gaussian"]
     choices = [spend for spend in model.spends if spend.kind == "exponential"]
     single = len(layout.own) - 2
@@ -77,7 +77,7 @@ def _link_tables(model: SequenceModel, document: dict[str, Any]) -> str:
     if [spend.columns for spend in counts] != [m.names for m in noisy]:
         return "The counts in it are not those that were charged, one by one"
     rows = document["guarantee"]["max_rows_per_unit"]
-    if any(m.deviation != spend.parameter * rows for m, spend in zip(noisy, counts, strict=True)):
+    if any(m.sigma != spend.parameter * rows for m, spend in zip(noisy, counts, strict=True)):
         return "The noise of its counts is not the one that was charged"
     names = [a.name for a in layout.own if a.name not in (EARLIER, LAST)]
     if [m.names for m in measured[: single + 1]] != [*((name,) for name in names), (EARLIER, LAST)]:
@@ -87,7 +87,7 @@ def _link_tables(model: SequenceModel, document: dict[str, Any]) -> str:
     known = {(EARLIER, name) for name in layout.variables.names} | {(before(name),) for name in layout.described}
     if (
         not {m.names for m in measured}
-        <= {factor.names for factor in model.links.potentials}
+        <= {factor.names for factor in model.transitions.potentials}
         <= {m.names for m in measured} | known
     ):
         return "It was fitted to something else than its counts"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from localsynth.evaluate.audit.bound import CONFIDENCE, curve_p_value
 from localsynth.schema.columns import Record, Schema, Text
-from localsynth.schema.random_rows import made_up_rows
+from localsynth.schema.random_rows import random_rows
 
 __all__ = ["CANARIES", "canary_units", "enough_canaries", "guesses_of", "has_room_for_endings"]
 
@@ -60,7 +60,7 @@ def canary_units(schema: Schema, count: int, rows_per_unit: int, seed: int) -> t
     """
     draw = random.Random(seed)
     rows = min(rows_per_unit, _MOST_ROWS)
-    records = made_up_rows(schema, count * rows, "row", 1, seed)
+    records = random_rows(schema, count * rows, "row", 1, seed)
     units, endings = [], []
     texts = [column for column in schema.learned() if isinstance(column, Text)]
     for _ in range(count):

@@ -25,7 +25,7 @@ from localsynth.sample.candidates import Request
 from localsynth.sample.job import open_sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
-from localsynth.schema.random_rows import made_up_rows
+from localsynth.schema.random_rows import random_rows
 from localsynth.system.cpu import default_threads
 from localsynth.train.loop import train
 from localsynth.train.plan import TrainPlan
@@ -62,7 +62,7 @@ def search_endings(
     """
     seeds = random.integers(2**31, 2).tolist()
     units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
-    ordinary = list(made_up_rows(schema, max(rows, _ORDINARY * _INSERTED), "row", 1, seeds[1]))
+    ordinary = list(random_rows(schema, max(rows, _ORDINARY * _INSERTED), "row", 1, seeds[1]))
     units = [[split.with_lengths(row) for row in unit] for unit in units]
     ordinary = [split.with_lengths(row) for row in ordinary]
 

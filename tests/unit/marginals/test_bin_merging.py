@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localsynth.marginals.bin_merging import CLEAR, Grouping, group_bins, onto_simplex
+from localsynth.marginals.bin_merging import CLEAR, MergedBins, merge_bins, onto_simplex
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.schema.columns import Category, Integer, Schema
 
@@ -27,7 +27,7 @@ def test_groups_are_a_partition_with_shares_and_missing_apart(
 ) -> None:
     x = attribute(kind, len(counts), nullable)
     noisy = np.array(counts + ([10.0] if nullable else []))
-    grouping = group_bins(x, noisy, noise, most)
+    grouping = merge_bins(x, noisy, noise, most)
     groups = np.array(grouping.groups)
     assert sorted(set(grouping.groups)) == list(range(grouping.size))
     values = groups[: len(counts)]
@@ -40,33 +40,33 @@ def test_groups_are_a_partition_with_shares_and_missing_apart(
         assert (groups == groups[-1]).sum() == 1
     assert min(grouping.shares) >= 0
     np.testing.assert_allclose(np.bincount(groups, weights=grouping.shares), 1.0)
-    assert Grouping.from_json(grouping.to_json()) == grouping
+    assert MergedBins.from_json(grouping.to_json()) == grouping
 
 
 def test_clear_bins_stay_alone_and_faint_ones_are_merged() -> None:
     counts = np.array([1000.0, 3.0, -5.0, 800.0, 12.0, 900.0])
-    categories = group_bins(attribute("category", 6), counts, 10.0, 24)
+    categories = merge_bins(attribute("category", 6), counts, 10.0, 24)
     assert categories.groups == (0, 3, 3, 1, 3, 2)
-    neighbours = group_bins(attribute("ordinal", 6), counts, 10.0, 24)
+    neighbours = merge_bins(attribute("ordinal", 6), counts, 10.0, 24)
     assert len(set(neighbours.groups)) == 3
     assert all((np.array(neighbours.groups)[[0, 3, 5]]) == [0, 1, 2])
 
 
 def test_an_atom_in_front_of_a_long_tail_leaves_the_tail_groups_of_its_own() -> None:
     counts = np.array([30_000.0] + [60.0] * 40)
-    groups = group_bins(attribute("ordinal", 41), counts, 10.0, 16).groups
+    groups = merge_bins(attribute("ordinal", 41), counts, 10.0, 16).groups
     assert groups.count(groups[0]) == 1
     assert 8 <= len(set(groups)) <= 17
 
 
 def test_every_ordinal_group_is_clear_of_its_noise_or_the_only_one() -> None:
     counts = np.random.default_rng(0).normal(0, 50, 60) + np.r_[np.zeros(30), np.full(30, 400.0)]
-    grouping = group_bins(attribute("ordinal", 60), counts, 50.0, 12)
+    grouping = merge_bins(attribute("ordinal", 60), counts, 50.0, 12)
     assert (grouping.sums(counts) >= CLEAR * 50.0).all()
 
 
 def test_shares_follow_the_counts_and_empty_bins_get_none_of_the_noise() -> None:
-    grouping = group_bins(attribute("category", 5), np.array([5000.0, 28.0, 14.0, -20.0, 1.0]), 30.0, 24)
+    grouping = merge_bins(attribute("category", 5), np.array([5000.0, 28.0, 14.0, -20.0, 1.0]), 30.0, 24)
     assert grouping.shares[0] == 1.0
     assert grouping.shares[1] > grouping.shares[2] > grouping.shares[3] == 0.0
 

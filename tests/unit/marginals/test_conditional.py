@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from localsynth.marginals import conditional as module
-from localsynth.marginals.conditional import chances_of, draw_given
+from localsynth.marginals.conditional import probabilities_of, sample_given
 from localsynth.marginals.inference import Factor
 
 SIZES = {"a": 2, "b": 3, "c": 4, "d": 2, "e": 3}
@@ -43,7 +43,7 @@ def test_draws_follow_the_exact_conditional(factors: list[Factor], cells: int, m
     monkeypatch.setattr(module, "_CELLS", cells)
     rows = 60_000
     evidence = {"c": np.arange(rows) % 2 * 3, "e": np.arange(rows) % 3}
-    drawn = draw_given(SIZES, factors, evidence, uniforms(rows, ["a", "b", "d"]))
+    drawn = sample_given(SIZES, factors, evidence, uniforms(rows, ["a", "b", "d"]))
     for c, e in itertools.product((0, 3), range(3)):
         here = (evidence["c"] == c) & (evidence["e"] == e)
         for values, chance in exact(factors, {"c": c, "e": e}).items():
@@ -53,7 +53,7 @@ def test_draws_follow_the_exact_conditional(factors: list[Factor], cells: int, m
 
 def test_chances_are_the_exact_marginals(factors: list[Factor]) -> None:
     evidence = {"a": np.array([0, 1, 1, 0]), "d": np.array([1, 0, 1, 1])}
-    chances = chances_of("b", SIZES, factors, evidence, 4)
+    chances = probabilities_of("b", SIZES, factors, evidence, 4)
     for row in range(4):
         expected = np.zeros(3)
         for values, chance in exact(factors, {name: int(found[row]) for name, found in evidence.items()}).items():
@@ -67,7 +67,7 @@ def test_what_one_factor_makes_unlikely_others_may_make_likely_again(seed: int) 
     numbers = np.random.default_rng(seed)
     factors = [Factor(scope, 25 * numbers.normal(size=[SIZES[name] for name in scope])) for scope in SCOPES]
     evidence = {"c": np.array([0, 1, 2, 3]), "e": np.array([0, 2, 1, 0])}
-    chances = chances_of("b", SIZES, factors, evidence, 4)
+    chances = probabilities_of("b", SIZES, factors, evidence, 4)
     for row in range(4):
         expected = np.zeros(3)
         for values, chance in exact(factors, {name: int(found[row]) for name, found in evidence.items()}).items():
@@ -80,9 +80,9 @@ def test_a_row_depends_on_itself_alone(factors: list[Factor]) -> None:
     draw = np.random.default_rng(0)
     evidence = {"c": draw.integers(0, 4, rows), "d": draw.integers(0, 2, rows)}
     given = uniforms(rows, ["a", "b", "e"])
-    together = draw_given(SIZES, factors, evidence, given)
+    together = sample_given(SIZES, factors, evidence, given)
     for row in (0, 17, 499):
-        alone = draw_given(
+        alone = sample_given(
             SIZES, factors, {n: found[[row]] for n, found in evidence.items()}, {n: u[[row]] for n, u in given.items()}
         )
         assert {name: found[row] for name, found in together.items()} == {name: found[0] for name, found in alone.items()}
@@ -92,7 +92,7 @@ def test_what_is_impossible_is_never_drawn(factors: list[Factor]) -> None:
     table = np.zeros((4, 3))
     table[:, 1] = -100.0
     rows = 5000
-    drawn = draw_given(
+    drawn = sample_given(
         SIZES, [*factors, Factor(("c", "b"), table)], {"c": np.arange(rows) % 4}, uniforms(rows, ["a", "b", "d", "e"])
     )
     assert set(drawn["b"].tolist()) == {0, 2}
@@ -121,5 +121,5 @@ def test_what_factors_hold_against_each_other_does_not_show(factors: list[Factor
     merged = [*factors, *against]
     evidence = {"c": np.array([0, 1, 2, 3]), "e": np.array([0, 2, 1, 0])}
     for name in ("a", "b", "d"):
-        expected = chances_of(name, SIZES, factors, evidence, 4)
-        np.testing.assert_allclose(chances_of(name, SIZES, merged, evidence, 4), expected, rtol=1e-9, atol=1e-12)
+        expected = probabilities_of(name, SIZES, factors, evidence, 4)
+        np.testing.assert_allclose(probabilities_of(name, SIZES, merged, evidence, 4), expected, rtol=1e-9, atol=1e-12)

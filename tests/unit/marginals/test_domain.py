@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localsynth.errors import ConfigError, DataError
-from localsynth.marginals.domain import MOST_BINS, MOST_SINGLE_BINS, Attribute, Domain, length_attribute
+from localsynth.marginals.domain import EQUAL_WIDTH_BINS, MAX_SINGLE_BINS, Attribute, Domain, length_attribute
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.privacy.noise import SecureRandom
 from localsynth.privacy.zcdp import rho_for
@@ -67,12 +67,12 @@ def test_decoding_a_value_s_bin_comes_within_a_bin_of_it(column: Any, data: st.D
 
 def test_bins_depend_on_the_schema_alone_and_are_few() -> None:
     wide = Domain.of_schema(Schema(columns=[Integer(name="x", min=-1000, max=1_000_000)]))["x"]
-    assert wide.size <= MOST_BINS + 1 + 2 * 3 + 4 * (3 + 6), "of equal width, for nulls, for bounds and zero, at round distances"
+    assert wide.size <= EQUAL_WIDTH_BINS + 1 + 2 * 3 + 4 * (3 + 6), "of equal width, for nulls, for bounds, zero, round distances"
     for alone in (-1000, 0, 1_000_000):
         assert {wide.decode(wide.encode(alone), u) for u in (0.0, 0.5, 0.999)} == {alone}
-    few = Domain.of_schema(Schema(columns=[Integer(name="x", min=1, max=MOST_SINGLE_BINS, nullable=False)]))["x"]
-    assert few.size == MOST_SINGLE_BINS
-    assert [few.encode(value) for value in (1, 2, MOST_SINGLE_BINS)] == [0, 1, MOST_SINGLE_BINS - 1]
+    few = Domain.of_schema(Schema(columns=[Integer(name="x", min=1, max=MAX_SINGLE_BINS, nullable=False)]))["x"]
+    assert few.size == MAX_SINGLE_BINS
+    assert [few.encode(value) for value in (1, 2, MAX_SINGLE_BINS)] == [0, 1, MAX_SINGLE_BINS - 1]
 
 
 def test_a_missing_value_has_the_last_bin() -> None:

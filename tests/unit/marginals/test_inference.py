@@ -14,11 +14,11 @@ from localsynth.marginals.inference import (
     Names,
     cells,
     cumulative,
-    draw,
     eliminate,
     elimination_order,
     marginal,
     pick,
+    sample,
 )
 
 SIZES = {"a": 2, "b": 3, "c": 4, "d": 2, "e": 3}
@@ -73,9 +73,9 @@ def test_draws_have_the_frequencies_of_the_whole_table(factors: list[Factor]) ->
     n = 200_000
     uniforms = np.random.default_rng(1).random((len(SIZES), n))
     chain, _ = eliminate(SIZES, factors)
-    drawn = draw(chain, dict(zip(SIZES, uniforms, strict=True)))
+    sampled = sample(chain, dict(zip(SIZES, uniforms, strict=True)))
     counts = np.zeros(list(SIZES.values()))
-    np.add.at(counts, tuple(drawn[name] for name in SIZES), 1)
+    np.add.at(counts, tuple(sampled[name] for name in SIZES), 1)
     expected = joint(factors)
     expected *= n / expected.sum()
     chi_squared = ((counts - expected) ** 2 / expected).sum()
@@ -85,8 +85,8 @@ def test_draws_have_the_frequencies_of_the_whole_table(factors: list[Factor]) ->
 def test_a_row_depends_on_its_own_numbers_alone(factors: list[Factor]) -> None:
     uniforms = {name: np.random.default_rng(2).random(50) for name in SIZES}
     chain, _ = eliminate(SIZES, factors)
-    whole = draw(chain, uniforms)
-    part = draw(chain, {name: values[17:18] for name, values in uniforms.items()})
+    whole = sample(chain, uniforms)
+    part = sample(chain, {name: values[17:18] for name, values in uniforms.items()})
     assert all(part[name][0] == whole[name][17] for name in SIZES)
 
 
@@ -147,12 +147,12 @@ def test_fits_as_well_as_mbi() -> None:
     measured.append(Measurement(("a", "c"), noise.normal(80, 40, (2, 4)), 20.0))
 
     domain = mbi.Domain.fromdict(sizes)
-    theirs = [mbi.LinearMeasurement(m.counts.ravel(), m.names, m.deviation) for m in measured]
+    theirs = [mbi.LinearMeasurement(m.counts.ravel(), m.names, m.sigma) for m in measured]
     model = mbi.estimation.MirrorDescent().estimate(domain, theirs, known_total=1000.0, iters=3000)
     chain, _ = eliminate(sizes, fit_potentials(sizes, measured, 1000.0, iterations=3000))
 
     def loss(expected: Callable[[Names], NDArray[np.float64]]) -> float:
-        return sum(float((((expected(m.names) - m.counts) / m.deviation) ** 2).sum()) / 2 for m in measured)
+        return sum(float((((expected(m.names) - m.counts) / m.sigma) ** 2).sum()) / 2 for m in measured)
 
     ours = loss(lambda names: 1000 * marginal(chain, names))
     assert ours <= 1.001 * loss(lambda names: np.asarray(model.project(names).values))

@@ -17,7 +17,7 @@ from localsynth.marginals.accounting import Budget
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.inference import cells
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
-from localsynth.marginals.mechanisms import Table
+from localsynth.marginals.mechanisms import PrivateCounts
 from localsynth.marginals.model import MarginalModel
 from localsynth.privacy.noise import RandomSource
 from localsynth.privacy.zcdp import rho_for
@@ -37,10 +37,10 @@ class NoNoise(InsecureRandom):
 
 def table_of(
     a: list[int], b: list[int], m: int = 1, rho: float = 1e6, source: RandomSource | None = None
-) -> tuple[Table, Budget]:
+) -> tuple[PrivateCounts, Budget]:
     budget = Budget(rho)
     codes = {"a": np.array(a, dtype=np.int64), "b": np.array(b, dtype=np.int64)}
-    return Table(codes, SIZES, m, budget, source or NoNoise(0)), budget
+    return PrivateCounts(codes, SIZES, m, budget, source or NoNoise(0)), budget
 
 
 rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=12)
@@ -95,7 +95,7 @@ def test_regrouped_rows_keep_their_budget_and_source_of_chance() -> None:
     source = InsecureRandom(0)
     table, budget = table_of([0, 1], [2, 3], 3, source=source)
     merged = table.regrouped({"a": np.array([0, 0, 1]), "b": np.array([0, 1, 1, 1])})
-    assert merged._random is source and merged._budget is budget and merged.deviation(2.0) == table.deviation(2.0) == 6.0
+    assert merged._random is source and merged._budget is budget and merged.sigma(2.0) == table.sigma(2.0) == 6.0
 
 
 @pytest.mark.parametrize("m", [1, 4])
@@ -119,7 +119,7 @@ def test_what_the_budget_refuses_is_neither_counted_nor_drawn(monkeypatch: pytes
     def touched(*_: Any) -> Any:
         raise AssertionError("the data was touched")
 
-    monkeypatch.setattr(Table, "_counts", touched)
+    monkeypatch.setattr(PrivateCounts, "_counts", touched)
     with pytest.raises(BudgetError):
         table.noisy_counts(("a",), 1.0)
     with pytest.raises(BudgetError):
@@ -132,20 +132,20 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, source: RandomSource) -> None:
         self.rho = 0.0
         self.source = source
-        counts, choose = Table.noisy_counts, Table.choose
+        counts, choose = PrivateCounts.noisy_counts, PrivateCounts.choose
 
-        def noisy_counts(table: Table, names: Any, noise_multiplier: float) -> Any:
+        def noisy_counts(table: PrivateCounts, names: Any, noise_multiplier: float) -> Any:
             result = counts(table, names, noise_multiplier)
             self.rho += 0.5 / noise_multiplier**2
             return result
 
-        def chosen(table: Table, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
+        def chosen(table: PrivateCounts, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
             result = choose(table, expected, weights, penalties, epsilon)
             self.rho += epsilon**2 / 8
             return result
 
-        monkeypatch.setattr(mechanisms.Table, "noisy_counts", noisy_counts)
-        monkeypatch.setattr(mechanisms.Table, "choose", chosen)
+        monkeypatch.setattr(mechanisms.PrivateCounts, "noisy_counts", noisy_counts)
+        monkeypatch.setattr(mechanisms.PrivateCounts, "choose", chosen)
 
 
 @pytest.mark.parametrize("method", ["aim", "mst"])
@@ -212,31 +212,31 @@ def test_the_model_holds_no_exact_count_and_noise_grows_with_the_rows_of_a_unit(
     model = measure_marginals(domain, codes, 0.02, InsecureRandom(3), settings)
     charged = [spend.parameter for spend in model.spends if spend.kind == "gaussian"]
     for measured, noise_multiplier in zip(model.measured, charged, strict=True):
-        assert measured.deviation == pytest.approx(m * noise_multiplier)
-        groups = [np.array(model.groupings[name].groups)[codes[name]] for name in measured.names]
+        assert measured.sigma == pytest.approx(m * noise_multiplier)
+        groups = [np.array(model.merged_bins[name].groups)[codes[name]] for name in measured.names]
         exact = np.zeros(measured.counts.shape)
         np.add.at(exact, tuple(groups), 1.0)
         error = measured.counts - exact * (1.0 if measured.weights is None else measured.weights)
-        assert 0.2 * measured.deviation < np.sqrt((error**2).mean()) < 3 * measured.deviation
+        assert 0.2 * measured.sigma < np.sqrt((error**2).mean()) < 3 * measured.sigma
 
 
 def test_a_table_is_worth_its_distance_less_the_noise_that_measuring_would_leave(
     small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[int], Any, float]] = []
-    choose, counts = Table.choose, Table.noisy_counts
+    choose, counts = PrivateCounts.choose, PrivateCounts.noisy_counts
 
-    def chosen(table: Table, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
+    def chosen(table: PrivateCounts, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
         seen.append(([e.size for _, e in expected], penalties, 0.0))
         return choose(table, expected, weights, penalties, epsilon)
 
-    def counted(table: Table, names: Any, noise_multiplier: float) -> Any:
+    def counted(table: PrivateCounts, names: Any, noise_multiplier: float) -> Any:
         if seen and seen[-1][2] == 0.0:
-            seen[-1] = (*seen[-1][:2], table.deviation(noise_multiplier))
+            seen[-1] = (*seen[-1][:2], table.sigma(noise_multiplier))
         return counts(table, names, noise_multiplier)
 
-    monkeypatch.setattr(Table, "choose", chosen)
-    monkeypatch.setattr(Table, "noisy_counts", counted)
+    monkeypatch.setattr(PrivateCounts, "choose", chosen)
+    monkeypatch.setattr(PrivateCounts, "noisy_counts", counted)
     domain = Domain.of_schema(small_schema)
     settings = MarginalSettings(method="aim", rows_per_unit=2)
     measure_marginals(domain, domain.encode(small_rows), 0.02, InsecureRandom(3), settings)
@@ -282,7 +282,7 @@ def test_a_column_with_one_value_and_a_table_of_one_column(method: Any, small_sc
 
 def test_the_model_never_outgrows_its_cells(small_schema: Schema, small_rows: list[Record]) -> None:
     domain = Domain.of_schema(small_schema)
-    chosen = MarginalSettings(method="aim", max_cells=150, most_groups=8)
+    chosen = MarginalSettings(method="aim", max_cells=150, max_groups=8)
     model: MarginalModel = measure_marginals(domain, domain.encode(small_rows), 5.0, InsecureRandom(0), chosen)
     assert cells(model.sizes, [m.names for m in model.measured]) <= 150
 
@@ -293,7 +293,7 @@ def test_the_model_never_outgrows_its_cells(small_schema: Schema, small_rows: li
         MarginalSettings(target="nothing"),
         MarginalSettings(rows_per_unit=0),
         MarginalSettings(public_rows=0),
-        MarginalSettings(single_share=1.0),
+        MarginalSettings(single_fraction=1.0),
         MarginalSettings(rounds=0),
     ],
 )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.marginals.bin_merging import Grouping
-from localsynth.marginals.conditions import allowed_steps
+from localsynth.marginals.bin_merging import MergedBins
+from localsynth.marginals.conditions import allowed_ordinals
 from localsynth.marginals.domain import Domain, length_attribute
 from localsynth.marginals.inference import Factor
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
@@ -41,14 +41,14 @@ def by_hand() -> MarginalModel:
         ]
     )
     numbers = np.random.default_rng(0)
-    groupings = {
-        "x": Grouping((0, 1, 1, 1, 1), (1.0, 0.25, 0.5, 0.0, 0.25)),
-        "y": Grouping((0, 1, 2), (1.0, 1.0, 1.0)),
-        "z": Grouping((0, 1), (1.0, 1.0)),
+    merged_bins = {
+        "x": MergedBins((0, 1, 1, 1, 1), (1.0, 0.25, 0.5, 0.0, 0.25)),
+        "y": MergedBins((0, 1, 2), (1.0, 1.0, 1.0)),
+        "z": MergedBins((0, 1), (1.0, 1.0)),
     }
     shapes = {("x", "y"): (2, 3), ("z", "y"): (2, 3), ("x", "z"): (2, 2)}
     potentials = [Factor(names, numbers.normal(size=shape)) for names, shape in shapes.items()]
-    return MarginalModel(Domain.of_schema(schema), groupings, 100.0, potentials, [], 1.0, [], "none")
+    return MarginalModel(Domain.of_schema(schema), merged_bins, 100.0, potentials, [], 1.0, [], "none")
 
 
 def exact(model: MarginalModel) -> dict[tuple[Any, ...], float]:
@@ -56,10 +56,10 @@ def exact(model: MarginalModel) -> dict[tuple[Any, ...], float]:
     chances = {}
     for bins in itertools.product(*[range(a.size) for a in model.domain.attributes]):
         place = dict(zip(model.domain.names, bins, strict=True))
-        group = {name: model.groupings[name].groups[bin_] for name, bin_ in place.items()}
+        group = {name: model.merged_bins[name].groups[bin_] for name, bin_ in place.items()}
         weight = float(np.exp(sum(f.table[tuple(group[name] for name in f.names)] for f in model.potentials)))
         for name, bin_ in place.items():
-            weight *= model.groupings[name].shares[bin_]
+            weight *= model.merged_bins[name].shares[bin_]
         chances[tuple(a.decode(bin_, 0.5) for a, bin_ in zip(model.domain.attributes, bins, strict=True))] = weight
     total = sum(chances.values())
     return {row: weight / total for row, weight in chances.items()}
@@ -98,7 +98,7 @@ def test_values_that_noise_has_swallowed_can_still_be_asked_for(by_hand: Margina
 
 def test_a_bin_of_which_a_part_is_allowed_counts_for_that_part() -> None:
     attribute = length_attribute("x", [0, 4, 10], nullable=False)
-    model = MarginalModel(Domain((attribute,)), {"x": Grouping((0, 1), (1.0, 1.0))}, 1.0, [], [], 1.0, [], "none")
+    model = MarginalModel(Domain((attribute,)), {"x": MergedBins((0, 1), (1.0, 1.0))}, 1.0, [], [], 1.0, [], "none")
     drawn = [row["x"] for row in model.sample(8000, 0, where(model.domain, "x >= 3"))]
     # A quarter of the first bin, against all of the second: one in five.
     assert drawn.count(3) / 8000 == pytest.approx(0.2, abs=0.02)
@@ -134,22 +134,22 @@ def test_through_json_and_back_it_draws_the_same(model: MarginalModel) -> None:
 def test_it_holds_these_parts_and_no_others(model: MarginalModel) -> None:
     """Whatever is added here is published: it must be noisy, or public."""
     tree = model.to_json()
-    assert set(tree) == {"format", "attributes", "groupings", "total", "potentials", "measured", "rho", "spends", "noise"}
+    assert set(tree) == {"format", "attributes", "merged_bins", "total", "potentials", "measured", "rho", "spends", "noise"}
     for part, keys in {
         "attributes": {"column", "starts"},
         "potentials": {"columns", "logarithms"},
-        "measured": {"columns", "counts", "deviation", "weights"},
+        "measured": {"columns", "counts", "sigma", "weights"},
         "spends": {"kind", "parameter", "columns"},
     }.items():
         assert tree[part] and all(set(entry) == keys for entry in tree[part])
-    assert all(set(entry) == {"groups", "shares"} for entry in tree["groupings"].values())
+    assert all(set(entry) == {"groups", "shares"} for entry in tree["merged_bins"].values())
 
 
 def test_a_damaged_file_is_refused(model: MarginalModel) -> None:
     for damage in (
         {"format": 2},
-        {"groupings": {}},
-        {"groupings": []},
+        {"merged_bins": {}},
+        {"merged_bins": []},
         {"rows": 3000},
         {"spends": [{"kind": "foo", "parameter": 1.0, "columns": []}]},
         {"spends": [{"kind": "gaussian", "parameter": 1e-200, "columns": ["sick"]}]},
@@ -172,7 +172,7 @@ def _other_columns(tree: dict[str, Any]) -> None:
         _other_columns,
         lambda tree: tree["attributes"][0]["column"].update(min="0"),
         lambda tree: tree["attributes"][3]["column"].update(nullable="true"),
-        lambda tree: tree["groupings"]["sick"]["shares"].__setitem__(0, "1"),
+        lambda tree: tree["merged_bins"]["sick"]["shares"].__setitem__(0, "1"),
     ],
     ids=["no columns", "bound", "flag", "share"],
 )
@@ -194,10 +194,10 @@ def test_conditions_that_fit_no_row_are_refused(model: MarginalModel) -> None:
 
 def test_ranges_of_dates_and_of_numbers_between_two_steps() -> None:
     days = Domain.of_schema(Schema(columns=[Date(name="x", min=dt.date(2000, 1, 1), max=dt.date(2020, 12, 31))]))["x"]
-    allowed = allowed_steps(days, where(Domain((days,)), "x BETWEEN '2010-03-04' AND '2010-03-06'")["x"])
+    allowed = allowed_ordinals(days, where(Domain((days,)), "x BETWEEN '2010-03-04' AND '2010-03-06'")["x"])
     drawn = {allowed.pick(b, u) for b in range(days.size) if allowed.fraction(b) for u in (0.0, 0.4, 0.9999)}
     assert drawn == {dt.date(2010, 3, 4), dt.date(2010, 3, 5), dt.date(2010, 3, 6)}
     numbers = Domain.of_schema(Schema(columns=[Number(name="x", min=-2.0, max=2.0, decimals=1, nullable=False)]))["x"]
-    between = allowed_steps(numbers, where(Domain((numbers,)), "x BETWEEN -0.26 AND 0.04")["x"])
+    between = allowed_ordinals(numbers, where(Domain((numbers,)), "x BETWEEN -0.26 AND 0.04")["x"])
     found = {between.pick(b, 0.0) for b in range(numbers.size) if between.fraction(b)}
     assert found == {-0.2, -0.1, 0.0}

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.measure import MarginalSettings
-from localsynth.marginals.measure_transitions import links_workload, measure_sequences
-from localsynth.marginals.sequence_model import SequenceModel, _Writer
+from localsynth.marginals.measure_transitions import measure_sequences, transitions_workload
+from localsynth.marginals.sample_sequences import _SequenceSampler, sample_rows, sample_units
+from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, before, since
 from localsynth.schema.columns import Category, Date, Integer, Record, Schema, conform
 from localsynth.schema.feasible import FeasibleSet
@@ -57,7 +58,7 @@ def model() -> SequenceModel:
 
 @pytest.fixture(scope="module")
 def drawn(model: SequenceModel) -> list[list[Record]]:
-    return list(islice(model.units(3), 6000))
+    return list(islice(sample_units(model, 3), 6000))
 
 
 def test_lengths_and_what_follows_what_are_kept(drawn: list[list[Record]]) -> None:
@@ -70,7 +71,7 @@ def test_lengths_and_what_follows_what_are_kept(drawn: list[list[Record]]) -> No
 
 
 def test_a_value_that_stays_stays_although_it_shares_its_group(model: SequenceModel, drawn: list[list[Record]]) -> None:
-    assert model.links.sizes["born"] < 90
+    assert model.transitions.sizes["born"] < 90
     assert np.mean([one["born"] == two["born"] for unit in drawn for one, two in pairwise(unit)]) > 0.9
 
 
@@ -83,12 +84,12 @@ def test_rows_are_in_order_and_inside_the_bounds_and_gaps_are_kept(drawn: list[l
 def test_a_sequence_that_reaches_the_end_of_the_range_stays_in_it(model: SequenceModel) -> None:
     """All begin among the last days, and a week is nearly the only gap: sooner or later none is left that fits."""
     tree = model.to_json()
-    day = model.links.groupings["day"]
+    day = model.transitions.merged_bins["day"]
     tree["potentials"].append({"columns": ["day"], "logarithms": [-80.0] * (day.size - 1) + [80.0]})
-    gap = model.links.groupings[since("day")]
+    gap = model.transitions.merged_bins[since("day")]
     week = [0.0 if group == gap.groups[7] else -80.0 for group in range(gap.size)]
     tree["potentials"].append({"columns": [since("day")], "logarithms": [*week[:-1], 0.0]})
-    found = [unit for unit in islice(SequenceModel.from_json(tree).units(0), 2000) if len(unit) > 1]
+    found = [unit for unit in islice(sample_units(SequenceModel.from_json(tree), 0), 2000) if len(unit) > 1]
     assert found and all(conform(SCHEMA, row) == row for unit in found for row in unit)
     assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
 
@@ -96,28 +97,30 @@ def test_a_sequence_that_reaches_the_end_of_the_range_stays_in_it(model: Sequenc
 def test_gaps_that_do_not_fit_are_not_drawn_rather_than_cut(model: SequenceModel) -> None:
     """With four days left, the next row is on each of them about as often; cut, nearly all would be on the last."""
     ends, rows = model.layout.columns["day"].starts[-1], 4000
-    evenly = np.ones((rows, model.links.sizes[since("day")]))
-    later, _ = _Writer(model, FeasibleSet(SCHEMA))._later([ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4)))
+    evenly = np.ones((rows, model.transitions.sizes[since("day")]))
+    later, _ = _SequenceSampler(model, FeasibleSet(SCHEMA))._later(
+        [ends - 4] * rows, evenly, np.random.default_rng(0).random((rows, 4))
+    )
     assert set(later) <= set(range(ends - 4, ends)) and later.count(ends - 1) < 0.6 * rows
 
 
 def test_a_row_depends_on_seed_and_number_alone(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = list(islice(model.rows(7), 900))
-    assert list(islice(model.rows(7, start=650), 250)) == whole[650:]
-    assert list(islice(model.rows(8), 900)) != whole
+    whole = list(islice(sample_rows(model, 7), 900))
+    assert list(islice(sample_rows(model, 7, start=650), 250)) == whole[650:]
+    assert list(islice(sample_rows(model, 8), 900)) != whole
     numbers = [number for number, _ in whole]
     assert numbers == sorted(numbers) and numbers[0] == 0 and set(numbers) == set(range(numbers[-1] + 1))
-    later = list(islice(model.rows(7, first_unit=100), 50))
+    later = list(islice(sample_rows(model, 7, first_unit=100), 50))
     assert later == [entry for entry in whole if entry[0] >= 100][:50]
     # However many units are drawn side by side.
-    monkeypatch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 7)
-    assert list(islice(model.rows(7), 900)) == whole
+    monkeypatch.setattr("localsynth.marginals.sample_sequences._MAX_UNITS", 7)
+    assert list(islice(sample_rows(model, 7), 900)) == whole
 
 
 def test_read_back_it_draws_the_same(model: SequenceModel) -> None:
     read = SequenceModel.from_json(json.loads(json.dumps(model.to_json(), allow_nan=False)))
-    assert list(islice(read.rows(1), 200)) == list(islice(model.rows(1), 200))
-    for change in ({"most": 4}, {"order": None}, {"columns": ["what"]}, {"repeats": {"born": 2.0}}, {"repeats": None}):
+    assert list(islice(sample_rows(read, 1), 200)) == list(islice(sample_rows(model, 1), 200))
+    for change in ({"max_rows": 4}, {"order": None}, {"columns": ["what"]}, {"repeats": {"born": 2.0}}, {"repeats": None}):
         tree = model.to_json()
         with pytest.raises(IntegrityError, match="damaged"):
             SequenceModel.from_json({**tree, "sequence": {**tree["sequence"], **change}})
@@ -128,7 +131,7 @@ def test_all_of_the_budget_is_spent_and_no_more(model: SequenceModel) -> None:
 
 
 def test_pairs_of_the_row_before_alone_are_no_candidates() -> None:
-    workload = links_workload(Layout.of_schema(SCHEMA, "day", MOST))
+    workload = transitions_workload(Layout.of_schema(SCHEMA, "day", MOST))
     earlier = {before("what"), before("born")}
     assert not any(set(pair) <= earlier | {EARLIER} for pair in workload)
     assert workload["what", before("what")] > workload["what", "born"] > workload["what", before("born")]
@@ -146,7 +149,7 @@ def test_the_place_and_the_row_before_are_not_counted_twice() -> None:
         found.append([{"what": what, "born": 1950, "day": START} for what in whats[: draw.randint(1, MOST)]])
     layout = Layout.of_schema(SCHEMA, "day", MOST)
     model = measure_sequences(layout, layout.encode(found), 5.0, InsecureRandom(0), MarginalSettings(rows_per_unit=MOST))
-    after = [two["what"] for unit in islice(model.units(0), 6000) for one, two in pairwise(unit) if one["what"] == "card"]
+    after = [two["what"] for unit in islice(sample_units(model, 0), 6000) for one, two in pairwise(unit) if one["what"] == "card"]
     assert abs(after.count("card") / len(after) - 0.5) < 0.03
 
 
@@ -155,7 +158,7 @@ def test_wide_tables_are_measured_as_a_tree() -> None:
     settings = MarginalSettings(rows_per_unit=MOST, method="mst")
     model = measure_sequences(layout, layout.encode(units(6000)), 0.5, InsecureRandom(1), settings)
     assert 0.999 * 0.5 < total_rho(model.spends) <= 0.5
-    pairs = [unit for unit in islice(model.units(0), 3000) if len(unit) > 1]
+    pairs = [unit for unit in islice(sample_units(model, 0), 3000) if len(unit) > 1]
     assert np.mean([NEXT[str(one["what"])] == two["what"] for unit in pairs for one, two in pairwise(unit)]) > 0.95
 
 
@@ -165,7 +168,7 @@ def test_noise_is_for_all_rows_of_a_unit() -> None:
     one, five = (
         measure_sequences(layout, codes, 0.5, InsecureRandom(1), MarginalSettings(rows_per_unit=m, rounds=2)) for m in (1, MOST)
     )
-    assert one.links.measured[0].deviation * MOST == pytest.approx(five.links.measured[0].deviation)
+    assert one.transitions.measured[0].sigma * MOST == pytest.approx(five.transitions.measured[0].sigma)
 
 
 CONSTRAINTS = [
@@ -186,28 +189,28 @@ def test_every_row_keeps_the_constraints_and_its_place(
 ) -> None:
     schema = SCHEMA.model_copy(update={"constraints": constraints})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("localsynth.marginals.sequence_model._MOST_TRIES", tries)
-        patch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 64)
-        found = list(islice(model.units(seed, 5, constraints), 60))
+        patch.setattr("localsynth.marginals.sample_sequences.MAX_ATTEMPTS", tries)
+        patch.setattr("localsynth.marginals.sample_sequences._MAX_UNITS", 64)
+        found = list(islice(sample_units(model, seed, 5, constraints), 60))
         assert all(conform(schema, row) == row for unit in found for row in unit)
         assert not any(rule.violated(row) for unit in found for row in unit for rule in schema.read_constraints())
         assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
         assert {len(unit) for unit in found} <= set(range(1, MOST + 1)) and len({len(unit) for unit in found}) > 1
-        patch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 7)
-        assert list(islice(model.units(seed, 15, constraints), 20)) == found[10:30]
+        patch.setattr("localsynth.marginals.sample_sequences._MAX_UNITS", 7)
+        assert list(islice(sample_units(model, seed, 15, constraints), 20)) == found[10:30]
 
 
 def test_where_nothing_fits_after_the_row_before_it_stays_as_it_was(
     model: SequenceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each kind of payment has days of its own, and after the last of them there is no way on."""
-    monkeypatch.setattr("localsynth.marginals.sequence_model._MOST_TRIES", 1)
-    monkeypatch.setattr("localsynth.marginals.sequence_model._MOST_UNITS", 64)
+    monkeypatch.setattr("localsynth.marginals.sample_sequences.MAX_ATTEMPTS", 1)
+    monkeypatch.setattr("localsynth.marginals.sample_sequences._MAX_UNITS", 64)
     constraints = ["what = 'card'", "day IN ('2024-02-10', '2024-02-20')"]
-    found = list(islice(model.units(0, 0, constraints), 128))
+    found = list(islice(sample_units(model, 0, 0, constraints), 128))
     assert {row["day"] for unit in found for row in unit} <= {dt.date(2024, 2, 10), dt.date(2024, 2, 20)}
     assert any(len(unit) == MOST for unit in found)
 
 
 def test_constraints_that_all_rows_keep_change_nothing(model: SequenceModel) -> None:
-    assert list(islice(model.units(3, 0, ["born > 1900"]), 500)) == list(islice(model.units(3), 500))
+    assert list(islice(sample_units(model, 3, 0, ["born > 1900"]), 500)) == list(islice(sample_units(model, 3), 500))

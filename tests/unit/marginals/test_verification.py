@@ -87,7 +87,7 @@ def _all_quieter(tree: Tree) -> None:
     for spend in tree["spends"]:
         spend["parameter"] *= 0.9 if spend["kind"] == "gaussian" else 1.0
     for count in (*tree["measured"], *tree["sequence"]["repeated"]):
-        count["deviation"] *= 0.9
+        count["sigma"] *= 0.9
 
 
 def _counted_without_a_spend(tree: Tree) -> None:
@@ -96,7 +96,7 @@ def _counted_without_a_spend(tree: Tree) -> None:
 
 
 def _potential_of_more(tree: Tree) -> None:
-    sizes = {name: max(grouping["groups"]) + 1 for name, grouping in tree["groupings"].items()}
+    sizes = {name: max(grouping["groups"]) + 1 for name, grouping in tree["merged_bins"].items()}
     names = [before("what"), before("born")]
     tree["potentials"].append({"columns": names, "logarithms": [[0.0] * sizes[names[1]]] * sizes[names[0]]})
 
@@ -133,9 +133,9 @@ TAMPERED: dict[str, tuple[Callable[[Tree], object], str]] = {
     "the spend of a pair less": (_counted_without_a_spend, CHARGED),
     "less noise charged for a column": (lambda tree: _quieter(_spend(tree, ("what",)), "parameter"), NOISE),
     "less noise charged for the places": (lambda tree: _quieter(_spend(tree, (EARLIER, LAST)), "parameter"), NOISE),
-    "less noise drawn for a column": (lambda tree: _quieter(tree["measured"][0], "deviation"), NOISE),
-    "less noise drawn for a pair": (lambda tree: _quieter(tree["measured"][-1], "deviation"), NOISE),
-    "less noise drawn for what stayed": (lambda tree: _quieter(tree["sequence"]["repeated"][0], "deviation"), NOISE),
+    "less noise drawn for a column": (lambda tree: _quieter(tree["measured"][0], "sigma"), NOISE),
+    "less noise drawn for a pair": (lambda tree: _quieter(tree["measured"][-1], "sigma"), NOISE),
+    "less noise drawn for what stayed": (lambda tree: _quieter(tree["sequence"]["repeated"][0], "sigma"), NOISE),
     "less noise everywhere, and said": (_all_quieter, MORE),
     "columns that were counted in another's place": (_single_one_twice, "Not each of its columns"),
     "choices that nothing came of": (_choice_more, CHOSEN),

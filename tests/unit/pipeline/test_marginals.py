@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.marginals import measure as measuring
 from localsynth.marginals.accounting import Spend, total_rho
-from localsynth.marginals.mechanisms import Table
+from localsynth.marginals.mechanisms import PrivateCounts
 from localsynth.pipeline.export import export
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.plan import plan
@@ -103,10 +103,10 @@ class Transcript:
         self.told: list[tuple[Any, Any]] = []
         self.replayed: Iterator[tuple[Any, Any]] | None = None
         for name in ("noisy_counts", "choose"):
-            self._watch(monkeypatch, name, getattr(Table, name))
+            self._watch(monkeypatch, name, getattr(PrivateCounts, name))
 
     def _watch(self, monkeypatch: pytest.MonkeyPatch, name: str, real: Any) -> None:
-        def watched(table: Table, *arguments: Any) -> Any:
+        def watched(table: PrivateCounts, *arguments: Any) -> Any:
             asked = repr((name, arguments))
             if self.replayed is None:
                 self.told.append((asked, copy.deepcopy(real(table, *arguments))))
@@ -117,7 +117,7 @@ class Transcript:
             table._budget.charge(_spend(name, arguments))
             return copy.deepcopy(answer)
 
-        monkeypatch.setattr(Table, name, watched)
+        monkeypatch.setattr(PrivateCounts, name, watched)
 
     def replay(self) -> None:
         self.replayed = iter(self.told)
@@ -133,7 +133,7 @@ def test_all_that_is_written_follows_from_what_was_told_with_noise(
 ) -> None:
     """Two tables of which the same is told leave the same files, byte for byte: exact counts, how many rows there are among
     them, are in none and decide nothing."""
-    monkeypatch.setattr(measuring, "MOST_COLUMNS_OF_AIM", 20 if method == "aim" else 0)
+    monkeypatch.setattr(measuring, "MAX_AIM_COLUMNS", 20 if method == "aim" else 0)
     shutil.copytree(session.workspace.root, tmp_path / "again")
     shutil.copytree(tmp_path / "home", tmp_path / "home again")
     transcript = Transcript(monkeypatch)
@@ -191,18 +191,18 @@ def _less_noise_charged(tree: dict[str, Any]) -> None:
 
 def _less_noise_drawn(tree: dict[str, Any]) -> None:
     for measured in tree["measured"]:
-        measured["deviation"] /= 2
+        measured["sigma"] /= 2
 
 
 def _less_noise_everywhere(tree: dict[str, Any]) -> None:
     tree["spends"][0]["parameter"] /= 2
-    tree["measured"][0]["deviation"] /= 2
+    tree["measured"][0]["sigma"] /= 2
 
 
 def _a_little_less_noise(tree: dict[str, Any]) -> None:
     for spend, measured in zip(tree["spends"], tree["measured"], strict=False):
         spend["parameter"] *= 1 - 1e-6
-        measured["deviation"] *= 1 - 1e-6
+        measured["sigma"] *= 1 - 1e-6
 
 
 def _another_column(tree: dict[str, Any]) -> None:
@@ -212,10 +212,10 @@ def _another_column(tree: dict[str, Any]) -> None:
 def _other_bins(tree: dict[str, Any]) -> None:
     """More of them than is public: where the bounds of the bins lie could tell of the rows."""
     del tree["attributes"][1]["starts"][5]
-    grouping = tree["groupings"]["n"]
+    grouping = tree["merged_bins"]["n"]
     del grouping["groups"][5], grouping["shares"][5]
     groups = sorted(set(grouping["groups"]))
-    tree["groupings"]["n"]["groups"] = [groups.index(group) for group in grouping["groups"]]
+    tree["merged_bins"]["n"]["groups"] = [groups.index(group) for group in grouping["groups"]]
     for group in groups:
         mass = sum(s for g, s in zip(grouping["groups"], grouping["shares"], strict=True) if g == groups.index(group))
         grouping["shares"] = [
@@ -246,7 +246,7 @@ TAMPERED: dict[str, Any] = {
     "one more key of a spend": lambda tree: tree["spends"][0].update(rows=450),
     "one more key of a count": lambda tree: tree["measured"][0].update(exact=[1]),
     "an impossible parameter": lambda tree: tree["spends"][0].update(parameter=1e-200),
-    "no groupings": lambda tree: tree.update(groupings=[]),
+    "no merged_bins": lambda tree: tree.update(merged_bins=[]),
 }
 
 

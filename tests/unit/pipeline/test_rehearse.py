@@ -23,7 +23,7 @@ def killed(*_: Any, **__: Any) -> Any:
         (Workspace, "create"),
         (rehearse, "write_json"),
         (Path, "rename"),
-        (rehearse, "made_up_rows"),
+        (rehearse, "random_rows"),
         (rehearse, "write_file"),
         (shutil, "rmtree"),
     ],

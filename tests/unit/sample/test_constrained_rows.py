@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from localsynth.marginals.bin_merging import Grouping
+from localsynth.marginals.bin_merging import MergedBins
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.inference import Factor
 from localsynth.marginals.model import MarginalModel
@@ -57,16 +57,16 @@ def random_model(schema: Schema, seed: int) -> MarginalModel:
     """Of pairs of neighbouring columns, with few groups of many bins, as noise makes them."""
     numbers = np.random.default_rng(seed)
     domain = Domain.of_schema(schema)
-    groupings = {}
+    merged_bins = {}
     for attribute in domain.attributes:
         values = attribute.size - (attribute.missing is not None)
         groups = [i * min(4, values) // values for i in range(values)]
         groups += [max(groups) + 1] if attribute.missing is not None else []
         widths = Counter(groups)
-        groupings[attribute.name] = Grouping(tuple(groups), tuple(1 / widths[group] for group in groups))
+        merged_bins[attribute.name] = MergedBins(tuple(groups), tuple(1 / widths[group] for group in groups))
     pairs = itertools.pairwise(domain.names)
-    tables = [Factor(pair, numbers.normal(size=tuple(groupings[name].size for name in pair)) * 2) for pair in pairs]
-    return MarginalModel(domain, groupings, 100.0, tables, [], 1.0, [], "none")
+    tables = [Factor(pair, numbers.normal(size=tuple(merged_bins[name].size for name in pair)) * 2) for pair in pairs]
+    return MarginalModel(domain, merged_bins, 100.0, tables, [], 1.0, [], "none")
 
 
 def asked(condition: str | None, schema: Schema) -> Conditions:
@@ -122,7 +122,7 @@ def test_rows_that_are_drawn_again_follow_the_model_given_that_the_constraints_h
         constraints=["a <= b", "a = 0 => b > 1"],
     )
     table = np.random.default_rng(5).normal(size=(5, 5))
-    single = Grouping(tuple(range(5)), (1.0,) * 5)
+    single = MergedBins(tuple(range(5)), (1.0,) * 5)
     model = MarginalModel(
         Domain.of_schema(schema), {"a": single, "b": single}, 100.0, [Factor(("a", "b"), table)], [], 1.0, [], "none"
     )
@@ -141,7 +141,7 @@ def test_a_mended_row_keeps_what_it_can_and_draws_the_rest_as_the_model_has_it(m
     columns: list[Column] = [Integer(name="a", min=0, max=3, nullable=False), Integer(name="b", min=0, max=3, nullable=False)]
     schema, free = Schema(columns=columns, constraints=["a <= b"]), Schema(columns=columns)
     table = np.random.default_rng(8).normal(size=(4, 4))
-    single = Grouping(tuple(range(4)), (1.0,) * 4)
+    single = MergedBins(tuple(range(4)), (1.0,) * 4)
     model = MarginalModel(
         Domain.of_schema(schema), {"a": single, "b": single}, 100.0, [Factor(("a", "b"), table)], [], 1.0, [], "none"
     )

@@ -5,7 +5,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from localsynth.marginals import sequence_model
+from localsynth.marginals import sample_sequences, sequence_model
 from localsynth.sample import sampler, structured_rows
 from localsynth.system.random_streams import (
     COMPARISON_ROWS,
@@ -36,7 +36,7 @@ def streams(row_blocks: int, unit_rows: int) -> dict[tuple[object, ...], tuple[n
         found["repair", row, contrast] = (row_repair(SEED, row, contrast=contrast), OPEN_ENDED)
     for unit in ROWS[:4]:
         found["sequences", unit] = (sequence_rows(SEED, unit, row_blocks * unit_rows), row_blocks * unit_rows)
-        for attempt, place in product((1, 2, sequence_model._MOST_TRIES), (0, 1, unit_rows - 1)):
+        for attempt, place in product((1, 2, sample_sequences.MAX_ATTEMPTS), (0, 1, unit_rows - 1)):
             rows = sequence_rows(SEED, unit, row_blocks, attempt, place)
             found["sequences", unit, attempt, place] = (rows, row_blocks)
     for row in ROWS:
@@ -60,7 +60,7 @@ def test_row_ranges_are_disjoint():
     assert all(two - one >= MAX_ROWS for one, two in pairwise(firsts))
 
 
-@pytest.mark.parametrize(("row_blocks", "unit_rows"), [(1, 2), (3, 1000), (10_000, sequence_model._MOST_ROWS)])
+@pytest.mark.parametrize(("row_blocks", "unit_rows"), [(1, 2), (3, 1000), (10_000, sequence_model.MAX_ROWS)])
 def test_random_streams_are_disjoint(row_blocks, unit_rows):
     ranges = sorted((start(random), length, name) for name, (random, length) in streams(row_blocks, unit_rows).items())
     for (one, length, name), (other, _, other_name) in pairwise(ranges):

@@ -23,7 +23,7 @@ from localsynth.schema.columns import (
     Text,
     conform,
 )
-from localsynth.schema.random_rows import made_up_rows
+from localsynth.schema.random_rows import random_rows
 
 COLUMNS: list[Column] = [
     Identifier(name="who"),
@@ -102,13 +102,13 @@ def check_rows(schema: Schema, rows: list[Record]) -> None:
 @settings(max_examples=200, deadline=None)
 @given(schema=schemas, seed=st.integers(0, 10**6))
 def test_every_row_conforms_to_any_schema(schema: Schema, seed: int) -> None:
-    rows = list(made_up_rows(schema, 15, "row", 3, seed))
+    rows = list(random_rows(schema, 15, "row", 3, seed))
     assert len(rows) == 15
     check_rows(schema, rows)
 
 
 def test_every_kind_is_drawn_over_all_that_its_schema_allows() -> None:
-    rows = list(made_up_rows(ALL, 3000, "row", 1))
+    rows = list(random_rows(ALL, 3000, "row", 1))
     check_rows(ALL, rows)
     seen = {name: {row[name] for row in rows} for name in rows[0]}
     assert seen["kind"] == {"a", "b", "else", None} and seen["list"] == {"x"}
@@ -124,7 +124,7 @@ def test_every_kind_is_drawn_over_all_that_its_schema_allows() -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 7])
 def test_a_unit_has_its_own_name_and_from_one_to_the_most_rows(most: int) -> None:
-    rows = list(made_up_rows(ALL, 400, "who", most))
+    rows = list(random_rows(ALL, 400, "who", most))
     check_rows(ALL, rows)
     counts = Counter(row["who"] for row in rows)
     assert len(counts) == 400 and None not in counts
@@ -138,20 +138,20 @@ def test_a_unit_has_its_own_name_and_from_one_to_the_most_rows(most: int) -> Non
 
 @pytest.mark.parametrize("unit", [column.name for column in COLUMNS])
 def test_any_column_can_be_the_unit_and_is_never_empty(unit: str) -> None:
-    rows = list(made_up_rows(ALL, 60, unit, 4))
+    rows = list(random_rows(ALL, 60, unit, 4))
     check_rows(ALL, rows)
     assert 60 <= len(rows) <= 240
     assert all(row[unit] is not None for row in rows)
 
 
 def test_by_row_each_unit_is_one_row() -> None:
-    assert len(list(made_up_rows(ALL, 123, "row", 50))) == 123
+    assert len(list(random_rows(ALL, 123, "row", 50))) == 123
 
 
 def test_the_same_seed_gives_the_same_rows() -> None:
-    one, same, other = (list(made_up_rows(ALL, 30, "who", 3, seed)) for seed in (5, 5, 6))
+    one, same, other = (list(random_rows(ALL, 30, "who", 3, seed)) for seed in (5, 5, 6))
     assert one == same != other
-    assert list(made_up_rows(ALL, 30, "who", 3)) == list(made_up_rows(ALL, 30, "who", 3))
+    assert list(random_rows(ALL, 30, "who", 3)) == list(random_rows(ALL, 30, "who", 3))
 
 
 CONSTRAINTS = [
@@ -166,8 +166,8 @@ CONSTRAINTS = [
 @pytest.mark.parametrize("unit", ["row", "who", "kind"])
 def test_every_row_keeps_the_constraints(unit: str) -> None:
     schema = ALL.model_copy(update={"constraints": CONSTRAINTS})
-    rows = list(made_up_rows(schema, 500, unit, 3))
+    rows = list(random_rows(schema, 500, unit, 3))
     check_rows(schema, rows)
     assert {row["flag"] for row in rows} == {True, False} and len({row["n"] for row in rows}) == 9
-    free = list(made_up_rows(ALL, 500, unit, 3))
+    free = list(random_rows(ALL, 500, unit, 3))
     assert sum(conform(schema, learned(schema, row)) is None for row in free) > 100, "the constraints are broken without care"
