@@ -57,7 +57,7 @@ def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
     class Marginals:
         without: tuple[str, ...] = ()
 
-        def drawer(self, seed: int, given: dict[str, Allowed]) -> None:
+        def sampler(self, seed: int, given: dict[str, Allowed]) -> None:
             if given["sort"].values & set(self.without):
                 raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
 
