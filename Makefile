@@ -17,8 +17,8 @@ PYTHON ?= python3
 JOBS ?= 2
 MODEL := smollm2-135m-instruct
 BIN := .venv/bin
-# Every document that people write; docs/reference.md and docs/claims.md are generated.
-PROSE = $(filter-out docs/reference.md docs/claims.md,$(shell git ls-files '*.md'))
+# Every document that people write: two are generated, and mdformat would break the front matter of issue templates.
+PROSE = $(filter-out docs/reference.md docs/claims.md .github/ISSUE_TEMPLATE/%,$(shell git ls-files '*.md'))
 
 # llama.cpp is compiled on the first installation: use every core for that. pip keeps what it built for the next clone.
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
