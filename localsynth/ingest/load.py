@@ -136,14 +136,14 @@ def sort_key(text: str) -> str:
 def _toss(writer: PrivateWriter, units: int, random: SecretCoins, keep: float, holdout: float) -> None:
     for first in range(0, units, _COINS_AT_ONCE):
         count = min(_COINS_AT_ONCE, units - first)
-        writer.toss(first, list(random.bernoulli(keep, count)), list(random.bernoulli(holdout, count)))
+        writer.assign_splits(first, list(random.bernoulli(keep, count)), list(random.bernoulli(holdout, count)))
 
 
 def _draw(writer: PrivateWriter, random: SecretCoins) -> None:
     # Among 2^62 numbers two of a unit's rows practically never draw the same, so the lowest m are a fair choice.
     for first in range(1, writer.rows + 1, _COINS_AT_ONCE):
         count = min(_COINS_AT_ONCE, writer.rows + 1 - first)
-        writer.draw(first, [int(value) for value in random.integers(2**62, count)])
+        writer.add_priorities(first, [int(value) for value in random.integers(2**62, count)])
 
 
 def ingest(

@@ -153,7 +153,7 @@ def certificate_of(session: Session, current: Run) -> dict[str, Any]:
     """
     from localsynth.privacy.certificate import stated
     from localsynth.privacy.ledger_chain import recompute
-    from localsynth.privacy.signing import signature_holds
+    from localsynth.privacy.signing import is_signature_valid
 
     certificate, events = current.certificate(), open_ledger(session).document()["events"]
     try:
@@ -163,7 +163,7 @@ def certificate_of(session: Session, current: Run) -> dict[str, Any]:
         follows = spent is not None and (
             (guarantee["guaranteed_epsilon"], guarantee["spent_delta"]) == (stated(spent.bound), stated(spent.delta))
             and certificate["hashes"]["marginals" if current.by_marginals else "model"] == current["export"]["model_hash"]
-            and (certificate["signature"] is None or signature_holds(certificate))
+            and (certificate["signature"] is None or is_signature_valid(certificate))
         )
     except (KeyError, TypeError):
         follows = False

@@ -1,18 +1,18 @@
-"""What mechanisms cost: serialisable descriptions of mechanisms, and their (ε, δ).
+"""The cost of mechanisms: serialisable descriptions of mechanisms, and their (ε, δ).
 
-The neighbouring relation is always "add or remove one unit". A description is a JSON object:
+The adjacency is always "add or remove one unit". A description is a JSON object:
 
     {"type": "gaussian", "noise_multiplier": s}            noise s times the L2 sensitivity
     {"type": "laplace", "noise_multiplier": b}             noise b times the L1 sensitivity: 1/b-DP
     {"type": "pure_dp", "epsilon": e}                      any mechanism with a proof of e-DP
     {"type": "approximate_dp", "epsilon": e, "delta": d}   any mechanism with a proof of (e, d)-DP
     {"type": "zcdp", "rho": r}                             any mechanism with a proof of r-zCDP
-    {"type": "poisson_sampled", "rate": q, "of": gaussian} each unit takes part by its own coin
+    {"type": "poisson_sampled", "rate": q, "of": gaussian} each unit is sampled independently
     {"type": "repeated", "count": k, "of": mechanism}      k times, independently
 
-All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots", Doroshenko et al. 2022,
-arXiv:2207.04380), and are composed by dp_accounting, which this file alone imports; the ρ of zCDP are added up and converted
-(`localsynth.privacy.zcdp`).
+All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots",
+Doroshenko et al. 2022, arXiv:2207.04380) and are composed by dp_accounting, which only this
+module imports. The ρ of zCDP are added and converted (`localsynth.privacy.zcdp`).
 """
 
 import json
@@ -35,7 +35,7 @@ __all__ = [
     "epsilon_of",
     "flatten",
     "group_epsilon",
-    "most_that_fit",
+    "max_repetitions",
     "to_dp_event",
     "total_rho",
 ]
@@ -43,19 +43,19 @@ __all__ = [
 Mechanism: TypeAlias = dict[str, Any]
 
 TOLERANCE = 1e-9
-"""Of floating-point sums, in nats: three parts of 0.1 fit into 0.3."""
+"""For floating-point sums, in nats: three times 0.1 fit into 0.3."""
 MAX_RUNS = 1_000_000
-"""Where `most_that_fit` stops counting."""
+"""The largest answer of `max_repetitions`."""
 
 _INTERVAL = 1e-4
 """Discretization of the privacy loss, in nats."""
 _GROUP_BINS = 20_000
-"""At most about this many points for a group's distribution, which takes ten times longer to build than a single unit's."""
-_SMALLEST_NOISE = 0.05
-"""Less costs hundreds of ε a step and takes minutes to account for: its ε counts as infinite."""
-_LARGEST_NOISE = 1e5
+"""Maximum number of points, approximately, of a group's distribution: it takes ten times longer to build than one unit's."""
+_MIN_NOISE = 0.05
+"""With less, a step costs an ε in the hundreds and takes minutes to compute: its ε counts as infinite."""
+_MAX_NOISE = 1e5
 _MAX_BINS = 1e7
-"""More points take gigabytes: a distribution whose mean lies beyond, at a thousand nats for one unit, counts as infinite."""
+"""More points take gigabytes. A distribution with a larger mean (a thousand nats for one unit) has infinite ε."""
 
 _RANGES = {
     "noise_multiplier": (1e-2, 1e6),
@@ -65,7 +65,7 @@ _RANGES = {
     "rate": (1e-15, 1.0),
     "count": (1, 2 * MAX_RUNS),
 }
-"""What the fields may be: far beyond what a ledger of localsynth's holds, and inside what can be computed with."""
+"""Limits of the fields: far wider than what localsynth writes, and within what can be computed."""
 
 _FIELDS = {
     "gaussian": {"noise_multiplier"},
@@ -83,25 +83,25 @@ def _wrong(text: str) -> ConfigError:
 
 
 def _checked(mechanism: Any) -> Mechanism:
-    """`mechanism`, which may come from an edited file, if it is well formed (its own level only). Raises ConfigError."""
+    """`mechanism` if it is well formed, its own level only: it may come from an edited file. Raises ConfigError."""
     if not isinstance(mechanism, dict) or not isinstance(mechanism.get("type"), str):
         raise _wrong("it has no type")
     kind = mechanism["type"]
     if kind not in _FIELDS or set(mechanism) != _FIELDS[kind] | {"type"}:
         raise _wrong(f"type {kind!r} with the fields {', '.join(sorted(map(str, mechanism)))}")
-    for field, (least, most) in _RANGES.items():
+    for field, (low, high) in _RANGES.items():
         if field not in mechanism:
             continue
         value = mechanism[field]
-        if type(value) not in ((int,) if field == "count" else (int, float)) or not least <= value <= most:
-            raise _wrong(f"{field} must be a {'whole ' if field == 'count' else ''}number from {least:g} to {most:g}")
+        if type(value) not in ((int,) if field == "count" else (int, float)) or not low <= value <= high:
+            raise _wrong(f"{field} must be a {'whole ' if field == 'count' else ''}number from {low:g} to {high:g}")
     if kind == "poisson_sampled" and _checked(mechanism["of"])["type"] != "gaussian":
         raise _wrong("only a Gaussian mechanism can be Poisson sampled")
     return mechanism
 
 
 def flatten(mechanisms: list[Mechanism]) -> Counter[str]:
-    """The same mechanisms as canonical JSON of each one that is not `repeated`, with how often it runs. Raises ConfigError."""
+    """Count the runs of each mechanism, keyed by canonical JSON and without `repeated`. Raises ConfigError."""
     counts: Counter[str] = Counter()
     for mechanism in mechanisms:
         times = 1
@@ -153,14 +153,14 @@ def _proven_bound(mechanism: Mechanism) -> tuple[float, float]:
     return mechanism["epsilon"], mechanism.get("delta", 0.0)
 
 
-def _chances(rate: float, units: int) -> list[float]:
-    """The chance of each number, 0 to `units`, of a group's units to be in a batch."""
+def _membership_probabilities(rate: float, units: int) -> list[float]:
+    """The probability of each number, 0 to `units`, of a group's units in a batch."""
     return [math.comb(units, taken) * rate**taken * (1 - rate) ** (units - taken) for taken in range(units + 1)]
 
 
 @lru_cache(maxsize=256)
 def _mean_loss(text: str, units: int) -> float:
-    """The mean privacy loss, in nats, of one run with `units` units: about where the distribution of many runs lies."""
+    """The mean privacy loss, in nats, of one run for `units` units; many runs concentrate around its multiple."""
     import numpy as np
 
     mechanism = json.loads(text)
@@ -171,7 +171,7 @@ def _mean_loss(text: str, units: int) -> float:
     x = np.linspace(-8.0, 8.0 + units / noise, 20_001)
     base, shifted = -(x**2) / 2, -((x[:, None] - np.arange(units + 1) / noise) ** 2) / 2
     with np.errstate(divide="ignore"):
-        mixture = np.logaddexp.reduce(shifted + np.log(_chances(rate, units)), axis=1)
+        mixture = np.logaddexp.reduce(shifted + np.log(_membership_probabilities(rate, units)), axis=1)
     return float(np.sum(np.exp(mixture) * (mixture - base)) * (x[1] - x[0]) / math.sqrt(2 * math.pi))
 
 
@@ -189,10 +189,10 @@ def _distribution(text: str, units: int, interval: float) -> Any:
         noise, rate = mechanism["of"]["noise_multiplier"], mechanism["rate"]
         if units == 1 or rate == 1:
             return pld.from_gaussian_mechanism(noise / units, sampling_prob=rate, value_discretization_interval=interval)
-        # How many of the group are in the batch is binomial, and at worst their gradients point the same way
+        # The number of the group in the batch is binomial, and in the worst case their gradients are parallel
         # (Ganesh 2024, "Tight Group-Level DP Guarantees for DP-SGD with Sampling", arXiv:2401.10294).
         return pld.from_mixture_gaussian_mechanism(
-            noise, list(range(units + 1)), _chances(rate, units), value_discretization_interval=interval
+            noise, list(range(units + 1)), _membership_probabilities(rate, units), value_discretization_interval=interval
         )
     if kind == "laplace":
         return pld.from_laplace_mechanism(mechanism["noise_multiplier"], value_discretization_interval=interval)
@@ -201,15 +201,15 @@ def _distribution(text: str, units: int, interval: float) -> Any:
     return pld.from_privacy_parameters(parameters, value_discretization_interval=interval)
 
 
-def _least_noise(counts: Iterable[str]) -> float:
+def _min_noise(counts: Iterable[str]) -> float:
     """The smallest noise multiplier of the Gaussian mechanisms among them; infinite where there is none."""
     mechanisms = [json.loads(text) for text in counts]
     return min((float(m.get("of", m)["noise_multiplier"]) for m in mechanisms if _is_gaussian(m)), default=math.inf)
 
 
 def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: float = _INTERVAL) -> float:
-    """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small for it, or ε beyond computing."""
-    if counts and (delta <= 0 or _least_noise(counts) < _SMALLEST_NOISE):
+    """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small or ε too large to compute."""
+    if counts and (delta <= 0 or _min_noise(counts) < _MIN_NOISE):
         return math.inf
     if math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MAX_BINS * interval:
         return math.inf
@@ -242,13 +242,13 @@ def total_rho(mechanisms: list[Mechanism]) -> float | None:
     return None if gaussian or proven else rho
 
 
-def _concentrated(rho: float, delta: float) -> float:
+def _zcdp_epsilon(rho: float, delta: float) -> float:
     """`epsilon_of_rho`, and infinite where there is a ρ but no δ for it."""
     return 0.0 if rho == 0 else epsilon_of_rho(rho, delta) if delta > 0 else math.inf
 
 
-def _left_over(delta: float, proven: list[tuple[float, float, int]]) -> float:
-    """What is left of `delta` after the δ of the proven bounds, negative where they exceed it by more than rounding."""
+def _remaining_delta(delta: float, proven: list[tuple[float, float, int]]) -> float:
+    """`delta` minus the δ of the proven bounds; negative where they exceed it by more than rounding."""
     left = delta - math.fsum(d * count for _, d, count in proven)
     return 0.0 if abs(left) <= 1e-9 * delta else left
 
@@ -261,30 +261,30 @@ def _check_delta(delta: float) -> None:
 @lru_cache(maxsize=512)
 def _epsilon(counts: tuple[tuple[str, int], ...], delta: float) -> float:
     gaussian, rho, proven = _split(dict(counts))
-    left = _left_over(delta, proven)
+    left = _remaining_delta(delta, proven)
     if gaussian and rho:
-        left /= 2  # one half for each, since the two are accounted for by different means
+        left /= 2  # one half for each, since they are composed by different methods
     added = math.inf
     if left >= 0:
-        added = math.fsum(e * count for e, _, count in proven) + _composed(gaussian, left) + _concentrated(rho, left)
-    # PLD rounds each proven ε up to its grid, so for many small ones adding them up is the better of two valid bounds.
+        added = math.fsum(e * count for e, _, count in proven) + _composed(gaussian, left) + _zcdp_epsilon(rho, left)
+    # PLD rounds each proven ε up to its grid, so for many small ones their sum is the better of two valid bounds.
     return min(added, _composed(dict(counts), delta)) if proven and not rho else added
 
 
 def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
     """The ε, at `delta`, of running all of `mechanisms` on the same data, their parameters fixed beforehand.
 
-    The lower of two upper bounds: everything by PLD; the Gaussian mechanisms by PLD and the rest added to it, what is zCDP as
-    one. Infinite where `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
+    The lower of two upper bounds: everything by PLD; or the Gaussian mechanisms by PLD, plus the
+    rest, with all zCDP as one. Infinite where `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
     """
     _check_delta(delta)
     return _epsilon(tuple(sorted(flatten(mechanisms).items())), delta)
 
 
-def most_that_fit(fits: Callable[[int], bool]) -> int:
-    """The largest number of repetitions, MAX_RUNS at most, for which `fits` holds, as it does for all smaller ones.
+def max_repetitions(fits: Callable[[int], bool]) -> int:
+    """The largest number of repetitions, at most MAX_RUNS, for which the monotone predicate `fits` holds.
 
-    Asks about twenty times.
+    Calls it about twenty times.
     """
     if not fits(1):
         return 0
@@ -304,21 +304,21 @@ def most_that_fit(fits: Callable[[int], bool]) -> int:
 def _composed_group(gaussian: dict[str, int], delta: float, units: int) -> float:
     """ε at `delta` of Gaussian mechanisms for a group.
 
-    On a grid of 0.2 % of one unit's ε, coarser where little noise makes the losses span a long range; this costs about 2 %.
+    On a grid of 0.2 % of one unit's ε, coarser where little noise spreads the losses; this costs about 2 %.
     """
     one = _composed(gaussian, delta)
     if math.isinf(one):
         return math.inf
-    reach = units / _least_noise(gaussian)
+    reach = units / _min_noise(gaussian)
     return _composed(gaussian, delta, units, max(2e-3 * one, (reach**2 / 2 + 10 * reach) / _GROUP_BINS))
 
 
 @lru_cache(maxsize=128)
 def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tuple[float, float]:
     gaussian, rho, proven = _split(dict(counts))
-    left = max(0.0, _left_over(delta, proven))
+    left = max(0.0, _remaining_delta(delta, proven))
     share = left / 2 if gaussian and rho else left
-    epsilon = math.fsum(units * e * count for e, _, count in proven) + _concentrated(units**2 * rho, share)
+    epsilon = math.fsum(units * e * count for e, _, count in proven) + _zcdp_epsilon(units**2 * rho, share)
     if gaussian:
         epsilon += _composed_group(gaussian, share, units)
     own = math.fsum(min(1.0, units * d * math.exp(min((units - 1) * e, 700.0))) * count for e, d, count in proven)
@@ -329,8 +329,8 @@ def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tupl
     """(ε, δ) for a group of `units` units who are added or removed together.
 
     Gaussian mechanisms keep their share of `delta` and are composed as the group's own dominating pair (arXiv:2401.10294);
-    what is r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9); an (e, d)-DP
-    mechanism is (k e, k exp((k-1) e) d)-DP for k units. δ of 1 or an infinite ε mean: nothing is guaranteed.
+    r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9); an (e, d)-DP
+    mechanism is (k e, k exp((k-1) e) d)-DP for k units. A δ of 1 or an infinite ε guarantees nothing.
     Raises ConfigError.
     """
     _check_delta(delta)
@@ -342,33 +342,33 @@ def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tupl
 def calibrate_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
     """The smallest noise multiplier, to 0.2 %, for `steps` Poisson-sampled Gaussian steps to cost at most `epsilon` at `delta`.
 
-    Always on the safe side: `epsilon_of` of the answer is at most `epsilon`. Never below 0.05.
+    Conservative: `epsilon_of` of the answer is at most `epsilon`. Never below 0.05.
 
-    Raises ConfigError on senseless arguments, BudgetError where no noise is enough.
+    Raises ConfigError on invalid arguments, BudgetError where no noise is enough.
     """
     if not (0 < delta < 1 and epsilon > 0 and steps >= 1 and 0 < rate <= 1):
         raise ConfigError(
             f"Noise cannot be calibrated for epsilon {epsilon}, delta {delta}, rate {rate} and {steps} steps.",
-            "epsilon must be positive, delta between 0 and 1, the rate above 0 and at most 1, and there must be a step.",
+            "epsilon must be positive, delta between 0 and 1, the rate above 0 and at most 1, steps at least 1.",
         )
 
     def cost(noise: float, interval: float) -> float:
         return _composed(flatten([{"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}]), delta, 1, interval)
 
-    # The search has a coarser grid than the check of its answer, by up to 0.3 % of ε at 10,000 steps; a small ε needs the fine.
+    # The search uses a coarser grid than the check of its answer, off by up to 0.3 % of ε at 10,000 steps.
     interval = max(_INTERVAL, 2.5e-4 * epsilon)
     enough = 1.0
     while cost(enough, interval) > epsilon:
         enough *= 2
-        if enough > _LARGEST_NOISE:
+        if enough > _MAX_NOISE:
             raise BudgetError(
                 f"No amount of noise keeps {steps} steps within epsilon {epsilon:g} at delta {delta:g}.",
                 "Raise privacy.epsilon, or train for fewer epochs.",
             )
     too_little = enough / 2
-    while too_little >= _SMALLEST_NOISE and cost(too_little, interval) <= epsilon:
+    while too_little >= _MIN_NOISE and cost(too_little, interval) <= epsilon:
         enough, too_little = too_little, too_little / 2
-    too_little = max(too_little, _SMALLEST_NOISE)
+    too_little = max(too_little, _MIN_NOISE)
     while enough / too_little > 1.001:
         middle = math.sqrt(enough * too_little)
         if cost(middle, interval) <= epsilon:

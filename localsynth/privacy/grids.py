@@ -1,6 +1,6 @@
 """Public grids of buckets, from which the range of a column is measured. They depend on the kind of a column, never on its data.
 
-Everything is in whole steps: integers by 1, decimals by their last digit, dates by the day, moments by the second. So a bucket
+Everything is in whole steps: integers by 1, decimals by their last digit, dates by the day, date-times by the second. So a bucket
 has a first and a last value, and neighbouring buckets share none.
 """
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Grid", "date_grid", "datetime_grid", "integer_grid", "number_grid"]
 
-_LARGEST = 10**12
+_MAX_VALUE = 10**12
 _DIGITS = (1, 2, 3, 5)
 _EPOCH = dt.datetime(1970, 1, 1)
 
@@ -43,7 +43,7 @@ def _round_numbers(one: int) -> NDArray[np.int64]:
     Below `one` they end at powers of ten only: every bucket between the data and zero costs a signed column noise.
     """
     ends = {digit * 10**power for power in range(13) for digit in _DIGITS}
-    upper = sorted(end for end in ends if one <= end <= _LARGEST or (end < one and str(end).startswith("1")))
+    upper = sorted(end for end in ends if one <= end <= _MAX_VALUE or (end < one and str(end).startswith("1")))
     return np.array([*(-end for end in reversed(upper)), 0, 1, *(end + 1 for end in upper)], dtype=np.int64)
 
 
@@ -67,6 +67,6 @@ def date_grid() -> Grid:
 
 
 def datetime_grid() -> Grid:
-    """Moments as seconds since 1970-01-01 00:00 without time zone, in half-years from 1900 to 2100."""
+    """Date-times as seconds since 1970-01-01 00:00 without time zone, in half-years from 1900 to 2100."""
     moments = [dt.datetime(day.year, day.month, day.day) for day in _half_years()]
     return Grid(np.array([int((moment - _EPOCH).total_seconds()) for moment in moments], dtype=np.int64))

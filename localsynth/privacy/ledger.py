@@ -1,7 +1,8 @@
-"""The ledger of a workspace: every privacy spend, written down before it is made, never changed after.
+"""The ledger of a workspace: every privacy spend, recorded before it happens and never changed.
 
-`ledger.json` is rewritten whole at each event, one event a line. The chain's head (count and hash) also lies beside the
-workspace's key, so an older or shorter ledger put in its place is noticed. Knows nothing of what the mechanisms do.
+`ledger.json` is rewritten at each event, one event a line. The chain's head (count and hash)
+is also stored beside the workspace's key, so that replacing the ledger by an older or shorter
+one is noticed.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
-from localsynth.privacy.accountant import TOLERANCE, Mechanism, epsilon_of, flatten, most_that_fit
+from localsynth.privacy.accountant import TOLERANCE, Mechanism, epsilon_of, flatten, max_repetitions
 from localsynth.privacy.ledger_chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
 from localsynth.system.canonical_json import canonical_json, sha256_of
 from localsynth.system.files import read_json, write_file, write_json
@@ -27,7 +28,7 @@ _START_OVER = "Restore it from a backup of the same moment, or start over in a n
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Only one process at a time, by a lock file beside `path`. Raises ResourceError."""
+    """Exclude other processes with a lock file beside `path`; waits for it. Raises ResourceError."""
     try:
         lock = path.with_name(path.name + ".lock").open("a")
     except OSError as error:
@@ -52,17 +53,17 @@ class Ledger:
         self._lines: list[str] = []
         self._budgets: dict[tuple[str, str | None], Budget] = {}
         self._charged: dict[tuple[str, str | None], Counter[str]] = {}
-        # Counts of mechanisms known to fit into a budget: whatever is part of them fits too, without computing it again.
+        # Counts of mechanisms known to fit into a budget: any subset fits, too, without computing it.
         self._known_to_fit: dict[tuple[str, str | None], Counter[str]] = {}
         self._head_on_disk = head
         for event in events:
-            self._take_in(event)
+            self._add(event)
 
     @staticmethod
     def open(path: Path, head_path: Path, workspace_id: str) -> "Ledger":
         """The ledger in `path`, new if there is none yet, checked against its head in `head_path`.
 
-        A ledger exactly one event ahead of its head is what a crash between the two leaves behind; the head then follows.
+        A ledger exactly one event ahead of its head is the result of a crash between the two writes; the head is then updated.
         Raises IntegrityError saying whether the file was edited, is missing, was cut or rolled back, or its head is missing.
         """
         with exclusive(head_path):
@@ -79,8 +80,8 @@ class Ledger:
                 raise IntegrityError(f"{path} was edited: it is another workspace's ledger.", _START_OVER)
             if head is None:
                 raise IntegrityError(
-                    f"The head of the ledger, {head_path}, is missing: nothing shows that {path} is whole.",
-                    "Work on the machine and account that made the workspace, or restore its configuration directory.",
+                    f"The head of the ledger, {head_path}, is missing, so {path} cannot be checked.",
+                    "Use the machine and account that made the workspace, or restore its configuration directory.",
                 )
             events = document["events"]
             if len(events) < head["count"]:
@@ -95,7 +96,7 @@ class Ledger:
                 ledger._write_head()
             return ledger
 
-    def _take_in(self, event: Event) -> None:
+    def _add(self, event: Event) -> None:
         key = (event["budget"], event["run"])
         if event["kind"] == "budget":
             self._budgets[key] = Budget(*key, event["epsilon"], event["delta"])
@@ -120,12 +121,12 @@ class Ledger:
                     f"Another process has written to {self._path} meanwhile.", "Wait until it has ended, then start again."
                 )
             if self._head_on_disk != self._head():
-                # The very first event, or the head could not be written last time: never be two events ahead of it.
+                # The first event, or the last write of the head failed: never be two events ahead of it.
                 self._write_head()
             event = {
                 "index": len(self._events),
-                # To the day only: finer times would tell how long each step took, which depends on the private rows, and
-                # the ledger is published with the certificate.
+                # To the day only: finer times would reveal how long each step took, which depends on the private rows,
+                # and the ledger is published with the certificate.
                 "time": dt.datetime.now(dt.UTC).date().isoformat(),
                 "run": run,
                 "kind": kind,
@@ -136,10 +137,10 @@ class Ledger:
                 "previous": self._head()["hash"],
             }
             event["hash"] = sha256_of(event)
-            opening = f'{{"format":{FORMAT},"workspace":{json.dumps(self._workspace_id)},"events":[\n'
+            header = f'{{"format":{FORMAT},"workspace":{json.dumps(self._workspace_id)},"events":[\n'
             lines = [*self._lines, canonical_json(event).decode("ascii")]
-            write_file(self._path, opening + ",\n".join(lines) + "\n]}\n")
-            self._take_in(event)
+            write_file(self._path, header + ",\n".join(lines) + "\n]}\n")
+            self._add(event)
             self._write_head()
         return event
 
@@ -148,7 +149,7 @@ class Ledger:
         return {"format": FORMAT, "workspace": self._workspace_id, "events": list(self._events)}
 
     def budgets(self) -> list[Event]:
-        """The events that opened budgets, in their order."""
+        """The events that opened budgets, in order."""
         return [event for event in self._events if event["kind"] == "budget"]
 
     def budget(self, name: str, run: str | None) -> Budget | None:
@@ -167,12 +168,12 @@ class Ledger:
         basis: Basis,
         beyond_limit: bool = False,
     ) -> Budget:
-        """Fix what a stage may spend, before it touches the data. Opening it again with the same figures changes nothing.
+        """Fix the (ε, δ) a stage may spend, before it reads the data. Opening it again with the same figures has no effect.
 
-        `basis` says who is protected; the budgets of a workspace must agree on it, since their costs are added up.
-        Raises BudgetError where they do not, where all opened budgets together would exceed `limit` (ε) or `limit_delta`, or
-        those that the first budget was opened with, unless `beyond_limit` (the user wants another run, charged on top), and
-        where it is open with other figures.
+        The budgets of a workspace must agree on `basis`, since their costs are added. Raises
+        BudgetError where they do not; where all budgets together would exceed `limit` (ε) or
+        `limit_delta`, or those of the first budget, unless `beyond_limit` (another run, charged on
+        top); and where it is open with other figures.
         """
         found = self.budget(name, run)
         if found is not None:
@@ -184,20 +185,20 @@ class Ledger:
             return found
         if not (epsilon > 0 and 0 <= delta < 1):
             raise BudgetError(
-                f"The budget {name!r} has epsilon {epsilon:g} and delta {delta:g}, which leaves it nothing to spend.",
+                f"The budget {name!r} has epsilon {epsilon:g} and delta {delta:g}: nothing to spend.",
                 "Raise privacy.epsilon, or give less of it to other stages.",
             )
         self._check_basis(basis)
         total = epsilon + sum(budget.epsilon for budget in self._budgets.values())
         total_delta = delta + sum(budget.delta for budget in self._budgets.values())
-        # What was promised before anything was spent: a limit that was raised since does not raise it.
-        most = min([limit, *(event["limit"] for event in self.budgets()[:1])])
-        most_delta = min([limit_delta, *(event["limit_delta"] for event in self.budgets()[:1])])
-        if not beyond_limit and (total > most * (1 + TOLERANCE) or total_delta > most_delta * (1 + TOLERANCE)):
+        # The limit fixed before anything was spent; raising it later has no effect.
+        max_epsilon = min([limit, *(event["limit"] for event in self.budgets()[:1])])
+        max_delta = min([limit_delta, *(event["limit_delta"] for event in self.budgets()[:1])])
+        if not beyond_limit and (total > max_epsilon * (1 + TOLERANCE) or total_delta > max_delta * (1 + TOLERANCE)):
             raise BudgetError(
                 f"The budget {name!r} does not fit: all budgets would come to epsilon {total:.4g} and delta {total_delta:.3g}, "
-                f"and the limit is epsilon {most:.4g}, delta {most_delta:.3g}, the lower of today's and the first one.",
-                "To spend more on the same data and have the certificate say so, add --again.",
+                f"and the limit is epsilon {max_epsilon:.4g}, delta {max_delta:.3g}, the lower of the present and the first one.",
+                "To spend more on the same data, add --again; the certificate will state it.",
             )
         body: dict[str, Any] = {
             "epsilon": epsilon,
@@ -207,26 +208,26 @@ class Ledger:
             "beyond_limit": beyond_limit,
         }
         body["basis"] = dataclasses.asdict(basis)
-        self._append(run, "budget", name, "budget fixed before the first touch", name, body)
+        self._append(run, "budget", name, "budget opened before reading the data", name, body)
         return self._budgets[(name, run)]
 
     def _check_basis(self, basis: Basis) -> None:
-        """All budgets protect the same unit. (Whether the size was declared may change between them.)"""
+        """Raise BudgetError unless all budgets protect the same unit. Whether the size was declared may differ."""
         for event in self._events:
             if event["kind"] != "budget":
                 continue
             unit, rows = event["basis"]["unit"], event["basis"]["max_rows_per_unit"]
             if (unit, rows) != (basis.unit, basis.max_rows_per_unit):
                 raise BudgetError(
-                    f"What this workspace has spent protects unit {unit!r} with at most {rows} rows; it cannot be added to what "
-                    f"protects unit {basis.unit!r} with {basis.max_rows_per_unit}.",
+                    f"This workspace's budgets protect unit {unit!r} with at most {rows} rows. A budget for unit {basis.unit!r} "
+                    f"with at most {basis.max_rows_per_unit} rows cannot be added.",
                     "Put back privacy.unit and max_rows_per_unit, or make a new workspace.",
                 )
 
     def _opened(self, name: str, run: str | None) -> Budget:
         found = self.budget(name, run)
         if found is None:
-            raise BudgetError(f"No budget {name!r} was opened for this run.", "Budgets are fixed before the data is touched.")
+            raise BudgetError(f"No budget {name!r} was opened for this run.", "Open the budget before the data is read.")
         return found
 
     def _fits(self, budget: Budget, counts: Counter[str]) -> bool:
@@ -239,9 +240,9 @@ class Ledger:
         return True
 
     def allowance(self, budget: str, run: str | None, mechanism: Mechanism) -> int:
-        """How many times `mechanism` still fits into the budget after what it was charged already (a million at most).
+        """How often `mechanism` still fits into the budget, at most a million times.
 
-        Takes about twenty compositions (seconds). Afterwards `charge` knows without computing. Raises BudgetError, ConfigError.
+        Takes about twenty compositions (seconds); `charge` then needs none. Raises BudgetError, ConfigError.
         """
         opened = self._opened(budget, run)
         charged, each = self._charged[(budget, run)], flatten([mechanism])
@@ -249,7 +250,7 @@ class Ledger:
         def fits(times: int) -> bool:
             return self._fits(opened, charged + Counter({text: count * times for text, count in each.items()}))
 
-        return most_that_fit(fits)
+        return max_repetitions(fits)
 
     def charge(
         self,
@@ -261,7 +262,7 @@ class Ledger:
         mechanism: Mechanism,
         details: dict[str, Any] | None = None,
     ) -> Event:
-        """Write down that `mechanism` is about to run on the data. Never taken back. `details` must be public.
+        """Record that `mechanism` is about to run on the data. It cannot be undone. `details` must be public.
 
         Raises BudgetError, before anything is written, where the budget's spends with this one exceed its ε at its δ.
         """
@@ -272,15 +273,15 @@ class Ledger:
                 raise BudgetError(
                     f"The privacy budget {budget!r} (epsilon {opened.epsilon:g}, delta {opened.delta:g}) is used up: "
                     f"{what!r} was not done.",
-                    "What was done until here is kept. Start another run with --again to spend more.",
+                    "Completed work is kept. Start another run with --again to spend more.",
                 )
             if each <= charged:
-                # The second of what may be thousands of equal steps: find out once how many fit.
+                # The second of possibly thousands of equal steps: compute once how many fit.
                 self.allowance(budget, run, mechanism)
         return self._append(run, "spend", stage, what, budget, {"mechanism": mechanism, "details": details or {}})
 
     def spent(self) -> Spent:
-        """What all runs executed, whether they finished or not."""
+        """The (ε, δ) spent by all runs, finished or not."""
         return recompute(self._events)
 
     def spends(self, run: str | None = None) -> list[Event]:
@@ -297,7 +298,7 @@ def _read_head(path: Path) -> dict[str, Any] | None:
         head = None
     if not isinstance(head, dict) or set(head) != {"count", "hash"} or type(head["count"]) is not int or head["count"] < 0:
         raise IntegrityError(
-            f"The head of the ledger, {path}, is damaged: nothing shows that the ledger of its workspace is whole.",
+            f"The head of the ledger, {path}, is damaged, so the ledger of its workspace cannot be checked.",
             "Restore it from a backup of your configuration directory, of the same moment as the workspace, or start over in a "
             "new workspace.",
         )

@@ -1,11 +1,11 @@
-"""The ledger's document: its hash chain, and what the events in it add up to. Pure functions, for any machine.
+"""The ledger's document: its hash chain, and the sum of its events. Pure functions.
 
     {"format": 1, "workspace": id, "events": [event, ...]}
 
 Every event has index, time, run (or null), kind, stage, what, budget, previous and hash. Kind "budget" opens a budget
-(epsilon, delta, limit, limit_delta, beyond_limit, basis),
-kind "spend" charges it (mechanism, details). `hash` is the SHA-256 of the
-canonical JSON of the rest, `previous` the hash before it; the first one's stands for the format and the workspace.
+(epsilon, delta, limit, limit_delta, beyond_limit, basis), kind "spend" charges it (mechanism,
+details). `hash` is the SHA-256 of the canonical JSON of the rest. `previous` is the hash of
+the event before; of the first event, a hash of the format and the workspace.
 """
 
 import json
@@ -22,7 +22,7 @@ from localsynth.privacy.accountant import (
     epsilon_of,
     flatten,
     group_epsilon,
-    most_that_fit,
+    max_repetitions,
     total_rho,
 )
 from localsynth.privacy.zcdp import rho_for
@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 FORMAT = 1
-_LARGEST_EPSILON = 1e6
-_DISTRUST = "Do not trust it; ask whoever made it."
+_MAX_EPSILON = 1e6
+_DISTRUST = "Do not trust it. Ask its author."
 Event = dict[str, Any]
 
 _COMMON_FIELDS = {"index", "time", "run", "kind", "stage", "what", "budget", "previous", "hash"}
@@ -56,17 +56,17 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Basis:
-    """What every figure of a ledger rests on: who is protected, and whether the table's size was declared or measured."""
+    """The privacy unit of a ledger, and whether the table's size was declared or measured."""
 
     unit: str
-    """ "row", or the name of the column that says whose row it is."""
+    """ "row", or the name of the unit column."""
     max_rows_per_unit: int
     size_declared: bool
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one stage of one run may spend; `run` is None for what all runs share (the schema)."""
+    """The (ε, δ) that one stage of one run may spend; `run` is None where all runs share it (the schema)."""
 
     name: str
     run: str | None
@@ -76,7 +76,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Spent:
-    """What was executed: the sum over budgets, and each budget's own part."""
+    """The spent (ε, δ): the sum over budgets, and each budget's part."""
 
     epsilon: float
     delta: float
@@ -85,21 +85,21 @@ class Spent:
 
     @property
     def bound(self) -> float:
-        """What is guaranteed: the sum of the ε that the charged budgets were fixed at.
+        """The guaranteed ε: the sum of the charged budgets' fixed ε.
 
-        The ε of the steps that were executed holds for a number of steps fixed beforehand. A run that was stopped by somebody who
-        watched it, or that died on a large batch, stopped for reasons the data may have had a part in; what was fixed
-        beforehand are the budgets.
+        The spent ε assumes a number of steps fixed beforehand. A run that a person stopped, or
+        that failed on a large batch, may have stopped for reasons that depend on the data. Only
+        the budgets were fixed beforehand.
         """
         return math.fsum(max(budget.epsilon, epsilon) for budget, epsilon in self.budgets)
 
 
-def _is_share(value: Any, below: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < below
+def _is_below(value: Any, limit: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < limit
 
 
-def _has_form(event: Any) -> bool:
-    """Whether every field is there, no other one, and each of its type (the mechanism is the accountant's to judge)."""
+def _is_well_formed(event: Any) -> bool:
+    """Whether the event has exactly its fields, each of its type (the accountant checks the mechanism)."""
     if not isinstance(event, dict) or set(event) != _FIELDS.get(str(event.get("kind")), set()):
         return False
     texts = all(isinstance(event[field], str) for field in ("time", "stage", "what", "budget", "previous", "hash"))
@@ -112,27 +112,27 @@ def _has_form(event: Any) -> bool:
         return False
     if type(basis["max_rows_per_unit"]) is not int or basis["max_rows_per_unit"] < 1 or type(basis["size_declared"]) is not bool:
         return False
-    numbers = _is_share(event["epsilon"], _LARGEST_EPSILON) and _is_share(event["limit"], _LARGEST_EPSILON)
-    return numbers and _is_share(event["delta"], 1) and _is_share(event["limit_delta"], 1) and type(event["beyond_limit"]) is bool
+    numbers = _is_below(event["epsilon"], _MAX_EPSILON) and _is_below(event["limit"], _MAX_EPSILON)
+    return numbers and _is_below(event["delta"], 1) and _is_below(event["limit_delta"], 1) and type(event["beyond_limit"]) is bool
 
 
 def genesis_hash(workspace_id: str) -> str:
-    """What the first event names as the hash before it."""
+    """The `previous` of the first event."""
     return sha256_of({"format": FORMAT, "workspace": workspace_id})
 
 
 def break_in_chain(document: Any) -> str:
-    """Where the document is not what its hashes say, in words; "" where it is intact."""
+    """The first fault of the document or its hash chain, in words; "" if it is intact."""
     if not isinstance(document, dict) or set(document) != {"format", "workspace", "events"}:
-        return "it has not the form of a ledger"
+        return "it is not a ledger"
     if type(document["format"]) is not int or document["format"] != FORMAT:
-        return "its format is not known to this version"
+        return "this version does not know its format"
     if not isinstance(document["workspace"], str) or not isinstance(document["events"], list):
-        return "it has not the form of a ledger"
+        return "it is not a ledger"
     previous = genesis_hash(document["workspace"])
     for index, event in enumerate(document["events"]):
-        if not _has_form(event):
-            return f"event {index} has not the form of an event"
+        if not _is_well_formed(event):
+            return f"event {index} is malformed"
         if event["index"] != index:
             return f"event {index} is out of order"
         if event["previous"] != previous:
@@ -164,8 +164,11 @@ def _by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:
 
 
 def recompute(events: list[Event]) -> Spent:
-    """What `events` spent: PLD or zCDP inside each budget, whose parameters were fixed beforehand, and a plain sum of ε and δ
-    over budgets and runs (basic composition). A budget that was never charged costs nothing. Raises IntegrityError, ConfigError.
+    """The spent (ε, δ) of `events`.
+
+    PLD or zCDP inside each budget, whose parameters were fixed beforehand, and basic composition
+    over budgets and runs. A budget that was never charged costs nothing. Raises IntegrityError,
+    ConfigError.
     """
     budgets = [(budget, epsilon_of(mechanisms, budget.delta)) for budget, mechanisms in _by_budget(events) if mechanisms]
     epsilon = math.fsum(epsilon for _, epsilon in budgets)
@@ -173,7 +176,7 @@ def recompute(events: list[Event]) -> Spent:
 
 
 def the_basis(events: list[Event]) -> Basis:
-    """What all of `events` rest on. Raises IntegrityError where budgets of the ledger disagree on it, or there is none."""
+    """The basis of all `events`. Raises IntegrityError where the budgets disagree on it, or there is none."""
     found = {(e["basis"]["unit"], e["basis"]["max_rows_per_unit"]) for e in events if e["kind"] == "budget"}
     if len(found) != 1:
         raise IntegrityError("The ledger does not state one unit for all of its spends.", _DISTRUST)
@@ -182,7 +185,7 @@ def the_basis(events: list[Event]) -> Basis:
 
 
 def the_target(events: list[Event]) -> tuple[float, float]:
-    """(ε, δ) that was configured when the first budget was opened: what was promised before anything was spent."""
+    """The (ε, δ) that was configured when the first budget was opened, before anything was spent."""
     for event in events:
         if event["kind"] == "budget":
             return event["limit"], event["limit_delta"]
@@ -190,14 +193,14 @@ def the_target(events: list[Event]) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def _most_runs(mechanism: str, epsilon: float, delta: float) -> int:
+def _max_runs(mechanism: str, epsilon: float, delta: float) -> int:
     """How often the mechanism with this canonical JSON fits into a budget of (ε, δ)."""
 
     def fits(times: int) -> bool:
         repeated = {"type": "repeated", "count": times, "of": json.loads(mechanism)}
         return epsilon_of([repeated], delta) <= epsilon + TOLERANCE
 
-    return most_that_fit(fits)
+    return max_repetitions(fits)
 
 
 def _textbook(epsilon: float, delta: float, units: int) -> tuple[float, float]:
@@ -209,37 +212,37 @@ def _group_bound(budget: Budget, mechanisms: list[Mechanism], units: int) -> tup
     counts = flatten(mechanisms)
     rho = total_rho(mechanisms)
     if rho is not None and budget.delta > 0:
-        # Parts of one ρ, of which the budget has room for so much.
+        # Parts of one ρ: assume all that fits into the budget.
         whole = max(rho, rho_for(budget.epsilon, budget.delta))
         return group_epsilon([{"type": "zcdp", "rho": whole}], budget.delta, units)
     costs = {json.loads(text).get("epsilon") for text in counts}
     (cost,) = costs if len(costs) == 1 else (None,)
-    executed = counts.total()
+    charged = counts.total()
     if cost is None and len(counts) == 1:
-        # One step, repeated: the longest run inside the budget, of which every shorter one is a part.
+        # One repeated step: assume the longest run inside the budget.
         (text,) = counts
-        most = max(executed, _most_runs(text, budget.epsilon, budget.delta))
-        if most < MAX_RUNS:
-            return group_epsilon([{"type": "repeated", "count": most, "of": json.loads(text)}], budget.delta, units)
+        count = max(charged, _max_runs(text, budget.epsilon, budget.delta))
+        if count < MAX_RUNS:
+            return group_epsilon([{"type": "repeated", "count": count, "of": json.loads(text)}], budget.delta, units)
     elif cost is not None:
-        # Equal parts with proofs of their own: as many of them as fit, and their δ all of the budget's.
+        # Equal parts with proven bounds: assume as many as fit, and the whole δ of the budget.
         each = canonical_json({"type": "pure_dp", "epsilon": cost}).decode("ascii")
-        most = max(executed, _most_runs(each, budget.epsilon, budget.delta))
-        if most < MAX_RUNS:
-            own = math.fsum(json.loads(text).get("delta", 0.0) * count for text, count in counts.items())
+        count = max(charged, _max_runs(each, budget.epsilon, budget.delta))
+        if count < MAX_RUNS:
+            own = math.fsum(json.loads(text).get("delta", 0.0) * times for text, times in counts.items())
             _, delta = _textbook(cost, max(budget.delta, own), units)
-            return units * most * cost, delta
+            return units * count * cost, delta
     return _textbook(max(budget.epsilon, epsilon_of(mechanisms, budget.delta)), budget.delta, units)
 
 
 def group_bound(events: list[Event], units: int) -> tuple[float, float]:
-    """(ε, δ) for a group of `units` units, δ at most 1, of whatever the budgets that `events` charged leave room for.
+    """The (ε, δ) of a group of `units` units, δ at most 1, for the charged budgets in full.
 
-    As with `Spent.bound`, what was executed is no bound: a run may have stopped for reasons the data had a part in. So each
-    budget counts in full. The ε of fewer runs of a mechanism is never larger than that of more, so the most runs that fit cover
-    every run that stopped before; zCDP counts with as much ρ as fits; where a budget's mechanisms are neither that nor one
-    repeated step nor equal parts, it counts as any (ε, δ)-DP mechanism. Depends on which mechanisms were charged, not on how
-    often (unless they exceed their budget).
+    As with `Spent.bound`, the spent amounts are no bound: a run may have stopped for reasons that
+    depend on the data. One repeated step counts as often as it fits, which covers every shorter
+    run; zCDP counts with all the ρ that fits; equal proven bounds count as often as they fit; any
+    other budget counts as an (ε, δ)-DP mechanism. The result depends on which mechanisms were
+    charged, not on how often, unless they exceed their budget.
     Raises IntegrityError, ConfigError.
     """
     parts = [_group_bound(budget, mechanisms, units) for budget, mechanisms in _by_budget(events) if mechanisms]

@@ -1,9 +1,10 @@
-"""What is measured on the original table besides training: a count, a list of categories, a range.
+"""Measurements of the schema stage: a count, a list of categories, a range.
 
-Each is a plan, which holds the mechanism to charge, and then a release, which touches the data: charge between the two.
-`contributions` is how many rows one unit has at most; adding or removing a unit then changes at most that many rows
-(OpenDP's symmetric distance). The noise is OpenDP's: exact discrete Laplace noise, its randomness from the operating system.
-Every plan asks OpenDP itself what its mechanism gives away and refuses to exist if that is more than it promises.
+Each is a plan, which holds the mechanism to charge, and then a release, which reads the data.
+Charge between the two. `contributions` is the maximum number of rows of a unit, so adding or
+removing a unit changes at most that many rows (OpenDP's symmetric distance). The noise is
+OpenDP's exact discrete Laplace noise with randomness from the operating system. Every plan
+checks with OpenDP's privacy map that its mechanism costs no more than it is charged.
 """
 
 import math
@@ -27,7 +28,7 @@ _MIN_EPSILON = 1e-4
 
 
 def _opendp() -> Any:
-    # Not `opendp.prelude`: that imports scikit-learn and more where they are installed, some seconds and hundreds of megabytes.
+    # Not `opendp.prelude`: it imports scikit-learn where installed, which takes seconds and hundreds of megabytes.
     from opendp import domains, measurements, metrics, mod, transformations, typing
 
     mod.enable_features("contrib")
@@ -44,7 +45,7 @@ def _opendp() -> Any:
 def _check(epsilon: float, contributions: int, delta: float | None = None) -> None:
     if not (math.isfinite(epsilon) and epsilon >= _MIN_EPSILON):
         raise ConfigError(
-            f"An epsilon of {epsilon:g} is too small to measure anything with.",
+            f"An epsilon of {epsilon:g} is too small for a measurement.",
             "Raise privacy.schema_epsilon, or declare bounds and categories that are public knowledge.",
         )
     if contributions < 1:
@@ -53,14 +54,14 @@ def _check(epsilon: float, contributions: int, delta: float | None = None) -> No
         raise ConfigError(f"The delta for a list of categories must be between 0 and 1, not {delta:g}.", "Correct privacy.delta.")
 
 
-def _least_noise(make: Callable[[float], Any], gives_away: Callable[[Any], float], epsilon: float, scale: float) -> Any:
-    """The measurement with noise `scale`, or a hair more where OpenDP, which rounds up, finds that above `epsilon`."""
+def _within_epsilon(make: Callable[[float], Any], cost: Callable[[Any], float], epsilon: float, scale: float) -> Any:
+    """The measurement with noise `scale`, or slightly more where OpenDP, which rounds up, computes more than `epsilon`."""
     for _ in range(20):
         measurement = make(scale)
-        if gives_away(measurement) <= epsilon:
+        if cost(measurement) <= epsilon:
             return measurement
         scale *= 1 + 1e-9
-    raise AssertionError(f"the mechanism gives away more than the epsilon of {epsilon} that it is charged with")
+    raise AssertionError(f"the mechanism costs more than the epsilon of {epsilon} that it is charged")
 
 
 class CountPlan:
@@ -71,7 +72,7 @@ class CountPlan:
         self.mechanism: Mechanism = {"type": "pure_dp", "epsilon": epsilon}
         dp = _opendp()
         space = dp.atom_domain(T=dp.i64), dp.absolute_distance(T=dp.i64)
-        self._measure = _least_noise(
+        self._measure = _within_epsilon(
             lambda scale: dp.m.make_laplace(*space, scale=scale), lambda m: m.map(contributions), epsilon, contributions / epsilon
         )
 
@@ -81,7 +82,7 @@ class CountPlan:
 
 
 class CategoriesPlan:
-    """The values that enough rows have: noisy counts above a threshold, which one unit's values alone pass with chance ≤ δ."""
+    """The values of enough rows: noisy counts above a threshold, which values of a single unit exceed with probability ≤ δ."""
 
     def __init__(self, epsilon: float, delta: float, contributions: int) -> None:
         _check(epsilon, contributions, delta)
@@ -96,37 +97,37 @@ class CategoriesPlan:
             return bool(measurement(scale, threshold).map(contributions)[1] <= delta)
 
         scale = contributions / epsilon * (1 + 1e-9)
-        # The tail of the noise, exp(-t / scale), is below δ a little above this; OpenDP's own map decides.
+        # The tail of the noise, exp(-t / scale), falls below δ near this; OpenDP's map decides.
         high = contributions + math.ceil(scale * (math.log(contributions / delta) + 1)) + 1
         low = contributions
         if not enough(high):
-            raise AssertionError("the threshold for the list of categories gives away more than its delta")
+            raise AssertionError("the threshold for the list of categories costs more than its delta")
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if enough(middle) else (middle, high)
         self.threshold = high
-        """Rows a value must have, noise included, to be released."""
-        self._measure = _least_noise(lambda s: measurement(s, high), lambda m: m.map(contributions)[0], epsilon, scale)
+        """The noisy count that a value needs to be released."""
+        self._measure = _within_epsilon(lambda s: measurement(s, high), lambda m: m.map(contributions)[0], epsilon, scale)
         if self._measure.map(contributions)[1] > delta:
-            raise AssertionError("the threshold for the list of categories gives away more than its delta")
+            raise AssertionError("the threshold for the list of categories costs more than its delta")
 
     def release(self, values: list[str]) -> list[str]:
-        """At most 200 of the values, by falling noisy count. `values` has one string a row, without nulls."""
-        released: dict[str, int] = self._measure([value for value in values if _passes_to_opendp(value)])
+        """At most 200 of the values, by descending noisy count. `values` has one string a row, without nulls."""
+        released: dict[str, int] = self._measure([value for value in values if _is_opendp_string(value)])
         return sorted(released, key=lambda value: (-released[value], value))[:MAX_CATEGORIES]
 
 
-def _passes_to_opendp(value: str) -> bool:
-    """Not with NUL characters or lone surrogates, which OpenDP's strings cannot hold: such rows count for no value."""
+def _is_opendp_string(value: str) -> bool:
+    """False with NUL characters or lone surrogates, which OpenDP's strings cannot hold: such rows count for no value."""
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 class RangePlan:
     """The range that holds nearly all values of a column: noisy counts of the buckets of a public grid, then a cut.
 
-    Each row lies in one bucket, so all counts together cost one ε. The cut is the run of buckets with the largest sum of
-    (noisy count - two noise scales), as post-processing: it spans gaps, leaves out stray values, and does not follow noise
-    far beyond the data, as two DP quantiles near 0 and 1 do when ε times the rows beyond them is small.
+    Each row lies in one bucket, so all counts together cost one ε. The cut is post-processing: the run of buckets with the
+    largest sum of (noisy count - two noise scales). It spans gaps, drops outliers and does not follow noise far beyond the
+    data, unlike two DP quantiles near 0 and 1 when ε times the number of rows beyond them is small.
     """
 
     def __init__(self, epsilon: float, contributions: int, grid: Grid) -> None:
@@ -136,7 +137,7 @@ class RangePlan:
         self._penalty = 2 * contributions / epsilon
         dp = _opendp()
         space = dp.vector_domain(dp.atom_domain(T=dp.i64)), dp.l1_distance(T=dp.i64)
-        self._measure = _least_noise(
+        self._measure = _within_epsilon(
             lambda scale: dp.m.make_laplace(*space, scale=scale), lambda m: m.map(contributions), epsilon, contributions / epsilon
         )
 

@@ -1,7 +1,7 @@
 """The hash of a model: its tensors and all its metadata, except what localsynth adds to the file afterwards.
 
 The certificate holds this hash and travels inside the same GGUF, so keys beginning with `localsynth.` are left out (of which
-`localsynth.verify.file` allows no other); so are the file's own counts and offsets, and the order of keys and tensors.
+`localsynth.verify.file` allows no other); so are the file's counts and offsets, and the order of keys and tensors.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _HEADER = {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count"}
 def model_hash(path: Path) -> str:
     """SHA-256, in hex, over name, type, shape and raw data of each tensor and key, types and raw value of each metadata field.
 
-    Tensors are streamed: memory stays small. Raises IntegrityError where `path` is not a GGUF file.
+    Tensors are streamed, so memory use is small. Raises IntegrityError where `path` is not a GGUF file.
     """
     import gguf
     import numpy as np
@@ -29,11 +29,11 @@ def model_hash(path: Path) -> str:
     try:
         reader = gguf.GGUFReader(path, "r")
     except (OSError, ValueError, IndexError, KeyError):
-        raise IntegrityError(f"{path} is not a whole GGUF file.", "Copy it again from where it came from.") from None
+        raise IntegrityError(f"{path} is not a complete GGUF file.", "Copy it again from its source.") from None
     digest = hashlib.sha256()
 
     def add(header: list[object], length: int) -> None:
-        # The length in the header keeps the parts apart: no byte can move from one to the next unseen.
+        # The length in the header separates the parts: no byte can move from one to the next unnoticed.
         digest.update(json.dumps([*header, length], separators=(",", ":")).encode("ascii") + b"\n")
 
     for name, field in sorted(reader.fields.items()):

@@ -1,11 +1,14 @@
-"""All secret randomness: noise, coins, splits and drops come from one cryptographic generator.
+"""All secret randomness: noise, Bernoulli and Poisson sampling, splits and dropped rows.
 
-The generator is AES-256 in counter mode (the faster of it and ChaCha20 wherever the processor has AES instructions) under a key
-from the operating system. Gaussian noise is the sum of four independent Gaussians over two, after Holohan & Braghin 2021,
-"Secure Random Sampling in Differential Privacy" (arXiv:2107.10138): it makes the known attack on the gaps between
-floating-point samples (Mironov 2012) infeasible. It does not remove rounding itself, nor does it cover timing.
+It comes from one cryptographic generator, AES-256 in counter mode under a key from the
+operating system (with AES instructions, faster than ChaCha20). Gaussian noise is half the sum
+of four independent Gaussians, after Holohan & Braghin 2021, "Secure Random Sampling in
+Differential Privacy" (arXiv:2107.10138), which makes the known attack on the gaps between
+floating-point samples (Mironov 2012) infeasible. It does not remove rounding errors and does
+not cover timing.
 
-Nothing here can be seeded by a configuration, pickled, copied or shown: whoever knows the stream can subtract the noise.
+The generator cannot be seeded by a configuration, pickled, copied or printed: anyone who knows
+the stream can subtract the noise.
 """
 
 import os
@@ -19,11 +22,11 @@ from numpy.typing import NDArray
 __all__ = ["REHEARSAL_LABEL", "SECURE_LABEL", "RandomSource", "SecureRandom"]
 
 SECURE_LABEL = "AES-256-CTR keyed by the operating system; Gaussian noise as the sum of four"
-REHEARSAL_LABEL = "REHEARSAL on made-up rows: nothing is said about any table"
-"""In the place of the noise in a rehearsal's certificate, so that nobody can take it for a real one."""
+REHEARSAL_LABEL = "REHEARSAL on random rows: no statement about any table"
+"""Replaces the noise label in a rehearsal's certificate, so that it cannot be mistaken for a real one."""
 
 _BLOCK = 1 << 14
-"""Box-Muller pairs a step: small enough for the processor's cache, which makes the whole twice as fast."""
+"""Box-Muller pairs a step: they fit into the processor's cache, which is twice as fast."""
 
 
 def _key_stream(key: bytes) -> CipherContext:
@@ -31,7 +34,7 @@ def _key_stream(key: bytes) -> CipherContext:
 
 
 class RandomSource(ABC):
-    """What every generator offers. `label` says where its bits come from and goes into every artifact."""
+    """The interface of generators. `label` names the source of its bits and is recorded in every artifact."""
 
     label: str
 
@@ -47,13 +50,16 @@ class RandomSource(ABC):
         return (self._words(n) >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
 
     def bernoulli(self, p: float, n: int) -> NDArray[np.bool_]:
-        """Shape (n,): independent coins, True with probability `p` (to within 2**-53). Raises ValueError outside [0, 1]."""
+        """Shape (n,): independent Bernoulli draws, True with probability `p` (to within 2**-53).
+
+        Raises ValueError outside [0, 1].
+        """
         if not 0 <= p <= 1:
             raise ValueError(f"a probability must be between 0 and 1, not {p}")
         return self.uniform(n) < p
 
     def integers(self, high: int, n: int) -> NDArray[np.int64]:
-        """Shape (n,): uniform over 0 .. high-1 without bias (words past the last multiple of `high` are drawn again)."""
+        """Shape (n,): uniform over 0 .. high-1 without bias (words above the last multiple of `high` are rejected)."""
         if not 1 <= high <= 2**62:
             raise ValueError(f"high must be between 1 and 2**62, not {high}")
         last = np.uint64(2**64 - 2**64 % high - 1)
@@ -68,14 +74,14 @@ class RandomSource(ABC):
             words = self._words(n)
             order = np.argsort(words)
             ranked = words[order]
-            # Equal keys would be ordered by the sort and not by chance; practically never happens.
+            # Equal keys would be ordered by the sort and not at random; this practically never happens.
             if not (ranked[1:] == ranked[:-1]).any():
                 return order.astype(np.int64)
 
     def gaussian(self, n: int) -> NDArray[np.float64]:
-        """Shape (n,): independent N(0, 1), each the sum of four Box-Muller Gaussians over two.
+        """Shape (n,): independent N(0, 1), each half the sum of four Box-Muller Gaussians.
 
-        The four come from four different Box-Muller pairs, so every value rests on eight uniforms (shared with one other).
+        The four come from different Box-Muller pairs, so every value uses eight uniforms (shared with one other).
         """
         out = np.empty(n)
         for start in range(0, n, 2 * _BLOCK):
@@ -101,7 +107,7 @@ class RandomSource(ABC):
 
 
 class SecureRandom(RandomSource):
-    """The generator of every real run. Takes no seed; a forked child gets a new key by itself."""
+    """The generator of every real run. Takes no seed; a forked child gets a new key."""
 
     label = SECURE_LABEL
 

@@ -1,4 +1,4 @@
-"""The key that signs certificates: Ed25519, made on first use, kept beside the workspaces' keys and never in a workspace."""
+"""The key that signs certificates: Ed25519, made on first use and stored beside the workspaces' keys, never in a workspace."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ from localsynth.errors import IntegrityError
 from localsynth.system.canonical_json import canonical_json
 from localsynth.system.files import config_directory, write_file
 
-__all__ = ["ALGORITHM", "fingerprint", "sign", "signature_holds", "signing_key"]
+__all__ = ["ALGORITHM", "fingerprint", "is_signature_valid", "sign", "signing_key"]
 
 ALGORITHM = "Ed25519"
 
@@ -30,7 +30,7 @@ def signing_key() -> Ed25519PrivateKey:
 
 
 def fingerprint(public_key: bytes) -> str:
-    """The first 32 hex digits of the SHA-256 of the raw public key: short enough to read out."""
+    """The first 32 hex digits of the SHA-256 of the raw public key: short enough to read aloud."""
     return hashlib.sha256(public_key).hexdigest()[:32]
 
 
@@ -39,13 +39,13 @@ def _signed_part(document: dict[str, Any]) -> bytes:
 
 
 def sign(document: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
-    """`document` with its `signature`, over the canonical JSON of all the rest."""
+    """`document` with its `signature`, over the canonical JSON of the rest."""
     value = key.sign(_signed_part(document)).hex()
     signature = {"algorithm": ALGORITHM, "public_key": key.public_key().public_bytes_raw().hex(), "value": value}
     return {**document, "signature": signature}
 
 
-def signature_holds(document: dict[str, Any]) -> bool:
+def is_signature_valid(document: dict[str, Any]) -> bool:
     """Whether `document["signature"]` was made over the rest of it by the key it names."""
     signature = document["signature"]
     if not isinstance(signature, dict) or set(signature) != {"algorithm", "public_key", "value"}:

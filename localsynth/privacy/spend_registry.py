@@ -1,6 +1,7 @@
-"""What all workspaces of this user spent on the same source file: two workspaces on one file add up.
+"""The ε that all workspaces of this user spent on the same source file, since their costs add up.
 
-`registry.json` lies beside the keys. It holds the file's SHA-256, never its name or content, and warns; it does not refuse.
+`registry.json` is stored beside the keys. It holds the file's SHA-256, never its name or
+content. It is used for warnings only.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ def _read() -> dict[str, Any]:
 
 
 def register_spend(source_sha256: str, workspace_id: str, epsilon: float) -> None:
-    """Note that this workspace has by now spent `epsilon` in total on that file; a smaller total than before is ignored.
+    """Record the total ε that this workspace has spent on that file; a smaller total than before is ignored.
 
     Raises IntegrityError, ResourceError.
     """
@@ -46,6 +47,6 @@ def register_spend(source_sha256: str, workspace_id: str, epsilon: float) -> Non
 
 
 def registry_total(source_sha256: str) -> RegistryTotal:
-    """What all workspaces spent on that file. Raises IntegrityError."""
+    """The spends of all workspaces on that file. Raises IntegrityError."""
     spends = {str(name): float(epsilon) for name, epsilon in _read()["sources"].get(source_sha256, {}).items()}
     return RegistryTotal(spends, sum(spends.values()))

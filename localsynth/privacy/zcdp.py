@@ -1,6 +1,6 @@
-"""Zero-concentrated differential privacy (zCDP; Bun & Steinke 2016, arXiv:1605.02065): what a ρ is in (ε, δ), and back.
+"""Zero-concentrated differential privacy (zCDP; Bun & Steinke 2016, arXiv:1605.02065): conversion of ρ to (ε, δ) and back.
 
-The ρ of mechanisms add up, and k units together have k²ρ (proposition 1.9 there).
+The ρ of mechanisms add up, and a group of k units has k²ρ (proposition 1.9 there).
 """
 
 import math
@@ -11,8 +11,8 @@ from localsynth.errors import ConfigError
 __all__ = ["epsilon_of_rho", "rho_for"]
 
 
-def _least(function: Callable[[float], float], low: float, high: float) -> float:
-    """The least value of a function with one valley between `low` and `high`, by golden section."""
+def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
+    """The minimum of a unimodal function between `low` and `high`, by golden-section search."""
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(200):
         a, b = high - ratio * (high - low), low + ratio * (high - low)
@@ -21,11 +21,13 @@ def _least(function: Callable[[float], float], low: float, high: float) -> float
 
 
 def epsilon_of_rho(rho: float, delta: float) -> float:
-    """The ε at `delta` of a ρ-zCDP mechanism, an upper bound for every α tried (Canonne, Kamath & Steinke 2020,
-    arXiv:2004.00010, corollary 13): ρα + log(1 - 1/α) - (log δ + log α) / (α - 1), least over α > 1. Raises ConfigError."""
+    """The ε at `delta` of a ρ-zCDP mechanism: the minimum over α > 1 of
+    ρα + log(1 - 1/α) - (log δ + log α) / (α - 1), each of which is an upper bound (Canonne, Kamath
+    & Steinke 2020, arXiv:2004.00010, corollary 13). Raises ConfigError.
+    """
     if not (0 < delta < 1 and rho >= 0 and math.isfinite(rho)):
         raise ConfigError(
-            f"rho {rho} and delta {delta} are no guarantee.", "delta must lie between 0 and 1, rho must not be negative."
+            f"rho {rho} and delta {delta} are not valid.", "delta must lie between 0 and 1, rho must not be negative."
         )
     if rho == 0:
         return 0.0
@@ -35,7 +37,7 @@ def epsilon_of_rho(rho: float, delta: float) -> float:
         alpha = 1 + over_one
         return rho * alpha + log_over_one - math.log(alpha) - (math.log(delta) + math.log(alpha)) / over_one
 
-    return max(0.0, _least(bound, math.log(1e-6), math.log(1e9)))
+    return max(0.0, _minimum(bound, math.log(1e-6), math.log(1e9)))
 
 
 def rho_for(epsilon: float, delta: float) -> float:

@@ -1,7 +1,8 @@
-"""Many Python rows into a DuckDB table at once.
+"""Bulk insert of Python rows into a DuckDB table.
 
-DuckDB's Python client binds parameters one by one (10,000 rows of 5 columns: 7 s with `executemany`, 3 s as lists);
-one JSON document of whole columns, taken apart inside DuckDB, takes 0.06 s, and every value comes back the same.
+DuckDB's Python client binds parameters one by one (10,000 rows of 5 columns: 7 s with
+`executemany`, 3 s as lists). One JSON document of whole columns, unnested inside DuckDB, takes
+0.06 s and is lossless.
 """
 
 import datetime as dt
@@ -33,12 +34,12 @@ def insert_rows(
 ) -> None:
     """Insert `rows` (each with one value per type, in the table's column order) into `table`, an SQL name.
 
-    Raises duckdb.Error where a value does not fit its type; the caller must not show its text.
+    Raises duckdb.Error where a value does not fit its type. The caller must not show its text, which may quote the value.
     """
     if not rows:
         return
     columns = {f"v{i}": column for i, column in enumerate(zip(*rows, strict=True))}
-    # A decimal goes through its text: by way of a double the last of 17 digits would be lost.
+    # Decimals are passed as text: a double would lose the last of 17 digits.
     layout = {f"v{i}": ["VARCHAR" if kind.startswith("DECIMAL") else kind] for i, kind in enumerate(types)}
     document = json.dumps(columns, default=_plain, ensure_ascii=False, allow_nan=False)
     values = ", ".join(f"unnest(batch.v{i})" for i in range(len(types)))

@@ -1,7 +1,7 @@
-"""A DuckDB connection that can open an encrypted file offline; the key is `localsynth.store.key`'s.
+"""DuckDB connections that open an encrypted file offline; the key is from `localsynth.store.key`.
 
-DuckDB writes encrypted files (AES-GCM) only with OpenSSL, which its httpfs extension carries. The extension comes from
-an installed wheel and is loaded by path: nothing is ever downloaded.
+DuckDB writes encrypted files (AES-GCM) only with OpenSSL, which its httpfs extension contains.
+The extension comes from an installed wheel and is loaded by path; nothing is downloaded.
 """
 
 from pathlib import Path
@@ -31,9 +31,9 @@ def _extension() -> Path:
 
 
 def connect(spill: Path | None = None, memory: str = _MEMORY) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that can attach encrypted files and fetches nothing.
+    """An in-memory DuckDB that can attach encrypted files and downloads nothing.
 
-    What does not fit in `memory` goes to encrypted files under the directory `spill`; without one it is an error.
+    Data beyond `memory` is spilled to encrypted files in the directory `spill`; without one it is an error.
     """
     connection = duckdb.connect(
         ":memory:",

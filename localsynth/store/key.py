@@ -1,8 +1,9 @@
-"""The key of private.duckdb: where it lies, how it is made and destroyed, and how a passphrase wraps it.
+"""The key of private.duckdb: its location, creation, destruction, and wrapping by a passphrase.
 
-Without a passphrase the file holds the key itself: 32 random bytes in hex. With one it holds a JSON object: the key sealed by
-AES-256-GCM under scrypt(passphrase, salt) with n = 2^17, r = 8, p = 1 (RFC 7914; 128 MiB and some tenths of a second a guess),
-with the workspace's name as associated data. The passphrase itself is written nowhere.
+Without a passphrase the file holds the key itself: 32 random bytes in hex. With one it holds a
+JSON object: the key encrypted by AES-256-GCM under scrypt(passphrase, salt) with n = 2^17,
+r = 8, p = 1 (RFC 7914; 128 MiB and some tenths of a second a guess), with the workspace's id as
+associated data. The passphrase is not stored.
 """
 
 import functools
@@ -40,28 +41,30 @@ _KEY_BYTES = 32
 _SALT_BYTES, _NONCE_BYTES, _TAG_BYTES = 16, 12, 16
 _LENGTHS = {"salt": _SALT_BYTES, "nonce": _NONCE_BYTES, "wrapped": _KEY_BYTES + _TAG_BYTES}
 _FORMAT = 1
-_ANEW = "remove {path} and private.duckdb, and run `localsynth ingest` (what was measured stands and is not charged again)."
+_INGEST_AGAIN = (
+    "remove {path} and private.duckdb, and run `localsynth ingest` (earlier measurements are kept and not charged again)."
+)
 
 
 def key_path(workspace: Workspace) -> Path:
-    """Where the key of a workspace's private data lies. Without this file the data cannot be read by anyone."""
+    """The file of the key. Without it nobody can read the private data."""
     return workspace.keys_path / "private.key"
 
 
 def is_wrapped(workspace: Workspace) -> bool:
-    """Whether a passphrase is needed to read or to make the workspace's key."""
+    """Whether reading or creating the workspace's key needs a passphrase."""
     path = key_path(workspace)
     if path.exists():
         try:
             return path.read_bytes()[:1] == b"{"
         except OSError:
-            return False  # read_key will say what is wrong
-    # Where the key was lost, the one that takes its place is wrapped, too.
+            return False  # read_key reports the error
+    # Where the key was lost, its replacement is wrapped, too.
     return bool(read_json(workspace.identity_path).get("passphrase"))
 
 
 def make_key(workspace: Workspace) -> str:
-    """The workspace's key in hex, made (mode 0600) where there is none yet. Raises as `read_key`."""
+    """The workspace's key in hex, created (mode 0600) if there is none. Raises as `read_key`."""
     path = key_path(workspace)
     if not path.exists():
         if is_wrapped(workspace):
@@ -73,8 +76,8 @@ def make_key(workspace: Workspace) -> str:
 def read_key(workspace: Workspace, *, unwrapped: bool = False) -> str:
     """The workspace's key in hex, unwrapped with `workspace.passphrase` where it is wrapped.
 
-    Raises IntegrityError where it is missing, is not a key, the passphrase is wrong, or it lies unwrapped though the workspace
-    says that it has a passphrase (unless `unwrapped`), ConfigError where none was given.
+    Raises IntegrityError where it is missing, is not a key, the passphrase is wrong, or it is not wrapped though the
+    workspace has a passphrase (unless `unwrapped`); ConfigError where the passphrase was not given.
     """
     path = key_path(workspace)
     try:
@@ -83,7 +86,7 @@ def read_key(workspace: Workspace, *, unwrapped: bool = False) -> str:
         raise IntegrityError(
             f"The key of the private data is missing: {path}.",
             "The data was erased, or the workspace comes from another machine or user: remove private.duckdb and run "
-            "`localsynth ingest`; what was measured stands and is not charged again.",
+            "`localsynth ingest`; earlier measurements are kept and not charged again.",
         ) from None
     except (OSError, UnicodeDecodeError):
         raise IntegrityError(f"The key of the private data cannot be read: {path}.", "Check its permissions.") from None
@@ -95,23 +98,23 @@ def read_key(workspace: Workspace, *, unwrapped: bool = False) -> str:
         raise _not_a_key(path)
     if not unwrapped and read_json(workspace.identity_path).get("passphrase"):
         raise IntegrityError(
-            f"{path} lies there without a passphrase, though this workspace has one.",
-            "A change of the passphrase was interrupted, or somebody replaced the file. Set it again with `localsynth passphrase "
-            "WS`, or do without: add --remove.",
+            f"{path} is not protected by a passphrase, though this workspace has one.",
+            "A change of the passphrase was interrupted, or the file was replaced. Set it again with `localsynth passphrase "
+            "WS`, or remove it with --remove.",
         )
     return text
 
 
 def check_passphrase(workspace: Workspace) -> None:
-    """Where a passphrase is needed, try it now, before anything is charged or read. Raises as `read_key`."""
+    """Check the passphrase, if one is needed, before anything is charged or read. Raises as `read_key`."""
     if is_wrapped(workspace):
         make_key(workspace)
 
 
 def change_passphrase(workspace: Workspace, new: str | None) -> None:
-    """Wrap the key with `new` from now on; None: leave it unwrapped. The key stays the same, and so does private.duckdb.
+    """Wrap the key with the passphrase `new`, or store it unwrapped (None). Key and private.duckdb do not change.
 
-    `workspace.passphrase` is the present one, where there is one. A key that is not there yet is made. Raises as `read_key`.
+    `workspace.passphrase` is the present one, if any. A missing key is created. Raises as `read_key`.
     """
     path = key_path(workspace)
     key = bytes.fromhex(read_key(workspace, unwrapped=True)) if path.exists() else secrets.token_bytes(_KEY_BYTES)
@@ -123,13 +126,13 @@ def change_passphrase(workspace: Workspace, new: str | None) -> None:
 
 
 def destroy_key(workspace: Workspace) -> None:
-    """Overwrite the key, write that through to the disk, and remove it, where there is one. Raises ResourceError."""
+    """Overwrite the key, flush to disk, and remove the file, if there is one. Raises ResourceError."""
     _destroy([key_path(workspace)])
     _destroy_parts(workspace)
 
 
 def _destroy_parts(workspace: Workspace) -> None:
-    """A write of the key that was killed may have left a part with all of it, unwrapped."""
+    """Destroy partial files: a killed write may have left the whole key, unwrapped."""
     _destroy(workspace.keys_path.glob(".private.key.*"))
 
 
@@ -160,24 +163,24 @@ def _require_passphrase(workspace: Workspace) -> str:
     if workspace.passphrase is None:
         raise ConfigError(
             f"The key of {workspace.root} is protected by a passphrase, and none was given.",
-            "Start the command on a terminal, where it asks, or give the passphrase with --passphrase-fd N.",
+            "Start the command on a terminal and enter it, or give it with --passphrase-fd N.",
         )
     return workspace.passphrase
 
 
 def _not_a_key(path: Path) -> IntegrityError:
-    return IntegrityError(f"{path} does not hold a key.", f"Restore it from a backup, or {_ANEW.format(path=path)}")
+    return IntegrityError(f"{path} does not hold a key.", f"Restore it from a backup, or {_INGEST_AGAIN.format(path=path)}")
 
 
 @functools.lru_cache(maxsize=1)
 def _derive(passphrase: str, salt: bytes) -> bytes:
-    # The same letters can be typed as different code points on different keyboards.
+    # Different keyboards can produce different code points for the same letters.
     secret = unicodedata.normalize("NFC", passphrase).encode("utf-8")
     return Scrypt(salt=salt, length=32, n=2**17, r=8, p=1).derive(secret)
 
 
 def _write(path: Path, key: bytes, workspace: Workspace) -> None:
-    """Put the key in place, wrapped where the workspace has a passphrase, and overwrite what was there before."""
+    """Write the key, wrapped if the workspace has a passphrase, and overwrite the former file's content."""
     if workspace.passphrase is None:
         text = key.hex()
     else:
@@ -218,9 +221,9 @@ def _unwrap(workspace: Workspace, path: Path, text: str) -> bytes:
     except InvalidTag:
         raise IntegrityError(
             f"The passphrase is wrong, or {path} is damaged.",
-            "Try again with the right one. If it is lost, nobody can read the original rows any more: " + _ANEW.format(path=path),
+            "Try again with the right one. If it is lost, nobody can read the original rows: " + _INGEST_AGAIN.format(path=path),
         ) from None
 
 
 MIN_LENGTH = 8
-"""Characters. Whoever has the wrapped key can guess at leisure, so a sentence is better."""
+"""Characters. The wrapped key can be attacked offline, so a sentence is better."""

@@ -1,7 +1,8 @@
-"""Locks between processes: a file that one process holds and that says who holds it.
+"""Lock files between processes that name their holder.
 
-The lock is the kernel's (`flock`), so a killed holder frees it; what stands in the file is only for the message.
-The file itself stays: removing it would let two processes lock two files of the same name.
+The lock is the kernel's (`flock`), so it is released when the holder is killed. The content of
+the file is only for the message. The file is never removed: otherwise two processes could lock
+two files of the same name.
 """
 
 import datetime as dt
@@ -18,8 +19,8 @@ from localsynth.errors import ResourceError
 __all__ = ["file_lock", "sampler_lock", "work_lock"]
 
 _PAUSE = 0.05
-_TO_SIGN = 2.0
-"""Seconds that a holder may take to write who it is, on a busy machine, before it is reported unnamed."""
+_SIGNING_SECONDS = 2.0
+"""Seconds a new holder has to write its signature before it is reported without a name."""
 
 
 def _signature(command: str) -> bytes:
@@ -31,16 +32,16 @@ def _holder(descriptor: int) -> str | None:
     try:
         held = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {held['pid']} ({held['command']}), since {held['since']}"
-    except (ValueError, KeyError, TypeError):  # the holder has not signed yet, or could not
+    except (ValueError, KeyError, TypeError):  # not signed yet, or the disk is full
         return None
 
 
 @contextmanager
 def file_lock(path: Path, what: str, wait_seconds: float = 0.0, command: str = "localsynth") -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block.
+    """Hold the lock file `path` during the block.
 
-    `what` is named in the message of the ResourceError raised when another process (or thread) still holds the lock
-    after `wait_seconds`, and so is the `command` that the holder gave.
+    Raises ResourceError where another process (or thread) still holds the lock after `wait_seconds`; its message names
+    `what` and the `command` of the holder.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -55,13 +56,13 @@ def file_lock(path: Path, what: str, wait_seconds: float = 0.0, command: str = "
             except BlockingIOError:
                 late = time.monotonic() - deadline
                 holder = _holder(descriptor)
-                if late >= 0 and (holder is not None or late >= _TO_SIGN):
+                if late >= 0 and (holder is not None or late >= _SIGNING_SECONDS):
                     raise ResourceError(
                         f"{what} is in use by {holder or 'another process'}.", "Wait until it is done, or stop that process."
                     ) from None
             time.sleep(_PAUSE)
         os.ftruncate(descriptor, 0)
-        with suppress(OSError):  # on a full disk: the lock holds all the same, and it is what is being made that must say so
+        with suppress(OSError):  # on a full disk the lock still holds; the work itself reports the disk
             os.pwrite(descriptor, _signature(command), 0)
         try:
             yield
@@ -73,16 +74,16 @@ def file_lock(path: Path, what: str, wait_seconds: float = 0.0, command: str = "
 
 @contextmanager
 def sampler_lock(path: Path) -> Iterator[None]:
-    """Be the only sampler of a workspace; `path` is its lock file. Raises ResourceError naming the first one."""
+    """Exclude other samplers of a workspace; `path` is its lock file. Raises ResourceError naming the holder."""
     with file_lock(path, "The sampler of this workspace", command="localsynth sample"):
         yield
 
 
 @contextmanager
 def work_lock(root: Path, verb: str) -> Iterator[None]:
-    """Be the only command that reads, trains, exports or erases in the workspace `root`. Raises ResourceError.
+    """Exclude other commands that read, train, export or erase in the workspace `root`. Raises ResourceError.
 
-    `verb` is the command that other processes are told of.
+    `verb` is the command, for the message of other processes.
     """
     with file_lock(root / ".work.lock", "This workspace", command=f"localsynth {verb}"):
         yield

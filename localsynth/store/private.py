@@ -1,10 +1,10 @@
-"""private.duckdb: the original rows, typed and encrypted. This module is its only opener.
+"""private.duckdb: the original rows, typed and encrypted. Only this module opens it.
 
 Tables: `original(row_id, unit_id, split, c0, c1, ...)`, where `c<i>` is the i-th learned column of the schema (the user's
-names are never SQL here), rows lie in the order of unit_id, row_id, and row_id is the row's number in the source or, with
-`data.sequence_by`, in its unit; `info(key, value)`; and, once there is one, `artifacts(name, document)`.
+names are never SQL here), rows are ordered by unit_id and row_id, and row_id is the row's number in the source or, with
+`data.sequence_by`, in its unit; `info(key, value)`; and, if there are any, `artifacts(name, document)`.
 
-Nothing here prints, logs or puts into a message what a row holds; DuckDB's own messages, which may, are never passed on.
+No value of a row is printed, logged or put into a message; DuckDB's messages, which may quote values, are not passed on.
 """
 
 import json
@@ -34,7 +34,7 @@ Split: TypeAlias = Literal["train", "holdout"]
 
 _FETCH = 2000
 _TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Integer: "BIGINT", Number: "DOUBLE"}
-_READ_AGAIN = "remove that file and run `localsynth ingest` (what was measured stands and is not charged again)."
+_READ_AGAIN = "remove that file and run `localsynth ingest` (earlier measurements are kept and not charged again)."
 
 
 def _sql_type(column: Column) -> str:
@@ -42,13 +42,13 @@ def _sql_type(column: Column) -> str:
 
 
 def _layout(schema: Schema) -> str:
-    """What must not change between writing and reading: the learned columns, in their order, and their SQL types."""
+    """The learned columns, in order, with their SQL types: they must not change between writing and reading."""
     return json.dumps([[column.name, _sql_type(column)] for column in schema.learned()], ensure_ascii=False)
 
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """DuckDB's errors as ours, without its text, which may quote a value."""
+    """Translate DuckDB's errors, without their text, which may quote a value."""
     try:
         yield
     except duckdb.OutOfMemoryException:
@@ -75,9 +75,9 @@ class PrivateStore:
 
     @staticmethod
     def create(workspace: Workspace, schema: Schema, sequence_by: str | None = None) -> "PrivateWriter":
-        """A writer for a new store, which replaces the present one only when it is finished. Makes the key if needed.
+        """A writer for a new store, which replaces the present one when finished. Creates the key if needed.
 
-        `sequence_by`: the column of the schema that the rows of a unit are ordered by; None: they keep the source's order.
+        `sequence_by`: the column that orders the rows of a unit; None: the order of the source.
         """
         return PrivateWriter(workspace, schema, sequence_by)
 
@@ -100,7 +100,7 @@ class PrivateStore:
         return PrivateStore(connection, path)
 
     def close(self) -> None:
-        """Close the file. Iterators that are still open become unusable."""
+        """Close the file. Open iterators become unusable."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ class PrivateStore:
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[Value, ...]]:
         with _translated(self._path):
-            # Its own cursor: an iterator may be open while other questions are asked.
+            # A cursor of its own: several iterators may be open.
             cursor = self._connection.cursor()
             try:
                 cursor.execute(sql, list(values))
@@ -121,7 +121,7 @@ class PrivateStore:
                 cursor.close()
 
     def info(self) -> dict[str, str]:
-        """What was written down at ingest (the source's hash, the unit, ...)."""
+        """Facts recorded at ingest (the source's hash, the unit, ...)."""
         return {str(key): str(value) for key, value in self._rows("SELECT key, value FROM private.info")}
 
     def units(self, split: Split) -> npt.NDArray[np.int64]:
@@ -130,22 +130,22 @@ class PrivateStore:
         return np.fromiter((row[0] for row in found), dtype=np.int64)
 
     def row_count(self, split: Split) -> int:
-        """The exact number of rows of a split. Private: never show or keep it outside the report."""
+        """The exact number of rows of a split. Private: never show or store it outside the report."""
         (row,) = self._rows("SELECT count(*) FROM private.original WHERE split = ?", [split])
         return int(row[0])  # type: ignore[arg-type]
 
     def records(self, split: Split, schema: Schema, unit_ids: Iterable[int] | None = None) -> Iterator[tuple[int, Record]]:
-        """(unit id, record of the learned columns) of a split, or of some of its units, by unit id and then source order,
-        or the order of `sequence_by`.
+        """(unit id, record of the learned columns) of a split, or of some of its units.
 
-        Memory does not grow with the table. Raises ConfigError where the learned columns are not those of the ingest.
+        Ordered by unit id, then by source order or `sequence_by`. Memory does not grow with the table.
+        Raises ConfigError where the learned columns are not those of the ingest.
         """
         if self.info().get("columns") != _layout(schema):
             raise ConfigError(
                 "The schema's columns have changed since the data was ingested.", "Ingest again: localsynth ingest WS --again"
             )
         names = [column.name for column in schema.learned()]
-        picked = ", ".join(["unit_id", *(f"c{i}" for i in range(len(names)))])
+        selected = ", ".join(["unit_id", *(f"c{i}" for i in range(len(names)))])
         values: list[object] = [split]
         only = ""
         if unit_ids is not None:
@@ -153,28 +153,28 @@ class PrivateStore:
             values.append(json.dumps([int(unit) for unit in unit_ids]))
         # The rows were written in this order; sorting a subset again is cheap, sorting the whole table is not.
         order = " ORDER BY unit_id, row_id" if only else ""
-        for row in self._rows(f"SELECT {picked} FROM private.original WHERE split = ?{only}{order}", values):
+        for row in self._rows(f"SELECT {selected} FROM private.original WHERE split = ?{only}{order}", values):
             yield int(row[0]), dict(zip(names, row[1:], strict=True))  # type: ignore[arg-type]
 
     def check_readable(self) -> None:
-        """Go through every stored value and keep nothing, so that a damaged file is found before anything is charged.
+        """Read every stored value, so that a damaged file is found before anything is charged.
 
-        Raises IntegrityError. Whether it does depends on the file, not on what the values are: no ingest keeps more rows of a
-        unit than it says, and what counts rows relies on that for its sensitivity.
+        Also checks the maximum number of rows per unit, on which sensitivities rely. Raises IntegrityError. The outcome
+        depends on the integrity of the file, not on the values: no ingest keeps more rows of a unit than it records.
         """
         list(self._rows("SELECT bit_xor(hash(stored)) FROM private.original AS stored"))
-        ((most,),) = self._rows("SELECT max(n) FROM (SELECT count(*) AS n FROM private.original GROUP BY unit_id)", [])
+        ((largest,),) = self._rows("SELECT max(n) FROM (SELECT count(*) AS n FROM private.original GROUP BY unit_id)", [])
         info = self.info()
-        # A row that is a unit is one row, whatever the configuration says of other units.
+        # With unit = "row" the bound is 1, whatever max_rows_per_unit says.
         bound = "1" if info.get("unit", "row") == "row" else info["max_rows_per_unit"]
-        if most is not None and int(str(most)) > int(bound):
+        if largest is not None and int(str(largest)) > int(bound):
             raise IntegrityError(
-                f"{self._path} holds units with more rows than it was made for, so that the noise would not hide them.",
+                f"{self._path} holds units with more rows than max_rows_per_unit, for which the noise would be too small.",
                 "Ingest again: localsynth ingest WS --again",
             )
 
     def artifact(self, name: str) -> Any:
-        """What `keep_artifact` keeps under this name, or None."""
+        """The document stored by `keep_artifact` under this name, or None."""
         tables = self._rows("SELECT table_name FROM duckdb_tables() WHERE database_name = 'private'")
         if ("artifacts",) not in list(tables):
             return None
@@ -188,9 +188,9 @@ class PrivateStore:
 
 
 def keep_artifact(workspace: Workspace, name: str, document: Any) -> None:
-    """Put a JSON-able document into the finished store, in the place of an earlier one of that name; the next ingest drops it.
+    """Store a JSON document in the finished store, replacing one of that name; the next ingest drops it.
 
-    No row is read. Whole or not at all: it is written into a copy, which then takes the store's place. Raises what `open` does.
+    Reads no row. Atomic: it is written into a copy, which then replaces the store. Raises as `open`.
     """
     path = workspace.private_path
     with file_lock(path.with_name(".private.lock"), "The private data of this workspace"), ExitStack() as left:
@@ -215,10 +215,10 @@ def keep_artifact(workspace: Workspace, name: str, document: Any) -> None:
 
 
 class PrivateWriter:
-    """Writes a new private.duckdb in three steps: add rows, toss the units' coins, finish.
+    """Writes a new private.duckdb in three steps: add rows, assign splits, finish.
 
-    Until `finish` everything lies in an encrypted temporary table; a writer that was closed or killed before that leaves
-    the present private.duckdb as it was. One process at a time.
+    Until `finish`, all rows are in an encrypted temporary table. A writer that is closed or killed before that does not
+    change the present private.duckdb. One process at a time.
     """
 
     def __init__(self, workspace: Workspace, schema: Schema, sequence_by: str | None = None) -> None:
@@ -250,13 +250,13 @@ class PrivateWriter:
         columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(self._types))
         self._connection.execute(f"CREATE TEMP TABLE source_rows (row_id BIGINT, unit VARCHAR, place VARCHAR, {columns})")
         self._connection.execute("CREATE TEMP TABLE row_units (row_id BIGINT, unit_id BIGINT)")
-        self._connection.execute("CREATE TEMP TABLE coins (unit_id BIGINT, keep BOOLEAN, holdout BOOLEAN)")
-        self._connection.execute("CREATE TEMP TABLE draws (row_id BIGINT, draw BIGINT)")
+        self._connection.execute("CREATE TEMP TABLE splits (unit_id BIGINT, keep BOOLEAN, holdout BOOLEAN)")
+        self._connection.execute("CREATE TEMP TABLE priorities (row_id BIGINT, priority BIGINT)")
         self._connection.execute(f"CREATE TABLE private.original (row_id BIGINT, unit_id BIGINT, split VARCHAR, {columns})")
         self._connection.execute("CREATE TABLE private.info (key VARCHAR, value VARCHAR)")
 
     def _sweep(self) -> None:
-        # Left by a killed writer (we hold the lock): encrypted, but of no use to anyone.
+        # Left by a killed writer (this one holds the lock): encrypted, but useless.
         for path in self._path.parent.glob(f".{self._path.name}.*.part*"):
             path.unlink(missing_ok=True)
         shutil.rmtree(self._spill, ignore_errors=True)
@@ -266,13 +266,13 @@ class PrivateWriter:
         try:
             with _translated(self._path):
                 yield
-        except IntegrityError:  # nothing was there to be damaged: the fault is the disk's
+        except IntegrityError:  # the file is new, so the fault is the disk's
             raise ResourceError(
                 f"Cannot write {self._path}.", "Check the disk's space and permissions, then try again."
             ) from None
 
     def close(self) -> None:
-        """Let go of everything that was not finished."""
+        """Discard everything that is not finished."""
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -283,14 +283,14 @@ class PrivateWriter:
 
     @property
     def rows(self) -> int:
-        """How many rows were added."""
+        """The number of rows added."""
         return self._rows
 
     def add_rows(self, rows: Sequence[tuple[str | None, Sequence[Value]]], places: Sequence[str | None] | None = None) -> None:
-        """Add (unit text or None, values of the learned columns) rows; they are numbered 1, 2, 3, ... over all calls.
+        """Add (unit text or None, values of the learned columns) rows, numbered 1, 2, 3, ... over all calls.
 
-        `places`: for each row a text that orders it among those of its unit, where the column to order by is not a learned one.
-        It is used by `finish` and not kept.
+        `places`: for each row a text that orders it within its unit, where the column to order by is not a learned one.
+        `finish` uses it; it is not stored.
         """
         placed = zip(rows, places if places is not None else [None] * len(rows), strict=True)
         numbered = [(self._rows + i, unit, place, *values) for i, ((unit, values), place) in enumerate(placed, start=1)]
@@ -315,51 +315,53 @@ class PrivateWriter:
             found = self._connection.execute("SELECT count(DISTINCT unit_id) FROM row_units").fetchone()
         return int(found[0]) if found else 0
 
-    def toss(self, first_unit: int, keep: Sequence[bool], holdout: Sequence[bool]) -> None:
-        """The coins of the units first_unit, first_unit + 1, ...: is it kept, and is it held out."""
-        coins = [(first_unit + i, bool(k), bool(h)) for i, (k, h) in enumerate(zip(keep, holdout, strict=True))]
+    def assign_splits(self, first_unit: int, keep: Sequence[bool], holdout: Sequence[bool]) -> None:
+        """For the units first_unit, first_unit + 1, ...: whether each is kept, and whether it is held out."""
+        splits = [(first_unit + i, bool(k), bool(h)) for i, (k, h) in enumerate(zip(keep, holdout, strict=True))]
         with self._writing():
-            insert_rows(self._connection, "coins", ["BIGINT", "BOOLEAN", "BOOLEAN"], coins)
+            insert_rows(self._connection, "splits", ["BIGINT", "BOOLEAN", "BOOLEAN"], splits)
 
-    def draw(self, first_row: int, draws: Sequence[int]) -> None:
-        """Random draws for the rows first_row, first_row + 1, ...: of a unit with too many, the lowest draws stay, or,
-        of a sequence, as many as may from where the draw of its first row points to."""
-        numbered = [(first_row + i, int(value)) for i, value in enumerate(draws)]
+    def add_priorities(self, first_row: int, priorities: Sequence[int]) -> None:
+        """Random priorities of the rows first_row, first_row + 1, ...: of a unit with too many rows, the lowest stay.
+
+        Of a sequence, consecutive rows stay, from a position given by the priority of its first row.
+        """
+        numbered = [(first_row + i, int(value)) for i, value in enumerate(priorities)]
         with self._writing():
-            insert_rows(self._connection, "draws", ["BIGINT", "BIGINT"], numbered)
+            insert_rows(self._connection, "priorities", ["BIGINT", "BIGINT"], numbered)
 
-    def _keeping(self) -> str:
-        """Makes the table of the rows to keep; place_id orders those of a unit."""
+    def _select_kept_rows(self) -> str:
+        """SQL that creates the table of the rows to keep; place_id orders those of a unit."""
         if self._order is None:
             return """
                 CREATE TEMP TABLE kept_rows AS
                 SELECT row_id, row_id AS place_id, unit_id, CASE WHEN holdout THEN 'holdout' ELSE 'train' END AS split
-                FROM row_units JOIN coins USING (unit_id) LEFT JOIN draws USING (row_id)
+                FROM row_units JOIN splits USING (unit_id) LEFT JOIN priorities USING (row_id)
                 WHERE keep
-                QUALIFY row_number() OVER (PARTITION BY unit_id ORDER BY draw, row_id) <= ?"""
-        # Rows that follow each other, so that "the row before" is the one that came before; from any place alike.
+                QUALIFY row_number() OVER (PARTITION BY unit_id ORDER BY priority, row_id) <= ?"""
+        # Consecutive rows, so that each row's predecessor is kept with it; every start is equally likely.
         return f"""
             CREATE TEMP TABLE kept_rows AS
             SELECT row_id, place_id, unit_id, split FROM (
                 SELECT row_id, unit_id, CASE WHEN holdout THEN 'holdout' ELSE 'train' END AS split,
                     row_number() OVER in_order AS place_id, count(*) OVER (PARTITION BY unit_id) AS "rows",
-                    coalesce(first_value(draw) OVER in_order, 0) AS draw, ? AS most
-                FROM row_units JOIN coins USING (unit_id) JOIN source_rows USING (row_id) LEFT JOIN draws USING (row_id)
+                    coalesce(first_value(priority) OVER in_order, 0) AS priority, ? AS max_rows
+                FROM row_units JOIN splits USING (unit_id) JOIN source_rows USING (row_id) LEFT JOIN priorities USING (row_id)
                 WHERE keep AND {self._order} IS NOT NULL
                 WINDOW in_order AS (PARTITION BY unit_id ORDER BY {self._order}, row_id))
-            WHERE place_id - draw % (greatest("rows" - most, 0) + 1) BETWEEN 1 AND most"""
+            WHERE place_id - priority % (greatest("rows" - max_rows, 0) + 1) BETWEEN 1 AND max_rows"""
 
     def finish(self, max_rows_per_unit: int, info: dict[str, str]) -> tuple[int, int]:
-        """Write the rows of the kept units, at most so many each, and put the new file in place. Returns (rows, units)."""
+        """Write the rows of the kept units, at most `max_rows_per_unit` each, and replace the file. Returns (rows, units)."""
         columns = ", ".join(f"c{i}" for i in range(len(self._types)))
         with self._writing():
-            self._connection.execute(self._keeping(), [max_rows_per_unit])
+            self._connection.execute(self._select_kept_rows(), [max_rows_per_unit])
             self._connection.execute(f"""
                 INSERT INTO private.original
                 SELECT place_id, unit_id, split, {columns} FROM source_rows JOIN kept_rows USING (row_id)
                 ORDER BY unit_id, place_id""")
-            noted = [*info.items(), ("columns", _layout(self._schema))]
-            insert_rows(self._connection, "private.info", ["VARCHAR", "VARCHAR"], noted)
+            recorded = [*info.items(), ("columns", _layout(self._schema))]
+            insert_rows(self._connection, "private.info", ["VARCHAR", "VARCHAR"], recorded)
             counted = self._connection.execute("SELECT count(*), count(DISTINCT unit_id) FROM private.original").fetchone()
             self._connection.execute("CHECKPOINT private")
             self._connection.execute("DETACH private")

@@ -1,16 +1,16 @@
-"""synthetic.duckdb: the synthetic rows, and where each came from. This module is its only opener.
+"""synthetic.duckdb: the synthetic rows and their provenance. Only this module opens it.
 
-    numbered_rows(row_number, job, chunk, c0, c1, ...)   what is written; c<i> is the i-th column of the schema
+    numbered_rows(row_number, job, chunk, c0, c1, ...)   the table; c<i> is the i-th column of the schema
     synthetic     a view with the user's column names only, in the order of the row numbers
     provenance    a view (row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked); chunk is the number of the
                   chunk's first row
     jobs(job, run, model_sha256, seed, epsilon, delta, created, settings, asked, first_row, rows, more)
-                  one model, one way of asking: its rows are first_row ... first_row + rows - 1. epsilon and delta are the
-                  guaranteed ones; asked says under which conditions the rows were drawn ({} for none); more is the
-                  number of rows to add, until they are drawn and reported
+                  one model and one request: its rows are first_row ... first_row + rows - 1. epsilon and delta are the
+                  guaranteed ones; asked holds the requested conditions ({} for none); more is the number of rows to add,
+                  until they are generated and reported
 
-DuckDB allows one writing process or many readers. So the writer opens the file for one chunk, under a lock file that
-names it, readers open it for one statement, and both try again for a while when the other has it open.
+DuckDB allows one writing process or many readers. So the writer opens the file for one chunk, under a
+lock file that names it, readers open it for one statement, and both retry for a while when it is open elsewhere.
 """
 
 import datetime as dt
@@ -36,7 +36,7 @@ __all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore"]
 
 ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
 
-_PATIENCE = 10.0
+_WAIT_SECONDS = 10.0
 _PAUSE = 0.05
 _FETCH = 2000
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -48,12 +48,12 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 _HARMLESS = {**_CONFIG, "enable_external_access": False, "lock_configuration": True}
 _COPY_OPTIONS: dict[str, str] = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet", "jsonl": "FORMAT json, ARRAY false"}
 _TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Identifier: "BIGINT", Integer: "BIGINT"}
-_SAMPLE_FIRST = "Draw rows first: localsynth sample WORKSPACE"
+_SAMPLE_FIRST = "Generate rows first: localsynth sample WORKSPACE"
 
 
 def _sql_type(column: Column) -> str:
     if isinstance(column, Number):
-        # 18 digits are one machine word; a range that needs more gets two.
+        # 18 digits fit into 64 bits; larger ranges take 128.
         largest = max(abs(bound) for bound in (column.min, column.max, 0.0) if bound is not None)
         return f"DECIMAL({18 if largest < 10 ** (18 - column.decimals) else 38},{column.decimals})"
     return _TYPES.get(type(column), "VARCHAR")
@@ -61,7 +61,7 @@ def _sql_type(column: Column) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where rows come from: the run and its model, the guaranteed ε and δ, and how they were drawn (public facts)."""
+    """The provenance of rows: the run and its model, the guaranteed ε and δ, and the request. All public."""
 
     run: str
     model_sha256: str
@@ -70,12 +70,12 @@ class Origin:
     delta: float
     settings: dict[str, Any]
     asked: dict[str, Any]
-    """The conditions rows were drawn under; {} for none."""
+    """The requested conditions; {} for none."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Rows to draw: numbers first_row ... first_row + rows - 1, of which the first `done` are written."""
+    """Rows to generate: numbers first_row ... first_row + rows - 1, of which the first `done` are written."""
 
     number: int
     first_row: int
@@ -85,8 +85,8 @@ class Job:
 
 _BUSY = (
     "Could not set lock",  # another process
-    "different configuration",  # another thread of this one, and so is the last
-    "Unique file handle conflict",
+    "different configuration",  # another thread of this process
+    "Unique file handle conflict",  # the same
 )
 
 
@@ -95,24 +95,24 @@ def _is_busy(error: duckdb.Error) -> bool:
 
 
 def _is_full(error: duckdb.Error) -> bool:
-    """DuckDB says so in errors of several kinds: opening, writing and committing each have one of their own."""
+    """Opening, writing and committing raise different errors for a full disk."""
     return any(sign in str(error) for sign in ("No space left", "Could not write"))
 
 
 class SyntheticStore:
     """The synthetic table of a workspace. Holds no open file between calls, so it never has to be closed."""
 
-    def __init__(self, path: Path, patience: float = _PATIENCE) -> None:
-        """`path` need not exist yet; `patience` is how many seconds to wait for another process."""
+    def __init__(self, path: Path, wait_seconds: float = _WAIT_SECONDS) -> None:
+        """`path` need not exist yet; `wait_seconds`: for another process."""
         self._path = path
-        self._patience = patience
+        self._wait_seconds = wait_seconds
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
     def _connect(self, read_only: bool, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         if read_only and not self._path.is_file():
             raise ConfigError(f"There is no synthetic table yet: {self._path} does not exist.", _SAMPLE_FIRST)
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
                 return duckdb.connect(str(self._path), read_only=read_only, config=config)
@@ -120,7 +120,7 @@ class SyntheticStore:
                 if isinstance(error, duckdb.IOException) and "denied" in str(error):
                     raise ResourceError(f"{self._path} cannot be opened.", "Check its permissions.") from None
                 if _is_full(error):
-                    raise self._no_room() from None
+                    raise self._disk_full() from None
                 if not _is_busy(error):
                     raise IntegrityError(
                         f"{self._path} cannot be opened: it is damaged or not a DuckDB file.", "Remove it and sample again."
@@ -131,7 +131,7 @@ class SyntheticStore:
                     ) from None
             time.sleep(_PAUSE)
 
-    def _no_room(self) -> ResourceError:
+    def _disk_full(self) -> ResourceError:
         return ResourceError(f"Cannot write {self._path}.", "Free some disk space, then start the command again.")
 
     @contextmanager
@@ -144,7 +144,7 @@ class SyntheticStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with file_lock(self._path.with_name(f".{self._path.stem}.lock"), str(self._path), self._patience):
+        with file_lock(self._path.with_name(f".{self._path.stem}.lock"), str(self._path), self._wait_seconds):
             yield
 
     @contextmanager
@@ -158,7 +158,7 @@ class SyntheticStore:
                 connection.execute("COMMIT")
             except duckdb.Error as error:
                 if isinstance(error, duckdb.IOException) or _is_full(error):
-                    raise self._no_room() from None
+                    raise self._disk_full() from None
                 raise
             finally:
                 connection.close()
@@ -166,12 +166,12 @@ class SyntheticStore:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def create_table(self, schema: Schema) -> None:
-        """Make the empty table for an effective schema. Does nothing where it exists with these columns already.
+        """Create the empty table for an effective schema. Does nothing where it exists with these columns.
 
         Raises ConfigError where it exists with other columns.
         """
         wanted = [(column.name, _sql_type(column)) for column in schema.columns]
-        self._make_file()
+        self._create_file()
         with self._writing() as connection:
             present = self._present_columns(connection)
             if present:
@@ -184,7 +184,7 @@ class SyntheticStore:
             columns = ", ".join(f"c{i} {kind}" for i, (_, kind) in enumerate(wanted))
             named = ", ".join(f"c{i} AS {quoted(name)}" for i, (name, _) in enumerate(wanted))
             connection.execute(f"CREATE TABLE numbered_rows (row_number BIGINT, job INTEGER, chunk BIGINT, {columns})")
-            # With the table's name: a column of the user's may be called row_number, too.
+            # Qualified, since a column of the user may be called row_number, too.
             connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY numbered_rows.row_number")
             connection.execute("""
                 CREATE TABLE jobs (job INTEGER, run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
@@ -194,13 +194,13 @@ class SyntheticStore:
                 SELECT row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked
                 FROM numbered_rows JOIN jobs USING (job) ORDER BY row_number""")
 
-    def _make_file(self) -> None:
-        """An empty database, where there is none; under another name first, since DuckDB killed at it leaves a damaged file."""
+    def _create_file(self) -> None:
+        """Create an empty database if there is none; under another name first, since a killed DuckDB leaves a damaged file."""
         part = self._path.with_name(f".{self._path.name}.part")
         with self._locked():
             if not self._path.exists():
                 part.unlink(missing_ok=True)
-                SyntheticStore(part, self._patience)._connect(False, _CONFIG).close()
+                SyntheticStore(part, self._wait_seconds)._connect(False, _CONFIG).close()
                 part.replace(self._path)
 
     def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
@@ -209,17 +209,17 @@ class SyntheticStore:
         ).fetchall()
 
     def clear(self) -> None:
-        """Remove the table with all its rows and runs, to make room for a new run's."""
+        """Remove the table with all its rows and jobs."""
         with self._locked():
-            # The log first: without its file it would be replayed into the next one.
+            # The log first: otherwise it would be replayed into the next file.
             self._path.with_name(self._path.name + ".wal").unlink(missing_ok=True)
             self._path.unlink(missing_ok=True)
 
     def open_job(self, origin: Origin, *, total: int | None = None, more: int | None = None) -> Job:
         """The job that brings the table to `total` rows, or adds `more` (one of the two is given).
 
-        Where the newest job has the same origin it is gone on with: the same "`more`" asked again is the rest of that one until
-        `close_job`, and rows on top of it afterwards. A job that another one interrupts ends with the rows it has.
+        A newest job with the same origin is resumed: the same `more` again is the rest of that job until `close_job`, and
+        further rows afterwards. A job interrupted by another one ends with the rows it has.
         """
         with self._writing() as connection:
             present = self._count(connection, None)
@@ -239,7 +239,7 @@ class SyntheticStore:
                     return Job(number, first_row, rows, done)
                 connection.execute('UPDATE jobs SET "rows" = ? WHERE job = ?', [done, number])
             job = Job(newest[0] + 1 if newest else 1, present, max(0, (total or 0) - present) if more is None else more, 0)
-            # The day only: how long training took depends on the private rows.
+            # The day only: the duration of training depends on the private rows.
             created = dt.datetime.now(dt.UTC).date().isoformat()
             facts = [origin.run, origin.model_sha256, origin.seed, origin.epsilon, origin.delta, created]
             documents = [json.dumps(origin.settings), json.dumps(origin.asked)]
@@ -248,9 +248,9 @@ class SyntheticStore:
             return job
 
     def close_job(self, job: int) -> None:
-        """Say that the job's rows are drawn and reported: the same `more` asked once again asks for as many rows again.
+        """Mark the job's rows as generated and reported, so that the same `more` again adds further rows.
 
-        The last row does not say so by itself: a command killed after it has told nobody, and is given a second time.
+        The last row alone does not: a command killed after it has reported nothing and will be repeated.
         """
         with self._writing() as connection:
             connection.execute("UPDATE jobs SET more = NULL WHERE job = ?", [job])
@@ -276,7 +276,7 @@ class SyntheticStore:
             if taken != (0, 0):
                 raise IntegrityError(
                     f"{self._path} already holds some of the rows {first_row_number} to {first_row_number + len(rows) - 1}.",
-                    "Start the table over: run again with --again.",
+                    "Make a new table: run again with --again.",
                 )
             numbered: list[list[Value]] = [
                 [first_row_number + i, job, first_row_number, *(row[name] for name, _ in columns)] for i, row in enumerate(rows)
@@ -287,7 +287,7 @@ class SyntheticStore:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def row_count(self, run: str | None = None) -> int:
-        """How many rows the table has, of one run or in all; 0 where there is no table yet."""
+        """The number of rows, of one run or in total; 0 where there is no table yet."""
         if not self._path.is_file():
             return 0
         with self._reading() as connection:
@@ -310,7 +310,7 @@ class SyntheticStore:
     def records(self, plain: bool = False) -> Iterator[Record]:
         """Every row as a record (all columns of the schema; a number is a float), in order. Holds the file open meanwhile.
 
-        `plain`: only the rows that were drawn under no condition.
+        `plain`: only the rows generated without conditions.
         """
         with self._reading() as connection:
             names = [name for name, _ in self._present_columns(connection)]
@@ -325,7 +325,7 @@ class SyntheticStore:
                     yield {name: _float_for_decimal(value) for name, value in zip(names, row, strict=True)}
 
     def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Column names and rows that one SELECT yields. It cannot write, attach, or read any other file.
+        """Column names and rows of one SELECT. It cannot write, attach, or read any other file.
 
         Decimals come as float. Raises ConfigError for anything that is not a single, valid SELECT.
         """
@@ -334,7 +334,7 @@ class SyntheticStore:
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
                 raise ConfigError(
-                    "Only one SELECT statement can be asked.", 'Example: localsynth query WS "select * from synthetic"'
+                    "The query must be a single SELECT statement.", 'Example: localsynth query WS "select * from synthetic"'
                 )
             connection.execute(statements[0])
             names = [str(column[0]) for column in connection.description or []]
@@ -345,26 +345,28 @@ class SyntheticStore:
             connection.close()
 
     def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False, for_spreadsheets: bool = False) -> int:
-        """Write the table to `out`, whole or not at all, and return the number of rows. A null is an empty CSV field.
+        """Write the table to `out`, atomically, and return the number of rows. A null is an empty CSV field.
 
-        `for_spreadsheets` (CSV only): a text or a column's name that a spreadsheet would compute as a formula gets an apostrophe
-        before it; numbers stay as they are.
+        `for_spreadsheets` (CSV only): a text or column name that a spreadsheet would evaluate as a formula gets a leading
+        apostrophe; numbers do not change.
 
         Raises ConfigError where `out` exists (unless `overwrite`) or cannot be there, ResourceError where the disk is full.
         """
         if out.is_dir() or not out.parent.is_dir():
-            raise ConfigError(f"{out} is not a place for a file.", "Name a file in an existing directory.")
+            raise ConfigError(f"{out} cannot be a file.", "Name a file in an existing directory.")
         if out.exists() and not overwrite:
             raise ConfigError(f"{out} exists already.", "Choose another name, or allow overwriting it.")
         part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
         literal = str(part).replace("'", "''")
         if for_spreadsheets and file_format != "csv":
-            raise ConfigError("--for-spreadsheets is for CSV.", "The other formats say what is text, and need no apostrophes.")
+            raise ConfigError(
+                "--for-spreadsheets needs the format CSV.", "Remove the option: the other formats mark what is text."
+            )
         try:
             with self._reading() as connection:
-                picked = _defused(self._present_columns(connection)) if for_spreadsheets else "*"
+                selected = _escape_formulas(self._present_columns(connection)) if for_spreadsheets else "*"
                 written = connection.execute(
-                    f"COPY (SELECT {picked or '*'} FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
+                    f"COPY (SELECT {selected or '*'} FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
                 ).fetchone()
             part.replace(out)
         except duckdb.CatalogException:
@@ -377,21 +379,21 @@ class SyntheticStore:
         return int(written[0]) if written else 0
 
 
-# As OWASP lists them for "CSV injection": what makes spreadsheets take a cell for a formula.
+# The first characters of formulas, after OWASP's "CSV injection".
 _FORMULA = r"^[=+\-@\t\r]"
 _NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?$"
 
 
-def _defused(columns: list[tuple[str, str]]) -> str:
-    """The select list of (name, SQL type) columns in which no text can be taken for a formula."""
-    picked = []
+def _escape_formulas(columns: list[tuple[str, str]]) -> str:
+    """The select list of (name, SQL type) columns with formulas escaped."""
+    selected = []
     for name, kind in columns:
         value, shown = quoted(name), quoted(f"'{name}" if re.match(_FORMULA, name) and not re.match(_NUMBER, name) else name)
         if kind == "VARCHAR":
             harmless = f"NOT regexp_matches({value}, '{_FORMULA}') OR regexp_matches({value}, '{_NUMBER}')"
             value = f"CASE WHEN {harmless} THEN {value} ELSE '''' || {value} END"
-        picked.append(f"{value} AS {shown}")
-    return ", ".join(picked)
+        selected.append(f"{value} AS {shown}")
+    return ", ".join(selected)
 
 
 def _float_for_decimal(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""One spelling for each JSON value, so that hashes and signatures do not depend on spaces or the order of keys.
+"""Canonical JSON, so that hashes and signatures do not depend on spaces or the order of keys.
 
-And one value for each spelling: a key that stands twice in an object is refused, since readers differ in which one counts.
+Reading refuses duplicate keys, since parsers differ in which one counts.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["canonical_json", "parse_json", "sha256_of"]
 
 _MAX_DIGITS = 400
-"""Of an integer: no float has more, and Python refuses to read 4,300."""
+"""Of an integer: no float has more, and Python does not parse 4,300."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -18,7 +18,7 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
 
 
-def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
@@ -34,9 +34,9 @@ def _integer(digits: str) -> int:
 
 
 def parse_json(text: str) -> Any:
-    """The value of `text`. Raises ValueError, whose text says what the document does wrong ("is not JSON")."""
+    """The value of `text`. Raises ValueError; its text completes "the document ..." ("is not JSON")."""
     try:
-        return json.loads(text, object_pairs_hook=_one_of_each, parse_int=_integer)
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_int=_integer)
     except json.JSONDecodeError:
         raise ValueError("is not JSON") from None
     except RecursionError:

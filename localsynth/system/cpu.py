@@ -1,4 +1,4 @@
-"""What the processor can do, read off the operating system."""
+"""Features of the processor, as the operating system reports them."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import psutil
 __all__ = ["FAST_BF16", "default_threads", "has_tiles", "let_threads_sleep", "multiplies_bf16"]
 
 FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
-"""Without one of these features a CPU only emulates bf16, more slowly than it computes in float32."""
+"""A CPU with none of these features emulates bf16, which is slower than float32."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -34,7 +34,7 @@ def multiplies_bf16(cpuinfo: Path = _CPUINFO) -> bool:
 
 
 def has_tiles(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the processor multiplies small matrices whole (AMX)."""
+    """Whether the processor has a matrix unit (AMX)."""
     return "amx_tile" in _features(cpuinfo)
 
 

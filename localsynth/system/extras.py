@@ -1,7 +1,7 @@
-"""The libraries that only training needs, and what to say where they are not installed.
+"""The libraries that only training needs, and the error where they are missing.
 
-They are an extra of the package (`localsynth[train]`), since they take gigabytes: who only draws rows from a finished model,
-looks at them or verifies a certificate does without. Imports none of them.
+They are an extra of the package (`localsynth[train]`), since they take gigabytes. Sampling,
+queries and verification do not need them. This module imports none of them.
 """
 
 import sys
@@ -16,14 +16,14 @@ TRAINING_PARTS = ("opacus", "peft", "torch", "transformers")
 """Distributions of the extra `train`; each is imported by the same name."""
 
 QUANTIZING_PART = "bitsandbytes"
-"""What the extra `cuda` adds: the base model in 4 bits (NF4)."""
+"""The distribution that the extra `cuda` adds, for the base model in 4 bits (NF4)."""
 
 
 def install_extra(extra: str) -> str:
-    """The command that adds an extra of the package, to be typed into a shell."""
-    # An application that pipx installed has an environment of its own, which the pip on the path knows nothing of; and pipx
-    # leaves what is installed as it is, unless forced. It leaves a note of its own there, also where
-    # PIPX_HOME is another directory than the usual one.
+    """The shell command that installs an extra of the package."""
+    # pipx installs into an environment of its own, which the pip on the path does not change, and it
+    # changes an installed application only with --force. Its metadata file also identifies it where
+    # PIPX_HOME is not the usual directory.
     by_pipx = "pipx" in Path(sys.prefix).parts or Path(sys.prefix, "pipx_metadata.json").is_file()
     return f'{"pipx install --force" if by_pipx else "pip install"} "localsynth[{extra}]"'
 
@@ -33,8 +33,8 @@ def need_training_parts() -> None:
     missing = [part for part in TRAINING_PARTS if find_spec(part) is None]
     if missing:
         raise ResourceError(
-            f"Training, exporting and planning need {', '.join(missing)}: not installed here.",
-            f"Install what is missing with: {install_extra('train')} (drawing rows and verifying work without).",
+            f"Training, exporting and planning need {', '.join(missing)}, which is not installed.",
+            f"Install it with: {install_extra('train')} (sampling and verifying work without).",
         )
 
 
@@ -42,6 +42,6 @@ def need_quantizing_part() -> None:
     """Raises ResourceError, with the command that installs it, where the base model cannot be held in 4 bits."""
     if find_spec(QUANTIZING_PART) is None:
         raise ResourceError(
-            f"Training in NF4, the default on a GPU, needs {QUANTIZING_PART}: not installed here.",
+            f"Training in NF4, the default on a GPU, needs {QUANTIZING_PART}, which is not installed.",
             f"Install it with: {install_extra('cuda')}, or train in bf16: --set train.precision=bf16",
         )

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, their hashes, and the user's own directories."""
+"""Atomic writes of files, their hashes, and the user's directories."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def model_directory() -> Path:
 
 
 def write_file(path: Path, content: bytes | str, mode: int = 0o600) -> None:
-    """Write `path` whole or not at all: a temporary file beside it, fsync, rename. Raises ResourceError (disk full, ...)."""
+    """Write `path` atomically: a temporary file beside it, fsync, rename. Raises ResourceError (disk full, ...)."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -55,7 +55,7 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o600) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_file` of a JSON document, indented, keys in the order given."""
+    """`write_file` of a JSON document, indented, keys in their order."""
     write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -64,12 +64,10 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or start over in a new workspace.") from None
+        raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or make a new workspace.") from None
     except ValueError as error:
         wrong = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise IntegrityError(
-            f"{path} is damaged: it {wrong}.", "Restore it from a backup, or start over in a new workspace."
-        ) from None
+        raise IntegrityError(f"{path} is damaged: it {wrong}.", "Restore it from a backup, or make a new workspace.") from None
 
 
 def file_sha256(path: Path) -> str:

@@ -1,16 +1,18 @@
-"""Seals the current process off the network, for good.
+"""Network isolation ("seal") of the current process, irreversible.
 
-Three ways, strongest first: a network namespace of its own, with nothing in it; a seccomp filter, by which the kernel
-refuses the system calls that make connections; a Python audit hook. The first two go together where both are allowed:
-the namespace also hides abstract Unix sockets, the filter also stops connections to daemons of this machine, which could
-reach out for us (a name resolver, a container engine). Threads and programs started later inherit both.
+There are three levels, strongest first: an empty network namespace; a seccomp filter, by which
+the kernel refuses the system calls that make connections; a Python audit hook. The first two are
+combined where both are allowed: the namespace also hides abstract Unix sockets, the filter also
+blocks connections to local daemons that could connect for us (a name resolver, a container
+engine). Threads and programs started later inherit both.
 
-This stops code that opens connections, by habit or by mistake: telemetry, downloads, a library's update check. It is no
-sandbox for a hostile program that runs as the same user, which has files, and other processes, to write to. Network
-connections that are open before the seal stay open: start the process without any.
+The seal blocks code that opens connections by habit or by mistake: telemetry, downloads, update
+checks. It is no sandbox for a hostile program of the same user, which can write to files and to
+other processes. Connections that are open before the seal stay open: start the process without
+any.
 
-Needs the standard library alone and can be run as a script, `isolation.py LEVEL`, which exits with 0 where that level
-works: `available_levels` does so, because a seal cannot be tried and taken off again.
+Needs only the standard library and can be run as a script, `network_seal.py LEVEL`, which exits
+with 0 if that level works. `available_levels` uses it, since a seal cannot be removed.
 """
 
 import ctypes
@@ -32,12 +34,12 @@ __all__ = ["IN_WORDS", "LEVELS", "Level", "Requirement", "Seal", "available_leve
 Level = Literal["namespace", "seccomp", "audit", "none"]
 
 LEVELS: tuple[Level, ...] = ("namespace", "seccomp", "audit")
-"""The ways to seal, strongest first."""
+"""The levels, strongest first."""
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What holds for this process from now on; `text` says it to the user."""
+    """The isolation of this process; `text` describes it to the user."""
 
     level: Level
     text: str
@@ -46,26 +48,26 @@ class Seal:
 IN_WORDS: dict[Level, str] = {
     "namespace": "No network: the kernel gave this process an empty network of its own",
     "seccomp": "No network: the kernel refuses this process every new connection",
-    "audit": "No network from Python: it refuses connections and other programs; code written in C is not stopped",
+    "audit": "No network from Python: it refuses connections and other programs; code written in C is not blocked",
     "none": "NOT sealed: this process can reach the network",
 }
-"""What each level means to the user, without the full stop."""
+"""The description of each level for the user, without the full stop."""
 
 Requirement = Literal["kernel", "any"]
-"""The least that a command may be content with: a seal by the kernel, or any at all."""
+"""The minimum isolation: by the kernel, or any."""
 
 
 def meets(level: Level, requirement: Requirement) -> bool:
-    """Whether a process sealed at `level` has what is required."""
+    """Whether `level` satisfies the requirement."""
     return level in ("namespace", "seccomp") if requirement == "kernel" else level != "none"
 
 
 def seal(strongest: Level = "namespace") -> Seal:
-    """Seal this process by the strongest way that works, none stronger than `strongest`, and switch core dumps off.
+    """Seal this process at the strongest level that works, at most `strongest`, and disable core dumps.
 
-    Call it first thing in a fresh process, once: a namespace is only given to a process with one thread (importing torch
-    or numpy starts more). Every way is tried out, by opening a connection, before it is claimed. Does not raise: the
-    caller decides what to do at level "none".
+    Call it once, first thing in a new process: only a process with one thread can enter a namespace (importing torch
+    or numpy starts more). Every level is tested by opening a connection. Does not raise: the caller decides what to do
+    at level "none".
     """
     wanted = LEVELS[LEVELS.index(strongest) :]
     namespace = "namespace" in wanted and _move_to_empty_network()
@@ -79,7 +81,7 @@ def seal(strongest: Level = "namespace") -> Seal:
 
 
 def available_levels() -> list[Level]:
-    """The levels that work on this machine, strongest first, each tried in a process of its own (about 30 ms each)."""
+    """The levels that work on this machine, strongest first, each tested in a process of its own (about 30 ms)."""
     command = [sys.executable, "-I", "-S", __file__]
     return [level for level in LEVELS if subprocess.run([*command, level], capture_output=True, timeout=20).returncode == 0]
 
@@ -107,9 +109,9 @@ _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
 def no_core_dumps() -> None:
-    """A crash must not write the process's memory, with original rows or a passphrase in it, to a file; nor may others read it.
+    """Disable core dumps and other processes' access to this one's memory, which holds original rows or a passphrase.
 
-    Holds for this process, and its limit for those that it starts.
+    The limit also holds for processes that it starts.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
@@ -125,8 +127,8 @@ def _move_to_empty_network() -> bool:
     """Move this process to a new user and network namespace, where not even loopback is up; False where that is not allowed."""
     if sys.platform != "linux" or len(list(Path("/proc/self/task").iterdir())) > 1:
         return False
-    # Tried in a child first: some systems allow the namespace but not its user map, and a process left without one can
-    # make no files any more.
+    # Tested in a child first: some systems allow the namespace but not its user map, and a process without one can
+    # create no files.
     if not _works_in_a_child(_enter_namespace):
         return False
     before = Path("/proc/self/ns/net").readlink()
@@ -145,7 +147,7 @@ def _works_in_a_child(attempt: Callable[[], bool]) -> bool:
 
 
 def _enter_namespace() -> bool:
-    """Unshare, and map every user and group to itself, so that files belong to whom they did before.
+    """Unshare, and map every user and group to itself, so that the owners of files do not change.
 
     Only a process that stayed outside may write a map of more than one user (which root needs for files of others), so a
     child does it and waits for its turn.
@@ -204,8 +206,8 @@ class _Abi:
     socket: int
     socketpair: int
     refused: tuple[int, ...]
-    """connect, ptrace, setns, process_vm_writev, bpf, io_uring_setup, pidfd_getfd: connections, and ways to borrow another
-    process's. connect is refused for local daemons' sakes: a name resolver behind a Unix socket is a way out."""
+    """connect, ptrace, setns, process_vm_writev, bpf, io_uring_setup, pidfd_getfd: connections, and ways to use another
+    process's. connect is refused because of local daemons: a name resolver behind a Unix socket has network access."""
 
 
 _ABIS = {
@@ -278,7 +280,7 @@ _PROGRAMS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spa
 
 
 def _refuse_in_python() -> bool:
-    """Let Python itself refuse sockets and other programs. Code written in C that opens its own sockets is not stopped."""
+    """Let Python refuse sockets and other programs. Code written in C that opens its own sockets is not blocked."""
     import _posixsubprocess
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:

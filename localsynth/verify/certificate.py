@@ -12,7 +12,7 @@ from localsynth.privacy.accountant import TOLERANCE
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
 from localsynth.privacy.ledger_chain import Event, break_in_chain, the_basis, the_target
 from localsynth.privacy.noise import SECURE_LABEL
-from localsynth.privacy.signing import fingerprint, signature_holds
+from localsynth.privacy.signing import fingerprint, is_signature_valid
 from localsynth.schema.columns import Category, Schema
 from localsynth.system.network_seal import IN_WORDS
 
@@ -104,7 +104,7 @@ def check_signature(document: dict[str, Any], known_key: str | None = None) -> l
         if known_key is None:
             return [unsigned]
         return [unsigned, Finding("signer", "failed", "A known signer was asked for, and there is no signature.")]
-    if not signature_holds(document):
+    if not is_signature_valid(document):
         return [Finding("signature", "failed", "The signature does not fit: the certificate was changed after signing.")]
     signer = fingerprint(bytes.fromhex(document["signature"]["public_key"]))
     good = Finding("signature", "ok", "Nothing was changed since it was signed.")

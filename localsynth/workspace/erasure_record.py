@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from localsynth.errors import ConfigError
-from localsynth.privacy.signing import fingerprint, signature_holds
+from localsynth.privacy.signing import fingerprint, is_signature_valid
 from localsynth.system.canonical_json import parse_json
 from localsynth.system.files import read_json
 from localsynth.workspace.paths import Workspace
@@ -65,7 +65,7 @@ def read_statement(certificate: Path, workspace_id: str, signer: str | None) -> 
         if record["workspace"] != workspace_id:
             return Statement("failed", "The erasure.json here is another workspace's.")
         signed = record["signature"] is not None
-        if signed and not signature_holds(record):
+        if signed and not is_signature_valid(record):
             return Statement("failed", "The erasure.json here was changed after it was signed.")
         if not record["complete"]:
             return Statement("not checked", "The erasure of the original rows was begun and not finished.")

@@ -1,7 +1,8 @@
-"""Where everything of a workspace lies, and how its files are written.
+"""The paths of a workspace.
 
-A workspace is a directory with mode 0700 (see docs/files.md). The keys are elsewhere: in the user's configuration
-directory, so that a copied workspace cannot be opened and its ledger cannot be rolled back unseen.
+A workspace is a directory with mode 0700 (see docs/files.md). Its keys are in the user's
+configuration directory, so that a copied workspace cannot be opened and its ledger cannot be
+rolled back unnoticed.
 """
 
 import secrets
@@ -16,11 +17,11 @@ __all__ = ["Workspace"]
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths of one workspace. Nothing is read or made until asked for."""
+    """The paths of one workspace. Creating the object reads and writes nothing."""
 
     root: Path
     passphrase: str | None = field(default=None, repr=False, compare=False)
-    """Of the key, where it has one and a person gave it; never written down."""
+    """The passphrase of the key, if there is one; never stored."""
 
     @property
     def config_path(self) -> Path:
@@ -49,7 +50,7 @@ class Workspace:
 
     @property
     def erasure_path(self) -> Path:
-        """Says that, and when, the private side was erased; absent before."""
+        """Records that, and when, the private data was erased; absent before."""
         return self.root / "erasure.json"
 
     @property
@@ -72,7 +73,7 @@ class Workspace:
             root.chmod(0o700)
         except OSError as error:
             raise ResourceError(
-                f"Cannot make the directory {root}: {error.strerror}.", "Choose a place you may write to."
+                f"Cannot create the directory {root}: {error.strerror}.", "Choose a directory you may write to."
             ) from None
         write_json(workspace.identity_path, {"id": secrets.token_hex(8)})
         return workspace
@@ -82,22 +83,22 @@ class Workspace:
         """An existing workspace, with the passphrase of its key if it is known. Raises ConfigError where there is none."""
         workspace = Workspace(root, passphrase)
         if not workspace.config_path.is_file():
-            raise ConfigError(f"{root} is not a workspace.", f"Make one with: localsynth init {root} --data FILE")
+            raise ConfigError(f"{root} is not a workspace.", f"Create one with: localsynth init {root} --data FILE")
         return workspace
 
     @property
     def id(self) -> str:
-        """The workspace's random name, under which its key lies in the configuration directory."""
+        """The workspace's random id, under which its key is stored in the configuration directory."""
         return str(read_json(self.identity_path)["id"])
 
     @property
     def keys_path(self) -> Path:
-        """The directory, outside the workspace, of its key and of its ledger's head (mode 0700, made on first use)."""
+        """The directory, outside the workspace, of its key and its ledger's head (mode 0700, created on first use)."""
         path = config_directory() / "workspaces" / self.id
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(
-                f"Cannot make {path}: {error.strerror}.", "Set LOCALSYNTH_HOME to a directory you may write to."
+                f"Cannot create {path}: {error.strerror}.", "Set LOCALSYNTH_HOME to a directory you may write to."
             ) from None
         return path

@@ -11,7 +11,7 @@ import pytest
 
 from localsynth.errors import ConfigError, ResourceError
 from localsynth.pipeline.erase import erase
-from localsynth.privacy.signing import fingerprint, signature_holds, signing_key
+from localsynth.privacy.signing import fingerprint, is_signature_valid, signing_key
 from localsynth.store.lock import file_lock, work_lock
 from localsynth.system.files import file_sha256, write_json
 from localsynth.workspace.erasure_record import OUT_OF_REACH, read_statement, refuse_erased
@@ -70,7 +70,7 @@ def is_erased(workspace: Workspace, reports: bool = False) -> None:
     assert files(workspace.root) == {*KEPT, "workspace.json", "erasure.json", *(REPORTS if reports else ())}
     assert not [path for path in (workspace.root.parent / "home").rglob("*.key*") if path.is_file()]
     record = json.loads(workspace.erasure_path.read_text())
-    assert record["complete"] and signature_holds(record)
+    assert record["complete"] and is_signature_valid(record)
     assert set(PRIVATE) - {"runs/001/checkpoint/state.pt", ".private.spill/duckdb_temp"} <= set(record["removed"])
     assert record["out_of_reach"] == list(OUT_OF_REACH)
 

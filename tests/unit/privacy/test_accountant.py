@@ -20,7 +20,7 @@ from localsynth.privacy.accountant import (
     epsilon_of,
     flatten,
     group_epsilon,
-    most_that_fit,
+    max_repetitions,
     to_dp_event,
 )
 
@@ -37,7 +37,7 @@ def normal_cdf(x: float) -> float:
 
 
 @pytest.mark.parametrize(("rate", "noise", "steps"), GRID)
-def test_agrees_with_the_other_accountants(rate: float, noise: float, steps: int) -> None:
+def test_epsilon_agrees_with_other_accountants(rate: float, noise: float, steps: int) -> None:
     from opacus.accountants import PRVAccountant
     from opacus.accountants.analysis import rdp as opacus_rdp
 
@@ -64,7 +64,7 @@ def test_agrees_with_the_other_accountants(rate: float, noise: float, steps: int
 
 
 @pytest.mark.parametrize("noise", [1.0, 3.0])
-def test_one_gaussian_is_the_closed_form(noise: float) -> None:
+def test_gaussian_against_closed_form(noise: float) -> None:
     """Balle & Wang 2018, "Improving the Gaussian Mechanism for Differential Privacy", theorem 5."""
     epsilon = epsilon_of([{"type": "gaussian", "noise_multiplier": noise}], DELTA)
     a, b = 1 / (2 * noise), epsilon * noise
@@ -72,12 +72,12 @@ def test_one_gaussian_is_the_closed_form(noise: float) -> None:
     assert epsilon == pytest.approx(epsilon_of([dp_sgd_step(noise, 1.0)], DELTA), rel=1e-6)
 
 
-def test_repeated_gaussians_are_one_with_less_noise() -> None:
+def test_repeated_gaussians_equal_one_with_less_noise() -> None:
     many = [{"type": "repeated", "count": 16, "of": {"type": "gaussian", "noise_multiplier": 8.0}}]
     assert epsilon_of(many, DELTA) == pytest.approx(epsilon_of([{"type": "gaussian", "noise_multiplier": 2.0}], DELTA), rel=1e-3)
 
 
-def test_repetition_may_be_nested_or_spelled_out() -> None:
+def test_repetition_nested_or_listed() -> None:
     step = dp_sgd_step(1.0, 0.1)
     nested = {"type": "repeated", "count": 3, "of": {"type": "repeated", "count": 4, "of": step}}
     assert flatten([nested]) == flatten([step] * 12)
@@ -96,13 +96,13 @@ def test_many_pure_mechanisms_cost_less_than_their_sum() -> None:
     assert epsilon_of([{"type": "repeated", "count": 300, "of": {"type": "pure_dp", "epsilon": 0.1}}], DELTA) < 12
 
 
-def test_one_pure_mechanism_costs_its_epsilon() -> None:
+def test_pure_mechanism_costs_its_epsilon() -> None:
     assert epsilon_of([{"type": "pure_dp", "epsilon": 0.3}], 0.0) == 0.3
     assert epsilon_of([{"type": "pure_dp", "epsilon": 0.3}], DELTA) == pytest.approx(0.3, abs=2e-4)
     assert epsilon_of([{"type": "laplace", "noise_multiplier": 4.0}], 0.0) == 0.25
 
 
-def test_deltas_of_mechanisms_are_inside_the_whole_delta() -> None:
+def test_deltas_of_mechanisms_count_towards_delta() -> None:
     approximate = {"type": "approximate_dp", "epsilon": 0.1, "delta": 1e-7}
     assert epsilon_of([approximate] * 10, 1e-6) == pytest.approx(1.0)
     assert epsilon_of([approximate] * 11, 1e-6) == math.inf
@@ -111,14 +111,14 @@ def test_deltas_of_mechanisms_are_inside_the_whole_delta() -> None:
     assert epsilon_of([gaussian], 1e-6) < both <= epsilon_of([gaussian], 9e-7) + 0.1
 
 
-def test_a_gaussian_has_no_epsilon_without_a_delta() -> None:
+def test_gaussian_without_delta_has_no_epsilon() -> None:
     assert epsilon_of([{"type": "gaussian", "noise_multiplier": 2.0}], 0.0) == math.inf
     assert epsilon_of([{"type": "gaussian", "noise_multiplier": 0.01}], DELTA) == math.inf
     assert epsilon_of([], DELTA) == 0
 
 
 @pytest.mark.parametrize(("rate", "noise", "steps"), [(0.05, 2.5, 20), (0.3, 3.0, 1)])
-def test_cost_grows_with_steps_and_rate_and_falls_with_noise_and_delta(rate: float, noise: float, steps: int) -> None:
+def test_epsilon_is_monotone_in_steps_rate_noise_and_delta(rate: float, noise: float, steps: int) -> None:
     cost = epsilon_of(dp_sgd(rate, noise, steps), DELTA)
     assert epsilon_of(dp_sgd(rate, noise, steps * 2), DELTA) > cost
     assert epsilon_of(dp_sgd(rate * 1.5, noise, steps), DELTA) > cost
@@ -127,18 +127,18 @@ def test_cost_grows_with_steps_and_rate_and_falls_with_noise_and_delta(rate: flo
 
 
 @pytest.mark.parametrize(("epsilon", "rate", "steps"), [(4, 0.05, 100), (8, 0.02, 10_000), (2.0, 1.0, 1), (0.05, 0.01, 100)])
-def test_calibration_is_tight_and_safe(epsilon: float, rate: float, steps: int) -> None:
+def test_calibration_is_tight_and_conservative(epsilon: float, rate: float, steps: int) -> None:
     spent = epsilon_of(dp_sgd(rate, calibrate_noise(epsilon, DELTA, rate, steps), steps), DELTA)
     assert 0.98 * epsilon <= spent <= epsilon
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(0, 1), (1.1, 1), (-0.1, 1), (0.1, 0), (math.nan, 1)])
-def test_calibration_guards_its_arguments(rate: float, steps: int) -> None:
+def test_calibration_refuses_invalid_arguments(rate: float, steps: int) -> None:
     with pytest.raises(ConfigError):
         calibrate_noise(1.0, DELTA, rate, steps)
 
 
-def test_calibration_says_when_no_noise_is_enough() -> None:
+def test_calibration_where_no_noise_is_enough() -> None:
     with pytest.raises(BudgetError, match="No amount of noise"):
         calibrate_noise(1e-7, 1e-9, 1.0, 1)
 
@@ -182,14 +182,14 @@ def test_malformed_mechanisms_are_refused(mechanism: Any) -> None:
         epsilon_of([mechanism], DELTA)
 
 
-def test_what_is_repeated_too_often_is_refused_however_it_is_spelled() -> None:
+def test_too_many_repetitions_are_refused() -> None:
     million = {"type": "repeated", "count": 10**6, "of": {"type": "pure_dp", "epsilon": 1e-9}}
     assert flatten([million] * 2).total() == 2 * 10**6
     with pytest.raises(ConfigError, match="too often"):
         flatten([million] * 3)
 
 
-def test_an_epsilon_beyond_computing_is_infinite_before_memory_runs_out() -> None:
+def test_epsilon_too_large_to_compute_is_infinite() -> None:
     """The distribution of these would have more than a thousand million points."""
     for mechanisms in (dp_sgd(0.5, 0.5, 10**6), dp_sgd(1.0, 0.5, 10**6)):
         assert epsilon_of(mechanisms, DELTA) == math.inf
@@ -198,25 +198,25 @@ def test_an_epsilon_beyond_computing_is_infinite_before_memory_runs_out() -> Non
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 31, 32, 33, 1000, 10**6 - 1, 10**6])
-def test_the_most_that_fit_are_found(most: int) -> None:
+def test_max_repetitions(most: int) -> None:
     asked: list[int] = []
 
     def fits(times: int) -> bool:
         asked.append(times)
         return times <= most
 
-    assert most_that_fit(fits) == most
+    assert max_repetitions(fits) == most
     assert len(asked) <= 35
-    assert most_that_fit(lambda times: True) == MAX_RUNS
+    assert max_repetitions(lambda times: True) == MAX_RUNS
 
 
-def test_delta_must_be_a_chance() -> None:
+def test_delta_must_be_a_probability() -> None:
     for delta in (-1e-9, 1.0, math.nan):
         with pytest.raises(ConfigError):
             epsilon_of([], delta)
 
 
-def test_events_are_those_of_dp_accounting() -> None:
+def test_dp_events() -> None:
     event = to_dp_event({"type": "repeated", "count": 3, "of": dp_sgd_step(1.5, 0.1)})
     assert event == dp_accounting.SelfComposedDpEvent(
         dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(1.5)), 3
@@ -226,14 +226,14 @@ def test_events_are_those_of_dp_accounting() -> None:
         to_dp_event({"type": "pure_dp", "epsilon": 1.0})
 
 
-def test_a_group_of_one_is_a_unit() -> None:
+def test_group_of_one_is_a_unit() -> None:
     for mechanisms in (dp_sgd(0.02, 1.0, 100), [{"type": "pure_dp", "epsilon": 0.5}]):
         epsilon, delta = group_epsilon(mechanisms, DELTA, 1)
         assert delta == DELTA
         assert epsilon_of(mechanisms, DELTA) * 0.999 <= epsilon <= epsilon_of(mechanisms, DELTA) * 1.05
 
 
-def test_groups_of_proven_bounds_follow_the_textbook() -> None:
+def test_group_of_proven_bounds_is_textbook_bound() -> None:
     """Dwork & Roth 2014, "The Algorithmic Foundations of Differential Privacy", theorem 2.2 and its (ε, δ) form."""
     assert group_epsilon([{"type": "pure_dp", "epsilon": 0.5}], 0.0, 4) == (2.0, 0.0)
     assert group_epsilon([{"type": "laplace", "noise_multiplier": 2.0}], 0.0, 4) == (2.0, 0.0)
@@ -241,20 +241,20 @@ def test_groups_of_proven_bounds_follow_the_textbook() -> None:
     assert (epsilon, delta) == (1.5, pytest.approx(3 * math.exp(1.0) * 1e-7))
 
 
-def test_a_group_under_one_gaussian_is_a_larger_sensitivity() -> None:
+def test_group_under_gaussian_scales_sensitivity() -> None:
     group = group_epsilon([{"type": "gaussian", "noise_multiplier": 6.0}], DELTA, 3)
     assert group[0] == pytest.approx(epsilon_of([{"type": "gaussian", "noise_multiplier": 2.0}], DELTA), rel=0.01)
 
 
 @pytest.mark.parametrize("units", [2, 5])
-def test_groups_in_poisson_batches_cost_no_more_than_the_textbook_says(units: int) -> None:
+def test_group_in_poisson_batches_below_textbook_bound(units: int) -> None:
     mechanisms = dp_sgd(0.01, 2.0, 50)
     single = epsilon_of(mechanisms, 1e-9)
     delta = units * math.exp((units - 1) * single) * 1e-9
     assert single < group_epsilon(mechanisms, delta, units)[0] <= units * single
 
 
-def test_a_group_in_one_poisson_batch_is_the_integral_of_its_densities() -> None:
+def test_group_in_one_poisson_batch_against_integral() -> None:
     rate, noise, delta = 0.3, 2.5, 1e-3
     epsilon, _ = group_epsilon(dp_sgd(rate, noise, 1), delta, 2)
     x = np.linspace(-20, 24, 400_001)
@@ -269,6 +269,6 @@ def test_a_group_in_one_poisson_batch_is_the_integral_of_its_densities() -> None
     assert max(removed, added) <= delta
 
 
-def test_a_group_has_a_unit() -> None:
+def test_group_needs_at_least_one_unit() -> None:
     with pytest.raises(ConfigError):
         group_epsilon([], DELTA, 0)

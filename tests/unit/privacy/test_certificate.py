@@ -130,7 +130,7 @@ def test_an_honest_certificate_holds(signed: dict[str, Any]) -> None:
 
 def test_the_seal_of_the_training_is_its_signers_statement(signed: dict[str, Any], unsigned: dict[str, Any]) -> None:
     assert signed["seal"] == "namespace"
-    for level, words in (("audit", "written in C is not stopped"), ("none", "NOT sealed")):
+    for level, words in (("audit", "written in C is not blocked"), ("none", "NOT sealed")):
         assert failed({**signed, "seal": level}) == {"signature"}
         (said,) = [finding for finding in check({**unsigned, "seal": level}) if finding.name == "seal"]
         assert said.status == "stated" and level in said.text and words in said.text

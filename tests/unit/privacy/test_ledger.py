@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy import ledger as ledger_module
-from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, group_epsilon, most_that_fit
+from localsynth.privacy.accountant import calibrate_noise, dp_sgd_step, epsilon_of, group_epsilon, max_repetitions
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis, break_in_chain, group_bound, recompute
 from localsynth.privacy.zcdp import epsilon_of_rho, rho_for
@@ -43,7 +43,7 @@ def charge(ledger: Ledger, mechanism: dict[str, Any] = PURE, budget: str = "sche
     ledger.charge(budget=budget, run=run, stage="schema", what="the range of a column", mechanism=mechanism)
 
 
-def test_a_reopened_ledger_is_the_same(paths: tuple[Path, Path]) -> None:
+def test_reopened_ledger_is_the_same(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     charge(ledger)
     again = Ledger.open(*paths, ID)
@@ -59,7 +59,7 @@ def test_opening_writes_nothing(paths: tuple[Path, Path]) -> None:
     assert not paths[0].exists() and not paths[1].exists()
 
 
-def test_a_budget_refuses_before_writing(paths: tuple[Path, Path]) -> None:
+def test_exceeding_charge_is_refused_before_writing(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     for _ in range(5):
         charge(ledger)
@@ -72,7 +72,7 @@ def test_a_budget_refuses_before_writing(paths: tuple[Path, Path]) -> None:
         charge(Ledger.open(*paths, ID))
 
 
-def test_a_budget_must_be_opened_first(paths: tuple[Path, Path]) -> None:
+def test_charge_needs_an_open_budget(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     with pytest.raises(BudgetError, match="No budget 'train'"):
         charge(ledger, budget="train")
@@ -80,7 +80,7 @@ def test_a_budget_must_be_opened_first(paths: tuple[Path, Path]) -> None:
         charge(ledger, run="another")
 
 
-def test_budgets_add_up_and_each_is_composed_by_itself(paths: tuple[Path, Path]) -> None:
+def test_budgets_are_composed_separately_and_added(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     ledger.open_budget("train", "r1", 3.0, 5e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
     gaussian = {"type": "gaussian", "noise_multiplier": 3.0}
@@ -109,11 +109,9 @@ def groups_after(paths: tuple[Path, Path], times: int, mechanism: dict[str, Any]
     return [group_bound(ledger.document()["events"], units) for units in (1, 2, 5, 10)]
 
 
-def test_group_figures_are_the_budgets_not_those_of_the_steps_that_were_executed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_group_bound_counts_the_whole_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    fit = most_that_fit(lambda times: epsilon_of([STEP] * times, 1e-7) <= 1.0)
+    fit = max_repetitions(lambda times: epsilon_of([STEP] * times, 1e-7) <= 1.0)
     assert 5 < fit < 100
     all_steps = groups_after((tmp_path / "all.json", tmp_path / "all-head.json"), fit, STEP, 1e-7)
     assert groups_after((tmp_path / "one.json", tmp_path / "one-head.json"), 1, STEP, 1e-7) == all_steps
@@ -127,7 +125,7 @@ def test_group_figures_are_the_budgets_not_those_of_the_steps_that_were_executed
             assert bound == pytest.approx(units * math.exp(0.1 * (units - 1)) * delta)
 
 
-def test_a_list_that_was_not_reached_changes_no_group_figure(tmp_path: Path) -> None:
+def test_group_bound_without_a_measured_list(tmp_path: Path) -> None:
     figures = []
     for name, mechanisms in (("few", [PURE]), ("some", [PURE, LIST]), ("all", [PURE, *[LIST] * 9])):
         ledger = start((tmp_path / f"{name}.json", tmp_path / f"{name}-head.json"), 1.0, 1e-7)
@@ -137,14 +135,14 @@ def test_a_list_that_was_not_reached_changes_no_group_figure(tmp_path: Path) -> 
     assert figures[0] == figures[1] == figures[2]
 
 
-def test_unequal_parts_count_as_any_mechanism_of_their_budget(paths: tuple[Path, Path]) -> None:
+def test_group_bound_of_unequal_parts(paths: tuple[Path, Path]) -> None:
     ledger = start(paths, 1.0, 1e-7)
     charge(ledger, PURE)
     charge(ledger, {"type": "pure_dp", "epsilon": 0.2})
     assert group_bound(ledger.document()["events"], 3) == (3.0, pytest.approx(3 * math.exp(2.0) * 1e-7))
 
 
-def test_zcdp_counts_with_all_the_rho_its_budget_has_room_for_and_a_group_with_its_square(tmp_path: Path) -> None:
+def test_group_bound_of_zcdp_uses_all_rho_of_the_budget(tmp_path: Path) -> None:
     whole = rho_for(1.0, 1e-7)
     figures = [
         groups_after((tmp_path / f"{times}.json", tmp_path / f"{times}-head.json"), times, {"type": "zcdp", "rho": rho}, 1e-7)
@@ -156,7 +154,7 @@ def test_zcdp_counts_with_all_the_rho_its_budget_has_room_for_and_a_group_with_i
         assert epsilon == pytest.approx(epsilon_of_rho(units**2 * whole, 1e-7), rel=1e-9)
 
 
-def test_a_budget_refuses_a_rho_that_is_a_hair_too_large(paths: tuple[Path, Path]) -> None:
+def test_rho_slightly_too_large_is_refused(paths: tuple[Path, Path]) -> None:
     ledger = start(paths, 1.0, 1e-7)
     with pytest.raises(BudgetError, match="used up"):
         charge(ledger, {"type": "zcdp", "rho": rho_for(1.0, 1e-7) * (1 + 1e-6)})
@@ -164,7 +162,7 @@ def test_a_budget_refuses_a_rho_that_is_a_hair_too_large(paths: tuple[Path, Path
     assert ledger.spent().epsilon == pytest.approx(1.0, rel=1e-6)
 
 
-def test_a_budget_that_was_not_charged_costs_nothing(paths: tuple[Path, Path]) -> None:
+def test_uncharged_budget_costs_nothing(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     ledger.open_budget("train", "r1", 3.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=BASIS)
     assert (ledger.spent().epsilon, ledger.spent().delta) == (0, 0)
@@ -179,7 +177,7 @@ def test_budgets_of_all_runs_stay_within_the_limit(paths: tuple[Path, Path]) -> 
     assert ledger.document()["events"][-1]["beyond_limit"] is True
 
 
-def test_a_limit_that_was_raised_later_is_not_the_promise(paths: tuple[Path, Path]) -> None:
+def test_raising_the_limit_later_has_no_effect(paths: tuple[Path, Path]) -> None:
     ledger = Ledger.open(*paths, ID)
     ledger.open_budget("schema", None, 0.4, 5e-7, limit=1.0, limit_delta=1e-6, basis=BASIS)
     with pytest.raises(BudgetError, match=r"the limit is epsilon 1, delta 1e-06"):
@@ -199,7 +197,7 @@ def test_deltas_stay_within_their_limit(paths: tuple[Path, Path]) -> None:
     ledger.open_budget("train", "r1", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
 
 
-def test_a_budget_cannot_be_changed_but_may_be_found_again(paths: tuple[Path, Path]) -> None:
+def test_budget_is_fixed_but_can_be_reopened(paths: tuple[Path, Path]) -> None:
     ledger = start(paths, 0.4)
     found = ledger.open_budget("schema", None, 0.4, 0.0, limit=4.0, limit_delta=1e-6, basis=BASIS)
     assert found == ledger.budget("schema", None)
@@ -215,7 +213,7 @@ FIELDS = ["index", "time", "run", "kind", "stage", "what", "budget", "mechanism"
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_changing_any_field_is_noticed(paths: tuple[Path, Path], field: str) -> None:
+def test_changed_field_is_detected(paths: tuple[Path, Path], field: str) -> None:
     ledger = start(paths)
     charge(ledger)
     charge(ledger)
@@ -229,7 +227,7 @@ def test_changing_any_field_is_noticed(paths: tuple[Path, Path], field: str) -> 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_changing_any_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_changed_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     directory = tmp_path_factory.mktemp("bytes")
     paths = directory / "ledger.json", directory / "head.json"
     charge(start(paths))
@@ -248,7 +246,7 @@ def test_changing_any_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, 
             Ledger.open(*paths, ID)
 
 
-def test_a_chain_hashed_anew_is_noticed_by_its_head(paths: tuple[Path, Path], tmp_path: Path) -> None:
+def test_rehashed_chain_is_detected_by_its_head(paths: tuple[Path, Path], tmp_path: Path) -> None:
     charge(start(paths))
     other = tmp_path / "other"
     other.mkdir()
@@ -260,7 +258,7 @@ def test_a_chain_hashed_anew_is_noticed_by_its_head(paths: tuple[Path, Path], tm
         Ledger.open(*paths, ID)
 
 
-def test_cut_and_rolled_back_ledgers_are_noticed(paths: tuple[Path, Path]) -> None:
+def test_truncated_and_rolled_back_ledgers_are_detected(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     old = paths[0].read_bytes()
     charge(ledger)
@@ -272,7 +270,7 @@ def test_cut_and_rolled_back_ledgers_are_noticed(paths: tuple[Path, Path]) -> No
         Ledger.open(*paths, ID)
 
 
-def test_a_missing_or_damaged_head_is_noticed(paths: tuple[Path, Path]) -> None:
+def test_missing_or_damaged_head_is_detected(paths: tuple[Path, Path]) -> None:
     start(paths)
     whole = paths[1].read_bytes()
     for content in (b'{"count": "1", "hash": ""}', b"[]", b"not json", whole[:-9], b"", b"\xff\xfe"):
@@ -287,7 +285,7 @@ def test_a_missing_or_damaged_head_is_noticed(paths: tuple[Path, Path]) -> None:
         Ledger.open(*paths, ID)
 
 
-def test_another_workspaces_ledger_is_noticed(paths: tuple[Path, Path]) -> None:
+def test_ledger_of_another_workspace_is_detected(paths: tuple[Path, Path]) -> None:
     start(paths)
     with pytest.raises(IntegrityError, match="another workspace"):
         Ledger.open(*paths, "another")
@@ -304,7 +302,7 @@ def crash_before_the_head(monkeypatch: pytest.MonkeyPatch, from_count: int = 0) 
     monkeypatch.setattr(ledger_module, "write_json", write_json)
 
 
-def test_a_crash_between_ledger_and_head_is_mended(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_between_ledger_and_head_is_repaired(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = start(paths)
     with monkeypatch.context() as patch:
         crash_before_the_head(patch)
@@ -318,7 +316,7 @@ def test_a_crash_between_ledger_and_head_is_mended(paths: tuple[Path, Path], mon
     assert Ledger.open(*paths, ID).spent().epsilon == pytest.approx(0.2)
 
 
-def test_the_same_process_goes_on_after_a_failed_head(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_continues_after_failed_write_of_head(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = start(paths)
     with monkeypatch.context() as patch:
         crash_before_the_head(patch)
@@ -328,7 +326,7 @@ def test_the_same_process_goes_on_after_a_failed_head(paths: tuple[Path, Path], 
     assert Ledger.open(*paths, ID).spent().epsilon == pytest.approx(0.2)
 
 
-def test_a_crash_in_the_first_event_is_mended(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_in_the_first_event_is_repaired(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         crash_before_the_head(patch, from_count=1)
         with pytest.raises(KeyboardInterrupt):
@@ -336,7 +334,7 @@ def test_a_crash_in_the_first_event_is_mended(paths: tuple[Path, Path], monkeypa
     assert len(Ledger.open(*paths, ID).document()["events"]) == 1
 
 
-def test_two_events_ahead_of_the_head_is_no_crash(paths: tuple[Path, Path]) -> None:
+def test_two_events_ahead_of_the_head_are_refused(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     head = paths[1].read_bytes()
     charge(ledger)
@@ -346,7 +344,7 @@ def test_two_events_ahead_of_the_head_is_no_crash(paths: tuple[Path, Path]) -> N
         Ledger.open(*paths, ID)
 
 
-def test_a_second_writer_is_refused(paths: tuple[Path, Path]) -> None:
+def test_second_writer_is_refused(paths: tuple[Path, Path]) -> None:
     first = start(paths)
     second = Ledger.open(*paths, ID)
     charge(first)
@@ -370,7 +368,7 @@ def test_a_second_writer_is_refused(paths: tuple[Path, Path]) -> None:
         lambda d: d["events"].append(None),
     ],
 )
-def test_break_in_chain_names_every_malformed_document(paths: tuple[Path, Path], change: Any) -> None:
+def test_break_in_chain_of_malformed_documents(paths: tuple[Path, Path], change: Any) -> None:
     ledger = start(paths)
     charge(ledger)
     document = copy.deepcopy(ledger.document())
@@ -380,7 +378,7 @@ def test_break_in_chain_names_every_malformed_document(paths: tuple[Path, Path],
     assert break_in_chain(None)
 
 
-def test_an_event_that_is_hashed_anew_breaks_the_next(paths: tuple[Path, Path]) -> None:
+def test_rehashed_event_breaks_the_next(paths: tuple[Path, Path]) -> None:
     ledger = start(paths)
     charge(ledger)
     document = copy.deepcopy(ledger.document())
@@ -409,7 +407,7 @@ def test_allowance_is_exact(paths: tuple[Path, Path]) -> None:
     assert ledger.allowance("schema", None, {"type": "pure_dp", "epsilon": 0.4}) == 0
 
 
-def test_steps_are_charged_to_the_end_without_composing_each(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_charges_are_not_composed_each_time(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     composed = 0
 
     def counting(mechanisms: list[dict[str, Any]], delta: float) -> float:
@@ -435,7 +433,7 @@ def test_steps_are_charged_to_the_end_without_composing_each(paths: tuple[Path, 
     assert 0.99 * 3.6 < resumed.spent().epsilon <= 3.6
 
 
-def test_every_event_has_the_day_and_no_time_of_day(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_have_a_date_and_no_time(paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The time between two steps would tell how large their batches were."""
 
     class Clock(dt.datetime):

@@ -37,7 +37,7 @@ def base(tmp_path: Path) -> str:
     return model_hash(write(tmp_path / "base.gguf", FIELDS, TENSORS))
 
 
-def test_own_fields_and_order_do_not_matter(tmp_path: Path, base: str) -> None:
+def test_hash_ignores_own_fields_and_order(tmp_path: Path, base: str) -> None:
     own = {"localsynth.certificate": "{}" * 500, **dict(reversed(FIELDS.items())), "localsynth.run": "r1"}
     assert model_hash(write(tmp_path / "other.gguf", own, dict(reversed(TENSORS.items())))) == base
 
@@ -57,11 +57,11 @@ def test_own_fields_and_order_do_not_matter(tmp_path: Path, base: str) -> None:
         ({}, {"c.weight": np.ones(32, dtype=np.float16)}),
     ],
 )
-def test_everything_else_matters(tmp_path: Path, base: str, fields: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+def test_hash_covers_everything_else(tmp_path: Path, base: str, fields: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     assert model_hash(write(tmp_path / "other.gguf", {**FIELDS, **fields}, {**TENSORS, **tensors})) != base
 
 
-def test_any_byte_of_the_tensors_matters(tmp_path: Path, base: str) -> None:
+def test_hash_covers_every_tensor_byte(tmp_path: Path, base: str) -> None:
     content = bytearray((tmp_path / "base.gguf").read_bytes())
     start = gguf.GGUFReader(tmp_path / "base.gguf").tensors[0].data_offset
     for position in (start, start + 100, start + 255):
@@ -71,7 +71,7 @@ def test_any_byte_of_the_tensors_matters(tmp_path: Path, base: str) -> None:
         assert model_hash(tmp_path / "changed.gguf") != base
 
 
-def test_what_is_no_gguf_is_named(tmp_path: Path, base: str) -> None:
+def test_other_files_are_refused_by_name(tmp_path: Path, base: str) -> None:
     whole = (tmp_path / "base.gguf").read_bytes()
     for content in (b"", b"x", b"not a model" * 100, whole[:50], whole[:-40]):
         (tmp_path / "broken.gguf").write_bytes(content)

@@ -82,7 +82,7 @@ def test_gaussian_fills_every_length(n: int) -> None:
     assert sample.shape == (n,) and np.isfinite(sample).all() and (sample != 0).all()
 
 
-def test_each_gaussian_is_made_of_four() -> None:
+def test_each_gaussian_uses_four_pairs() -> None:
     source = SecureRandom()
     drawn: list[int] = []
     original = source.random_bytes
@@ -113,7 +113,7 @@ def test_extreme_uniforms_give_finite_gaussians(byte: int) -> None:
     assert np.isfinite(Fixed(byte).gaussian(10)).all()
 
 
-def test_a_gaussian_is_the_sum_of_four_over_two() -> None:
+def test_gaussian_is_half_the_sum_of_four() -> None:
     class OneUniform(RandomSource):
         label = "test"
 
@@ -143,14 +143,14 @@ def test_integers_stay_below_high(high: int, n: int) -> None:
     assert sample.shape == (n,) and (sample >= 0).all() and (sample < high).all()
 
 
-def test_integers_are_unbiased_where_the_words_do_not_divide_evenly(source: RandomSource) -> None:
+def test_integers_are_unbiased_by_rejection(source: RandomSource) -> None:
     high = 3 * 2**60  # 2**64 % high is a quarter of high: taking the remainder alone would favour the low values
     assert abs((source.integers(high, N) < 2**60).mean() - 1 / 3) < OFF * math.sqrt(2 / 9 / N)
 
 
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(0, 300))
-def test_permutation_is_one(n: int) -> None:
+def test_permutation_holds_every_number_once(n: int) -> None:
     assert sorted(SecureRandom().permutation(n)) == list(range(n))
 
 
@@ -163,14 +163,14 @@ def test_permutations_are_equally_likely(source: RandomSource) -> None:
     assert all(abs(count - 1000) < OFF * math.sqrt(1000) for count in counts.values())
 
 
-def test_instances_and_calls_never_repeat() -> None:
+def test_instances_and_calls_differ() -> None:
     draws = {SecureRandom().random_bytes(16) for _ in range(200)}
     one = SecureRandom()
     draws |= {one.random_bytes(16) for _ in range(200)}
     assert len(draws) == 400
 
 
-def test_a_forked_child_does_not_repeat_its_parent() -> None:
+def test_forked_child_does_not_repeat_its_parent() -> None:
     source = SecureRandom()
     source.random_bytes(1)
     reading, writing = os.pipe()
@@ -184,14 +184,14 @@ def test_a_forked_child_does_not_repeat_its_parent() -> None:
     os.close(writing)
 
 
-def test_state_cannot_be_kept_or_shown(source: RandomSource) -> None:
+def test_generator_cannot_be_pickled_copied_or_printed(source: RandomSource) -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="must not be pickled"):
             attempt(source)
     assert repr(source) == f"<{type(source).__name__}: {source.label}>"
 
 
-def test_only_the_insecure_one_takes_a_seed() -> None:
+def test_only_the_test_generator_takes_a_seed() -> None:
     with pytest.raises(TypeError):
         SecureRandom(1)  # type: ignore[call-arg]
     assert InsecureRandom(1).random_bytes(16) == InsecureRandom(1).random_bytes(16) != InsecureRandom(2).random_bytes(16)

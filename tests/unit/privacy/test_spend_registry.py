@@ -14,7 +14,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_workspaces_on_one_file_add_up() -> None:
+def test_spends_of_workspaces_on_one_file_add_up() -> None:
     assert registry_total("aa").epsilon == 0
     register_spend("aa", "one", 1.5)
     register_spend("aa", "two", 2.0)
@@ -23,14 +23,14 @@ def test_workspaces_on_one_file_add_up() -> None:
     assert registry_total("aa").epsilon == 3.5
 
 
-def test_a_workspace_states_its_total_which_never_falls() -> None:
+def test_total_of_a_workspace_never_falls() -> None:
     register_spend("aa", "one", 1.5)
     register_spend("aa", "one", 2.5)
     register_spend("aa", "one", 1.0)
     assert registry_total("aa").epsilon == 2.5
 
 
-def test_a_damaged_registry_is_named(home: Path) -> None:
+def test_damaged_registry_is_named(home: Path) -> None:
     register_spend("aa", "one", 1.5)
     for content in ("[]", "not json", '{"sources": 3}'):
         (home / "registry.json").write_text(content)

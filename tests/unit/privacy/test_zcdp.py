@@ -11,19 +11,19 @@ from localsynth.privacy.accountant import epsilon_of, group_epsilon, to_dp_event
 from localsynth.privacy.zcdp import epsilon_of_rho, rho_for
 
 
-def test_conversion_is_a_bound_on_the_exact_epsilon_of_a_gaussian_and_close_to_it() -> None:
+def test_conversion_bounds_the_exact_epsilon_of_a_gaussian() -> None:
     for noise in (0.7, 2.0, 5.0, 20.0):
         exact = epsilon_of([{"type": "gaussian", "noise_multiplier": noise}], 1e-5)
         ours = epsilon_of_rho(1 / (2 * noise**2), 1e-5)
         assert exact <= ours <= 1.15 * exact
 
 
-def test_conversion_is_better_than_the_classic_formula() -> None:
+def test_conversion_is_below_the_classic_formula() -> None:
     for rho in (1e-4, 0.02, 0.5, 10.0):
         assert epsilon_of_rho(rho, 1e-5) < rho + 2 * math.sqrt(rho * math.log(1e5))
 
 
-def test_conversion_is_below_the_bound_at_many_orders() -> None:
+def test_conversion_is_the_minimum_over_orders() -> None:
     rho, delta = 0.02, 1e-5
     grid = [1 + 10 ** (step / 100) for step in range(-300, 500)]
     bounds = [rho * a + math.log1p(-1 / a) - (math.log(delta) + math.log(a)) / (a - 1) for a in grid]
@@ -31,14 +31,14 @@ def test_conversion_is_below_the_bound_at_many_orders() -> None:
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.01, 1e-6), (1.0, 1e-5), (8.0, 1e-9), (50.0, 1e-5)])
-def test_inverse_is_on_the_safe_side_and_tight(epsilon: float, delta: float) -> None:
+def test_inverse_is_conservative_and_tight(epsilon: float, delta: float) -> None:
     rho = rho_for(epsilon, delta)
     assert epsilon * (1 - 1e-6) <= epsilon_of_rho(rho, delta) <= epsilon
 
 
 @pytest.mark.parametrize("rho", [1e-8, 1e-3, 0.02, 0.3, 3.0, 40.0])
 @pytest.mark.parametrize("delta", [1e-5, 1e-9])
-def test_conversion_is_that_of_an_independent_accountant_and_never_below_the_truth(rho: float, delta: float) -> None:
+def test_conversion_agrees_with_dp_accounting(rho: float, delta: float) -> None:
     """dp_accounting's Rényi accountant: at its own orders never below ours, at many more the same; and at its own mechanism the
     Gaussian of that ρ, whose exact ε is below."""
     own = dp_accounting.rdp.RdpAccountant().compose(dp_accounting.ZCDpEvent(rho))
@@ -64,7 +64,7 @@ def test_conversion_agrees_with_opendp(rho: float, delta: float) -> None:
     assert epsilon_of_rho(rho, delta) == pytest.approx(profile.epsilon(delta), rel=1e-9)
 
 
-def test_the_rho_of_several_add_up() -> None:
+def test_rhos_add_up() -> None:
     part = {"type": "zcdp", "rho": 0.02}
     assert epsilon_of([part] * 5, 1e-6) == epsilon_of([{"type": "repeated", "count": 5, "of": part}], 1e-6)
     assert epsilon_of([part] * 5, 1e-6) == pytest.approx(epsilon_of_rho(0.1, 1e-6), rel=1e-12)
@@ -72,7 +72,7 @@ def test_the_rho_of_several_add_up() -> None:
     assert to_dp_event(part) == dp_accounting.ZCDpEvent(0.02)
 
 
-def test_beside_other_mechanisms_it_is_added_to_them_and_delta_is_divided() -> None:
+def test_zcdp_beside_other_mechanisms_splits_delta() -> None:
     part, delta = {"type": "zcdp", "rho": 0.1}, 1e-6
     gaussian, pure = {"type": "gaussian", "noise_multiplier": 2.0}, {"type": "pure_dp", "epsilon": 0.5}
     half = delta / 2
@@ -83,7 +83,7 @@ def test_beside_other_mechanisms_it_is_added_to_them_and_delta_is_divided() -> N
     assert epsilon_of([part], 0.0) == math.inf and epsilon_of([part, {**listed, "delta": delta}], delta) == math.inf
 
 
-def test_a_group_is_the_square_of_its_size() -> None:
+def test_group_scales_rho_by_its_square() -> None:
     """A Gaussian tells: k units are a sensitivity of k, so ρ is k² times as large."""
     delta, noise = 1e-6, 6.0
     rho = 1 / (2 * noise**2)
@@ -95,11 +95,11 @@ def test_a_group_is_the_square_of_its_size() -> None:
     assert group_epsilon([{"type": "zcdp", "rho": rho}], delta, 1)[0] == epsilon_of([{"type": "zcdp", "rho": rho}], delta)
 
 
-def test_nothing_costs_nothing() -> None:
+def test_zero_rho_costs_nothing() -> None:
     assert epsilon_of_rho(0.0, 1e-5) == 0.0
 
 
 @pytest.mark.parametrize(("rho", "delta"), [(-1.0, 1e-5), (1.0, 0.0), (1.0, 1.0), (math.nan, 1e-5)])
-def test_senseless_guarantees_are_refused(rho: float, delta: float) -> None:
+def test_invalid_rho_and_delta_are_refused(rho: float, delta: float) -> None:
     with pytest.raises(ConfigError):
         epsilon_of_rho(rho, delta)

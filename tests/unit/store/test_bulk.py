@@ -19,7 +19,7 @@ ROW = st.tuples(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ROW, max_size=8))
-def test_every_value_comes_back_the_same(rows: list[tuple[object, ...]]) -> None:
+def test_insert_rows_is_lossless(rows: list[tuple[object, ...]]) -> None:
     with duckdb.connect(":memory:") as connection:
         columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(TYPES))
         connection.execute(f"CREATE TABLE t ({columns})")
@@ -27,7 +27,7 @@ def test_every_value_comes_back_the_same(rows: list[tuple[object, ...]]) -> None
         assert connection.execute("SELECT * FROM t").fetchall() == rows
 
 
-def test_a_decimal_column_gets_what_the_float_says() -> None:
+def test_decimal_column_stores_the_float_exactly() -> None:
     with duckdb.connect(":memory:") as connection:
         connection.execute("CREATE TABLE t (c DECIMAL(18,2))")
         insert_rows(
@@ -37,7 +37,7 @@ def test_a_decimal_column_gets_what_the_float_says() -> None:
     assert found == ["0.10", "-2.35", "123456789012345.67", "5.00", None, "0.01", "1000000000000000.00"]
 
 
-def test_quoted_names_survive_sql() -> None:
+def test_quoted_names() -> None:
     with duckdb.connect(":memory:") as connection:
         name = 'a "b"; drop table x --'
         found = connection.execute(f"SELECT {dt.date.today().year} AS {quoted(name)}")

@@ -49,7 +49,7 @@ def written(store: SyntheticStore, out: Path, for_spreadsheets: bool) -> list[li
         (None, ""),
     ],
 )
-def test_what_would_be_computed_gets_an_apostrophe(tmp_path: Path, text: str | None, shown: str) -> None:
+def test_formulas_get_an_apostrophe(tmp_path: Path, text: str | None, shown: str) -> None:
     store = store_of(tmp_path / "s.duckdb", [text])
     header, row = written(store, tmp_path / "out.csv", True)
     assert header == ["'=cmd()", "-5", "n", 'a "b"'] and row == [shown, "x", "-3", shown]
@@ -59,7 +59,7 @@ def test_what_would_be_computed_gets_an_apostrophe(tmp_path: Path, text: str | N
 
 @settings(max_examples=4, deadline=None)
 @given(texts=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8), min_size=40))
-def test_no_text_begins_a_formula(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+def test_no_exported_text_is_a_formula(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     place = tmp_path_factory.mktemp("csv")
     rows = written(store_of(place / "s.duckdb", texts), place / "out.csv", True)[1:]
     assert len(rows) == len(texts)
@@ -68,8 +68,8 @@ def test_no_text_begins_a_formula(tmp_path_factory: pytest.TempPathFactory, text
         assert cell[:1] not in tuple("=@\t\r+-") or re.fullmatch(r"[+-]?[0-9]+([.,][0-9]+)?", cell)
 
 
-def test_only_for_csv(tmp_path: Path) -> None:
+def test_for_spreadsheets_needs_csv(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s.duckdb", ["=1"])
-    with pytest.raises(ConfigError, match="is for CSV"):
+    with pytest.raises(ConfigError, match="needs the format CSV"):
         store.export("jsonl", tmp_path / "out", for_spreadsheets=True)
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ from localsynth.workspace.paths import Workspace
 WORDS = "correct horse Grüße"
 
 
-def test_wrapped_the_key_is_not_in_the_file_and_comes_back_with_the_passphrase_alone(workspace: Workspace) -> None:
+def test_wrapped_key_needs_the_passphrase(workspace: Workspace) -> None:
     key = make_key(workspace)
     assert key_path(workspace).read_text().strip() == key and not is_wrapped(workspace)
     change_passphrase(workspace, WORDS)
@@ -40,7 +40,7 @@ def test_wrapped_the_key_is_not_in_the_file_and_comes_back_with_the_passphrase_a
     assert "is lost" in wrong.value.hint and "localsynth ingest" in wrong.value.hint
 
 
-def test_changed_and_removed_it_is_the_same_key(workspace: Workspace) -> None:
+def test_changing_the_passphrase_keeps_the_key(workspace: Workspace) -> None:
     key = make_key(workspace)
     change_passphrase(workspace, WORDS)
     with pytest.raises(IntegrityError):
@@ -54,14 +54,14 @@ def test_changed_and_removed_it_is_the_same_key(workspace: Workspace) -> None:
     assert read_json(workspace.identity_path)["passphrase"] is False
 
 
-def test_the_unwrapped_key_is_overwritten_when_it_is_wrapped(workspace: Workspace, tmp_path: Path) -> None:
+def test_wrapping_overwrites_the_unwrapped_key(workspace: Workspace, tmp_path: Path) -> None:
     make_key(workspace)
     os.link(key_path(workspace), tmp_path / "same-inode")
     change_passphrase(workspace, WORDS)
     assert (tmp_path / "same-inode").read_bytes() == bytes(65)
 
 
-def test_a_key_that_takes_the_place_of_a_lost_one_is_wrapped_too(workspace: Workspace) -> None:
+def test_replacement_of_a_lost_key_is_wrapped(workspace: Workspace) -> None:
     change_passphrase(workspace, WORDS)
     key_path(workspace).unlink()
     assert is_wrapped(workspace)
@@ -73,7 +73,7 @@ def test_a_key_that_takes_the_place_of_a_lost_one_is_wrapped_too(workspace: Work
     assert fresh not in key_path(workspace).read_text() and read_key(replace(workspace, passphrase=WORDS)) == fresh
 
 
-def test_a_bare_key_that_a_killed_removal_left_is_swept_when_the_key_is_next_used(workspace: Workspace, tmp_path: Path) -> None:
+def test_bare_key_of_killed_change_is_swept_on_next_use(workspace: Workspace, tmp_path: Path) -> None:
     change_passphrase(workspace, WORDS)
     opened = replace(workspace, passphrase=WORDS)
     part = workspace.keys_path / ".private.key.0a1b.part"
@@ -86,12 +86,12 @@ def test_a_bare_key_that_a_killed_removal_left_is_swept_when_the_key_is_next_use
     assert not part.exists()
 
 
-def test_a_bare_key_in_a_workspace_with_a_passphrase_is_refused_until_its_owner_says_so(workspace: Workspace) -> None:
+def test_bare_key_is_refused_where_workspace_has_passphrase(workspace: Workspace) -> None:
     change_passphrase(workspace, WORDS)
     key = read_key(replace(workspace, passphrase=WORDS))
     for opened in (workspace, replace(workspace, passphrase=WORDS)):
         key_path(workspace).write_text(key + "\n")
-        with pytest.raises(IntegrityError, match="without a passphrase") as error:
+        with pytest.raises(IntegrityError, match="not protected by a passphrase") as error:
             read_key(opened)
         assert "localsynth passphrase" in error.value.hint and key not in str(error.value)
     change_passphrase(workspace, WORDS)
@@ -101,7 +101,7 @@ def test_a_bare_key_in_a_workspace_with_a_passphrase_is_refused_until_its_owner_
     assert read_key(workspace) == key
 
 
-def test_another_workspaces_wrapped_key_does_not_fit(workspace: Workspace, tmp_path: Path) -> None:
+def test_wrapped_key_of_another_workspace_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     change_passphrase(workspace, WORDS)
     other = Workspace.create(tmp_path / "other")
     key_path(other).write_text(key_path(workspace).read_text())
@@ -109,7 +109,7 @@ def test_another_workspaces_wrapped_key_does_not_fit(workspace: Workspace, tmp_p
         read_key(replace(other, passphrase=WORDS))
 
 
-def test_every_flipped_bit_of_a_wrapped_key_is_noticed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flipped_bits_of_a_wrapped_key_are_detected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     change_passphrase(workspace, WORDS)
     opened, whole = replace(workspace, passphrase=WORDS), key_path(workspace).read_bytes()
     key = read_key(opened)
@@ -136,14 +136,14 @@ def workspace_with_plain(workspace: Workspace, key: str) -> Workspace:
     "content",
     ["", "{}", "{", '{"format": 1}', "0" * 63, '{"format": 1, "salt": 7, "nonce": "", "wrapped": ""}', "[]"],
 )
-def test_what_is_no_key_is_refused(workspace: Workspace, content: str) -> None:
+def test_malformed_key_files_are_refused(workspace: Workspace, content: str) -> None:
     make_key(workspace)
     key_path(workspace).write_text(content)
     with pytest.raises(IntegrityError, match="does not hold a key"):
         read_key(replace(workspace, passphrase=WORDS))
 
 
-def test_a_wrapped_key_is_destroyed_without_its_passphrase(workspace: Workspace) -> None:
+def test_destroying_a_wrapped_key_needs_no_passphrase(workspace: Workspace) -> None:
     change_passphrase(workspace, WORDS)
     (workspace.keys_path / ".private.key.77.part").write_text(json.dumps({}))
     destroy_key(workspace)
@@ -151,5 +151,5 @@ def test_a_wrapped_key_is_destroyed_without_its_passphrase(workspace: Workspace)
     destroy_key(workspace)
 
 
-def test_the_passphrase_is_in_no_representation(workspace: Workspace) -> None:
+def test_passphrase_is_not_in_repr(workspace: Workspace) -> None:
     assert WORDS not in repr(replace(workspace, passphrase=WORDS))

@@ -22,7 +22,7 @@ with file_lock(Path(sys.argv[1]), "It"):
 """
 
 
-def test_a_second_sampler_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+def test_second_sampler_is_refused_and_names_the_holder(tmp_path: Path) -> None:
     path = tmp_path / ".sampler.lock"
     with sampler_lock(path):
         with pytest.raises(ResourceError, match=rf"process {os.getpid()} \(.*\), since 20\d\d-") as caught, sampler_lock(path):
@@ -32,7 +32,7 @@ def test_a_second_sampler_is_refused_and_told_who_the_first_is(tmp_path: Path) -
         pass
 
 
-def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
+def test_killed_holder_releases_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -44,7 +44,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         pass
 
 
-def test_waits_for_as_long_as_it_was_told(tmp_path: Path) -> None:
+def test_lock_waits_for_wait_seconds(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     start = time.monotonic()
     with file_lock(path, "It"), pytest.raises(ResourceError), file_lock(path, "It", wait_seconds=0.2):
@@ -52,7 +52,7 @@ def test_waits_for_as_long_as_it_was_told(tmp_path: Path) -> None:
     assert 0.2 <= time.monotonic() - start < 20
 
 
-def test_the_lock_is_freed_by_an_error_inside(tmp_path: Path) -> None:
+def test_lock_is_released_by_an_error_inside(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with pytest.raises(KeyError), file_lock(path, "It"):
         raise KeyError
@@ -60,7 +60,7 @@ def test_the_lock_is_freed_by_an_error_inside(tmp_path: Path) -> None:
         pass
 
 
-def test_an_impossible_place_is_a_resource_error(tmp_path: Path) -> None:
+def test_missing_directory_is_a_resource_error(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="Cannot open"), file_lock(tmp_path / "absent" / "lock", "It"):
         pass
 
@@ -79,9 +79,9 @@ def hold_unsigned(path: Path) -> int:
     return descriptor
 
 
-def test_a_holder_that_has_not_signed_yet_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsigned_holder_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine it may be interrupted between the two."""
-    monkeypatch.setattr("localsynth.store.lock._TO_SIGN", 60.0)
+    monkeypatch.setattr("localsynth.store.lock._SIGNING_SECONDS", 60.0)
     path = tmp_path / "lock"
     descriptor = hold_unsigned(path)
     late = threading.Timer(0.3, lambda: os.pwrite(descriptor, b'{"pid": 77, "command": "localsynth run", "since": "noon"}', 0))
@@ -92,19 +92,19 @@ def test_a_holder_that_has_not_signed_yet_is_waited_for_and_named(tmp_path: Path
     os.close(descriptor)
 
 
-def test_one_that_never_signs_is_reported_unnamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localsynth.store.lock._TO_SIGN", 0.1)
+def test_holder_that_never_signs_is_reported_unnamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localsynth.store.lock._SIGNING_SECONDS", 0.1)
     descriptor = hold_unsigned(tmp_path / "lock")
     with pytest.raises(ResourceError, match="in use by another process"), file_lock(tmp_path / "lock", "It"):
         pass
     os.close(descriptor)
 
 
-def test_on_a_full_disk_the_lock_holds_unsigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_holds_unsigned_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_arguments: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("localsynth.store.lock._TO_SIGN", 0.0)
+    monkeypatch.setattr("localsynth.store.lock._SIGNING_SECONDS", 0.0)
     monkeypatch.setattr(os, "pwrite", full)
     with file_lock(tmp_path / "lock", "It"), pytest.raises(ResourceError, match="in use"), file_lock(tmp_path / "lock", "It"):
         pass

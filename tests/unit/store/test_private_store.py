@@ -43,7 +43,7 @@ def fill(
     with PrivateStore.create(workspace, schema) as writer:
         writer.add_rows(rows)
         units = writer.number_units()
-        writer.toss(0, [True] * units, [*holdout, *[False] * (units - len(holdout))])
+        writer.assign_splits(0, [True] * units, [*holdout, *[False] * (units - len(holdout))])
         writer.finish(1000, {"source_sha256": "ab"})
 
 
@@ -51,7 +51,7 @@ def as_records(rows: list[list[Value]]) -> list[Record]:
     return [dict(zip(NAMES, row, strict=True)) for row in rows]
 
 
-def test_typed_rows_come_back_as_they_were(workspace: Workspace) -> None:
+def test_typed_rows_round_trip(workspace: Workspace) -> None:
     fill(workspace, SCHEMA, [(None, row) for row in ROWS])
     with PrivateStore.open(workspace) as store:
         assert list(store.records("train", SCHEMA)) == list(enumerate(as_records(ROWS)))
@@ -70,7 +70,7 @@ def test_splits_units_and_counts(workspace: Workspace) -> None:
         assert [unit for unit, _ in store.records("holdout", SCHEMA)] == [1]
 
 
-def test_records_of_some_units_only_and_of_none(workspace: Workspace) -> None:
+def test_records_of_some_units_and_of_none(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, [f"t{i}"]) for i in range(10)])
     with PrivateStore.open(workspace) as store:
         assert [record["note"] for _, record in store.records("train", ONE_TEXT, [7, 2])] == ["t2", "t7"]
@@ -78,7 +78,7 @@ def test_records_of_some_units_only_and_of_none(workspace: Workspace) -> None:
         assert list(store.records("train", ONE_TEXT, [99])) == []
 
 
-def test_iterators_do_not_disturb_each_other(workspace: Workspace) -> None:
+def test_several_open_iterators(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, [f"t{i}"]) for i in range(5000)])
     with PrivateStore.open(workspace) as store:
         outer = store.records("train", ONE_TEXT)
@@ -88,34 +88,32 @@ def test_iterators_do_not_disturb_each_other(workspace: Workspace) -> None:
         assert [first, *outer][-1] == (4999, {"note": "t4999"})
 
 
-def test_the_order_holds_over_many_row_groups(workspace: Workspace) -> None:
+def test_order_holds_over_many_row_groups(workspace: Workspace) -> None:
     with PrivateStore.create(workspace, ONE_TEXT) as writer:
         for start in range(0, 300_000, 50_000):
             writer.add_rows([(str((start + i) % 100_000), [None]) for i in range(50_000)])
         units = writer.number_units()
-        writer.toss(0, [True] * units, [False] * units)
+        writer.assign_splits(0, [True] * units, [False] * units)
         assert writer.finish(3, {}) == (300_000, 100_000)
     with PrivateStore.open(workspace) as store:
         assert [unit for unit, _ in store.records("train", ONE_TEXT)] == [i // 3 for i in range(300_000)]
 
 
-def test_a_unit_without_coin_or_with_tails_is_left_out(workspace: Workspace) -> None:
+def test_units_not_kept_or_not_assigned_are_left_out(workspace: Workspace) -> None:
     with PrivateStore.create(workspace, ONE_TEXT) as writer:
         writer.add_rows([(None, ["a"]), (None, ["b"]), (None, ["c"])])
         assert writer.number_units() == 3
-        writer.toss(0, [False, True], [False, False])
+        writer.assign_splits(0, [False, True], [False, False])
         assert writer.finish(1, {}) == (1, 1)
     with PrivateStore.open(workspace) as store:
         assert [record["note"] for _, record in store.records("train", ONE_TEXT)] == ["b"]
 
 
 @pytest.mark.parametrize(("unit", "most", "good"), [("who", "3", True), ("who", "2", False), ("row", "3", False)])
-def test_more_rows_of_a_unit_than_the_noise_is_made_for_are_refused(
-    workspace: Workspace, unit: str, most: str, good: bool
-) -> None:
+def test_store_with_too_many_rows_of_a_unit_is_refused(workspace: Workspace, unit: str, most: str, good: bool) -> None:
     with PrivateStore.create(workspace, ONE_TEXT) as writer:
         writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
-        writer.toss(0, [True] * writer.number_units(), [False, False])
+        writer.assign_splits(0, [True] * writer.number_units(), [False, False])
         writer.finish(3, {"unit": unit, "max_rows_per_unit": most})
     with PrivateStore.open(workspace) as store:
         if good:
@@ -125,17 +123,17 @@ def test_more_rows_of_a_unit_than_the_noise_is_made_for_are_refused(
                 store.check_readable()
 
 
-def test_of_a_units_rows_the_lowest_draws_stay(workspace: Workspace) -> None:
+def test_rows_of_lowest_priority_number_are_kept(workspace: Workspace) -> None:
     with PrivateStore.create(workspace, ONE_TEXT) as writer:
         writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
-        writer.toss(0, [True] * writer.number_units(), [False, False])
-        writer.draw(1, [2**61, 5, 4, 2**62 - 1])
+        writer.assign_splits(0, [True] * writer.number_units(), [False, False])
+        writer.add_priorities(1, [2**61, 5, 4, 2**62 - 1])
         assert writer.finish(2, {}) == (3, 2)
     with PrivateStore.open(workspace) as store:
         assert [record["note"] for _, record in store.records("train", ONE_TEXT)] == ["b", "c", "d"]
 
 
-def test_rows_without_a_unit_are_units_of_their_own(workspace: Workspace) -> None:
+def test_rows_without_unit_value_are_units_of_their_own(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [("u", ["a"]), (None, ["b"]), ("u", ["c"]), (None, ["d"])])
     with PrivateStore.open(workspace) as store:
         assert [(unit, record["note"]) for unit, record in store.records("train", ONE_TEXT)] == [
@@ -146,7 +144,7 @@ def test_rows_without_a_unit_are_units_of_their_own(workspace: Workspace) -> Non
         ]
 
 
-def test_a_changed_schema_is_refused(workspace: Workspace) -> None:
+def test_changed_schema_is_refused(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["a"])])
     with PrivateStore.open(workspace) as store:
         for other in (Schema(columns=[Text(name="other")]), Schema(columns=[Integer(name="note")])):
@@ -165,7 +163,7 @@ def files_holding(root: Path, needle: bytes) -> list[str]:
     return [path.name for path in root.rglob("*") if path.is_file() and needle in path.read_bytes()]
 
 
-def test_nothing_original_is_readable_on_disk_even_while_spilling(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_original_value_is_readable_on_disk_while_spilling(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """With very little memory DuckDB moves the rows to temporary files: those must be there, and unreadable."""
     connect = encryption.connect
     monkeypatch.setattr("localsynth.store.private.connect", lambda spill=None: connect(spill, memory="40MB"))
@@ -178,21 +176,21 @@ def test_nothing_original_is_readable_on_disk_even_while_spilling(workspace: Wor
     assert spilled > 10 * 2**20
 
 
-def test_the_finished_file_is_encrypted_and_nothing_else_is_left(workspace: Workspace) -> None:
+def test_finished_file_is_encrypted_and_nothing_else_is_left(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(f"{PLANTED}{i}", [f"{PLANTED}{i}"]) for i in range(5000)])
     assert {path.name for path in workspace.root.iterdir()} == {"workspace.json", "private.duckdb", ".private.lock"}
     assert files_holding(workspace.root, PLANTED.encode()) == []
     assert stat.S_IMODE(workspace.private_path.stat().st_mode) == 0o600
 
 
-def test_the_cipher_is_the_authenticated_one(tmp_path: Path) -> None:
+def test_cipher_is_authenticated(tmp_path: Path) -> None:
     connection = encryption.connect()
     encryption.attach(connection, tmp_path / "x.duckdb", "ab" * 32, read_only=False)
     found = connection.execute("SELECT encrypted, cipher FROM duckdb_databases() WHERE database_name = 'private'")
     assert found.fetchall() == [(True, "GCM")]
 
 
-def test_the_key_is_random_private_and_outside_the_workspace(workspace: Workspace) -> None:
+def test_key_is_random_private_and_outside_the_workspace(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["a"])])
     path = key_path(workspace)
     assert not path.is_relative_to(workspace.root)
@@ -205,7 +203,7 @@ def test_the_key_is_random_private_and_outside_the_workspace(workspace: Workspac
     assert path.read_text() != first
 
 
-def test_missing_wrong_and_broken_keys(workspace: Workspace) -> None:
+def test_missing_wrong_and_malformed_keys(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["a"])])
     path = key_path(workspace)
     path.write_text("00" * 32)
@@ -219,7 +217,7 @@ def test_missing_wrong_and_broken_keys(workspace: Workspace) -> None:
         PrivateStore.open(workspace)
 
 
-def test_nothing_ingested_is_a_config_error(workspace: Workspace) -> None:
+def test_open_before_ingest_is_a_config_error(workspace: Workspace) -> None:
     with pytest.raises(ConfigError, match="no ingested data") as caught:
         PrivateStore.open(workspace)
     assert "localsynth ingest" in caught.value.hint
@@ -231,7 +229,7 @@ def read_all(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 0.9])
-def test_a_changed_byte_or_a_cut_is_noticed(workspace: Workspace, part: float) -> None:
+def test_changed_byte_or_truncation_is_detected(workspace: Workspace, part: float) -> None:
     fill(workspace, ONE_TEXT, [(None, [os.urandom(200).hex()]) for _ in range(6000)])
     whole = workspace.private_path.read_bytes()
     damaged = bytearray(whole)
@@ -249,7 +247,7 @@ def test_a_changed_byte_or_a_cut_is_noticed(workspace: Workspace, part: float) -
 # --- all or nothing ---------------------------------------------------------------------------------------------------
 
 
-def test_an_unfinished_writer_leaves_the_old_store(workspace: Workspace) -> None:
+def test_unfinished_writer_keeps_the_old_store(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["old"])])
     before = workspace.private_path.read_bytes()
     with PrivateStore.create(workspace, ONE_TEXT) as writer:
@@ -276,7 +274,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_killed_writer_leaves_no_store_and_the_next_one_cleans_up(workspace: Workspace) -> None:
+def test_killed_writer_leaves_no_store_and_is_cleaned_up(workspace: Workspace) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(workspace.root)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not workspace.private_path.exists()
@@ -285,7 +283,7 @@ def test_a_killed_writer_leaves_no_store_and_the_next_one_cleans_up(workspace: W
     assert {path.name for path in workspace.root.iterdir()} == {"workspace.json", "private.duckdb", ".private.lock"}
 
 
-def test_a_reader_keeps_reading_while_a_new_store_is_written(workspace: Workspace) -> None:
+def test_reader_continues_while_a_new_store_is_written(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["old"])])
     with PrivateStore.open(workspace) as store:
         fill(workspace, ONE_TEXT, [(None, ["new"])])
@@ -294,7 +292,7 @@ def test_a_reader_keeps_reading_while_a_new_store_is_written(workspace: Workspac
         assert [record for _, record in store.records("train", ONE_TEXT)] == [{"note": "new"}]
 
 
-def test_an_artifact_lies_beside_the_rows_encrypted_and_replaces_the_one_before(workspace: Workspace) -> None:
+def test_artifact_is_encrypted_and_replaced(workspace: Workspace) -> None:
     fill(workspace, SCHEMA, [(None, row) for row in ROWS])
     with PrivateStore.open(workspace) as store:
         assert store.artifact("audit") is None

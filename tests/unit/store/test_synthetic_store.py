@@ -60,14 +60,14 @@ SMALL = Schema(columns=[Integer(name="n", min=0, max=10**9)])
 
 @pytest.fixture
 def store(tmp_path: Path) -> SyntheticStore:
-    store = SyntheticStore(tmp_path / "synthetic.duckdb", patience=0.3)
+    store = SyntheticStore(tmp_path / "synthetic.duckdb", wait_seconds=0.3)
     store.create_table(SCHEMA)
     return store
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> SyntheticStore:
-    store = SyntheticStore(tmp_path / "small.duckdb", patience=0.3)
+    store = SyntheticStore(tmp_path / "small.duckdb", wait_seconds=0.3)
     store.create_table(SMALL)
     return store
 
@@ -76,7 +76,7 @@ def numbers(first: int, count: int) -> list[Record]:
     return [{"n": n} for n in range(first, first + count)]
 
 
-def test_rows_come_back_typed_under_the_users_names(store: SyntheticStore) -> None:
+def test_rows_round_trip_under_the_users_names(store: SyntheticStore) -> None:
     assert store.append(1, 1, [FULL, EMPTY])
     assert list(store.records()) == [FULL, EMPTY]
     columns, rows = store.query("select * from synthetic")
@@ -87,7 +87,7 @@ def test_rows_come_back_typed_under_the_users_names(store: SyntheticStore) -> No
     ]
 
 
-def test_rows_keep_the_order_of_their_numbers(small: SyntheticStore) -> None:
+def test_rows_are_ordered_by_number(small: SyntheticStore) -> None:
     job = small.open_job(ORIGIN, total=5).number
     small.append(job, 3, numbers(3, 2))
     small.append(job, 1, numbers(1, 2))
@@ -97,7 +97,7 @@ def test_rows_keep_the_order_of_their_numbers(small: SyntheticStore) -> None:
     assert found == [(1, 1, *facts), (2, 1, *facts), (3, 3, *facts), (4, 3, *facts)]
 
 
-def test_the_same_chunk_again_changes_nothing(small: SyntheticStore) -> None:
+def test_same_chunk_again_has_no_effect(small: SyntheticStore) -> None:
     assert small.append(1, 1, numbers(1, 3))
     assert not small.append(1, 1, numbers(1, 3))
     assert small.row_count() == 3
@@ -111,7 +111,7 @@ def test_overlapping_row_numbers_are_refused(small: SyntheticStore) -> None:
     assert small.row_count() == 3
 
 
-def test_a_chunk_is_written_whole_or_not_at_all(small: SyntheticStore) -> None:
+def test_append_is_atomic(small: SyntheticStore) -> None:
     with pytest.raises(KeyError):
         small.append(1, 1, [{"n": 1}, {}])
     with pytest.raises(duckdb.Error):
@@ -125,7 +125,7 @@ def fill(store: SyntheticStore, job: Job, count: int) -> None:
     store.append(job.number, first, numbers(first, count))
 
 
-def test_an_interrupted_job_is_gone_on_with(small: SyntheticStore) -> None:
+def test_interrupted_job_is_resumed(small: SyntheticStore) -> None:
     fill(small, small.open_job(ORIGIN, total=10), 4)
     assert small.open_job(ORIGIN, total=10) == Job(1, 0, 10, 4)
     assert small.open_job(ORIGIN, total=3) == Job(1, 0, 4, 4), "rows that are there stay"
@@ -135,7 +135,7 @@ def test_an_interrupted_job_is_gone_on_with(small: SyntheticStore) -> None:
     assert (job["run"], job["settings"], job["asked"], job["first_row"], job["rows"]) == ("r", {"temperature": 1.0}, {}, 0, 12)
 
 
-def test_adding_rows_is_finished_before_it_is_begun_again(small: SyntheticStore) -> None:
+def test_more_resumes_until_the_job_is_closed(small: SyntheticStore) -> None:
     fill(small, small.open_job(ORIGIN, total=5), 5)
     fill(small, small.open_job(ORIGIN, more=4), 1)
     again = small.open_job(ORIGIN, more=4)
@@ -148,7 +148,7 @@ def test_adding_rows_is_finished_before_it_is_begun_again(small: SyntheticStore)
     assert small.open_job(ORIGIN, more=2).rows == 11, "another number is another wish"
 
 
-def test_rows_of_another_model_or_condition_are_another_job(small: SyntheticStore) -> None:
+def test_another_model_or_condition_is_another_job(small: SyntheticStore) -> None:
     fill(small, small.open_job(ORIGIN, total=5), 3)
     other = small.open_job(dataclasses.replace(ORIGIN, asked={"where": "n = 1"}), more=4)
     assert other == Job(2, 3, 4, 0)
@@ -161,7 +161,7 @@ def test_rows_of_another_model_or_condition_are_another_job(small: SyntheticStor
     assert small.row_count("r") == 10 and small.row_count("other") == 0
 
 
-def test_when_rows_were_drawn_is_kept_to_the_day_alone(small: SyntheticStore) -> None:
+def test_creation_time_is_kept_to_the_day(small: SyntheticStore) -> None:
     """How long training took depends on the private rows, and its beginning is known to the day from the ledger."""
     before = dt.datetime.now(dt.UTC).date()
     small.open_job(ORIGIN, total=1)
@@ -174,7 +174,7 @@ def test_when_rows_were_drawn_is_kept_to_the_day_alone(small: SyntheticStore) ->
     assert moments == []
 
 
-def test_making_the_table_again_keeps_it_and_another_schema_is_refused(small: SyntheticStore) -> None:
+def test_create_table_twice_and_with_another_schema(small: SyntheticStore) -> None:
     small.append(1, 1, numbers(1, 3))
     small.create_table(SMALL)
     assert small.row_count() == 3
@@ -195,7 +195,7 @@ def test_no_table_yet(tmp_path: Path) -> None:
     assert not (tmp_path / "synthetic.duckdb").exists()
 
 
-def test_a_file_that_is_not_duckdb(tmp_path: Path) -> None:
+def test_file_that_is_not_duckdb(tmp_path: Path) -> None:
     path = tmp_path / "synthetic.duckdb"
     path.write_bytes(b"x" * 10_000)
     with pytest.raises(IntegrityError, match="cannot be opened"):
@@ -250,7 +250,7 @@ def test_select_like_statements_are_answered(small: SyntheticStore, sql: str) ->
         "checkpoint",
     ],
 )
-def test_a_query_can_do_no_harm(small: SyntheticStore, tmp_path: Path, sql: str) -> None:
+def test_query_cannot_write_or_read_other_files(small: SyntheticStore, tmp_path: Path, sql: str) -> None:
     local_variable = [1]
     small.append(1, 1, numbers(1, 3))
     (tmp_path / "secret.txt").write_text("a\nsecret\n")
@@ -302,7 +302,7 @@ def test_parquet_export(store: SyntheticStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["csv", "parquet", "jsonl"])
-def test_export_refuses_to_overwrite_unless_told(small: SyntheticStore, tmp_path: Path, file_format: ExportFormat) -> None:
+def test_export_overwrites_only_if_allowed(small: SyntheticStore, tmp_path: Path, file_format: ExportFormat) -> None:
     out = tmp_path / "out"
     out.write_text("mine")
     with pytest.raises(ConfigError, match="exists already"):
@@ -315,7 +315,7 @@ def test_export_refuses_to_overwrite_unless_told(small: SyntheticStore, tmp_path
 
 def test_export_to_impossible_places(small: SyntheticStore, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "absent" / "out.csv"):
-        with pytest.raises(ConfigError, match="not a place"):
+        with pytest.raises(ConfigError, match="cannot be a file"):
             small.export("csv", place, overwrite=True)
 
 
@@ -326,7 +326,7 @@ def test_export_to_impossible_places(small: SyntheticStore, tmp_path: Path) -> N
         (duckdb.TransactionException, 'Failed to commit: Could not write file "x.wal": No space left on device'),
     ],
 )
-def test_a_full_disk_is_said_whether_at_opening_or_at_the_commit(
+def test_full_disk_is_reported_at_opening_and_at_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[duckdb.Error], text: str
 ) -> None:
     store = SyntheticStore(tmp_path / "synthetic.duckdb")
@@ -355,7 +355,7 @@ def test_a_full_disk_is_said_whether_at_opening_or_at_the_commit(
         store.close_job(1)
 
 
-def test_a_failed_export_leaves_what_was_there(small: SyntheticStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_export_keeps_the_old_file(small: SyntheticStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.csv"
     out.write_text("mine")
 
@@ -381,7 +381,7 @@ time.sleep(0.5)
 
 
 @pytest.mark.parametrize("mode", ["read", "write"])
-def test_waits_for_another_process_and_then_says_so(small: SyntheticStore, tmp_path: Path, mode: str) -> None:
+def test_busy_file_is_waited_for_then_reported(small: SyntheticStore, tmp_path: Path, mode: str) -> None:
     small.append(1, 1, numbers(1, 3))
     path = tmp_path / "small.duckdb"
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -398,7 +398,7 @@ def test_waits_for_another_process_and_then_says_so(small: SyntheticStore, tmp_p
     assert small.row_count() == 4
 
 
-def test_readers_and_a_writer_side_by_side(tmp_path: Path) -> None:
+def test_concurrent_readers_and_writer(tmp_path: Path) -> None:
     store = SyntheticStore(tmp_path / "synthetic.duckdb")
     store.create_table(SMALL)
     counts: list[int] = []
@@ -431,7 +431,7 @@ store.append(1, 3, [{"n": 3}, {"n": 4}])
 """
 
 
-def test_a_killed_writer_loses_only_its_open_chunk(small: SyntheticStore, tmp_path: Path) -> None:
+def test_killed_writer_loses_only_its_open_chunk(small: SyntheticStore, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "small.duckdb")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert small.row_count() == 2
@@ -452,7 +452,7 @@ synthetic.SyntheticStore(Path(sys.argv[1])).create_table(Schema(columns=[Integer
 """
 
 
-def test_a_writer_killed_while_it_makes_the_file_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_writer_killed_while_creating_the_file_blocks_nobody(tmp_path: Path) -> None:
     store = SyntheticStore(tmp_path / "new.duckdb")
     done = subprocess.run([sys.executable, "-c", KILLED_AT_THE_BEGINNING, str(tmp_path / "new.duckdb")], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -462,7 +462,7 @@ def test_a_writer_killed_while_it_makes_the_file_is_in_nobodys_way(tmp_path: Pat
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_a_second_writer_is_told_who_the_first_is(small: SyntheticStore, tmp_path: Path) -> None:
+def test_second_writer_is_refused_and_names_the_holder(small: SyntheticStore, tmp_path: Path) -> None:
     with file_lock(tmp_path / ".small.lock", "It"), pytest.raises(ResourceError, match=f"in use by process {os.getpid()} "):
         small.append(1, 1, numbers(1, 1))
     assert small.append(1, 1, numbers(1, 1))

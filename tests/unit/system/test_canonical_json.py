@@ -18,7 +18,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "wrong"), WRONG)
-def test_what_has_no_single_reading_is_refused(tmp_path: Path, text: str, wrong: str) -> None:
+def test_ambiguous_json_is_refused(tmp_path: Path, text: str, wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         parse_json(text)
     (tmp_path / "file.json").write_text(text)
@@ -26,7 +26,7 @@ def test_what_has_no_single_reading_is_refused(tmp_path: Path, text: str, wrong:
         read_json(tmp_path / "file.json")
 
 
-def test_a_damaged_file_is_named_and_its_values_are_not(tmp_path: Path) -> None:
+def test_damaged_file_is_named_without_its_values(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text('{"a": "secret", "a": "secret too"}')
     with pytest.raises(IntegrityError, match=r"file\.json is damaged") as caught:
@@ -37,7 +37,7 @@ def test_a_damaged_file_is_named_and_its_values_are_not(tmp_path: Path) -> None:
         read_json(path)
 
 
-def test_all_other_json_is_read_as_ever(tmp_path: Path) -> None:
+def test_other_json_is_parsed(tmp_path: Path) -> None:
     value = {"a": [1, -2.5, None, True, {"a": "ü"}], "b": {"a": 2**63}}
     write_json(tmp_path / "file.json", value)
     assert read_json(tmp_path / "file.json") == value == parse_json(canonical_json(value).decode())

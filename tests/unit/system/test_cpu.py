@@ -11,16 +11,16 @@ from localsynth.system.cpu import has_tiles, let_threads_sleep, multiplies_bf16
     ("flags", "fast"),
     [("fpu avx512f avx512_bf16 amx_tile", True), ("fpu amx_bf16", True), ("fpu avx2 avx512f not_avx512_bf16", False)],
 )
-def test_the_flags_decide(tmp_path, flags, fast):
+def test_features_from_flags(tmp_path, flags, fast):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n\n")
     assert multiplies_bf16(tmp_path / "cpuinfo") == fast
 
 
-def test_a_system_that_does_not_say_is_taken_for_slow(tmp_path):
+def test_no_features_where_the_system_reports_none(tmp_path):
     assert not multiplies_bf16(tmp_path / "none") and not has_tiles(tmp_path / "none")
 
 
-def test_llama_cpp_leaves_the_tile_unit_alone(tmp_path, monkeypatch):
+def test_llama_cpp_does_not_use_amx(tmp_path, monkeypatch):
     """A llama.cpp that GCC 12 compiled for such a processor ends the process there; without the unit it loads as ever."""
     import llama_cpp as binding
 

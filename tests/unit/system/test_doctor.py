@@ -22,7 +22,7 @@ def texts(facts: dict[str, Any], level: str) -> str:
     return "\n".join(finding["text"] for finding in facts["findings"] if finding["level"] == level)
 
 
-def test_it_loads_nothing_large(tmp_path: Path) -> None:
+def test_doctor_imports_nothing_large(tmp_path: Path) -> None:
     """It takes about 0.3 s, and each of these some seconds."""
     code = (
         "import sys, pathlib\nfrom localsynth.system import doctor\n"
@@ -33,7 +33,7 @@ def test_it_loads_nothing_large(tmp_path: Path) -> None:
     assert not {"torch", "transformers", "bitsandbytes", "jax", "llama_cpp"} & set(done.stdout.split())
 
 
-def test_json_can_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_are_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real trial of the seals
     facts = doctor.examine(tmp_path / "not" / "made" / "yet", tmp_path)
     assert json.loads(json.dumps(facts)) == facts
@@ -44,7 +44,7 @@ def test_json_can_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not (tmp_path / "not").exists()
 
 
-def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_finding_that_is_not_ok_has_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_seal, "available_levels", lambda: [])
     monkeypatch.setattr(doctor, "_memory", lambda: {"total": 0, "available": 0})
     monkeypatch.setattr(doctor, "_disk", lambda places: [{"path": str(place), "free": 0} for place in places])
@@ -65,7 +65,7 @@ def _not_installed(name: str) -> str:
     raise metadata.PackageNotFoundError(name)
 
 
-def test_the_parts_are_those_of_the_package() -> None:
+def test_parts_are_the_declared_dependencies() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"], *extras["train"], *extras["cuda"]]
@@ -82,7 +82,7 @@ flags : fpu avx2 {flags}
 """
 
 
-def test_the_processor_is_counted_and_described(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processor_cores_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
     # two sockets of one core with two threads each
     info = "".join(CPUINFO.format(socket=socket, core=0, flags="avx512f avx512_bf16") for socket in (0, 0, 1, 1))
     monkeypatch.setattr(doctor, "_read", lambda path: info)
@@ -103,12 +103,14 @@ def test_the_processor_is_counted_and_described(monkeypatch: pytest.MonkeyPatch)
         (["avx512_bf16"], True, "2.13.0", None, "bf16"),
     ],
 )
-def test_precision(features: list[str], gpu: bool, torch: str | None, bitsandbytes: str | None, expected: str) -> None:
+def test_recommended_precision(
+    features: list[str], gpu: bool, torch: str | None, bitsandbytes: str | None, expected: str
+) -> None:
     gpus = [{"name": "A GPU", "memory": 1, "free": 1}] if gpu else []
     assert doctor._precision(features, gpus, {"torch": torch, "bitsandbytes": bitsandbytes}) == expected
 
 
-def test_a_gpu_that_is_not_used_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_gpu_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_nvidia_gpus", lambda: [{"name": "RTX 4090", "memory": 24 << 30, "free": 23 << 30}])
     monkeypatch.setattr(metadata, "version", lambda name: "2.13.0+cpu" if name == "torch" else "1.0")
     assert "RTX 4090" in texts(doctor.examine(tmp_path), "warning")
@@ -118,19 +120,19 @@ def test_a_gpu_that_is_not_used_is_pointed_out(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("levels", "expected"), [(["audit"], "warning"), (["seccomp", "audit"], "ok")])
-def test_a_weak_seal_is_pointed_out(levels: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weak_seal_is_a_finding(levels: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_seal, "available_levels", lambda: levels)
     assert "off the network" in texts(doctor.examine(tmp_path), expected)
 
 
-def test_models_are_verified(tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_of_models(tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     place = fetch.add(tiny_model(), "tiny", tmp_path)
 
     def states() -> dict[str, str]:
         return {model["name"]: model["state"] for model in doctor.examine(tmp_path)["models"]}
 
     assert states() == {"tiny": "verified", **dict.fromkeys(catalog.catalog(), "missing")}
-    monkeypatch.setattr(doctor, "_QUICKLY_HASHED", 10)
+    monkeypatch.setattr(doctor, "_MAX_HASHED", 10)
     assert states()["tiny"] == "not checked"
     monkeypatch.undo()
     content = place.read_bytes()
@@ -140,6 +142,6 @@ def test_models_are_verified(tmp_path: Path, tiny_model: Any, monkeypatch: pytes
     assert "SHA-256" in texts(doctor.examine(tmp_path), "problem")
 
 
-def test_a_damaged_list_of_models_is_a_finding(tmp_path: Path) -> None:
+def test_damaged_list_of_models_is_a_finding(tmp_path: Path) -> None:
     catalog.local_catalog_path(tmp_path).write_text("models = 3")
     assert "local.toml" in texts(doctor.examine(tmp_path), "problem")

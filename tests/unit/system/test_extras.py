@@ -24,28 +24,28 @@ import localsynth.sample.job, localsynth.store.synthetic, localsynth.verify.cert
 """
 
 
-def test_sampling_and_verifying_do_without() -> None:
+def test_sampling_and_verifying_need_no_training_parts() -> None:
     code = WITHOUT.format(parts=extras.TRAINING_PARTS)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_part_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_training_part_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda part: None if part == "peft" else object())
     with pytest.raises(ResourceError) as raised:
         extras.need_training_parts()
-    assert " peft:" in raised.value.message and "torch" not in raised.value.message
+    assert " peft," in raised.value.message and "torch" not in raised.value.message
     assert 'pip install "localsynth[train]"' in raised.value.hint
 
 
-def test_the_parts_are_the_extra() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    names = {extra: sorted(requirement.partition(">")[0] for requirement in extras[extra]) for extra in ("train", "cuda")}
+def test_training_parts_are_the_extra() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {extra: sorted(requirement.partition(">")[0] for requirement in declared[extra]) for extra in ("train", "cuda")}
     assert names["train"] == list(extras.TRAINING_PARTS)
     assert names["cuda"] == [extras.QUANTIZING_PART, "localsynth[train]"]
 
 
-def test_four_bits_without_their_part_are_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nf4_without_bitsandbytes_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     from localsynth.train.model import choose_precision
 
     monkeypatch.setattr(extras, "find_spec", lambda part: None if part == "bitsandbytes" else object())
@@ -63,7 +63,7 @@ def test_four_bits_without_their_part_are_refused_with_the_command(monkeypatch: 
         ("/home/ann/pipx-like/venv", 'pip install "localsynth[train]"'),
     ],
 )
-def test_who_installed_by_pipx_is_told_so(monkeypatch: pytest.MonkeyPatch, prefix: str, command: str) -> None:
+def test_install_command_under_pipx(monkeypatch: pytest.MonkeyPatch, prefix: str, command: str) -> None:
     monkeypatch.setattr(extras.sys, "prefix", prefix)
     monkeypatch.setattr(extras, "find_spec", lambda part: None)
     with pytest.raises(ResourceError) as raised:
@@ -71,7 +71,7 @@ def test_who_installed_by_pipx_is_told_so(monkeypatch: pytest.MonkeyPatch, prefi
     assert f": {command} (" in raised.value.hint
 
 
-def test_pipx_is_known_in_a_directory_of_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pipx_is_recognised_in_any_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(extras.sys, "prefix", str(tmp_path))
     assert extras.install_extra("train").startswith("pip install")
     (tmp_path / "pipx_metadata.json").write_text("{}")

@@ -7,7 +7,7 @@ import pytest
 from localsynth.system.files import config_directory, model_directory
 
 
-def test_own_variables_come_before_xdg_and_xdg_before_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_directories_by_own_variables_xdg_and_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("LOCALSYNTH_HOME", "LOCALSYNTH_MODELS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))

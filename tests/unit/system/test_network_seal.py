@@ -113,7 +113,7 @@ def attempts(way: str, listeners: tuple[int, str]) -> dict[str, Any]:
     return outcome
 
 
-def test_without_a_seal_the_attempts_do_reach_their_listeners(listeners: tuple[int, str]) -> None:
+def test_attempts_reach_their_listeners_without_a_seal(listeners: tuple[int, str]) -> None:
     outcome = attempts("unsealed", listeners)
     reached = {attempt for attempt, result in outcome.items() if result == "reached"}
     assert reached >= {"tcp", "udp", "url", "unix", "unix_datagram", "datagram_pair", "other_program", "thread"}
@@ -134,7 +134,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("way", ["unsealed", *LEVELS])
-def test_the_model_hub_is_out_of_reach(way: str, tmp_path: Path) -> None:
+def test_model_hub_is_unreachable(way: str, tmp_path: Path) -> None:
     """Of the library that downloads models: unsealed, its request arrives here; sealed, none does."""
     needs(way)
     arrived = threading.Event()
@@ -154,19 +154,19 @@ def test_the_model_hub_is_out_of_reach(way: str, tmp_path: Path) -> None:
     ("level", "kernel", "some"),
     [("namespace", True, True), ("seccomp", True, True), ("audit", False, True), ("none", False, False)],
 )
-def test_what_a_level_is_good_enough_for(level: Any, kernel: bool, some: bool) -> None:
+def test_meets(level: Any, kernel: bool, some: bool) -> None:
     assert (network_seal.meets(level, "kernel"), network_seal.meets(level, "any")) == (kernel, some)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_sealed_process_reaches_nothing(level: str, listeners: tuple[int, str]) -> None:
+def test_sealed_process_has_no_network(level: str, listeners: tuple[int, str]) -> None:
     needs(level)
     outcome = attempts(level, listeners)
     assert outcome.pop("sealed") == level
     assert "reached" not in outcome.values(), outcome
 
 
-def test_the_namespace_alone_has_no_network_not_even_loopback(listeners: tuple[int, str]) -> None:
+def test_namespace_alone_has_no_network_or_loopback(listeners: tuple[int, str]) -> None:
     needs("namespace alone")
     outcome = attempts("namespace alone", listeners)
     assert outcome.pop("sealed") is True
@@ -174,7 +174,7 @@ def test_the_namespace_alone_has_no_network_not_even_loopback(listeners: tuple[i
     assert {attempt for attempt, result in outcome.items() if result == "reached"} <= beyond_network
 
 
-def test_the_filter_covers_threads_that_run_already() -> None:
+def test_filter_covers_running_threads() -> None:
     needs("seccomp")
     script = """
 import json, queue, socket, threading
@@ -193,7 +193,7 @@ print(json.dumps([level, result.get()]))
     assert run(script) == ["seccomp", "refused"]
 
 
-def test_python_subclasses_and_multiprocessing_do_not_escape_the_hook() -> None:
+def test_subclasses_and_multiprocessing_do_not_escape_the_hook() -> None:
     script = """
 import json, multiprocessing, os, socket
 from localsynth.system.network_seal import seal
@@ -211,7 +211,7 @@ print(json.dumps([level, *map(refused, attempts)]))
     assert run(script) == ["audit", True, True, True, True, True]
 
 
-def test_no_core_dumps_and_no_way_in_for_other_processes() -> None:
+def test_no_core_dumps_and_no_access_by_other_processes() -> None:
     script = """
 import ctypes, json, resource
 from localsynth.system.network_seal import seal
@@ -222,7 +222,7 @@ print(json.dumps([resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).pr
 
 
 @pytest.mark.parametrize("level", sorted({AVAILABLE[0], "audit"}))
-def test_the_work_itself_goes_on(level: str, tmp_path: Path) -> None:
+def test_sealed_process_can_work(level: str, tmp_path: Path) -> None:
     """Files keep their owner; threads, socket pairs, torch, DuckDB and llama.cpp work, under the strongest seal and weakest."""
     script = """
 import json, os, pathlib, sys
@@ -246,7 +246,7 @@ print(json.dumps([before == (os.getuid(), os.getgid()) == (owner.st_uid, owner.s
     assert run(script, str(tmp_path), level) == [True, [2, 3], "x", [[42]], 64.0**3]
 
 
-def test_a_namespace_without_its_user_map_is_not_entered(tmp_path: Path) -> None:
+def test_namespace_without_user_map_is_not_entered(tmp_path: Path) -> None:
     """Some systems allow the one and not the other; a process caught in between could make no files."""
     needs("seccomp")
     script = """
@@ -261,7 +261,7 @@ print(json.dumps([level, os.getuid() == before]))
     assert run(script, str(tmp_path)) == ["seccomp", True]
 
 
-def test_what_the_kernel_allows_is_found() -> None:
+def test_available_levels() -> None:
     """So that a seal that broke is a failure here and not a skipped test."""
     if shutil.which("unshare") and subprocess.run(["unshare", "--user", "--map-root-user", "--net", "true"]).returncode == 0:
         assert "namespace" in AVAILABLE
@@ -269,15 +269,15 @@ def test_what_the_kernel_allows_is_found() -> None:
         assert "seccomp" in AVAILABLE
 
 
-def test_the_text_says_what_holds() -> None:
+def test_text_describes_the_level() -> None:
     script = "import json; from localsynth.system.network_seal import seal; s = seal({!r}); print(json.dumps([s.level, s.text]))"
     needs("seccomp")
     assert run(script.format("seccomp")) == ["seccomp", "No network: the kernel refuses this process every new connection."]
     level, text = run(script.format("audit"))
-    assert level == "audit" and "written in C is not stopped" in text
+    assert level == "audit" and "written in C is not blocked" in text
 
 
-def test_a_seal_that_does_not_hold_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seal_that_does_not_hold_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every way to seal broken, the level is "none" and the text says so: no caller can take it for sealed."""
     for way in ("_move_to_empty_network", "_filter_system_calls", "_refuse_in_python"):
         monkeypatch.setattr(network_seal, way, lambda: False)
@@ -286,7 +286,7 @@ def test_a_seal_that_does_not_hold_is_not_claimed(monkeypatch: pytest.MonkeyPatc
     assert sealed.level == "none" and sealed.text.startswith("NOT sealed")
 
 
-def test_trying_the_levels_leaves_this_process_open() -> None:
+def test_testing_levels_does_not_seal_this_process() -> None:
     assert "audit" in AVAILABLE
     assert list(AVAILABLE) == [level for level in LEVELS if level in AVAILABLE]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM):
@@ -294,7 +294,7 @@ def test_trying_the_levels_leaves_this_process_open() -> None:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_decides_as_documented(machine: str) -> None:
+def test_filter_decisions(machine: str) -> None:
     """The program is run by a small interpreter of its own, for both processors."""
     abi = network_seal._ABIS[machine]
 
