@@ -28,7 +28,7 @@ def _seeds_secret(workspace: Workspace) -> bytes:
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
     from localsynth.sample.job import generate_rows
-    from localsynth.sample.row_requests import read_asked
+    from localsynth.sample.row_requests import read_row_requests
     from localsynth.sample.surrogates import Surrogates
     from localsynth.sample.tabular import conditions_from_marginals, contrasts_from_marginals, generate_from_marginals
     from localsynth.schema.column_split import ColumnSplit
@@ -51,8 +51,8 @@ def sample(session: Session) -> dict[str, Any]:
             "Leave --where, --balance and --seeds out, and select from the finished table.",
         )
     secret = _seeds_secret(workspace) if options.seeds is not None else b""
-    asked = read_asked(effective.schema, options.where, options.balance, options.seeds, config.data.missing, secret)
-    if asked.rows is not None and (options.rows or options.more):
+    requested = read_row_requests(effective.schema, options.where, options.balance, options.seeds, config.data.missing, secret)
+    if requested.rows is not None and (options.rows or options.more):
         raise ConfigError("A file of rows says itself how many there are.", "Leave --rows and --more out with --seeds.")
     emit = recorder(session, current)
     guarantee = certificate_of(session, current)["guarantee"]
@@ -73,9 +73,9 @@ def sample(session: Session) -> dict[str, Any]:
             config.sample.model_dump(
                 mode="json", include={"temperature", "top_p", "candidates", *(["guidance"] if current.hybrid else [])}
             ),
-            asked.facts,
+            requested.facts,
         )
-        more = asked.rows or options.more
+        more = requested.rows or options.more
         total = None if more else options.rows or config.sample.rows or _as_many_as_the_original(current, effective)
         job = store.open_job(origin, total=total, more=more)
         emit(stage_started("sample", session.seal))
@@ -85,14 +85,16 @@ def sample(session: Session) -> dict[str, Any]:
                 Surrogates(effective.schema, config.sample.seed, current["settings"]["privacy"]["unit"] if sequence_by else None),
                 store,
                 job,
-                asked.given,
+                requested.conditions,
                 emit,
                 session.should_stop,
             )
         else:
-            schema, conditions, contrast, trained_schema = effective.schema, asked.given, None, effective.schema
+            schema, conditions, contrast, trained_schema = effective.schema, requested.conditions, None, effective.schema
             if current.hybrid:
-                conditions = conditions_from_marginals(current.marginals_path, schema, config.sample.seed, job, asked.given)
+                conditions = conditions_from_marginals(
+                    current.marginals_path, schema, config.sample.seed, job, requested.conditions
+                )
                 if config.sample.guidance:
                     contrast = contrasts_from_marginals(current.marginals_path, schema, config.sample.seed, job)
                 trained_schema = ColumnSplit(schema, hybrid=True).schema

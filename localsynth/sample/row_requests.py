@@ -1,7 +1,7 @@
-"""What the user asks of the rows, beside how many: conditions, a column in given shares, or rows to complete from a file.
+"""What the user requests of the rows, beside how many: conditions, a column in given shares, or rows to complete from a file.
 
-Every way gives, for the i-th row of a sampling job, the conditions it must meet. Reads the effective schema and what the user
-wrote: no private data.
+Each gives the conditions of the i-th row of a sampling job. Reads the effective schema
+and what the user wrote: no private data.
 """
 
 import csv
@@ -18,24 +18,24 @@ from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.where import exactly, parse_where, values_of
 
-__all__ = ["Asked", "read_asked"]
+__all__ = ["RowRequests", "read_row_requests"]
 
-_CONSTRAINED = "They are schema.constraints in localsynth.toml."
+_CONSTRAINED = "Change the request; the constraints are schema.constraints in localsynth.toml."
 
 
 @dataclass(frozen=True)
-class Asked:
-    """`given(i)` are the conditions of a job's i-th row; `facts` say what was asked, for the provenance of the rows."""
+class RowRequests:
+    """`conditions(i)` are those of a job's i-th row; `facts` say what was requested, for the provenance of the rows."""
 
-    given: Callable[[int], Conditions]
+    conditions: Callable[[int], Conditions]
     facts: dict[str, Any]
     rows: int | None = None
-    """How many rows are asked for, where what was asked says so: one for each line of a file."""
+    """How many rows are requested, where the request says so: one for each line of a file."""
 
 
-def read_asked(
+def read_row_requests(
     schema: Schema, where: str | None, balance: str | None, seeds: str | None, missing: list[str], secret: bytes = b""
-) -> Asked:
+) -> RowRequests:
     """`where`: an SQL condition; `balance`: "column" or "column=value:share,value:share"; `seeds`: a CSV file with a header.
 
     `missing` are the strings that mean "no value" in the file. A job knows its file by the HMAC-SHA-256 under `secret`, so that a
@@ -44,30 +44,30 @@ def read_asked(
     conditions = parse_where(where, schema) if where is not None else {}
     feasible = FeasibleSet(schema)
     if feasible and feasible.witness(conditions) is None:
-        raise ConfigError("No row was found that meets --where and keeps the schema's constraints.", _CONSTRAINED)
+        raise ConfigError("No row was found that meets --where and satisfies the schema's constraints.", _CONSTRAINED)
     facts: dict[str, Any] = {"where": where} if where is not None else {}
     if balance is not None and seeds is not None:
-        raise ConfigError("--balance and --seeds exclude each other.", "The file's rows say themselves how often a value comes.")
+        raise ConfigError("--balance and --seeds exclude each other.", "The file's rows fix how often each value occurs.")
     if balance is not None:
         shares = _read_shares(schema, balance, conditions)
         for value in shares.values if feasible else ():
             if feasible.witness({**conditions, shares.column: value}) is None:
                 raise ConfigError(
-                    f"No row was found that has a value of --balance {shares.column}, meets what else is asked for and keeps the "
+                    f"No row was found that has a value of --balance {shares.column}, meets --where and satisfies the "
                     "schema's constraints.",
                     _CONSTRAINED,
                 )
-        return Asked(lambda i: {**conditions, **shares.given(i)}, {**facts, "balance": balance})
+        return RowRequests(lambda i: {**conditions, **shares.conditions(i)}, {**facts, "balance": balance})
     if seeds is not None:
         rows, data = _read_seeds(schema, Path(seeds), missing, conditions)
         for number, row in enumerate(rows if feasible else (), start=1):
             if feasible.witness({**conditions, **row}) is None:
                 raise DataError(
-                    f"{seeds}: row {number} cannot be completed so that it keeps the schema's constraints.", _CONSTRAINED
+                    f"{seeds}: row {number} cannot be completed so that it satisfies the schema's constraints.", _CONSTRAINED
                 )
         facts["seeds"] = hmac.new(secret, data, hashlib.sha256).hexdigest()
-        return Asked(lambda i: {**conditions, **rows[i % len(rows)]}, facts, len(rows))
-    return Asked(lambda _: conditions, facts)
+        return RowRequests(lambda i: {**conditions, **rows[i % len(rows)]}, facts, len(rows))
+    return RowRequests(lambda _: conditions, facts)
 
 
 # --- shares ----------------------------------------------------------------------------------------------------------
@@ -79,13 +79,13 @@ class _Shares:
     values: list[Allowed]
     shares: list[float]
 
-    def given(self, i: int) -> Conditions:
-        """The value of the i-th row: the one that the first i+1 rows would otherwise have the least of, for its share."""
-        return {self.column: self.values[self._order(i)]}
+    def conditions(self, i: int) -> Conditions:
+        """The value of the i-th row."""
+        return {self.column: self.values[self._index(i)]}
 
-    def _order(self, i: int) -> int:
-        # Row i falls into the value whose piece of the unit interval holds the i-th point of the golden-ratio sequence: any
-        # stretch of rows has nearly the asked shares, and no count must be kept over an interruption.
+    def _index(self, i: int) -> int:
+        # Row i gets the value whose part of the unit interval holds the i-th point of the golden-ratio sequence. So any run of
+        # rows has nearly the requested shares, and an interrupted job needs no counts to resume.
         point, total = ((i + 0.5) * 0.6180339887498949) % 1.0, 0.0
         for index, share in enumerate(self.shares):
             total += share
@@ -102,7 +102,7 @@ def _read_shares(schema: Schema, text: str, conditions: Conditions) -> _Shares:
             f"There is no learned column {name.strip()!r} to balance.", f"Columns: {', '.join(c.name for c in schema.learned())}."
         )
     if column.name in conditions:
-        raise ConfigError(f"Column {column.name!r} stands in --where and in --balance.", "Use one of the two.")
+        raise ConfigError(f"Column {column.name!r} is in --where and in --balance.", "Use one of the two.")
     pairs = [part.rpartition(":") for part in next(csv.reader([rest], skipinitialspace=True))] if rest else []
     if rest:
         try:
@@ -140,18 +140,18 @@ def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Cond
     header = lines[0]
     for name in header:
         if name not in learned:
-            raise DataError(f"{path} has a column {name!r}, which is no learned column.", f"Columns: {', '.join(learned)}.")
+            raise DataError(f"{path} has a column {name!r}, which is not a learned column.", f"Columns: {', '.join(learned)}.")
         if name in conditions:
-            raise ConfigError(f"Column {name!r} stands in --where and in {path}.", "Use one of the two.")
+            raise ConfigError(f"Column {name!r} is in --where and in {path}.", "Use one of the two.")
     rows: list[Conditions] = []
     for number, line in enumerate(lines[1:], start=1):
         if len(line) != len(header):
-            raise DataError(f"{path}: row {number} has {len(line)} fields, and the header {len(header)}.")
-        given: dict[str, Allowed] = {}
+            raise DataError(f"{path}: row {number} has {len(line)} fields, and the header {len(header)}.", "Correct the row.")
+        row: dict[str, Allowed] = {}
         for name, text in zip(header, line, strict=True):
             try:
-                given[name] = exactly(learned[name], None if text in missing else text)
+                row[name] = exactly(learned[name], None if text in missing else text)
             except ConfigError as error:
                 raise DataError(f"{path}: row {number}: {error.message}", error.hint) from None
-        rows.append(given)
+        rows.append(row)
     return rows, data

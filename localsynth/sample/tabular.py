@@ -26,14 +26,14 @@ from localsynth.system.canonical_json import parse_json
 
 __all__ = ["conditions_from_marginals", "contrasts_from_marginals", "first_rows", "generate_from_marginals", "read_marginals"]
 
-_MOST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 """Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 _CHUNK = 2_000
 
 
 def read_marginals(path: Path) -> MarginalModel | SequenceModel:
     """The fitted marginals in a file, of single rows or of sequences. Raises IntegrityError."""
-    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+    if path.is_file() and path.stat().st_size > _MAX_BYTES:
         raise IntegrityError(f"{path} is too large for a file of marginals.", "Restore it from a backup, or train again.")
     try:
         tree: Any = parse_json(path.read_text(encoding="utf-8"))
@@ -49,11 +49,11 @@ def generate_from_marginals(
     surrogates: Surrogates,
     store: SyntheticStore,
     job: Job,
-    given: Callable[[int], Conditions],
+    conditions: Callable[[int], Conditions],
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
-    """Draw the rows of `job` that the table has not yet; see `sample.job.generate_rows`."""
+    """Generate the rows of `job` that the table does not have yet; see `sample.job.generate_rows`."""
     started = time.monotonic()
     model = read_marginals(path)
     single = None
@@ -61,7 +61,7 @@ def generate_from_marginals(
         chunk_of = _sequences(model, surrogates, job)
     else:
         single = StructuredRows(model, surrogates.schema, surrogates.seed)
-        chunk_of = _single_rows(single, surrogates, job, given)
+        chunk_of = _single_rows(single, surrogates, job, conditions)
     for first in range(job.done, job.rows, _CHUNK):
         numbers = range(first, min(first + _CHUNK, job.rows))
         chunk = chunk_of(numbers)
@@ -80,28 +80,28 @@ def generate_from_marginals(
             }
         )
         if should_stop() and done < job.rows:
-            raise Cancelled(f"Stopped after {done} of {job.rows} rows.", "`localsynth sample` draws the rest.")
+            raise Cancelled(f"Stopped after {done} of {job.rows} rows.", "`localsynth sample` generates the rest.")
     statistics = SampleStatistics(rows=max(0, job.rows - job.done), rejected=single.rejected if single is not None else 0)
     return SampleResult(statistics.rows, time.monotonic() - started, statistics)
 
 
 def _single_rows(
-    structured: StructuredRows, surrogates: Surrogates, job: Job, given: Callable[[int], Conditions]
+    structured: StructuredRows, surrogates: Surrogates, job: Job, conditions: Callable[[int], Conditions]
 ) -> Callable[[range], list[Record]]:
     """Generates the rows of a job with these numbers (from 0), independently of each other."""
 
     def chunk(numbers: range) -> list[Record]:
         first = job.first_row
-        rows = structured.rows([first + i for i in numbers], lambda number: given(number - first))
+        rows = structured.rows([first + i for i in numbers], lambda number: conditions(number - first))
         return [surrogates.complete(number, rows[number]) for number in sorted(rows)]
 
     return chunk
 
 
 def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callable[[range], list[Record]]:
-    """Makes the next rows of a job, from the first one that is missing on; those before it are drawn again and left.
+    """Generates the next rows of a job, from the first missing one on.
 
-    A job begins with a unit of its own: a number below `first_row` may be that of an earlier job's unit, and none other is.
+    A job begins with a new unit, of number `first_row`: the units of earlier jobs have smaller numbers.
     """
     rows = sample_rows(model, surrogates.seed, job.first_row, job.done, surrogates.schema.constraints)
 
@@ -109,7 +109,7 @@ def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callab
         result = []
         for number, (unit, row) in zip(numbers, rows):  # noqa: B905 - the rows have no end
             if conform(surrogates.schema, row) != row:
-                raise IntegrityError(f"Row {job.first_row + number} breaks the schema.", "Please report this as a bug.")
+                raise IntegrityError(f"Row {job.first_row + number} violates the schema.", "Please report this as a bug.")
             result.append(surrogates.complete(job.first_row + number, row, unit))
         return result
 
@@ -117,18 +117,18 @@ def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callab
 
 
 def conditions_from_marginals(
-    path: Path, schema: Schema, seed: int, job: Job, given: Callable[[int], Conditions]
+    path: Path, schema: Schema, seed: int, job: Job, conditions: Callable[[int], Conditions]
 ) -> Callable[[int], Conditions]:
-    """For the i-th row of `job`, what the model is given: the structured values drawn for it, under what is asked of it."""
+    """For the i-th row of `job`, the conditions for the model: the structured values sampled for it, and what is requested."""
     split = ColumnSplit(schema, hybrid=True)
-    row = _rows_in_order(path, split, seed, job, lambda i: split.for_marginals(given(i)))
-    return lambda i: split.for_model(row(i), given(i))
+    row = _rows_in_order(path, split, seed, job, lambda i: split.for_marginals(conditions(i)))
+    return lambda i: split.for_model(row(i), conditions(i))
 
 
 def contrasts_from_marginals(path: Path, schema: Schema, seed: int, job: Job) -> Callable[[int, Conditions], Record]:
-    """For the i-th row of `job` and what the model is given in it, the values that guidance tells its texts apart from.
+    """For the i-th row of `job` and its conditions, the values that guidance contrasts its texts with.
 
-    They come from a row drawn like any other, whatever was asked for. See `ColumnSplit.contrast_row`.
+    They come from a row sampled without conditions. See `ColumnSplit.contrast_row`.
     """
     split = ColumnSplit(schema, hybrid=True)
     other = _rows_in_order(path, split, seed, job, lambda i: {}, contrast=True)
@@ -140,7 +140,7 @@ def contrasts_from_marginals(path: Path, schema: Schema, seed: int, job: Job) ->
 
 
 def _rows_in_order(
-    path: Path, split: ColumnSplit, seed: int, job: Job, given: Callable[[int], Conditions], *, contrast: bool = False
+    path: Path, split: ColumnSplit, seed: int, job: Job, conditions: Callable[[int], Conditions], *, contrast: bool = False
 ) -> Callable[[int], Record]:
     """The structured columns of a job's i-th row, or of the row it is contrasted with; to be asked for in ascending order."""
     structured = _beside_texts(path, split, seed, contrast=contrast)
@@ -151,7 +151,7 @@ def _rows_in_order(
         if first + i not in rows:
             rows.clear()  # earlier rows are not needed again
             numbers = range(first + i, first + min(i + _CHUNK, job.rows))
-            rows.update(structured.rows(numbers, lambda number: given(number - first)))
+            rows.update(structured.rows(numbers, lambda number: conditions(number - first)))
         return rows[first + i]
 
     return row

@@ -49,7 +49,7 @@ def test_more_rows_are_asked_for_under_a_condition_that_is_checked_as_it_is_type
         where.value = "age >= 65 and \"kind [k]\" = 'refund'"
         await sees(pilot, "Every new row has age 65 … 99, kind [k] refund.")
         balance.value = "age"
-        await sees(pilot, "stands in --where and in --balance")
+        await sees(pilot, "is in --where and in --balance")
         balance.focus()
         await pilot.press("enter")
         assert isinstance(app.screen, MoreRows), "what does not hold is not begun"

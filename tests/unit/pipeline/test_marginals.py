@@ -291,7 +291,7 @@ def test_measuring_more_than_was_charged_is_found(
 def test_a_file_of_marginals_that_is_too_large_is_not_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     train(session)
     export(session)
-    monkeypatch.setattr(tabular, "_MOST_BYTES", 100)
+    monkeypatch.setattr(tabular, "_MAX_BYTES", 100)
     findings = [f["status"] for f in verify_file(run_of(session).certificate_path, None)["findings"] if f["name"] == "marginals"]
     assert findings == ["ok", "failed"]
     with pytest.raises(IntegrityError, match="too large"):

@@ -37,7 +37,7 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
         self._missing: list[str] = []
         """The strings that mean "no value" in the table, and in a file of rows."""
         self._parse_where: Any = None
-        self._read_asked: Any = None
+        self._read_requests: Any = None
         self._options: dict[str, Any] | None = None
         """What was typed, as far as it holds; None while it does not."""
 
@@ -69,11 +69,11 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
         import sqlglot  # noqa: F401
 
         from localsynth.config import load_config
-        from localsynth.sample.row_requests import read_asked
+        from localsynth.sample.row_requests import read_row_requests
         from localsynth.schema.where import parse_where
         from localsynth_tui.workspace.run_schema import schema_of_rows
 
-        self._parse_where, self._read_asked = parse_where, read_asked
+        self._parse_where, self._read_requests = parse_where, read_row_requests
         error, schema = None, None
         try:
             schema = schema_of_rows(self._workspace)
@@ -102,14 +102,14 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
             options = _options(number, where, balance, seeds)
             conditions = self._parse_where(where, self._schema) if where else {}
             given = (options.get(name) for name in ("where", "balance", "seeds"))
-            asked = self._read_asked(self._schema, *given, self._missing)
+            requests = self._read_requests(self._schema, *given, self._missing)
         except LocalsynthError as error:
             self._say(f"{error.message} {error.hint}".strip(), wrong=True)
             return
         self._options = options
         met = [_in_words(name, allowed) for name, allowed in conditions.items()]
         said = "Every new row has " + ", ".join(met) + "." if met else self._columns()
-        self._say(said if asked.rows is None else f"{asked.rows:,} rows are completed. {said}", wrong=False)
+        self._say(said if requests.rows is None else f"{requests.rows:,} rows are completed. {said}", wrong=False)
 
     def _columns(self) -> str:
         names = [plain(column.name) for column in self._schema.learned()]
