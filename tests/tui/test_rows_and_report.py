@@ -1,4 +1,4 @@
-"""More rows under conditions, the columns' histograms, and the report: made as a job, shown without a value of the table."""
+"""More rows, histograms, the report and the audit."""
 
 import json
 import webbrowser
@@ -26,7 +26,7 @@ def finished(workspace):
 # --- more rows ----------------------------------------------------------------------------------------------------------
 
 
-def test_more_rows_are_asked_for_under_a_condition_that_is_checked_as_it_is_typed(finished, play):
+def test_more_rows_form_checks_input_as_typed(finished, play):
     play([{"kind": "stage_started", "stage": "sample"}, {"kind": "result", "result": {"new_rows": 7, "rows": 207}}])
 
     async def scenario(app, pilot):
@@ -38,7 +38,7 @@ def test_more_rows_are_asked_for_under_a_condition_that_is_checked_as_it_is_type
         await sees(pilot, "--more 500")
         accept = app.screen.query_one("#accept", Button)
         app.screen.query_one("#more", Input).value = "seven"
-        await sees(pilot, "give a whole number")
+        await sees(pilot, "enter a whole number")
         assert accept.disabled
         app.screen.query_one("#more", Input).value = "7"
         where, balance = app.screen.query_one("#where", Input), app.screen.query_one("#balance", Input)
@@ -52,7 +52,7 @@ def test_more_rows_are_asked_for_under_a_condition_that_is_checked_as_it_is_type
         await sees(pilot, "is in --where and in --balance")
         balance.focus()
         await pilot.press("enter")
-        assert isinstance(app.screen, MoreRows), "what does not hold is not begun"
+        assert isinstance(app.screen, MoreRows), "invalid input is not accepted"
         balance.value = "sex=F:0.7,M:0.3"
         await sees(pilot, "--balance sex=F:0.7,M:0.3")
         assert not accept.disabled
@@ -60,12 +60,12 @@ def test_more_rows_are_asked_for_under_a_condition_that_is_checked_as_it_is_type
         await until(pilot, lambda: app.screen.STEP == "run")
         expected = {"more": 7, "where": where.value, "balance": "sex=F:0.7,M:0.3"}
         assert app.job.request.verb == "sample" and app.job.request.options == expected
-        await sees(pilot, "✓ done     draw rows")
+        await sees(pilot, "✓ done     generate rows")
 
     drive(scenario, finished)
 
 
-def test_without_a_run_no_rows_can_be_asked_for(rows):
+def test_more_rows_needs_a_run(rows):
     async def scenario(app, pilot):
         await app.action_go("synthetic")
         await pilot.press("m")
@@ -78,16 +78,16 @@ def test_without_a_run_no_rows_can_be_asked_for(rows):
 # --- histograms ---------------------------------------------------------------------------------------------------------
 
 
-def test_columns_are_drawn_beside_the_original_where_a_report_is(finished):
+def test_histograms_show_the_original_with_a_report(finished):
     path = next((finished / "runs").iterdir()) / "report.json"
 
     async def scenario(app, pilot):
         await app.action_go("synthetic")
         await sees(pilot, "Rows 1 to 200")
         await pilot.press("h")
-        await sees(pilot, "The synthetic rows alone.")
+        await sees(pilot, "The synthetic rows only.")
         await sees(pilot, "0                ")
-        assert "original" not in screen_text(app).replace("the original stands", "")
+        assert "original" not in screen_text(app).replace("the original is shown", "")
         await pilot.press("h")
         await sees(pilot, "Rows 1 to 200")
         path.write_text(json.dumps(report()))
@@ -100,12 +100,12 @@ def test_columns_are_drawn_beside_the_original_where_a_report_is(finished):
         await sees(pilot, "Rows 1 to 200")
         path.write_text("[1]")
         await pilot.press("escape", "h")
-        await sees(pilot, "is not a report that can be read")
+        await sees(pilot, "cannot be read")
 
     drive(scenario, finished)
 
 
-def test_rows_are_counted_into_the_same_bars_as_the_reports(finished):
+def test_histograms_have_the_bins_of_the_report(finished):
     from localsynth.evaluate.columns import histogram
 
     by_sql = shapes_of_rows(SyntheticStore(finished / "synthetic.duckdb"), SCHEMA)
@@ -122,7 +122,7 @@ def test_rows_are_counted_into_the_same_bars_as_the_reports(finished):
             assert shape.histogram["bars"] == expected["bars"]
 
 
-def test_histograms_keep_to_the_width_and_hold_no_text_of_the_table(tmp_path):
+def test_histograms_fit_the_width_and_hold_no_texts(tmp_path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report()))
     drawn = draw(shapes_of_report(path), 78).plain
@@ -137,7 +137,7 @@ CHECKED = {"file": "c.json", "valid": True, "verdict": "Valid.", "summary": "Sta
 
 @pytest.fixture
 def checked(monkeypatch):
-    """Every certificate is found to hold, or not."""
+    """The result of every verification; tests may change it."""
     found = dict(CHECKED)
     monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: found)
     return found
@@ -156,14 +156,14 @@ AUDIT = {
     "p_value": 0.31,
     "search": {"found": 0, "inserted": 40, "rows": 100},
 }
-"""Of an audit.json, what is shown."""
+"""The parts of an audit.json that are shown."""
 
 
 def shown(app, name):
     return str(app.screen.query_one(name, Static).render())
 
 
-def test_the_report_is_made_as_a_job_with_what_was_asked(finished, play, checked):
+def test_report_job_has_the_options_of_the_form(finished, play, checked):
     made = {"stage": "evaluate", "report": "tickets/report.html"}
     play([{"kind": "stage_started", "stage": "evaluate", "seal": "seccomp"}, {"kind": "result", "result": made}])
 
@@ -178,7 +178,7 @@ def test_the_report_is_made_as_a_job_with_what_was_asked(finished, play, checked
         await sees(pilot, "There is no learned column 'name'.")
         known.focus()
         await pilot.press("enter")
-        assert isinstance(app.screen, Form), "what does not hold is not begun"
+        assert isinstance(app.screen, Form), "invalid input is not accepted"
         known.value = "age, kind [k]"
         app.screen.query_one("#target", Select).value = "ok"
         await sees(pilot, "--target ok")
@@ -198,7 +198,7 @@ def test_the_report_is_made_as_a_job_with_what_was_asked(finished, play, checked
     drive(scenario, finished, (100, 40))
 
 
-def test_what_the_report_is_at_is_shown(finished, play, checked, tmp_path):
+def test_run_screen_shows_progress_of_the_report(finished, play, checked, tmp_path):
     at_work = {"kind": "progress", "stage": "evaluate", "step": 3, "steps": 13, "unit": "texts: 40%"}
     seen = tmp_path / "seen"
     play([{"kind": "stage_started", "stage": "evaluate", "seal": "seccomp"}, at_work, {"wait_for": str(seen)}, RESULT])
@@ -218,7 +218,7 @@ def test_what_the_report_is_at_is_shown(finished, play, checked, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_the_audit_is_run_from_the_report_screen_and_its_figures_are_shown(finished, play, checked, size):
+def test_report_screen_runs_and_shows_audit(finished, play, checked, size):
     run = next((finished / "runs").iterdir())
     play([{"kind": "stage_started", "stage": "audit", "seal": "seccomp"}, {"kind": "result", "result": {"path": "audit.json"}}])
 
@@ -232,26 +232,26 @@ def test_the_audit_is_run_from_the_report_screen_and_its_figures_are_shown(finis
         await sees(pilot, "localsynth audit")
         canaries = app.screen.query_one("#canaries", Input)
         canaries.value = "5"
-        await sees(pilot, "Give a whole number, 20 or more")
+        await sees(pilot, "Enter a whole number, 20 or more")
         app.screen.query_one("#search").focus()
         await pilot.press("enter")
-        assert isinstance(app.screen, Form), "what does not hold is not begun"
+        assert isinstance(app.screen, Form), "invalid input is not accepted"
         canaries.value = "1,600"
         app.screen.query_one("#search", Input).value = "0"
         await until(pilot, lambda: "--search 0 --canaries 1600" in " ".join(screen_text(app).replace("│", "").split()))
         await pilot.press("enter")
         await until(pilot, lambda: getattr(app.screen, "STEP", "") == "run")
         assert app.job.request.verb == "audit" and app.job.request.options == {"canaries": 1600, "search": 0}
-        await sees(pilot, "✓ done     train on canaries, guess")
-        await sees(pilot, "an audit: nothing is spent")
+        await sees(pilot, "✓ done     train on canaries, attack")
+        await sees(pilot, "audit: spends nothing")
         (run / "audit.json").write_text(json.dumps(AUDIT))
         await app.action_go("report")
         await pilot.press("u")
         await sees(pilot, "✓ passed: 52 of 100 guesses were right.")
-        await sees(pilot, "with the noise      ████████████░░░░░░░░░░░░ 50 of 100")
-        await sees(pilot, "had there been none ████████████████████████ 100 of 100")
+        await sees(pilot, "with noise          ████████████░░░░░░░░░░░░ 50 of 100")
+        await sees(pilot, "without noise       ████████████████████████ 100 of 100")
         await sees(pilot, "claimed             ████████████████████████ 8")
-        await sees(pilot, "the most they could ████████████░░░░░░░░░░░░ 4.00")
+        await sees(pilot, "max lower bound     ████████████░░░░░░░░░░░░ 4.00")
         (run / "audit.json").write_text("[]")
         await pilot.press("v")
         await until(pilot, lambda: "cannot be read. Run the audit again: A." in shown(app, "#audit-text"))
@@ -259,7 +259,7 @@ def test_the_audit_is_run_from_the_report_screen_and_its_figures_are_shown(finis
     drive(scenario, finished, size)
 
 
-def test_a_run_without_a_model_has_no_audit_and_that_is_said(finished, play, checked):
+def test_no_audit_of_a_run_with_marginals_only(finished, play, checked):
     run = next((finished / "runs").iterdir()) / "run.json"
     run.write_text(json.dumps({**json.loads(run.read_text()), "synthesizer": "marginals"}))
 
@@ -267,7 +267,7 @@ def test_a_run_without_a_model_has_no_audit_and_that_is_said(finished, play, che
         await app.action_go("report")
         await sees(pilot, "✓ Valid.")
         await pilot.press("u")
-        await sees(pilot, "come of noisy counts alone")
+        await sees(pilot, "used DP marginals only")
         await pilot.press("a")
         await pilot.pause()
         assert not isinstance(app.screen, Form) and app.job is None
@@ -275,7 +275,7 @@ def test_a_run_without_a_model_has_no_audit_and_that_is_said(finished, play, che
     drive(scenario, finished)
 
 
-def test_the_reports_figures_are_shown_and_the_page_is_opened(finished, checked, monkeypatch):
+def test_report_screen_shows_figures_and_opens_page(finished, checked, monkeypatch):
     run = next((finished / "runs").iterdir())
     opened = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
@@ -306,7 +306,7 @@ def test_the_reports_figures_are_shown_and_the_page_is_opened(finished, checked,
     drive(scenario, finished)
 
 
-def test_a_certificate_that_does_not_hold_promises_nothing(finished, checked):
+def test_invalid_certificate_shows_no_guarantee(finished, checked):
     checked |= {"valid": False, "verdict": "NOT VALID: 1 check failed."}
 
     async def scenario(app, pilot):
@@ -317,10 +317,10 @@ def test_a_certificate_that_does_not_hold_promises_nothing(finished, checked):
     drive(scenario, finished)
 
 
-def test_the_figures_in_words():
+def test_report_text():
     document = report()
     text = report_text(document)
-    assert "150 original rows that were learned from, 100 kept aside to compare with (holdout), 120 synthetic" in text
+    assert "150 original rows in training, 100 held out for comparison, 120 synthetic" in text
     assert "Guaranteed: epsilon 2" in text and "7.4 times" in text
     assert document["figures"]["utility"]["sentence"] in text
     for entry in document["figures"]["columns"]:
@@ -335,14 +335,14 @@ def test_the_figures_in_words():
     )
     assert "real rows         ██████████ AUC 1.000 (1.000 to 1.000; n 150)" in text
     assert "columns shuffled  ██████░░░░ AUC 0.559 (0.465 to 0.654; n 120)" in text
-    assert "age           0.058 █░░░░░░░░░    0.107   KS" in text
+    assert "age           0.058 █░░░░░░░░░        0.107   KS" in text
     assert "? too few rows to say: attribute inference" in text
-    assert "planted" not in text and "Canary audit: none was run." in text
+    assert "planted" not in text and "Canary audit: not run." in text
     document["weaknesses"] = [{"title": "Cut", "text": "amount (5.8\N{NO-BREAK SPACE}%)"}]
     assert "1. Cut. amount (5.8 %)" in report_text(document)
 
 
-def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
+def test_report_text_of_missing_parts_and_failures():
     document = report()
     figures = document["figures"]
     document["certificate"] = None
@@ -359,26 +359,26 @@ def test_what_is_missing_from_a_report_is_said_and_leaks_are_loud():
     figures["columns"][0]["distance"] = None
     text = report_text(document)
     for expected in (
-        "There is no certificate: nothing is guaranteed.",
+        "There is no certificate, and no guarantee.",
         "Not measured. Too few.",
         "✗ FAILED: exact copies",
         "– (n 0)",
         "not run: linkage. No column.",
         "Canary audit: ✗ FAILED. See Audit (U).",
-        "rows of one: distance 0.040, of the holdout 0.030",
-        "dose [d]: ██░░░░░░░░ 0.250, of the holdout 0.200, without any order 0.900",
-        "e-mail address: 3; of these in the original 2, in the holdout 1",
+        "rows per unit: distance 0.040, holdout 0.030",
+        "dose [d]: ██░░░░░░░░ 0.250, holdout 0.200, in random order 0.900",
+        "e-mail address: 3; in the original 2, in the holdout 1",
     ):
         assert expected in text
 
 
-def form_of(value):
-    """The keys of a document, at every depth, without its figures."""
+def shape_of(value):
+    """The keys and types of a document at every depth."""
     if isinstance(value, dict):
-        return {key: form_of(inner) for key, inner in value.items()}
-    return [form_of(value[0])] if isinstance(value, list) and value else type(value).__name__
+        return {key: shape_of(inner) for key, inner in value.items()}
+    return [shape_of(value[0])] if isinstance(value, list) and value else type(value).__name__
 
 
 @pytest.mark.slow
-def test_the_kept_report_has_the_form_that_reports_have_now():
-    assert form_of(json.loads(json.dumps(fresh_report()))) == form_of(report())
+def test_stored_report_has_the_present_format():
+    assert shape_of(json.loads(json.dumps(fresh_report()))) == shape_of(report())

@@ -1,4 +1,4 @@
-"""Each screen, driven by keys, with an engine that plays a script or an answer that is made up."""
+"""Each screen, driven by keys, with a worker that plays a script."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ import localsynth_tui
 from localsynth.errors import ExitCode
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.jobs import client
-from localsynth_tui.jobs.client import AnswerError, Job, Planner, Request
+from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
 from localsynth_tui.screens.plan import figures_text
@@ -28,23 +28,23 @@ from tests.helpers.tui.scripted_run import RESULT, training, whole_run
 # --- home ---------------------------------------------------------------------------------------------------------------
 
 
-def test_home_welcomes_and_needs_a_workspace_for_the_rest(home):
+def test_home_needs_a_workspace_for_other_steps(home):
     async def scenario(app, pilot):
         await sees(pilot, "turns a table you may not share")
         await pilot.press("3")
-        assert app.screen.STEP == "home", "there is nothing to plan yet"
-        await sees(pilot, "1 thing to know. All is made up. Nothing helps.")
+        assert app.screen.STEP == "home", "there is no workspace to plan for"
+        await sees(pilot, "1 problem. All is random. Nothing helps.")
         await pilot.press("m")
-        await sees(pilot, "A made-up processor")
+        await sees(pilot, "A random processor")
         await pilot.press("escape", "7")
         await until(pilot, lambda: app.screen.STEP == "models")
 
     drive(scenario)
 
 
-def test_home_lists_workspaces_and_opens_where_the_work_goes_on(workspace):
+def test_home_lists_workspaces_and_opens_the_next_step(workspace):
     async def scenario(app, pilot):
-        await sees(pilot, "schema guessed, to be checked")
+        await sees(pilot, "check the inferred schema")
         await sees(pilot, "0 of 4")
         await pilot.press("enter")
         await until(pilot, lambda: app.screen.STEP == "data")
@@ -54,7 +54,7 @@ def test_home_lists_workspaces_and_opens_where_the_work_goes_on(workspace):
     drive(scenario)
 
 
-def test_a_directory_that_is_no_workspace_is_a_message(home):
+def test_opening_a_directory_without_a_workspace_fails(home):
     async def scenario(app, pilot):
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, Form))
@@ -64,7 +64,7 @@ def test_a_directory_that_is_no_workspace_is_a_message(home):
     drive(scenario)
 
 
-def test_the_command_twin_is_shown(workspace):
+def test_copy_the_equivalent_command(workspace):
     async def scenario(app, pilot):
         await pilot.press("4")
         await until(pilot, lambda: app.screen.STEP == "run")
@@ -75,7 +75,7 @@ def test_the_command_twin_is_shown(workspace):
     drive(scenario, workspace)
 
 
-def test_keys_can_be_moved_and_themes_are_kept(workspace):
+def test_keymap_and_theme_are_remembered(workspace):
     path = workspace.parents[1] / "home"
     path.mkdir(exist_ok=True)
     (path / "tui.json").write_text(json.dumps({"keymap": {"step.models": "f7"}, "theme": "localsynth-high-contrast"}))
@@ -99,7 +99,7 @@ def own_classes(base):
         yield from own_classes(found)
 
 
-def test_every_binding_has_an_id_of_its_own_by_which_it_can_be_moved():
+def test_every_binding_has_a_unique_id():
     for module in pkgutil.walk_packages(localsynth_tui.__path__, "localsynth_tui."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -109,7 +109,7 @@ def test_every_binding_has_an_id_of_its_own_by_which_it_can_be_moved():
     assert all(binding.description for binding in bindings)
 
 
-def test_every_action_is_in_the_palette(workspace, planned):
+def test_palette_lists_every_action(workspace, planned):
     async def scenario(app, pilot):
         for step in ("home", "data", "plan", "run", "synthetic", "report", "models"):
             await app.action_go(step)
@@ -152,7 +152,7 @@ async def choose_column(app, pilot, row):
     await pilot.pause()
 
 
-def test_a_column_is_edited_in_place_and_comments_survive(workspace):
+def test_column_edits_are_saved_and_comments_stay(workspace):
     comments = [line for line in (workspace / "localsynth.toml").read_text().splitlines() if line.startswith("#")]
 
     async def scenario(app, pilot):
@@ -175,12 +175,12 @@ def test_a_column_is_edited_in_place_and_comments_survive(workspace):
     assert [line for line in after if line.startswith("#")] == comments
 
 
-def test_what_lies_outside_and_what_stands_for_others_are_edited(workspace):
+def test_data_screen_edits_out_of_list_values(workspace):
     async def scenario(app, pilot):
         await choose_column(app, pilot, 3)
         outside = app.screen.query_one("#outside", Select)
         assert outside.value == "clamp"
-        await sees(pilot, "the nearest bound")
+        await sees(pilot, "become the nearest bound")
         outside.value = "drop"
         await until(pilot, lambda: column_of(workspace, "amount").get("outside") == "drop")
         await choose_column(app, pilot, 2)
@@ -192,23 +192,23 @@ def test_what_lies_outside_and_what_stands_for_others_are_edited(workspace):
         outside.value = "other"
         await until(pilot, lambda: "outside" not in column_of(workspace, "kind"))
         await choose_column(app, pilot, 3)
-        assert outside.value == "drop", "it is the column's own"
+        assert outside.value == "drop", "each column has its own"
         await choose_column(app, pilot, 7)
-        assert not app.screen.query_one("#beyond").display, "a text has neither list nor range"
+        assert not app.screen.query_one("#outside-line").display, "a text has neither a list nor a range"
 
     drive(scenario, workspace)
     assert column_of(workspace, "amount") == {"name": "amount", "kind": "integer", "min": 1, "max": 90, "outside": "drop"}
 
 
-def test_the_share_that_is_kept_apart_is_edited(workspace):
+def test_unit_form_edits_the_holdout(workspace):
     async def scenario(app, pilot):
         await choose_column(app, pilot, 0)
         await pilot.press("w")
-        await sees(pilot, "Kept apart")
+        await sees(pilot, "The holdout is a random part")
         field = app.screen.query_one("#holdout", Input)
         assert field.value == "0.1"
         field.value = "some"
-        await sees(pilot, "give a number from 0")
+        await sees(pilot, "enter a number from 0")
         field.value = "0.95"
         await sees(pilot, "less than 0.9")
         field.value = "0.2"
@@ -217,7 +217,7 @@ def test_the_share_that_is_kept_apart_is_edited(workspace):
     drive(scenario, workspace)
 
 
-def test_what_the_engine_would_refuse_is_said_and_not_saved(workspace):
+def test_invalid_column_is_not_saved(workspace):
     before = (workspace / "localsynth.toml").read_text()
 
     async def scenario(app, pilot):
@@ -226,14 +226,14 @@ def test_what_the_engine_would_refuse_is_said_and_not_saved(workspace):
         field.value = "900"
         await sees(pilot, "min 900 is above max 90")
         field.value = "nine"
-        await sees(pilot, "Lowest: give a whole number")
+        await sees(pilot, "Min: enter a whole number")
         await pilot.pause(0.6)
 
     drive(scenario, workspace)
     assert (workspace / "localsynth.toml").read_text() == before
 
 
-def test_leaving_saves_what_was_typed_last(workspace):
+def test_leaving_a_screen_saves_the_last_change(workspace):
     async def scenario(app, pilot):
         await choose_column(app, pilot, 3)
         app.screen.query_one("#max", Input).value = "91"
@@ -244,7 +244,7 @@ def test_leaving_saves_what_was_typed_last(workspace):
     assert column_of(workspace, "amount")["max"] == 91
 
 
-def test_a_file_edited_by_hand_meanwhile_is_not_overwritten(workspace):
+def test_file_changed_meanwhile_is_not_overwritten(workspace):
     path = workspace / "localsynth.toml"
 
     async def scenario(app, pilot):
@@ -257,14 +257,14 @@ def test_a_file_edited_by_hand_meanwhile_is_not_overwritten(workspace):
     assert path.read_text().endswith("# by hand\n")
 
 
-def test_the_unit_is_asked_in_words(workspace):
+def test_unit_form_sets_the_privacy_unit(workspace):
     async def scenario(app, pilot):
         await choose_column(app, pilot, 0)
         await pilot.press("w")
         await sees(pilot, "Who is protected?")
         await sees(pilot, "one row")
         app.screen.query_one("#unit", Select).value = "id"
-        await sees(pilot, "all with the same 'id'")
+        await sees(pilot, "all rows with the same 'id'")
         app.screen.query_one("#max_rows", Input).value = "5"
         await until(pilot, lambda: saved(workspace)["privacy"].get("max_rows_per_unit") == 5)
         assert saved(workspace)["privacy"]["unit"] == "id"
@@ -274,7 +274,7 @@ def test_the_unit_is_asked_in_words(workspace):
     drive(scenario, workspace)
 
 
-def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(workspace, home, monkeypatch):
+def test_preview_shows_rows_and_flags_names(workspace, home, monkeypatch):
     monkeypatch.setattr(data, "ask", client.ask)
     lines = ["id,full name,kind,amount,price,day,ok,note [b]"]
     lines += [f"{i},Person{i} Planted,a{i % 3},{i},1.50,2024-01-{i % 28 + 1:02d},yes,[red]word{i}" for i in range(60)]
@@ -284,11 +284,11 @@ def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(worksp
 
     async def scenario(app, pilot):
         await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50)
-        await sees(pilot, "! looks like a person's name")
+        await sees(pilot, "! looks like a name")
         app.screen.query_one("#table", DataTable).move_cursor(row=1)
-        await sees(pilot, "Looks like a person's name, and would be LEARNED: make it kind surrogate")
+        await sees(pilot, "Looks like a name, and would be LEARNED: change its kind to surrogate")
         app.screen.query_one("#kind", Select).value = "surrogate"
-        await sees(pilot, "Not learned: a person's name is invented for each synthetic row.")
+        await sees(pilot, "Not learned: each synthetic row gets a fake name.")
         await pilot.press("p")
         await sees(pilot, "PRIVATE")
         await sees(pilot, "Person0 Planted")
@@ -302,10 +302,10 @@ def test_the_first_rows_are_shown_and_what_looks_like_a_person_is_flagged(worksp
 # --- plan ---------------------------------------------------------------------------------------------------------------
 
 
-def test_figures_follow_the_controls_and_nothing_starts_unasked(workspace, planned):
+def test_plan_follows_the_controls_and_starts_nothing(workspace, planned):
     async def scenario(app, pilot):
         await app.action_go("plan")
-        await sees(pilot, "0.98 times")
+        await sees(pilot, "0.98 ×")
         await sees(pilot, "A warning [of note].")
         await sees(pilot, "about 50")
         field = app.screen.query_one("#epsilon", Input)
@@ -320,7 +320,7 @@ def test_figures_follow_the_controls_and_nothing_starts_unasked(workspace, plann
         await until(pilot, lambda: len(planned) == 3)
         assert planned[2][1]["sample"] == {"rows": 12000}
         field.value = "many"
-        await sees(pilot, "Epsilon: give a number")
+        await sees(pilot, "Epsilon: enter a number")
         field.value = "1000"
         await sees(pilot, "less than or equal to 100")
         assert saved(workspace)["privacy"]["epsilon"] == 2
@@ -329,65 +329,60 @@ def test_figures_follow_the_controls_and_nothing_starts_unasked(workspace, plann
     drive(scenario, workspace)
 
 
-def test_the_plan_tells_who_makes_what_and_what_each_part_costs(workspace, planned, monkeypatch):
+def test_plan_shows_synthesizer_and_epsilon_by_stage(workspace, planned, monkeypatch):
     async def scenario(app, pilot):
         await app.action_go("plan")
-        await sees(pilot, "Made by  counts; texts by the model")
-        await sees(pilot, "Epsilon  4: schema 0.4, counts 0.6,")
+        await sees(pilot, "Synthesizer hybrid (marginals + LLM)")
+        await sees(pilot, "Epsilon     4: schema 0.4, marginals")
         assert "cannot be left empty" not in screen_text(app)
         assert app.screen.query_one("#base").display
-        counted = {
-            "synthesizer": "marginals",
-            "epsilon": {"total": 4.0, "schema": 0.4, "marginals": 3.6, "train": 0.0, "text_counts": 0.0},
-        }
         monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
-        monkeypatch.setitem(PLANNED, "epsilon", counted["epsilon"])
-        app.screen.query_one("#made-by", Select).value = "marginals"
-        await sees(pilot, "Made by  noisy counts, no text")
-        await sees(pilot, "Epsilon  4: schema 0.4, counts 3.6")
+        monkeypatch.setitem(PLANNED, "epsilon", {**PLANNED["epsilon"], "marginals": 3.6, "train": 0.0})
+        app.screen.query_one("#synthesizer", Select).value = "marginals"
+        await sees(pilot, "Synthesizer DP marginals")
         assert "Steps" not in screen_text(app) and not app.screen.query_one("#base").display
         assert planned[-1][1]["train"]["synthesizer"] == "marginals"
         await pilot.press("s")
-        await sees(pilot, "for good: schema 0.4, counts")
+        await sees(pilot, "epsilon 4 (schema 0.4, marginals 3.6)")
 
     drive(scenario, workspace)
 
 
-def test_the_plan_of_sequences_says_so():
-    assert "Order    sequences, by day" in figures_text(PLANNED, "day") and "Order" not in figures_text(PLANNED)
+def test_plan_figures_name_the_sequence_order():
+    assert "Order       sequences by day" in figures_text(PLANNED, "day") and "Order" not in figures_text(PLANNED)
 
 
-def test_the_figures_say_which_layers_get_an_adapter():
-    assert "Adapters on v, down of each block" in figures_text(PLANNED)
+def test_plan_figures_name_the_adapted_layers():
+    assert "Adapters    v, down of each block" in figures_text(PLANNED)
     seven = [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")]
-    assert "Adapters on all layers of each block" in figures_text({**PLANNED, "adapters": {"layers": seven}})
+    assert "Adapters    all layers of each block" in figures_text({**PLANNED, "adapters": {"layers": seven}})
 
 
-def test_the_most_units_go_along_with_what_is_started(workspace, planned):
+def test_max_units_is_an_option_of_plan_and_run(workspace, planned):
     async def scenario(app, pilot):
         await app.action_go("plan")
-        await sees(pilot, "0.98 times")
-        field = app.screen.query_one("#most", Input)
+        await sees(pilot, "0.98 ×")
+        field = app.screen.query_one("#max-units", Input)
         field.value = "few"
-        await sees(pilot, "Units, at most: give a whole number")
+        await sees(pilot, "Max units: enter a whole number")
         field.value = "2,000"
         await until(pilot, lambda: len(planned) == 2)
         assert planned[1][0].options == {"max_units": 2000}
         assert app.screen.command().endswith("--max-units 2000")
         await app.action_go("data")
         await app.action_go("plan")
-        await sees(pilot, "0.98 times")
-        assert len(planned) == 2 and app.screen.query_one("#most", Input).value == "2000"
+        await sees(pilot, "0.98 ×")
+        assert len(planned) == 2 and app.screen.query_one("#max-units", Input).value == "2000"
 
     drive(scenario, workspace)
 
 
-def test_typing_fast_plans_once(workspace, planned, monkeypatch):
-    monkeypatch.setattr("localsynth_tui.screens.plan._PATIENCE", 2.0)  # so that the keys come fast on a busy machine, too
+def test_fast_typing_plans_once(workspace, planned, monkeypatch):
+    monkeypatch.setattr("localsynth_tui.screens.plan._SAVE_DELAY", 2.0)  # so that the keys come fast on a busy machine, too
 
     async def scenario(app, pilot):
         await app.action_go("plan")
-        await sees(pilot, "0.98 times")
+        await sees(pilot, "0.98 ×")
         app.screen.query_one("#rows", Input).focus()
         await pilot.press(*"12345")
         await until(pilot, lambda: len(planned) > 1)
@@ -397,29 +392,29 @@ def test_typing_fast_plans_once(workspace, planned, monkeypatch):
     drive(scenario, workspace)
 
 
-def test_start_says_what_is_spent_asks_and_begins(workspace, planned, play):
+def test_start_shows_the_cost_and_asks(workspace, planned, play):
     play(whole_run())
 
     async def scenario(app, pilot):
         await app.action_go("plan")
-        await sees(pilot, "0.98 times")
+        await sees(pilot, "0.98 ×")
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await sees(pilot, "epsilon 4")
-        await sees(pilot, "does not give it back")
+        await sees(pilot, "Stopping refunds nothing")
         await pilot.press("enter")
         await pilot.pause()
-        assert app.screen.STEP == "plan" and not Job(workspace).exists, "the first answer is the careful one"
+        assert app.screen.STEP == "plan" and not Job(workspace).exists, "the first answer is the safe one"
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("right", "enter")
         await until(pilot, lambda: app.screen.STEP == "run")
-        await sees(pilot, "✓ done     draw rows")
+        await sees(pilot, "✓ done     generate rows")
 
     drive(scenario, workspace)
 
 
-def test_too_small_a_table_is_refused_and_can_be_forced(workspace, monkeypatch):
+def test_size_warning_can_be_overridden(workspace, monkeypatch):
     asked = []
 
     async def plan(_self, request):
@@ -428,13 +423,13 @@ def test_too_small_a_table_is_refused_and_can_be_forced(workspace, monkeypatch):
             raise AnswerError("About 60 units are too few.", "Collect more, or add --force.", ExitCode.BUDGET)
         return PLANNED
 
-    monkeypatch.setattr(Planner, "plan", plan)
+    monkeypatch.setattr(PlanServer, "plan", plan)
 
     async def scenario(app, pilot):
         await app.action_go("plan")
         await sees(pilot, "About 60 units are too few.")
         await pilot.press("f")
-        await sees(pilot, "0.98 times")
+        await sees(pilot, "0.98 ×")
         assert app.screen.command().endswith("--force")
 
     drive(scenario, workspace)
@@ -443,7 +438,7 @@ def test_too_small_a_table_is_refused_and_can_be_forced(workspace, monkeypatch):
 # --- run ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_shown_from_beginning_to_end(workspace, play, tmp_path):
+def test_run_screen_from_start_to_result(workspace, play, tmp_path):
     gate, gate2 = tmp_path / "gate", tmp_path / "gate2"
     events = whole_run(10)
     middle = next(i for i, event in enumerate(events) if event.get("step") == 4)
@@ -452,18 +447,18 @@ def test_a_run_is_shown_from_beginning_to_end(workspace, play, tmp_path):
     async def scenario(app, pilot):
         await app.start(Request("run", workspace))
         await sees(pilot, "▶ running  train")
-        # What a step tells comes to the screen piece by piece.
-        for shown in ("300 tokens/s", "network: cut off by the kernel", "private: loss", "epsilon spent"):
+        # The figures of a step may appear one after another.
+        for shown in ("300 tokens/s", "network: sealed by the kernel", "private: loss", "epsilon spent"):
             await sees(pilot, shown)
         text = screen_text(app)
-        assert "✓ done     read the table in" in text and "· waiting  draw rows" in text
-        assert "· waiting  count tokens, with noise" in text
+        assert "✓ done     ingest the table" in text and "· waiting  generate rows" in text
+        assert "· waiting  count tokens with noise" in text
         assert "s left" in text
         assert "device: cpu, bf16" in text and "2.0 GiB used" in text and "· waiting  compare and attack" in text
         log = "\n".join(line.text for line in app.screen.query_one(RichLog).lines)
         assert "warning: About 400 units are few." in log and "Some rows have no unit." in log
         gate.touch()
-        await sees(pilot, "✓ done     draw rows")
+        await sees(pilot, "✓ done     generate rows")
         gate2.touch()
         await sees(pilot, "Result")
         await pilot.press("v")
@@ -472,14 +467,14 @@ def test_a_run_is_shown_from_beginning_to_end(workspace, play, tmp_path):
     drive(scenario, workspace)
 
 
-def test_stop_asks_and_resume_goes_on(workspace, play, tmp_path):
+def test_stop_asks_and_resume_continues(workspace, play, tmp_path):
     play([{"kind": "stage_started", "stage": "train"}, *training(9, last=2), {"wait_for": str(tmp_path / "never")}, RESULT])
 
     async def scenario(app, pilot):
         await app.start(Request("run", workspace, {"force": True}))
         await sees(pilot, "▶ running")
         await pilot.press("s")
-        await sees(pilot, "It ends in good order")
+        await sees(pilot, "It stops after the present step")
         await pilot.press("escape")
         await pilot.pause()
         assert not app.job.stopping
@@ -487,21 +482,21 @@ def test_stop_asks_and_resume_goes_on(workspace, play, tmp_path):
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("right", "enter")
         await sees(pilot, "■ stopped")
-        await sees(pilot, "Start the command again to go on.")
+        await sees(pilot, "Start the command again to resume.")
         play(whole_run(3))
         await pilot.press("r")
-        await sees(pilot, "✓ done     draw rows")
-        assert app.job.request.options == {"force": True}, "it goes on as it was begun"
+        await sees(pilot, "✓ done     generate rows")
+        assert app.job.request.options == {"force": True}, "it resumes with the same options"
         play([{"kind": "stage_started", "stage": "evaluate"}, {"wait_for": str(tmp_path / "never")}, RESULT])
         await app.start(Request("evaluate", workspace))
         await sees(pilot, "▶ running")
         await pilot.press("s")
-        await sees(pilot, "Cancel the work?")
+        await sees(pilot, "Cancel the job?")
 
     drive(scenario, workspace)
 
 
-def test_the_window_can_be_closed_and_the_work_found_again(workspace, play, tmp_path):
+def test_reopened_ui_finds_the_running_job(workspace, play, tmp_path):
     gate = tmp_path / "gate"
     play(
         [
@@ -517,7 +512,7 @@ def test_the_window_can_be_closed_and_the_work_found_again(workspace, play, tmp_
         await app.start(Request("run", workspace))
         await sees(pilot, "1/9")
         await pilot.press("ctrl+c")
-        await sees(pilot, "Leave it working")
+        await sees(pilot, "Quit, keep it running")
         await pilot.press("enter")
         await pilot.pause()
 
@@ -532,7 +527,7 @@ def test_the_window_can_be_closed_and_the_work_found_again(workspace, play, tmp_
     drive(second, workspace)
 
 
-def test_a_failure_is_a_message_with_what_to_do(workspace, play):
+def test_failure_is_shown_with_its_hint(workspace, play):
     play([{"kind": "failed", "code": 3, "message": "Row 7 of column 'amount' is no number.", "hint": "Correct it."}])
 
     async def scenario(app, pilot):
@@ -544,24 +539,24 @@ def test_a_failure_is_a_message_with_what_to_do(workspace, play):
     drive(scenario, workspace)
 
 
-def test_ten_thousand_events_leave_the_keys_responsive(workspace, play, monkeypatch):
+def test_keys_stay_responsive_with_10_000_events(workspace, play, monkeypatch):
     from localsynth_tui.jobs import supervisor
 
-    monkeypatch.setattr(supervisor, "_EVENTS_APART", 0.0)
+    monkeypatch.setattr(supervisor, "_PROGRESS_INTERVAL", 0.0)
     script = [{"kind": "stage_started", "stage": "train"}, *training(10_000)]
     play([RESULT])
     slowest = []
 
     async def scenario(app, pilot):
         await app.start(Request("run", workspace))
-        await until(pilot, lambda: not app.at_work)
-        # As the keeper would have written them, all at once.
+        await until(pilot, lambda: not app.job_running)
+        # All events at once, as a supervisor writes them.
         waiting = list(script)
         monkeypatch.setattr(Job, "outcome", lambda _job: None if waiting else RESULT)
         monkeypatch.setattr(Job, "new_events", lambda _job, most: [waiting.pop(0) for _ in range(min(most, len(waiting)))])
         app.run_state = type(app.run_state)("run")
-        while app.at_work:
-            # Of this process alone: other programs may be at work on the machine.
+        while app.job_running:
+            # CPU time of this process: other programs may run on the machine.
             began = time.process_time()
             await pilot.press("tab")
             slowest.append(time.process_time() - began)
@@ -576,7 +571,7 @@ def test_ten_thousand_events_leave_the_keys_responsive(workspace, play, monkeypa
 # --- rows, report, models -------------------------------------------------------------------------------------------------
 
 
-def test_rows_come_page_by_page_and_by_sql(rows):
+def test_rows_in_pages_and_by_sql(rows):
     async def scenario(app, pilot):
         await app.action_go("synthetic")
         await sees(pilot, "Rows 1 to 200 of 450")
@@ -602,7 +597,7 @@ def test_rows_come_page_by_page_and_by_sql(rows):
     drive(scenario, rows)
 
 
-def test_rows_go_to_a_file(rows, home):
+def test_export_rows(rows, home):
 
     async def scenario(app, pilot):
         await app.action_go("synthetic")
@@ -617,7 +612,7 @@ def test_rows_go_to_a_file(rows, home):
     assert (home / "out.csv").read_text().startswith("n,t [x]\n0,[bold]row 0\n")
 
 
-def test_without_rows_it_says_how_to_get_them(workspace):
+def test_rows_and_report_screens_without_a_run(workspace):
     async def scenario(app, pilot):
         await app.action_go("synthetic")
         await sees(pilot, "There are no synthetic rows yet.")
@@ -627,7 +622,7 @@ def test_without_rows_it_says_how_to_get_them(workspace):
     drive(scenario, workspace)
 
 
-def test_the_certificate_is_shown_in_words_and_a_missing_report_is_said(workspace, monkeypatch):
+def test_report_screen_shows_certificate_and_missing_report(workspace, monkeypatch):
     import localsynth.verify.file
 
     finish(workspace)
@@ -652,7 +647,7 @@ def test_the_certificate_is_shown_in_words_and_a_missing_report_is_said(workspac
     drive(scenario, workspace, (80, 40))
 
 
-def test_models_are_listed_added_and_verified(home, tiny_model):
+def test_models_screen_lists_adds_and_verifies(home, tiny_model):
     async def scenario(app, pilot):
         await pilot.press("7")
         await sees(pilot, "smollm2-135m-instruct")
@@ -666,9 +661,9 @@ def test_models_are_listed_added_and_verified(home, tiny_model):
         assert app.screen.command().startswith("localsynth models add")
         app.screen.query_one(DataTable).move_cursor(row=1)
         await pilot.press("v")
-        await sees(pilot, "✓ tiny is the recorded file")
+        await sees(pilot, "✓ tiny matches its record")
         place = home.parent / "models" / "tiny.gguf"
-        place.unlink()  # it is a link to the one that other tests use
+        place.unlink()  # a link to the model that other tests use
         place.write_bytes(b"other")
         await pilot.press("v")
         await sees(pilot, "✗")
@@ -676,12 +671,12 @@ def test_models_are_listed_added_and_verified(home, tiny_model):
     drive(scenario)
 
 
-def test_a_new_workspace_is_made_by_init(home):
+def test_new_workspace(home):
     (home / "my table.csv").write_text("id,kind,amount\n" + "".join(f"{i},{'ab'[i % 2]},{i % 7}\n" for i in range(50)))
 
     async def scenario(app, pilot):
         await pilot.press("n")
-        await sees(pilot, "A workspace for your table")
+        await sees(pilot, "New workspace")
         await pilot.press(*"nothing.csv", "enter", "enter")
         await until(pilot, lambda: "nothing.csv" in str(app.screen.query_one("#answer", Static).render()))
         field = app.screen.query_one("#source", Input)
@@ -694,7 +689,7 @@ def test_a_new_workspace_is_made_by_init(home):
     drive(scenario)
 
 
-def test_a_bug_is_placed_and_never_quoted(workspace, capsys):
+def test_bug_report_has_a_place_and_no_value(workspace, capsys):
     app = LocalsynthApp(workspace)
     secret = "PLANTEDvalue123"
     try:
@@ -704,10 +699,10 @@ def test_a_bug_is_placed_and_never_quoted(workspace, capsys):
     app._close_messages_no_wait = lambda: None
     app._fatal_error()
     (said,) = app._exit_renderables
-    assert "ValueError at test_screens.py:" in said and secret not in said and "goes on" in said
+    assert "ValueError at test_screens.py:" in said and secret not in said and "continues" in said
 
 
-def test_the_demo_makes_its_workspace(home):
+def test_demo_makes_its_workspace(home):
     async def scenario(app, pilot):
         await pilot.press("d")
         await until(pilot, lambda: app.workspace is not None)
@@ -716,7 +711,7 @@ def test_the_demo_makes_its_workspace(home):
     drive(scenario)
 
 
-def test_the_line_of_steps_tells_what_is_at_work(workspace, play, tmp_path):
+def test_status_line_shows_the_running_job(workspace, play, tmp_path):
     play([{"kind": "stage_started", "stage": "train"}, *training(9, last=2), {"wait_for": str(tmp_path / "never")}, RESULT])
 
     async def scenario(app, pilot):
@@ -727,10 +722,10 @@ def test_the_line_of_steps_tells_what_is_at_work(workspace, play, tmp_path):
         await sees(pilot, "▶ run: train 1/9")
         assert app.screen.query_one(Steps)
         await app.start(Request("sample", workspace))
-        await sees(pilot, "at work already")
+        await sees(pilot, "already running")
 
     drive(scenario, workspace)
 
 
-def test_the_stand_in_is_the_keepers_command():
-    assert client.KEEPER[1:] == ["-m", "localsynth_tui.jobs.supervisor"]
+def test_supervisor_command():
+    assert client.SUPERVISOR[1:] == ["-m", "localsynth_tui.jobs.supervisor"]

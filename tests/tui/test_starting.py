@@ -1,4 +1,4 @@
-"""How the terminal UI is started, and what is said where it cannot be."""
+"""Starting the terminal UI, and the errors where it cannot start."""
 
 import importlib
 import os
@@ -17,14 +17,14 @@ from localsynth_tui import __main__ as terminal_ui
 
 @pytest.mark.parametrize("module", ["localsynth.start", "localsynth.cli.main"])
 @pytest.mark.parametrize("arguments", [[], ["tui"], ["tui", "--json"]])
-def test_without_a_terminal_there_is_a_message_and_nothing_on_stdout(module, arguments):
+def test_error_without_a_terminal(module, arguments):
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert ("needs a terminal" if arguments == ["tui"] else "no --json" if arguments else "Usage:") in done.stderr
 
 
-def test_alone_on_a_terminal_the_command_is_the_terminal_ui(monkeypatch):
+def test_bare_command_on_a_terminal_starts_the_ui(monkeypatch):
     started = []
     monkeypatch.setattr(terminal_ui, "main", lambda arguments: started.append(("ui", arguments)) or 0)
     monkeypatch.setattr(main, "main", lambda: started.append(("cli", sys.argv[1:])))
@@ -42,12 +42,12 @@ def test_alone_on_a_terminal_the_command_is_the_terminal_ui(monkeypatch):
     assert end.value.code == 0 and started == [("ui", []), ("cli", ["doctor"])]
 
 
-def test_the_installed_command_is_start():
+def test_installed_command_is_start():
     scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
     module, name = scripts["localsynth"].split(":")
     assert getattr(importlib.import_module(module), name) is start.main
 
 
-def test_before_the_terminal_ui_no_command_line_is_loaded():
+def test_ui_start_does_not_load_the_command_line():
     code = "import sys, localsynth.start, localsynth_tui.app; print('typer' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,6 +1,7 @@
-"""What the terminal UI remembers between sessions: recent workspaces, the theme, and keys the user has moved.
+"""What the terminal UI remembers between sessions: recent workspaces, the theme, and changed keys.
 
-One file, tui.json in the user's configuration directory. It holds paths and settings, nothing of any table.
+One file, tui.json in the user's configuration directory. It holds paths and settings, no
+data of any table.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -12,12 +13,12 @@ from localsynth.system.files import config_directory, read_json, write_json
 
 __all__ = ["Preferences"]
 
-_MOST_RECENT = 20
+_MAX_RECENT = 20
 
 
 @dataclass
 class Preferences:
-    """`keymap` maps ids of bindings (shown on the help screen) to keys, as {"step.plan": "f4"}."""
+    """`keymap` maps ids of bindings (shown on the help screen) to keys, such as {"step.plan": "f4"}."""
 
     recent: list[str] = field(default_factory=list)
     theme: str = "localsynth-dark"
@@ -25,12 +26,12 @@ class Preferences:
 
     @staticmethod
     def path() -> Path:
-        """Where they are kept."""
+        """The path of the file."""
         return config_directory() / "tui.json"
 
     @staticmethod
     def load() -> "Preferences":
-        """What was kept; the defaults where there is nothing, or where it cannot be read."""
+        """The saved preferences; the defaults where there are none or they cannot be read."""
         try:
             found: Any = read_json(Preferences.path())
         except LocalsynthError:
@@ -42,11 +43,11 @@ class Preferences:
         return known
 
     def save(self) -> None:
-        """Keep them. Raises ResourceError."""
+        """Write the file. Raises ResourceError."""
         Preferences.path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(Preferences.path(), asdict(self))
 
     def opened(self, workspace: Path) -> None:
         """Put a workspace at the head of the recent ones."""
         name = str(workspace.resolve())
-        self.recent = [name, *(other for other in self.recent if other != name)][:_MOST_RECENT]
+        self.recent = [name, *(other for other in self.recent if other != name)][:_MAX_RECENT]

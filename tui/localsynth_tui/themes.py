@@ -1,4 +1,4 @@
-"""The three themes of our own: dark, light and high contrast. Textual's others can be chosen, too."""
+"""The three themes of localsynth: dark, light and high contrast. Textual's own can also be chosen."""
 
 from textual.theme import Theme
 

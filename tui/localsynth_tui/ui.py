@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from localsynth.errors import LocalsynthError
-from localsynth_tui.jobs.client import Job, Planner, Request
-from localsynth_tui.jobs.model_download import ModelWork
+from localsynth_tui.jobs.client import Job, PlanServer, Request
+from localsynth_tui.jobs.model_download import ModelTask
 from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.preferences import Preferences
 
@@ -26,20 +26,20 @@ class Ui(Protocol):
     """What that work has reported so far."""
     plan: tuple[tuple[str, str], dict[str, Any]] | None
     """The last plan, with what it is for: the text of the configuration, and the command."""
-    planner: Planner
-    most_units: int | None
-    """--max-units for what is started on the open workspace."""
+    plan_server: PlanServer
+    max_units: int | None
+    """--max-units for jobs on the open workspace."""
     queries: list[str]
     """SQL queries of this session, oldest first."""
-    model_work: ModelWork
+    model_task: ModelTask
     preferences: Preferences
 
     @property
-    def at_work(self) -> bool:
-        """The open workspace's job is not over."""
+    def job_running(self) -> bool:
+        """The open workspace has a job that is not over."""
 
     async def start(self, request: Request) -> bool:
-        """Start work on the open workspace and show it; False, with a message, where it cannot be."""
+        """Start a job on the open workspace and show it; False, with a message, where it cannot start."""
 
     async def open_workspace(self, path: Path, step: str | None = None) -> bool:
         """Open a workspace; False, with a message, where it is none."""
@@ -48,13 +48,13 @@ class Ui(Protocol):
         """Open the screen of a step."""
 
     async def action_leave(self) -> None:
-        """Ask, then leave the app."""
+        """Ask, then quit."""
 
     def action_erase(self) -> None:
         """Ask, then erase the private side of the open workspace."""
 
     def show_status(self) -> None:
-        """Bring the line under the steps up to date."""
+        """Update the line under the steps: the workspace and its job."""
 
-    def tell(self, error: LocalsynthError) -> None:
+    def show_error(self, error: LocalsynthError) -> None:
         """Show an error as a message with what to do."""

@@ -1,1 +1,1 @@
-"""A driven terminal UI and the runs that it shows."""
+"""Drives the terminal UI, and provides the runs that it shows."""

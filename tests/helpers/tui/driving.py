@@ -1,4 +1,4 @@
-"""Drives the app by keys in Textual's pilot, and reads what a person sees."""
+"""Drives the app by keys in Textual's pilot, and reads the screen."""
 
 import asyncio
 import time
@@ -21,17 +21,18 @@ def drive(scenario, workspace=None, size=(80, 24)):
 
 
 def screen_text(app):
-    """What a person sees."""
+    """The text on the screen."""
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in app.screen._compositor.render_strips())
 
 
 async def until(pilot, condition):
-    """Wait until `condition()` holds; for long, since the machine may be busy with other tests."""
+    """Wait until `condition()` is true; up to a minute, since the machine may be busy."""
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it did not come:\n" + screen_text(pilot.app)
+        assert time.monotonic() < deadline, "timed out:\n" + screen_text(pilot.app)
         await pilot.pause(0.05)
 
 
 async def sees(pilot, text):
+    """Wait until the screen shows `text`."""
     await until(pilot, lambda: text in screen_text(pilot.app))

@@ -1,6 +1,6 @@
-"""Stands in for the keeper: plays a script of events in the place of the engine. `python fake_supervisor.py SCRIPT DIRECTORY`.
+"""A fake supervisor that plays a script of events: `python fake_supervisor.py SCRIPT DIRECTORY`.
 
-The script has a JSON object a line: events, {"wait_for": path} and, last, a result or a failure.
+The script has one JSON object a line: events, {"wait_for": path} and, last, a result or a failure.
 """
 
 import json
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from localsynth.worker import WorkerError
-from localsynth_tui.jobs.supervisor import STOP, keep
+from localsynth_tui.jobs.supervisor import STOP, supervise
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
             if "wait_for" in event:
                 while not Path(event["wait_for"]).exists():
                     if (directory / STOP).exists():
-                        raise WorkerError("Stopped before step 3.", "Start the command again to go on.", 130)
+                        raise WorkerError("Stopped before step 3.", "Start the command again to resume.", 130)
                     time.sleep(0.02)
             elif event["kind"] == "result":
                 return event["result"]
@@ -29,9 +29,9 @@ def main() -> None:
                 raise WorkerError(event["message"], event["hint"], event["code"])
             else:
                 emit(event)
-        raise AssertionError("the script has no end")
+        raise AssertionError("the script has no result")
 
-    keep(directory, json.load(sys.stdin), run)
+    supervise(directory, json.load(sys.stdin), run)
 
 
 main()

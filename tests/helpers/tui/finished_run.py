@@ -1,6 +1,6 @@
-"""A finished run of made-up persons: its record, its rows, and the report's figures on them.
+"""A finished run on random people: its record, its rows, and the figures of its report.
 
-`python tests/helpers/tui/finished_run.py` makes the kept report again, where the format of reports has changed.
+`python tests/helpers/tui/finished_run.py` makes the stored report again after the format of reports has changed.
 """
 
 import datetime as dt
@@ -38,7 +38,7 @@ CERTIFICATE = {
 
 
 def table(count: int, seed: int) -> list[Record]:
-    """Records in which a few columns go together; each note is one of its own."""
+    """Records in which some columns are associated; every note is unique."""
     r = random.Random(seed)
     rows: list[Record] = []
     for _ in range(count):
@@ -72,13 +72,13 @@ def finish(workspace: Path) -> Path:
 
 
 def report() -> dict[str, Any]:
-    """What report.json holds of such a run, as `fresh_report` once made it."""
-    kept: dict[str, Any] = json.loads(REPORT.read_text(encoding="utf-8"))
-    return kept
+    """The report.json of such a run, as made by `fresh_report` and stored."""
+    stored: dict[str, Any] = json.loads(REPORT.read_text(encoding="utf-8"))
+    return stored
 
 
 def fresh_report() -> dict[str, Any]:
-    """The same, made by the code that makes reports: takes half a minute."""
+    """The same, made by the present code in half a minute."""
     from localsynth.evaluate.report import report_document
     from localsynth.evaluate.tables import evaluate_tables
 

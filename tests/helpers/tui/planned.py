@@ -1,4 +1,4 @@
-"""A plan as the engine answers it."""
+"""The result of a plan."""
 
 __all__ = ["PLANNED"]
 

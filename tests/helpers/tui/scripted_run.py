@@ -1,4 +1,4 @@
-"""What an engine tells of a run, made up."""
+"""The events of a run, as a worker sends them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["RESULT", "training", "whole_run"]
 
 
 def training(steps: int, first: int = 1, last: int | None = None) -> list[dict[str, Any]]:
-    """Progress of a training stage as the engine tells it."""
+    """Progress events of a training stage."""
     return [
         {
             "kind": "progress",
@@ -46,7 +46,7 @@ RESULT = {
 
 
 def whole_run(steps: int = 10) -> list[dict[str, Any]]:
-    """Every stage from its start to its end, and a result."""
+    """The events of all stages, and a result."""
     return [
         {"kind": "stage_started", "stage": "ingest", "seal": "namespace"},
         {"kind": "note", "private": {"text": "Some rows have no unit."}},

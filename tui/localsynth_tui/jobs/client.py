@@ -1,7 +1,8 @@
-"""Starts the engine's work and follows it: long jobs through a keeper that outlives the UI, short questions directly.
+"""Starts worker processes: long jobs through a supervisor that outlives the UI, short requests directly.
 
-A `Job` is a workspace's one piece of long work: running, or over and not yet dismissed. Any number of UIs may follow it. It
-never blocks for long: its methods read small files in memory (see keeper.py).
+A `Job` is a workspace's one long-running piece of work: running, or over and not yet
+dismissed. Any number of UIs may follow it. Its methods read small files in memory (see
+supervisor.py), so none of them blocks for long.
 """
 
 import asyncio
@@ -23,20 +24,20 @@ from localsynth.system.files import read_json, write_json
 from localsynth_tui.jobs.supervisor import EVENTS, MEMORY, OUTCOME, STOP
 from localsynth_tui.text.command_line import command_line
 
-__all__ = ["AnswerError", "Job", "Planner", "Request", "ask"]
+__all__ = ["AnswerError", "Job", "PlanServer", "Request", "ask"]
 
-KEEPER = [sys.executable, "-m", "localsynth_tui.jobs.supervisor"]
-"""The command that keeps a job; the job's directory is added to it."""
+SUPERVISOR = [sys.executable, "-m", "localsynth_tui.jobs.supervisor"]
+"""The command of a job's supervisor; the job's directory is added to it."""
 
-PLANNER = [sys.executable, "-m", "localsynth_tui.jobs.plan_server"]
-"""The command of the process that plans."""
+PLAN_SERVER = [sys.executable, "-m", "localsynth_tui.jobs.plan_server"]
+"""The command of the process that makes plans."""
 
 _LOCK, _REQUEST = "lock", "request.json"
-_LONGEST_LINE = 2**26
+_MAX_LINE_BYTES = 2**26
 
 
 class AnswerError(LocalsynthError):
-    """What the engine's process answered instead of a result."""
+    """The failure that a worker process answered instead of a result."""
 
     def __init__(self, message: str, hint: str, code: int) -> None:
         super().__init__(message, hint)
@@ -45,7 +46,7 @@ class AnswerError(LocalsynthError):
 
 @dataclass(frozen=True)
 class Request:
-    """One verb of the engine on one workspace. `data` is `init`'s source."""
+    """One verb of the worker on one workspace. `data` is the source of `init`."""
 
     verb: str
     workspace: Path
@@ -53,35 +54,38 @@ class Request:
     overrides: tuple[str, ...] = ()
     data: dict[str, Any] | None = None
     require_seal: str | None = None
-    """"kernel": refused where the kernel does not hold the seal."""
+    """"kernel": refused where the kernel does not enforce the network seal."""
 
     def document(self) -> dict[str, Any]:
-        """The JSON object the engine reads."""
+        """The JSON object that the worker reads."""
         extra = {name: value for name in ("data", "require_seal") if (value := getattr(self, name)) is not None}
-        place = str(self.workspace)
-        return {"verb": self.verb, "workspace": place, "options": self.options, "overrides": list(self.overrides), **extra}
+        workspace = str(self.workspace)
+        return {"verb": self.verb, "workspace": workspace, "options": self.options, "overrides": list(self.overrides), **extra}
 
     def command(self) -> str:
-        """The same on the command line."""
+        """The equivalent command."""
         return command_line(self.verb, self.workspace, {**self.options, "require_seal": self.require_seal}, self.overrides)
 
 
 def _runtime_directory() -> Path:
-    """The user's directory for jobs, in memory where there is such a place. Raises ResourceError where it is somebody else's."""
+    """The user's directory for jobs, in memory where the system has such a directory.
+
+    Raises ResourceError where it belongs to another user.
+    """
     base = MEMORY if os.path.ismount(MEMORY) else Path(tempfile.gettempdir())
     path = base / f"localsynth-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if path.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise ResourceError(f"{path} is not yours alone.", "Have it removed (another user may have made it), then try again.")
+        raise ResourceError(f"{path} is not private to you.", "Another user may have made it. Have it removed, then try again.")
     return path
 
 
 class Job:
-    """The long work on one workspace, as anybody can follow it."""
+    """The long-running work on one workspace, which any UI can follow."""
 
     def __init__(self, workspace: Path) -> None:
-        """Nothing is started: this finds the job that there is, if there is one."""
+        """Starts nothing: finds the workspace's job, if there is one."""
         self.workspace = workspace
         name = hashlib.sha256(os.fsencode(workspace.resolve())).hexdigest()[:16]
         self.directory = _runtime_directory() / name
@@ -90,38 +94,38 @@ class Job:
 
     @staticmethod
     def start(request: Request, passphrase: str | None = None) -> "Job":
-        """Begin; raises ResourceError where work on this workspace is going on.
+        """Start a job. Raises ResourceError where another one is running on this workspace.
 
-        The passphrase of the workspace's key goes through a pipe, from which the keeper passes it on through another: it is in
-        no file, argument or environment.
+        The passphrase of the workspace's key goes through a pipe to the supervisor, which
+        passes it on through another pipe: it is in no file, argument or environment.
         """
         job = Job(request.workspace)
         job.directory.mkdir(mode=0o700, exist_ok=True)
-        # The lock goes over to the keeper and lasts as long as that lives: no second job, and no need of process ids.
+        # The supervisor inherits the lock and holds it while it lives: no second job, and no process ids to track.
         with (job.directory / _LOCK).open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise ResourceError("This workspace is at work already.", "Wait until that is finished, or stop it.") from None
+                raise ResourceError("A job is already running in this workspace.", "Wait for it to finish, or stop it.") from None
             for name in (EVENTS, OUTCOME, STOP):
                 (job.directory / name).unlink(missing_ok=True)
             write_json(job.directory / _REQUEST, request.document())
             (job.directory / EVENTS).touch(mode=0o600)
-            keeper = subprocess.Popen(
-                [*KEEPER, str(job.directory)],
+            supervisor = subprocess.Popen(
+                [*SUPERVISOR, str(job.directory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[lock.fileno()],
-                start_new_session=True,  # a terminal that is closed does not take it along
+                start_new_session=True,  # closing the terminal does not end it
             )
-        assert keeper.stdin is not None
-        with contextlib.suppress(BrokenPipeError), keeper.stdin:
-            keeper.stdin.write(_with_passphrase(request, passphrase))
-        job._keeper = keeper  # kept so that the process is collected when it has ended
+        assert supervisor.stdin is not None
+        with contextlib.suppress(BrokenPipeError), supervisor.stdin:
+            supervisor.stdin.write(_with_passphrase(request, passphrase))
+        job._supervisor = supervisor  # to reap the process when it has ended
         return job
 
-    _keeper: "subprocess.Popen[bytes] | None" = None
+    _supervisor: "subprocess.Popen[bytes] | None" = None
 
     @property
     def exists(self) -> bool:
@@ -130,9 +134,9 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Its keeper lives."""
-        if self._keeper is not None:
-            self._keeper.poll()
+        """Its supervisor is alive."""
+        if self._supervisor is not None:
+            self._supervisor.poll()
         try:
             with (self.directory / _LOCK).open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,7 +148,7 @@ class Job:
 
     @property
     def request(self) -> Request:
-        """What was asked for."""
+        """The request that started it."""
         document = read_json(self.directory / _REQUEST)
         return Request(
             document["verb"],
@@ -154,15 +158,15 @@ class Job:
             require_seal=document.get("require_seal"),
         )
 
-    def new_events(self, most: int = 1000) -> list[Event]:
-        """The next events, at most `most`; none where there are none yet, or where the job is over."""
+    def new_events(self, limit: int = 1000) -> list[Event]:
+        """The next events, at most `limit`; none where there are none yet, or where the job is over."""
         if self._events is None:
             try:
                 self._events = (self.directory / EVENTS).open("rb")
             except FileNotFoundError:
                 return []
         events: list[Event] = []
-        while len(events) < most and (line := self._rest + self._events.readline()):
+        while len(events) < limit and (line := self._rest + self._events.readline()):
             if not line.endswith(b"\n"):
                 self._rest = line
                 break
@@ -171,19 +175,17 @@ class Job:
         return events
 
     def outcome(self) -> Event | None:
-        """The last event, `result` or `failed`; None while the work goes on. Ask for it after the last of `new_events`."""
+        """The last event, `result` or `failed`; None while the job is running. Call it before the last `new_events`."""
         if self.running:
             return None
         path = self.directory / OUTCOME
         if path.exists():
             outcome: Event = read_json(path)
             return outcome
-        # What it had told is private and its keeper is not there to remove it.
+        # The events are private, and the supervisor is not there to remove them.
         (self.directory / EVENTS).unlink(missing_ok=True)
-        hint = (
-            "Start it again: it goes on where it stopped, or says why it cannot. If memory ran out, close other programs first."
-        )
-        return {"kind": "failed", "code": int(ExitCode.RESOURCES), "message": "The working process was killed.", "hint": hint}
+        hint = "Start it again: it resumes, or says why it cannot. If memory ran out, close other programs first."
+        return {"kind": "failed", "code": int(ExitCode.RESOURCES), "message": "The worker process was killed.", "hint": hint}
 
     @property
     def stopping(self) -> bool:
@@ -191,7 +193,7 @@ class Job:
         return (self.directory / STOP).exists()
 
     def stop(self) -> None:
-        """Ask it to stop in good order, as ctrl-C on the command line does, once. What was begun stays charged."""
+        """Ask it once to stop cleanly, as ctrl-C on the command line does. The charges of started stages stay."""
         if self.running:
             (self.directory / STOP).touch(mode=0o600)
 
@@ -206,20 +208,20 @@ class Job:
             self.directory.rmdir()
 
 
-class Planner:
-    """The process that plans, started when it is first asked and kept for the next question (see planner.py)."""
+class PlanServer:
+    """The process that makes plans: started for the first request and kept for the next (see plan_server.py)."""
 
     def __init__(self) -> None:
         self._child: asyncio.subprocess.Process | None = None
         self._one_at_a_time = asyncio.Lock()
         self._unread = 0
-        """Answers to questions that were given up: passed over, since starting anew would take longer than they do."""
+        """Answers to abandoned requests: skipped, since a restart of the process would take longer."""
 
     async def plan(self, request: Request) -> dict[str, Any]:
-        """`plan`'s object. Raises AnswerError."""
+        """The result of `plan`. Raises AnswerError."""
         async with self._one_at_a_time:
             if self._child is None or self._child.returncode is not None:
-                self._child, self._unread = await _start(PLANNER), 0
+                self._child, self._unread = await _start(PLAN_SERVER), 0
             child = self._child
             assert child.stdin is not None and child.stdout is not None
             child.stdin.write(json.dumps(request.document()).encode() + b"\n")
@@ -231,7 +233,7 @@ class Planner:
         return _result(json.loads(line) if line else None, child.returncode)
 
     async def close(self) -> None:
-        """End the process; it takes some hundreds of megabytes."""
+        """End the process, which holds some hundreds of megabytes."""
         child, self._child = self._child, None
         if child is not None and child.returncode is None:
             child.kill()
@@ -245,8 +247,8 @@ async def _start(command: list[str]) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
-        limit=_LONGEST_LINE,
-        start_new_session=True,  # ctrl-C is a key here, and not for it
+        limit=_MAX_LINE_BYTES,
+        start_new_session=True,  # ctrl-C is a key of the UI, not a signal to the process
     )
 
 
@@ -256,17 +258,17 @@ def _result(last: Event | None, status: int | None) -> dict[str, Any]:
         return result
     if last is not None and last["kind"] == "failed":
         raise AnswerError(last["message"], last["hint"], last["code"])
-    raise AnswerError(f"The working process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
+    raise AnswerError(f"The worker process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
 
 
 def _with_passphrase(request: Request, passphrase: str | None) -> bytes:
-    """What goes through the pipe to a process that works."""
+    """The bytes for the pipe to a supervisor or worker."""
     extra = {} if passphrase is None else {"passphrase": passphrase}
     return json.dumps(request.document() | extra).encode()
 
 
 async def ask(request: Request, module: str = "localsynth.worker", passphrase: str | None = None) -> dict[str, Any]:
-    """A short answer of the engine (`init`, `unlock`), whose process ends with the task that asks. Raises AnswerError."""
+    """The result of a short request (`init`, `unlock`) to a process that ends with the calling task. Raises AnswerError."""
     child = await _start([sys.executable, "-m", module])
     assert child.stdin is not None and child.stdout is not None
     last: Event | None = None

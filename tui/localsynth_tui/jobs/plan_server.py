@@ -1,6 +1,7 @@
-"""A process that answers `plan` again and again, so that figures follow the controls: loading libraries takes longest.
+"""A process that answers many `plan` requests, so that libraries are loaded once.
 
-It reads a request a line and answers each with a line, as the engine's process would. It reads no row and spends nothing.
+It reads one request a line and answers each with one line, as the worker would. It reads no
+rows and spends nothing.
 """
 
 import json
@@ -17,7 +18,7 @@ __all__ = ["answer"]
 
 
 def answer(request: dict[str, Any], seal: str) -> dict[str, Any]:
-    """The engine's last event for this request: `result` or `failed`."""
+    """The last event for this request: `result` or `failed`."""
     from localsynth.config import load_config
     from localsynth.pipeline.run import VERBS
     from localsynth.pipeline.session import Options, Session
@@ -31,7 +32,7 @@ def answer(request: dict[str, Any], seal: str) -> dict[str, Any]:
     except LocalsynthError as error:
         return {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
     except Exception as error:
-        hint = "See what this says: localsynth plan WS"
+        hint = "For details run: localsynth plan WS"
         return {"kind": "failed", "code": int(ExitCode.BUG), "message": f"Planning failed: {type(error).__name__}.", "hint": hint}
 
 

@@ -1,7 +1,7 @@
-"""A sealed process that reads the first rows of the original table for the person at the screen, and keeps nothing.
+"""A sealed process that reads the first rows of the original table for the screen, and stores nothing.
 
-It speaks as the engine's process does: a request on stdin, one JSON line on stdout. What it answers is private: the terminal UI
-shows it and writes it nowhere.
+It takes one request on stdin and writes one JSON line to stdout, as the worker does. Its
+answer is private: the terminal UI shows it and stores it nowhere.
 """
 
 import itertools
@@ -16,32 +16,33 @@ from localsynth.errors import ExitCode, LocalsynthError
 __all__ = ["ROWS", "first_rows"]
 
 ROWS = 50
-_LOOKED_AT = 1000
-"""Rows in which is looked for what is personal: more would take longer than a person waits."""
+_SEARCHED_ROWS = 1000
+"""Rows searched for personal data: more would take longer than a user waits."""
 
 
 def first_rows(workspace: Path) -> dict[str, Any]:
-    """Of every column of the source, those that are left out included: names and rows (at most `ROWS`, each value as text or
-    null), the guessed `schema`, why it was guessed so (`notes`), and what looks personal (`looks`: name → [sort, what]).
+    """A preview of every column of the source, excluded ones too.
 
+    `columns` and `rows` (at most `ROWS`, values as text or null), the inferred `schema`, the
+    reasons for it (`notes`), and `hints` of personal data (name → [kind, description]).
     Raises ConfigError or DataError.
     """
     from localsynth.config import load_config
     from localsynth.ingest.infer import infer_schema
     from localsynth.ingest.sources.open import open_source
     from localsynth.workspace.paths import Workspace
-    from localsynth_tui.text.pii_hints import look_at_columns
+    from localsynth_tui.text.pii_hints import find_pii_hints
 
     data = load_config(Workspace.open(workspace).config_path).data
     source = open_source(data.model_copy(update={"columns": None}))
-    first = list(itertools.chain.from_iterable(itertools.islice(source.batches(_LOOKED_AT), 1)))
+    first = list(itertools.chain.from_iterable(itertools.islice(source.batches(_SEARCHED_ROWS), 1)))
     guess, notes = infer_schema(source, data.missing)
     return {
         "columns": source.columns,
         "rows": first[:ROWS],
         "schema": [{"name": c.name, "kind": c.kind, **c.model_dump(mode="json", exclude_defaults=True)} for c in guess.columns],
         "notes": _by_column(source.columns, notes),
-        "looks": {name: [look.sort, look.what] for name, look in look_at_columns(guess.columns, first).items()},
+        "hints": {name: [hint.kind, hint.description] for name, hint in find_pii_hints(guess.columns, first).items()},
     }
 
 
@@ -51,7 +52,7 @@ def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
     for name in names:
         start = f"{name!r}: "
         texts = [note.removeprefix(start) for note in notes if note.startswith(start)]
-        # What it looks like and what becomes of texts is told of every column anyway.
+        # PII hints and the treatment of texts are shown for every column anyway.
         found[name] += [text for text in texts if not text.startswith(("looks like", "free text"))]
     return {name: " ".join(texts) for name, texts in found.items() if texts}
 
@@ -74,7 +75,7 @@ def main() -> int:
             "kind": "failed",
             "code": int(ExitCode.BUG),
             "message": message,
-            "hint": "Look at it with: localsynth ingest WS",
+            "hint": "For details run: localsynth ingest WS",
         }
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""What the Run screen knows: a stream of events reduced to stages, figures, curves and a log. No widgets, no files."""
+"""The state behind the Run screen: a stream of events reduced to stages, figures, curves and a log. No widgets, no files."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 STAGES = ("ingest", "train", "export", "count_texts", "sample", "evaluate")
 """Of a run, in this order. Not every run counts texts, and not every run ends with a report."""
-_MOST_POINTS = 600
-_MOST_LINES = 500
+_MAX_POINTS = 600
+_MAX_LINES = 500
 
 
 def stages_of(verb: str, counts_texts: bool, report: bool) -> tuple[str, ...]:
@@ -34,10 +34,10 @@ class Curve:
     _seen: int = 0
 
     def add(self, x: float, y: float) -> None:
-        """One more value."""
+        """Append a value."""
         if self._seen % self._every == 0:
             self.points.append((x, y))
-            if len(self.points) > _MOST_POINTS:
+            if len(self.points) > _MAX_POINTS:
                 self.points = self.points[::2]
                 self._every *= 2
         self._seen += 1
@@ -52,7 +52,7 @@ class Stage:
     step: int | None = None
     steps: int | None = None
     work: str | None = None
-    """A part of the stage that is told apart, as the noisy counts before a model is trained."""
+    """A part of the stage that is reported separately, such as the marginals before a model is trained."""
 
 
 @dataclass
@@ -68,16 +68,16 @@ class RunState:
     epsilon: float | None = None
     seal: str | None = None
     device: str | None = None
-    """What computes, and in which precision."""
+    """The compute device and its precision."""
     current: dict[str, Any] = field(default_factory=dict)
     """Of the running stage: rate, unit, seconds_left, memory, where known."""
     private: dict[str, float] = field(default_factory=dict)
-    """Loss, clipped share, rows: for the screen only."""
+    """Loss, clipped fraction, rows: shown, never stored."""
     unit: str = "tokens/s"
     """Of the speed."""
     speed: Curve = field(default_factory=Curve)
     loss: Curve = field(default_factory=Curve)
-    log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LINES))
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_LINES))
     lines: int = 0
     """Lines ever logged: `log` forgets the oldest."""
     outcome: Event | None = None
@@ -86,7 +86,7 @@ class RunState:
         self.stages = [Stage(name) for name in stages_of(self.verb, self.counts_texts, self.report)]
 
     def _stage(self, name: str) -> Stage:
-        """The stage of this name. An unknown one is put before the first that waits, so that it says nothing of that."""
+        """The stage of this name. An unknown one goes before the first waiting stage: it implies nothing about that."""
         for stage in self.stages:
             if stage.name == name:
                 return stage
@@ -94,20 +94,20 @@ class RunState:
         self.stages.insert(place, Stage(name))
         return self.stages[place]
 
-    def say(self, text: str) -> None:
-        """One more line of the log."""
+    def add_line(self, text: str) -> None:
+        """Append a line to the log."""
         self.log.append(text)
         self.lines += 1
 
     def apply(self, event: Event) -> None:
-        """Take in one event of the engine."""
+        """Update the state with one event of the worker."""
         kind = event["kind"]
         if event.get("epsilon") is not None:
             self.epsilon = max(event["epsilon"], self.epsilon or 0.0)
         if kind in ("note", "warning"):
             text = event.get("text") or dict(event.get("private") or {}).get("text")
             if text:
-                self.say(f"{kind}: {text}")
+                self.add_line(f"{kind}: {text}")
             return
         if "stage" not in event:
             return
@@ -119,11 +119,11 @@ class RunState:
         elif kind == "stage_done":
             stage.status = "done"
             self.current = {}
-            self.say(f"{stage.name}: done")
+            self.add_line(f"{stage.name}: done")
 
     def _started(self, stage: Stage, event: Event) -> None:
         for earlier in self.stages[: self.stages.index(stage)]:
-            # A stage that was finished by an earlier command says nothing.
+            # A stage that an earlier command finished sends no events.
             if earlier.status == "waiting":
                 earlier.status = "done"
         stage.status = "running"
@@ -131,7 +131,7 @@ class RunState:
         self.speed = Curve()
         self.seal = event.get("seal", self.seal)
         self.device = event.get("device")
-        self.say(f"{stage.name}: started (network seal: {event.get('seal', 'none')})")
+        self.add_line(f"{stage.name}: started (network seal: {event.get('seal', 'none')})")
 
     def _progress(self, stage: Stage, event: Event) -> None:
         stage.status = "running"
@@ -139,11 +139,11 @@ class RunState:
         stage.steps = event.get("steps", stage.steps)
         if stage.work != event.get("work"):
             stage.work, self.speed, self.loss = event.get("work"), Curve(), Curve()
-        hidden = dict(event.get("private") or {})
-        known = {**event, **hidden}
+        private = dict(event.get("private") or {})
+        known = {**event, **private}
         self.device = event.get("device", self.device)
         self.current = {key: known[key] for key in ("rate", "unit", "seconds_left", "memory") if known.get(key) is not None}
-        self.private = {key: value for key, value in hidden.items() if key not in self.current and isinstance(value, int | float)}
+        self.private = {k: v for k, v in private.items() if k not in self.current and isinstance(v, int | float)}
         at = float(stage.step or 0)
         if "rate" in self.current:
             self.unit = self.current.get("unit", self.unit)
@@ -158,15 +158,15 @@ class RunState:
         if outcome["kind"] == "result":
             for stage in self.stages:
                 stage.status = "done"
-            self.say("Finished.")
+            self.add_line("Finished.")
             return
         stopped = outcome["code"] == ExitCode.CANCELLED
         for stage in self.stages:
             if stage.status == "running":
                 stage.status = "stopped" if stopped else "failed"
-        self.say(" ".join(part for part in (outcome["message"], outcome["hint"]) if part))
+        self.add_line(" ".join(part for part in (outcome["message"], outcome["hint"]) if part))
 
     @property
     def running(self) -> Stage | None:
-        """The stage that is at work."""
+        """The running stage."""
         return next((stage for stage in self.stages if stage.status == "running"), None)

@@ -1,8 +1,8 @@
-"""Screen 2: what is in the table and who is protected. Changes are checked as they are typed and saved in localsynth.toml."""
+"""Screen 2: the columns and the privacy unit. Changes are checked as they are typed and saved in localsynth.toml."""
 
 import shlex
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -17,17 +17,22 @@ from localsynth_tui.jobs.client import AnswerError, Request, ask
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.formatting import cell
-from localsynth_tui.text.pii_hints import Look, fate, flag
-from localsynth_tui.widgets.checkbox import Tick
-from localsynth_tui.widgets.debounce import Pause
-from localsynth_tui.widgets.privacy_unit import Who
+from localsynth_tui.text.pii_hints import PiiHint, flag, treatment
+from localsynth_tui.widgets.checkbox import SignCheckbox
+from localsynth_tui.widgets.debounce import Debounce
+from localsynth_tui.widgets.privacy_unit import PrivacyUnitForm
 from localsynth_tui.widgets.table import fill
 from localsynth_tui.workspace.column_form import FORM_FIELDS, changes_of, fields_shown, outside_choices, range_text, values_of
 
+if TYPE_CHECKING:
+    from localsynth.config import Config
+    from localsynth.schema.columns import Column
+
 __all__ = ["DataScreen"]
 
-_PATIENCE = 0.4
-_PEOPLE = ("name", "email", "phone", "address")
+_SAVE_DELAY = 0.4
+"""Seconds without a change before it is saved."""
+_SURROGATES = ("name", "email", "phone", "address")
 _NOT_LEARNED = ("identifier", "surrogate")
 
 
@@ -36,39 +41,39 @@ class DataScreen(StepScreen):
 
     STEP = "data"
     HELP = """\
-localsynth guessed what each column is from the first rows. Go through them with the arrow keys, correct what is wrong in the \
-fields below the table (Tab goes there), and then tick "I have checked this".
+localsynth inferred the kind of each column from the first rows. Check the columns with the arrow keys, correct mistakes in the \
+fields below the table (Tab goes there), and then check the box "I have checked this".
 
 A range or a list of values that you leave open is measured, which costs a part of epsilon. If you know it from public sources \
-(a code book), type it: that costs nothing. Never copy it from the table: that would be a leak nobody sees. Where texts go with \
-codes, say in words what these stand for (J45 = asthma): the model cannot know.
+(a code book), type it: that costs nothing. Never copy it from the table: nobody could account for that leak. Where texts depend \
+on codes, describe the codes (J45 = asthma): the model does not know them.
 
-Names, e-mail addresses, telephone numbers, addresses: kind surrogate, never learned, invented anew. Keys: kind identifier, \
-numbered anew. A column marked "!" looks like one of these, or tells of persons in another way; the lines below the table say \
-what will happen to it. L leaves a column out of the table altogether, or takes it in again.
+Names, e-mail addresses, telephone numbers, addresses: kind surrogate, never learned, replaced by fake ones. Keys: kind \
+identifier, replaced by new numbers. A column marked "!" looks like one of these, or can help to identify a person. The lines \
+below the table say how it is treated. L excludes a column from the table, or includes it again.
 
-Who is protected (W) also asks whether the rows of one follow each other: then they are learned as sequences.
+The privacy unit (W) says who is protected, and whether a unit's rows are ordered in time.
 
 Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "tab('columns')", "Columns", id="data.columns"),
-        Binding("w", "tab('who')", "Protected", id="data.who"),
+        Binding("w", "tab('unit')", "Privacy unit", id="data.unit"),
         Binding("p", "tab('rows')", "First rows", id="data.rows"),
-        Binding("l", "leave_out", "Leave out", id="data.leave-out"),
+        Binding("l", "exclude", "Exclude", id="data.exclude"),
         Binding("k", "confirm", "I have checked this", show=False, id="data.confirm"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._text = ""
-        self._config: Any = None
+        self._config: Config | None = None
         self._effective: dict[str, Any] = {}
-        self._looks: dict[str, Look] = {}
+        self._hints: dict[str, PiiHint] = {}
         self._source: dict[str, dict[str, Any]] = {}
-        """Every column of the source as it is guessed to be, in its order; empty until the first rows are read."""
+        """Every column of the source as inferred, in its order; empty until the first rows are read."""
         self._notes: dict[str, str] = {}
-        self._unsaved = Pause(self, _PATIENCE)
+        self._pending = Debounce(self, _SAVE_DELAY)
 
     @property
     def _path(self) -> Path:
@@ -81,48 +86,49 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         with TabbedContent(initial="columns"):
             with TabPane("Columns", id="columns"):
                 yield DataTable(cursor_type="row", zebra_stripes=True, id="table")
-                yield Static("", id="fate")
+                yield Static("", id="treatment")
                 with Vertical(id="form"):
                     with Horizontal():
-                        yield Label("", id="which")
+                        yield Label("", id="column-name")
                         yield Select([(kind, kind) for kind in KINDS], id="kind", allow_blank=False)
-                        yield Select([(f"an invented {sort}", sort) for sort in _PEOPLE], id="of", allow_blank=False)
-                        yield Tick("may be empty", id="nullable")
+                        yield Select([(f"a fake {kind}", kind) for kind in _SURROGATES], id="of", allow_blank=False)
+                        yield SignCheckbox("may be empty", id="nullable")
                     with Horizontal():
                         for name in FORM_FIELDS:
                             if name != "other":
                                 yield from _field(name)
-                    with Horizontal(id="beyond"):
-                        yield Label("All others become")
+                    with Horizontal(id="outside-line"):
+                        yield Label("", id="label-outside")
                         yield Select[str]([], id="outside", prompt="…")
                         yield from _field("other")
-                    yield Tick("I have checked kinds, decimals, what may be empty, and text lengths", id="confirmed")
-            with TabPane("Who is protected", id="who"):
-                yield Who()
+                    yield SignCheckbox("I have checked this: kinds, decimals, empty values, text lengths", id="confirmed")
+            with TabPane("Privacy unit", id="unit-tab"):
+                yield PrivacyUnitForm()
             with TabPane("First rows (private)", id="rows"):
                 yield Static("Reading the first rows …", id="about-rows")
                 yield DataTable(zebra_stripes=True, cursor_type="none", id="preview")
-        yield Static("", id="said", classes="error")
+        yield Static("", id="message", classes="error")
 
     def on_mount(self) -> None:
         self._load()
         self._preview()
 
     def command(self) -> str:
-        """The file is what a person on the command line edits."""
+        """Without the UI, this screen's settings are edited in the file; `plan` shows their effect."""
         return command_line("plan", self.ui.workspace)
 
-    def twins(self) -> list[tuple[str, str]]:
+    def commands(self) -> list[tuple[str, str]]:
         return [
-            ("See what the file, as it is now, comes to", self.command()),
-            ("What this screen edits (any editor will do)", f"nano {shlex.quote(str(self._path))}"),
-            ("Read the table in, and measure what is open", command_line("ingest", self.ui.workspace)),
+            ("Show the plan for the file as it is", self.command()),
+            ("Edit the file of this screen (with any editor)", f"nano {shlex.quote(str(self._path))}"),
+            ("Ingest the table, and measure what is open", command_line("ingest", self.ui.workspace)),
         ]
 
     def action_tab(self, tab: str) -> None:
-        """Open one of the tabs, with the focus where one works."""
-        self.query_one(TabbedContent).active = tab
-        self.query_one({"columns": "#table", "who": "#unit", "rows": "#preview"}[tab]).focus()
+        """Open one of the tabs, with the focus on its main widget."""
+        pane, focus = {"columns": ("columns", "#table"), "unit": ("unit-tab", "#unit"), "rows": ("rows", "#preview")}[tab]
+        self.query_one(TabbedContent).active = pane
+        self.query_one(focus).focus()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -137,41 +143,42 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             schema_path = self._path.with_name("schema.json")
             effective = read_json(schema_path) if schema_path.exists() else {}
         except LocalsynthError as error:
-            self.back(self._say, f"{error.message} {error.hint}")
+            self.call_ui(self._show_message, f"{error.message} {error.hint}")
             return
         except OSError as error:
-            self.back(self._say, f"{self._path} cannot be read: {error.strerror}.")
+            self.call_ui(self._show_message, f"{self._path} cannot be read: {error.strerror}.")
             return
         self._text, self._config, self._effective = text, config, effective
-        self.back(self._fill)
+        self.call_ui(self._fill)
 
     def _fill(self) -> None:
+        assert self._config is not None
         self._fill_table()
         with self.prevent(Checkbox.Changed):
             self.query_one("#confirmed", Checkbox).value = self._config.schema_.confirmed
-        self.query_one(Who).show(self._config)
+        self.query_one(PrivacyUnitForm).show(self._config)
         self._show_column()
         if self._effective:
-            self._say("This table has been read in: changes here need a new workspace, or ingest with --again (charged again).")
+            self._show_message("The table is ingested: changes need a new workspace, or ingest with --again (charged again).")
         if self.focused is None:
             self.query_one("#table").focus()
 
-    def _cells(self, column: Any, measured: Any) -> list[Text]:
-        flagged = flag(column, self._looks.get(column.name))
+    def _cells(self, column: "Column", measured: "Column | None", confirmed: bool) -> list[Text]:
+        flagged = flag(column, self._hints.get(column.name))
         if column.kind in _NOT_LEARNED or column.kind in ("boolean", "text"):
-            origin = "checked" if self._config.schema_.confirmed else "guessed"
+            source = "checked" if confirmed else "inferred"
         elif not column.unmeasured():
-            origin = "declared"
+            source = "declared"
         elif measured is not None and not measured.unmeasured():
-            origin, column = "measured", measured
+            source, column = "measured", measured
         else:
-            origin = "to be measured"
+            source = "to be measured"
         return [
             cell(column.name, 20),
             cell(column.kind, 11),
             cell(range_text(column), 30),
             cell("yes" if column.nullable else "no"),
-            cell(flagged or origin, 34),
+            cell(flagged or source, 34),
         ]
 
     @work(exclusive=True, group="preview")
@@ -180,55 +187,56 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             found = await ask(Request("preview", self._path.parent), module="localsynth_tui.jobs.preview_server")
         except AnswerError as error:
             text = Content(f"{error.message} {error.hint}")
-            self._call_if_here(lambda: self.query_one("#about-rows", Static).update(text))
+            self._call_if_mounted(lambda: self.query_one("#about-rows", Static).update(text))
             return
-        self._call_if_here(self._show_preview, found)
+        self._call_if_mounted(self._show_preview, found)
 
     def _show_preview(self, found: dict[str, Any]) -> None:
         about = self.query_one("#about-rows", Static)
         rows = [[cell(value, 40) for value in row] for row in found["rows"]]
         fill(self.query_one("#preview", DataTable), [cell(name, 24) for name in found["columns"]], rows)
         about.update(
-            Content(f"The first {len(found['rows'])} rows of the original table. PRIVATE: on this screen only, kept nowhere.")
+            Content(f"The first {len(found['rows'])} rows of the original table. PRIVATE: shown here only, stored nowhere.")
         )
-        self._looks = {name: Look(*look) for name, look in found["looks"].items()}
+        self._hints = {name: PiiHint(*hint) for name, hint in found["hints"].items()}
         self._source, self._notes = {column["name"]: column for column in found["schema"]}, found["notes"]
         if self._config is not None:
-            # Not the form: something may have been typed there meanwhile.
+            # Not the form: the user may have typed there meanwhile.
             self._fill_table()
-            self._tell_fate()
+            self._show_treatment()
 
     # --- the column under the cursor ---------------------------------------------------------------------------------
 
-    def _left_out(self) -> list[str]:
-        """The columns of the source that are not used; those of a workspace whose source cannot be read are not known."""
-        used = {column.name for column in self._config.schema_.columns}
+    def _used(self) -> "list[Column]":
+        return [] if self._config is None else self._config.schema_.columns
+
+    def _excluded(self) -> list[str]:
+        """The columns of the source that are not used; none where the source cannot be read."""
+        used = {column.name for column in self._used()}
         return [name for name in self._source if name not in used]
 
     def _under_cursor(self) -> str | None:
-        """The column under the cursor, used or left out."""
+        """The column under the cursor, used or excluded."""
         table = self.query_one("#table", DataTable)
         if self._config is None or not table.row_count:
             return None
-        names = [*(column.name for column in self._config.schema_.columns), *self._left_out()]
+        names = [*(column.name for column in self._used()), *self._excluded()]
         return names[table.cursor_row] if table.cursor_row < len(names) else None
 
-    def _column(self) -> Any:
+    def _column(self) -> "Column | None":
         """The column under the cursor, where it is used."""
         name = self._under_cursor()
-        return (
-            next((column for column in self._config.schema_.columns if column.name == name), None) if name is not None else None
-        )
+        return next((column for column in self._used() if column.name == name), None)
 
     @on(DataTable.RowHighlighted, "#table")
     def _show_column(self) -> None:
         column = self._column()
-        self._tell_fate()
+        self._show_treatment()
         self.query_one("#form").disabled = column is None
         if column is None:
             return
         with self.prevent(Select.Changed, Input.Changed, Checkbox.Changed):
-            self.query_one("#which", Label).update(cell(column.name, 16))
+            self.query_one("#column-name", Label).update(cell(column.name, 16))
             self.query_one("#kind", Select).value = column.kind
             self.query_one("#nullable", Checkbox).value = column.nullable
             self.query_one("#of", Select).value = getattr(column, "of", "name")
@@ -236,33 +244,25 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                 self.query_one(f"#{name}", Input).value = value
             self._arrange(column.kind, getattr(column, "outside", None))
 
-    def _tell_fate(self) -> None:
-        """What will happen to the column under the cursor."""
+    def _show_treatment(self) -> None:
+        """How the column under the cursor is treated."""
         name, column = self._under_cursor(), self._column()
         text = ""
-        if column is not None:
-            note = self._notes.get(column.name, "")
-            text = fate(column, self._looks.get(column.name), self._config.privacy.unit, self._made_by(), note)
+        if column is not None and self._config is not None:
+            hint, note = self._hints.get(column.name), self._notes.get(column.name, "")
+            text = treatment(column, hint, self._config.privacy.unit, _synthesizer(self._config), note)
         elif name is not None:
-            text = "Left out: not read in, and not in the synthetic table. L takes it in again, as it was guessed to be."
-        self.query_one("#fate", Static).update(Content(text))
+            text = "Excluded: not ingested, and not in the synthetic table. L includes it again, as inferred."
+        self.query_one("#treatment", Static).update(Content(text))
 
-    def _made_by(self) -> str:
-        from localsynth.planning.budgets import synthesizer_of
-
-        try:
-            return synthesizer_of(self._config)
-        except LocalsynthError:
-            return str(self._config.train.synthesizer)
-
-    def action_leave_out(self) -> None:
-        """Leave the column under the cursor out of the table, or take it in again."""
+    def action_exclude(self) -> None:
+        """Exclude the column under the cursor from the table, or include it again."""
         from localsynth_tui.workspace.config_file import with_column_back, without_column
 
         name, column = self._under_cursor(), self._column()
         if name is None:
             return
-        self.settle()
+        self.save_pending()
         before = self._text
         try:
             if column is not None:
@@ -272,14 +272,15 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             else:
                 text, config = with_column_back(before, self._source[name], list(self._source), self._path.name)
         except LocalsynthError as error:
-            self.tell(error)
+            self.show_error(error)
             return
         self._save(text, config, before)
         self._fill()
 
     def _arrange(self, kind: str, outside: str | None = None) -> None:
         choices = outside_choices(kind)
-        self.query_one("#beyond").display = bool(choices)
+        self.query_one("#outside-line").display = bool(choices)
+        self.query_one("#label-outside", Label).update(f"Out-of-{'list' if kind == 'category' else 'range'} values")
         if choices:
             select = self.query_one("#outside", Select)
             select.set_options(choices)
@@ -312,107 +313,116 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         try:
             changes = changes_of(kind, {name: self.query_one(f"#{name}", Input).value for name in FORM_FIELDS})
         except LocalsynthError as error:
-            self._unsaved.drop()
-            self._say(error.message)
+            self._pending.cancel()
+            self._show_message(error.message)
             return
         changes |= {"kind": kind, "nullable": self.query_one("#nullable", Checkbox).value}
         if choices := outside_choices(kind):
             outside = self.query_one("#outside", Select).value
-            # The default need not be written.
+            # The default is not written to the file.
             changes["outside"] = None if outside == choices[0][1] or not isinstance(outside, str) else outside
         if kind == "surrogate":
             changes["of"] = str(self.query_one("#of", Select).value)
         if kind != column.kind and kind in _NOT_LEARNED:
             changes["nullable"] = False
-        self._later("column", column.name, changes)
+        self._save_later("column", column.name, changes)
 
-    # --- who is protected --------------------------------------------------------------------------------------------
+    # --- the privacy unit --------------------------------------------------------------------------------------------
 
-    @on(Who.Changed)
-    def _who_changed(self, event: Who.Changed) -> None:
+    @on(PrivacyUnitForm.Changed)
+    def _unit_changed(self, event: PrivacyUnitForm.Changed) -> None:
         if event.changes is None:
-            self._unsaved.drop()
-            self._say(event.wrong)
+            self._pending.cancel()
+            self._show_message(event.error)
             return
-        self._later("unit" if event.identifier else "keys", event.identifier or "", event.changes)
+        self._save_later("unit" if event.identifier else "keys", event.identifier or "", event.changes)
 
     def action_confirm(self) -> None:
-        """Tick, or take back, that the schema was checked."""
+        """Check or uncheck the box that the schema was checked."""
         self.query_one("#confirmed", Checkbox).toggle()
 
     @on(Checkbox.Changed, "#confirmed")
     def _confirmed(self, event: Checkbox.Changed) -> None:
-        self._later("keys", "", {"schema.confirmed": event.value})
+        self._save_later("keys", "", {"schema.confirmed": event.value})
         if event.value:
-            self.notify("Next: who is protected (W), then the plan (3).")
+            self.notify("Next: the privacy unit (W), then the plan (3).")
 
     # --- saving ------------------------------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Save what was typed last."""
-        self._unsaved.now()
+    def save_pending(self) -> None:
+        """Save the last change at once."""
+        self._pending.flush()
 
-    def _later(self, what: str, name: str, changes: dict[str, Any]) -> None:
-        """Check at once, save when nothing is typed for a moment."""
-        self._unsaved.drop()
+    def _save_later(self, what: str, name: str, changes: dict[str, Any]) -> None:
+        """Check a change at once, and save it when typing pauses."""
+        self._pending.cancel()
         before = self._text
         try:
             text, config = _edited(before, what, name, changes, self._path.name)
         except LocalsynthError as error:
-            self._say(error.message)
+            self._show_message(error.message)
             return
-        self._say("")
-        self._unsaved.put_off(lambda: self._save(text, config, before, of_the_unit=name if what == "unit" else None))
+        self._show_message("")
+        self._pending.schedule(lambda: self._save(text, config, before, new_unit=name if what == "unit" else None))
 
-    def _save(self, text: str, config: Any, before: str, of_the_unit: str | None = None) -> None:
+    def _save(self, text: str, config: "Config", before: str, new_unit: str | None = None) -> None:
         from localsynth.planning.budgets import synthesizer_of
         from localsynth_tui.workspace.config_file import save
 
         try:
             save(self._path, text, before)
         except LocalsynthError as error:
-            self._say(f"{error.message} {error.hint}")
+            self._show_message(f"{error.message} {error.hint}")
             return
         self._text, self._config = text, config
-        self._say("")
+        self._show_message("")
         self.ui.plan = None
         self._fill_table()
-        self._tell_fate()
-        if of_the_unit is not None:
-            self.query_one(Who).show(config)
-            said = "It says whose row it is: numbered anew, and no longer learned (kind identifier)."
-            self.notify(said, title=of_the_unit, markup=False)
+        self._show_treatment()
+        if new_unit is not None:
+            self.query_one(PrivacyUnitForm).show(config)
+            text = "This column is now the privacy unit: no longer learned, and replaced by new numbers (kind identifier)."
+            self.notify(text, title=new_unit, markup=False)
         try:
             synthesizer_of(config)
         except LocalsynthError as error:
-            # Saved, since the way to what fits may go through what does not; a run would refuse it.
-            self._say(f"! A run would refuse this. {error.message} {error.hint}")
+            # Saved all the same: a valid configuration may need several edits.
+            self._show_message(f"! A run would refuse this. {error.message} {error.hint}")
 
     def _fill_table(self) -> None:
-        """The table of columns alone: the form may be typed in."""
+        """Update the table of columns, and not the form: the user may be typing there."""
         from localsynth.schema.columns import Schema
 
         measured = {c.name: c for c in Schema.model_validate(self._effective["schema"]).columns} if self._effective else {}
-        columns = self._config.schema_.columns
-        names = [cell(name) for name in ("Column", "Kind", "Values", "Empty", "Known from")]
-        rows = [self._cells(column, measured.get(column.name)) for column in columns]
-        left_out = self._left_out()
-        rows += [[cell(name, 20), cell("–"), cell("left out"), cell(""), cell("L takes it in again")] for name in left_out]
+        confirmed = self._config is not None and self._config.schema_.confirmed
+        names = [cell(name) for name in ("Column", "Kind", "Values", "Empty", "Source")]
+        columns, excluded = self._used(), self._excluded()
+        rows = [self._cells(column, measured.get(column.name), confirmed) for column in columns]
+        rows += [[cell(name, 20), cell("–"), cell("excluded"), cell(""), cell("L includes it again")] for name in excluded]
         with self.prevent(DataTable.RowHighlighted):
-            fill(self.query_one("#table", DataTable), names, rows, [*(column.name for column in columns), *left_out])
+            fill(self.query_one("#table", DataTable), names, rows, [*(column.name for column in columns), *excluded])
 
-    def _say(self, text: str) -> None:
-        said = self.query_one("#said", Static)
-        said.update(Content(text))
-        said.display = bool(text)
+    def _show_message(self, text: str) -> None:
+        message = self.query_one("#message", Static)
+        message.update(Content(text))
+        message.display = bool(text)
 
 
-def _edited(text: str, what: str, name: str, changes: dict[str, Any], where: str) -> tuple[str, Any]:
-    """The file's text with a change of a column, of keys, or of keys and of the column that says whose row it is."""
+def _synthesizer(config: "Config") -> str:
+    from localsynth.planning.budgets import synthesizer_of
+
+    try:
+        return synthesizer_of(config)
+    except LocalsynthError:
+        return str(config.train.synthesizer)
+
+
+def _edited(text: str, what: str, name: str, changes: dict[str, Any], where: str) -> "tuple[str, Config]":
+    """The file's text with changes of a "column", of "keys", or of keys and of the column of the "unit"."""
     from localsynth_tui.workspace.config_file import with_column, with_keys
 
     if what == "column":
-        return with_column(text, name, _bare(changes), where)
+        return with_column(text, name, _without_defaults(changes), where)
     if what == "unit":
         text, _ = with_column(text, name, {"kind": "identifier", "nullable": None}, where)
     return with_keys(text, changes, where)
@@ -424,7 +434,7 @@ def _field(name: str) -> ComposeResult:
     yield Input(placeholder=hint, id=name, select_on_focus=False)
 
 
-def _bare(changes: dict[str, Any]) -> dict[str, Any]:
-    """Without what says the default: `nullable = true` need not be written."""
+def _without_defaults(changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` without default values: `nullable = true` is not written."""
     learned = changes.get("kind") not in _NOT_LEARNED
     return {**changes, "nullable": None if changes["nullable"] == learned else changes["nullable"]}

@@ -1,8 +1,8 @@
-"""Small windows over a screen: a question, a choice, a form, and a text to read. Escape always means: do nothing."""
+"""Small windows over a screen: a question, a choice, a form, and a text to read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -15,20 +15,50 @@ from textual.widgets import Button, Input, OptionList, Select, Static
 from localsynth.errors import LocalsynthError
 from localsynth_tui.text.formatting import plain
 
-__all__ = ["Ask", "Choose", "Field", "Form", "Reading"]
+__all__ = ["Ask", "Choose", "Field", "Form", "InputWindow", "Reading", "Window"]
+
+Answer = TypeVar("Answer")
 
 
-class Ask(ModalScreen[str | None]):
-    """A question with an answer for each button; the answer is the button's id, or None."""
+class Window(ModalScreen[Answer | None]):
+    """A window with an answer. Escape and the button `cancel` close it without one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="window.close")]
+
+    @on(Button.Pressed, "#cancel")
+    def _cancel(self) -> None:
+        self.dismiss(None)
+
+
+class InputWindow(Window[Answer]):
+    """A window with inputs. Enter goes to the next input; after the last one it accepts, like the button `accept`."""
+
+    def accept(self) -> None:
+        """Dismiss with the answer, or show why it is not valid."""
+        raise NotImplementedError
+
+    @on(Input.Submitted)
+    def _next(self, event: Input.Submitted) -> None:
+        if event.input is self.query(Input).last():
+            self.accept()
+        else:
+            self.focus_next()
+
+    @on(Button.Pressed, "#accept")
+    def _accept(self) -> None:
+        self.accept()
+
+
+class Ask(Window[str]):
+    """A question with one button per answer; the answer is the button's id."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "Close", id="dialog.close"),
         Binding("left", "app.focus_previous", "Previous", show=False, id="dialog.previous"),
         Binding("right", "app.focus_next", "Next", show=False, id="dialog.next"),
     ]
 
     def __init__(self, title: str, text: str, answers: Sequence[tuple[str, str]]) -> None:
-        """`answers`: (id, label) of each button; the first is the careful one and has the focus."""
+        """`answers`: (id, label) of each button; the first is the safe one and has the focus."""
         super().__init__()
         self._title, self._text, self._answers = title, text, answers
 
@@ -49,10 +79,8 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(event.button.id)
 
 
-class Choose(ModalScreen[str | None]):
-    """One of several texts, each under a title; the answer is the text, or None."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="choose.close")]
+class Choose(Window[str]):
+    """One of several texts, each with a title; the answer is the text."""
 
     def __init__(self, title: str, texts: Sequence[tuple[str, str]]) -> None:
         super().__init__()
@@ -79,14 +107,12 @@ class Field:
     name: str
     label: str
     value: str = ""
-    hint: str = ""
+    placeholder: str = ""
     options: tuple[tuple[str, str], ...] = ()
 
 
-class Form(ModalScreen[dict[str, str] | None]):
-    """Fields to fill in; the answer is {name: text}, or None. Enter goes to the next field, and after the last one accepts."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="form.close")]
+class Form(InputWindow[dict[str, str]]):
+    """Fields to fill in; the answer is {name: text}."""
 
     def __init__(
         self,
@@ -96,9 +122,9 @@ class Form(ModalScreen[dict[str, str] | None]):
         accept: str,
         check: Callable[[dict[str, str]], str] | None = None,
     ) -> None:
-        """`check` is asked at each change: a line to show, or a LocalsynthError, with which the form is not accepted."""
+        """`check` is called at each change. It returns a line to show, or raises LocalsynthError where the input is invalid."""
         super().__init__()
-        self._title, self._text, self._fields, self._accept, self._check = title, text, fields, accept, check
+        self._title, self._text, self._fields, self._accept_label, self._check = title, text, fields, accept, check
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as window:
@@ -115,41 +141,33 @@ class Form(ModalScreen[dict[str, str] | None]):
                             allow_blank=False,
                         )
                     else:
-                        yield Input(field.value, placeholder=field.hint, id=field.name, select_on_focus=False)
+                        yield Input(field.value, placeholder=field.placeholder, id=field.name, select_on_focus=False)
                 if self._check is not None:
                     yield Static("", id="checked", classes="label")
             with Horizontal(classes="buttons"):
-                yield Button(Content(self._accept), variant="primary", id="accept")
+                yield Button(Content(self._accept_label), variant="primary", id="accept")
                 yield Button("Cancel", id="cancel")
 
-    @on(Input.Submitted)
-    def _next(self, event: Input.Submitted) -> None:
-        if event.input is self.query(Input).last():
-            self._accepted()
-        else:
-            self.focus_next()
-
     def on_mount(self) -> None:
-        self._holds()
+        self._show_check()
 
     @on(Input.Changed)
     @on(Select.Changed)
-    def _holds(self) -> bool:
-        """Whether the answer holds; says what is wrong with it, or what it comes to."""
+    def _show_check(self) -> bool:
+        """Show the result of `check`; returns whether the input is valid."""
         if self._check is None:
             return True
         checked = self.query_one("#checked", Static)
         try:
-            text, holds = self._check(self._answer()), True
+            text, valid = self._check(self._answer()), True
         except LocalsynthError as error:
-            text, holds = f"{error.message} {error.hint}".strip(), False
+            text, valid = f"{error.message} {error.hint}".strip(), False
         checked.update(Content(plain(text)))
-        checked.set_class(not holds, "error")
-        return holds
+        checked.set_class(not valid, "error")
+        return valid
 
-    @on(Button.Pressed, "#accept")
-    def _accepted(self) -> None:
-        if self._holds():
+    def accept(self) -> None:
+        if self._show_check():
             self.dismiss(self._answer())
 
     def _answer(self) -> dict[str, str]:
@@ -161,17 +179,11 @@ class Form(ModalScreen[dict[str, str] | None]):
                 answer[field.name] = self.query_one(f"#{field.name}", Input).value.strip()
         return answer
 
-    @on(Button.Pressed, "#cancel")
-    def _cancelled(self) -> None:
-        self.dismiss(None)
 
+class Reading(Window[None]):
+    """A text to read, such as help."""
 
-class Reading(ModalScreen[None]):
-    """A text to read: help, a command."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter,q,f1,question_mark", "dismiss", "Close", id="reading.close"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,q,f1,question_mark", "dismiss", "Close", id="reading.close")]
 
     def __init__(self, title: str, text: str) -> None:
         super().__init__()

@@ -1,43 +1,46 @@
-"""The window that asks before the private side is erased: what goes, what stays, what is out of reach; the name is typed."""
+"""The window before the private side is erased: what is erased, what stays, and the workspace's name to type."""
 
 from pathlib import Path
-from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Select, Static
 from textual.worker import get_current_worker
 
+from localsynth_tui.screens.dialogs import InputWindow
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.erasure import before_text
 
 __all__ = ["EraseWindow"]
 
 
-class EraseWindow(ModalScreen[bool | None]):
-    """The answer is whether the reports are to be kept; None: erase nothing."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="erase.close")]
+class EraseWindow(InputWindow[bool]):
+    """The answer is whether to keep the reports; None: erase nothing."""
 
     def __init__(self, workspace: Path) -> None:
         super().__init__()
         self._workspace = workspace
-        self._wanted = workspace.resolve().name
+        self._name_to_type = workspace.resolve().name
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide") as window:
             window.border_title = "Erase the private side?"
             with VerticalScroll(id="what"):
-                yield Static("Looking …", id="goes")
-            yield Static("The reports, which quote the original's figures", classes="label")
-            yield Select([("go, too", "go"), ("stay (--keep-report)", "stay")], value="go", id="report", allow_blank=False)
-            yield Static(Content(f"This cannot be undone. To erase, type the workspace's name: {self._wanted}"), classes="label")
+                yield Static("Reading …", id="goes")
+            yield Static("The reports, which contain figures of the original", classes="label")
+            yield Select(
+                [("erase them, too", "erase"), ("keep them (--keep-report)", "keep")],
+                value="erase",
+                id="report",
+                allow_blank=False,
+            )
+            yield Static(
+                Content(f"This cannot be undone. To erase, type the workspace's name: {self._name_to_type}"), classes="label"
+            )
             yield Input(id="name", select_on_focus=False)
-            yield Static("", id="twin", classes="label")
+            yield Static("", id="command", classes="label")
             with Horizontal(classes="buttons"):
                 yield Button("Erase nothing", variant="primary", id="cancel")
                 yield Button("Erase for good", variant="error", id="accept", disabled=True)
@@ -48,16 +51,16 @@ class EraseWindow(ModalScreen[bool | None]):
 
     @property
     def _keep_report(self) -> bool:
-        return self.query_one("#report", Select).value == "stay"
+        return self.query_one("#report", Select).value == "keep"
 
     @on(Select.Changed)
     def _show(self) -> None:
         command = command_line("erase", self._workspace, {"keep_report": self._keep_report})
-        self.query_one("#twin", Static).update(Content(command))
-        self._look(self._keep_report)
+        self.query_one("#command", Static).update(Content(command))
+        self._list_files(self._keep_report)
 
     @work(thread=True, exclusive=True)
-    def _look(self, keep_report: bool) -> None:
+    def _list_files(self, keep_report: bool) -> None:
         from localsynth.pipeline.erase import what_goes
         from localsynth.workspace.paths import Workspace
 
@@ -67,18 +70,12 @@ class EraseWindow(ModalScreen[bool | None]):
 
     @on(Input.Changed, "#name")
     def _typed(self) -> None:
-        self.query_one("#accept", Button).disabled = not self._named
+        self.query_one("#accept", Button).disabled = not self._name_typed
 
     @property
-    def _named(self) -> bool:
-        return self.query_one("#name", Input).value.strip() == self._wanted
+    def _name_typed(self) -> bool:
+        return self.query_one("#name", Input).value.strip() == self._name_to_type
 
-    @on(Input.Submitted, "#name")
-    @on(Button.Pressed, "#accept")
-    def _accepted(self) -> None:
-        if self._named:
+    def accept(self) -> None:
+        if self._name_typed:
             self.dismiss(self._keep_report)
-
-    @on(Button.Pressed, "#cancel")
-    def _cancelled(self) -> None:
-        self.dismiss(None)

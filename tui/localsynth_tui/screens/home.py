@@ -1,4 +1,4 @@
-"""Screen 1: the workspaces, how far each has come, and whether this machine is fit for the work."""
+"""Screen 1: the workspaces with their state, and whether this machine is suitable."""
 
 import asyncio
 from pathlib import Path
@@ -15,9 +15,9 @@ from localsynth.errors import LocalsynthError
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
-from localsynth_tui.text.formatting import cell
+from localsynth_tui.text.formatting import bytes_text, cell
 from localsynth_tui.widgets.table import fill
-from localsynth_tui.workspace.status import Overview, look_at
+from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 
 __all__ = ["HomeScreen"]
 
@@ -25,62 +25,62 @@ _WELCOME = """\
 localsynth turns a table you may not share into a synthetic one you may share, on this computer, without a network.
 
 New: choose your table (CSV, TSV, JSON lines, Parquet, DuckDB). Nothing is spent before you press Start in step 3.
-Demo: a made-up table, to see how it goes."""
+Demo: a synthetic table of hospital visits, to try it out."""
 
 
 class HomeScreen(StepScreen):
-    """The first screen; it must be there within a second, so everything it tells is found out afterwards, in threads."""
+    """The first screen. It must appear within a second, so threads fill it in afterwards."""
 
     STEP = "home"
     HELP = """\
-A workspace is a directory that holds everything about one table: its description, the encrypted original rows, the record of \
-what was spent, the model and the synthetic rows.
+A workspace is a directory with everything about one table: its schema, the encrypted original rows, the ledger of the privacy \
+budget, the model and the synthetic rows.
 
-Choose one with the arrow keys and press Enter; localsynth opens the screen on which its work goes on. The steps above lead \
-from left to right: Data (what is in the table, who is protected), Plan (how much protection, and what it takes), Run, Rows \
-(the result), Report (what you can show to others). The keys 1 to 7 open them, or click on them.
+Choose one with the arrow keys and press Enter; localsynth opens the screen of its next step. The steps above go from left to \
+right: Data (the columns, and who is protected), Plan (how much protection, and its cost), Run, Rows (the result), Report (what \
+you can show to others). The keys 1 to 7 open them; you can also click on them.
 
-"set aside" is the part of the privacy budget (epsilon) that is used up for good, as far as this table is concerned.
+"Epsilon reserved" is the part of the privacy budget (epsilon) that is used for this table and cannot be refunded.
 
-Ctrl-P finds every action by name. Y shows the command line that does the same as the screen you are on."""
+Ctrl-P finds every action by name. Y shows the equivalent command of the screen. Delete removes a workspace from the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="home.new"),
         Binding("o", "open_other", "Open", id="home.open"),
         Binding("d", "demo", "Demo", id="home.demo"),
         Binding("m", "doctor", "This machine", id="home.doctor"),
-        Binding("delete", "forget", "Take off the list", show=False, id="home.forget"),
+        Binding("delete", "forget", "Remove from list", show=False, id="home.forget"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._paths: list[Path] = []
-        self._found: dict[Path, Overview] = {}
-        self._machine = ""
+        self._statuses: dict[Path, WorkspaceStatus] = {}
+        self._doctor_text = ""
 
     def content(self) -> ComposeResult:
         yield Static(Content(_WELCOME), id="welcome")
         yield DataTable(cursor_type="row", zebra_stripes=True, id="workspaces")
         with Horizontal(classes="buttons"):
-            yield Button("New …", variant="primary", id="new", tooltip="Make a workspace for a table of yours")
+            yield Button("New …", variant="primary", id="new", tooltip="Make a workspace for your table")
             yield Button("Open …", id="open", tooltip="A workspace that is not in the list")
-            yield Button("Demo", id="demo", tooltip="A made-up table")
-        yield Static("This machine: looking …", id="doctor")
+            yield Button("Demo", id="demo", tooltip="A synthetic table of hospital visits")
+        yield Static("This machine: checking …", id="doctor")
 
     def on_mount(self) -> None:
         table = self.query_one(DataTable)
-        self._paths = self._known()
+        self._paths = self._known_workspaces()
         self._fill()
         table.display = bool(self._paths)
         (table if self._paths else self.query_one("#new")).focus()
-        self._look()
-        self._examine()
+        self._read_statuses()
+        self._examine_machine()
 
     def command(self) -> str:
         """Opening the UI."""
         return command_line("tui", self.ui.workspace)
 
-    def twins(self) -> list[tuple[str, str]]:
+    def commands(self) -> list[tuple[str, str]]:
         return [
             ("Open localsynth", self.command()),
             ("New: a workspace for a table", "localsynth init visits --data visits.csv"),
@@ -88,57 +88,53 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
             ("This machine", "localsynth doctor"),
         ]
 
-    def _known(self) -> list[Path]:
+    def _known_workspaces(self) -> list[Path]:
         here = Path.cwd()
         near = [here, *sorted(path for path in here.iterdir() if path.is_dir())]
         recent = [Path(name) for name in self.ui.preferences.recent]
         found = [path for path in [*recent, *near] if (path / "localsynth.toml").is_file()]
         return list(dict.fromkeys(path.resolve() for path in found))
 
-    # --- found out in threads ----------------------------------------------------------------------------------------
+    # --- filled in by threads ----------------------------------------------------------------------------------------
 
-    @work(thread=True, group="look")
-    def _look(self) -> None:
+    @work(thread=True, group="statuses")
+    def _read_statuses(self) -> None:
         for path in self._paths:
-            found = look_at(path)
-            self.back(self._show, found)
+            self.call_ui(self._show, read_status(path))
 
-    def _show(self, found: Overview) -> None:
-        self._found[found.path] = found
+    def _show(self, status: WorkspaceStatus) -> None:
+        self._statuses[status.path] = status
         self._fill()
 
     def _fill(self) -> None:
         rows = []
         for path in self._paths:
-            found = self._found.get(path)
+            status = self._statuses.get(path)
             values = ["…", "", ""]
-            if found is not None:
-                stage = found.stage + (f": {found.problem}" if found.problem else "")
-                epsilon = f"{found.epsilon or 0:g} of {found.target:g}" if found.target is not None else ""
-                values = [stage, epsilon, f"{found.rows:,}" if found.rows else ""]
+            if status is not None:
+                stage = status.stage + (f": {status.problem}" if status.problem else "")
+                epsilon = f"{status.epsilon or 0:g} of {status.target:g}" if status.target is not None else ""
+                values = [stage, epsilon, f"{status.rows:,}" if status.rows else ""]
             rows.append([cell(_short(path), 34), *(cell(value) for value in values)])
-        names = [cell(name) for name in ("Workspace", "How far", "Epsilon set aside", "Rows")]
+        names = [cell(name) for name in ("Workspace", "State", "Epsilon reserved", "Rows")]
         fill(self.query_one(DataTable), names, rows, [str(path) for path in self._paths])
 
     @work(thread=True, group="doctor")
-    def _examine(self) -> None:
+    def _examine_machine(self) -> None:
         from localsynth.presentation import doctor_text
         from localsynth.system.doctor import examine
         from localsynth.system.files import model_directory
 
         facts = examine(model_directory())
         findings = facts["findings"]
-        bad = [finding for finding in findings if finding["level"] != "ok"]
-        if bad:
-            line = (
-                f"This machine: {len(bad)} thing{'s' if len(bad) > 1 else ''} to know. {bad[0]['text']} {bad[0]['fix']}  (M: all)"
-            )
+        problems = [finding for finding in findings if finding["level"] != "ok"]
+        if problems:
+            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            line = f"This machine: {count}. {problems[0]['text']} {problems[0]['fix']}  (M: all)"
         else:
-            line = (
-                f"This machine: ready. {facts['memory']['available'] / 2**30:.0f} GiB of memory free, seal: {facts['seal'][0]}."
-            )
-        self._machine = doctor_text(facts)
-        self.back(lambda: self.query_one("#doctor", Static).update(Content(line.strip())))
+            line = f"This machine: ready. {bytes_text(facts['memory']['available'])} of memory free, seal: {facts['seal'][0]}."
+        self._doctor_text = doctor_text(facts)
+        self.call_ui(lambda: self.query_one("#doctor", Static).update(Content(line.strip())))
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
@@ -147,7 +143,7 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
         self._open(Path(str(event.row_key.value)))
 
     def _open(self, path: Path) -> None:
-        self.hand_over(self.ui.open_workspace(path))
+        self.run_in_app(self.ui.open_workspace(path))
 
     @on(Button.Pressed, "#new")
     def action_new(self) -> None:
@@ -173,8 +169,8 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
 
     @on(Button.Pressed, "#demo")
     def action_demo(self) -> None:
-        """Make the demo's workspace, or go on with it."""
-        self.hand_over(self._demo())
+        """Make the demo's workspace, or open it."""
+        self.run_in_app(self._demo())
 
     async def _demo(self) -> None:
         from localsynth.example.demo import prepare_demo
@@ -183,19 +179,19 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
         try:
             await asyncio.to_thread(prepare_demo, root, lambda _text: None)
         except LocalsynthError as error:
-            self.tell(error)
+            self.show_error(error)
             return
-        self.notify("A table of visits to an emergency department, all invented. It plays the private one.")
+        self.notify("A synthetic table of visits to an emergency department. It stands for your private table.")
         await self.ui.open_workspace(root)
 
     def action_doctor(self) -> None:
-        """Everything about this machine."""
+        """All facts about this machine."""
         from localsynth_tui.screens.dialogs import Reading
 
-        self.app.push_screen(Reading("This machine (localsynth doctor)", self._machine or "Still looking …"))
+        self.app.push_screen(Reading("This machine (localsynth doctor)", self._doctor_text or "Still checking …"))
 
     def action_forget(self) -> None:
-        """Take the workspace under the cursor off the list; its files stay."""
+        """Remove the workspace under the cursor from the list; its files stay."""
         table = self.query_one(DataTable)
         if not self._paths:
             return
@@ -206,11 +202,11 @@ Ctrl-P finds every action by name. Y shows the command line that does the same a
         try:
             preferences.save()
         except LocalsynthError as error:
-            self.tell(error)
+            self.show_error(error)
 
 
 def _short(path: Path) -> str:
-    """Relative to here or to the home directory where it is below one."""
+    """The path relative to the present or the home directory, where it is inside one."""
     for base, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
         if path != base and path.is_relative_to(base):
             return prefix + str(path.relative_to(base))

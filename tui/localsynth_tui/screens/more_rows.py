@@ -1,63 +1,59 @@
-"""The window that asks for more rows: how many, under which condition, in which shares or to complete which file's. Checked as it
-is typed."""
+"""The form for more rows: how many, under which condition, in which proportions, or for which file. Checked as it is typed."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 from textual.worker import get_current_worker
 
 from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.jobs.client import Request
+from localsynth_tui.screens.dialogs import InputWindow
 from localsynth_tui.text.formatting import plain
 from localsynth_tui.workspace.column_form import range_text
 
 __all__ = ["MoreRows"]
 
-_ABOUT = "The finished model writes them. That costs no privacy: the guarantee covers the model and all that comes of it."
+_ABOUT = "The finished model generates them at no privacy cost: the guarantee covers the model and all its output."
 _DEFAULT = "500"
-_MOST_NAMES = 8
+_MAX_NAMES = 8
 
 
-class MoreRows(ModalScreen[dict[str, Any] | None]):
-    """The answer is the options of `sample`, or None. Nothing but the public schema is read."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close", id="more.close")]
+class MoreRows(InputWindow[dict[str, Any]]):
+    """The answer is the options of `sample`, or None. Only the public schema is read."""
 
     def __init__(self, workspace: Path) -> None:
         super().__init__()
         self._workspace = workspace
         self._schema: Any = None
         self._missing: list[str] = []
-        """The strings that mean "no value" in the table, and in a file of rows."""
+        """The strings that mean "no value" in the table and in a file of rows."""
         self._parse_where: Any = None
         self._read_requests: Any = None
         self._options: dict[str, Any] | None = None
-        """What was typed, as far as it holds; None while it does not."""
+        """The present input, or None while it is invalid."""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as window:
             window.border_title = "More rows"
             with VerticalScroll(can_focus=False):
                 yield Static(Content(_ABOUT))
-                yield Static("How many more", classes="label")
+                yield Static("Number of rows", classes="label")
                 yield Input(placeholder=_DEFAULT, id="more", select_on_focus=False)
-                yield Static("Only rows where (an SQL condition; empty: any)", classes="label")
+                yield Static("Condition (SQL; empty: none)", classes="label")
                 yield Input(placeholder="age >= 65 AND sex = 'F'", id="where", select_on_focus=False)
-                yield Static("Shared out over the values of a column (empty: as the model does)", classes="label")
+                yield Static("Balance over the values of a column (empty: as the model generates them)", classes="label")
                 yield Input(placeholder="triage    or: sex=F:0.7,M:0.3", id="balance", select_on_focus=False)
-                yield Static("Or: complete the rows of a CSV file that has some of the columns", classes="label")
+                yield Static("Or: a CSV file with values for some columns; one row per line", classes="label")
                 yield Input(placeholder="seeds.csv", id="seeds", select_on_focus=False)
                 yield Static("Reading the schema …", id="answer")
-                yield Static("", id="twin")
+                yield Static("", id="command")
             with Horizontal(classes="buttons"):
-                yield Button("Draw them", variant="primary", id="accept", disabled=True)
+                yield Button("Generate", variant="primary", id="accept", disabled=True)
                 yield Button("Cancel", id="cancel")
 
     def on_mount(self) -> None:
@@ -86,13 +82,13 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
     def _loaded(self, schema: Any, error: LocalsynthError | None) -> None:
         self._schema = schema
         if error is not None:
-            self._say(f"{error.message} {error.hint}", wrong=True)
+            self._show_message(f"{error.message} {error.hint}", wrong=True)
             return
         self._check()
 
     @on(Input.Changed)
     def _check(self) -> None:
-        """Say what is wrong with what stands there, or what it comes to."""
+        """Show what is wrong with the input, or its effect."""
         if self._schema is None:
             return
         names = ("more", "where", "balance", "seeds")
@@ -104,41 +100,30 @@ class MoreRows(ModalScreen[dict[str, Any] | None]):
             given = (options.get(name) for name in ("where", "balance", "seeds"))
             requests = self._read_requests(self._schema, *given, self._missing)
         except LocalsynthError as error:
-            self._say(f"{error.message} {error.hint}".strip(), wrong=True)
+            self._show_message(f"{error.message} {error.hint}".strip(), wrong=True)
             return
         self._options = options
-        met = [_in_words(name, allowed) for name, allowed in conditions.items()]
+        met = [_describe(name, allowed) for name, allowed in conditions.items()]
         said = "Every new row has " + ", ".join(met) + "." if met else self._columns()
-        self._say(said if requests.rows is None else f"{requests.rows:,} rows are completed. {said}", wrong=False)
+        text = said if requests.rows is None else f"{requests.rows:,} rows to complete. {said}"
+        self._show_message(text, wrong=False)
 
     def _columns(self) -> str:
         names = [plain(column.name) for column in self._schema.learned()]
-        return "Columns: " + ", ".join(names[:_MOST_NAMES]) + (", …" if names[_MOST_NAMES:] else "")
+        return "Columns: " + ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
 
-    def _say(self, text: str, wrong: bool) -> None:
+    def _show_message(self, text: str, wrong: bool) -> None:
         answer = self.query_one("#answer", Static)
         answer.update(Content(plain(text)))
         answer.set_class(wrong, "error")
         self.query_one("#accept", Button).disabled = self._options is None
         command = "" if self._options is None else Request("sample", self._workspace, self._options).command()
-        self.query_one("#twin", Static).update(Content(command))
+        self.query_one("#command", Static).update(Content(command))
 
-    @on(Input.Submitted)
-    def _next(self, event: Input.Submitted) -> None:
-        if event.input is self.query(Input).last():
-            self._accepted()
-        else:
-            self.focus_next()
-
-    @on(Button.Pressed, "#accept")
-    def _accepted(self) -> None:
+    def accept(self) -> None:
         self._check()
         if self._options is not None:
             self.dismiss(self._options)
-
-    @on(Button.Pressed, "#cancel")
-    def _cancelled(self) -> None:
-        self.dismiss(None)
 
 
 def _options(number: str, where: str, balance: str, seeds: str) -> dict[str, Any]:
@@ -147,14 +132,14 @@ def _options(number: str, where: str, balance: str, seeds: str) -> dict[str, Any
     conditions = {name: text for name, text in asked.items() if text}
     if seeds:
         if number:
-            raise ConfigError("The file says itself how many rows there are.", "Leave how many more empty.")
+            raise ConfigError("The file sets the number of rows.", "Leave Number of rows empty.")
         return conditions
     text = number.replace(",", "") or _DEFAULT
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError("How many more: give a whole number, as 500.")
+        raise ConfigError("Number of rows: enter a whole number, such as 500.")
     return {"more": int(text), **conditions}
 
 
-def _in_words(name: str, allowed: Any) -> str:
+def _describe(name: str, allowed: Any) -> str:
     parts = [range_text(piece) for piece in allowed.pieces()] + (["nothing"] if allowed.null else [])
     return f"{plain(name)} {' or '.join(parts)}"

@@ -1,8 +1,8 @@
-"""Screen 3: how much protection, and what it takes. Nothing is spent here before Start is confirmed."""
+"""Screen 3: how much protection, and its cost in time and accuracy. Nothing is spent before Start is confirmed."""
 
 import textwrap
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -17,69 +17,73 @@ from localsynth.presentation import duration
 from localsynth_tui.jobs.client import AnswerError, Request
 from localsynth_tui.screens.dialogs import Ask
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.text.formatting import bytes_text, epsilon_in_words, plain
-from localsynth_tui.widgets.debounce import Pause
-from localsynth_tui.workspace.status import Overview, look_at
+from localsynth_tui.text.formatting import bytes_text, epsilon_sentence, plain
+from localsynth_tui.widgets.debounce import Debounce
+from localsynth_tui.workspace.status import WorkspaceStatus, read_status
+
+if TYPE_CHECKING:
+    from localsynth.config import TrainConfig
 
 __all__ = ["PlanScreen"]
 
-_PATIENCE = 0.6
-"""Seconds without a change before the plan is made anew."""
+_SAVE_DELAY = 0.6
+"""Seconds without a change before it is saved and the plan is updated."""
 _EPSILONS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
 
 _CONTROLS: dict[str, tuple[str, str, type]] = {
     "epsilon": ("privacy.epsilon", "Epsilon", float),
     "delta": ("privacy.delta", "Delta", float),
-    "size": ("privacy.public_size", "Size, if public", int),
-    "epochs": ("train.epochs", "Passes over it", float),
-    "rows": ("sample.rows", "Rows to draw", int),
+    "size": ("privacy.public_size", "Public size", int),
+    "epochs": ("train.epochs", "Epochs", float),
+    "rows": ("sample.rows", "Rows", int),
 }
 """Of each input: its key in localsynth.toml, its label, its type."""
 
-
-_MADE_BY = (
-    ("as the columns ask", "auto"),
-    ("counts and model", "hybrid"),
-    ("the model alone", "llm"),
-    ("counts alone", "marginals"),
+_SYNTHESIZERS = (
+    ("automatic", "auto"),
+    ("hybrid", "hybrid"),
+    ("LLM", "llm"),
+    ("DP marginals", "marginals"),
 )
 
 
 class PlanScreen(StepScreen):
-    """Controls on the left, what they come to on the right. Valid changes are saved in localsynth.toml as they are made."""
+    """Settings on the left, the plan on the right. Valid changes are saved in localsynth.toml as they are made."""
 
     STEP = "plan"
     HELP = """\
-Epsilon says how much the result may depend on any one person (or row): at 1 any outcome is at most 2.7 times as likely with \
-them as without, at 8 about 3,000 times. Smaller protects more and keeps less detail. Up and Down in the field step through \
-common values. If you do not know what to choose, keep 4 for a first plan and look at the warnings.
+Epsilon limits how much the result may depend on any one person (privacy unit). At 1, any outcome is at most 2.7 times as likely \
+with them as without; at 8, about 3,000 times. Smaller values protect more and keep less detail. Up and Down in the field step \
+through common values. If unsure, keep 4 for a first plan and read the warnings.
 
-Delta is the small chance by which that may fail; left empty, localsynth chooses one far below one in the size of the table. \
-Size: how many people (units) the table has, only if that is public knowledge; else it is measured, at a small cost.
+Delta is the small probability that this limit fails. Left empty, localsynth chooses one far below one in the table's size.
 
-Units, at most: uses about so many, each kept by its own secret coin, where the table is larger than you have time for. It is \
-not saved, but goes along with Try and Start.
+Public size: how many privacy units the table has, only if that is public knowledge. Otherwise it is measured, at a small cost.
 
-Made by: noisy counts of columns and pairs of columns are best for categories, numbers and dates, and done in seconds; only the \
-language model writes texts. Where there are both, the counts make the other columns and the model writes texts to go with them.
+Max units: subsamples the table to about this many units, each by an independent random draw, to save time. It is not saved, but \
+used by Rehearse and Start.
 
-Try does everything on made-up rows: it shows the form of the result, the time and the memory, and spends nothing. Do it first.
+Synthesizer: DP marginals (noisy counts of columns and pairs of columns) suit categories, numbers and dates, and take seconds. \
+Only the LLM generates texts. Hybrid uses marginals for the other columns, and the LLM for texts that go with them.
 
-Start is the one real run. It asks before it begins. What it spends is never given back, not even when it is stopped: but a \
-stopped run goes on within the same budget. "Kernel's seal only" refuses to read \
-anything where the kernel itself does not cut the work off from the network (Home, M says what this machine can)."""
+Rehearse does everything on random rows: it shows the form of the result, the time and the memory, and spends nothing. Do it \
+first.
+
+Start begins the real run, after a question. Its epsilon is never refunded, not even when you stop it; a stopped run resumes \
+within the same budget. "Kernel seal only" refuses to read anything unless the kernel cuts the run off from the network (Home, M \
+shows what this machine supports)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("t", "rehearse", "Try (rehearse)", id="plan.rehearse"),
+        Binding("t", "rehearse", "Rehearse", id="plan.rehearse"),
         Binding("s", "start", "Start …", id="plan.start"),
-        Binding("f", "force", "Go past the size warning", show=False, id="plan.force"),
+        Binding("f", "force", "Override size warning", show=False, id="plan.force"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._text = ""
-        self._unsaved = Pause(self, _PATIENCE)
-        self._found: Overview | None = None
+        self._pending = Debounce(self, _SAVE_DELAY)
+        self._workspace_status: WorkspaceStatus | None = None
         self._force = False
         self._unit = "row"
         self._order: str | None = None
@@ -93,47 +97,47 @@ anything where the kernel itself does not cut the work off from the network (Hom
                         yield Label(label)
                         yield Input(id=name, select_on_focus=False)
                 with Horizontal():
-                    yield Label("Units, at most")
-                    yield Input(placeholder="all", id="most", select_on_focus=False)
+                    yield Label("Max units")
+                    yield Input(placeholder="all", id="max-units", select_on_focus=False)
                 with Horizontal():
-                    yield Label("Made by")
-                    yield Select(_MADE_BY, id="made-by", allow_blank=False)
+                    yield Label("Synthesizer")
+                    yield Select(_SYNTHESIZERS, id="synthesizer", allow_blank=False)
                 with Horizontal(id="base"):
                     yield Label("Base model")
                     yield Select[str]([], id="model", prompt="…")
             yield Static("…", id="figures")
-        with VerticalScroll(id="say", can_focus=False):
-            yield Static("", id="wrong", classes="error")
-            yield Static("", id="meaning")
+        with VerticalScroll(id="messages", can_focus=False):
+            yield Static("", id="error", classes="error")
+            yield Static("", id="guarantee")
             yield Static("", id="warnings", classes="warning")
         with Horizontal(classes="buttons"):
-            yield Button("Try it on made-up rows", id="rehearse", tooltip="localsynth rehearse: spends nothing")
+            yield Button("Rehearse on random rows", id="rehearse", tooltip="localsynth rehearse: spends nothing")
             yield Button("Start …", variant="primary", id="start", tooltip="localsynth run: asks first")
 
     def on_mount(self) -> None:
         self._load()
 
-    def settle(self) -> None:
-        """Save what was typed last."""
-        self._unsaved.now()
+    def save_pending(self) -> None:
+        """Save the last change at once."""
+        self._pending.flush()
 
     def command(self) -> str:
         """The run that Start begins."""
         return self._request("run").command()
 
-    def twins(self) -> list[tuple[str, str]]:
+    def commands(self) -> list[tuple[str, str]]:
         return [
             ("Start", self.command()),
-            ("Try it on made-up rows", self._request("rehearse").command()),
+            ("Rehearse on random rows", self._request("rehearse").command()),
             ("The plan", self._request("plan").command()),
         ]
 
     def _request(self, verb: str) -> Request:
         assert self.ui.workspace is not None
         options: dict[str, Any] = {"force": True} if self._force else {}
-        if self.ui.most_units is not None:
-            options["max_units"] = self.ui.most_units
-        if verb == "run" and self._found is not None and self._found.finished:
+        if self.ui.max_units is not None:
+            options["max_units"] = self.ui.max_units
+        if verb == "run" and self._workspace_status is not None and self._workspace_status.finished:
             options["again"] = True
         return Request(verb, self.ui.workspace, options)
 
@@ -150,12 +154,12 @@ anything where the kernel itself does not cut the work off from the network (Hom
             text = path.read_text(encoding="utf-8")
             config, models = parse_config(text, path.name), list_base_models()
         except LocalsynthError as error:
-            self.back(self._wrong, f"{error.message} {error.hint}")
+            self.call_ui(self._show_error, f"{error.message} {error.hint}")
             return
         except OSError as error:
-            self.back(self._wrong, f"{path} cannot be read: {error.strerror}.")
+            self.call_ui(self._show_error, f"{path} cannot be read: {error.strerror}.")
             return
-        self._found = look_at(self.ui.workspace)
+        self._workspace_status = read_status(self.ui.workspace)
         self._text, self._unit = text, config.privacy.unit
         self._order = config.data.sequence_by
         values = {
@@ -167,14 +171,14 @@ anything where the kernel itself does not cut the work off from the network (Hom
         }
         names = {model["name"]: model["present"] for model in models}
         names.setdefault(config.train.model, True)
-        options = [(name + ("" if here else "  (not here: Models, 7)"), name) for name, here in names.items()]
-        self.back(self._fill, values, options, config.train, config.delta())
+        options = [(name + ("" if here else "  (not installed: Models, 7)"), name) for name, here in names.items()]
+        self.call_ui(self._fill, values, options, config.train, config.delta())
 
-    def _fill(self, values: dict[str, Any], models: list[tuple[str, str]], train: Any, delta: float) -> None:
+    def _fill(self, values: dict[str, Any], models: list[tuple[str, str]], train: "TrainConfig", delta: float) -> None:
         hints = {
-            "delta": f"by itself: {delta:.0e}",
-            "size": "no: measure it",
-            "rows": "as the original",
+            "delta": f"automatic: {delta:.0e}",
+            "size": "not public: measure it",
+            "rows": "like the original",
             "epsilon": "4",
             "epochs": "4",
         }
@@ -183,17 +187,17 @@ anything where the kernel itself does not cut the work off from the network (Hom
                 field = self.query_one(f"#{name}", Input)
                 field.placeholder = hints[name]
                 field.value = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-            self.query_one("#most", Input).value = "" if self.ui.most_units is None else str(self.ui.most_units)
-            self.query_one("#made-by", Select).value = train.synthesizer
+            self.query_one("#max-units", Input).value = "" if self.ui.max_units is None else str(self.ui.max_units)
+            self.query_one("#synthesizer", Select).value = train.synthesizer
             select = self.query_one("#model", Select)
             select.set_options([(Content(label), name) for label, name in models])
             select.value = train.model
         self._filled = True
-        if self._found is not None and self._found.finished:
+        if self._workspace_status is not None and self._workspace_status.finished:
             self.query_one("#start", Button).label = "Run again … (charged again)"
-        elif self._found is not None and self._found.unfinished:
-            self.query_one("#start", Button).label = "Go on with the run …"
-        self._mean()
+        elif self._workspace_status is not None and self._workspace_status.unfinished:
+            self.query_one("#start", Button).label = "Resume the run …"
+        self._show_guarantee()
         if (planned := self._planned()) is not None:
             self._show(planned)
         else:
@@ -203,37 +207,37 @@ anything where the kernel itself does not cut the work off from the network (Hom
     @on(Select.Changed)
     def _changed(self) -> None:
         if not self._filled:
-            return  # not a choice: the controls are being made
-        self._wrong("")
-        self._unsaved.drop()
+            return  # not a user's choice: the controls are being filled
+        self._show_error("")
+        self._pending.cancel()
         changes = self._changes()
-        most = self.query_one("#most", Input).value.strip().replace(",", "")
+        max_units = self.query_one("#max-units", Input).value.strip().replace(",", "")
         if changes is None:
             return
-        if most and (not most.isdecimal() or int(most) < 1):
-            self._wrong("Units, at most: give a whole number, or leave it empty for all.")
+        if max_units and (not max_units.isdecimal() or int(max_units) < 1):
+            self._show_error("Max units: enter a whole number, or leave it empty for all.")
             return
-        self.ui.most_units = int(most) if most else None
+        self.ui.max_units = int(max_units) if max_units else None
         self.query_one("#figures", Static).update(Content("…"))
-        self._unsaved.put_off(lambda: self._save(changes))
-        self._mean()
+        self._pending.schedule(lambda: self._save(changes))
+        self._show_guarantee()
 
     def _changes(self) -> dict[str, Any] | None:
-        """What the controls say; None, with a message, where one cannot be read."""
+        """The values of the controls; None, with a message, where one is invalid."""
         changes: dict[str, Any] = {}
         for name, (key, label, kind) in _CONTROLS.items():
             text = self.query_one(f"#{name}", Input).value.strip().replace(",", "")
             try:
                 changes[key] = kind(text) if text else None
             except ValueError:
-                example = "a whole number" if kind is int else "a number, as 4 or 1e-6"
-                self._wrong(f"{label}: give {example}.")
+                example = "a whole number" if kind is int else "a number, such as 4 or 1e-6"
+                self._show_error(f"{label}: enter {example}.")
                 return None
         for key in ("privacy.epsilon", "train.epochs"):
             if changes[key] is None:
-                self._wrong("Epsilon and the passes over the table cannot be left empty.")
+                self._show_error("Epsilon and Epochs cannot be left empty.")
                 return None
-        for name, key in (("#model", "train.model"), ("#made-by", "train.synthesizer")):
+        for name, key in (("#model", "train.model"), ("#synthesizer", "train.synthesizer")):
             chosen = self.query_one(name, Select).value
             if isinstance(chosen, str):
                 changes[key] = chosen
@@ -248,7 +252,7 @@ anything where the kernel itself does not cut the work off from the network (Hom
             text, _ = with_keys(self._text, _differing(self._text, changes), path.name)
             save(path, text, self._text)
         except LocalsynthError as error:
-            self._wrong(f"{error.message} {error.hint}")
+            self._show_error(f"{error.message} {error.hint}")
             return
         self._text = text
         self._plan()
@@ -260,38 +264,38 @@ anything where the kernel itself does not cut the work off from the network (Hom
             return
         event.stop()
         try:
-            now = float(field.value)
+            current = float(field.value)
         except ValueError:
-            now = 4.0
-        above = [value for value in _EPSILONS if value > now]
-        below = [value for value in _EPSILONS if value < now]
-        chosen = (above or [now])[0] if event.key == "up" else (below or [now])[-1]
+            current = 4.0
+        above = [value for value in _EPSILONS if value > current]
+        below = [value for value in _EPSILONS if value < current]
+        chosen = (above or [current])[0] if event.key == "up" else (below or [current])[-1]
         field.value = f"{chosen:g}"
 
     # --- the plan ----------------------------------------------------------------------------------------------------
 
     @work(group="plan", exclusive=True)
     async def _plan(self) -> None:
-        asked = self._asked()
-        self.query_one("#figures", Static).update(Content("reckoning … (the first time takes longest)"))
+        inputs = self._inputs()
+        self.query_one("#figures", Static).update(Content("Estimating … (slow the first time)"))
         try:
-            planned = await self.ui.planner.plan(self._request("plan"))
+            planned = await self.ui.plan_server.plan(self._request("plan"))
         except AnswerError as error:
-            self.query_one("#figures", Static).update(Content("no plan"))
-            past = "  Or go past this warning: F." if error.exit_code == ExitCode.BUDGET and not self._force else ""
-            self._wrong(f"{error.message} {error.hint}{past}")
+            self.query_one("#figures", Static).update(Content("No plan."))
+            override = "  Or override this warning: F." if error.exit_code == ExitCode.BUDGET and not self._force else ""
+            self._show_error(f"{error.message} {error.hint}{override}")
             return
-        if asked == self._asked():
-            self.ui.plan = (asked, planned)
+        if inputs == self._inputs():
+            self.ui.plan = (inputs, planned)
             self._show(planned)
 
-    def _asked(self) -> tuple[str, str]:
-        """What a plan depends on: the file, and what goes along as an option."""
+    def _inputs(self) -> tuple[str, str]:
+        """The inputs of a plan: the file and the options."""
         return self._text, self._request("plan").command()
 
     def _planned(self) -> dict[str, Any] | None:
-        """The last plan, if it is for what is asked now."""
-        return self.ui.plan[1] if self.ui.plan is not None and self.ui.plan[0] == self._asked() else None
+        """The last plan, if its inputs are the present ones."""
+        return self.ui.plan[1] if self.ui.plan is not None and self.ui.plan[0] == self._inputs() else None
 
     def _show(self, planned: dict[str, Any]) -> None:
         self.query_one("#figures", Static).update(Content(figures_text(planned, self._order)))
@@ -299,70 +303,71 @@ anything where the kernel itself does not cut the work off from the network (Hom
         warnings = "\n".join(f"! {plain(warning)}" for warning in planned["warnings"])
         self.query_one("#warnings", Static).update(Content(warnings))
 
-    def _mean(self) -> None:
+    def _show_guarantee(self) -> None:
         try:
             epsilon = float(self.query_one("#epsilon", Input).value)
-            sentence = epsilon_in_words(epsilon, self._unit) if 0 < epsilon <= 100 else ""
+            sentence = epsilon_sentence(epsilon, self._unit) if 0 < epsilon <= 100 else ""
         except ValueError:
             sentence = ""
-        self.query_one("#meaning", Static).update(Content(sentence))
+        self.query_one("#guarantee", Static).update(Content(sentence))
 
-    def _wrong(self, text: str) -> None:
-        shown = self.query_one("#wrong", Static)
+    def _show_error(self, text: str) -> None:
+        shown = self.query_one("#error", Static)
         shown.update(Content(text))
         shown.display = bool(text)
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
     def action_force(self) -> None:
-        """Plan and run although there are too few units: --force."""
+        """Plan and run with too few units all the same: --force."""
         self._force = not self._force
-        self.notify("Past the size warning: " + ("yes (--force)" if self._force else "no"))
-        self._wrong("")
+        self.notify("Override size warning: " + ("yes (--force)" if self._force else "no"))
+        self._show_error("")
         self._plan()
 
     @on(Button.Pressed, "#rehearse")
     def action_rehearse(self) -> None:
-        """Everything on made-up rows; spends nothing."""
-        if self.ui.at_work:
-            self.notify("This workspace is at work: see Run (4).", severity="warning")
+        """Run everything on random rows; spends nothing."""
+        if self.refused_while_running():
             return
-        self.hand_over(self.ui.start(self._request("rehearse")))
+        self.run_in_app(self.ui.start(self._request("rehearse")))
 
     @on(Button.Pressed, "#start")
     def action_start(self) -> None:
-        """Say what will be spent, ask, and begin."""
-        if self.ui.at_work:
-            self.notify("This workspace is at work: see Run (4).", severity="warning")
+        """Show the cost, ask, and start."""
+        if self.refused_while_running():
             return
         planned = self._planned()
         if planned is None:
-            self.notify("Wait until the plan is made, then start.", severity="warning")
+            self.notify("Wait for the plan, then start.", severity="warning")
             return
-        answers = [("no", "Not yet"), ("start", "Spend it and start"), ("kernel", "Start, kernel's seal only")]
-        self.app.push_screen(Ask("Start the real run?", self._what_it_costs(planned), answers), self._confirmed)
+        answers = [("no", "Not yet"), ("start", "Spend and start"), ("kernel", "Start, kernel seal only")]
+        self.app.push_screen(Ask("Start the real run?", self._cost_text(planned), answers), self._confirmed)
 
-    def _what_it_costs(self, planned: dict[str, Any]) -> str:
-        found, epsilon = self._found, planned["epsilon"]
+    def _cost_text(self, planned: dict[str, Any]) -> str:
+        status, epsilon = self._workspace_status, planned["epsilon"]
         lines = [
-            f"This sets aside epsilon {epsilon['total']:g} (delta {planned['delta']['total']:.1g}) for good: {_shares(epsilon)}.",
+            f"This reserves epsilon {epsilon['total']:g} ({_shares(epsilon)}), "
+            f"delta {planned['delta']['total']:.1g}. It is not refundable.",
             f"It takes about {duration(sum(planned['seconds'].values()))} and {bytes_text(planned['memory_bytes'])} of memory.",
         ]
-        if found is not None and found.unfinished:
-            lines = [f"Run {found.run} goes on within the budget that it has: {found.epsilon or 0:g} is set aside already."]
-        if found is not None and found.finished:
-            lines.append(f"THE LAST RUN IS FINISHED. Another one is charged on top: so far {found.epsilon or 0:g} is set aside.")
+        if status is not None and status.unfinished:
+            lines = [f"Run {status.run} resumes within its budget: epsilon {status.epsilon or 0:g} is reserved already."]
+        if status is not None and status.finished:
+            lines.append(
+                f"THE LAST RUN IS FINISHED. Another one is charged on top of epsilon {status.epsilon or 0:g} reserved so far."
+            )
         lines += [f"! {plain(warning)}" for warning in planned["warnings"]]
-        lines.append("\nStopping does not give it back. It can be stopped and gone on with at any time.")
+        lines.append("\nYou can stop and resume the run at any time. Stopping refunds nothing.")
         return "\n".join(lines)
 
     def _confirmed(self, answer: str | None) -> None:
         if answer in ("start", "kernel"):
-            self.hand_over(self.ui.start(replace(self._request("run"), require_seal="kernel" if answer == "kernel" else None)))
+            self.run_in_app(self.ui.start(replace(self._request("run"), require_seal="kernel" if answer == "kernel" else None)))
 
 
 def _differing(text: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Only what the file does not say already, by itself or by leaving it out: a default is not written into it."""
+    """The changes that differ from the file and its defaults: a default is not written to it."""
     from localsynth.config import parse_config
 
     config = parse_config(text, "localsynth.toml")
@@ -371,42 +376,43 @@ def _differing(text: str, changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_STAGES = {"schema": "schema", "marginals": "counts", "train": "model", "text_counts": "texts"}
-_BY = {"hybrid": "counts; texts by the model", "llm": "the language model alone", "marginals": "noisy counts, no text"}
+_PARTS = {"schema": "schema", "marginals": "marginals", "train": "LLM", "text_counts": "texts"}
+_SYNTHESIZER_TEXTS = {"hybrid": "hybrid (marginals + LLM)", "llm": "LLM", "marginals": "DP marginals"}
 _WIDTH = 39
-"""Of the figures, in 80 columns."""
+"""Characters of a line of figures, in a terminal of 80 columns."""
 
 
 def _shares(epsilon: dict[str, float]) -> str:
-    """What each part gets of it."""
-    return ", ".join(f"{name} {epsilon[stage]:g}" for stage, name in _STAGES.items() if epsilon[stage])
+    """The epsilon of each part."""
+    return ", ".join(f"{name} {epsilon[stage]:g}" for stage, name in _PARTS.items() if epsilon[stage])
 
 
 def figures_text(planned: dict[str, Any], order: str | None = None) -> str:
     """The plan's figures, one a line; `order`: the column that orders the rows of a unit, where they are sequences."""
-    seconds, counted = planned["seconds"], planned["synthesizer"] == "marginals"
-    short = " — NOT ENOUGH" if planned["disk_bytes"] > planned["free_disk_bytes"] else ""
+    seconds, marginals_only = planned["seconds"], planned["synthesizer"] == "marginals"
+    short = " (NOT ENOUGH)" if planned["disk_bytes"] > planned["free_disk_bytes"] else ""
     lines = [
-        f"Made by  {_BY[planned['synthesizer']]}",
-        f"Units    {planned['units']:,} ({planned['units_origin']})",
-        f"Epsilon  {planned['epsilon']['total']:g}: {_shares(planned['epsilon'])}",
-        f"Noise    {planned['noise_multiplier']:.2f} times " + ("a unit's part, over all" if counted else "the clipping norm"),
+        f"Synthesizer {_SYNTHESIZER_TEXTS[planned['synthesizer']]}",
+        f"Units       {planned['units']:,} ({planned['units_origin']})",
+        f"Epsilon     {planned['epsilon']['total']:g}: {_shares(planned['epsilon'])}",
+        f"Noise       {planned['noise_multiplier']:.2f} × {'total sensitivity' if marginals_only else 'clipping norm'}",
     ]
-    if not counted:
-        lines.append(f"Steps    {planned['steps']:,} of about {planned['batch_size']:,} units")
+    if not marginals_only:
+        lines.append(f"Steps       {planned['steps']:,} of about {planned['batch_size']:,} units")
         layers = planned["adapters"]["layers"]
         names = ", ".join(name.removesuffix("_proj") for name in layers)
-        lines.append(f"Adapters on {names if len(layers) < 4 else 'all layers'} of each block")
+        lines.append(f"Adapters    {names if len(layers) < 4 else 'all layers'} of each block")
     lines += [
-        f"Time     {duration(sum(seconds.values()))}: {'count' if counted else 'train'} {duration(seconds['train'])},",
-        f"         export {duration(seconds['export'])}, {planned['rows_wanted']:,} rows {duration(seconds['sample'])}",
-        f"Memory   {bytes_text(planned['memory_bytes'])} ({planned['precision']})",
-        f"Disk     {bytes_text(planned['disk_bytes'])} of {bytes_text(planned['free_disk_bytes'])} free{short}",
+        f"Time        {duration(sum(seconds.values()))}: "
+        f"{'marginals' if marginals_only else 'train'} {duration(seconds['train'])}, "
+        f"export {duration(seconds['export'])}, {planned['rows_wanted']:,} rows {duration(seconds['sample'])}",
+        f"Memory      {bytes_text(planned['memory_bytes'])} ({planned['precision']})",
+        f"Disk        {bytes_text(planned['disk_bytes'])} of {bytes_text(planned['free_disk_bytes'])} free{short}",
     ]
     if order is not None:
-        lines.append(f"Order    sequences, by {plain(order)}")
+        lines.append(f"Order       sequences by {plain(order)}")
     if planned["to_be_measured"]:
         open_fields = planned["to_be_measured"]
         more = f" and {len(open_fields) - 2} more" if open_fields[2:] else ""
-        lines.append(f"Measured {', '.join(plain(name) for name in open_fields[:2])}{more}")
-    return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent=" " * 9, replace_whitespace=False) for line in lines)
+        lines.append(f"Measured    {', '.join(plain(name) for name in open_fields[:2])}{more}")
+    return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent=" " * 12, replace_whitespace=False) for line in lines)

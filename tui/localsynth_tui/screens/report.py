@@ -1,4 +1,4 @@
-"""Screen 6: what can be shown to others: the certificate in plain words, checked here and now; report and audit."""
+"""Screen 6: the certificate in plain words, verified here; the report and the audit."""
 
 import csv
 import json
@@ -25,47 +25,44 @@ from localsynth_tui.text.report import audit_figures, certificate_text, report_t
 
 __all__ = ["ReportScreen"]
 
-_GUESSED = ":guessed"
-"""Stands for no choice of a target: a column may be called "guessed"."""
+_AUTOMATIC = ":automatic"
+"""No choice of a target. A colon, since a column may be called "automatic"."""
 
 _ABOUT = """\
-Compares the synthetic rows with the original ones and attacks them; takes some minutes and spends nothing. The report is \
-private: it reads the original table. One for release holds only what reads nothing private."""
-
+Compares the synthetic rows with the original ones and attacks them. It takes some minutes and spends nothing. The report is \
+private, since it reads the original table. One for release reads nothing private."""
 
 _ABOUT_AUDIT = """\
-Trains on made-up rows with this run's settings, and guesses which of them were in. If more guesses are right than the guarantee \
-allows, something is broken. It reads nothing private, spends nothing, and takes about as long as training on some hundred \
-rows."""
-_NO_MODEL = (
-    "This run's rows come of noisy counts alone, and the audit is of the language model's training. What holds the guarantee of "
-    "counts is in docs/guarantee.md."
+Trains on random rows with this run's settings, and guesses which of them were trained on. If more guesses are correct than the \
+guarantee allows, the guarantee is broken. The audit reads nothing private, spends nothing, and takes about as long as training \
+on some hundred rows."""
+_NO_LLM = (
+    "This run used DP marginals only; the audit tests the training of the LLM. docs/guarantee.md says what protects marginals."
 )
-_FEWEST, _SEARCHED = 20, 100
+_MIN_CANARIES, _SEARCHED_ROWS = 20, 100
 _TABS = {"certificate": "Certificate (c)", "report": "Report: private (r)", "audit": "Audit (u)"}
 
 
 class ReportScreen(StepScreen):
-    """Reads runs/ID/certificate.json and, where it exists, report.json; E makes the latter."""
+    """Reads runs/ID/certificate.json and, where they exist, report.json and audit.json."""
 
     STEP = "report"
     HELP = """\
-The certificate states the guarantee: how much was spent, for whom it holds, and what it does not cover. It is checked here as \
-anybody can check it with `localsynth verify`, without your data. Give it along with the rows, and read first what is not covered.
+The certificate states the guarantee: the epsilon spent, for whom it holds, and what it does not cover. This screen verifies it, \
+as anybody can with `localsynth verify`, without your data. Share it with the rows, and read first what is not covered.
 
-The report compares the synthetic rows with the original ones and attacks them. E makes it: name the column that others will \
-want to predict, and the columns by which somebody might know a person (birth, postal code, sex). It reads private data, so it \
-is not covered by the guarantee and is not to be given away; "for release" makes another one that reads nothing private.
+The report compares the synthetic rows with the original ones and attacks them. E makes it: choose the column that others will \
+want to predict, and the columns that an attacker might know about a person (birth date, postal code, sex). The report reads \
+private data, so the guarantee does not cover it: do not share it. One "for release" reads nothing private.
 
-The audit trains on made-up rows with this run's settings, and guesses which of them were in: it tries to refute the guarantee \
-of the model's training. A runs it. It reads nothing private and spends nothing, but takes about as long as training on some \
-hundred rows.
+The audit tries to refute the guarantee of the LLM's training: it trains on random rows with this run's settings, and guesses \
+which of them were trained on. A runs it. It reads nothing private and spends nothing.
 
-C, R and U turn to the certificate, the report and the audit. O opens the report as a page where there is a display, and says \
-where it lies where there is none. V checks the certificate again.
+C, R and U show the certificate, the report and the audit. O opens the report in a browser, or shows its path where there is no \
+display. V verifies the certificate again.
 
-X erases the private side when the original rows are needed no more: their key, the encrypted rows and the report. It says first \
-what goes, what stays and what it cannot reach, and wants the workspace's name typed. The rows and the certificate stay."""
+X erases the private side when you no longer need the original rows: their key, the encrypted rows and the report. It shows what \
+it erases, what stays and what is out of reach, and asks you to type the workspace's name. The rows and the certificate stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "tab('certificate')", "Certificate", show=False, id="report.certificate"),
@@ -73,8 +70,8 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
         Binding("u", "tab('audit')", "Audit", show=False, id="report.audit"),
         Binding("e", "evaluate", "Report …", id="report.evaluate"),
         Binding("a", "audit", "Audit …", id="report.run-audit"),
-        Binding("o", "open", "Open it", id="report.open"),
-        Binding("v", "verify", "Check", id="report.verify"),
+        Binding("o", "open", "Open report", id="report.open"),
+        Binding("v", "verify", "Verify", id="report.verify"),
         Binding("x", "erase", "Erase the private side …", show=False, id="report.erase"),
     ]
 
@@ -84,46 +81,46 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
         self._by_marginals = False
         self._columns: list[str] = []
         self._pages: list[Path] = []
-        """The reports that there are, the private one first."""
+        """The existing reports, the private one first."""
 
     def content(self) -> ComposeResult:
         with TabbedContent(initial="certificate"):
             for name, title in _TABS.items():
                 with TabPane(title, id=name), VerticalScroll(id=f"{name}-page"):
-                    yield Static("Looking for the newest run …", id=f"{name}-text")
+                    yield Static("Reading the newest run …", id=f"{name}-text")
         with Horizontal(classes="buttons"):
-            yield Button("Make the report …", id="evaluate", variant="primary")
-            yield Button("Open it", id="open")
-            yield Button("Audit …", id="run-audit")
-            yield Button("Erase the private side …", id="erase")
+            yield Button("Make report …", id="evaluate", variant="primary")
+            yield Button("Open report", id="open")
+            yield Button("Run audit …", id="run-audit")
+            yield Button("Erase private side …", id="erase")
 
     def on_mount(self) -> None:
         self.action_tab("certificate")
         self.action_verify()
 
     def action_tab(self, tab: str) -> None:
-        """Turn to one of the tabs, with the focus where the arrow keys scroll."""
+        """Show one of the tabs, with the focus where the arrow keys scroll."""
         self.query_one(TabbedContent).active = tab
         self.query_one(f"#{tab}-page").focus()
 
     def command(self) -> str:
-        """The check of the certificate that is shown."""
+        """Verifying the certificate that is shown."""
         return command_line("verify", self._certificate or Path("CERTIFICATE"))
 
-    def twins(self) -> list[tuple[str, str]]:
+    def commands(self) -> list[tuple[str, str]]:
         assert self.ui.workspace is not None
         workspace = self.ui.workspace
         return [
-            ("Check the certificate", self.command()),
+            ("Verify the certificate", self.command()),
             ("Make the report", Request("evaluate", workspace).command()),
-            ("Make one for release", Request("evaluate", workspace, {"release": True}).command()),
-            ("Audit", Request("audit", workspace, {"search": _SEARCHED}).command()),
+            ("Make a report for release", Request("evaluate", workspace, {"release": True}).command()),
+            ("Run the audit", Request("audit", workspace, {"search": _SEARCHED_ROWS}).command()),
             ("Erase the private side", command_line("erase", workspace)),
         ]
 
     @on(JobChanged)
     def _job_changed(self, event: JobChanged) -> None:
-        if event.ended:
+        if event.over:
             self.action_verify()
 
     def action_verify(self) -> None:
@@ -143,7 +140,7 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
         try:
             run = latest_run(workspace)
             if run is None or not run.certificate_path.exists():
-                certificate = report = audit = "There is no certificate yet. A run makes it (Plan, 3), together with the model."
+                certificate = report = audit = "There is no certificate yet. A run writes it: see Plan (3)."
             else:
                 from localsynth.verify.file import verify_file
 
@@ -152,41 +149,40 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
                 report = _report(run.directory / "report.json", run.id, workspace.erasure_path.exists())
                 report = "\n".join([report, *(f"File: {page}" for page in self._pages), ""])
                 audit = _audit(run.audit_path, self._by_marginals)
-                self._put(report=report, audit=audit)
-                self._put(certificate="Checking the certificate: recomputing the guarantee, hashing the model …\n")
+                self._update(report=report, audit=audit)
+                self._update(certificate="Verifying the certificate: recomputing the guarantee, hashing the model …\n")
                 found = verify_file(run.certificate_path, None)
                 certificate = certificate_text(found, read_json(run.certificate_path).get("guarantee"))
                 self._columns = [column.name for column in schema_of_rows(workspace.root).learned()]
         except LocalsynthError as error:
             certificate = f"✗ {error.message} {error.hint}"
-        self._put(certificate=certificate, report=report, audit=audit)
+        self._update(certificate=certificate, report=report, audit=audit)
 
-    def _put(self, **texts: str) -> None:
+    def _update(self, **texts: str) -> None:
         for name, text in texts.items():
-            self.back(self._show, name, text)
+            self.call_ui(self._show, name, text)
 
     def _show(self, name: str, text: str) -> None:
         self.query_one(f"#{name}-text", Static).update(Content(text))
 
-    # --- making and opening it ---------------------------------------------------------------------------------------
+    # --- making and opening the report ---------------------------------------------------------------------------------------
 
     @on(Button.Pressed, "#evaluate")
     def action_evaluate(self) -> None:
-        """Ask what the report shall look at, and make it."""
-        if self.ui.at_work:
-            self.notify("This workspace is at work: see Run (4).", severity="warning")
+        """Ask for the report's settings, and make it."""
+        if self.refused_while_running():
             return
         if self._certificate is None:
-            self.notify("A report is about the rows of a run: there is none yet. Plan (3) starts it.", severity="warning")
+            self.notify("A report needs a finished run. Plan (3) starts one.", severity="warning")
             return
-        targets = (("guess it", _GUESSED), *((name, name) for name in self._columns))
+        targets = (("automatic", _AUTOMATIC), *((name, name) for name in self._columns))
         fields = [
-            Field("target", "The column to predict", _GUESSED, options=targets),
-            Field("known", "Columns that others may know of a person, with commas between", "", "guessed; or: birth, sex"),
-            Field("release", "For whom", "no", options=(("for me: with the original", "no"), ("for release", "yes"))),
-            Field("seal", "Cut off from the network", "any", options=SEALS),
+            Field("target", "Column to predict", _AUTOMATIC, options=targets),
+            Field("known", "Columns that an attacker may know, separated by commas", "", "automatic; or: birth, sex"),
+            Field("release", "Kind of report", "no", options=(("private: reads the original", "no"), ("for release", "yes"))),
+            Field("seal", "Required network seal", "any", options=SEALS),
         ]
-        self.app.push_screen(Form("Make the report", _ABOUT, fields, "Make it", self._checked), self._evaluate)
+        self.app.push_screen(Form("Make the report", _ABOUT, fields, "Make it", self._command_for), self._evaluate)
 
     def _request(self, answer: dict[str, str]) -> Request:
         assert self.ui.workspace is not None
@@ -194,7 +190,7 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
         seal = None if answer["seal"] == "any" else answer["seal"]
         if answer["release"] == "yes":
             return Request("evaluate", self.ui.workspace, {"release": True}, require_seal=seal)
-        if answer["target"] != _GUESSED:
+        if answer["target"] != _AUTOMATIC:
             options["target"] = answer["target"]
         if answer["known"]:
             options["quasi_identifiers"] = known = [name.strip() for name in next(csv.reader([answer["known"]]))]
@@ -203,46 +199,46 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
                     raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(self._columns)}.")
         return Request("evaluate", self.ui.workspace, options, require_seal=seal)
 
-    def _checked(self, answer: dict[str, str]) -> str:
+    def _command_for(self, answer: dict[str, str]) -> str:
         return self._request(answer).command()
 
     def _evaluate(self, answer: dict[str, str] | None) -> None:
         if answer is not None:
-            self.hand_over(self.ui.start(self._request(answer)))
+            self.run_in_app(self.ui.start(self._request(answer)))
 
     @on(Button.Pressed, "#run-audit")
     def action_audit(self) -> None:
-        """Ask how thorough the audit shall be, and run it."""
-        if self.ui.at_work:
-            self.notify("This workspace is at work: see Run (4).", severity="warning")
-        elif self._certificate is None:
-            self.notify("An audit is of a run's settings: there is no run yet. Plan (3) starts it.", severity="warning")
+        """Ask for the audit's settings, and run it."""
+        if self.refused_while_running():
+            return
+        if self._certificate is None:
+            self.notify("An audit needs a finished run. Plan (3) starts one.", severity="warning")
         elif self._by_marginals:
-            self.notify(_NO_MODEL, severity="warning", timeout=12)
+            self.notify(_NO_LLM, severity="warning", timeout=12)
         else:
             fields = [
-                Field("canaries", "Made-up rows to plant", "", "as many as the claim takes; or: 800"),
-                Field("search", "Rows to draw and search for their texts; 0: none", "100", "100"),
+                Field("canaries", "Random rows (canaries) to insert", "", "automatic; or: 800"),
+                Field("search", "Rows to generate and search for their texts; 0: none", "100", "100"),
             ]
-            self.app.push_screen(Form("Audit", _ABOUT_AUDIT, fields, "Run it", self._audit_checked), self._run_audit)
+            self.app.push_screen(Form("Audit", _ABOUT_AUDIT, fields, "Run it", self._audit_command), self._run_audit)
 
     def _audit_request(self, answer: dict[str, str]) -> Request:
         assert self.ui.workspace is not None
         options: dict[str, Any] = {}
-        for name, least in (("canaries", _FEWEST), ("search", 0)):
+        for name, minimum in (("canaries", _MIN_CANARIES), ("search", 0)):
             text = answer[name].replace(",", "")
-            if text and not (text.isdecimal() and int(text) >= least):
-                raise ConfigError(f"Give a whole number, {least} or more, or leave it empty.")
+            if text and not (text.isdecimal() and int(text) >= minimum):
+                raise ConfigError(f"Enter a whole number, {minimum} or more, or leave it empty.")
             if text:
                 options[name] = int(text)
-        return Request("audit", self.ui.workspace, {"search": _SEARCHED, **options})
+        return Request("audit", self.ui.workspace, {"search": _SEARCHED_ROWS, **options})
 
-    def _audit_checked(self, answer: dict[str, str]) -> str:
+    def _audit_command(self, answer: dict[str, str]) -> str:
         return self._audit_request(answer).command()
 
     def _run_audit(self, answer: dict[str, str] | None) -> None:
         if answer is not None:
-            self.hand_over(self.ui.start(self._audit_request(answer)))
+            self.run_in_app(self.ui.start(self._audit_request(answer)))
 
     @on(Button.Pressed, "#erase")
     def action_erase(self) -> None:
@@ -251,9 +247,9 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
 
     @on(Button.Pressed, "#open")
     def action_open(self) -> None:
-        """Open the report's page where there is a display; say where it lies in any case."""
+        """Open the report in a browser where there is a display; show its path in any case."""
         if not self._pages:
-            self.notify("There is no report yet: E makes it.", severity="warning")
+            self.notify("There is no report yet. E makes one.", severity="warning")
             return
         page = self._pages[0].resolve()
         opened = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and webbrowser.open(page.as_uri())
@@ -264,12 +260,10 @@ what goes, what stays and what it cannot reach, and wants the workspace's name t
 
 def _audit(path: Path, by_marginals: bool) -> str:
     if not path.exists():
-        how = (
-            _NO_MODEL
-            if by_marginals
-            else "A runs one: it tries to refute the guarantee, reads nothing private and spends nothing."
+        hint = (
+            _NO_LLM if by_marginals else "A runs one: it tries to refute the guarantee, reads nothing private and spends nothing."
         )
-        return f"NO AUDIT of this run yet. {how}"
+        return f"NO AUDIT of this run yet. {hint}"
     try:
         return f"{audit_figures(json.loads(path.read_text(encoding='utf-8')))}\n\nFile: {path}"
     except (OSError, ValueError, KeyError, TypeError):
@@ -278,11 +272,11 @@ def _audit(path: Path, by_marginals: bool) -> str:
 
 def _report(path: Path, run: str, erased: bool) -> str:
     if not path.exists() and erased:
-        return "NO REPORT: the original rows were erased, and nothing can be compared with them any more."
+        return "NO REPORT: the original rows were erased, so nothing can be compared with them."
     if not path.exists():
         return (
-            f"NO REPORT of run {run} yet: nothing has compared these rows with the original ones, so how good they are, and "
-            "whether attacks find anything, is not known. E makes one. Look at the rows (5) before you rely on them."
+            f"NO REPORT of run {run} yet. Without it, the quality of these rows and the success of attacks are unknown. "
+            "E makes one. Look at the rows (5) before you rely on them."
         )
     try:
         return report_text(json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""What every numbered screen has: the line of steps, a footer, help, and a command-line twin."""
+"""What every numbered screen has: the line of steps, a footer, help, and its equivalent commands."""
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -21,14 +21,14 @@ __all__ = ["StepScreen"]
 
 
 class StepScreen(Screen[None]):
-    """Subclasses set `STEP` and `HELP`, and yield their content in `content`."""
+    """Subclasses set `STEP` and `HELP`, and yield their widgets in `content`."""
 
     STEP: ClassVar[str]
     HELP: ClassVar[str]
     """What the screen is for and how to use it, in a few sentences."""
 
     AUTO_FOCUS = ""
-    """No field takes the focus by itself: single keys are commands until one is chosen."""
+    """No field has the focus at first: single keys are commands until one is chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave_field", "Leave the field", show=False, id="leave-field")]
 
@@ -47,43 +47,49 @@ class StepScreen(Screen[None]):
         """The app."""
         return cast(Ui, self.app)
 
-    def settle(self) -> None:
-        """Save at once what waits for a pause in typing: the screen is about to be left."""
+    def save_pending(self) -> None:
+        """Save changes that wait for a pause in typing: called before the screen is left."""
 
     def command(self) -> str:
-        """The command line that does what this screen is about."""
+        """The equivalent command of this screen."""
         raise NotImplementedError
 
-    def twins(self) -> list[tuple[str, str]]:
-        """(what it does, command line) of what can be done here; the first is `command`."""
-        return [("Do this on the command line", self.command())]
+    def commands(self) -> list[tuple[str, str]]:
+        """(description, equivalent command) of each action here; the first is `command`."""
+        return [("This screen", self.command())]
 
     def on_screen_resume(self) -> None:
-        """Bring the second line up to date."""
+        """Update the status line."""
         self.ui.show_status()
 
     @on(StepChosen)
     def _go(self, event: StepChosen) -> None:
-        self.hand_over(self.ui.action_go(event.step))
+        self.run_in_app(self.ui.action_go(event.step))
 
-    def hand_over(self, work: Coroutine[Any, Any, object]) -> None:
-        """Have the app do what may end in another screen: a worker of this screen would be ended together with it."""
-        self.app.run_worker(work, group="hand-over")
+    def run_in_app(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run in a worker of the app what may switch screens: a worker of this screen would end together with it."""
+        self.app.run_worker(work, group="app")
 
     def action_leave_field(self) -> None:
         """Take the focus off a field, so that single keys are commands again."""
         self.set_focus(None)
 
-    def back(self, callback: Callable[..., object], *arguments: object) -> None:
-        """From a thread: call back in the UI, unless the screen was left meanwhile."""
+    def call_ui(self, callback: Callable[..., object], *arguments: object) -> None:
+        """From a thread: call `callback` in the UI, unless the screen was left meanwhile."""
         if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._call_if_here, callback, *arguments)
+            self.app.call_from_thread(self._call_if_mounted, callback, *arguments)
 
-    def _call_if_here(self, callback: Callable[..., object], *arguments: object) -> None:
-        # A screen that is being taken down loses its widgets before its workers.
+    def _call_if_mounted(self, callback: Callable[..., object], *arguments: object) -> None:
+        # A screen that is being removed loses its widgets before its workers.
         with suppress(NoMatches):
             callback(*arguments)
 
-    def tell(self, error: LocalsynthError) -> None:
+    def show_error(self, error: LocalsynthError) -> None:
         """Show an error as a message with what to do."""
-        self.ui.tell(error)
+        self.ui.show_error(error)
+
+    def refused_while_running(self) -> bool:
+        """Whether a job is running; then a message says so."""
+        if self.ui.job_running:
+            self.notify("A job is running in this workspace: see Run (4).", severity="warning")
+        return self.ui.job_running

@@ -1,4 +1,4 @@
-"""Screen 5: the synthetic rows: page by page, by SQL, as histograms, into a file; and more of them, which costs no privacy."""
+"""Screen 5: the synthetic rows in pages, by SQL, as histograms or in a file; and more rows, at no privacy cost."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,43 +23,43 @@ from localsynth_tui.widgets.table import fill
 __all__ = ["PAGE", "SyntheticScreen", "page_of"]
 
 PAGE = 200
-"""Rows on a page; no more than these are in memory, however long the table."""
+"""Rows of a page: only these are in memory."""
 _ALL = "select * from synthetic"
 _FORMATS = (("CSV", "csv"), ("CSV for a spreadsheet", "spreadsheet"), ("Parquet", "parquet"), ("JSON lines", "jsonl"))
 
 
 def page_of(sql: str, page: int) -> str:
-    """The SELECT of one page of `sql`'s rows, and one row more, which tells whether there is another page."""
-    # On lines of its own, so that a comment at the end of `sql` ends with it.
+    """The SELECT of one page of a query, and of one more row, which shows whether there is another page."""
+    # On separate lines, so that a comment at the end of `sql` ends there.
     return f"SELECT * FROM (\n{sql.strip().rstrip(';')}\n) LIMIT {PAGE + 1} OFFSET {page * PAGE}"
 
 
 class SyntheticScreen(StepScreen):
-    """Everything is read from synthetic.duckdb in threads; nothing private is here."""
+    """Reads synthetic.duckdb in threads. The rows are not private."""
 
     STEP = "synthetic"
     HELP = f"""\
-The synthetic rows. They may be shared under the guarantee that the certificate states (Report, 6); no row is a copy of a \
-person's by design, yet what many people share can be read off them.
+The synthetic rows. You may share them under the guarantee of the certificate (Report, 6). No row is a copy of a person's by \
+design, but patterns that many people share are visible.
 
-N and P turn pages of {PAGE} rows. The line at the top takes SQL: one SELECT from the table "synthetic", as
+N and P turn pages of {PAGE} rows. The line at the top takes SQL: one SELECT from the table "synthetic", for example
 
   select kind, count(*) from synthetic group by kind
 
-Up and Down in it bring back earlier questions; an empty line shows all rows again. It cannot change anything.
+Up and Down in the line recall earlier queries; an empty line shows all rows again. Queries cannot change anything.
 
-H shows each column as a histogram: beside the original's where a report was made (Report, 6), else alone. What comes of the \
-report is private.
+H shows each column as a histogram: with the original's where there is a report (Report, 6), otherwise alone. Figures of the \
+report are private.
 
-X writes the rows to a file: CSV, Parquet or JSON lines. M draws more rows from the finished model, also such as meet a \
-condition, which costs no privacy."""
+X exports the rows to a file: CSV, Parquet or JSON lines. M generates more rows from the finished model, also under a condition, \
+at no privacy cost."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n,pagedown", "page(1)", "Next page", id="rows.next", key_display="n"),
-        Binding("p,pageup", "page(-1)", "Previous", id="rows.previous", key_display="p"),
+        Binding("p,pageup", "page(-1)", "Previous page", id="rows.previous", key_display="p"),
         Binding("slash", "ask", "SQL", id="rows.sql", key_display="/"),
-        Binding("h", "histograms", "Columns", id="rows.histograms"),
-        Binding("x", "export", "To a file", id="rows.export"),
+        Binding("h", "histograms", "Histograms", id="rows.histograms"),
+        Binding("x", "export", "Export", id="rows.export"),
         Binding("m", "more", "More rows", id="rows.more"),
     ]
 
@@ -86,29 +86,29 @@ condition, which costs no privacy."""
         with Horizontal(classes="buttons"):
             yield Button("Previous", id="previous")
             yield Button("Next page", id="next")
-            yield Button("Columns", id="histograms")
-            yield Button("To a file …", variant="primary", id="export")
+            yield Button("Histograms", id="histograms")
+            yield Button("Export …", variant="primary", id="export")
             yield Button("More rows …", id="more")
 
     def on_mount(self) -> None:
-        self._turn_to(histograms=False)
+        self._show_histograms(False)
         self.query_one(DataTable).focus()
         self._read()
 
     def command(self) -> str:
-        """The question that is shown."""
+        """The query that is shown."""
         return command_line("query", self._root) + " " + _quoted(self._sql)
 
-    def twins(self) -> list[tuple[str, str]]:
+    def commands(self) -> list[tuple[str, str]]:
         return [
-            ("The rows that are shown", self.command()),
-            ("To a file", command_line("export-data", self._root, {"format": "csv", "out": "synthetic.csv"})),
+            ("The rows shown", self.command()),
+            ("Export to a file", command_line("export-data", self._root, {"format": "csv", "out": "synthetic.csv"})),
             ("More rows", Request("sample", self._root, {"more": 500}).command()),
         ]
 
     @on(JobChanged)
     def _job_changed(self, event: JobChanged) -> None:
-        if event.ended:
+        if event.over:
             self._count() if self._histograms else self._read()
 
     # --- pages -------------------------------------------------------------------------------------------------------
@@ -123,14 +123,14 @@ condition, which costs no privacy."""
             total = store.row_count()
             columns, rows = store.query(page_of(sql, page))
         except LocalsynthError as error:
-            self.back(self._nothing, error)
+            self.call_ui(self._show_problem, error)
             return
-        self.back(self._show, columns, rows, total)
+        self.call_ui(self._show, columns, rows, total)
 
-    def _nothing(self, error: LocalsynthError) -> None:
+    def _show_problem(self, error: LocalsynthError) -> None:
         text = error.message
         if not (self._root / "synthetic.duckdb").exists():
-            text = "There are no synthetic rows yet. Plan (3) starts a run; they are here when it is finished."
+            text = "There are no synthetic rows yet. Plan (3) starts a run, which generates them."
         self.query_one("#about", Static).update(Content(text))
 
     def _show(self, columns: list[str], rows: list[tuple[Any, ...]], total: int) -> None:
@@ -139,17 +139,17 @@ condition, which costs no privacy."""
         cells = [[cell(value) for value in row] for row in rows[:PAGE]]
         fill(self.query_one(DataTable), [cell(name, 30) for name in columns], cells, first_number=first + 1)
         last = first + min(len(rows), PAGE)
-        of = f" of {total:,}" if self._sql == _ALL else (", and more" if self._more else "")
-        shown = f"Rows {first + 1:,} to {last:,}{of}" if rows else "No rows"
-        self.query_one("#about", Static).update(Content(f"{shown}. All of them are invented."))
+        total_text = f" of {total:,}" if self._sql == _ALL else (", and more" if self._more else "")
+        shown = f"Rows {first + 1:,} to {last:,}{total_text}" if rows else "No rows"
+        self.query_one("#about", Static).update(Content(f"{shown}. All rows are synthetic."))
         self.query_one("#next").disabled = not self._more
         self.query_one("#previous").disabled = self._page == 0
 
     def action_page(self, by: int) -> None:
-        """The next page, or the one before."""
+        """Turn pages forward or back."""
         if (by > 0 and self._more) or (by < 0 and self._page > 0):
             self._page += by
-            self._turn_to(histograms=False)
+            self._show_histograms(False)
             self._read()
 
     @on(Button.Pressed, "#next")
@@ -167,27 +167,27 @@ condition, which costs no privacy."""
         self.query_one("#sql").focus()
 
     @on(Input.Submitted, "#sql")
-    def _asked(self, event: Input.Submitted) -> None:
+    def _query(self, event: Input.Submitted) -> None:
         self._sql = event.value.strip() or _ALL
         self._page = 0
-        asked = self.ui.queries
-        if event.value.strip() and (not asked or asked[-1] != self._sql):
-            asked.append(self._sql)
+        queries = self.ui.queries
+        if event.value.strip() and (not queries or queries[-1] != self._sql):
+            queries.append(self._sql)
         self._recalled = 0
-        self._turn_to(histograms=False)
+        self._show_histograms(False)
         self._read()
 
     def on_key(self, event: Key) -> None:
-        """Up and Down in the SQL line go through what was asked before."""
-        field, asked = self.query_one("#sql", Input), self.ui.queries
+        """Up and Down in the SQL line recall earlier queries."""
+        field, queries = self.query_one("#sql", Input), self.ui.queries
         if self.focused is not field or event.key not in ("up", "down"):
             return
         event.stop()
-        self._recalled = max(0, min(len(asked), self._recalled + (1 if event.key == "up" else -1)))
-        field.value = asked[-self._recalled] if self._recalled else ""
+        self._recalled = max(0, min(len(queries), self._recalled + (1 if event.key == "up" else -1)))
+        field.value = queries[-self._recalled] if self._recalled else ""
         field.cursor_position = len(field.value)
 
-    # --- to a file, and more -----------------------------------------------------------------------------------------
+    # --- export, and more rows -----------------------------------------------------------------------------------------
 
     @on(Button.Pressed, "#export")
     def action_export(self) -> None:
@@ -195,10 +195,10 @@ condition, which costs no privacy."""
         fields = [
             Field("format", "Format", "csv", options=_FORMATS),
             Field("out", "File", "", "synthetic.csv"),
-            Field("replace", "Where the file exists", "no", options=(("leave it alone", "no"), ("replace it", "yes"))),
+            Field("replace", "If the file exists", "no", options=(("keep it", "no"), ("replace it", "yes"))),
         ]
-        text = "All synthetic rows, in one file. For a spreadsheet: no text is taken for a formula."
-        self.app.push_screen(Form("Write the rows to a file", text, fields, "Write", self._export_command), self._export)
+        text = "All synthetic rows in one file. The spreadsheet format keeps texts from being read as formulas."
+        self.app.push_screen(Form("Export the rows", text, fields, "Export", self._export_command), self._export)
 
     def _export_command(self, answer: dict[str, str]) -> str:
         options = _export_options(answer)
@@ -216,28 +216,28 @@ condition, which costs no privacy."""
         try:
             rows = SyntheticStore(self._root / "synthetic.duckdb").export(options["format"], options["out"], *flags)
         except LocalsynthError as error:
-            self.back(self.tell, error)
+            self.call_ui(self.show_error, error)
             return
         title = f"Wrote {rows:,} rows to {options['out']}"
-        self.back(lambda: self.notify(command, title=title, markup=False, timeout=10))
+        self.call_ui(lambda: self.notify(command, title=title, markup=False, timeout=10))
 
     @on(Button.Pressed, "#more")
     def action_more(self) -> None:
-        """Draw more rows from the finished model, such as are asked for."""
+        """Generate more rows from the finished model."""
         from localsynth_tui.screens.more_rows import MoreRows
 
-        self.app.push_screen(MoreRows(self._root), self._draw)
+        self.app.push_screen(MoreRows(self._root), self._generate)
 
-    def _draw(self, options: dict[str, Any] | None) -> None:
+    def _generate(self, options: dict[str, Any] | None) -> None:
         if options is not None:
-            self.hand_over(self.ui.start(Request("sample", self._root, options)))
+            self.run_in_app(self.ui.start(Request("sample", self._root, options)))
 
     # --- histograms --------------------------------------------------------------------------------------------------
 
     @on(Button.Pressed, "#histograms")
     def action_histograms(self) -> None:
-        """Show each column's histogram in the place of the rows, or the rows again."""
-        self._turn_to(histograms=not self._histograms)
+        """Show histograms of the columns instead of the rows, or the rows again."""
+        self._show_histograms(not self._histograms)
         if self._histograms:
             self.query_one("#about", Static).update("Counting …")
             self.query_one("#shapes").focus()
@@ -250,9 +250,9 @@ condition, which costs no privacy."""
     def _histograms(self) -> bool:
         return bool(self.query_one("#shapes").display)
 
-    def _turn_to(self, histograms: bool) -> None:
-        self.query_one("#shapes").display, self.query_one("#grid").display = histograms, not histograms
-        self.query_one("#histograms", Button).label = "Rows" if histograms else "Columns"
+    def _show_histograms(self, shown: bool) -> None:
+        self.query_one("#shapes").display, self.query_one("#grid").display = shown, not shown
+        self.query_one("#histograms", Button).label = "Rows" if shown else "Histograms"
 
     @work(thread=True, exclusive=True)
     def _count(self) -> None:
@@ -270,11 +270,11 @@ condition, which costs no privacy."""
                 about = "Original and synthetic, from the report. PRIVATE: not under the guarantee."
             else:
                 shapes = shapes_of_rows(SyntheticStore(self._root / "synthetic.duckdb"), schema_of_rows(self._root))
-                about = "The synthetic rows alone. With a report (6, E) the original stands beside them."
+                about = "The synthetic rows only. With a report (6, E) the original is shown beside them."
         except LocalsynthError as error:
-            self.back(self._nothing, error)
+            self.call_ui(self._show_problem, error)
             return
-        self.back(self._show_shapes, shapes, about)
+        self.call_ui(self._show_shapes, shapes, about)
 
     def _show_shapes(self, shapes: list[Any], about: str) -> None:
         from localsynth_tui.text.histograms import draw
@@ -285,7 +285,7 @@ condition, which costs no privacy."""
 
 
 def _export_options(answer: dict[str, str]) -> dict[str, Any]:
-    """The options of `export-data` that a form's answer stands for."""
+    """The options of `export-data` for a form's answer."""
     chosen = answer["format"]
     kind = "csv" if chosen == "spreadsheet" else chosen
     extra = {"overwrite": answer["replace"] == "yes", "for_spreadsheets": chosen == "spreadsheet"}

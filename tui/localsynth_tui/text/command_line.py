@@ -1,4 +1,4 @@
-"""The command-line twin of what the terminal UI does, as text to copy: whatever is done here can be scripted."""
+"""The equivalent command of an action in the terminal UI, as text to copy."""
 
 import csv
 import io
@@ -9,13 +9,13 @@ from typing import Any
 
 __all__ = ["command_line"]
 
-_NAMED = {"rehearsal_steps": "--steps"}
+_FLAGS = {"rehearsal_steps": "--steps"}
 
 
 def command_line(
     verb: str, workspace: Path | None, options: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> str:
-    """`localsynth VERB WS` with the flags that stand for the engine's `options` and for `overrides`, quoted for a shell."""
+    """`localsynth VERB WS` with the flags for the worker's `options` and for `overrides`, quoted for a shell."""
     words = ["localsynth", *verb.split()]
     if workspace is not None:
         words.append(str(workspace))
@@ -25,14 +25,17 @@ def command_line(
         elif value is True:
             words.append("--" + name.replace("_", "-"))
         elif value is not None and value is not False:
-            words += [_NAMED.get(name, "--" + name.replace("_", "-")), _listed(value) if isinstance(value, list) else str(value)]
+            words += [
+                _FLAGS.get(name, "--" + name.replace("_", "-")),
+                _comma_separated(value) if isinstance(value, list) else str(value),
+            ]
     for assignment in overrides:
         words += ["--set", assignment]
     return shlex.join(words)
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Names with commas between, as the command line reads them."""
+def _comma_separated(names: Sequence[str]) -> str:
+    """Names as the command line reads them, with commas between."""
     out = io.StringIO()
     csv.writer(out, lineterminator="").writerow(names)
     return out.getvalue()

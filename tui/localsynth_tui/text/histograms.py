@@ -1,7 +1,7 @@
-"""What each column of the synthetic rows looks like: the report's histograms, original beside synthetic, or the rows' own.
+"""Histograms of the columns: those of the report (original and synthetic), or of the synthetic rows alone.
 
-A histogram is {"bars": names, "ends": bounds (ordered columns only), NAME: shares 0 to 1, ...}, as in report.json. What comes
-of the report is private; what is counted in synthetic.duckdb is not.
+A histogram is {"bars": names, "ends": bounds (ordered columns only), NAME: fractions, ...},
+as in report.json. Histograms of the report are private; counts in synthetic.duckdb are not.
 """
 
 import datetime as dt
@@ -23,25 +23,29 @@ from localsynth_tui.text.formatting import plain
 __all__ = ["Shape", "draw", "shapes_of_report", "shapes_of_rows"]
 
 _BINS = 24
-_MOST_BARS = 12
+_MAX_BARS = 12
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
+_LINES = 3
+"""Height of the drawing of an ordered column."""
+_MIN_WIDTH, _MAX_WIDTH = 24, 48
+"""Of that drawing, in characters."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One column: its name, what is counted ("category", "text, length in characters", ...), and its histogram, else a note."""
+    """One column: its name, what is counted ("category", "text, length in characters", ...), and its histogram or a note."""
 
     column: str
-    what: str
+    label: str
     histogram: Mapping[str, Any] | None = None
     note: str = ""
 
 
-# --- where they come from --------------------------------------------------------------------------------------------
+# --- reading and counting --------------------------------------------------------------------------------------------
 
 
 def shapes_of_report(path: Path) -> list[Shape]:
-    """The columns of a report.json. Raises ConfigError where it is no report."""
+    """The columns of a report.json. Raises ConfigError where it cannot be read."""
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
         lengths = {entry["column"]: entry["lengths"] for entry in figures["writing"]}
@@ -55,12 +59,12 @@ def shapes_of_report(path: Path) -> list[Shape]:
             else:
                 found.append(Shape(name, entry["kind"], note="no histogram"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path} is not a report that can be read.", "Make it again: Report (6), E.") from None
+        raise ConfigError(f"{path} cannot be read.", "Make the report again: Report (6), E.") from None
     return found
 
 
 def shapes_of_rows(store: SyntheticStore, schema: Schema) -> list[Shape]:
-    """The learned columns, counted in the synthetic rows. Raises ConfigError where there are none."""
+    """Histograms of the learned columns, counted in the synthetic rows. Raises ConfigError where there are no rows."""
     return [_shape(store, column) for column in schema.learned()]
 
 
@@ -81,7 +85,7 @@ def _labelled(column: Category | Boolean, counts: Mapping[Any, int]) -> dict[str
     if counts.get(None):
         names[None] = "(empty)"
     order = sorted(names, key=lambda value: -counts.get(value, 0))
-    shown, rest = (order, []) if len(order) <= _MOST_BARS else (order[: _MOST_BARS - 1], order[_MOST_BARS - 1 :])
+    shown, rest = (order, []) if len(order) <= _MAX_BARS else (order[: _MAX_BARS - 1], order[_MAX_BARS - 1 :])
     total = max(1, sum(counts.values()))
     shares = [counts.get(value, 0) / total for value in shown]
     bars = [names[value] for value in shown]
@@ -92,7 +96,7 @@ def _labelled(column: Category | Boolean, counts: Mapping[Any, int]) -> dict[str
 
 
 def _ordered(store: SyntheticStore, column: Integer | Number | Date | DateTime, name: str) -> dict[str, Any]:
-    """As many values in each bar, over the range of the schema: the same bars as the report's."""
+    """Counts in equal bins over the range of the schema: the same bins as in the report."""
     low, high = (_number(bound) for bound in (column.min, column.max))
     if isinstance(column, Integer):
         width: float = math.ceil((high - low + 1) / _BINS)
@@ -115,15 +119,15 @@ def _number(bound: Any) -> float:
     return float(bound)
 
 
-# --- how they are drawn ----------------------------------------------------------------------------------------------
+# --- drawing ----------------------------------------------------------------------------------------------
 
 
 def draw(shapes: Sequence[Shape], width: int) -> Text:
-    """The columns one below the other, in `width` characters: what has an order as heights, what has none as bars."""
+    """All columns in `width` characters: ordered ones as heights, others as bars."""
     text = Text(no_wrap=True)
     for shape in shapes:
         text.append(plain(shape.column), style="bold")
-        text.append(f"  {shape.what}\n", style="dim")
+        text.append(f"  {shape.label}\n", style="dim")
         if shape.histogram is None:
             text.append(f"  {shape.note}\n")
         elif "ends" in shape.histogram:
@@ -138,8 +142,8 @@ def _sides(histogram: Mapping[str, Any]) -> list[tuple[str, list[float]]]:
     return [(side, histogram[side]) for side in ("original", "synthetic") if side in histogram]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.1f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %" if fraction == 0 or fraction >= 0.1 else f"{100 * fraction:.1f} %"
 
 
 def _bars(text: Text, histogram: Mapping[str, Any], width: int) -> None:
@@ -157,16 +161,12 @@ def _bars(text: Text, histogram: Mapping[str, Any], width: int) -> None:
         text.append("\n")
 
 
-_LINES = 3
-_NARROWEST, _WIDEST = 24, 48
-
-
 def _heights(text: Text, histogram: Mapping[str, Any], width: int) -> None:
     sides = _sides(histogram)
     bins = max(1, len(histogram["bars"]))
-    room = max(_NARROWEST, (width - 2) // len(sides) - 3)
-    each = max(1, min(room, _WIDEST) // bins)
-    room = min(room, max(bins * each, _NARROWEST))
+    room = max(_MIN_WIDTH, (width - 2) // len(sides) - 3)
+    each = max(1, min(room, _MAX_WIDTH) // bins)
+    room = min(room, max(bins * each, _MIN_WIDTH))
     top = max((share for _, shares in sides for share in shares), default=0.0) or 1.0
     text.append("  " + "   ".join(f"{side:<{room}}" for side, _ in sides).rstrip() + "\n", style="dim")
     for line in range(_LINES - 1, -1, -1):
@@ -175,7 +175,7 @@ def _heights(text: Text, histogram: Mapping[str, Any], width: int) -> None:
             eighths = [min(8, max(0, math.ceil(8 * _LINES * share / top) - 8 * line)) for share in shares]
             drawn.append("".join(_EIGHTHS[level] * each for level in eighths).ljust(room))
         text.append("  " + "   ".join(drawn).rstrip() + "\n")
-    # Of moments the day: two of them would not fit under the bars.
+    # Only the day of date-times: two full ones do not fit under the bars.
     first, last = (plain(end).partition(" ")[0] for end in histogram["ends"])
     axis = f"{first}{last:>{max(bins * each, len(first) + 1 + len(last)) - len(first)}}"
     text.append("  " + "   ".join(f"{axis:<{room}}" for _ in sides).rstrip() + "\n", style="dim")

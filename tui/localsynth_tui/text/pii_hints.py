@@ -1,7 +1,7 @@
-"""What each column of the original looks like, by its name and its first rows, and what becomes of it, in words.
+"""Hints of personal data in the original's columns, by name and first rows, and how each column is treated.
 
-Careful rather than exact: a flag that is not needed costs a glance, one that is missing costs a person's data. What is found is
-said in words of our own; no value goes into it.
+Prefers false alarms to misses: an unneeded flag costs a glance, a missing one a person's
+data. Hints are fixed phrases; no value goes into them.
 """
 
 import re
@@ -12,11 +12,11 @@ from typing import Any, Literal
 from localsynth.schema.columns import Boolean, Category, Column, Identifier, Surrogate, Text
 from localsynth_tui.text.formatting import plain
 
-__all__ = ["Look", "fate", "flag", "look_at_columns"]
+__all__ = ["PiiHint", "find_pii_hints", "flag", "treatment"]
 
-Sort = Literal["direct", "whose", "tells", "inside"]
+HintKind = Literal["direct", "unit", "indirect", "contains"]
 
-_OF_PERSONS = {"name": "a person's name", "email": "an e-mail address", "phone": "a telephone number", "address": "an address"}
+_SURROGATES = {"name": "name", "email": "e-mail address", "phone": "telephone number", "address": "address"}
 _NUMBERS = {
     "iban": "a bank account",
     "ssn": "a national identity number",
@@ -27,10 +27,10 @@ _NUMBERS = {
     "license": "a licence number",
     "plate": "a number plate",
     "ip": "an internet address",
-    "vin": "a vehicle's number",
+    "vin": "a vehicle number",
 }
 _KEY_WORDS = {"id", "uuid", "guid", "nbr", "nr", "no", "num", "number", "key", "account", "customer", "patient", "client"}
-_TELLING = {
+_INDIRECT = {
     "birth": "a birth date",
     "birthday": "a birth date",
     "birthdate": "a birth date",
@@ -55,60 +55,63 @@ _TELLING = {
     "salary": "an income",
     "income": "an income",
 }
-_FEWEST = 2
-"""Rows in which a text holds something personal before that is said."""
+_MIN_ROWS = 2
+"""Rows whose texts must contain a kind of personal data before it is reported."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """`direct`: it names a person. `whose`: it may say whose row it is. `tells`: it helps to recognise one. `inside`: its texts
-    hold such things. `what`: in words."""
+class PiiHint:
+    """A sign of personal data in a column.
 
-    sort: Sort
-    what: str
+    `direct`: it identifies a person. `unit`: it may identify the privacy unit. `indirect`:
+    it can help to identify a person. `contains`: its texts contain personal data.
+    """
 
-
-def look_at_columns(guess: Sequence[Column], rows: Sequence[Sequence[str | None]]) -> dict[str, Look]:
-    """What stands out in the first rows of the columns that were guessed to be so."""
-    found = {}
-    for place, column in enumerate(guess):
-        look = _look(column, [value for row in rows if (value := row[place])])
-        if look is not None:
-            found[column.name] = look
-    return found
+    kind: HintKind
+    description: str
 
 
-def _look(column: Column, values: list[str]) -> Look | None:
+def find_pii_hints(columns: Sequence[Column], rows: Sequence[Sequence[str | None]]) -> dict[str, PiiHint]:
+    """The hints of columns by name, from their inferred kinds and their first rows."""
+    hints = {}
+    for place, column in enumerate(columns):
+        hint = _hint(column, [value for row in rows if (value := row[place])])
+        if hint is not None:
+            hints[column.name] = hint
+    return hints
+
+
+def _hint(column: Column, values: list[str]) -> PiiHint | None:
     if isinstance(column, Surrogate):
-        return Look("direct", _OF_PERSONS[column.of])
+        return PiiHint("direct", _article(_SURROGATES[column.of]))
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column.name).lower())
-    named = next((_NUMBERS[word] for word in words if word in _NUMBERS), None)
-    if named is not None and not isinstance(column, Boolean):
-        return Look("direct", named)
-    inside = _kinds_inside(values)
+    number = next((_NUMBERS[word] for word in words if word in _NUMBERS), None)
+    if number is not None and not isinstance(column, Boolean):
+        return PiiHint("direct", number)
+    contained = _kinds_contained(values)
     if isinstance(column, Identifier):
-        return Look("direct", "a key")
-    whole = {kind for kind in inside if kind not in ("telephone number", "name of a person")}
+        return PiiHint("direct", "a key")
+    whole = {kind for kind in contained if kind not in ("telephone number", "name of a person")}
     if whole and not isinstance(column, Text):
-        return Look("direct", f"{_article(sorted(whole)[0])}")
-    told = next((_TELLING[word] for word in words if word in _TELLING), None)
-    if told is not None:
-        return Look("tells", told)
+        return PiiHint("direct", _article(sorted(whole)[0]))
+    indirect = next((_INDIRECT[word] for word in words if word in _INDIRECT), None)
+    if indirect is not None:
+        return PiiHint("indirect", indirect)
     if isinstance(column, Text):
-        return Look("inside", _and([_plural(kind) for kind in inside])) if inside else None
+        return PiiHint("contains", _and([_plural(kind) for kind in contained])) if contained else None
     if words and words[-1] in _KEY_WORDS and len(set(values)) > len(values) // 2:
-        return Look("whose", "whose row it is")
+        return PiiHint("unit", "privacy unit")
     return None
 
 
-def _kinds_inside(values: Sequence[str]) -> list[str]:
+def _kinds_contained(values: Sequence[str]) -> list[str]:
     from localsynth.evaluate.personal import KINDS, find_personal
 
     counts: dict[str, int] = {}
     for value in values:
         for kind in {kind for kind, _ in find_personal(value)}:
             counts[kind] = counts.get(kind, 0) + 1
-    return [kind.name for kind in KINDS if counts.get(kind.name, 0) >= _FEWEST]
+    return [kind.name for kind in KINDS if counts.get(kind.name, 0) >= _MIN_ROWS]
 
 
 def _plural(kind: str) -> str:
@@ -129,56 +132,53 @@ def _learned(column: Column) -> bool:
     return not isinstance(column, Identifier | Surrogate)
 
 
-def flag(column: Column, look: Look | None) -> str:
-    """A few words for the table of columns, where a person should look twice; "" else."""
-    if look is None or not _learned(column):
+def flag(column: Column, hint: PiiHint | None) -> str:
+    """A few words for the table of columns where the user should check; "" otherwise."""
+    if hint is None or not _learned(column):
         return ""
     return {
-        "direct": f"! looks like {look.what}",
-        "whose": f"! {look.what}?",
-        "tells": f"! {look.what}",
-        "inside": f"! holds {look.what}",
-    }[look.sort]
+        "direct": f"! looks like {hint.description}",
+        "unit": f"! {hint.description}?",
+        "indirect": f"! {hint.description}",
+        "contains": f"! contains {hint.description}",
+    }[hint.kind]
 
 
-def fate(column: Column, look: Look | None, unit: str, synthesizer: str, note: str = "") -> str:
-    """What will happen to a column, and what to do where that may not be wanted. `note`: why it was guessed to be what it is."""
-    warning = _warning(column, look, unit)
-    # Lines are few: why it was guessed matters less than what to look at.
-    parts = [warning, _becomes(column, unit, synthesizer), f"Guessed: {plain(note)}" if note and not warning else ""]
+def treatment(column: Column, hint: PiiHint | None, unit: str, synthesizer: str, note: str = "") -> str:
+    """How a column is treated, and what to do where that is not wanted. `note`: the reason for its inferred kind."""
+    warning = _warning(column, hint, unit)
+    # Space is short: the reason for the kind matters less than a warning.
+    parts = [warning, _treatment(column, unit, synthesizer), f"Inferred: {plain(note)}" if note and not warning else ""]
     return " ".join(part for part in parts if part)
 
 
-def _warning(column: Column, look: Look | None, unit: str) -> str:
-    if look is None or not _learned(column):
+def _warning(column: Column, hint: PiiHint | None, unit: str) -> str:
+    if hint is None or not _learned(column):
         return ""
-    if look.sort == "direct":
-        return f"! Looks like {look.what}, and would be LEARNED: make it kind surrogate or identifier, or leave it out (L)."
-    if look.sort == "whose":
-        return "" if column.name == unit else "! May say whose row it is: then choose it under Who is protected (W)."
-    if look.sort == "tells":
-        return f"! {look.what[0].upper()}{look.what[1:]} helps to recognise a person. If nobody needs it, leave it out (L)."
+    description = hint.description
+    if hint.kind == "direct":
+        return f"! Looks like {description}, and would be LEARNED: change its kind to surrogate or identifier, or exclude it (L)."
+    if hint.kind == "unit":
+        return "" if column.name == unit else "! May identify the privacy unit: if so, choose it there (W)."
+    if hint.kind == "indirect":
+        return f"! {description[0].upper()}{description[1:]} can help to identify a person. If not needed, exclude it (L)."
     return (
-        f"! Its first texts hold {look.what}. The noise hides whoever is protected, not third persons whom several rows name: "
-        "take such strings out of the file, or leave the column out (L)."
+        f"! The first texts contain {description}. The noise protects the privacy unit, not other people whom several rows "
+        "mention: remove such strings from the file, or exclude the column (L)."
     )
 
 
-def _becomes(column: Column, unit: str, synthesizer: str) -> str:
+def _treatment(column: Column, unit: str, synthesizer: str) -> str:
     if isinstance(column, Identifier):
-        return "Not learned: each synthetic " + ("unit gets a new one" if column.name == unit else "row is numbered anew") + "."
+        return f"Not learned: each synthetic {'unit' if column.name == unit else 'row'} gets a new number."
     if isinstance(column, Surrogate):
-        return f"Not learned: {_OF_PERSONS[column.of]} is invented for each synthetic row."
+        return f"Not learned: each synthetic row gets a fake {_SURROGATES[column.of]}."
     if isinstance(column, Text):
-        beside = " to go with the other columns" if synthesizer == "hybrid" else ""
-        return f"Learned with noise, up to {column.max_tokens} tokens of each: the language model writes new texts{beside}."
-    by = "by noisy counts" if synthesizer in ("hybrid", "marginals") else "by the language model"
+        condition = ", conditioned on the other columns" if synthesizer == "hybrid" else ""
+        return f"Learned with noise, up to {column.max_tokens} tokens a value: the language model generates new texts{condition}."
+    by = "as DP marginals" if synthesizer in ("hybrid", "marginals") else "by the language model"
     if isinstance(column, Category):
-        how = (
-            "which values there are is measured, and rare ones become 'other'"
-            if column.unmeasured()
-            else _OUTSIDE[column.outside]
-        )
+        how = "its values are measured, and rare ones become 'other'" if column.unmeasured() else _OUTSIDE[column.outside]
     elif isinstance(column, Boolean):
         how = ""
     else:
@@ -187,8 +187,8 @@ def _becomes(column: Column, unit: str, synthesizer: str) -> str:
 
 
 _OUTSIDE: Mapping[Any, str] = {
-    "other": "values that are not in the list become one",
-    "clamp": "values beyond the range become its bounds",
-    "null": "values beyond are left empty",
-    "drop": "rows with a value beyond are left out",
+    "other": "values outside the list become one value",
+    "clamp": "values outside the range become the nearest bound",
+    "null": "values outside become empty",
+    "drop": "rows with a value outside are dropped",
 }

@@ -1,12 +1,12 @@
-"""A check box that says by its sign, not by its colour alone, whether it is ticked."""
+"""A checkbox that shows its state by a sign, not by colour alone."""
 
 from textual.content import Content
 from textual.widgets import Checkbox
 
-__all__ = ["Tick"]
+__all__ = ["SignCheckbox"]
 
 
-class Tick(Checkbox):
+class SignCheckbox(Checkbox):
     """`[✓]` or `[ ]`."""
 
     @property

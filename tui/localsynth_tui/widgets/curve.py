@@ -11,12 +11,13 @@ from localsynth_tui.jobs.run_state import Curve
 
 __all__ = ["CurvePlot"]
 
-_APART = 1.0
-_MOST_POINTS = 150
+_REDRAW_INTERVAL = 1.0
+"""Seconds between two drawings: one takes about a tenth of a second."""
+_MAX_POINTS = 150
 
 
 class CurvePlot(Widget):
-    """A title and the curve; says so while there is nothing to draw."""
+    """A title and the curve, or a line of text while there is nothing to draw."""
 
     def __init__(self, title: str, *, id: str) -> None:
         super().__init__(id=id)
@@ -26,7 +27,7 @@ class CurvePlot(Widget):
 
     def compose(self) -> ComposeResult:
         yield PlotWidget(allow_pan_and_zoom=False)
-        yield Static("(nothing to draw)", classes="empty")
+        yield Static("(no data yet)", classes="empty")
 
     def on_mount(self) -> None:
         plot = self.query_one(PlotWidget)
@@ -35,16 +36,16 @@ class CurvePlot(Widget):
         plot.display = False
 
     def draw(self, curve: Curve, now: bool = False) -> None:
-        """Draw the curve anew where it has changed: once a second (a drawing takes about a tenth of one) unless `now`."""
+        """Redraw the curve where it has changed, at most once a second unless `now`."""
         points, at = curve.points, time.monotonic()
-        if len(points) < 2 or len(points) == self._drawn or (at - self._at < _APART and not now):
+        if len(points) < 2 or len(points) == self._drawn or (at - self._at < _REDRAW_INTERVAL and not now):
             return
         self._drawn, self._at = len(points), at
         plot = self.query_one(PlotWidget)
         plot.display = True
         self.query_one(Static).display = False
         plot.clear()
-        shown = points[:: max(1, len(points) // _MOST_POINTS)]
+        shown = points[:: max(1, len(points) // _MAX_POINTS)]
         xs, ys = zip(*shown, strict=True)
         plot.plot(xs, ys, line_style=self.app.current_theme.primary, hires_mode=HiResMode.BRAILLE)
         plot.set_ylimits(0 if min(ys) >= 0 else None, max(ys) * 1.1 or 1)

@@ -1,36 +1,36 @@
-"""Waits for a pause in typing before something is done, and does it at once when there is no time to wait."""
+"""Delays an action until typing pauses; the action can also be run at once."""
 
 from collections.abc import Callable
 
 from textual.message_pump import MessagePump
 from textual.timer import Timer
 
-__all__ = ["Pause"]
+__all__ = ["Debounce"]
 
 
-class Pause:
-    """Of several things put off, only the last is done."""
+class Debounce:
+    """Of several scheduled actions, only the last is run."""
 
     def __init__(self, owner: MessagePump, seconds: float) -> None:
         self._owner, self._seconds = owner, seconds
         self._timer: Timer | None = None
-        self._do: Callable[[], None] | None = None
+        self._action: Callable[[], None] | None = None
 
-    def put_off(self, do: Callable[[], None]) -> None:
-        """Do this when nothing else was put off for a while."""
-        self.drop()
-        self._do = do
-        self._timer = self._owner.set_timer(self._seconds, self.now)
+    def schedule(self, action: Callable[[], None]) -> None:
+        """Run `action` after `seconds`, unless another one is scheduled meanwhile."""
+        self.cancel()
+        self._action = action
+        self._timer = self._owner.set_timer(self._seconds, self.flush)
 
-    def drop(self) -> None:
-        """Forget what was put off."""
+    def cancel(self) -> None:
+        """Drop the scheduled action."""
         if self._timer is not None:
             self._timer.stop()
-        self._timer, self._do = None, None
+        self._timer, self._action = None, None
 
-    def now(self) -> None:
-        """Do what was put off, if anything was."""
-        do = self._do
-        self.drop()
-        if do is not None:
-            do()
+    def flush(self) -> None:
+        """Run the scheduled action now, if there is one."""
+        action = self._action
+        self.cancel()
+        if action is not None:
+            action()

@@ -1,4 +1,4 @@
-"""The two lines at the top of every screen: where one is on the way from a table to a synthetic one, and what is at work."""
+"""The two lines at the top of every screen: the steps, and the open workspace with its job."""
 
 from textual.app import ComposeResult, RenderResult
 from textual.containers import Horizontal
@@ -35,7 +35,7 @@ class _Step(Static):
     """One title; a click opens its screen."""
 
     def __init__(self, number: int, step: str, here: bool) -> None:
-        # Not by colour alone: the screen one is on stands in brackets.
+        # Not by colour alone: the current screen is in brackets.
         title = f"[{number} {STEPS[step]}]" if here else f" {number} {STEPS[step]} "
         super().__init__(Content(title), classes="here" if here else "")
         self._step = step
@@ -46,7 +46,7 @@ class _Step(Static):
 
 
 class _Status(Widget):
-    """The workspace, and what is at work in it."""
+    """The workspace and its job."""
 
     text = reactive("", layout=True)
 
@@ -55,7 +55,7 @@ class _Status(Widget):
 
 
 class Steps(Widget):
-    """The titles of all screens, and a line with the workspace and its work."""
+    """The titles of all screens, and a line with the workspace and its job."""
 
     def __init__(self, here: str) -> None:
         super().__init__()

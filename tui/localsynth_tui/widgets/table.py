@@ -1,4 +1,4 @@
-"""Fills a table whole, with columns as wide as what is in them."""
+"""Fills a table, with columns as wide as their content."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ def fill(
     keys: Sequence[str] | None = None,
     first_number: int | None = None,
 ) -> None:
-    """Put these columns and rows in the place of all that is there; the cursor stays in its row.
+    """Replace all columns and rows; the cursor stays in its row.
 
-    `first_number`: number the rows from this. Widths are given to the table and not left to it: it keeps cells that it painted
-    before it had measured them, cut to their first word.
+    `first_number` numbers the rows from there. Column widths are set here: the table itself
+    keeps cells that it painted before it had measured them, cut to their first word.
     """
     row = table.cursor_row
     table.clear(columns=True)

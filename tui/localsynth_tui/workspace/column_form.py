@@ -1,4 +1,4 @@
-"""One column of the schema as texts in a form, and back: what a person reads and types, and what localsynth.toml holds."""
+"""Converts one column of the schema to the texts of a form, and back to values for localsynth.toml."""
 
 import csv
 import datetime as dt
@@ -13,15 +13,15 @@ from localsynth_tui.workspace.config_file import type_of
 __all__ = ["FORM_FIELDS", "changes_of", "fields_shown", "outside_choices", "range_text", "values_of"]
 
 FORM_FIELDS: dict[str, tuple[str, str]] = {
-    "min": ("Lowest", "measured"),
-    "max": ("Highest", "measured"),
+    "min": ("Min", "measured"),
+    "max": ("Max", "measured"),
     "decimals": ("Decimals", "2"),
     "values": ("Values", "measured; or: ham, spam"),
     "descriptions": ("Value descriptions", "e.g. J45 = asthma, M = male"),
-    "max_tokens": ("Longest (tokens)", "128"),
-    "other": ("called", "none; measured: other"),
+    "max_tokens": ("Max tokens", "128"),
+    "other": ("named", "none; measured: other"),
 }
-"""Inputs of the form: their labels, and what stands in them while they are empty."""
+"""Inputs of the form: (label, placeholder)."""
 
 _INPUTS = {
     "category": ("values", "descriptions", "other"),
@@ -34,26 +34,26 @@ _INPUTS = {
 
 
 def fields_shown(kind: str) -> tuple[str, ...]:
-    """The inputs that a kind has."""
+    """The inputs of a kind."""
     return _INPUTS.get(kind, ())
 
 
 _OUTSIDE = {
-    "other": "the value for others",
-    "clamp": "the nearest bound",
-    "null": "empty",
-    "drop": "leave the row out",
+    "other": "become one value",
+    "clamp": "become the nearest bound",
+    "null": "become empty",
+    "drop": "drop the row",
 }
 
 
 def outside_choices(kind: str) -> list[tuple[str, str]]:
-    """(label, value) of what a value outside the list or the range can become, the default first; none where there is neither."""
+    """(label, value) of what can happen to values outside the list or range, the default first; none for other kinds."""
     field = type_of(kind).model_fields.get("outside")
     return [] if field is None else [(_OUTSIDE[value], value) for value in get_args(field.annotation)]
 
 
 def values_of(column: Column) -> dict[str, str]:
-    """What stands in the inputs of a column; "" for what is left open."""
+    """The texts of a column's inputs; "" for what is left open."""
     shown = {}
     for field in fields_shown(column.kind):
         value = getattr(column, field)
@@ -90,15 +90,15 @@ def _read(kind: str, field: str, text: str) -> Any:
 
 _EXAMPLES = {
     "integer": "a whole number",
-    "number": "a number, as 12.5",
-    "date": "a day, as 2026-01-31",
+    "number": "a number, such as 12.5",
+    "date": "a day, such as 2026-01-31",
     "datetime": "2026-01-31T08:00:00",
-    "descriptions": "values and their descriptions, as: J45 = asthma, I10 = high blood pressure",
+    "descriptions": "values and their descriptions, such as: J45 = asthma, I10 = high blood pressure",
 }
 
 
 def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
-    """What the texts of a form mean, with None for what is left open. Raises ConfigError naming the field."""
+    """The values of a form's texts, with None for what is left open. Raises ConfigError naming the field."""
     changes: dict[str, Any] = {}
     for field in fields_shown(kind):
         text = texts.get(field, "").strip()
@@ -108,8 +108,8 @@ def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
             kind_of_value = (
                 "integer" if field in ("decimals", "max_tokens") else "descriptions" if field == "descriptions" else kind
             )
-            expected = _EXAMPLES.get(kind_of_value, "a list, as: ham, spam")
-            raise ConfigError(f"{FORM_FIELDS[field][0]}: give {expected}.") from None
+            expected = _EXAMPLES.get(kind_of_value, "a list, such as: ham, spam")
+            raise ConfigError(f"{FORM_FIELDS[field][0]}: enter {expected}.") from None
     return changes
 
 
@@ -124,6 +124,6 @@ def range_text(column: Column) -> str:
         return f"{low} … {high}"
     if isinstance(column, Text):
         return f"up to {column.max_tokens} tokens"
-    return {"identifier": "not learned: numbered anew", "boolean": "yes or no"}.get(
-        column.kind, f"not learned: an invented {column.of}" if isinstance(column, Surrogate) else ""
+    return {"identifier": "not learned: new numbers", "boolean": "yes or no"}.get(
+        column.kind, f"not learned: fake {column.of}" if isinstance(column, Surrogate) else ""
     )

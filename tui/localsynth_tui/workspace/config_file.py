@@ -1,6 +1,7 @@
-"""Edits localsynth.toml in place: comments and order survive, and nothing is written that the engine would not accept.
+"""Edits localsynth.toml in place: comments and order survive, and nothing invalid is written.
 
-Every edit is text in, text out, checked with the engine's own `parse_config`; `save` writes it whole or not at all.
+Every edit takes and returns text, checked with `parse_config`. `save` writes the file
+atomically.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ def type_of(kind: str) -> Any:
 
 
 def fields_of(kind: str) -> set[str]:
-    """What can be set for a column of this kind, beside its name and kind."""
+    """The fields of a column of this kind, besides its name and kind."""
     return set(_COLUMN_TYPES[kind].model_fields) - {"name", "kind", "measured"}
 
 
@@ -43,7 +44,7 @@ def _set(table: Any, key: str, value: Any) -> None:
 
 
 def with_keys(text: str, changes: Mapping[str, Any], where: str) -> tuple[str, Config]:
-    """`text` with {"privacy.epsilon": 4.0, "privacy.delta": None (removed), ...}, and what it means. Raises ConfigError."""
+    """`text` with {"privacy.epsilon": 4.0, "privacy.delta": None (removed), ...}, and its configuration. Raises ConfigError."""
     document = tomlkit.parse(text)
     for dotted, value in changes.items():
         section, key = dotted.split(".")
@@ -56,7 +57,7 @@ def with_keys(text: str, changes: Mapping[str, Any], where: str) -> tuple[str, C
 
 
 def with_column(text: str, name: str, changes: Mapping[str, Any], where: str) -> tuple[str, Config]:
-    """`text` with fields of one column changed (None removes one). A new kind takes along the fields it has itself."""
+    """`text` with fields of one column changed (None removes one). A new kind keeps the fields that it has, too."""
     document = tomlkit.parse(text)
     columns = document["schema"]["columns"]
     assert isinstance(columns, AoT)
@@ -70,23 +71,23 @@ def with_column(text: str, name: str, changes: Mapping[str, Any], where: str) ->
 
 
 def without_column(text: str, name: str, where: str) -> tuple[str, Config]:
-    """`text` with one column left out: not read in and not in the synthetic table. Raises ConfigError where it is needed."""
+    """`text` with one column excluded: not ingested and not generated. Raises ConfigError where it is needed."""
     document = tomlkit.parse(text)
     columns = document["schema"]["columns"]
     assert isinstance(columns, AoT)
-    for key, what in (("unit", "says who is protected"), ("sequence_by", "says in which order rows come")):
+    for key, what in (("unit", "is the privacy unit"), ("sequence_by", "gives the order of rows")):
         if document["privacy" if key == "unit" else "data"].get(key) == name:
-            raise ConfigError(f"{name!r} {what}: it cannot be left out.", "Choose another one for that first (W).")
+            raise ConfigError(f"{name!r} {what}: it cannot be excluded.", "Choose another column for that first (W).")
     names = [str(column["name"]) for column in columns]
     if len(names) == 1:
-        raise ConfigError(f"{name!r} is the only column.", "Keep one.")
+        raise ConfigError(f"{name!r} is the only column.", "A table needs at least one.")
     del columns[names.index(name)]
     document["data"]["columns"] = [other for other in names if other != name]
     return _checked(document, where)
 
 
 def with_column_back(text: str, column: Mapping[str, Any], source: Sequence[str], where: str) -> tuple[str, Config]:
-    """`text` with a column that was left out, as it was guessed, in its place among the `source`'s: to be checked again."""
+    """`text` with an excluded column included again, as inferred, in the order of `source`; unconfirms the schema."""
     document = tomlkit.parse(text)
     columns = document["schema"]["columns"]
     assert isinstance(columns, AoT)
@@ -111,8 +112,8 @@ def _checked(document: tomlkit.TOMLDocument, where: str) -> tuple[str, Config]:
 
 
 def save(path: Path, text: str, before: str) -> None:
-    """Write `text`, unless the file is no longer `before` (edited by hand meanwhile). Raises ConfigError, ResourceError."""
+    """Write `text`, unless the file is no longer `before` (changed meanwhile). Raises ConfigError, ResourceError."""
     if path.read_text(encoding="utf-8") != before:
-        raise ConfigError(f"{path.name} was changed by another program meanwhile.", "Leave this screen and come back to see it.")
+        raise ConfigError(f"{path.name} was changed by another program.", "Leave this screen and come back to see the change.")
     if text != before:
         write_file(path, text)

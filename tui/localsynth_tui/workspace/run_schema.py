@@ -1,4 +1,4 @@
-"""The schema that the synthetic rows follow: the effective one of the run that made the model, which is public."""
+"""The public schema of the synthetic rows: the effective one of the newest run."""
 
 from pathlib import Path
 
@@ -17,5 +17,5 @@ def schema_of_rows(root: Path) -> Schema:
     run = latest_run(Workspace(root))
     table = run.get("table") if run is not None else None
     if table is None:
-        raise ConfigError("There is no run yet whose model could write rows.", "Plan (3) starts one.")
+        raise ConfigError("There is no run yet to generate rows from.", "Start one in Plan (3).")
     return effective_of(table).schema

@@ -1,4 +1,4 @@
-"""How far a workspace has come, read from its public files. Takes some tenths of a second: for a thread."""
+"""The state of a workspace, read from its public files. Takes some tenths of a second: call it in a thread."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ from localsynth.errors import LocalsynthError
 if TYPE_CHECKING:
     from localsynth.workspace.paths import Workspace
 
-__all__ = ["Overview", "look_at"]
+__all__ = ["WorkspaceStatus", "read_status"]
 
 
 @dataclass(frozen=True)
-class Overview:
-    """`next_step` is the screen on which the work goes on; `epsilon` what budgets have set aside, `target` what may be."""
+class WorkspaceStatus:
+    """`next_step` is the screen to open; `epsilon` is reserved in the ledger so far, of the `target` in the configuration."""
 
     path: Path
     stage: str
@@ -26,7 +26,7 @@ class Overview:
     ingested: bool = False
     unfinished: bool = False
     finished: bool = False
-    """The newest run is finished; `unfinished`: it was begun and is not."""
+    """The newest run is finished; `unfinished`: it was started and is not finished."""
     run: str | None = None
     counts_texts: bool = False
     """Whether a run counts the tokens of its texts."""
@@ -35,8 +35,8 @@ class Overview:
     problem: str = ""
 
 
-def look_at(path: Path) -> Overview:
-    """Never raises for a damaged workspace: `problem` then says what is wrong and what to do."""
+def read_status(path: Path) -> WorkspaceStatus:
+    """The status of a workspace. For a damaged one, `problem` says what is wrong and what to do."""
     from localsynth.config import load_config
     from localsynth.planning.budgets import counts_texts
     from localsynth.workspace.paths import Workspace
@@ -44,26 +44,26 @@ def look_at(path: Path) -> Overview:
 
     workspace = Workspace(path)
     if (path / "erasure.json").exists():
-        return Overview(path, "private side erased", "synthetic")
+        return WorkspaceStatus(path, "private side erased", "synthetic")
     try:
         config = load_config(Workspace.open(path).config_path)
-        epsilon = _set_aside(workspace)
+        epsilon = _reserved_epsilon(workspace)
         run = latest_run(workspace)
         sampled = run.get("sample") if run is not None else None
         rows = int(sampled["rows"]) if sampled else 0
     except LocalsynthError as error:
-        return Overview(path, "cannot be read", "data", problem=f"{error.message} {error.hint}".strip())
-    stage, step = "schema guessed, to be checked", "data"
+        return WorkspaceStatus(path, "cannot be read", "data", problem=f"{error.message} {error.hint}".strip())
+    stage, step = "check the inferred schema", "data"
     ingested = workspace.schema_path.exists()
     if config.schema_.confirmed:
         stage, step = "schema checked", "plan"
     if ingested:
-        stage, step = "table read in", "plan"
+        stage, step = "table ingested", "plan"
     if run is not None:
         done = [name for name in ("train", "export", "sample") if run.get(name)]
-        names = {"train": "trained", "export": "model made", "sample": "finished"}
-        stage, step = (names[done[-1]] if done else "training begun"), ("synthetic" if run.finished else "run")
-    return Overview(
+        names = {"train": "trained", "export": "model exported", "sample": "finished"}
+        stage, step = (names[done[-1]] if done else "training started"), ("synthetic" if run.finished else "run")
+    return WorkspaceStatus(
         path=path,
         stage=stage,
         next_step=step,
@@ -80,7 +80,7 @@ def look_at(path: Path) -> Overview:
     )
 
 
-def _set_aside(workspace: "Workspace") -> float:
+def _reserved_epsilon(workspace: "Workspace") -> float:
     from localsynth.privacy.ledger import Ledger
 
     if not workspace.ledger_path.exists():

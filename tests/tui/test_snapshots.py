@@ -1,7 +1,7 @@
-"""What the screens look like at 80x24, as text: a change of them is seen, and is made to the kept pictures on purpose.
+"""Snapshots of the screens at 80x24, as text.
 
-Made anew with LOCALSYNTH_KEEP_PICTURES=1. Textual lays out screens a little differently from version to version, so pictures are
-compared under the version that constraints.txt pins.
+LOCALSYNTH_UPDATE_SNAPSHOTS=1 writes them again. Layouts differ between versions of Textual,
+so snapshots are compared under the version that constraints.txt pins.
 """
 
 import html
@@ -19,11 +19,11 @@ from tests.helpers.tui.driving import drive, until
 from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.scripted_run import whole_run
 
-PICTURES = Path(__file__).with_name("pictures")
+SNAPSHOTS = Path(__file__).with_name("snapshots")
 CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
 PINNED = re.search(r"^textual==(\S+)$", CONSTRAINTS, re.MULTILINE)[1]
 
-pytestmark = pytest.mark.skipif(version("textual") != PINNED, reason=f"the pictures are of Textual {PINNED}")
+pytestmark = pytest.mark.skipif(version("textual") != PINNED, reason=f"the snapshots are of Textual {PINNED}")
 
 FOUND = [{"name": "signature", "status": "ok", "text": "It is signed."}]
 CHECKED = {
@@ -36,8 +36,8 @@ CHECKED = {
 }
 
 
-def picture(app):
-    """The text of the screen's SVG, line by line as it stands there."""
+def snapshot(app):
+    """The text of the screen's SVG, line by line."""
     svg = app.export_screenshot()
     lines = {}
     for x, y, text in re.findall(
@@ -69,29 +69,29 @@ SCREENS = {
 
 
 @pytest.mark.parametrize("step", SCREENS)
-def test_a_screen_looks_as_it_did(workspace, monkeypatch, step):
+def test_screen_matches_its_snapshot(workspace, monkeypatch, step):
     expected, prepare = SCREENS[step]
     monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: CHECKED)
     finish(workspace)
-    kept, keep = PICTURES / f"{step}.txt", bool(os.environ.get("LOCALSYNTH_KEEP_PICTURES"))
-    wanted = None if keep else kept.read_text(encoding="utf-8")
+    path, update = SNAPSHOTS / f"{step}.txt", bool(os.environ.get("LOCALSYNTH_UPDATE_SNAPSHOTS"))
+    wanted = None if update else path.read_text(encoding="utf-8")
     seen = []
 
     async def scenario(app, pilot):
         if prepare is not None:
             prepare(app)
         await app.action_go(step)
-        await until(pilot, lambda: expected in picture(app))
-        # Settled: nothing changes any more; what is still to come on a busy machine is waited for.
+        await until(pilot, lambda: expected in snapshot(app))
+        # Until nothing changes any more; a busy machine may need longer to reach the snapshot.
         deadline = time.monotonic() + 20
-        while not seen or seen[-1] != picture(app) or (not keep and seen[-1] != wanted and time.monotonic() < deadline):
-            seen.append(picture(app))
+        while not seen or seen[-1] != snapshot(app) or (not update and seen[-1] != wanted and time.monotonic() < deadline):
+            seen.append(snapshot(app))
             await pilot.pause(0.3)
 
     drive(scenario, Path("tickets"))
     shown = seen[-1]
     assert len(shown.splitlines()) <= 24 and max(map(len, shown.splitlines())) <= 80
-    if keep:
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text(shown, encoding="utf-8")
-    assert shown == kept.read_text(encoding="utf-8")
+    if update:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(shown, encoding="utf-8")
+    assert shown == path.read_text(encoding="utf-8")

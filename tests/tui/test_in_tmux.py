@@ -1,4 +1,4 @@
-"""The whole way in a real terminal, by key presses alone: from a CSV to synthetic rows and a certificate that holds."""
+"""From a CSV to synthetic rows and a valid certificate in a real terminal, by key presses."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None,
 
 
 class Terminal:
-    """A terminal of 80x24 with a command in it, in a tmux server of its own."""
+    """A command in a terminal of its own tmux server."""
 
     def __init__(self, command, directory, size=(80, 24)):
         self._socket = f"localsynth-{os.getpid()}-{random.randrange(10**6)}"
@@ -63,7 +63,7 @@ def tickets(home, tiny_model):
     return home
 
 
-def test_from_a_csv_to_rows_by_keys_alone(tickets):
+def test_csv_to_synthetic_rows_by_keys(tickets):
     terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.start; echo exit $?; sleep 600", tickets)
     try:
         terminal.wait_for("This machine:", 30)
@@ -75,14 +75,14 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.keys("Enter", "Enter")
         terminal.wait_for("Added")
         terminal.keys("1", "n")
-        terminal.wait_for("A workspace for your table")
+        terminal.wait_for("New workspace")
         terminal.type("tickets.csv")
         terminal.keys("Enter", "Enter")
-        terminal.wait_for("not learned: numbered anew", 90)
+        terminal.wait_for("not learned: new numbers", 90)
         terminal.keys("k")
         terminal.wait_for("[✓] I have checked")
         terminal.keys("3")
-        terminal.wait_for("models fetch", 120)  # the default model is not here: the plan says what to do
+        terminal.wait_for("models fetch", 120)  # the default model is missing: the plan says what to do
         terminal.keys("Tab", "Tab", "Tab", "Tab", "Tab")
         terminal.type("70")
         terminal.keys("Tab", "Tab", "Tab", "Enter")
@@ -96,19 +96,19 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         assert not (tickets / "tickets" / "ledger.json").exists(), "nothing is spent before it is confirmed"
         terminal.keys("Right", "Enter")
         terminal.wait_for("train: started", 180)
-        # Leave and come back: the work goes on meanwhile.
+        # Quit and come back: the run continues meanwhile.
         terminal.keys("d")
-        terminal.wait_for("Leave it working")
+        terminal.wait_for("Quit, keep it running")
         terminal.keys("Enter")
         terminal.wait_for("exit 0")
     finally:
         terminal.close()
     terminal = Terminal(f"{shlex.quote(sys.executable)} -m localsynth.cli.main tui tickets", tickets, (120, 40))
     try:
-        terminal.wait_for("draw rows", 60)
+        terminal.wait_for("generate rows", 60)
         terminal.wait_for("run: finished", 300)
         terminal.keys("5")
-        terminal.wait_for("of 70. All of them are invented.", 30)
+        terminal.wait_for("of 70. All rows are synthetic.", 30)
         terminal.keys("6")
         terminal.wait_for("✓ Valid.", 120)
         # More rows, under a condition; then the report on the others.
@@ -136,17 +136,17 @@ def test_from_a_csv_to_rows_by_keys_alone(tickets):
         terminal.keys("5", "h")
         terminal.wait_for("Original and synthetic, from the report. PRIVATE", 30)
         terminal.wait_for("length in characters", 10)
-        # Try to refute the guarantee; then the private side goes.
+        # Audit the guarantee, then erase the private side.
         terminal.keys("6")
         terminal.wait_for("✓ Valid.", 120)
         terminal.keys("a")
-        terminal.wait_for("Made-up rows to plant")
+        terminal.wait_for("Random rows (canaries)")
         terminal.type("100")
         terminal.wait_for("--search 100 --canaries 100")
         terminal.keys("Enter", "Enter")
         terminal.wait_for("audit: finished", 400)
         terminal.keys("6", "u")
-        terminal.wait_for("Guesses about which of 100 made-up rows", 120)
+        terminal.wait_for("Correct guesses of which of 100 random rows", 120)
         terminal.keys("c")
         terminal.wait_for("✓ Valid.", 120)
         terminal.keys("x")
