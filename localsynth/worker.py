@@ -17,11 +17,11 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from localsynth.errors import Cancelled, ExitCode, LocalsynthError, ResourceError
 from localsynth.events import Emit, Event
@@ -29,7 +29,7 @@ from localsynth.events import Emit, Event
 if TYPE_CHECKING:
     from localsynth.system.network_seal import Requirement, Seal
 
-__all__ = ["WorkerError", "failure_event", "run_in_child"]
+__all__ = ["WorkerError", "claim_stdout", "failure_event", "run_in_child", "serve"]
 
 
 class WorkerError(LocalsynthError):
@@ -198,7 +198,8 @@ def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
         )
 
 
-def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[str, Any]:
+def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], seal: str) -> dict[str, Any]:
+    """The result of a request in this process, which has the network seal `seal`. Raises the errors of its verb."""
     from localsynth.config import load_config
     from localsynth.pipeline.init import initialise
     from localsynth.pipeline.run import VERBS
@@ -218,13 +219,23 @@ def _serve(request: dict[str, Any], emit: Emit, stop: _Stop, seal: str) -> dict[
 
     def emit_or_stop(event: Event) -> None:
         emit(event)
-        if stop.asked and event.get("stage") in ("ingest", "export") and event["kind"] == "progress":
+        if should_stop() and event.get("stage") in ("ingest", "export") and event["kind"] == "progress":
             # These stages can be stopped anywhere: their output is written at the end, as a whole.
             raise Cancelled(f"Stopped during {event['stage']}.", "Start the command again to resume.")
 
-    session = Session(workspace, config, emit_or_stop, stop, Options(**request.get("options", {})), seal)
+    session = Session(workspace, config, emit_or_stop, should_stop, Options(**request.get("options", {})), seal)
     with work_lock(workspace.root, request["verb"].replace("_", "-")) if request["verb"] in _ALONE else nullcontext():
         return VERBS[request["verb"]](session)
+
+
+def claim_stdout() -> TextIO:
+    """The standard output for events alone, a line at a time. What libraries print goes to stderr, and their advice nowhere."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    # A missing kernel or a deprecation is not for the person at the screen.
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    return events
 
 
 def main() -> int:
@@ -237,12 +248,7 @@ def main() -> int:
 
     sealed = seal()
     request = json.load(sys.stdin)
-    # Libraries may write to stdout, which belongs to the events: they get stderr in its place.
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    # Advice of libraries (a missing kernel, a deprecation) is not for the person at the screen.
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    events = claim_stdout()
     doing = ""
 
     def emit(event: Event) -> None:
@@ -256,7 +262,7 @@ def main() -> int:
     try:
         if requirement := request.get("require_seal"):
             _require_seal(requirement, sealed)
-        result = _serve(request, emit, stop, sealed.level)
+        result = serve(request, emit, stop, sealed.level)
     except (Exception, KeyboardInterrupt) as error:
         failed = failure_event(error, doing)
         emit(failed)

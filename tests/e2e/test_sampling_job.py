@@ -34,7 +34,7 @@ KINDS = ["refund", "delivery", "question"]
 BACK_TO_BACK = """
 import sys
 from localsynth import worker
-serve = worker._serve
+serve = worker.serve
 def without_a_pause(*given):
     import localsynth.sample.job as job
     import localsynth.pipeline.sample as stage
@@ -42,7 +42,7 @@ def without_a_pause(*given):
     stage.recorder = lambda session, run: session.emit
     stage.certificate_of = lambda session, run: run.certificate()
     return serve(*given)
-worker._serve = without_a_pause
+worker.serve = without_a_pause
 sys.exit(worker.main())
 """
 """The engine's child, one transaction after the other instead of one a second: most of its time is spent where a kill hurts.

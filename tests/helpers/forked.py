@@ -165,7 +165,7 @@ def _work(stage: str, place: Place, options: dict[str, Any], before: Callable[[]
     }
     before()
     try:
-        worker._serve(request, emit, worker._Stop(), "namespace")
+        worker.serve(request, emit, worker._Stop(), "namespace")
         return 0
     except Exception as error:
         failed = worker.failure_event(error, doing)

@@ -20,7 +20,7 @@ from localsynth.schema.columns import Integer, Schema
 from localsynth.store.lock import work_lock
 from localsynth.system.files import write_json
 from localsynth.system.network_seal import available_levels
-from localsynth.worker import _doing, _environment, _serve, _with_less_memory, _without_an_answer, failure_event
+from localsynth.worker import _doing, _environment, _with_less_memory, _without_an_answer, failure_event, serve
 from localsynth.workspace.paths import Workspace
 
 PLANTED = "PLANTEDvalue123"
@@ -187,7 +187,7 @@ def serve(request, emit, stop, sealed):
     log.append(["served", request["verb"], sealed])
     return {}
 
-isolation.seal, engine._serve, sys.stdin = seal, serve, Request()
+isolation.seal, engine.serve, sys.stdin = seal, serve, Request()
 engine.main()
 out.write(json.dumps(log))
 """
@@ -276,7 +276,7 @@ import sys, localsynth.worker as engine
 def serve(*arguments):
     print("{PLANTED[:7]} of a library")
     raise ValueError({PLANTED!r})
-engine._serve = serve
+engine.serve = serve
 sys.exit(engine.main())
 """
     done = subprocess.run(
@@ -297,7 +297,7 @@ def test_a_report_that_reads_the_original_is_not_written_beside_an_erasure(tmp_p
 
     def served(release):
         request = {"verb": "evaluate", "workspace": str(workspace.root), "options": {"release": release}}
-        return _serve(request, lambda event: None, lambda: False, "none")
+        return serve(request, lambda event: None, lambda: False, "none")
 
     with work_lock(workspace.root, "train"), pytest.raises(ResourceError, match="in use"):
         served(release=False)

@@ -18,6 +18,7 @@ from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
+from localsynth_tui.app_text import bug_text, keys_text, status_line
 from localsynth_tui.jobs.client import Job, PlanServer, Request
 from localsynth_tui.jobs.follow import find_job, read_job
 from localsynth_tui.jobs.model_download import ModelTask
@@ -29,7 +30,6 @@ from localsynth_tui.screens.dialogs import Ask, Choose, Reading
 from localsynth_tui.screens.erase import EraseWindow
 from localsynth_tui.screens.passphrase import PassphraseWindow, needs_new_passphrase
 from localsynth_tui.screens.step import StepScreen
-from localsynth_tui.text.app import bug_text, keys_text, status_line
 from localsynth_tui.themes import THEMES
 from localsynth_tui.widgets.steps import STEPS, Steps
 from localsynth_tui.workspace.status import WorkspaceStatus, read_status

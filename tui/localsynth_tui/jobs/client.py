@@ -21,6 +21,7 @@ from typing import IO, Any
 from localsynth.errors import ExitCode, LocalsynthError, ResourceError
 from localsynth.events import Event
 from localsynth.system.files import read_json, write_json
+from localsynth.worker import failure_event
 from localsynth_tui.jobs.supervisor import EVENTS, MEMORY, OUTCOME, STOP
 from localsynth_tui.text.command_line import command_line
 
@@ -185,7 +186,7 @@ class Job:
         # The events are private, and the supervisor is not there to remove them.
         (self.directory / EVENTS).unlink(missing_ok=True)
         hint = "Start it again: it resumes, or says why it cannot. If memory ran out, close other programs first."
-        return {"kind": "failed", "code": int(ExitCode.RESOURCES), "message": "The worker process was killed.", "hint": hint}
+        return failure_event(ResourceError("The worker process was killed.", hint))
 
     @property
     def stopping(self) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from localsynth.errors import LocalsynthError
 from localsynth.events import Event
+from localsynth.worker import failure_event
 from localsynth_tui.jobs.client import Job
 from localsynth_tui.jobs.run_state import RunState
 
@@ -32,7 +33,7 @@ def read_job(job: Job, state: RunState, limit: int) -> bool:
         outcome = job.outcome()
         events = job.new_events(limit)
     except LocalsynthError as error:
-        outcome = {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
+        outcome = failure_event(error)
     for event in events:
         state.apply(event)
     if outcome is not None and not events:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from localsynth.errors import ExitCode, LocalsynthError
+from localsynth.events import Event
+from localsynth.system.network_seal import seal
+from localsynth.worker import failure_event
 
 __all__ = ["ROWS", "first_rows"]
 
@@ -59,24 +61,13 @@ def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
 
 def main() -> int:
     """`python -m localsynth_tui.jobs.preview_server`."""
-    from localsynth.system.network_seal import seal
-
     seal()
     request = json.load(sys.stdin)
-    answer: dict[str, Any]
+    answer: Event
     try:
         answer = {"kind": "result", "result": first_rows(Path(request["workspace"]))}
-    except LocalsynthError as error:
-        answer = {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
     except Exception as error:
-        # Not the error's own text: that may quote a value.
-        message = f"The table could not be read ({type(error).__name__})."
-        answer = {
-            "kind": "failed",
-            "code": int(ExitCode.BUG),
-            "message": message,
-            "hint": "For details run: localsynth ingest WS",
-        }
+        answer = failure_event(error)
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 

@@ -25,9 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from localsynth.errors import ExitCode, LocalsynthError
+from localsynth.errors import Cancelled, ExitCode
 from localsynth.events import Event
 from localsynth.system.files import write_json
+from localsynth.worker import failure_event, run_in_child
 
 __all__ = ["EVENTS", "MEMORY", "OUTCOME", "STOP", "supervise", "without_private"]
 
@@ -86,14 +87,11 @@ def supervise(directory: Path, request: dict[str, Any], run: Callable[..., dict[
     try:
         rest = {key: value for key, value in request.items() if key != "verb"}
         outcome = {"kind": "result", "result": without_private(run(request["verb"], rest, emit))}
-    except LocalsynthError as error:
-        outcome = {"kind": "failed", "code": int(error.exit_code), "message": error.message, "hint": error.hint}
-        if (directory / STOP).exists() and error.exit_code == ExitCode.BUG:
-            # Interrupted before it could answer: it had not started.
-            outcome |= {"code": int(ExitCode.CANCELLED), "message": "Stopped.", "hint": "Start the command again to resume."}
     except Exception as error:
-        hint = "Please report this line. What was finished before is kept."
-        outcome = {"kind": "failed", "code": int(ExitCode.BUG), "message": f"A bug: {type(error).__name__}.", "hint": hint}
+        outcome = failure_event(error)
+        if (directory / STOP).exists() and outcome["code"] == ExitCode.BUG:
+            # Interrupted before it could answer: it had not started.
+            outcome = failure_event(Cancelled("Stopped.", "Start the command again to resume."))
     finished.set()
     write_json(directory / OUTCOME, outcome)
     # A UI that has the file open can still read it to its end.
@@ -103,7 +101,6 @@ def supervise(directory: Path, request: dict[str, Any], run: Callable[..., dict[
 def main() -> int:
     """`python -m localsynth_tui.jobs.supervisor DIRECTORY`, with the request (one JSON object) on stdin."""
     from localsynth.system.network_seal import no_core_dumps
-    from localsynth.worker import run_in_child
 
     no_core_dumps()  # a passphrase passes through here
     supervise(Path(sys.argv[1]), json.load(sys.stdin), run_in_child)
