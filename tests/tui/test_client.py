@@ -206,3 +206,4 @@ def test_equivalent_command_of_a_request():
         "run", Path("my visits"), {"rows": 5, "again": True, "force": False, "sign": False, "more": None}, ("a.b=1",)
     )
     assert request.command() == "localsynth run 'my visits' --rows 5 --again --no-sign --set a.b=1"
+    assert Request("count_texts", Path("visits")).command() == "localsynth count-texts visits"

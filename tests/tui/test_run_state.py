@@ -1,5 +1,8 @@
 """The stages and figures of the Run screen, from events."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from localsynth_tui.jobs.run_state import STAGES, RunState, stages_of
@@ -10,6 +13,12 @@ STARTS = [{"kind": "stage_started", "stage": stage} for stage in STAGES]
 
 def statuses(state):
     return {stage.name: stage.status for stage in state.stages}
+
+
+def test_stages_are_those_of_the_pipeline():
+    pipeline = Path(__file__).parents[2] / "localsynth" / "pipeline"
+    sources = "".join(path.read_text(encoding="utf-8") for path in pipeline.glob("*.py"))
+    assert {*STAGES, "audit"} == set(re.findall(r'stage_started\("(\w+)"', sources))
 
 
 def test_no_stage_is_done_before_it_began():

@@ -16,7 +16,7 @@ def command_line(
     verb: str, workspace: Path | None, options: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> str:
     """`localsynth VERB WS` with the flags for the worker's `options` and for `overrides`, quoted for a shell."""
-    words = ["localsynth", *verb.split()]
+    words = ["localsynth", *verb.replace("_", "-").split()]
     if workspace is not None:
         words.append(str(workspace))
     for name, value in (options or {}).items():
