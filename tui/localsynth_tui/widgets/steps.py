@@ -60,13 +60,15 @@ class Steps(Widget):
     def __init__(self, here: str) -> None:
         super().__init__()
         self._here = here
+        self._status = _Status()
+        """Made here, since the app may show a status before the widgets are mounted."""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
             for number, step in enumerate(STEPS, 1):
                 yield _Step(number, step, step == self._here)
-        yield _Status()
+        yield self._status
 
     def show(self, text: str) -> None:
         """Set the second line."""
-        self.query_one(_Status).text = text
+        self._status.text = text
