@@ -1,7 +1,7 @@
 """The form for more rows: how many, under which condition, in which proportions, or for which file. Checked as it is typed."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -16,6 +16,10 @@ from localsynth_tui.screens.dialogs import InputWindow
 from localsynth_tui.text.formatting import plain
 from localsynth_tui.workspace.column_form import range_text
 
+if TYPE_CHECKING:
+    from localsynth.schema.columns import Schema
+    from localsynth.schema.conditions import Allowed
+
 __all__ = ["MoreRows"]
 
 _ABOUT = "The finished model generates them at no privacy cost: the guarantee covers the model and all its output."
@@ -29,11 +33,9 @@ class MoreRows(InputWindow[dict[str, Any]]):
     def __init__(self, workspace: Path) -> None:
         super().__init__()
         self._workspace = workspace
-        self._schema: Any = None
+        self._schema: Schema | None = None
         self._missing: list[str] = []
         """The strings that mean "no value" in the table and in a file of rows."""
-        self._parse_where: Any = None
-        self._read_requests: Any = None
         self._options: dict[str, Any] | None = None
         """The present input, or None while it is invalid."""
 
@@ -61,15 +63,12 @@ class MoreRows(InputWindow[dict[str, Any]]):
 
     @work(thread=True)
     def _load(self) -> None:
-        # In a thread: sqlglot, which parse_where uses, takes a while to load.
+        # In a thread: sqlglot, which `_check` needs, takes a while to load.
         import sqlglot  # noqa: F401
 
         from localsynth.config import load_config
-        from localsynth.sample.row_requests import read_row_requests
-        from localsynth.schema.where import parse_where
         from localsynth_tui.workspace.run_schema import schema_of_rows
 
-        self._parse_where, self._read_requests = parse_where, read_row_requests
         error, schema = None, None
         try:
             schema = schema_of_rows(self._workspace)
@@ -79,7 +78,7 @@ class MoreRows(InputWindow[dict[str, Any]]):
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._loaded, schema, error)
 
-    def _loaded(self, schema: Any, error: LocalsynthError | None) -> None:
+    def _loaded(self, schema: "Schema | None", error: LocalsynthError | None) -> None:
         self._schema = schema
         if error is not None:
             self._show_message(f"{error.message} {error.hint}", wrong=True)
@@ -91,26 +90,25 @@ class MoreRows(InputWindow[dict[str, Any]]):
         """Show what is wrong with the input, or its effect."""
         if self._schema is None:
             return
+        from localsynth.sample.row_requests import read_row_requests
+        from localsynth.schema.where import parse_where
+
         names = ("more", "where", "balance", "seeds")
         number, where, balance, seeds = (self.query_one(f"#{name}", Input).value.strip() for name in names)
         self._options = None
         try:
             options = _options(number, where, balance, seeds)
-            conditions = self._parse_where(where, self._schema) if where else {}
-            given = (options.get(name) for name in ("where", "balance", "seeds"))
-            requests = self._read_requests(self._schema, *given, self._missing)
+            conditions = parse_where(where, self._schema) if where else {}
+            requests = read_row_requests(
+                self._schema, options.get("where"), options.get("balance"), options.get("seeds"), self._missing
+            )
         except LocalsynthError as error:
             self._show_message(f"{error.message} {error.hint}".strip(), wrong=True)
             return
         self._options = options
-        met = [_describe(name, allowed) for name, allowed in conditions.items()]
-        said = "Every new row has " + ", ".join(met) + "." if met else self._columns()
-        text = said if requests.rows is None else f"{requests.rows:,} rows to complete. {said}"
-        self._show_message(text, wrong=False)
-
-    def _columns(self) -> str:
-        names = [plain(column.name) for column in self._schema.learned()]
-        return "Columns: " + ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
+        texts = [_describe(name, allowed) for name, allowed in conditions.items()]
+        text = f"Every new row has {', '.join(texts)}." if texts else _columns_text(self._schema)
+        self._show_message(text if requests.rows is None else f"{requests.rows:,} rows to complete. {text}", wrong=False)
 
     def _show_message(self, text: str, wrong: bool) -> None:
         answer = self.query_one("#answer", Static)
@@ -128,8 +126,8 @@ class MoreRows(InputWindow[dict[str, Any]]):
 
 def _options(number: str, where: str, balance: str, seeds: str) -> dict[str, Any]:
     """The options of `sample`. Raises ConfigError."""
-    asked = {"where": where, "balance": balance, "seeds": str(Path(seeds).expanduser()) if seeds else ""}
-    conditions = {name: text for name, text in asked.items() if text}
+    texts = {"where": where, "balance": balance, "seeds": str(Path(seeds).expanduser()) if seeds else ""}
+    conditions = {name: text for name, text in texts.items() if text}
     if seeds:
         if number:
             raise ConfigError("The file sets the number of rows.", "Leave Number of rows empty.")
@@ -140,6 +138,11 @@ def _options(number: str, where: str, balance: str, seeds: str) -> dict[str, Any
     return {"more": int(text), **conditions}
 
 
-def _describe(name: str, allowed: Any) -> str:
+def _columns_text(schema: "Schema") -> str:
+    names = [plain(column.name) for column in schema.learned()]
+    return "Columns: " + ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
+
+
+def _describe(name: str, allowed: "Allowed") -> str:
     parts = [range_text(piece) for piece in allowed.pieces()] + (["nothing"] if allowed.null else [])
     return f"{plain(name)} {' or '.join(parts)}"
