@@ -26,7 +26,6 @@ def tables(workspace: Path, folder: Path, leak: float) -> None:
     from localsynth.evaluate.attacks.attributes import attribute_inference
     from localsynth.evaluate.attacks.linkage import guess_quasi_identifiers, linkage
     from localsynth.evaluate.attacks.singling_out import singling_out
-    from localsynth.schema.columns import conform
     from localsynth.store.private import PrivateStore
     from localsynth.store.synthetic import SyntheticStore
     from localsynth.system.files import read_json
@@ -42,8 +41,7 @@ def tables(workspace: Path, folder: Path, leak: float) -> None:
     found: dict[str, list[Any]] = {}
     with PrivateStore.open(opened) as store:
         for split in ("train", "holdout"):
-            rows = (conform(schema, row) for _, row in store.records(split, schema))
-            found[split] = [row for row in rows if row is not None]
+            found[split] = [row for unit in store.conformed_units(split, schema) for row in unit]
     made = [{name: row[name] for name in names} for row in SyntheticStore(opened.synthetic_path).records(plain=True)]
     chosen = np.random.default_rng(0).permutation(len(made))[: round(leak * len(made))]
     for place, i in enumerate(chosen):

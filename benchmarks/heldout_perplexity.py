@@ -17,7 +17,6 @@ from localsynth.llm.adapter import read_adapter
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
-from localsynth.schema.columns import conform
 from localsynth.store.private import PrivateStore
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
 from localsynth.workspace.effective_schema import read_effective
@@ -42,13 +41,10 @@ def main() -> None:
     effective, run = read_effective(workspace), latest_run(workspace)
     assert run is not None
     base = find_base_model(config.train.model)
-    rows: list[Encoded] = []
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
         codec = Codec(effective.schema, vocabulary.tokenize, vocabulary.start, config.data.description)
-        for _, record in store.records("holdout", effective.schema):
-            conformed = conform(effective.schema, record)
-            if conformed is not None and len(rows) < wanted:
-                rows.append(codec.encode(conformed))
+        units = store.conformed_units("holdout", effective.schema)
+        rows = [codec.encode(row) for unit in units for row in unit][:wanted]
     adapter = read_adapter(run.directory / "adapter")
     precision = choose_precision(config.train.precision, "cpu")
     model = build_model(base.path, adapter.rank, int(adapter.alpha), run["targets"], precision, "cpu", seed=0)

@@ -32,7 +32,7 @@ from localsynth.privacy.noise import RandomSource
 from localsynth.sample.candidates import Request
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
-from localsynth.schema.columns import Record, Schema, conform
+from localsynth.schema.columns import Record, Schema
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.cpu import default_threads
@@ -65,8 +65,7 @@ class NoNoise(RandomSource):
 def rows_of(workspace: Workspace, name: Any, schema: Schema) -> list[Record]:
     """The rows of a split as the product sees them."""
     with PrivateStore.open(workspace) as store:
-        rows = (conform(schema, row) for _, row in store.records(name, schema))
-        return [row for row in rows if row is not None]
+        return [row for unit in store.conformed_units(name, schema) for row in unit]
 
 
 def trained(run: Run, split: ColumnSplit, rows: list[Record], folder: Path) -> None:

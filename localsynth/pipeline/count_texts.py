@@ -19,7 +19,7 @@ from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Session, exported_run, open_budget, open_ledger, private_recorder
 from localsynth.pipeline.train import source_of
 from localsynth.schema.column_split import ColumnSplit
-from localsynth.schema.columns import Boolean, Category, Record, Schema, Text, Value, conform
+from localsynth.schema.columns import Boolean, Category, Record, Schema, Text, Value
 from localsynth.schema.conditions import Allowed, Conditions, everything
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system.files import write_json
@@ -113,8 +113,8 @@ def _count(session: Session, ledger: "Ledger", current: Run, effective: Effectiv
         open_budget(session, ledger, "text_counts", current.id, share.text_counts_epsilon, share.text_counts_delta, source_sha256)
         mechanism = {"type": "zcdp", "rho": rho}
         ledger.charge(budget="text_counts", run=current.id, stage="count_texts", what="tokens of the texts", mechanism=mechanism)
-        conformed = [conform(effective.schema, record) for _, record in store.records("train", effective.schema)]
-    count = compared([row for row in conformed if row is not None], rho, SecureRandom())
+        rows = [row for unit in store.conformed_units("train", effective.schema) for row in unit]
+    count = compared(rows, rho, SecureRandom())
     if session.options.rehearsal_steps is not None:
         count = replace(count, noise=REHEARSAL_LABEL)
     write_json(current.text_counts_path, count.to_json())

@@ -16,7 +16,7 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import progress, stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, certificate_of, trained_run
-from localsynth.schema.columns import Record, Schema, conform
+from localsynth.schema.columns import Record, Schema
 from localsynth.system.cpu import default_threads
 from localsynth.system.files import file_sha256, read_json, write_file, write_json
 from localsynth.workspace.effective_schema import effective_of
@@ -199,14 +199,8 @@ def _units(workspace: Workspace, split: Any, schema: Schema, losses: "SchemaLoss
     """The conforming rows of each unit of a split, in their order; `losses` counts what conforming changed."""
     from localsynth.store.private import PrivateStore
 
-    units: dict[int, list[Record]] = {}
     with PrivateStore.open(workspace) as store:
-        for unit, record in store.records(split, schema):
-            conformed = conform(schema, record)
-            losses.count(record, conformed)
-            if conformed is not None:
-                units.setdefault(unit, []).append(conformed)
-    return list(units.values())
+        return [unit for unit in store.conformed_units(split, schema, losses.count) if unit]
 
 
 def _sample(rows: list[Record]) -> list[Record]:

@@ -14,7 +14,6 @@ from localsynth.errors import BudgetError, Cancelled
 from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Session, open_budget, private_recorder
 from localsynth.schema.column_split import ColumnSplit
-from localsynth.schema.columns import Record, conform
 from localsynth.system.files import write_json
 from localsynth.workspace.effective_schema import Effective
 from localsynth.workspace.runs import Run
@@ -68,18 +67,14 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         mechanism = {"type": "zcdp", "rho": rho}
         ledger.charge(budget="marginals", run=current.id, stage="train", what="marginals", mechanism=mechanism)
         report(0, 100)
-        units: dict[int, list[Record]] = {}
-        for unit, record in store.records("train", schema):
-            conformed = conform(schema, record)
-            if conformed is not None:
-                units.setdefault(unit, []).append(split.with_lengths(conformed))
+        units = [[split.with_lengths(row) for row in unit] for unit in store.conformed_units("train", schema) if unit]
     model: MarginalModel | SequenceModel
     rehearsal = session.options.rehearsal_steps is not None
     if layout is not None:
         model = measure_sequences(layout, layout.encode(units.values()), rho, SecureRandom(), settings, report)
         model = replace(model, transitions=replace(model.transitions, noise=REHEARSAL_LABEL)) if rehearsal else model
     else:
-        rows = [row for unit in units.values() for row in unit]
+        rows = [row for unit in units for row in unit]
         model = measure_marginals(domain, domain.encode(rows), rho, SecureRandom(), settings, report)
         model = replace(model, noise=REHEARSAL_LABEL) if rehearsal else model
     write_json(current.marginals_path, model.to_json())

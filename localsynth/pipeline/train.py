@@ -169,7 +169,6 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
     from localsynth.llm.llama_cpp import Vocabulary
     from localsynth.llm.row_text import Codec
     from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
-    from localsynth.schema.columns import conform
     from localsynth.store.private import PrivateStore
     from localsynth.train.checkpoint import remove_checkpoint
     from localsynth.train.loop import choose_device
@@ -180,21 +179,16 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
     base = find_base_model(config.train.model)
     plan = TrainPlan(**current["plan"])
     emit = private_recorder(session, current)
-    schema = effective.schema
     random = SecureRandom()
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
         open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, source_sha256)
-        split = ColumnSplit(schema, hybrid=current.hybrid)
+        split = ColumnSplit(effective.schema, hybrid=current.hybrid)
         codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, config.data.description, split.given)
-        units: dict[int, list[Any]] = {}
-        for unit, record in store.records("train", schema):
-            rows = units.setdefault(unit, [])
-            conformed = conform(schema, record)
-            if conformed is None:
-                continue
-            encoded = codec.encode(split.with_lengths(conformed))
-            if any(encoded.learned):  # a row without a text has nothing to teach in a hybrid
-                rows.append(encoded)
+        units = [
+            [codec.encode(split.with_lengths(row)) for row in unit] for unit in store.conformed_units("train", effective.schema)
+        ]
+    # A row without a text has nothing to teach in a hybrid.
+    units = [[row for row in unit if any(row.learned)] for unit in units]
     run_id = current.id
 
     shown = {"epsilon": 0.0, "at": 0.0}
@@ -207,7 +201,7 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
         return shown["epsilon"]
 
     result = train_adapter(
-        units=list(units.values()),
+        units=units,
         base=base.path,
         targets=current["targets"],
         micro_batch_tokens=going_on_with(config.train, current["micro_batch_tokens"], choose_device(config.train.device)),

@@ -10,8 +10,10 @@ No value of a row is printed, logged or put into a message; DuckDB's messages, w
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -21,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
-from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Value
+from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Value, conform
 from localsynth.store.bulk import insert_rows
 from localsynth.store.encryption import attach, connect
 from localsynth.store.key import make_key, read_key
@@ -155,6 +157,23 @@ class PrivateStore:
         order = " ORDER BY unit_id, row_id" if only else ""
         for row in self._rows(f"SELECT {selected} FROM private.original WHERE split = ?{only}{order}", values):
             yield int(row[0]), dict(zip(names, row[1:], strict=True))  # type: ignore[arg-type]
+
+    def conformed_units(
+        self, split: Split, schema: Schema, seen: Callable[[Record, Record | None], None] | None = None
+    ) -> Iterator[list[Record]]:
+        """The rows of each unit inside an effective schema (`conform`), in their order. A unit may have none.
+
+        `seen` is called with each row before and after; after is None where the schema drops it. Raises as `records`.
+        """
+        for _, rows in groupby(self.records(split, schema), key=itemgetter(0)):
+            unit = []
+            for _, record in rows:
+                conformed = conform(schema, record)
+                if seen is not None:
+                    seen(record, conformed)
+                if conformed is not None:
+                    unit.append(conformed)
+            yield unit
 
     def check_readable(self) -> None:
         """Read every stored value, so that a damaged file is found before anything is charged.
