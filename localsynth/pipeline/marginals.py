@@ -71,7 +71,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     model: MarginalModel | SequenceModel
     rehearsal = session.options.rehearsal_steps is not None
     if layout is not None:
-        model = measure_sequences(layout, layout.encode(units.values()), rho, SecureRandom(), settings, report)
+        model = measure_sequences(layout, layout.encode(units), rho, SecureRandom(), settings, report)
         model = replace(model, transitions=replace(model.transitions, noise=REHEARSAL_LABEL)) if rehearsal else model
     else:
         rows = [row for unit in units for row in unit]
