@@ -1,6 +1,6 @@
-"""Makes the pictures of the terminal UI in docs/images/ from the real app, with made-up visits: `make screenshots`.
+"""Makes the pictures of the terminal UI in docs/images/ from the real app, with synthetic visits: `make screenshots`.
 
-Nothing is trained: the events of a run are made up, and two tables of made-up visits play the original and the synthetic rows.
+Nothing is trained: the events of a run are simulated, and two random tables of visits play the original and the synthetic rows.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ STEPS = 120
 
 
 def visits(schema: Schema, rows: int, seed: int) -> list[Record]:
-    """Made-up visits as records of the schema's learned columns."""
-    with write_example(Path(f"made-up-{seed}"), rows, seed).open(encoding="utf-8", newline="") as file:
+    """Random visits as records of the schema's learned columns."""
+    with write_example(Path(f"visits-{seed}"), rows, seed).open(encoding="utf-8", newline="") as file:
         return [{c.name: parse_value(c, line[c.name], [""]) for c in schema.learned()} for line in csv.DictReader(file)]
 
 
@@ -58,7 +58,7 @@ def finished_workspace(root: Path) -> None:
 
 
 def half_a_run() -> RunState:
-    """A run in the middle of its training, by made-up events."""
+    """A run in the middle of its training, by simulated events."""
     chance, state = random.Random(1), RunState("run", counts_texts=True, report=True)
     for stage in ("ingest", "train"):
         state.apply({"kind": "stage_started", "stage": stage, "seal": "namespace"})
