@@ -30,7 +30,7 @@ import torch
 from heldout_perplexity import perplexity
 
 from localsynth.config import SampleConfig, TrainConfig
-from localsynth.export.export import export
+from localsynth.export.export import build_gguf
 from localsynth.llm.adapter import read_adapter
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.llama_cpp import Vocabulary
@@ -198,7 +198,7 @@ def drawn(
     arguments: argparse.Namespace, run: Path, base: Path, split: ColumnSplit, original: list[Record], test: list[Record]
 ) -> list[dict[str, Any]]:
     """Texts for the labels and lengths of originals, and how well a filter learns from them, for each guidance."""
-    export(base, run / "adapter", run / "model.gguf", "BF16", default_threads(), lambda event: None)
+    build_gguf(base, run / "adapter", run / "model.gguf", "BF16", default_threads(), lambda event: None)
     chosen = [original[i % len(original)] for i in range(arguments.rows)]
     results = []
     for guidance in arguments.guidance:

@@ -22,7 +22,7 @@ from localsynth.evaluate.attacks.membership import attack_by_scores
 from localsynth.evaluate.likelihood import likelihood_gain
 from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import evaluate_tables
-from localsynth.export.export import export
+from localsynth.export.export import build_gguf
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.llama_cpp import Embedder, Vocabulary
 from localsynth.llm.row_text import Codec
@@ -88,7 +88,7 @@ def trained(run: Run, split: ColumnSplit, rows: list[Record], folder: Path) -> N
         emit=lambda event: print(json.dumps(event), file=sys.stderr, flush=True),
         should_stop=lambda: False,
     )
-    export(base.path, folder / "adapter", folder / "model.gguf", "BF16", default_threads(), lambda event: None)
+    build_gguf(base.path, folder / "adapter", folder / "model.gguf", "BF16", default_threads(), lambda event: None)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from localsynth.events import Emit, progress
 from localsynth.export.merge import merge_adapter, merged_size
 from localsynth.llm.adapter import read_adapter
 
-__all__ = ["ExportResult", "export"]
+__all__ = ["ExportResult", "build_gguf"]
 
 # Of the F16 size. BF16 takes as much; Q8_0, the largest of the others, has 8.5 bits a weight, and odd tensors take more.
 _QUANTIZED_SHARE = {"F16": 0.0, "BF16": 1.01}
@@ -34,7 +34,7 @@ class ExportResult:
     seconds: float
 
 
-def export(base: Path, adapter_directory: Path, out: Path, quantization: str, threads: int, emit: Emit) -> ExportResult:
+def build_gguf(base: Path, adapter_directory: Path, out: Path, quantization: str, threads: int, emit: Emit) -> ExportResult:
     """Write the trained model to `out`, quantized to `quantization` (a key of `verify.KL_LIMITS`) and verified.
 
     Only a verified file ever has the name `out`. Raises IntegrityError (the result is not what was trained), ResourceError

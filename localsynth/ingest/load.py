@@ -21,7 +21,7 @@ from localsynth.schema.columns import Identifier, Schema, Value
 from localsynth.store.private import PrivateStore, PrivateWriter
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["IngestResult", "SecretCoins", "ingest", "sort_key"]
+__all__ = ["IngestResult", "SecretCoins", "load_table", "sort_key"]
 
 _COINS_AT_ONCE = 100_000
 _SECONDS_BETWEEN_EVENTS = 0.5
@@ -146,7 +146,7 @@ def _draw(writer: PrivateWriter, random: SecretCoins) -> None:
         writer.add_priorities(first, [int(value) for value in random.integers(2**62, count)])
 
 
-def ingest(
+def load_table(
     workspace: Workspace,
     config: Config,
     random: SecretCoins,

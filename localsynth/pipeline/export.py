@@ -28,7 +28,7 @@ def export(session: Session) -> dict[str, Any]:
     if current.by_marginals:
         return _certify_marginals(session, current)
     need_training_parts()
-    from localsynth.export.export import export as export_model
+    from localsynth.export.export import build_gguf
     from localsynth.privacy.model_hash import model_hash
 
     base = find_base_model(current["settings"]["train"]["model"])
@@ -53,7 +53,7 @@ def export(session: Session) -> dict[str, Any]:
     current.check_marginals()
     emit = recorder(session, current)
     emit(stage_started("export", session.seal))
-    result = export_model(base.path, current.adapter_path, path, quantization, default_threads(), emit)
+    result = build_gguf(base.path, current.adapter_path, path, quantization, default_threads(), emit)
     certified = _put_certificate(session, current, path)
     facts = {
         "quantization": quantization,

@@ -85,7 +85,7 @@ def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
 
 
 def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    from localsynth.ingest.load import ingest as ingest_source
+    from localsynth.ingest.load import load_table
     from localsynth.ingest.private_bounds import measure_column, measure_size, share_budget
     from localsynth.ingest.sources.open import open_source
     from localsynth.privacy.noise import SecureRandom
@@ -151,7 +151,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     if not document["ingested"]:
         # Of this reading alone, whatever is read: a run that began with other rows must not go on with these.
         document["ingest"] = secrets.token_hex(8)
-        ingest_source(workspace, config, SecureRandom(), keep, emit, document["ingest"], source)
+        load_table(workspace, config, SecureRandom(), keep, emit, document["ingest"], source)
         document["ingested"] = True
         write_json(workspace.schema_path, document)
     schema = Schema.model_validate(document["schema"])

@@ -1,1 +1,1 @@
-"""Drawing synthetic rows from the merged model with llama.cpp."""
+"""Generating synthetic rows from the marginals and the merged model."""

@@ -21,10 +21,8 @@ _LIMITS: dict[str, int] = {
     "max_lexer_states": 1_000_000,
     "max_grammar_size": 10_000_000,
 }
-
-
-_MOST_CONDITIONS = 1000
-"""Compiled grammars of conditions that are kept: a file of rows to complete may bring another one with every row."""
+_MAX_CONDITIONS = 1000
+"""Compiled grammars of conditions that are kept: in a file of rows to complete, each row may have another one."""
 
 
 class Grammars:
@@ -40,18 +38,18 @@ class Grammars:
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_regex(pattern), log_level=0, limits=limits)
         if matcher.is_error():
             raise ConfigError(
-                f"No grammar can be made for column {column!r}: {matcher.get_error().splitlines()[0]}",
-                "A very long list of values is the usual cause: declare fewer, or make the column text.",
+                f"Cannot compile a grammar for column {column!r}: {matcher.get_error().splitlines()[0]}",
+                "The usual cause is a very long list of values: declare fewer, or make the column text.",
             )
         return matcher
 
     def matcher(self, field: int, allowed: Allowed | None = None) -> LLMatcher:
-        """A matcher at the beginning of a value of the field, or of one of its `allowed` values."""
+        """A matcher at the start of a value of the field, or of one of its `allowed` values."""
         if allowed is None:
             return self._matchers[field].deep_copy()
         key = (field, allowed)
         if key not in self._conditions:
-            if len(self._conditions) >= _MOST_CONDITIONS:
+            if len(self._conditions) >= _MAX_CONDITIONS:
                 self._conditions.clear()
             self._conditions[key] = self._compile(self._fields[field].column.name, allowed_pattern(allowed))
         return self._conditions[key].deep_copy()

@@ -29,6 +29,7 @@ __all__ = ["conditions_from_marginals", "contrasts_from_marginals", "first_rows"
 _MAX_BYTES = 64 * 2**20
 """Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 _CHUNK = 2_000
+"""Rows of a transaction."""
 
 
 def read_marginals(path: Path) -> MarginalModel | SequenceModel:
@@ -107,7 +108,7 @@ def _sequences(model: SequenceModel, surrogates: Surrogates, job: Job) -> Callab
 
     def chunk(numbers: range) -> list[Record]:
         result = []
-        for number, (unit, row) in zip(numbers, rows):  # noqa: B905 - the rows have no end
+        for number, (unit, row) in zip(numbers, rows):  # noqa: B905 - the rows are endless
             if conform(surrogates.schema, row) != row:
                 raise IntegrityError(f"Row {job.first_row + number} violates the schema.", "Please report this as a bug.")
             result.append(surrogates.complete(job.first_row + number, row, unit))

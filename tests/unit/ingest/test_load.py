@@ -11,7 +11,7 @@ import pytest
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import ConfigError, DataError
 from localsynth.events import Event, for_the_record
-from localsynth.ingest.load import IngestResult, ingest, sort_key
+from localsynth.ingest.load import IngestResult, load_table, sort_key
 from localsynth.schema.columns import Boolean, Category, Date, Identifier, Integer, Number, Record, Schema, Surrogate, Text
 from localsynth.store.private import PrivateStore
 from localsynth.workspace.paths import Workspace
@@ -32,7 +32,7 @@ def run(
 ) -> tuple[IngestResult, list[Event]]:
     config = Config(data=DataConfig(source=str(path), **(data or {})), schema=schema, privacy=PrivacyConfig(**privacy))
     events: list[Event] = []
-    return ingest(workspace, config, InsecureRandom(seed), lambda units: keep, events.append, "5eed"), events
+    return load_table(workspace, config, InsecureRandom(seed), lambda units: keep, events.append, "5eed"), events
 
 
 def stored(workspace: Workspace, schema: Schema, split: str = "train") -> list[tuple[int, Record]]:
@@ -176,7 +176,7 @@ def test_the_chance_to_be_kept_may_depend_on_the_number_of_units(workspace: Work
 
     path = people(tmp_path, [("a", 1), ("b", 2), ("a", 3), ("", 4)])
     config = Config(data=DataConfig(source=str(path)), schema=NUMBERS, privacy=PrivacyConfig(unit="person"))
-    assert ingest(workspace, config, InsecureRandom(1), keep_all, lambda event: None, "5eed").units == 3
+    assert load_table(workspace, config, InsecureRandom(1), keep_all, lambda event: None, "5eed").units == 3
     assert asked == [3]
 
 
