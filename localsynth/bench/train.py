@@ -1,12 +1,12 @@
-"""A step of DP training measured against the same step without privacy, against Opacus' ghost clipping, and against the machine.
+"""Compares a step of DP training with the same step without privacy, with Opacus' ghost clipping and with the machine's limit.
 
     dp      our step: per-unit gradients from hooks, clipped and summed, noise
     plain   the step of ordinary LoRA on the same model, batch and micro-batches: gradients of the batch, no clipping, no noise
     ghost   Opacus' ghost clipping on PEFT's own layers: two backward passes, no per-example gradients
-    limit   what the matrix products alone would take at the machine's rate (`train.speed`): 4 operations a token for each weight
-            of the layers, and for the vocabulary's product only tokens with loss
+    limit   the matrix products alone, at the machine's rate (`train.matmul_rate`): 4 operations a token for each weight of the
+            layers; for the vocabulary's product only tokens with loss
 
-Rows are texts of the bundled example; nothing private is read. Each variant runs in a process of its own, for its memory.
+Rows are texts of the bundled example; nothing private is read. Each variant runs in a separate process, whose memory is measured.
 """
 
 import csv
@@ -56,15 +56,15 @@ _SCHEMA = Schema(columns=[Text(name="note", max_tokens=64, nullable=False)])
 def bench_train(model: str, units: int, steps: int, rounds: int, variants: Sequence[str], emit: Emit) -> dict[str, Any]:
     """Tokens/s and peak memory of the variants, and the ratios of ours to the plain step and to the limit.
 
-    Each of `rounds` runs every variant once, in turn, since the speed of a machine drifts; the medians count. A run takes one
-    step to warm up and the median of `steps` more, each on the same `units` rows. Takes minutes.
+    Each of `rounds` rounds runs every variant once, since the speed of a machine drifts; the results are medians over the
+    rounds. A run takes one step to warm up, then the median of `steps` steps on the same `units` rows. Takes minutes.
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     context = multiprocessing.get_context("spawn")
     for number in range(rounds):
         for name in variants:
             emit(note(f"Round {number + 1} of {rounds}: {name} ..."))
-            # Not a Pool: where its process is killed (for memory, say), that starts another one for ever.
+            # Not a Pool: that starts a new process for ever where each one is killed, for example for memory.
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 found[name].append(pool.submit(_run, name, model, units, steps).result())
     best = {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()}

@@ -1,4 +1,4 @@
-"""The export stage: merge the adapter into the base, check the result, quantize it, check it again.
+"""Builds the product: merges the adapter into the base, verifies the result, quantizes it, and verifies it again.
 
 Reads only the base model and the adapter: no private data, and no text but the public probes.
 """
@@ -16,9 +16,9 @@ from localsynth.llm.adapter import read_adapter
 
 __all__ = ["ExportResult", "build_gguf"]
 
-# Of the F16 size. BF16 takes as much; Q8_0, the largest of the others, has 8.5 bits a weight, and odd tensors take more.
-_QUANTIZED_SHARE = {"F16": 0.0, "BF16": 1.01}
-_OTHERS = 0.6
+# Of the F16 size. BF16 takes as much. Q8_0, the largest of the others, has 8.5 bits a weight, and some tensors take more.
+_QUANTIZED_FRACTION = {"F16": 0.0, "BF16": 1.01}
+_OTHER_FRACTION = 0.6
 _STEPS = 5  # reference, merge, check, quantize, check
 
 
@@ -76,12 +76,12 @@ def build_gguf(base: Path, adapter_directory: Path, out: Path, quantization: str
 
 
 def _check_space(base: Path, out: Path, quantization: str) -> None:
-    needed = int(merged_size(base) * (1 + _QUANTIZED_SHARE.get(quantization, _OTHERS)))
+    needed = int(merged_size(base) * (1 + _QUANTIZED_FRACTION.get(quantization, _OTHER_FRACTION)))
     free = shutil.disk_usage(out.parent).free
     if free < needed:
         raise ResourceError(
-            f"The export needs {needed / 1e9:.1f} GB in {out.parent} for a while, and {free / 1e9:.1f} GB are free.",
-            "Free some disk space, then start the command again: training is kept.",
+            f"The export temporarily needs {needed / 1e9:.1f} GB in {out.parent}, and {free / 1e9:.1f} GB are free.",
+            "Free some disk space, then start the command again: the training is kept.",
         )
 
 

@@ -1,6 +1,6 @@
 """Merge an adapter into its base model, GGUF in and GGUF out, a few rows of one tensor at a time.
 
-What the base file says (metadata, tokenizer, chat template) is copied byte for byte. Knows nothing about torch or llama.cpp.
+Metadata, tokenizer and chat template of the base are copied byte for byte. Knows nothing about torch or llama.cpp.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ def merged_size(base: Path) -> int:
 
 
 def _deltas(base: GgufFile, adapter: Adapter) -> dict[str, Delta]:
-    """For each adapted GGUF tensor (scale·B in the rows' order of the file, A): their product is what to add to it."""
+    """For each adapted GGUF tensor (scale·B in the rows' order of the file, A): their product is added to it."""
     architecture = check_architecture(base.value("general.architecture"))
     blocks, heads = base.value(f"{architecture}.block_count"), base.value(f"{architecture}.attention.head_count")
     heads_kv = base.value(f"{architecture}.attention.head_count_kv", heads)
@@ -69,7 +69,7 @@ def _merged_rows(base: GgufFile, tensor: Tensor, delta: Delta | None) -> Iterato
             result = values.astype(dtype)
         if not np.isfinite(result).all():
             raise IntegrityError(
-                f"The merged {tensor.name} holds numbers too large for {tensor.kind.name}.",
+                f"The merged {tensor.name} has values too large for {tensor.kind.name}.",
                 "Train again with a lower learning rate or a smaller max_grad_norm.",
             )
         yield result
@@ -92,12 +92,12 @@ def merge_adapter(base: Path, adapter: Path | Adapter, out: Path, metadata: Mapp
 
 def _with_metadata(fields: Mapping[str, bytes], metadata: Mapping[str, str]) -> dict[str, bytes]:
     if foreign := [key for key in metadata if not key.startswith(_OURS)]:
-        raise ValueError(f"{foreign[0]} is not ours to set: keys begin with {_OURS}")
+        raise ValueError(f"{foreign[0]} is not a key of localsynth: these begin with {_OURS}")
     return {**fields, **{key: string_field(text) for key, text in metadata.items()}}
 
 
 def set_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Add or replace "localsynth." strings in a GGUF file of any quantization; everything else is copied bit by bit.
+    """Add or replace "localsynth." strings in a GGUF file of any quantization; everything else is copied byte for byte.
 
     The file is replaced whole or not at all. Raises IntegrityError, ResourceError.
     """

@@ -1,4 +1,4 @@
-"""Prove that the exported GGUF computes what was trained, on public texts, before anything is sampled from it.
+"""Verify on public texts that the exported GGUF computes what was trained, before anything is sampled from it.
 
 The reference is computed in torch, in float32, from the base model and the adapter; llama.cpp computes the same texts from
 the exported file. A wrong scale, a wrong permutation or a damaged quantization shows as a divergence. Blocks of the
@@ -32,8 +32,8 @@ __all__ = [
 KL_LIMITS = {"F16": 1e-3, "BF16": 5e-3, "Q8_0": 2.5e-2, "Q6_K": 6e-2, "Q5_K_M": 0.35, "Q4_K_M": 0.35, "Q4_0": 1.5}
 """The largest accepted mean KL divergence, in nats a token, from the reference to a file of each quantization type.
 
-About five times what SmolLM2-135M with an adapter gives: 6e-6, 5e-3, 1.3e-2, 7e-2, 7e-2, 0.36. Small models suffer most from
-quantization. The F16 file is checked always, so these need not catch a wrong merge, only a quantization that went wrong."""
+About five times the values of SmolLM2-135M with an adapter: 6e-6, 5e-3, 1.3e-2, 7e-2, 7e-2, 0.36. Quantization harms small
+models most. The F16 file is always verified, so these limits need not catch a wrong merge, only a failed quantization."""
 
 PROBES = (
     "The ferry leaves the harbour at seven and reaches the island before noon, unless the wind turns.",
@@ -46,12 +46,12 @@ PROBES = (
     "amount: -120.00\ncurrency: EUR\ncategory: groceries\nmemo: weekly shopping",
     "Once upon a time a fox asked the river why it hurried, and the river, being young, did not know.",
 )
-"""Texts written for this purpose: nothing private, and diverse enough that every layer has work to do."""
+"""Texts written for this purpose: nothing private, and diverse enough to involve every layer."""
 
 _MAX_TOKENS = 384
-# Below this, two correct implementations differ as much (F16 cache against float32): a shift so small cannot be looked for.
+# Two correct implementations differ as much (F16 cache against float32), so a smaller shift cannot be verified.
 _NOISE = 1e-4
-# llama.cpp rounds activations for quantized weights: 3e-3 was measured for Q4_1. A model that is misunderstood differs by nats.
+# llama.cpp rounds activations for quantized weights: 3e-3 was measured for Q4_1. A misread model differs by nats.
 _BASE_LIMIT = 0.1
 
 
@@ -64,7 +64,7 @@ def probe_tokens(path: Path) -> list[int]:
 def mean_kl(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """The mean over rows of KL(softmax(reference) || softmax(other)), in nats, for two arrays of logits (tokens, vocabulary)."""
     total = 0.0
-    with np.errstate(invalid="ignore"):  # a damaged model may compute NaN: then so is the result
+    with np.errstate(invalid="ignore"):  # a damaged model may compute NaN; then the result is NaN
         for p_logits, q_logits in zip(reference, other, strict=True):
             p, q = (logits - np.logaddexp.reduce(logits) for logits in np.stack([p_logits, q_logits]).astype(np.float64))
             total += float(np.sum(np.exp(p) * (p - q)))
@@ -91,7 +91,7 @@ def reference_logits(base: Path, adapter: Adapter, tokens: Sequence[int]) -> tup
 
 
 def _apply_to_second(model: nn.Module, adapter: Adapter) -> None:
-    """Let the adapter act on the second sequence of a batch only, so that one pass over the weights gives both answers."""
+    """Apply the adapter to the second sequence of a batch only, so that one pass over the weights gives both results."""
 
     def hook(a: torch.Tensor, b: torch.Tensor) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
         def add(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -132,33 +132,33 @@ def verify_export(reference: NDArray[np.float32], path: Path, quantization: str,
 
 
 def verify_base(path: Path) -> float:
-    """The mean KL between torch and llama.cpp on a base model as it is, before anything is spent on training it.
+    """The mean KL between torch and llama.cpp on an untrained base model, before anything is spent on training it.
 
-    Raises IntegrityError where they differ: some property of the file is not understood, and the export would fail afterwards.
+    Raises IntegrityError where they differ: localsynth misreads the file, and the export would fail after the training.
     """
     tokens = probe_tokens(path)
     reference, _ = reference_logits(path, Adapter(rank=1, alpha=1, pairs={}), tokens)
     kl = mean_kl(reference, sequence_logits(path, tokens))
     if not kl <= _BASE_LIMIT:
         raise IntegrityError(
-            f"torch and llama.cpp do not agree on what {path.name} computes: they diverge by {kl:.2g} nats a token.",
-            "This model has a property that localsynth does not know. Choose another base model.",
+            f"torch and llama.cpp disagree about {path.name}: their outputs diverge by {kl:.2g} nats a token.",
+            "localsynth does not support this model. Choose another base model.",
         )
     return kl
 
 
 def check_adapter_arrived(base: NDArray[np.float32], reference: NDArray[np.float32], merged_kl: float, adapter: Adapter) -> float:
-    """The shift KL(base || reference) that training made. Raises IntegrityError where the merged F16 file did not follow it.
+    """The shift KL(base || reference) caused by training. Raises IntegrityError where the merged F16 file did not follow it.
 
-    `merged_kl` is the divergence of that file from the reference: it must be small beside the shift, or the file may as well
-    be the base model. An adapter that is not zero must shift something.
+    `merged_kl` is the divergence of that file from the reference: it must be small compared with the shift; otherwise the
+    file may be the base model. A nonzero adapter must cause a shift.
     """
     shift = mean_kl(base, reference)
     if shift <= 0 and not adapter.is_zero():
-        raise IntegrityError("The adapter changes nothing that the model computes.", "Train again; if that fails too, report it.")
+        raise IntegrityError("The adapter does not change the model's output.", "Train again; if that fails too, report it.")
     if shift > _NOISE and merged_kl > shift / 2:
         raise IntegrityError(
-            "The exported model does not hold what was trained: it is as far from the trained model as the base model is.",
+            "The exported model lacks the training: it is as far from the trained model as the base model is.",
             "Export again; if that fails too, report it.",
         )
     return shift

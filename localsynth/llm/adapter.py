@@ -30,7 +30,7 @@ class Adapter:
 
     @property
     def scale(self) -> float:
-        """What B·A is multiplied by: alpha / rank (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
+        """The factor of B·A: alpha / rank (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
         return self.alpha / self.rank
 
     def is_zero(self) -> bool:
@@ -39,7 +39,7 @@ class Adapter:
 
 
 def write_adapter(directory: Path, pairs: Mapping[str, Pair], rank: int, alpha: float) -> None:
-    """Write an adapter into `directory` (made if missing). Raises ResourceError."""
+    """Write an adapter into `directory` (created if missing). Raises ResourceError."""
     from safetensors.numpy import save
 
     tensors = {}
@@ -50,14 +50,14 @@ def write_adapter(directory: Path, pairs: Mapping[str, Pair], rank: int, alpha: 
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ResourceError(f"Cannot make {directory}: {error.strerror}.", "Check the permissions.") from None
+        raise ResourceError(f"Cannot create {directory}: {error.strerror}.", "Check the permissions.") from None
     content = save({name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()})
     write_file(directory / "adapter.safetensors", content)
     write_json(directory / "adapter.json", {"rank": rank, "alpha": alpha, "targets": targets})
 
 
 def read_adapter(directory: Path) -> Adapter:
-    """The adapter that `write_adapter` wrote. Raises IntegrityError where a file is missing, damaged or they do not fit."""
+    """The adapter that `write_adapter` wrote. Raises IntegrityError where a file is missing or does not match."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

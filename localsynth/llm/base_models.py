@@ -1,4 +1,4 @@
-"""The catalogue of base models as the engine sees it: a verified file and what can be trained in it, with the engine's errors."""
+"""Base models by name or path: the verified file, and which of its layers can get adapters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,21 +13,21 @@ from localsynth_models.errors import ModelError
 
 __all__ = ["BaseModel", "find_base_model", "list_base_models", "model_errors"]
 
-_KINDS: dict[str, type[LocalsynthError]] = {"config": ConfigError, "integrity": IntegrityError, "resource": ResourceError}
+_ERRORS: dict[str, type[LocalsynthError]] = {"config": ConfigError, "integrity": IntegrityError, "resource": ResourceError}
 
 
 @contextmanager
 def model_errors() -> Iterator[None]:
-    """Raises the catalogue's errors as the engine's, with their exit codes."""
+    """Raise errors of `localsynth_models` as errors of localsynth, with their exit codes."""
     try:
         yield
     except ModelError as error:
-        raise _KINDS[error.kind](error.message, error.hint) from None
+        raise _ERRORS[error.kind](error.message, error.hint) from None
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model that may be used: its file was checked against its recorded SHA-256, if it has one."""
+    """A base model whose file matches its recorded SHA-256, if it has one."""
 
     path: Path
     info: GgufInfo
@@ -36,7 +36,7 @@ class BaseModel:
 
 
 def find_base_model(name_or_path: str) -> BaseModel:
-    """The base model of that name, or at that path. Raises ConfigError, IntegrityError or ResourceError with what to do."""
+    """The base model of that name, or at that path. Raises ConfigError, IntegrityError, ResourceError."""
     with model_errors():
         directory = model_directory()
         path = locate(name_or_path, directory)
@@ -47,7 +47,7 @@ def find_base_model(name_or_path: str) -> BaseModel:
 
 
 def list_base_models() -> list[dict[str, Any]]:
-    """Every model of the catalogue and those the user added, each with whether its file is here."""
+    """All models of the catalogue and those that the user added; `present`: whether the file was fetched."""
     with model_errors():
         directory = model_directory()
         known = {**catalog(), **local_models(directory)}

@@ -1,8 +1,8 @@
 """Read and write GGUF files without loading them: metadata as raw bytes, tensors by rows.
 
 The `gguf` package reads every token of a vocabulary into its own array (seconds for a large one) and cannot write what it
-read (empty strings and arrays are dropped). Here metadata stays the bytes it was unless asked for, so a copied file says
-exactly what the original said. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
+read (empty strings and arrays are dropped). Here metadata stays raw bytes until a value is read, so a copy has exactly the
+original's metadata. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
 
 Knows nothing about what the tensors mean.
 """
@@ -157,7 +157,7 @@ class GgufFile:
             if name in self.tensors:
                 raise ValueError(f"it has the tensor {name!r} twice")
             if not shape or shape[-1] % GGML_QUANT_SIZES[tensor.kind][0]:
-                raise ValueError(f"the tensor {name!r} has an impossible shape")
+                raise ValueError(f"the tensor {name!r} has an invalid shape")
             self.tensors[name] = tensor
             self._offsets[name] = cursor.number("<Q")
         alignment = self.value("general.alignment", _ALIGNMENT)
@@ -175,14 +175,14 @@ class GgufFile:
         return cursor.value(GGUFValueType(cursor.number("<I")))
 
     def raw(self, name: str) -> NDArray[np.uint8]:
-        """A tensor's content as it lies in the file: bytes of shape (rows, bytes a row), not copied."""
+        """A tensor's content as in the file: bytes of shape (rows, bytes a row), not copied."""
         tensor, start = self.tensors[name], self._offsets[name]
         return self._data[start : start + tensor.size].reshape(tensor.rows, -1)
 
     def chunks(self, name: str, elements: int = 1 << 24) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """A tensor in float32, a part of about `elements` numbers at a time: (which rows, their values of shape (rows, inputs)).
 
-        The file's pages are let go of behind it: else a process that reads a whole model comes to hold the whole file.
+        Pages that were read are released. Otherwise a process that reads a whole model would hold the whole file.
         Raises ConfigError where its quantization type cannot be read.
         """
         tensor, raw = self.tensors[name], self.raw(name)
@@ -190,12 +190,12 @@ class GgufFile:
         for start in range(0, tensor.rows, step):
             part = slice(start, min(start + step, tensor.rows))
             values = self._dequantized(tensor, raw[part])
-            # From the tensor's beginning: what is read next brings pages before it along.
-            self._let_go(self._offsets[name], raw[: part.stop].size)
+            # From the tensor's start: reading the next part also maps pages before it.
+            self._release(self._offsets[name], raw[: part.stop].size)
             yield part, values
 
-    def _let_go(self, start: int, size: int) -> None:
-        """Map these bytes' pages out of this process; they stay in the system's cache, and reading maps them again."""
+    def _release(self, start: int, size: int) -> None:
+        """Unmap these bytes' pages from this process; they stay in the page cache, and reading maps them again."""
         first = start - start % mmap.PAGESIZE
         self._map.madvise(mmap.MADV_DONTNEED, first, start + size - first)
 
@@ -255,8 +255,8 @@ def _header(fields: Mapping[str, bytes], tensors: Sequence[Tensor]) -> bytes:
 def write_gguf(path: Path, fields: Mapping[str, bytes], tensors: Sequence[Tensor], content: Callable[[Tensor], Rows]) -> None:
     """Write a GGUF file whole or not at all: a temporary file beside it, fsync, rename.
 
-    `fields` as in `GgufFile.fields` (an alignment of its own is not kept: files are written with the usual 32). `content` gives
-    each tensor's rows, in the tensor's type and as little-endian bytes, when its turn comes. Raises ResourceError (disk full).
+    `fields` as in `GgufFile.fields`, except that the alignment is always 32. `content` gives a tensor's rows, in its type and
+    as little-endian bytes; it is called for one tensor after another. Raises ResourceError (disk full).
     """
     kept = {key: raw for key, raw in fields.items() if key != "general.alignment"}
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

@@ -1,4 +1,4 @@
-"""The one seam to llama.cpp: the vocabulary, batched decoding of many sequences, and quantization.
+"""The only interface to llama.cpp: the vocabulary, batched decoding of many sequences, and quantization.
 
 Training tokenizes with the same code that sampling uses, so the two cannot disagree. Nothing else imports `llama_cpp`.
 
@@ -39,7 +39,7 @@ ALL_LAYERS = -1
 """Put the whole model on the GPU."""
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
-"""What the metadata keys begin with that hold a program for writing prompts. Nothing here runs one."""
+"""Prefix of the metadata keys that hold chat templates, which are programs. Nothing here runs one."""
 
 _QUANTIZATIONS = {
     "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
@@ -131,8 +131,8 @@ def gpu_offload() -> bool:
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 
-def _room(length: int) -> int:
-    # llama.cpp rounds a sequence's share of the context up by itself; asking for a multiple avoids its warning.
+def _rounded(length: int) -> int:
+    # llama.cpp rounds the length of a sequence up to a multiple of 256; requesting a multiple avoids its warning.
     return -(-length // 256) * 256
 
 
@@ -145,7 +145,7 @@ def sequence_bytes(path: Path, length: int) -> int:
     keys = fields.value(f"{architecture}.attention.key_length", width)
     values = fields.value(f"{architecture}.attention.value_length", width)
     heads_kv = fields.value(f"{architecture}.attention.head_count_kv", heads)
-    return int(_room(length) * fields.value(f"{architecture}.block_count") * heads_kv * (keys + values) * 2)
+    return int(_rounded(length) * fields.value(f"{architecture}.block_count") * heads_kv * (keys + values) * 2)
 
 
 def _load(path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> Any:
@@ -172,10 +172,10 @@ class Vocabulary:
         self.size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         add_bos = llama_cpp.llama_vocab_get_add_bos(self._vocab)
         self.start: list[int] = [llama_cpp.llama_vocab_bos(self._vocab)] if add_bos else []
-        """What every sequence begins with: the BOS token where the model wants one."""
+        """The first tokens of every sequence: the BOS token, if the model has one."""
         self._pieces: dict[int, bytes] = {}
-        # SentencePiece models put a space before the first word of every call. Our texts are spans of a longer text, so
-        # there we tokenize behind a line break and take its tokens off again.
+        # SentencePiece models put a space before the first word of every call. Our texts are spans of a longer text, so for
+        # these models we tokenize after a line break and remove its tokens.
         self._guard = self._tokenize("\n") if self.piece(self._tokenize("a")[0])[:1] == b" " else []
 
     def _tokenize(self, text: str) -> list[int]:
@@ -184,7 +184,7 @@ class Vocabulary:
         buffer = (llama_cpp.llama_token * room)()
         count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
         if count < 0:
-            raise AssertionError(f"llama_tokenize wants {-count} tokens for {len(data)} bytes")
+            raise AssertionError(f"llama_tokenize needs {-count} tokens for {len(data)} bytes")
         return list(buffer[:count])
 
     def tokenize(self, text: str) -> list[int]:
@@ -204,7 +204,7 @@ class Vocabulary:
         return self._pieces[token]
 
     def grammar_tokenizer(self) -> Any:
-        """An `llguidance.LLTokenizer` over this vocabulary (takes about a second to make)."""
+        """An `llguidance.LLTokenizer` over this vocabulary (takes about a second to build)."""
         from llguidance.llamacpp import lltokenizer_from_vocab
 
         return lltokenizer_from_vocab(self._vocab)
@@ -224,7 +224,7 @@ class Vocabulary:
 
 @dataclass(slots=True)
 class Step:
-    """Tokens to append to one sequence in the next `Decoder.decode`; `wanted`: with the logits after the last of them."""
+    """Tokens to append to one sequence in the next `Decoder.decode`; `wanted`: return the logits after the last one."""
 
     sequence: int
     position: int
@@ -233,9 +233,9 @@ class Step:
 
 
 class Decoder:
-    """One llama.cpp context that holds many sequences side by side.
+    """A llama.cpp context with `sequences` sequences of at most `length` tokens each.
 
-    `sequences` is how many, `length` the most tokens each may have. `gpu_layers`: ALL_LAYERS for every one.
+    `gpu_layers` layers of the model are on the GPU; ALL_LAYERS for all.
     """
 
     def __init__(self, path: Path, sequences: int, length: int, threads: int, gpu_layers: int = 0) -> None:
@@ -244,10 +244,10 @@ class Decoder:
         if length > trained:
             llama_cpp.llama_model_free(self._model)
             raise ConfigError(
-                f"A row can take {length} tokens, and the model reads at most {trained}.",
+                f"A row can have {length} tokens, and the model reads at most {trained}.",
                 "Lower max_tokens of the text columns in localsynth.toml, or choose a model with a longer context.",
             )
-        length = _room(length)
+        length = _rounded(length)
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = sequences * length
         parameters.n_batch = parameters.n_ubatch = max(512, 4 * sequences)
@@ -259,27 +259,27 @@ class Decoder:
         if not self._context:
             llama_cpp.llama_model_free(self._model)
             raise ResourceError(
-                f"llama.cpp cannot make a context of {sequences} x {length} tokens: {_error_log.last('no memory')}.",
+                f"llama.cpp cannot create a context of {sequences} x {length} tokens: {_error_log.last('no memory')}.",
                 "Lower sample.batch_size, or close other programs.",
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._room = int(parameters.n_batch)
-        self._batch = llama_cpp.llama_batch_init(self._room, 0, 1)
+        self._batch_tokens = int(parameters.n_batch)
+        self._batch = llama_cpp.llama_batch_init(self._batch_tokens, 0, 1)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
 
     def decode(self, steps: Sequence[Step]) -> NDArray[np.float32]:
         """Append each step's tokens; returns the logits after the last token of each step that wants them.
 
-        Shape (number of such steps, vocabulary size). The array is llama.cpp's own buffer where one batch was enough, so it is
-        valid only until the next call. Steps of one length are computed together; of several lengths, llama.cpp cuts the batch
-        into pieces of equal lengths, each of which reads all weights: 128 sequences, one in eight of them with 2 to 5 tokens,
-        took 2.7 times as long as with one token each.
+        Shape (number of such steps, vocabulary size). The caller may change the array, and must not use it after the next call:
+        it is llama.cpp's own buffer where one batch was enough. Steps of one length are computed together. With several
+        lengths, llama.cpp cuts the batch into pieces of equal length, each of which reads all weights: 128 sequences, one in
+        eight of them with 2 to 5 tokens, took 2.7 times as long as with one token each.
         """
         parts: list[NDArray[np.float32]] = []
         start = 0
         while start < len(steps):
             end, count = start, 0
-            while end < len(steps) and count + len(steps[end].tokens) <= self._room:
+            while end < len(steps) and count + len(steps[end].tokens) <= self._batch_tokens:
                 count += len(steps[end].tokens)
                 end += 1
             if end == start:
@@ -295,8 +295,8 @@ class Decoder:
     def _decode_long(self, step: Step) -> NDArray[np.float32]:
         """A step with more tokens than a batch holds, in pieces."""
         logits: NDArray[np.float32] | None = None
-        for offset in range(0, len(step.tokens), self._room):
-            piece = step.tokens[offset : offset + self._room]
+        for offset in range(0, len(step.tokens), self._batch_tokens):
+            piece = step.tokens[offset : offset + self._batch_tokens]
             last = offset + len(piece) == len(step.tokens)
             logits = self._decode_batch([Step(step.sequence, step.position + offset, piece, step.wanted and last)])
         assert logits is not None
@@ -353,18 +353,19 @@ class Decoder:
 
 
 class Embedder:
-    """The mean of a model's last hidden states over a text: what it is about, as a vector of the model's width."""
+    """Embeds texts: the mean of the model's last hidden states over a text, a vector of the model's width."""
 
-    _ROOM = 1024
-    _TOGETHER = 32
-    _READ = 64
+    _BATCH_TOKENS = 1024
+    _BATCH_TEXTS = 32
+    _MAX_TOKENS = 64
+    """Of a text that are read."""
 
     def __init__(self, path: Path, threads: int) -> None:
         self._vocabulary = Vocabulary(path)
         self._model = _load(path, vocab_only=False)
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self._ROOM
-        parameters.n_seq_max = self._TOGETHER
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self._BATCH_TOKENS
+        parameters.n_seq_max = self._BATCH_TEXTS
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.embeddings = True
         parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_MEAN
@@ -373,17 +374,17 @@ class Embedder:
         self._context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not self._context:
             llama_cpp.llama_model_free(self._model)
-            raise ResourceError("llama.cpp cannot make a context to embed texts in: no memory.", "Close other programs.")
-        self._batch = llama_cpp.llama_batch_init(self._ROOM, 0, 1)
+            raise ResourceError("llama.cpp cannot create a context to embed texts: no memory.", "Close other programs.")
+        self._batch = llama_cpp.llama_batch_init(self._BATCH_TOKENS, 0, 1)
         self._width = llama_cpp.llama_model_n_embd(self._model)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Shape (len(texts), model width); a text is read up to 64 tokens, an empty one as a line break."""
-        tokens = [(self._vocabulary.tokenize(text) or self._vocabulary.tokenize("\n"))[: self._READ] for text in texts]
+        tokens = [(self._vocabulary.tokenize(text) or self._vocabulary.tokenize("\n"))[: self._MAX_TOKENS] for text in texts]
         result = np.empty((len(texts), self._width), dtype=np.float32)
         together: list[int] = []
         for i in sorted(range(len(texts)), key=lambda i: len(tokens[i])):
-            if len(together) == self._TOGETHER or sum(len(tokens[j]) for j in [*together, i]) > self._ROOM:
+            if len(together) == self._BATCH_TEXTS or sum(len(tokens[j]) for j in [*together, i]) > self._BATCH_TOKENS:
                 self._embed(tokens, together, result)
                 together = []
             together.append(i)
@@ -418,9 +419,9 @@ class Embedder:
 
 
 class CompletionLoop:
-    """llama-cpp-python's own way to a JSON object: `create_completion` under a JSON schema. For comparison only.
+    """JSON objects from llama-cpp-python's `create_completion` under a JSON schema, one at a time. For comparison only.
 
-    Takes a file without chat templates: llama-cpp-python compiles each of a file's, which are programs, whatever it is asked for.
+    The file must have no chat templates: these are programs, and llama-cpp-python compiles all of them.
     """
 
     def __init__(self, path: Path, schema: str, threads: int) -> None:
@@ -430,7 +431,7 @@ class CompletionLoop:
         self._schema = schema
 
     def complete(self, prompt: str, seed: int) -> tuple[str, int]:
-        """One completion at temperature 1 over the whole vocabulary, and how many tokens it took."""
+        """One completion at temperature 1 over the whole vocabulary, and its number of tokens."""
         grammar = llama_cpp.LlamaGrammar.from_json_schema(self._schema, verbose=False)
         answer: Any = self._llama.create_completion(
             prompt, max_tokens=256, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repeat_penalty=1.0, seed=seed, grammar=grammar
@@ -453,7 +454,7 @@ def sequence_logits(path: Path, tokens: Sequence[int], threads: int = 2) -> NDAr
 def quantize(source: Path, target: Path, quantization: str, threads: int) -> None:
     """Quantize an F16 GGUF with llama.cpp. `quantization` is one of BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0.
 
-    No importance matrix is used: it would need texts, and private ones must not shape the result uncharged.
+    No importance matrix is used: it would need texts, and private ones must not influence the result without a charge.
     """
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.nthread = threads

@@ -3,12 +3,12 @@ r"""Record ⇄ text: one line for each column, `name: value`, and which of its t
     type: ham
     text: Ok lar... Joking wif u oni...
 
-Names, colons and what the schema settles are *forced*: they are given to the model, never learned or sampled. Values and the
-line break that ends them are *learned*. A null is written `\N`; in a value, a backslash is written `\\`, a line break `\n`,
+Names, colons and what the schema fixes are *forced*: the model reads them, and they are never learned or sampled. Values and
+the line break that ends them are *learned*. A null is written `\N`; in a value, a backslash is written `\\`, a line break `\n`,
 a carriage return `\r`, a tab `\t`, so every Unicode string survives the round trip and a raw line break always ends a value.
 A category's value is followed by its description in brackets, where the schema gives one: `type: ham (a personal message)`.
 
-Each span is tokenized by itself, so training and sampling cut the text at the same places.
+Each span is tokenized separately, so training and sampling split the text at the same places.
 Knows the schema and a tokenize function; nothing about files, models or privacy.
 """
 
@@ -82,7 +82,7 @@ def parse_value(column: Column, text: str) -> Value:
         for value in column.allowed():
             if format_value(column, value) == text:
                 return value
-        raise ValueError(f"no value of {column.name!r} is written so")
+        raise ValueError(f"not a value of {column.name!r}")
     return _unescape(text)
 
 
@@ -125,7 +125,7 @@ class Field:
     pattern: str
     """Regular expression of the value with its leading space and ending line break."""
     budget: int
-    """Most tokens a value may take, the line break included."""
+    """Maximum tokens of a value, the line break included."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,8 @@ class Encoded:
 class Codec:
     """Turns records of a schema into tokens and back.
 
-    `tokenize` gives the tokens of a span of text; `start` are tokens every row begins with (a BOS token, if the model wants
-    one); `description` is a public line put before each row. Columns in `given` are given to the model in every row, so it
-    learns only the others' values.
+    `tokenize` gives the tokens of a span of text. Every row begins with the tokens `start` (a BOS token, if the model has
+    one), then `description`, a public line. The model reads the values of columns in `given` and learns only the others'.
     """
 
     def __init__(
@@ -164,7 +163,7 @@ class Codec:
     def _budget(self, column: Column) -> int:
         if isinstance(column, Text):
             return column.max_tokens
-        # A token is at least a byte, so the longest text bounds the tokens: the space, the value, the line break.
+        # A token has at least one byte, so the longest text bounds the tokens: the space, the value, the line break.
         if isinstance(column, Category):
             longest = max(len(format_value(column, value).encode()) for value in column.allowed())
         elif isinstance(column, Integer | Number):
@@ -175,24 +174,24 @@ class Codec:
 
     @property
     def longest_row(self) -> int:
-        """Most tokens a row can take."""
+        """Maximum tokens of a row."""
         return sum(len(field.key) + field.budget for field in self.fields)
 
     def encode_value(self, field: Field, value: Value) -> list[int]:
         """The tokens of one value with its leading space and line break; a text is cut to the field's budget."""
         tokens = self._tokenize(" " + format_value(field.column, value))
-        room = field.budget - len(self._end)
-        if len(tokens) > room and isinstance(value, str):
-            tokens = self._cut(value, room)
+        max_tokens = field.budget - len(self._end)
+        if len(tokens) > max_tokens and isinstance(value, str):
+            tokens = self._cut(value, max_tokens)
         return tokens + self._end
 
-    def _cut(self, text: str, room: int) -> list[int]:
-        """The longest beginning of `text`, in whole characters, that takes at most `room` tokens (by bisection)."""
+    def _cut(self, text: str, max_tokens: int) -> list[int]:
+        """The longest prefix of `text`, in whole characters, with at most `max_tokens` tokens (by bisection)."""
         low, high, best = 0, len(text), list[int]()
         while low <= high:
             middle = (low + high) // 2
             tokens = self._tokenize(" " + _escape(text[:middle]))
-            if len(tokens) <= room:
+            if len(tokens) <= max_tokens:
                 low, best = middle + 1, tokens
             else:
                 high = middle - 1
@@ -205,7 +204,7 @@ class Codec:
         for field in self.fields:
             value = self.encode_value(field, record[field.column.name])
             tokens += field.key + value
-            # Where others are given, whether a text is missing is, too.
+            # Where other columns are given, so is whether a text is null.
             learns = field.column.name not in self._given and not (self._given and record[field.column.name] is None)
             learned += [False] * len(field.key) + [learns] * len(value)
         return Encoded(tokens, learned)

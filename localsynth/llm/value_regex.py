@@ -1,6 +1,6 @@
 """Regular expressions that match exactly the values a column may take: number ranges and calendar ranges.
 
-Written out here because the grammar engine's own number ranges admit `20` beside `20.00` and refuse some negatives.
+Not left to llguidance, whose number ranges admit `20` beside `20.00` and refuse some negatives.
 The patterns use only literals, classes, groups, alternation and `{n}`, so Python's `re` and llguidance read them alike.
 """
 
@@ -39,11 +39,11 @@ def _fixed_width(low: str, high: str) -> str:
     return _any_of(options + end)
 
 
-def _natural_range(low: int, high: int, least_digits: int = 1) -> list[str]:
-    """Patterns, one for each length, of the numbers low..high (0 <= low), zero-padded to `least_digits`."""
+def _natural_range(low: int, high: int, min_digits: int = 1) -> list[str]:
+    """Patterns, one for each length, of the numbers low..high (0 <= low), zero-padded to `min_digits`."""
     patterns = []
-    for width in range(max(len(str(low)), least_digits), max(len(str(high)), least_digits) + 1):
-        smallest = 0 if width == least_digits else 10 ** (width - 1)
+    for width in range(max(len(str(low)), min_digits), max(len(str(high)), min_digits) + 1):
+        smallest = 0 if width == min_digits else 10 ** (width - 1)
         bottom, top = max(low, smallest), min(high, 10**width - 1)
         if bottom <= top:
             patterns.append(_fixed_width(str(bottom).zfill(width), str(top).zfill(width)))
@@ -68,7 +68,7 @@ def decimal_range(low: float, high: float, decimals: int) -> str:
     bottom, top = (int(f"{x:.{decimals}f}".replace(".", "")) for x in (low, high))
 
     def positive(a: int, b: int) -> list[str]:
-        """Scaled values a..b, 0 <= a <= b: equal whole parts first, then the full stretch between them."""
+        """Scaled values a..b, 0 <= a <= b: equal whole parts first, then the whole range between them."""
         (whole_a, part_a), (whole_b, part_b) = divmod(a, unit), divmod(b, unit)
         last = str(unit - 1)
         zero = "0" * decimals
@@ -159,7 +159,7 @@ def _time_range(low: dt.time, high: dt.time) -> str:
 
 
 def datetime_range(low: dt.datetime, high: dt.datetime) -> str:
-    """Moments low..high, `YYYY-MM-DD HH:MM:SS`."""
+    """Date-times low..high, `YYYY-MM-DD HH:MM:SS`."""
     day = dt.timedelta(days=1)
     midnight, last_second = dt.time(0, 0, 0), dt.time(23, 59, 59)
     if low.date() == high.date():

@@ -131,6 +131,6 @@ def test_set_metadata_changes_nothing_else(tiny_model, tmp_path, kind):
 def test_only_our_own_keys_can_be_set(tiny_model, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(tiny_model().read_bytes())
-    with pytest.raises(ValueError, match="is not ours to set"):
+    with pytest.raises(ValueError, match="is not a key of localsynth"):
         set_metadata(path, {"general.name": "x"})
     assert path.read_bytes() == tiny_model().read_bytes()
