@@ -42,7 +42,7 @@ def fail(*_arguments, **_options):
 
 
 @pytest.mark.parametrize("broken", ["quantize", "damage", "limit", "merge"])
-def test_a_failed_export_leaves_the_earlier_file_and_nothing_else(trained, tmp_path, monkeypatch, broken):
+def test_a_failed_export_keeps_the_earlier_file(trained, tmp_path, monkeypatch, broken):
     out = tmp_path / "run" / "model.gguf"
     out.write_bytes(b"earlier")
     quantize = llama_cpp.quantize

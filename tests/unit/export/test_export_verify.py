@@ -36,7 +36,7 @@ def test_every_quantization_has_a_limit():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_reference_is_the_model_with_and_without_the_adapter(tiny_model, architecture, tied):
+def test_the_reference_has_logits_of_base_and_adapted_model(tiny_model, architecture, tied):
     base = tiny_model(architecture=architecture, tied=tied)
     pairs = random_adapter(base)
     tokens = probe_tokens(base)[:50]
@@ -97,7 +97,7 @@ def test_wrong_exports_fail(tiny_model, tmp_path):
     assert mean_kl(before, reference) > 1e-3
 
 
-def test_a_small_adapter_that_got_lost_is_noticed(tiny_model, tmp_path):
+def test_a_lost_small_adapter_is_detected(tiny_model, tmp_path):
     base, out = tiny_model(), tmp_path / "out.gguf"
     pairs = random_adapter(base, size=0.001)
     small, zero = Adapter(4, 8, pairs), Adapter(4, 8, random_adapter(base, size=0))
@@ -112,22 +112,22 @@ def test_a_small_adapter_that_got_lost_is_noticed(tiny_model, tmp_path):
     assert 1e-4 < shift < 1e-3
 
 
-def test_an_adapter_that_changes_nothing_is_an_error_unless_it_is_zero(tiny_model):
+def test_a_nonzero_adapter_without_effect_is_an_error(tiny_model):
     same = np.zeros((2, 3), np.float32)
     pair = (np.ones((1, 2), np.float32), np.ones((2, 1), np.float32))
     assert check_adapter_arrived(same, same, 0.0, Adapter(1, 1, {})) == 0
-    with pytest.raises(IntegrityError, match="changes nothing"):
+    with pytest.raises(IntegrityError, match="does not change the model"):
         check_adapter_arrived(same, same, 0.0, Adapter(1, 1, {"m": pair}))
 
 
-def test_probes_fit_the_context_and_begin_as_the_model_wants(tiny_model):
+def test_probes_fit_the_context_and_begin_with_bos(tiny_model):
     tokens = probe_tokens(tiny_model())
     with Vocabulary(tiny_model()) as vocabulary:
         assert len(tokens) == 384 and b"The ferry" in b"".join(vocabulary.piece(token) for token in tokens[:20])
 
 
-def test_a_base_model_that_torch_understands_is_accepted_and_another_is_not(tiny_model, monkeypatch):
+def test_a_base_that_torch_misreads_is_refused(tiny_model, monkeypatch):
     assert verify_base(tiny_model()) < 1e-4
     monkeypatch.setattr("localsynth.export.verify.sequence_logits", lambda path, tokens: sequence_logits(path, tokens)[:, ::-1])
-    with pytest.raises(IntegrityError, match="do not agree"):
+    with pytest.raises(IntegrityError, match="disagree"):
         verify_base(tiny_model())

@@ -25,7 +25,7 @@ def test_what_is_written_is_read(tmp_path):
     assert json.loads((tmp_path / "adapter" / "adapter.json").read_text())["targets"] == ["q_proj", "up_proj"]
 
 
-def test_an_adapter_without_effect_is_known_as_such():
+def test_an_adapter_without_effect_is_zero():
     zero = {"m": (np.ones((2, 3), np.float32), np.zeros((4, 2), np.float32))}
     assert Adapter(2, 2, zero).is_zero() and not Adapter(2, 2, PAIRS).is_zero()
 

@@ -76,7 +76,7 @@ def test_another_alignment_is_read_and_not_kept(tmp_path):
     assert copy.stat().st_size < path.stat().st_size
 
 
-def test_reading_a_tensor_does_not_come_to_hold_the_file(tmp_path):
+def test_reading_a_tensor_releases_its_pages(tmp_path):
     path = tmp_path / "large.gguf"
     rows = np.arange(1 << 20, dtype=np.float32).reshape(1024, 1024)
     write_gguf(path, {}, [Tensor("a", rows.shape, GGMLQuantizationType.F32)], lambda tensor: [rows])
@@ -106,7 +106,7 @@ def test_every_cut_is_noticed(tiny_model, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=4))
-def test_a_damaged_header_is_an_error_of_ours_or_harmless(tiny_model, tmp_path_factory, changes):
+def test_a_damaged_header_raises_only_our_errors(tiny_model, tmp_path_factory, changes):
     content = bytearray(tiny_model().read_bytes())
     for place, value in changes:
         content[place] = value

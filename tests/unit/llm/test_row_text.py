@@ -96,7 +96,7 @@ def test_names_are_forced_and_values_are_learned():
     assert learned == b" ham\n hi\n"
 
 
-def test_a_description_stands_beside_its_value_wherever_the_model_reads_it():
+def test_a_value_description_follows_its_value():
     column = Category(name="diagnosis", values=["J45", "I10"], descriptions={"J45": "asthma"}, nullable=False)
     codec = Codec(Schema(columns=[column, Text(name="note")]), bytewise, [], given={"diagnosis"})
     read = [bytes(codec.encode({"diagnosis": value, "note": "x"}).tokens) for value in ("J45", "I10")]
@@ -108,7 +108,7 @@ def test_a_description_stands_beside_its_value_wherever_the_model_reads_it():
         parse_value(column, "J45")
 
 
-def test_the_null_mark_is_no_value_of_any_column():
+def test_the_null_mark_is_not_a_value():
     for column, _ in CASES:
         assert re.fullmatch(value_pattern(column), "\\N")
         assert not re.fullmatch(value_pattern(column.model_copy(update={"nullable": False})), "\\N")

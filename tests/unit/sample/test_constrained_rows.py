@@ -1,4 +1,4 @@
-"""Constraints hold in every row, however it is drawn, and rows that are drawn again follow the model given that they hold."""
+"""Every row satisfies the constraints, and rejected rows follow the model given the constraints."""
 
 import datetime as dt
 import itertools
@@ -116,7 +116,7 @@ def test_rows_of_the_language_model_keep_the_constraints(tiny_model, texts, cond
         assert sampler.statistics.rejected <= 5, "values that would break a constraint are hardly ever written"
 
 
-def test_rows_that_are_drawn_again_follow_the_model_given_that_the_constraints_hold():
+def test_rejection_follows_the_model_given_the_constraints():
     schema = Schema(
         columns=[Integer(name="a", min=0, max=4, nullable=False), Integer(name="b", min=0, max=4, nullable=False)],
         constraints=["a <= b", "a = 0 => b > 1"],
@@ -135,7 +135,7 @@ def test_rows_that_are_drawn_again_follow_the_model_given_that_the_constraints_h
     assert chi_square < 38  # 12 degrees of freedom: exceeded about once in 6,000 times, and the seed is fixed
 
 
-def test_a_mended_row_keeps_what_it_can_and_draws_the_rest_as_the_model_has_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_repaired_row_keeps_feasible_values(monkeypatch: pytest.MonkeyPatch):
     """With one try every broken row is mended: its first column stays, and its last follows the model given the first."""
     monkeypatch.setattr(structured_rows, "MAX_ATTEMPTS", 1)
     columns: list[Column] = [Integer(name="a", min=0, max=3, nullable=False), Integer(name="b", min=0, max=3, nullable=False)]
@@ -157,7 +157,7 @@ def test_a_mended_row_keeps_what_it_can_and_draws_the_rest_as_the_model_has_it(m
             assert abs(rows.count(b) / len(rows) - share) < 5 * (share * (1 - share) / len(rows)) ** 0.5
 
 
-def test_where_columns_cannot_be_settled_one_after_the_other_an_example_stands_in(monkeypatch: pytest.MonkeyPatch):
+def test_an_irreparable_row_gets_the_values_of_a_witness(monkeypatch: pytest.MonkeyPatch):
     """a = b = c with c fixed beyond what a look ahead from a sees."""
     monkeypatch.setattr(structured_rows, "MAX_ATTEMPTS", 1)
     columns: list[Column] = [Integer(name=name, min=0, max=99, nullable=False) for name in "abc"]
@@ -168,7 +168,7 @@ def test_where_columns_cannot_be_settled_one_after_the_other_an_example_stands_i
     }
 
 
-def test_constraints_stand_beside_texts():
+def test_texts_are_not_among_the_constrained_columns():
     """In a hybrid the marginals draw what the constraints are about; alone the model does."""
     schema = Schema(columns=[*COLUMNS, Text(name="note", max_tokens=8)], constraints=CONSTRAINTS[:3])
     assert FeasibleSet(schema).names == ["sex", "pregnant", "low", "high", "admission", "discharge"]

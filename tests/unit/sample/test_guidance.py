@@ -1,4 +1,4 @@
-"""Guidance: a token is drawn from softmax(l + g (l - l')), the logits after the row's own values and after other ones."""
+"""Guidance samples from softmax(l + g (l - l')), with the logits after a row's own and after its contrast row's values."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ def model(tiny_model):
     return tiny_model()
 
 
-def test_guidance_moves_probabilities_by_the_power_of_their_quotient():
+def test_guidance_multiplies_by_a_power_of_the_ratio():
     rng = np.random.default_rng(0)
     own, other = (rng.normal(0, 3, (4, 50)).astype(np.float32) for _ in range(2))
 
@@ -35,7 +35,7 @@ def test_guidance_moves_probabilities_by_the_power_of_their_quotient():
 
 
 @pytest.mark.parametrize(("own", "other"), [(0, 1), (1, 0)])
-def test_guided_draws_follow_the_formula_whichever_prompt_is_longer(model, own, other):
+def test_guided_tokens_follow_the_formula(model, own, other):
     schema = Schema(columns=[KIND, WORD])
     guidance = 3.0  # so strong that draws without it, or with it the wrong way round, would show
     with Vocabulary(model) as vocabulary:
@@ -62,7 +62,7 @@ def test_guided_draws_follow_the_formula_whichever_prompt_is_longer(model, own, 
     assert chi_square < 23.5  # 4 degrees of freedom: exceeded once in ten thousand
 
 
-def test_against_itself_a_row_is_as_without_guidance(model):
+def test_contrast_with_the_same_values_changes_nothing(model):
     schema = Schema(columns=[KIND, Text(name="note", max_tokens=12)])
     given = {"kind": only(KIND, "x")}
     with Sampler(model, schema, "", batch_size=4, threads=1, seed=3) as sampler:
@@ -74,8 +74,8 @@ def test_against_itself_a_row_is_as_without_guidance(model):
         assert sum(a == b for a, b in zip(plain, guided_rows, strict=True)) >= 26
 
 
-def test_rows_with_candidates_and_rows_drawn_for_the_last_time_are_guided_too(model, monkeypatch):
-    """A settled value behind a text makes candidates of the row; a row that was refused too often is begun in another way."""
+def test_candidates_and_last_attempts_are_guided(model, monkeypatch):
+    """A fixed value after a text gives the row candidates; the last attempt fixes the constrained columns."""
     first, second = Text(name="t", max_tokens=9), Text(name="u", max_tokens=9)
     schema = Schema(columns=[KIND, first, second])
     given = {"kind": only(KIND, "x"), "u": only(second, None)}
@@ -95,8 +95,8 @@ def test_rows_with_candidates_and_rows_drawn_for_the_last_time_are_guided_too(mo
         )
 
 
-def test_a_text_that_is_given_as_missing_is_read_and_chooses_nothing(model):
-    """Where the model has not learned which texts are missing, what it thinks of that says nothing of the texts before."""
+def test_given_nulls_do_not_weight_candidates(model):
+    """Where the model has not learned which texts are null, their probability says nothing about earlier texts."""
     first, second, third = (Text(name=name, max_tokens=9) for name in "tuv")
     schema = Schema(columns=[KIND, first, second, third])
     missing = {"u": only(second, None)}
@@ -122,8 +122,8 @@ def test_a_text_that_is_given_as_missing_is_read_and_chooses_nothing(model):
         assert candidate.field == 3 and candidate.unconditional is not None, "the missing one is read, the other weighted"
 
 
-def test_of_two_candidates_the_guided_shares_decide(model):
-    """A value given behind a free one: the free one is drawn twice, and kept by the guided chance of what is given."""
+def test_candidates_are_weighted_by_guided_probabilities(model):
+    """A fixed value after a free one: of two free values one is chosen, by the guided probability of the fixed value."""
     first, second = ["J", "V", "i"], ["t", "a", "o", "s"]
     pair = [Category(name=name, values=values, nullable=False) for name, values in (("a", first), ("b", second))]
     guidance, spelled = 1.5, [f" {value}\n".encode() for value in second]
@@ -170,8 +170,8 @@ def test_of_two_candidates_the_guided_shares_decide(model):
     assert chi_square(kept(asked, weights[1])) > 50 and chi_square(chance) > 50
 
 
-def test_of_a_shorter_stream_one_token_is_computed_again(model):
-    """A prompt of many tokens and one of two tokens more are read in three steps, and then a token a step."""
+def test_the_shorter_stream_idles_one_token_at_a_time(model):
+    """A prompt of many tokens and one with two more are read in three steps, then one token a step."""
     note = Text(name="note", max_tokens=4, nullable=False)
     kind = Category(name="kind", values=["a b c d e f g h i j k l m n o p", "a b c d e f g h i j k l m n o p q"], nullable=False)
     calls = []
@@ -191,8 +191,8 @@ def test_of_a_shorter_stream_one_token_is_computed_again(model):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_guided_rows_with_candidates_and_places_that_change(model, batch_size):
-    """Two texts, of which the second is sometimes settled: those rows have candidates that wait while others are written on."""
+def test_guided_candidates_survive_a_change_of_slots(model, batch_size):
+    """Two texts, the second sometimes fixed: those rows have candidates that wait while others continue."""
     size, first, second = Integer(name="n", min=0, max=99_999), Text(name="t", max_tokens=9), Text(name="u", max_tokens=9)
     schema = Schema(columns=[KIND, size, first, second])
 

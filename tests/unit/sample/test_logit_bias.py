@@ -1,4 +1,4 @@
-"""Tokens with a bias are drawn more often or more seldom, in texts alone, and one for more of them until the text holds it."""
+"""A bias makes tokens more or less frequent, only in texts; a positive one ends once a text of the row holds the token."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ def holding(letter, texts):
 
 
 @pytest.mark.parametrize("options", [{}, {"guidance": 0.5}], ids=["plain", "guided"])
-def test_a_token_is_written_more_or_less_by_its_bias_in_rows_that_it_is_for(model, token, options):
+def test_a_bias_changes_how_often_rows_hold_a_token(model, token, options):
     bias = Fixed(np.array([token("q")]), {"x": [6.0], "y": [0.0]})
     plain, moved, other = notes(model, None, **options), notes(model, bias, **options), notes(model, bias, "y", **options)
     assert holding("q", moved) > holding("q", plain) + 0.2
@@ -63,7 +63,7 @@ def test_a_token_is_written_more_or_less_by_its_bias_in_rows_that_it_is_for(mode
     assert holding("y", notes(model, less, **options)) < holding("y", plain) - 0.2
 
 
-def test_a_text_that_holds_a_token_is_not_made_to_hold_it_again(model, token):
+def test_a_positive_bias_ends_once_a_text_holds_the_token(model, token):
     texts = notes(model, Fixed(np.array([token("q")]), {"x": [12.0], "y": [0.0]}))
     counts = np.array([sum(text.count("q") for text in row) for row in texts])
     assert np.mean(counts >= 1) > 0.9 and np.mean(counts) < 2.5
@@ -71,7 +71,7 @@ def test_a_text_that_holds_a_token_is_not_made_to_hold_it_again(model, token):
     assert np.mean(["q" in note for note, _ in texts]) > 0.9 > 0.5 > np.mean(["q" in more for _, more in texts])
 
 
-def test_values_of_other_columns_are_drawn_as_ever(model, token):
+def test_a_bias_leaves_other_columns_unchanged(model, token):
     with Vocabulary(model) as vocabulary:
         x, y = (vocabulary.tokenize(f" {value}")[-1] for value in "xy")
 
@@ -88,7 +88,7 @@ def test_values_of_other_columns_are_drawn_as_ever(model, token):
     assert sorts(Both()) == sorts(None) and "y" in sorts(None)
 
 
-def test_a_text_that_may_be_missing_is_missing_as_often_as_ever(model, token):
+def test_a_bias_leaves_the_rate_of_nulls_unchanged(model, token):
     """Whether it is was not counted, in a hybrid it was settled before."""
     with Vocabulary(model) as vocabulary:
         missing = np.unique(vocabulary.tokenize(" \\N"))
@@ -105,7 +105,7 @@ def test_a_text_that_may_be_missing_is_missing_as_often_as_ever(model, token):
     assert sum(text is None for text in texts(moved, nulls_given=True)) > 100, "what would go wrong"
 
 
-def test_at_another_temperature_a_bias_weighs_as_much(model, token):
+def test_a_bias_is_scaled_by_the_temperature(model, token):
     """Twice the logarithm of a ratio, were it divided by a temperature of a half."""
     q = Fixed(np.array([token("q")]), {"x": [3.0], "y": [0.0]})
     with Sampler(model, SCHEMA, "", batch_size=4, threads=1, seed=3, bias=q, temperature=0.5) as sampler:
@@ -116,6 +116,6 @@ def test_at_another_temperature_a_bias_weighs_as_much(model, token):
     assert seen[0][0].bias is not None and seen[0][0].bias.max() in (0.0, 1.5)
 
 
-def test_a_count_of_another_models_tokens_is_refused(model):
+def test_a_bias_for_another_model_is_refused(model):
     with pytest.raises(IntegrityError, match="another model"):
         notes(model, Fixed(np.array([10**6]), {"x": [1.0], "y": [1.0]}))

@@ -1,4 +1,4 @@
-"""What rows begin with is computed once, and what a sequence is thought to hold is what it holds."""
+"""Shared prefixes are computed once, and the recorded tokens of a sequence are those in the KV cache."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def model(tiny_model):
     return tiny_model()
 
 
-def test_a_row_takes_over_the_longest_beginning_and_reads_as_if_it_had_been_computed(model):
+def test_a_row_reuses_the_longest_cached_prefix(model):
     rng = np.random.default_rng(0)
     rows = [[5, *map(int, rng.integers(300, size=29))] for _ in range(3)]
     mixed = rows[0][:12] + rows[1][:8]
@@ -40,7 +40,7 @@ def test_a_row_takes_over_the_longest_beginning_and_reads_as_if_it_had_been_comp
             cache.decode([Step(1, 3, [1])])
 
 
-def test_rows_that_are_given_the_same_values_read_them_once(model):
+def test_rows_with_the_same_fixed_values_compute_them_once(model):
     kind = Category(name="kind", values=["a rather long word, and more words than one", "x"], nullable=False)
     schema = Schema(columns=[kind, Text(name="note", max_tokens=4)])
 
@@ -58,7 +58,7 @@ def test_rows_that_are_given_the_same_values_read_them_once(model):
     assert tokens(44, [0, 1]) - tokens(4, [0, 1]) < 40 * most / 2
 
 
-def test_a_row_with_nothing_left_to_write_leaves_its_place_what_it_holds(model):
+def test_a_row_with_all_values_fixed_leaves_the_cache_alone(model):
     kind, note = Category(name="kind", values=["a", "b"], nullable=False), Text(name="note", max_tokens=4)
     touched = []
 

@@ -1,10 +1,12 @@
-"""No two random streams overlap, whatever is generated with them."""
+"""No two random streams overlap, and rows are generated with nothing else."""
 
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import localsynth
 from localsynth.marginals import sample_sequences, sequence_model
 from localsynth.sample import sampler, structured_rows
 from localsynth.system.random_streams import (
@@ -76,3 +78,8 @@ def test_rows_of_a_range_are_parts_of_one_stream():
 def test_numbers_outside_the_ranges_are_refused(generate):
     with pytest.raises(OverflowError):
         generate()
+
+
+def test_no_other_module_makes_a_philox_generator():
+    root = Path(localsynth.__file__).parent
+    assert [path.name for path in root.rglob("*.py") if "Philox(" in path.read_text(encoding="utf-8")] == ["random_streams.py"]

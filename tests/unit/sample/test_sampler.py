@@ -1,4 +1,4 @@
-"""Every row satisfies the schema, rows depend on seed and number alone, and draws follow the model's own distribution."""
+"""Every row satisfies the schema, depends on seed and number alone, and follows the model's distribution."""
 
 import datetime as dt
 from collections import Counter
@@ -39,7 +39,7 @@ SCHEMA = Schema(
 )
 
 
-def draw(model, schema, numbers, *, seed=3, batch_size=8, where=None, **options):
+def generate(model, schema, numbers, *, seed=3, batch_size=8, where=None, **options):
     given = parse_where(where, schema) if where else {}
     with Sampler(
         model, schema, options.pop("description", ""), batch_size=batch_size, threads=1, seed=seed, **options
@@ -53,8 +53,8 @@ def model(tiny_model):
     return tiny_model()
 
 
-def test_every_row_satisfies_the_schema_and_none_is_drawn_twice(model):
-    rows, statistics = draw(model, SCHEMA, range(120))
+def test_every_row_satisfies_the_schema_and_is_new(model):
+    rows, statistics = generate(model, SCHEMA, range(120))
     assert [number for number, _ in rows] == list(range(120))
     for _, row in rows:
         assert conform(SCHEMA, row) == row
@@ -66,19 +66,19 @@ def test_every_row_satisfies_the_schema_and_none_is_drawn_twice(model):
 
 
 def test_a_row_depends_on_seed_and_number_alone(model):
-    first, _ = draw(model, SCHEMA, range(12), batch_size=4)
-    again, _ = draw(model, SCHEMA, range(12), batch_size=4)
+    first, _ = generate(model, SCHEMA, range(12), batch_size=4)
+    again, _ = generate(model, SCHEMA, range(12), batch_size=4)
     assert first == again
-    other, _ = draw(model, SCHEMA, range(12), batch_size=4, seed=4)
+    other, _ = generate(model, SCHEMA, range(12), batch_size=4, seed=4)
     assert first != other
-    rest, _ = draw(model, SCHEMA, range(6, 12), batch_size=4)
+    rest, _ = generate(model, SCHEMA, range(6, 12), batch_size=4)
     # Another batch composition may round differently; almost all rows come out the same.
     assert sum(a == b for a, b in zip(first[6:], rest, strict=True)) >= 4
 
 
 def test_a_long_text_ends_properly_at_its_budget(model):
     schema = Schema(columns=[Text(name="t", max_tokens=6, nullable=False)])
-    rows, _ = draw(model, schema, range(60))
+    rows, _ = generate(model, schema, range(60))
     with Vocabulary(model) as vocabulary:
         lengths = [len(vocabulary.tokenize(" " + str(row["t"]))) for _, row in rows]
     assert max(len(str(row["t"]).encode()) for _, row in rows) < 200 and max(lengths) > 2
@@ -111,7 +111,7 @@ def exact_probabilities(model, key, texts, other=None, guidance=0.0):
     return found
 
 
-def test_draws_follow_the_models_distribution(model):
+def test_values_follow_the_models_distribution(model):
     """Frequencies of a category against the probabilities worked out token by token from the model's own logits."""
     values = ["a", "b", "an", "and", "in"]
     schema = Schema(columns=[Category(name="k", values=values, nullable=False)])
@@ -120,7 +120,7 @@ def test_draws_follow_the_models_distribution(model):
     expected = exact_probabilities(model, key, [f" {value}\n".encode() for value in values])
     assert sum(expected.values()) == pytest.approx(1)
     count = 3000
-    rows, _ = draw(model, schema, range(count), batch_size=32)
+    rows, _ = generate(model, schema, range(count), batch_size=32)
     found = Counter(f" {row['k']}\n".encode() for _, row in rows)
     chi_square = sum((found[text] - count * p) ** 2 / (count * p) for text, p in expected.items())
     assert chi_square < 23.5  # 4 degrees of freedom: exceeded once in ten thousand
@@ -158,7 +158,7 @@ def test_columns_before_a_condition_follow_it(model):
     expected = given(asked)
     count = 1500
     for candidates, agrees in ((32, True), (1, False)):
-        rows, statistics = draw(model, schema, range(count), batch_size=64, where=f"b = '{asked}'", candidates=candidates)
+        rows, statistics = generate(model, schema, range(count), batch_size=64, where=f"b = '{asked}'", candidates=candidates)
         assert [number for number, _ in rows] == list(range(count)) and {row["b"] for _, row in rows} == {asked}
         assert statistics.rows == count
         found = Counter(row["a"] for _, row in rows)
@@ -179,7 +179,7 @@ def test_columns_before_a_condition_follow_it(model):
 )
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_rows_meet_their_conditions_and_the_schema(model, where, batch_size):
-    rows, statistics = draw(model, SCHEMA, range(12), where=where, batch_size=batch_size, candidates=4)
+    rows, statistics = generate(model, SCHEMA, range(12), where=where, batch_size=batch_size, candidates=4)
     assert [number for number, _ in rows] == list(range(12)) and statistics.rejected == 0
     conditions = parse_where(where, SCHEMA)
     for _, row in rows:
@@ -187,7 +187,7 @@ def test_rows_meet_their_conditions_and_the_schema(model, where, batch_size):
         assert all(row[name] in allowed for name, allowed in conditions.items())
 
 
-def test_rows_with_and_without_conditions_side_by_side(model):
+def test_rows_with_and_without_conditions_in_one_batch(model):
     given = parse_where("flag AND day > '2021-01-01'", SCHEMA)
     with Sampler(model, SCHEMA, "", batch_size=7, threads=1, seed=1, candidates=3) as sampler:
         rows = dict(sampler.rows(Request(number, given if number % 2 else {}) for number in range(40)))
@@ -196,7 +196,7 @@ def test_rows_with_and_without_conditions_side_by_side(model):
     assert not all(rows[number]["flag"] for number in range(0, 40, 2))
 
 
-def test_a_given_text_that_is_too_long_is_refused(model):
+def test_a_fixed_text_that_is_too_long_is_refused(model):
     request = Request(4, parse_where("note = 'one two three four five six seven eight nine ten'", SCHEMA))
     with Sampler(model, SCHEMA, "", batch_size=1, threads=1, seed=1) as sampler:
         sampler.check(Request(0, parse_where("note = 'short'", SCHEMA)))
@@ -206,18 +206,18 @@ def test_a_given_text_that_is_too_long_is_refused(model):
 
 def test_a_description_is_read_before_every_row(model):
     schema = Schema(columns=[Category(name="k", values=list("abcdefgh"), nullable=False)])
-    plain, _ = draw(model, schema, range(200))
-    described, _ = draw(model, schema, range(200), description="Something quite different comes first")
+    plain, _ = generate(model, schema, range(200))
+    described, _ = generate(model, schema, range(200), description="Something quite different comes first")
     assert plain != described
 
 
-def test_one_sequence_and_more_sequences_than_rows(model):
-    assert len(draw(model, SCHEMA, range(3), batch_size=1)[0]) == 3
-    assert len(draw(model, SCHEMA, range(2), batch_size=16)[0]) == 2
-    assert draw(model, SCHEMA, [])[0] == []
+def test_batches_of_one_row_and_of_more_slots_than_rows(model):
+    assert len(generate(model, SCHEMA, range(3), batch_size=1)[0]) == 3
+    assert len(generate(model, SCHEMA, range(2), batch_size=16)[0]) == 2
+    assert generate(model, SCHEMA, [])[0] == []
 
 
-def test_surrogates_are_invented_and_repeatable():
+def test_surrogates_are_fake_and_repeatable():
     schema = Schema(
         columns=[
             Identifier(name="id"),
@@ -235,7 +235,7 @@ def test_surrogates_are_invented_and_repeatable():
     assert first["name"] != Surrogates(schema, 1).complete(5, {"t": "x"})["name"]
 
 
-def test_rows_of_a_unit_share_its_identifier_and_what_is_invented_of_it():
+def test_rows_of_a_unit_share_identifier_and_surrogates():
     schema = Schema(columns=[Identifier(name="visit"), Identifier(name="who"), Surrogate(name="name", of="name"), Text(name="t")])
     rows = [Surrogates(schema, 1, "who").complete(number, {"t": "x"}, unit) for number, unit in ((4, 2), (5, 2), (6, 3))]
     assert [(row["visit"], row["who"]) for row in rows] == [(5, 3), (6, 3), (7, 4)]

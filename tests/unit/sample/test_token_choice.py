@@ -1,9 +1,9 @@
-"""Drawing from masked logits: the inverse distribution function on arrays."""
+"""Sampling from masked logits: the inverse distribution function on arrays."""
 
 import numpy as np
 import pytest
 
-from localsynth.sample.token_choice import choose_tokens
+from localsynth.sample.token_choice import choose_index, choose_tokens
 
 
 def test_frequencies_are_those_of_the_renormalised_softmax():
@@ -31,7 +31,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
     assert set(tokens) == {0, 1}
 
 
-def test_extreme_draws_stay_on_allowed_tokens():
+def test_extreme_uniforms_choose_allowed_tokens():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 30, (200, 50)).astype(np.float32)
     allowed = rng.random((200, 50)) < 0.1
@@ -39,3 +39,11 @@ def test_extreme_draws_stay_on_allowed_tokens():
     for uniform in (0.0, np.nextafter(1.0, 0.0)):
         tokens = choose_tokens(logits.copy(), allowed, np.full(200, uniform), 1.0, 1.0)
         assert allowed[np.arange(200), tokens].all()
+
+
+def test_an_index_is_chosen_in_proportion_to_its_weight():
+    weights = np.array([0.1, 0.6, 0.3])
+    uniforms = (np.arange(1000) + 0.5) / 1000
+    chosen = [choose_index(np.log(weights) - 500.0, uniform) for uniform in uniforms]
+    assert np.bincount(chosen).tolist() == [100, 600, 300]
+    assert choose_index(np.array([0.0, -np.inf]), np.nextafter(1.0, 0.0)) == 0
