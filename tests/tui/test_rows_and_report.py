@@ -170,7 +170,7 @@ def test_report_job_has_the_options_of_the_form(finished, play, checked):
     async def scenario(app, pilot):
         await app.action_go("report")
         await sees(pilot, "✓ Valid.")
-        await sees(pilot, "Guaranteed: epsilon 2, delta 1.0e-05. With or without any one row")
+        await sees(pilot, "Guaranteed: epsilon 2, delta 1.0e-05. At worst, any result is 7.4 times")
         await pilot.press("e")
         await until(pilot, lambda: isinstance(app.screen, Form))
         known = app.screen.query_one("#known", Input)

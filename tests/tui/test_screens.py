@@ -307,13 +307,13 @@ def test_plan_follows_the_controls_and_starts_nothing(workspace, planned):
         await app.action_go("plan")
         await sees(pilot, "0.98 ×")
         await sees(pilot, "A warning [of note].")
-        await sees(pilot, "about 50")
+        await sees(pilot, "about 50 times as likely")
         field = app.screen.query_one("#epsilon", Input)
         field.focus()
         await pilot.pause()
         await pilot.press("down")
         assert field.value == "2"
-        await sees(pilot, "more than 7.4")
+        await sees(pilot, "7.4 times as likely")
         await until(pilot, lambda: len(planned) == 2)
         assert planned[1][1]["privacy"]["epsilon"] == 2
         app.screen.query_one("#rows", Input).value = "12,000"

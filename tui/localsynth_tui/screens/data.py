@@ -339,6 +339,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     def action_confirm(self) -> None:
         """Check or uncheck the box that the schema was checked."""
+        self.query_one(TabbedContent).active = "columns"
         self.query_one("#confirmed", Checkbox).toggle()
 
     @on(Checkbox.Changed, "#confirmed")

@@ -48,7 +48,7 @@ class MoreRows(InputWindow[dict[str, Any]]):
                 yield Input(placeholder=_DEFAULT, id="more", select_on_focus=False)
                 yield Static("Condition (SQL; empty: none)", classes="label")
                 yield Input(placeholder="age >= 65 AND sex = 'F'", id="where", select_on_focus=False)
-                yield Static("Balance over the values of a column (empty: as the model generates them)", classes="label")
+                yield Static("Balance over the values of a column (empty: no balance)", classes="label")
                 yield Input(placeholder="triage    or: sex=F:0.7,M:0.3", id="balance", select_on_focus=False)
                 yield Static("Or: a CSV file with values for some columns; one row per line", classes="label")
                 yield Input(placeholder="seeds.csv", id="seeds", select_on_focus=False)

@@ -177,7 +177,7 @@ shows what this machine supports)."""
     def _fill(self, values: dict[str, Any], models: list[tuple[str, str]], train: "TrainConfig", delta: float) -> None:
         hints = {
             "delta": f"automatic: {delta:.0e}",
-            "size": "not public: measure it",
+            "size": "measured",
             "rows": "like the original",
             "epsilon": "4",
             "epochs": "4",

@@ -41,7 +41,7 @@ def bytes_text(count: float) -> str:
 
 def epsilon_sentence(epsilon: float, unit: str) -> str:
     """What an epsilon guarantees for a unit, in one sentence: by the definition (delta aside) the factor is e^epsilon."""
-    who = "any one row" if unit == "row" else f"all rows with the same {unit!r}"
+    rows = "any one row as without it" if unit == "row" else f"all rows of one {unit!r} as without them"
     factor = math.exp(epsilon)
     times = f"{factor:.1f}" if factor < 10 else f"about {float(f'{factor:.1g}'):,.0f}"
     verdict = (
@@ -53,4 +53,4 @@ def epsilon_sentence(epsilon: float, unit: str) -> str:
         if epsilon <= 10
         else "a weak guarantee: it says little"
     )
-    return f"With or without {who} in the table, no result is more than {times} times as likely, at worst: {verdict}."
+    return f"At worst, any result is {times} times as likely with {rows}: {verdict}."

@@ -118,7 +118,7 @@ _ARMS = {
 def _utility(utility: Mapping[str, Any]) -> str:
     if utility["status"] != "done":
         return f"Not measured. {plain(utility['reason'])}"
-    guessed = " (the target was chosen automatically; E sets another)" if utility["target_chosen"] == "guessed" else ""
+    guessed = " The target was chosen automatically; E sets another." if utility["target_chosen"] == "guessed" else ""
     lines = [plain(utility["sentence"]) + guessed]
     for arm, name in _ARMS.items():
         if (found := utility["arms"].get(arm)) is not None and found["value"] is not None:

@@ -31,7 +31,7 @@ class CurvePlot(Widget):
 
     def on_mount(self) -> None:
         plot = self.query_one(PlotWidget)
-        plot.margin_left, plot.margin_bottom, plot.margin_top = 7, 2, 0
+        plot.margin_left, plot.margin_bottom, plot.margin_top = 7, 1, 0
         plot.can_focus = False
         plot.display = False
 
