@@ -14,7 +14,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localsynth.errors import ConfigError
-from localsynth.schema.columns import Schema, Text
+from localsynth.schema.columns import Boolean, Category, Identifier, Schema, Surrogate, Text
 
 __all__ = [
     "MACHINES_PART",
@@ -22,6 +22,7 @@ __all__ = [
     "DataConfig",
     "PrivacyConfig",
     "SampleConfig",
+    "Synthesizer",
     "TextCountsConfig",
     "TrainConfig",
     "data_config",
@@ -29,6 +30,9 @@ __all__ = [
     "parse_config",
     "render_config",
 ]
+
+
+Synthesizer = Literal["hybrid", "llm", "marginals"]
 
 
 class _Section(BaseModel):
@@ -183,8 +187,74 @@ class Config(_Section):
     sample: SampleConfig = SampleConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
+    @property
+    def synthesizer(self) -> Synthesizer:
+        """`train.synthesizer` with "auto" resolved by the columns.
+
+        Raises ConfigError where the columns do not allow the chosen one, or as `check_sequence`.
+        """
+        self.check_sequence()
+        texts = self._text_columns()
+        structured = len(texts) < len(self.schema_.learned())
+        chosen = self.train.synthesizer
+        if chosen == "marginals" and texts:
+            raise ConfigError(
+                f"Marginals cannot generate text, and {texts[0]!r} is a text column.",
+                'Set train.synthesizer = "auto", or leave the column out with data.columns.',
+            )
+        if chosen == "hybrid" and not (texts and structured):
+            missing = "other column" if texts else "text column"
+            raise ConfigError(
+                f'train.synthesizer = "hybrid" needs text columns and others, and there is no {missing}.',
+                'Set train.synthesizer = "auto".',
+            )
+        if chosen == "auto":
+            return "hybrid" if texts and structured else "llm" if texts else "marginals"
+        return chosen
+
+    @property
+    def counts_texts(self) -> bool:
+        """Whether part of the model's budget is reserved for a token histogram of the original texts."""
+        return bool(self._text_columns()) and self.text_counts.share > 0
+
+    def _text_columns(self) -> list[str]:
+        return [column.name for column in self.schema_.learned() if isinstance(column, Text)]
+
+    def check_sequence(self) -> None:
+        """Raise ConfigError where data.sequence_by cannot order the rows of a unit."""
+        name, unit = self.data.sequence_by, self.privacy.unit
+        if name is None:
+            return
+        columns = {column.name: column for column in self.schema_.columns}
+        if unit == "row":
+            raise ConfigError("data.sequence_by needs a unit with several rows.", "Set privacy.unit to the unit column.")
+        if self.privacy.max_rows_per_unit < 2:
+            raise ConfigError("A sequence has more than one row.", "Raise privacy.max_rows_per_unit.")
+        if name not in columns or name == unit:
+            raise ConfigError(
+                f"data.sequence_by: {name!r} is not a column that can order the rows of a unit.",
+                f"Columns: {', '.join(columns)}.",
+            )
+        if isinstance(columns[name], Text | Category | Boolean | Surrogate):
+            raise ConfigError(
+                f"data.sequence_by: a column of kind {columns[name].kind} has no order.",
+                "Name a date, a datetime, an integer, a number or an identifier.",
+            )
+        if unit in columns and not isinstance(columns[unit], Identifier | Surrogate):
+            raise ConfigError(
+                f"Each synthetic unit gets a new value of {unit!r}, but that column is learned (kind {columns[unit].kind}).",
+                'Set its kind = "identifier" in the schema.',
+            )
+        texts = self._text_columns()
+        if texts or self.train.synthesizer == "llm":
+            raise ConfigError(
+                "Sequences are generated from marginals, which cannot generate text"
+                + (f", and {texts[0]!r} is a text column." if texts else ', but train.synthesizer is "llm".'),
+                'Leave text columns out with data.columns and set train.synthesizer = "auto", or leave out data.sequence_by.',
+            )
+
     def delta(self) -> float:
-        """δ of the whole run: DESIGN's rule where the user declared none. Depends on public facts only."""
+        """δ of the whole run; where none is declared, 1e-6, or from the public size. Depends on public facts only."""
         if self.privacy.delta is not None:
             return self.privacy.delta
         if self.privacy.public_size is None:

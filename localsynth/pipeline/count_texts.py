@@ -103,14 +103,14 @@ def _count(session: Session, ledger: "Ledger", current: Run, effective: Effectiv
     from localsynth.store.private import PrivateStore
 
     source_sha256 = source_of(session, current["table"])
-    share = remaining_budgets(session, ledger)
-    rho = rho_for(share.text_counts_epsilon, share.text_counts_delta)
+    budget = remaining_budgets(session, ledger).text_counts
+    rho = rho_for(budget.epsilon, budget.delta)
     compared = _compare(session, current, effective, rho)
     if session.should_stop():
         raise Cancelled("Stopped before anything was counted.", "`localsynth count-texts` begins it again.")
     with PrivateStore.open(session.workspace) as store:
         store.check_readable()
-        open_budget(session, ledger, "text_counts", current.id, share.text_counts_epsilon, share.text_counts_delta, source_sha256)
+        open_budget(session, ledger, "text_counts", current.id, budget, source_sha256)
         mechanism = {"type": "zcdp", "rho": rho}
         ledger.charge(budget="text_counts", run=current.id, stage="count_texts", what="tokens of the texts", mechanism=mechanism)
         rows = [row for unit in store.conformed_units("train", effective.schema) for row in unit]

@@ -7,7 +7,7 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import note, private_note, stage_started, warning
 from localsynth.pipeline.repeated_spends import repeat_budget
 from localsynth.pipeline.session import Session, open_budget, open_ledger, warn_of_other_spends
-from localsynth.planning.budgets import budgets, check_sequence
+from localsynth.planning.budgets import EpsilonDelta, budgets
 from localsynth.planning.warnings import list_warning
 from localsynth.schema.columns import Schema, conform
 from localsynth.system.files import read_json, write_json
@@ -27,7 +27,7 @@ def ingest_settings(session: Session) -> dict[str, Any]:
     return {
         "data": config.data.model_dump(mode="json"),
         "schema": config.schema_.model_dump(mode="json", exclude={"confirmed"}),
-        "privacy": {**privacy, "schema_epsilon": budgets(config).schema_epsilon},
+        "privacy": {**privacy, "schema_epsilon": budgets(config).schema.epsilon},
         "max_units": session.options.max_units,
     }
 
@@ -61,7 +61,7 @@ def _check_store(store: "PrivateStore", ingest: str) -> None:
 def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
     workspace = session.workspace
     refuse_erased(workspace)
-    check_sequence(session.config)
+    session.config.check_sequence()
     settings = ingest_settings(session)
     document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
     if session.options.max_units is None and document:
@@ -94,12 +94,12 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
 
     workspace, config, emit = session.workspace, session.config, session.emit
     check_passphrase(workspace)
-    privacy, share = config.privacy, budgets(config)
+    privacy, schema_budget = config.privacy, budgets(config).schema
     emit(stage_started("ingest", session.seal))
     source = open_source(config.data)
     ledger = open_ledger(session)
     parts = share_budget(
-        config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.rows_per_unit
+        config.schema_, privacy.public_size is not None, schema_budget.epsilon, schema_budget.delta, privacy.rows_per_unit
     )
     source_sha256 = source.sha256()
     warn_of_other_spends(session, source_sha256)
@@ -108,7 +108,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
         before = {event["budget"].partition("-repeat")[0] for event in ledger.budgets() if event["budget"].startswith("schema")}
         document = {"budget": "schema" if not before else f"schema-{len(before) + 1}"}
     if parts is not None:
-        open_budget(session, ledger, document["budget"], None, share.schema_epsilon, share.schema_delta, source_sha256)
+        open_budget(session, ledger, document["budget"], None, schema_budget, source_sha256)
     measured_events: dict[str, int] = dict(document.get("measured_by", {}))
 
     def charge(what: str, mechanism: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
                 f"epsilon of {epsilon:.3g} that this costs is taken from the training's."
             )
             emit(warning(text))
-            open_budget(session, ledger, budget, None, epsilon, mechanism.get("delta", 0.0), source_sha256)
+            open_budget(session, ledger, budget, None, EpsilonDelta(epsilon, mechanism.get("delta", 0.0)), source_sha256)
         event = ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)
         measured_events[what] = event["index"]
 

@@ -39,7 +39,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     from localsynth.store.private import PrivateStore
 
     config, workspace = session.config, session.workspace
-    share = remaining_budgets(session, ledger)
+    budget = remaining_budgets(session, ledger).marginals
     emit = private_recorder(session, current)
 
     def report(done: int, of: int) -> None:
@@ -56,13 +56,13 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         raise Cancelled("Stopped before anything was measured.", "`localsynth run` goes on from there.")
     with PrivateStore.open(workspace) as store:
         store.check_readable()
-        open_budget(session, ledger, "marginals", current.id, share.marginals_epsilon, share.marginals_delta, source_sha256)
+        open_budget(session, ledger, "marginals", current.id, budget, source_sha256)
         if any(event["budget"] == "marginals" for event in ledger.spends(current.id)):
             raise BudgetError(
                 f"Run {current.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
                 "Delete its directory in runs/ and add --again to measure anew, which is charged on top.",
             )
-        rho = rho_for(share.marginals_epsilon, share.marginals_delta)
+        rho = rho_for(budget.epsilon, budget.delta)
         # The ledger works out what that ρ costs, and refuses it where it is more than the budget.
         mechanism = {"type": "zcdp", "rho": rho}
         ledger.charge(budget="marginals", run=current.id, stage="train", what="marginals", mechanism=mechanism)

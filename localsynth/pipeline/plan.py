@@ -7,8 +7,7 @@ from localsynth.errors import BudgetError, ResourceError
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device
-from localsynth.planning.budgets import synthesizer_of
-from localsynth.planning.forecast import expected_rows, forecast, forecast_marginals
+from localsynth.planning.forecast import Machine, Size, expected_rows, forecast, forecast_marginals
 from localsynth.planning.warnings import TOO_FEW_UNITS, delta_warning, list_warning, size_warning, text_warning
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
@@ -38,7 +37,7 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
     return config.schema_, origin, kept, max(1, round(kept * (1 - config.privacy.holdout)))
 
 
-def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: int) -> dict[str, Any]:
+def _forecast(session: Session, schema: Schema, size: Size) -> dict[str, Any]:
     need_training_parts()
     from localsynth.train.loop import choose_device
     from localsynth.train.matmul_rate import matmul_rate
@@ -55,7 +54,7 @@ def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: 
         matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length, place)
         for kind, place in ((precision, device), ("fp32", "cpu"))
     )
-    return forecast(config, base, schema, kept, training, rows, rate, float32_rate, precision, device, memory_room(device))
+    return forecast(config, base, schema, size, Machine(rate, float32_rate, precision, device, memory_room(device)))
 
 
 def plan(session: Session) -> dict[str, Any]:
@@ -63,16 +62,14 @@ def plan(session: Session) -> dict[str, Any]:
     config, workspace = session.config, session.workspace
     schema, origin, kept, training = known_size(session)
     rows = session.options.rows or config.sample.rows or expected_rows(config, kept)
-    if synthesizer_of(config) == "marginals":
-        facts = forecast_marginals(config, kept, training, rows)
-    else:
-        facts = _forecast(session, schema, kept, training, rows)
+    size, with_model = Size(kept, training, rows), config.synthesizer != "marginals"
+    facts = _forecast(session, schema, size) if with_model else forecast_marginals(config, size)
     lists = list_warning(config, training) if schema.unmeasured() else None
     warnings = [text for text in [size_warning(kept), text_warning(config, kept), delta_warning(config, kept), lists] if text]
     free = shutil.disk_usage(workspace.root).free
     if free < facts["disk_bytes"]:
         warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")
-    if synthesizer_of(config) != "marginals":
+    if with_model:
         if facts["memory_room_bytes"] < facts["memory_bytes"]:
             warnings.append(
                 f"Training would take about {facts['memory_bytes'] / 1e9:.1f} GB of memory, and no more than"

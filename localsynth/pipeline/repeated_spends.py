@@ -1,7 +1,7 @@
-"""What a crash between a charge and its result costs: the measurement is made again, and the training's budget pays for it.
+"""Repeated measurements after a crash between a charge and its result, paid from the later stages' budgets.
 
-A charge is never taken back. Without this, a process killed in that moment would leave a workspace that cannot go on within its
-total, since every part of the schema's budget is spoken for.
+A charge is never reversed, and the schema's budget is fully allocated. Without this, a process
+killed at that moment would leave a workspace that cannot continue within its total.
 """
 
 from collections.abc import Collection
@@ -21,10 +21,9 @@ _REPEAT = "-repeat-"
 
 
 def repeat_budget(ledger: "Ledger", budget: str, what: str, measured: Collection[int]) -> str | None:
-    """The name of a further budget for `what`, where its charge on `budget` bought nothing; None where it was not charged yet.
+    """The name of a further budget for `what` if its charge on `budget` has no result; None if it was not charged yet.
 
-    A process that is killed between a charge and the writing of what was measured loses the one and keeps the other: a charge is
-    never taken back. `measured` are the indices of the spends whose results are known.
+    `measured` are the indices of the spends whose results are stored.
     """
     names = {event["budget"] for event in ledger.budgets() if event["budget"].startswith(budget + _REPEAT)} | {budget}
     charged = [event for event in ledger.spends() if event["budget"] in names and event["what"] == what]
@@ -34,28 +33,23 @@ def repeat_budget(ledger: "Ledger", budget: str, what: str, measured: Collection
 
 
 def remaining_budgets(session: Session, ledger: "Ledger") -> Budgets:
-    """The split for a new run: of what marginals, training and token counts would get, each pays its part of what measuring twice
-    has cost.
+    """The budgets of a new run: those of `budgets`, reduced in proportion by what repeated measurements cost.
 
     Raises BudgetError where nothing is left.
     """
-    share = budgets(session.config)
+    planned = budgets(session.config)
     repeats = [event for event in ledger.budgets() if _REPEAT in event["budget"]]
-    epsilon = share.marginals_epsilon + share.train_epsilon + share.text_counts_epsilon
-    delta = share.marginals_delta + share.train_delta + share.text_counts_delta
-    left = 1 - sum(event["epsilon"] for event in repeats) / epsilon
-    left_delta = 1 - sum(event["delta"] for event in repeats) / delta
+    total = planned.marginals + planned.train + planned.text_counts
+    left = 1 - sum(event["epsilon"] for event in repeats) / total.epsilon
+    left_delta = 1 - sum(event["delta"] for event in repeats) / total.delta
     if left <= 0 or left_delta <= 0:
         raise BudgetError(
-            "What was measured again after interruptions leaves nothing of the privacy budget for training.",
-            "Make a new workspace, and let its ingest come to its end.",
+            "Measurements repeated after interruptions leave nothing of the privacy budget for training.",
+            "Make a new workspace, and let its ingest finish.",
         )
     return replace(
-        share,
-        marginals_epsilon=left * share.marginals_epsilon,
-        marginals_delta=left_delta * share.marginals_delta,
-        train_epsilon=left * share.train_epsilon,
-        train_delta=left_delta * share.train_delta,
-        text_counts_epsilon=left * share.text_counts_epsilon,
-        text_counts_delta=left_delta * share.text_counts_delta,
+        planned,
+        marginals=planned.marginals.scaled(left, left_delta),
+        train=planned.train.scaled(left, left_delta),
+        text_counts=planned.text_counts.scaled(left, left_delta),
     )

@@ -29,7 +29,6 @@ from localsynth.pipeline.rehearse import StageClock, prepare_rehearsal
 from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device, train, train_or_resume
-from localsynth.planning.budgets import synthesizer_of
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
@@ -51,7 +50,7 @@ def run(session: Session) -> dict[str, Any]:
         current = latest_run(session.workspace)
         assert current is not None
         return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
-    if synthesizer_of(session.config) != "marginals":
+    if session.config.synthesizer != "marginals":
         # Before anything is measured and charged.
         need_training_parts()
         need_device(session.config)

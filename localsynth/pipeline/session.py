@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.events import Emit, Recorder, mark_private, warning
+from localsynth.planning.budgets import EpsilonDelta
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
@@ -74,9 +75,9 @@ def open_ledger(session: Session) -> "Ledger":
 
 
 def open_budget(
-    session: Session, ledger: "Ledger", name: str, run_id: str | None, epsilon: float, delta: float, source_sha256: str
+    session: Session, ledger: "Ledger", name: str, run_id: str | None, budget: EpsilonDelta, source_sha256: str
 ) -> None:
-    """Set a stage's budget aside. Over the configured total only with --again, since that protects less than was promised."""
+    """Reserve a stage's budget. Exceeds the configured total only with --again, since that weakens the guarantee."""
     from localsynth.privacy.ledger_chain import Basis
     from localsynth.privacy.spend_registry import register_spend
 
@@ -87,8 +88,8 @@ def open_budget(
         ledger.open_budget(
             name,
             run_id,
-            epsilon,
-            delta,
+            budget.epsilon,
+            budget.delta,
             limit=config.privacy.epsilon,
             limit_delta=config.delta(),
             basis=basis,

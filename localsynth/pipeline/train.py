@@ -15,7 +15,7 @@ from localsynth.pipeline.ingest import ingest_settings
 from localsynth.pipeline.marginals import finish, measure
 from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Session, open_budget, open_ledger, private_recorder, warn_of_other_spends
-from localsynth.planning.budgets import synthesizer_of
+from localsynth.planning.budgets import EpsilonDelta
 from localsynth.planning.forecast import training_setup
 from localsynth.planning.warnings import accept_size, delta_warning, text_warning
 from localsynth.schema.column_split import ColumnSplit
@@ -56,7 +56,7 @@ def train(session: Session) -> dict[str, Any]:
 def train_or_resume(session: Session) -> dict[str, Any]:
     """As `train`, but a finished run is no hindrance. Raises ResourceError where a model is to be trained without the parts."""
     workspace, config = session.workspace, session.config
-    synthesizer = synthesizer_of(config)
+    synthesizer = config.synthesizer
     if synthesizer != "marginals":
         need_training_parts()
     refuse_erased(workspace)
@@ -145,8 +145,8 @@ def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> dic
     precision = choose_precision(config.train.precision, device)
     base = find_base_model(config.train.model)
     _check_own_model(config.train.model, base.path)
-    share = remaining_budgets(session, ledger)
-    plan = make_train_plan(config.train, effective.training_units, share.train_epsilon, share.train_delta)
+    budget = remaining_budgets(session, ledger).train
+    plan = make_train_plan(config.train, effective.training_units, budget.epsilon, budget.delta)
     if session.options.rehearsal_steps is not None:
         plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))
     setup = training_setup(config, base, effective.schema, plan, precision, device, memory_room(device))
@@ -181,7 +181,7 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
     emit = private_recorder(session, current)
     random = SecureRandom()
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
-        open_budget(session, ledger, "train", current.id, plan.epsilon, plan.delta, source_sha256)
+        open_budget(session, ledger, "train", current.id, EpsilonDelta(plan.epsilon, plan.delta), source_sha256)
         split = ColumnSplit(effective.schema, hybrid=current.hybrid)
         codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, config.data.description, split.given)
         units = [

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from localsynth.config import Config
 from localsynth.errors import BudgetError
 from localsynth.events import Emit
-from localsynth.planning.budgets import budgets, synthesizer_of
+from localsynth.planning.budgets import budgets
 from localsynth.schema.columns import Category, Text
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def size_warning(units: int) -> str | None:
 
 def text_warning(config: Config, units: int) -> str | None:
     """What few units mean for texts, in words; None where there are enough, or the texts are all there is."""
-    if units >= FEW_TEXT_UNITS or synthesizer_of(config) != "hybrid":
+    if units >= FEW_TEXT_UNITS or config.synthesizer != "hybrid":
         return None
     texts = ", ".join(repr(column.name) for column in config.schema_.learned() if isinstance(column, Text))
     return (
@@ -82,10 +82,8 @@ def list_warning(config: Config, units: int) -> str | None:
     open_lists = [c.name for c in config.schema_.columns if isinstance(c, Category) and c.values is None]
     if not open_lists:
         return None
-    privacy, share = config.privacy, budgets(config)
-    parts = share_budget(
-        config.schema_, privacy.public_size is not None, share.schema_epsilon, share.schema_delta, privacy.rows_per_unit
-    )
+    privacy, budget = config.privacy, budgets(config).schema
+    parts = share_budget(config.schema_, privacy.public_size is not None, budget.epsilon, budget.delta, privacy.rows_per_unit)
     assert parts is not None
     threshold = CategoriesPlan(parts.epsilon, parts.delta, parts.contributions).threshold
     if threshold <= _RARE * units:

@@ -267,10 +267,10 @@ def test_the_stage_measures_for_the_most_rows_of_a_unit_and_charges_each_once(
     spends = [event for event in events if event["kind"] == "spend"]
     assert [event["mechanism"] for event in spends] == [plan.mechanism for plan in plans]
     share = budgets(config)
-    assert sum(event["mechanism"]["epsilon"] for event in spends) == pytest.approx(share.schema_epsilon) == 4.0
-    assert sum(event["mechanism"].get("delta", 0) for event in spends) == pytest.approx(share.schema_delta)
+    assert sum(event["mechanism"]["epsilon"] for event in spends) == pytest.approx(share.schema.epsilon) == 4.0
+    assert sum(event["mechanism"].get("delta", 0) for event in spends) == pytest.approx(share.schema.delta)
     opened = events[0]
-    assert opened["kind"] == "budget" and (opened["epsilon"], opened["delta"]) == (share.schema_epsilon, share.schema_delta)
+    assert opened["kind"] == "budget" and (opened["epsilon"], opened["delta"]) == (share.schema.epsilon, share.schema.delta)
     assert opened["basis"] == {"unit": "who", "max_rows_per_unit": rows, "size_declared": False}
     assert set(document["measured_by"].values()) == {event["index"] for event in spends} and len(spends) == 4
 

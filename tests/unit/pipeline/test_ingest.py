@@ -15,6 +15,7 @@ from localsynth.pipeline.ingest import ingest, ingest_if_needed
 from localsynth.pipeline.init import initialise
 from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Options, Session, open_budget, open_ledger
+from localsynth.planning.budgets import EpsilonDelta
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.spend_registry import register_spend
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema
@@ -155,10 +156,10 @@ def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_t
     budgets = {event["budget"]: event["epsilon"] for event in opened.budgets()}
     assert list(budgets) == ["schema", *[f"schema-repeat-{i + 1}" for i in range(times)]]
     share = remaining_budgets(now, opened)
-    epsilon, delta = share.marginals_epsilon + share.train_epsilon, share.marginals_delta + share.train_delta
+    epsilon, delta = share.marginals.epsilon + share.train.epsilon, share.marginals.delta + share.train.delta
     assert epsilon == pytest.approx(8 - sum(budgets.values())) and epsilon == pytest.approx(4 - times * 4 / 3)
     assert delta + sum(event["delta"] for event in opened.budgets()) == pytest.approx(now.config.delta())
-    open_budget(now, opened, "train", "r", epsilon, delta, file_sha256(source))
+    open_budget(now, opened, "train", "r", EpsilonDelta(epsilon, delta), file_sha256(source))
     # Another ingest has a budget of its own, under the next name.
     ingest(session(workspace, source, all_open, again=True))
     assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "schema-2"
@@ -167,8 +168,8 @@ def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_t
 def test_a_training_for_which_nothing_is_left_is_refused(workspace: Workspace, source: Path) -> None:
     now = session(workspace, source, OPEN)
     opened = open_ledger(now)
-    open_budget(now, opened, "schema-repeat-1", None, 4.0, 0.0, file_sha256(source))
-    with pytest.raises(BudgetError, match="leaves nothing"):
+    open_budget(now, opened, "schema-repeat-1", None, EpsilonDelta(4.0, 0.0), file_sha256(source))
+    with pytest.raises(BudgetError, match="leave nothing"):
         remaining_budgets(now, opened)
 
 

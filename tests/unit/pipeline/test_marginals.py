@@ -20,7 +20,7 @@ from localsynth.pipeline.plan import plan
 from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session, open_ledger
 from localsynth.pipeline.train import train
-from localsynth.planning.budgets import budgets, synthesizer_of
+from localsynth.planning.budgets import budgets
 from localsynth.privacy import zcdp
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
@@ -56,14 +56,14 @@ def spends(session: Session) -> list[dict[str, Any]]:
 
 def test_what_makes_the_rows(make_session: Any) -> None:
     config = make_session(synthesizer="auto").config
-    assert synthesizer_of(config) == "marginals"
+    assert config.synthesizer == "marginals"
     text = config.schema_.model_copy(update={"columns": [*config.schema_.columns, Text(name="note")]})
-    assert synthesizer_of(config.model_copy(update={"schema_": text})) == "hybrid"
+    assert config.model_copy(update={"schema_": text}).synthesizer == "hybrid"
     alone = config.schema_.model_copy(update={"columns": [Text(name="note")]})
-    assert synthesizer_of(config.model_copy(update={"schema_": alone})) == "llm"
+    assert config.model_copy(update={"schema_": alone}).synthesizer == "llm"
     wanted = make_session(synthesizer="marginals").config.model_copy(update={"schema_": text})
     with pytest.raises(ConfigError, match="'note' is a text column"):
-        synthesizer_of(wanted)
+        _ = wanted.synthesizer
     assert plan(make_session(synthesizer="auto"))["synthesizer"] == "marginals"
 
 
@@ -325,9 +325,9 @@ def test_of_the_budget_what_the_schema_took_is_not_measured_with(make_session: A
     train(session)
     export(session)
     share = budgets(session.config)
-    assert share.schema_epsilon > 0 and share.marginals_epsilon == privacy.epsilon - share.schema_epsilon
+    assert share.schema.epsilon > 0 and share.marginals.epsilon == privacy.epsilon - share.schema.epsilon
     model = read_marginals(run_of(session).marginals_path)
-    assert model.rho == rho_for(share.marginals_epsilon, share.marginals_delta)
+    assert model.rho == rho_for(share.marginals.epsilon, share.marginals.delta)
     assert verify_file(run_of(session).certificate_path, None)["valid"]
 
 

@@ -10,7 +10,7 @@ import torch
 from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, TrainConfig
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Encoded
-from localsynth.planning.forecast import forecast
+from localsynth.planning.forecast import Machine, Size, forecast
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.cost import (
     Device,
@@ -187,7 +187,7 @@ def foretell(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict
         train=train,
     )
     base = BaseModel(path, model_info(path), TARGETS)
-    return forecast(config, base, config.schema_, 1000, 900, 1000, 1e11, float32_rate, "fp32", "cpu", 8e9)
+    return forecast(config, base, config.schema_, Size(1000, 900, 1000), Machine(1e11, float32_rate, "fp32", "cpu", 8e9))
 
 
 def test_sampling_is_reckoned_from_the_float32_rate(tiny_model: Any) -> None:
@@ -207,7 +207,7 @@ def test_guidance_reads_each_row_twice(tiny_model: Any) -> None:
             sample=SampleConfig(guidance=guidance),
         )
         base = BaseModel(path, model_info(path), TARGETS)
-        told = forecast(config, base, config.schema_, 1000, 900, 1000, 1e11, 1e11, "fp32", "cpu", 8e9)
+        told = forecast(config, base, config.schema_, Size(1000, 900, 1000), Machine(1e11, 1e11, "fp32", "cpu", 8e9))
         assert told["synthesizer"] == "hybrid"
         seconds.append(told["seconds"])
     assert seconds[1]["sample"] == pytest.approx(2 * seconds[0]["sample"]) and seconds[1]["train"] == seconds[0]["train"]

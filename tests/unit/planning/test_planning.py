@@ -10,7 +10,7 @@ from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Event
 from localsynth.planning import forecast
-from localsynth.planning.budgets import Budgets, budgets, synthesizer_of
+from localsynth.planning.budgets import Budgets, EpsilonDelta, budgets
 from localsynth.planning.warnings import (
     FEW_TEXT_UNITS,
     FEW_UNITS,
@@ -26,6 +26,7 @@ TEXT = Text(name="note")
 LIST = Category(name="kind")
 RANGE = Integer(name="n", min=0)
 BOUNDED = Integer(name="n", min=0, max=9)
+NOTHING = EpsilonDelta(0.0, 0.0)
 SETTLED: list[Column] = [Category(name="kind", values=["a"]), Integer(name="n", min=0, max=9), TEXT]
 
 
@@ -49,25 +50,25 @@ def sequence(columns: list[Column], by: str, synthesizer: Any = "auto", **privac
 
 @pytest.mark.parametrize("by", ["visit", "n"])
 def test_a_sequence_is_made_from_marginals(by: str) -> None:
-    assert synthesizer_of(sequence(VISITS, by)) == "marginals"
+    assert sequence(VISITS, by).synthesizer == "marginals"
 
 
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        (sequence(VISITS, "visit", unit="row"), "whose rows follow"),
+        (sequence(VISITS, "visit", unit="row"), "several rows"),
         (sequence(VISITS, "visit", max_rows_per_unit=1), "more than one row"),
-        (sequence(VISITS, "day"), "'day' is no column"),
-        (sequence(VISITS, "who"), "'who' is no column"),
+        (sequence(VISITS, "day"), "'day' is not a column"),
+        (sequence(VISITS, "who"), "'who' is not a column"),
         (sequence([*VISITS, Category(name="kind")], "kind"), "kind category has no order"),
-        (sequence([*VISITS, Integer(name="number")], "n", unit="number"), "'number', but that column is to be learned"),
+        (sequence([*VISITS, Integer(name="number")], "n", unit="number"), "'number', but that column is learned"),
         (sequence([*VISITS, TEXT], "n"), "'note' is a text column"),
-        (sequence(VISITS, "n", synthesizer="llm"), "language model"),
+        (sequence(VISITS, "n", synthesizer="llm"), "is .llm."),
     ],
 )
 def test_what_cannot_be_a_sequence_is_refused(wanted: Config, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        synthesizer_of(wanted)
+        _ = wanted.synthesizer
 
 
 # --- delta ------------------------------------------------------------------------------------------------------------
@@ -111,36 +112,36 @@ def test_a_delta_above_one_in_the_number_of_units_is_warned_of() -> None:
 def test_with_nothing_to_measure_nothing_is_for_the_schema() -> None:
     writes = config([TEXT], public_size=5000, epsilon=3)
     share = budgets(writes)
-    assert (share.schema_epsilon, share.schema_delta, share.marginals_epsilon, share.marginals_delta) == (0, 0, 0, 0)
-    assert (share.train_epsilon, share.text_counts_epsilon) == pytest.approx((2.4, 0.6)), "a fifth is for counting the texts"
-    assert (share.train_delta, share.text_counts_delta) == pytest.approx((8e-6, 2e-6))
+    assert (share.schema, share.marginals) == (NOTHING, NOTHING)
+    assert (share.train.epsilon, share.text_counts.epsilon) == pytest.approx((2.4, 0.6)), "a fifth is for counting the texts"
+    assert (share.train.delta, share.text_counts.delta) == pytest.approx((8e-6, 2e-6))
     assert budgets(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)) == budgets(writes)
 
 
 def test_marginals_get_all_or_their_share() -> None:
     alone = budgets(config([BOUNDED], public_size=5000, epsilon=3))
-    assert alone == Budgets(0.0, 0.0, 3.0, 1e-5, 0.0, 0.0, 0.0, 0.0)
+    assert alone == Budgets(NOTHING, EpsilonDelta(3.0, 1e-5), NOTHING, NOTHING)
     share = budgets(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
-    assert (share.marginals_epsilon, share.train_epsilon, share.text_counts_epsilon) == pytest.approx((0.6, 1.92, 0.48))
-    assert (share.marginals_delta, share.train_delta, share.text_counts_delta) == pytest.approx((2e-6, 6.4e-6, 1.6e-6))
-    assert share.epsilon["total"] == 3 and share.delta["total"] == 1e-5
+    assert (share.marginals.epsilon, share.train.epsilon, share.text_counts.epsilon) == pytest.approx((0.6, 1.92, 0.48))
+    assert (share.marginals.delta, share.train.delta, share.text_counts.delta) == pytest.approx((2e-6, 6.4e-6, 1.6e-6))
+    assert (share.to_json()["epsilon"]["total"], share.to_json()["delta"]["total"]) == (3, 1e-5)
 
 
 def test_an_unknown_size_is_measured_by_a_tenth_of_epsilon_and_no_delta() -> None:
     share = budgets(config([TEXT], epsilon=3))
-    assert share.schema_epsilon == pytest.approx(0.3) and share.train_epsilon == pytest.approx(0.8 * 2.7)
-    assert share.schema_delta == 0.0 and share.train_delta + share.text_counts_delta == pytest.approx(1e-6)
+    assert share.schema.epsilon == pytest.approx(0.3) and share.train.epsilon == pytest.approx(0.8 * 2.7)
+    assert share.schema.delta == 0.0 and share.train.delta + share.text_counts.delta == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize(("columns", "of_delta"), [([LIST], 0.1), ([RANGE], 0.0), ([LIST, RANGE], 0.1)])
 def test_only_an_open_list_takes_delta(columns: list[Column], of_delta: float) -> None:
     share = budgets(config(columns, public_size=100))
-    assert share.schema_epsilon == pytest.approx(0.4)
-    assert share.schema_delta == pytest.approx(of_delta * 1e-5)
+    assert share.schema.epsilon == pytest.approx(0.4)
+    assert share.schema.delta == pytest.approx(of_delta * 1e-5)
 
 
 def test_the_schemas_part_may_be_set() -> None:
-    assert budgets(config([LIST], epsilon=3, schema_epsilon=1.25)).schema_epsilon == 1.25
+    assert budgets(config([LIST], epsilon=3, schema_epsilon=1.25)).schema.epsilon == 1.25
 
 
 @pytest.mark.parametrize("schema_epsilon", [3, 4])
@@ -163,16 +164,16 @@ def test_the_parts_are_the_whole(
         columns, public_size=size, epsilon=epsilon, delta=delta, schema_epsilon=None if part is None else part * epsilon
     )
     share = budgets(chosen)
-    parts = (share.schema_epsilon, share.marginals_epsilon, share.train_epsilon, share.text_counts_epsilon)
+    parts = (share.schema.epsilon, share.marginals.epsilon, share.train.epsilon, share.text_counts.epsilon)
     assert sum(parts) == pytest.approx(epsilon, rel=1e-12)
-    parts = (share.schema_delta, share.marginals_delta, share.train_delta, share.text_counts_delta)
+    parts = (share.schema.delta, share.marginals.delta, share.train.delta, share.text_counts.delta)
     assert sum(parts) == pytest.approx(chosen.delta(), rel=1e-12)
     writes, counts = TEXT in columns, columns != [TEXT]
-    assert (share.train_epsilon > 0, share.train_delta > 0) == (writes, writes)
-    assert (share.text_counts_epsilon > 0, share.text_counts_delta > 0) == (writes, writes)
-    assert (share.marginals_epsilon > 0, share.marginals_delta > 0) == (counts, counts)
-    assert share.schema_epsilon >= 0 and share.schema_delta >= 0
-    assert (share.schema_epsilon > 0) == (size is None or bool(chosen.schema_.unmeasured()))
+    assert (share.train.epsilon > 0, share.train.delta > 0) == (writes, writes)
+    assert (share.text_counts.epsilon > 0, share.text_counts.delta > 0) == (writes, writes)
+    assert (share.marginals.epsilon > 0, share.marginals.delta > 0) == (counts, counts)
+    assert share.schema.epsilon >= 0 and share.schema.delta >= 0
+    assert (share.schema.epsilon > 0) == (size is None or bool(chosen.schema_.unmeasured()))
 
 
 # --- the size of the table --------------------------------------------------------------------------------------------

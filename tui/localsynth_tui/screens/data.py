@@ -367,7 +367,6 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         self._pending.schedule(lambda: self._save(text, config, before, new_unit=name if what == "unit" else None))
 
     def _save(self, text: str, config: "Config", before: str, new_unit: str | None = None) -> None:
-        from localsynth.planning.budgets import synthesizer_of
         from localsynth_tui.workspace.config_file import save
 
         try:
@@ -385,7 +384,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             text = "This column is now the privacy unit: no longer learned, and replaced by new numbers (kind identifier)."
             self.notify(text, title=new_unit, markup=False)
         try:
-            synthesizer_of(config)
+            _ = config.synthesizer
         except LocalsynthError as error:
             # Saved all the same: a valid configuration may need several edits.
             self._show_message(f"! A run would refuse this. {error.message} {error.hint}")
@@ -410,10 +409,8 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
 
 def _synthesizer(config: "Config") -> str:
-    from localsynth.planning.budgets import synthesizer_of
-
     try:
-        return synthesizer_of(config)
+        return config.synthesizer
     except LocalsynthError:
         return str(config.train.synthesizer)
 

@@ -38,7 +38,6 @@ class WorkspaceStatus:
 def read_status(path: Path) -> WorkspaceStatus:
     """The status of a workspace. For a damaged one, `problem` says what is wrong and what to do."""
     from localsynth.config import load_config
-    from localsynth.planning.budgets import counts_texts
     from localsynth.workspace.paths import Workspace
     from localsynth.workspace.runs import latest_run
 
@@ -75,7 +74,7 @@ def read_status(path: Path) -> WorkspaceStatus:
         unfinished=run is not None and not run.finished,
         finished=run is not None and run.finished,
         run=run.id if run is not None else None,
-        counts_texts=counts_texts(config),
+        counts_texts=config.counts_texts,
         report=config.evaluate.report,
     )
 
