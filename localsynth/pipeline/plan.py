@@ -1,4 +1,4 @@
-"""What a run would cost and take, before anything is spent. Reads no row."""
+"""Estimates of a run, before anything is spent. Reads no row."""
 
 import shutil
 from typing import Any
@@ -8,7 +8,7 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device
 from localsynth.planning.forecast import Machine, Size, expected_rows, forecast, forecast_marginals
-from localsynth.planning.warnings import TOO_FEW_UNITS, delta_warning, list_warning, size_warning, text_warning
+from localsynth.planning.warnings import MIN_UNITS, delta_warning, list_warning, size_warning, text_warning
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import read_json
@@ -17,11 +17,11 @@ from localsynth.workspace.effective_schema import effective_of
 __all__ = ["ASSUMED_UNITS", "known_size", "plan"]
 
 ASSUMED_UNITS = 10_000
-"""What `plan` reckons with while the number of units is neither declared nor measured."""
+"""The number of units for estimates while it is neither declared nor measured."""
 
 
 def known_size(session: Session) -> tuple[Schema, str, int, int]:
-    """(schema, origin, units kept, units to train on), expected and public: by the ingested table, else by the configuration.
+    """(schema, origin, units kept, units to train on), expected and public, from the ingested table or the configuration.
 
     origin: "measured", "declared" or "assumed".
     """
@@ -46,10 +46,10 @@ def _forecast(session: Session, schema: Schema, size: Size) -> dict[str, Any]:
 
     config = session.config
     base = find_base_model(config.train.model)
-    # A GPU that is asked for and missing is a warning here, not an error.
+    # A requested GPU that is missing is a warning here, not an error.
     device = choose_device("cpu" if config.train.device == "cpu" else "auto")
     precision = choose_precision(config.train.precision, device)
-    # Rows are drawn on the processor, in float32 or less.
+    # Sampling runs on the CPU, in float32 or less.
     rate, float32_rate = (
         matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length, place)
         for kind, place in ((precision, device), ("fp32", "cpu"))
@@ -58,7 +58,7 @@ def _forecast(session: Session, schema: Schema, size: Size) -> dict[str, Any]:
 
 
 def plan(session: Session) -> dict[str, Any]:
-    """What a run would cost and take. Spends nothing and reads no row."""
+    """Estimates of a run. Spends nothing and reads no row."""
     config, workspace = session.config, session.workspace
     schema, origin, kept, training = known_size(session)
     rows = session.options.rows or config.sample.rows or expected_rows(config, kept)
@@ -72,8 +72,8 @@ def plan(session: Session) -> dict[str, Any]:
     if with_model:
         if facts["memory_room_bytes"] < facts["memory_bytes"]:
             warnings.append(
-                f"Training would take about {facts['memory_bytes'] / 1e9:.1f} GB of memory, and no more than"
-                f" {facts['memory_room_bytes'] / 1e9:.1f} GB should be taken here: choose a smaller train.model."
+                f"Training needs about {facts['memory_bytes'] / 1e9:.1f} GB of memory, but only"
+                f" {facts['memory_room_bytes'] / 1e9:.1f} GB are available for it: choose a smaller train.model."
             )
         try:
             need_device(config)
@@ -81,9 +81,9 @@ def plan(session: Session) -> dict[str, Any]:
             warnings.append(f"{error.message} {error.hint}")
     if not config.schema_.confirmed:
         warnings.append(
-            "The schema is a guess that you have not confirmed: check it in localsynth.toml, then set schema.confirmed = true."
+            "The schema was guessed and is not confirmed: check it in localsynth.toml, then set schema.confirmed = true."
         )
-    if kept < TOO_FEW_UNITS and not session.options.force:
-        raise BudgetError(warnings[0], "Collect more, or add --force to plan and run all the same.")
+    if kept < MIN_UNITS and not session.options.force:
+        raise BudgetError(warnings[0], "Collect more, or add --force to plan and run anyway.")
     still_open = [f"{name}.{field}" for name, field in schema.unmeasured()]
     return {**facts, "units_origin": origin, "to_be_measured": still_open, "free_disk_bytes": free, "warnings": warnings}

@@ -18,7 +18,7 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import Event
 from localsynth.pipeline.plan import known_size
 from localsynth.pipeline.session import Options, Session
-from localsynth.planning.forecast import open_fields_filled
+from localsynth.planning.forecast import with_placeholders
 from localsynth.schema.random_rows import random_rows
 from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.paths import Workspace
@@ -37,7 +37,7 @@ def prepare_rehearsal(session: Session) -> Session:
     """
     options = session.options
     schema, _, kept, _ = known_size(session)
-    schema = open_fields_filled(schema)
+    schema = with_placeholders(schema)
     root = session.workspace.root / DIRECTORY
     _remove_earlier(root)
     workspace = _new_workspace(root)

@@ -3,22 +3,23 @@
 Reads no private row and spends nothing.
 """
 
+import datetime as dt
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localsynth.config import Config
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Codec
 from localsynth.planning.budgets import budgets
+from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.system.cpu import default_threads
+from localsynth.text_counts.logit_bias import ROUNDS, texts_for
 from localsynth.train.cost import Device, fitting_tokens, trained_parameters, training_memory, training_rate
-
-if TYPE_CHECKING:
-    from localsynth.train.plan import TrainPlan
-    from localsynth.train.presets import Preset
+from localsynth.train.plan import TrainPlan, make_train_plan
+from localsynth.train.presets import Preset, choose_preset
 
 __all__ = ["Machine", "Size", "TrainingSetup", "expected_rows", "forecast", "forecast_marginals", "training_setup"]
 
@@ -78,10 +79,8 @@ def row_tokens(codec: Codec) -> float:
     return total
 
 
-def open_fields_filled(schema: Schema) -> Schema:
+def with_placeholders(schema: Schema) -> Schema:
     """The schema with placeholders for unmeasured bounds and lists, for estimates of tokens."""
-    import datetime as dt
-
     placeholders: dict[str, dict[str, Any]] = {
         "category": {"values": ["something"], "descriptions": {}},
         "integer": {"min": 0, "max": 9999},
@@ -105,8 +104,6 @@ def _mean_rows(config: Config) -> float:
 
 def forecast_marginals(config: Config, size: Size) -> dict[str, Any]:
     """`forecast` for a run with marginals alone: no model, one release of noisy counts."""
-    from localsynth.privacy.zcdp import rho_for
-
     budget = budgets(config)
     columns = len(config.schema_.learned())
     return {
@@ -147,7 +144,7 @@ class TrainingSetup:
     memory    bytes that training holds at most
     """
 
-    preset: "Preset"
+    preset: Preset
     targets: list[str]
     tokens: int
     columns: int
@@ -161,15 +158,14 @@ class TrainingSetup:
 
 
 def training_setup(
-    config: Config, base: BaseModel, schema: Schema, plan: "TrainPlan", precision: str, device: Device, room: float
+    config: Config, base: BaseModel, schema: Schema, plan: TrainPlan, precision: str, device: Device, room: float
 ) -> TrainingSetup:
     """The setup for `plan` where training may take `room` bytes on `device`."""
-    from localsynth.llm.llama_cpp import Vocabulary
-    from localsynth.train.presets import choose_preset
+    from localsynth.llm.llama_cpp import Vocabulary  # loads llama.cpp, which marginals do without
 
     preset = choose_preset(plan)
     targets = preset.among(base.targets)
-    seen = ColumnSplit(open_fields_filled(schema), hybrid=config.synthesizer == "hybrid").schema
+    seen = ColumnSplit(with_placeholders(schema), hybrid=config.synthesizer == "hybrid").schema
     with Vocabulary(base.path) as vocabulary:
         row = row_tokens(Codec(seen, vocabulary.tokenize, vocabulary.start, config.data.description))
     unit, longest = _mean_rows(config) * row, _LONG_ROW * row
@@ -180,9 +176,6 @@ def training_setup(
 
 def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machine: Machine) -> dict[str, Any]:
     """All estimates as a JSON object."""
-    from localsynth.text_counts.logit_bias import ROUNDS, texts_for
-    from localsynth.train.plan import make_train_plan
-
     budget, synthesizer = budgets(config), config.synthesizer
     plan = make_train_plan(config.train, size.training_units, budget.train.epsilon, budget.train.delta)
     info, train = base.info, config.train

@@ -56,13 +56,13 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 @pytest.mark.parametrize("targets", [TARGETS, ["v_proj", "down_proj"], *([each] for each in TARGETS)], ids=str)
-def test_the_trained_numbers_are_those_of_the_model(targets: list[str], tiny_model: Any) -> None:
+def test_trained_parameters_against_the_model(targets: list[str], tiny_model: Any) -> None:
     settings = TrainConfig()
     model = build_model(tiny_model(), settings.rank, settings.alpha, targets, "fp32", "cpu", seed=0)
     assert trained_parameters(model_info(tiny_model()), targets, settings) == sum(weight.numel() for weight in model.weights)
 
 
-def test_the_kept_activations_are_those_of_the_model(tiny_model: Any) -> None:
+def test_kept_activations_against_the_model(tiny_model: Any) -> None:
     model, info = build_model(tiny_model(), 1, 1, ["q_proj"], "fp32", "cpu", seed=0), model_info(tiny_model())
     # As if something below were trained, so that the first block keeps as much as the others.
     model.language_model.model.embed_tokens.register_forward_hook(lambda module, given, out: out.detach().requires_grad_())
@@ -94,7 +94,7 @@ def test_the_kept_activations_are_those_of_the_model(tiny_model: Any) -> None:
         ("bf16", 2048, 1, 3093),
     ],
 )
-def test_memory_is_what_was_measured(precision: str, positions: int, rows: int, measured: int) -> None:
+def test_memory_estimate_against_measurement(precision: str, positions: int, rows: int, measured: int) -> None:
     """Peaks in MiB of fresh processes, rows of 8 to 60 tokens (docs/performance.md)."""
     foretold = training_memory(SMALL, TARGETS, TrainConfig(), precision, "cpu", positions, 34 * rows, 60) / MIB
     assert foretold == pytest.approx(measured, rel=0.15)
@@ -114,7 +114,7 @@ def test_memory_is_what_was_measured(precision: str, positions: int, rows: int, 
         (LARGE, FEW, "nf4", 2048, 512, 512, 15.757e9),
     ],
 )
-def test_a_gpus_memory_is_what_was_measured(
+def test_gpu_memory_estimate_against_measurement(
     info: GgufInfo, targets: list[str], precision: str, tokens: int, unit: int, longest: int, measured: float
 ) -> None:
     """On an H100 (docs/performance.md)."""
@@ -122,13 +122,13 @@ def test_a_gpus_memory_is_what_was_measured(
     assert foretold == pytest.approx(measured, rel=0.07)
 
 
-def test_a_unit_larger_than_a_micro_batch_takes_what_it_needs() -> None:
+def test_memory_of_a_unit_larger_than_a_micro_batch() -> None:
     large, whole = (training_memory(SMALL, FEW, TrainConfig(), "fp32", "cpu", n, 4096, 60) for n in (1024, 4096))
     assert large == pytest.approx(whole, rel=0.05)
 
 
 @pytest.mark.parametrize(("room", "fits"), [(80e9, 8192), (24e9, 2048), (12e9, 1024), (10e9, 512), (1e9, 64)])
-def test_as_much_is_computed_at_once_as_fits(room: float, fits: int) -> None:
+def test_micro_batch_is_as_large_as_fits(room: float, fits: int) -> None:
     """Of an 8B model on cards of several sizes."""
     tokens = fitting_tokens(LARGE, FEW, TrainConfig(), "nf4", "cuda", 512, 512, 500, room)
     assert tokens == fits
@@ -146,9 +146,7 @@ def test_as_much_is_computed_at_once_as_fits(room: float, fits: int) -> None:
         ("cuda", 300, 100, 300),
     ],
 )
-def test_no_more_is_computed_at_once_than_a_batch_has_or_than_was_asked_for(
-    device: Device, set_to: int | None, batch: int, tokens: int
-) -> None:
+def test_micro_batch_is_at_most_a_batch_or_the_setting(device: Device, set_to: int | None, batch: int, tokens: int) -> None:
     train = TrainConfig(micro_batch_tokens=set_to)
     assert fitting_tokens(SMALL, FEW, train, "bf16", device, 50, 60, batch, room=80e9) == tokens
 
@@ -163,18 +161,18 @@ def test_no_more_is_computed_at_once_than_a_batch_has_or_than_was_asked_for(
         (4096, 64, "cpu", 64),
     ],
 )
-def test_what_goes_on_never_computes_more_at_once(set_to: int | None, recorded: int, device: Device, tokens: int) -> None:
+def test_resumed_run_never_increases_the_micro_batch(set_to: int | None, recorded: int, device: Device, tokens: int) -> None:
     assert going_on_with(TrainConfig(micro_batch_tokens=set_to), recorded, device) == tokens
 
 
 @pytest.mark.parametrize(("precision", "matmul_rate", "measured"), [("fp32", 375e9, 326), ("bf16", 1.35e12, 800)])
-def test_speed_is_what_was_measured(precision: str, matmul_rate: float, measured: int) -> None:
+def test_rate_estimate_against_measurement(precision: str, matmul_rate: float, measured: int) -> None:
     """Two cores with nothing beside it (docs/lab/training-speed.md)."""
     assert training_rate(SMALL, precision, "cpu", 1024, matmul_rate, 40, cores=2) == pytest.approx(measured, rel=0.15)
 
 
 @pytest.mark.parametrize(("tokens", "measured"), [(512, 1728), (1024, 3086), (2048, 5917)])
-def test_a_gpu_that_waits_for_orders_is_as_slow_as_measured(tokens: int, measured: int) -> None:
+def test_rate_of_a_gpu_bound_by_kernel_launches(tokens: int, measured: int) -> None:
     """An 8B model on an H100 (docs/performance.md), whose products alone, at 600 TFLOP/s, would allow 18,700."""
     assert training_rate(LARGE, "nf4", "cuda", tokens, 6e14, 512, cores=8) == pytest.approx(measured, rel=0.15)
 
@@ -190,7 +188,7 @@ def foretell(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict
     return forecast(config, base, config.schema_, Size(1000, 900, 1000), Machine(1e11, float32_rate, "fp32", "cpu", 8e9))
 
 
-def test_sampling_is_reckoned_from_the_float32_rate(tiny_model: Any) -> None:
+def test_sampling_is_estimated_from_the_float32_rate(tiny_model: Any) -> None:
     slow, fast = (foretell(tiny_model(), TrainConfig(), rate)["seconds"] for rate in (1e10, 1e11))
     assert slow["sample"] == pytest.approx(10 * fast["sample"]) and slow["train"] == fast["train"]
 

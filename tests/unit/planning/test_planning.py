@@ -14,7 +14,7 @@ from localsynth.planning.budgets import Budgets, EpsilonDelta, budgets
 from localsynth.planning.warnings import (
     FEW_TEXT_UNITS,
     FEW_UNITS,
-    TOO_FEW_UNITS,
+    MIN_UNITS,
     accept_size,
     delta_warning,
     size_warning,
@@ -49,7 +49,7 @@ def sequence(columns: list[Column], by: str, synthesizer: Any = "auto", **privac
 
 
 @pytest.mark.parametrize("by", ["visit", "n"])
-def test_a_sequence_is_made_from_marginals(by: str) -> None:
+def test_sequences_use_marginals(by: str) -> None:
     assert sequence(VISITS, by).synthesizer == "marginals"
 
 
@@ -66,7 +66,7 @@ def test_a_sequence_is_made_from_marginals(by: str) -> None:
         (sequence(VISITS, "n", synthesizer="llm"), "is .llm."),
     ],
 )
-def test_what_cannot_be_a_sequence_is_refused(wanted: Config, reason: str) -> None:
+def test_invalid_sequences_are_refused(wanted: Config, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         _ = wanted.synthesizer
 
@@ -78,27 +78,27 @@ def test_what_cannot_be_a_sequence_is_refused(wanted: Config, reason: str) -> No
     ("size", "delta"),
     [(1, 1e-5), (1_000, 1e-5), (35_111, 1e-5), (35_112, 9.9997e-6), (100_000, 3.1623e-6), (1_000_000, 2.5119e-7)],
 )
-def test_delta_shrinks_with_a_declared_size_and_is_never_above_1e_5(size: int, delta: float) -> None:
+def test_default_delta_of_a_declared_size(size: int, delta: float) -> None:
     assert config([TEXT], public_size=size).delta() == pytest.approx(delta, rel=1e-4)
 
 
-def test_delta_without_a_declared_size() -> None:
+def test_default_delta_without_a_declared_size() -> None:
     assert config([TEXT]).delta() == 1e-6
 
 
 @pytest.mark.parametrize("size", [None, 1_000_000])
-def test_the_users_delta_is_kept(size: int | None) -> None:
+def test_declared_delta_is_kept(size: int | None) -> None:
     assert config([TEXT], public_size=size, delta=3e-4).delta() == 3e-4
 
 
 @given(size=st.integers(2, 10**12))
-def test_the_default_delta_is_below_one_in_the_declared_size(size: int) -> None:
+def test_default_delta_is_below_one_in_the_declared_size(size: int) -> None:
     chosen = config([TEXT], public_size=size)
     assert 0 < chosen.delta() <= min(1e-5, 1 / size)
     assert delta_warning(chosen, size) is None
 
 
-def test_a_delta_above_one_in_the_number_of_units_is_warned_of() -> None:
+def test_delta_above_one_in_the_number_of_units_warns() -> None:
     at = config([TEXT], delta=1e-3)
     assert delta_warning(at, 1000) is None
     text = delta_warning(at, 1001)
@@ -109,7 +109,7 @@ def test_a_delta_above_one_in_the_number_of_units_is_warned_of() -> None:
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 
-def test_with_nothing_to_measure_nothing_is_for_the_schema() -> None:
+def test_schema_without_measurements_gets_no_budget() -> None:
     writes = config([TEXT], public_size=5000, epsilon=3)
     share = budgets(writes)
     assert (share.schema, share.marginals) == (NOTHING, NOTHING)
@@ -118,7 +118,7 @@ def test_with_nothing_to_measure_nothing_is_for_the_schema() -> None:
     assert budgets(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)) == budgets(writes)
 
 
-def test_marginals_get_all_or_their_share() -> None:
+def test_budget_of_marginals() -> None:
     alone = budgets(config([BOUNDED], public_size=5000, epsilon=3))
     assert alone == Budgets(NOTHING, EpsilonDelta(3.0, 1e-5), NOTHING, NOTHING)
     share = budgets(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
@@ -127,25 +127,25 @@ def test_marginals_get_all_or_their_share() -> None:
     assert (share.to_json()["epsilon"]["total"], share.to_json()["delta"]["total"]) == (3, 1e-5)
 
 
-def test_an_unknown_size_is_measured_by_a_tenth_of_epsilon_and_no_delta() -> None:
+def test_unknown_size_costs_a_tenth_of_epsilon_and_no_delta() -> None:
     share = budgets(config([TEXT], epsilon=3))
     assert share.schema.epsilon == pytest.approx(0.3) and share.train.epsilon == pytest.approx(0.8 * 2.7)
     assert share.schema.delta == 0.0 and share.train.delta + share.text_counts.delta == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize(("columns", "of_delta"), [([LIST], 0.1), ([RANGE], 0.0), ([LIST, RANGE], 0.1)])
-def test_only_an_open_list_takes_delta(columns: list[Column], of_delta: float) -> None:
+def test_only_an_open_list_costs_delta(columns: list[Column], of_delta: float) -> None:
     share = budgets(config(columns, public_size=100))
     assert share.schema.epsilon == pytest.approx(0.4)
     assert share.schema.delta == pytest.approx(of_delta * 1e-5)
 
 
-def test_the_schemas_part_may_be_set() -> None:
+def test_schema_epsilon_can_be_set() -> None:
     assert budgets(config([LIST], epsilon=3, schema_epsilon=1.25)).schema.epsilon == 1.25
 
 
 @pytest.mark.parametrize("schema_epsilon", [3, 4])
-def test_a_schemas_part_that_leaves_nothing_is_refused(schema_epsilon: float) -> None:
+def test_schema_epsilon_that_leaves_nothing_is_refused(schema_epsilon: float) -> None:
     with pytest.raises(ConfigError, match="leaves nothing"):
         budgets(config([LIST], epsilon=3, schema_epsilon=schema_epsilon))
 
@@ -157,7 +157,7 @@ def test_a_schemas_part_that_leaves_nothing_is_refused(schema_epsilon: float) ->
     delta=st.none() | st.floats(1e-12, 0.09),
     part=st.none() | st.floats(0.001, 0.999),
 )
-def test_the_parts_are_the_whole(
+def test_budgets_add_up_to_the_total(
     columns: list[Column], size: int | None, epsilon: float, delta: float | None, part: float | None
 ) -> None:
     chosen = config(
@@ -185,22 +185,22 @@ def accepted(units: int, force: bool = False) -> list[Event]:
     return events
 
 
-def test_the_limits() -> None:
-    assert (TOO_FEW_UNITS, FEW_UNITS) == (100, 10_000), "stated in docs/guarantee.md"
+def test_limits_of_table_size() -> None:
+    assert (MIN_UNITS, FEW_UNITS) == (100, 10_000), "stated in docs/guarantee.md"
 
 
-def test_a_large_table_needs_no_word() -> None:
+def test_large_table_has_no_warning() -> None:
     assert size_warning(10_000) is None and accepted(10_000) == []
 
 
 @pytest.mark.parametrize("units", [100, 9_999])
-def test_a_small_table_is_warned_of(units: int) -> None:
+def test_small_table_warns(units: int) -> None:
     ((kind, text),) = [event.values() for event in accepted(units)]
     assert kind == "warning" and text == size_warning(units) and f"{units:,} units" in text and "10,000" in text
 
 
 @pytest.mark.parametrize("units", [1, 99])
-def test_a_tiny_table_is_refused_and_with_force_warned_of(units: int) -> None:
+def test_tiny_table_is_refused_unless_forced(units: int) -> None:
     with pytest.raises(BudgetError, match="too few") as caught:
         accepted(units)
     assert "--force" in caught.value.hint and int(caught.value.exit_code) == 4
@@ -208,20 +208,20 @@ def test_a_tiny_table_is_refused_and_with_force_warned_of(units: int) -> None:
     assert event == {"kind": "warning", "text": size_warning(units)}
 
 
-def test_few_texts_are_better_left_out() -> None:
+def test_few_units_with_texts_warn() -> None:
     mixed = config(SETTLED)
     assert text_warning(mixed, FEW_TEXT_UNITS) is None
     text = text_warning(mixed, FEW_TEXT_UNITS - 1) or ""
-    assert "2,000" in text and "80%" in text and "'note'" in text and "data.columns" in text and "marginals" in text
+    assert "2,000" in text and "80%" in text and "'note'" in text and "data.columns" in text
     assert text_warning(config([TEXT]), 500) is None, "without its texts, nothing would be left"
     assert text_warning(config([BOUNDED]), 500) is None, "it is made from marginals as it is"
 
 
-def test_force_silences_no_warning() -> None:
+def test_force_keeps_warnings() -> None:
     assert accepted(500, force=True) == accepted(500) != []
 
 
-def test_stand_ins_fill_what_is_open_and_change_nothing_else() -> None:
+def test_placeholders_fill_only_open_fields() -> None:
     schema = Schema(columns=[LIST, TEXT, Integer(name="n", min=3, max=4)])
-    filled = forecast.open_fields_filled(schema)
+    filled = forecast.with_placeholders(schema)
     assert not filled.unmeasured() and filled.columns[1:] == schema.columns[1:]
