@@ -1,8 +1,9 @@
-"""A first schema for `init`, guessed from the first rows, for the user to check.
+"""A first schema for `init`, inferred from the first rows, for the user to check.
 
-Guesses kinds and decimals only. It never writes a bound or a category list: those read off the data would be a leak, so
-they stay open and are measured under differential privacy later, unless the user declares them. A direct identifier is
-recognised by its column's name or by the look of its values, and is not learned.
+Only kinds and decimals are inferred. Exact bounds or category lists would be a leak. They
+stay open and are measured under differential privacy later, unless the user declares
+them. A direct identifier is recognised by the name of its column or the pattern of its
+values, and is not learned.
 """
 
 import itertools
@@ -33,16 +34,16 @@ __all__ = ["infer_schema"]
 Person: TypeAlias = Literal["name", "email", "phone", "address"]
 
 _ROWS = 20_000
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 _TEXT_TOKENS = 128
-_MOST_DECIMALS = 6
-_MOSTLY = 0.9
+_MAX_DECIMALS = 6
+_MIN_MATCHING = 0.9
 
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
 
 _KEY_WORDS = {"id", "uuid", "guid", "key", "index", "idx", "rowid"}
 _NUMBER_WORDS = {"number", "nbr", "nr", "no", "num", "nummer"}
-"""Of a key where they end a name (`customer_no`); where they begin one, of a count (`num_visits`)."""
+"""A key at the end of a name (`customer_no`), a count at its beginning (`num_visits`)."""
 _OWNERS = {
     "customer",
     "client",
@@ -65,7 +66,7 @@ _OWNERS = {
     "patienten",
     "konto",
 }
-"""Of whom or of what a key is, where the name is written as one word (`customerid`)."""
+"""Owners of a key, where the name is one word (`customerid`)."""
 _KEY_IN_ONE_WORD = re.compile(f"({'|'.join(sorted(_OWNERS))})({'|'.join(sorted(_NUMBER_WORDS | {'id', 'key'}))})")
 _CODE_WORDS = {"id", "code", "type", "class", "category", "zip", "zipcode", "postcode", "plz"}
 _PERSON_NAMES = {
@@ -104,14 +105,14 @@ _BOOLEAN_PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"}, {"1"
 
 
 def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]:
-    """A schema (unconfirmed, without bounds) for `source`, and notes for the user on what was guessed and why.
+    """A schema (unconfirmed, without bounds) for `source`, and notes for the user on what was inferred and why.
 
-    `missing`: the strings that mean "no value". The notes name columns and hold no values but common signs for
+    `missing`: the strings that mean "no value". The notes name columns and hold no values but common markers of
     missing ones. Raises DataError where no column could be learned.
     """
     rows: list[Row] = list(itertools.chain.from_iterable(itertools.islice(source.batches(_ROWS), 1)))
     columns: list[Column] = []
-    notes: list[str] = _on_rare(source.rare)
+    notes: list[str] = _rare_columns_note(source.rare)
     for position, name in enumerate(source.columns):
         guess = _ColumnGuess(name, position, [row[position] for row in rows], frozenset(missing))
         columns.append(guess.column())
@@ -123,13 +124,13 @@ def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]
     return Schema(columns=columns), notes
 
 
-def _on_rare(names: tuple[str, ...]) -> list[str]:
+def _rare_columns_note(names: tuple[str, ...]) -> list[str]:
     if not names:
         return []
-    listed = ", ".join(map(repr, names[:_MOST_NAMED])) + (f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else "")
+    listed = ", ".join(map(repr, names[:_MAX_NAMED])) + (f" and {len(names) - _MAX_NAMED} more" if names[_MAX_NAMED:] else "")
     return [
-        f"fewer than 1 in 100 of the first {_ROWS:,} records have {listed}. Names of columns are published: if these tell "
-        "something of a person, name the columns to use in data.columns (init: --columns)."
+        f"fewer than 1 in 100 of the first {_ROWS:,} records have {listed}. Names of columns are published: if these reveal "
+        "something about a person, name the columns to use in data.columns (init: --columns)."
     ]
 
 
@@ -151,19 +152,19 @@ class _ColumnGuess:
         if not self._values:
             self.notes.append(f"no values in the first {_ROWS} rows; taken as a category.")
             return Category(name=self._name, kind="category")
-        self._hint_at_missing()
+        self._note_missing_markers()
         person = self._person()
         if person is not None:
-            self.notes.append(f"looks like a person's {person}: not learned, replaced by invented ones.")
+            self.notes.append(f"looks like a person's {person}: not learned, replaced by fake ones.")
             return Surrogate(name=self._name, kind="surrogate", of=person)
         if self._is_key():
             self.notes.append(
-                "looks like a key: not learned, numbered anew. If it says whose row it is, set privacy.unit to this column."
+                "looks like a key: not learned, replaced by 1, 2, ... If it identifies the unit, set privacy.unit to this column."
             )
             return Identifier(name=self._name, kind="identifier")
-        return self._typed() or self._worded()
+        return self._typed() or self._category_or_text()
 
-    def _hint_at_missing(self) -> None:
+    def _note_missing_markers(self) -> None:
         markers = sorted(value for value in self._distinct if value.lower() in _MISSING_MARKERS)
         if markers:
             self.notes.append(f"holds {', '.join(map(repr, markers))}; if that means 'no value', add it to data.missing.")
@@ -185,8 +186,8 @@ class _ColumnGuess:
         name = "".join(self._words)
         has_letters = any(character.isalpha() for value in itertools.islice(self._distinct, 100) for character in value)
         rules: list[tuple[Person, bool]] = [
-            ("email", self._share(EMAIL) >= _MOSTLY or (name in _EMAILS and has_letters)),
-            ("phone", self._share(PHONE) >= _MOSTLY or (name in _PHONES and len(self._distinct) > 2)),
+            ("email", self._share(EMAIL) >= _MIN_MATCHING or (name in _EMAILS and has_letters)),
+            ("phone", self._share(PHONE) >= _MIN_MATCHING or (name in _PHONES and len(self._distinct) > 2)),
             ("name", name in _PERSON_NAMES and has_letters),
             ("address", name in _ADDRESSES and has_letters),
         ]
@@ -202,7 +203,7 @@ class _ColumnGuess:
         if not self._named_like_a_key():
             return False
         compact = whole or all(len(value) <= 40 and " " not in value for value in self._distinct)
-        # Not only unique ones: a patient's number stands in each row of the patient, an account's in each of its transactions.
+        # Not only unique ones: a patient's number is in each row of the patient, an account's in each of its transactions.
         distinct, rows = len(self._distinct), len(self._values)
         return compact and (unique or (distinct > 20 and distinct > 0.5 * rows) or (distinct > 100 and distinct > 0.1 * rows))
 
@@ -210,7 +211,7 @@ class _ColumnGuess:
         last = self._words[-1] if self._words else ""
         if _KEY_WORDS.intersection(self._words) or last in _NUMBER_WORDS or _KEY_IN_ONE_WORD.fullmatch(last):
             return True
-        # `account` alone: its number, if numbers stand there.
+        # `account` alone: its number, if the values have digits.
         return last in _OWNERS and all(any(map(str.isdigit, value)) for value in self._distinct)
 
     def _counts_up(self) -> bool:
@@ -232,12 +233,12 @@ class _ColumnGuess:
         return None
 
     def _coded(self) -> Column | None:
-        """Numbers that are names: few of them, in a column called a code; or with leading zeros, which numbers lose."""
+        """Numbers that are codes: few of them, in a column called a code; or with leading zeros, which numbers lose."""
         if not self._all(Integer(name=self._name)):
             return None
         if any(_LEADING_ZERO.fullmatch(value) for value in self._distinct):
             self.notes.append("its numbers have leading zeros, so they are taken as codes, not as quantities.")
-            return self._worded()
+            return self._category_or_text()
         if _CODE_WORDS.intersection(self._words) and self._repeats(100):
             self.notes.append("its few numbers are taken as codes; make it kind integer if they are quantities.")
             return Category(name=self._name, kind="category")
@@ -249,9 +250,9 @@ class _ColumnGuess:
         if not self._all(Number(name=self._name)):
             return None
         decimals = max(_decimals(value) for value in self._distinct)
-        if decimals > _MOST_DECIMALS:
-            self.notes.append(f"has many digits after the point; rounded to {_MOST_DECIMALS}.")
-        return Number(name=self._name, kind="number", decimals=min(decimals, _MOST_DECIMALS))
+        if decimals > _MAX_DECIMALS:
+            self.notes.append(f"has many digits after the point; rounded to {_MAX_DECIMALS}.")
+        return Number(name=self._name, kind="number", decimals=min(decimals, _MAX_DECIMALS))
 
     def _dated(self) -> Column | None:
         if self._all(DateTime(name=self._name)):
@@ -259,21 +260,21 @@ class _ColumnGuess:
             if midnight:
                 return Date(name=self._name, kind="date")
             return DateTime(name=self._name, kind="datetime")
-        if self._share(DATE) >= _MOSTLY:
-            self.notes.append("looks like dates that are not written as YYYY-MM-DD; rewrite them to have them learned as dates.")
+        if self._share(DATE) >= _MIN_MATCHING:
+            self.notes.append("looks like dates, but not as YYYY-MM-DD; rewrite them to have them learned as dates.")
         return None
 
-    def _worded(self) -> Column:
+    def _category_or_text(self) -> Column:
         mean_length = sum(map(len, self._values)) / len(self._values)
-        # Longer lists are fine for short codes (a diagnosis); what is rare in them becomes `other` when they are measured.
+        # Longer lists are fine for short codes (a diagnosis); rare ones become `other` when the list is measured.
         if (mean_length <= 60 and self._repeats(100)) or (mean_length <= 12 and self._repeats(1000)):
             return Category(name=self._name, kind="category")
         self.notes.append(f"free text; more than {_TEXT_TOKENS} tokens of a value are cut off (max_tokens).")
         return Text(name=self._name, kind="text", max_tokens=_TEXT_TOKENS)
 
-    def _repeats(self, most: int) -> bool:
-        """Whether at most so many different values occur, each ten times on average."""
-        return len(self._distinct) <= most and len(self._values) >= 10 * len(self._distinct)
+    def _repeats(self, max_distinct: int) -> bool:
+        """Whether at most `max_distinct` values occur, each ten times on average."""
+        return len(self._distinct) <= max_distinct and len(self._values) >= 10 * len(self._distinct)
 
 
 def _decimals(text: str) -> int:

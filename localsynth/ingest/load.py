@@ -1,7 +1,8 @@
-"""From the source file to the private store: parse, number the units, toss their coins, keep what was chosen.
+"""From the source file to the private store: parse rows, number units, assign splits, limit the rows of a unit.
 
-Which units are kept, and which are held out, is an independent secret coin per unit: a fixed count would let one unit's
-presence push another out. Rows are stored typed but not clamped, since bounds may only be measured afterwards.
+Splits are assigned by independent Bernoulli sampling with secret randomness: which units
+are kept and which are held out. With a fixed count, one unit could displace another. Rows
+are stored typed but not clamped, since bounds may only be measured afterwards.
 """
 
 import datetime as dt
@@ -21,14 +22,14 @@ from localsynth.schema.columns import Identifier, Schema, Value
 from localsynth.store.private import PrivateStore, PrivateWriter
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["IngestResult", "SecretCoins", "load_table", "sort_key"]
+__all__ = ["LoadedTable", "SecretRandom", "load_table", "sort_key"]
 
-_COINS_AT_ONCE = 100_000
+_BATCH = 100_000
 _SECONDS_BETWEEN_EVENTS = 0.5
 
 
-class SecretCoins(Protocol):
-    """What ingest needs of the cryptographic generator."""
+class SecretRandom(Protocol):
+    """The part of the cryptographic generator that loading needs."""
 
     def bernoulli(self, p: float, n: int) -> Any:
         """n independent booleans, true with probability p."""
@@ -38,8 +39,8 @@ class SecretCoins(Protocol):
 
 
 @dataclass(frozen=True)
-class IngestResult:
-    """What was kept, train and holdout together. Private counts: not for any file outside the private store."""
+class LoadedTable:
+    """The counts of the kept rows and units, train and holdout together. Private: only for the private store."""
 
     rows: int
     units: int
@@ -58,13 +59,13 @@ def _check_columns(schema: Schema, source: Source, unit: str) -> None:
         # Names of such a source stand in its rows, and may be data: only those that the schema lists are public.
         line = min(source.first_lines[name] for name in extra)
         raise DataError(
-            f"{source.path} has {len(extra)} key{'' if len(extra) == 1 else 's'} the schema does not know, the first in "
+            f"{source.path} has {len(extra)} key{'' if len(extra) == 1 else 's'} that the schema does not have, the first in "
             f"line {line}.",
             "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
         )
     if extra:
         raise DataError(
-            f"{source.path} has columns the schema does not know: {', '.join(map(repr, extra))}.",
+            f"{source.path} has columns that the schema does not have: {', '.join(map(repr, extra))}.",
             "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
         )
     if unit != "row" and unit not in source.columns:
@@ -89,14 +90,14 @@ class _RowParser:
 
     @staticmethod
     def _order_of(config: Config, source: Source) -> int | None:
-        """Where the identifier stands that rows are ordered by; a learned column is ordered by as it is stored."""
+        """The index of the identifier that orders rows. None for a learned column: its stored values order them."""
         name = config.data.sequence_by
         if name is None or not isinstance(config.schema_.column(name), Identifier):
             return None
         return source.columns.index(name)
 
-    def place_of(self, row: Row) -> str | None:
-        """What orders the row among those of its unit, if an identifier does; None where it has none."""
+    def order_key(self, row: Row) -> str | None:
+        """The sort key of the row among those of its unit, if an identifier orders them; None where it is missing."""
         if self._order is None:
             return None
         text = (row[self._order] or "").strip()
@@ -105,9 +106,9 @@ class _RowParser:
     def __call__(self, row: Row) -> tuple[str | None, list[Value]]:
         self.rows += 1
         values: list[Value] = []
-        for place, name, parse in self._parsers:
+        for index, name, parse in self._parsers:
             try:
-                values.append(parse(row[place]))
+                values.append(parse(row[index]))
             except UnreadableValueError as error:
                 raise DataError(
                     f"{self._source.path}: row {self.rows}, column {name!r}: {error}.",
@@ -126,45 +127,44 @@ class _RowParser:
 
 
 def sort_key(text: str) -> str:
-    """A text whose order among others is that of `text`, runs of digits compared as numbers: "visit 9" before "visit 10".
+    """A sort key that compares runs of digits as numbers: "visit 9" before "visit 10".
 
-    Made from one value alone, so that the order within one unit cannot depend on another.
+    Depends on one value alone, so that the order within one unit cannot depend on another.
     """
     return re.sub("[0-9]+", lambda run: f"{len(run[0].lstrip('0')):06d}{run[0].lstrip('0')}", text)
 
 
-def _toss(writer: PrivateWriter, units: int, random: SecretCoins, keep: float, holdout: float) -> None:
-    for first in range(0, units, _COINS_AT_ONCE):
-        count = min(_COINS_AT_ONCE, units - first)
+def _assign_splits(writer: PrivateWriter, units: int, random: SecretRandom, keep: float, holdout: float) -> None:
+    for first in range(0, units, _BATCH):
+        count = min(_BATCH, units - first)
         writer.assign_splits(first, list(random.bernoulli(keep, count)), list(random.bernoulli(holdout, count)))
 
 
-def _draw(writer: PrivateWriter, random: SecretCoins) -> None:
-    # Among 2^62 numbers two of a unit's rows practically never draw the same, so the lowest m are a fair choice.
-    for first in range(1, writer.rows + 1, _COINS_AT_ONCE):
-        count = min(_COINS_AT_ONCE, writer.rows + 1 - first)
+def _add_priorities(writer: PrivateWriter, random: SecretRandom) -> None:
+    # Two of a unit's rows practically never get the same of 2^62 numbers, so the lowest m are a uniform choice.
+    for first in range(1, writer.rows + 1, _BATCH):
+        count = min(_BATCH, writer.rows + 1 - first)
         writer.add_priorities(first, [int(value) for value in random.integers(2**62, count)])
 
 
 def load_table(
     workspace: Workspace,
     config: Config,
-    random: SecretCoins,
+    random: SecretRandom,
     keep: Callable[[int], float],
     emit: Emit,
     ingest_id: str,
     source: Source | None = None,
-) -> IngestResult:
+) -> LoadedTable:
     """Fill the workspace's private store from `source` (None: the one in the configuration).
 
-    `ingest_id` is random and written into the store, to tell its rows from those of any other reading.
+    `ingest_id` is random and written into the store, to tell its rows from those of any other load.
 
-    `keep` is given the number of units and answers with the chance of each to be kept; it must charge for what it makes of
-    the number. Each unit is kept with that chance and, if kept, held out with `privacy.holdout`; of a unit's rows at most
-    `privacy.max_rows_per_unit` stay, chosen at random; with `data.sequence_by` so many that follow each other, from a place
-    chosen at random, and rows that have no value there are left out. All or nothing: after an error or a kill the store is as
-    before.
-    The row counter in the progress events is marked private: the size of the table is.
+    `keep(units)` returns the probability that a unit is kept; it must charge for what it releases of the number of units.
+    A kept unit is held out with probability `privacy.holdout`. At most `privacy.max_rows_per_unit` rows of a unit are kept,
+    chosen at random. With `data.sequence_by` they are consecutive, from a random start, and rows without a value there are
+    left out. Atomic: after an error or a kill the store is as before. The row counter in the progress events is marked
+    private, as the size of the table is.
 
     Raises DataError, naming row and column, for a table that does not fit the schema; ConfigError; ResourceError.
     """
@@ -175,7 +175,7 @@ def load_table(
     last_event = 0.0
     with PrivateStore.create(workspace, config.schema_, config.data.sequence_by) as writer:
         for batch in source.batches():
-            writer.add_rows([parse_row(row) for row in batch], [parse_row.place_of(row) for row in batch])
+            writer.add_rows([parse_row(row) for row in batch], [parse_row.order_key(row) for row in batch])
             if time.monotonic() - last_event >= _SECONDS_BETWEEN_EVENTS:
                 last_event = time.monotonic()
                 emit({"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": writer.rows}})
@@ -184,9 +184,9 @@ def load_table(
             emit(private_note(text))
         units = writer.number_units()
         keep_probability = keep(units)
-        _toss(writer, units, random, keep_probability, privacy.holdout)
+        _assign_splits(writer, units, random, keep_probability, privacy.holdout)
         if privacy.unit != "row":
-            _draw(writer, random)
+            _add_priorities(writer, random)
         rows, units = writer.finish(
             privacy.max_rows_per_unit,
             {
@@ -201,4 +201,4 @@ def load_table(
                 "ingested": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             },
         )
-    return IngestResult(rows=rows, units=units)
+    return LoadedTable(rows=rows, units=units)

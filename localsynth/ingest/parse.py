@@ -1,6 +1,6 @@
-"""One value: from the source's text to its typed form. The inverse of nothing: what is not understood is refused.
+"""Parsing one value: from the source's text to its type. What cannot be parsed is refused.
 
-The messages here say what sort of value was expected, never what was found.
+The messages say what was expected, never what was found.
 """
 
 import datetime as dt
@@ -22,8 +22,8 @@ _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ISO_START = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]|$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_LARGEST = 2**62
-_REMEMBERED = 4096
+_MAX_MAGNITUDE = 2**62
+_CACHE_SIZE = 4096
 
 
 class UnreadableValueError(ValueError):
@@ -37,7 +37,7 @@ def _integer(text: str) -> Value:
         return None
     else:
         number = _whole_decimal(text)
-    if abs(number) > _LARGEST:
+    if abs(number) > _MAX_MAGNITUDE:
         raise UnreadableValueError("a whole number beyond 2^62")
     return number
 
@@ -87,7 +87,7 @@ def _date(text: str) -> dt.date:
     try:
         if _ISO_DATE.fullmatch(text):
             return dt.date.fromisoformat(text)
-        # A program that knows no plain dates writes midnight behind each; the day is what it says before any time zone.
+        # Programs without a date type append midnight; the day is the one before any time zone.
         if _ISO_START.match(text):
             return dt.datetime.fromisoformat(text).date()
     except ValueError:
@@ -129,10 +129,10 @@ def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None
     - integer: "3", "3.0", "1e+05"; number: rounded to the column's decimals; NaN and infinities are missing values
     - boolean: true/false, t/f, yes/no, y/n, 1/0 in any case
     - date, datetime: ISO 8601; a datetime's time zone is converted to UTC and dropped, as are fractions of a second
-    - category: white space at the ends removed, inside made single blanks
+    - category: white space stripped at the ends, single blanks inside
     - text: line ends become \\n, other control characters except tab are removed
 
-    Blank texts are missing values except in a text column. The function raises UnreadableValueError.
+    Blank strings are missing values except in a text column. The function raises UnreadableValueError.
     """
     absent = frozenset(missing)
     if isinstance(column, Text):
@@ -142,7 +142,7 @@ def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None
 
         return parse_text
     convert = _converter(column)
-    # Structured columns say the same thing again and again: looking it up halves the time of a wide table.
+    # Structured columns repeat their values: a cache halves the time of a wide table.
     known: dict[str | None, Value] = {None: None}
 
     def parse(text: str | None) -> Value:
@@ -151,7 +151,7 @@ def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None
         assert text is not None
         stripped = text.strip()
         value = None if not stripped or text in absent or stripped in absent else convert(stripped)
-        if len(known) < _REMEMBERED:
+        if len(known) < _CACHE_SIZE:
             known[text] = value
         return value
 

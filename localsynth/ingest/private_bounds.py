@@ -1,7 +1,8 @@
 """Bounds, category lists and the number of units, measured under differential privacy.
 
-Reading an exact smallest or largest value, or the list of values, off the data would reveal single rows; each measurement
-here is a mechanism of OpenDP's, charged before it runs. All of them share one budget in equal parts, fixed beforehand.
+Exact minima, maxima or lists of values would reveal single rows. Each measurement here is
+an OpenDP mechanism, charged before it runs. All share one budget in equal parts, fixed
+beforehand.
 """
 
 import datetime as dt
@@ -17,46 +18,48 @@ from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Schema
 from localsynth.store.private import PrivateStore
 
-__all__ = ["Charge", "SchemaBudget", "measure_column", "measure_size", "share_budget"]
+__all__ = ["Charge", "MeasurementBudget", "measure_column", "measure_unit_count", "split_budget"]
 
 Charge = Callable[[str, Mechanism], None]
-"""Records (what is measured, at what price) in the ledger, or raises BudgetError; called before anything is released."""
+"""Records (what is measured, its mechanism) in the ledger, or raises BudgetError; called before anything is released."""
 
 
 @dataclass(frozen=True)
-class SchemaBudget:
-    """What one measurement may cost. `contributions` is the most rows a unit has."""
+class MeasurementBudget:
+    """The cost of one measurement. `contributions` is the maximum number of rows of a unit."""
 
     epsilon: float
     delta: float
     contributions: int
 
 
-def share_budget(schema: Schema, size_declared: bool, epsilon: float, delta: float, contributions: int) -> SchemaBudget | None:
-    """Equal parts of (ε, δ) for every measurement the schema needs; None where it needs none."""
+def split_budget(
+    schema: Schema, size_declared: bool, epsilon: float, delta: float, contributions: int
+) -> MeasurementBudget | None:
+    """An equal part of (ε, δ) for every measurement that the schema needs; None where it needs none."""
     columns = {name for name, _ in schema.unmeasured()}
     measurements = len(columns) + (not size_declared)
     lists = sum(isinstance(column, Category) and column.values is None for column in schema.columns)
     if not measurements:
         return None
-    return SchemaBudget(epsilon / measurements, delta / max(1, lists), contributions)
+    return MeasurementBudget(epsilon / measurements, delta / max(1, lists), contributions)
 
 
-def measure_size(units: int, budget: SchemaBudget, charge: Charge) -> int:
-    """The number of units, with noise. A unit counts once, however many rows it has."""
+def measure_unit_count(units: int, budget: MeasurementBudget, charge: Charge) -> int:
+    """The noisy number of units. A unit counts once, however many rows it has."""
     plan = CountPlan(budget.epsilon, 1)
     charge("number of units", plan.mechanism)
     return plan.release(units)
 
 
-def measure_column(column: Column, index: int, store: PrivateStore, budget: SchemaBudget, charge: Charge) -> Column:
+def measure_column(column: Column, index: int, store: PrivateStore, budget: MeasurementBudget, charge: Charge) -> Column:
     """`column` (the `index`-th learned one) with its open bounds or list filled in from the training rows."""
     fields = column.unmeasured()
     if isinstance(column, Category):
         plan = CategoriesPlan(budget.epsilon, budget.delta, budget.contributions)
         charge(f"list of values of column {column.name}", plan.mechanism)
         values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None])
-        other = column.other or _free_name(values)
+        other = column.other or _unused_name(values)
         listed = [value for value in values if value != other]
         found = [*listed, other]
         descriptions = _usable_descriptions(column, found)
@@ -69,13 +72,13 @@ def measure_column(column: Column, index: int, store: PrivateStore, budget: Sche
     declared = {"min": column.min, "max": column.max}
     bounds: dict[str, Any] = {"min": low, "max": high} | {k: v for k, v in declared.items() if v is not None}
     if bounds["min"] > bounds["max"]:
-        # One bound is declared and the data lies beyond it: the range is then that one value.
+        # One bound is declared and the data is beyond it: the range is then that one value.
         bounds = dict.fromkeys(bounds, next(v for v in declared.values() if v is not None))
     return column.model_copy(update={**bounds, "measured": fields})
 
 
 def _usable_descriptions(column: Category, values: list[str]) -> dict[str, str]:
-    """Those of values that were found, but where a value would then read like another one."""
+    """The descriptions of measured values, without those that would make a value read like another one."""
     taken, usable = set(values), {}
     for value in values:
         description, spelled = column.descriptions.get(value), column.spelled(value)
@@ -85,7 +88,7 @@ def _usable_descriptions(column: Category, values: list[str]) -> dict[str, str]:
     return usable
 
 
-def _free_name(values: list[str]) -> str:
+def _unused_name(values: list[str]) -> str:
     name = "other"
     while name in values:
         name += "_"

@@ -1,4 +1,4 @@
-"""What some values look like, whatever their column is called. Loose on purpose: they are used to be careful, not to parse."""
+"""Patterns of some kinds of values. Loose on purpose: they are used to be careful, not to parse."""
 
 import re
 

@@ -86,7 +86,7 @@ def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
 
 def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
     from localsynth.ingest.load import load_table
-    from localsynth.ingest.private_bounds import measure_column, measure_size, share_budget
+    from localsynth.ingest.private_bounds import measure_column, measure_unit_count, split_budget
     from localsynth.ingest.sources.open import open_source
     from localsynth.privacy.noise import SecureRandom
     from localsynth.store.key import check_passphrase
@@ -98,7 +98,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
     emit(stage_started("ingest", session.seal))
     source = open_source(config.data)
     ledger = open_ledger(session)
-    parts = share_budget(
+    parts = split_budget(
         config.schema_, privacy.public_size is not None, schema_budget.epsilon, schema_budget.delta, privacy.rows_per_unit
     )
     source_sha256 = source.sha256()
@@ -141,7 +141,7 @@ def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str,
         size = document["size"]
         if size["units"] is None:
             assert parts is not None
-            size.update(units=measure_size(units, parts, charge), origin="measured")
+            size.update(units=measure_unit_count(units, parts, charge), origin="measured")
         wanted = settings["max_units"]
         document["keep_probability"] = 1.0 if wanted is None else min(1.0, wanted / size["units"])
         document["measured_by"] = measured_events

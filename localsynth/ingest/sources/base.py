@@ -1,9 +1,10 @@
 """The source table, whatever its format: column names, and rows in batches, with every value as text.
 
-One sort of value (text, or None where a typed source holds a null) makes one parse path, so the same table gives the
-same private table from every format. The readers are in textfiles.py (CSV, TSV, JSON lines) and tables.py (Parquet, DuckDB).
+All values are text, or None where a typed source holds a null. So there is one parser,
+and the same table gives the same private table from every format. The readers are in
+`text_files` (CSV, TSV, JSON lines) and `duckdb_files` (Parquet, DuckDB).
 
-No message holds a value of the table: a file, a line and a column are all it says.
+No message holds a value of the table: it names the file, the line and the column.
 """
 
 import re
@@ -20,18 +21,18 @@ __all__ = ["Row", "Source", "checked_names"]
 Row: TypeAlias = tuple[str | None, ...]
 
 BATCH = 2000
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_OR_NO_HEADER = "if the first line of a CSV or TSV file is a row of data already, give init --no-header."
+_OR_NO_HEADER = "if the first line of a CSV or TSV file is a row of data, give init --no-header."
 
 
 class Source(ABC):
-    """A table that can be read from its beginning as often as needed."""
+    """A table that can be read repeatedly from its beginning."""
 
     first_lines: dict[str, int] | None = None
-    """Where the names of the columns stand in the rows themselves: the line in which each comes first. They may be data then."""
+    """The line in which each column name first occurs, where rows hold the names. They may be data then."""
     rare: tuple[str, ...] = ()
-    """Columns that fewer than one in a hundred of the first rows have at all, where rows may lack some."""
+    """Columns that fewer than one in a hundred of the first rows have, where rows may lack some."""
 
     def __init__(self, path: Path, columns: list[str]) -> None:
         self.path = path
@@ -42,14 +43,14 @@ class Source(ABC):
         """All rows in their order, at most `size` at a time, one value per column. Raises DataError."""
 
     def sha256(self) -> str:
-        """The hash of the file as it lies there, in hex."""
+        """The SHA-256 of the file, in hex."""
         return file_sha256(self.path)
 
 
 def checked_names(path: Path, names: list[str]) -> list[str]:
-    """Usable column names: an empty one becomes `column_<n>` (from 1). Raises DataError for what cannot be a name.
+    """Usable column names: an empty one becomes `column_<n>` (from 1). Raises DataError for invalid names.
 
-    The messages quote no name: in a file without a header they would be a row's values.
+    The messages quote no name: in a file without a header names are a row's values.
     """
     if not names:
         raise DataError(f"{path} has no columns.", "The first line must name the columns.")
@@ -61,9 +62,9 @@ def checked_names(path: Path, names: list[str]) -> list[str]:
                 f"{path}: the name of column {number} holds a line break or another control character.",
                 f"Rename the column; if the file is not UTF-8, set data.encoding; {_OR_NO_HEADER}",
             )
-        if len(name) > _LONGEST_NAME:
+        if len(name) > _MAX_NAME_LENGTH:
             raise DataError(
-                f"{path}: the name of column {number} is longer than {_LONGEST_NAME} characters.",
+                f"{path}: the name of column {number} is longer than {_MAX_NAME_LENGTH} characters.",
                 f"Rename the column; {_OR_NO_HEADER}",
             )
         used = name if name.strip() else f"column_{number}"

@@ -1,6 +1,6 @@
-"""Typed sources: Parquet files and tables of a DuckDB file. DuckDB turns every value into its canonical text.
+"""Typed sources: Parquet files and tables of a DuckDB file. DuckDB converts every value to its canonical text.
 
-Dates come out in ISO form, booleans as true/false, moments with a time zone in UTC, decimals as they are.
+Dates are in ISO form, booleans true/false, datetimes with a time zone in UTC, decimals unchanged.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class _TypedSource(Source):
                 )
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-        """Make the relation reachable."""
+        """Attach the file of the relation."""
 
     @contextmanager
     def _connected(self, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -72,7 +72,7 @@ class _TypedSource(Source):
                 raise ResourceError(f"{path} is open in another program.", "Close that program, then try again.") from None
             raise DataError(
                 f"{path} cannot be read: it is damaged, encrypted or of another format.",
-                "Check data.format, or make the file again.",
+                "Check data.format, or export the file again.",
             ) from None
         finally:
             connection.close()
@@ -107,7 +107,7 @@ class DuckDBSource(_TypedSource):
                 "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'source' ORDER BY ALL"
             ).fetchall()
         names = [name if schema == "main" else f"{schema}.{name}" for schema, name in found]
-        fitting = [place for place, name in zip(found, names, strict=True) if table is None or name == table]
+        fitting = [table_name for table_name, name in zip(found, names, strict=True) if table is None or name == table]
         if len(fitting) == 1:
             return f"source.{_quoted(fitting[0][0])}.{_quoted(fitting[0][1])}"
         if not found:

@@ -34,16 +34,16 @@ class SelectedColumns(Source):
         absent = [name for name in names if name not in whole.columns]
         if absent:
             raise ConfigError(
-                f"{whole.path} lacks columns that were asked for: {', '.join(map(repr, absent))}.",
+                f"{whole.path} lacks columns that were requested: {', '.join(map(repr, absent))}.",
                 "Correct data.columns (init: --columns).",
             )
         super().__init__(whole.path, names)
         self._whole = whole
-        self._places = [whole.columns.index(name) for name in names]
+        self._indices = [whole.columns.index(name) for name in names]
 
     def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
         for batch in self._whole.batches(size):
-            yield [tuple(row[place] for place in self._places) for row in batch]
+            yield [tuple(row[index] for index in self._indices) for row in batch]
 
 
 def _format_of(path: Path) -> str:
@@ -87,7 +87,7 @@ def open_source(config: DataConfig) -> Source:
     if config.header is None and all(_NUMERIC.fullmatch(name.strip()) for name in source.columns):
         # Text files without a header, converted, look like this.
         raise DataError(
-            f"{path}: all names of columns are numbers, as if a row of data had been taken for them.",
+            f"{path}: all names of columns are numbers, as in a row of data.",
             "Rename the columns, or give init --header if these are the names (in localsynth.toml: data.header = true).",
         )
     if not any(source.batches(1)):

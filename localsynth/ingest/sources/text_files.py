@@ -1,7 +1,8 @@
 """CSV, TSV and JSON lines, plain or gzipped, in any text encoding Python knows.
 
-Read with Python's own readers rather than DuckDB's: they give the exact line of a fault without quoting it, decode every
-encoding that office programs write (cp1252 among them), and guess nothing from a sample.
+Python's own readers are used rather than DuckDB's. They give the exact line of a fault
+without quoting it, decode every encoding that office programs write (cp1252 among them),
+and guess nothing from a sample.
 """
 
 import codecs
@@ -24,9 +25,9 @@ from localsynth.ingest.sources.header import check_header
 
 __all__ = ["DelimitedSource", "JsonLinesSource"]
 
-_LONGEST_VALUE = 16 * 2**20
+_MAX_VALUE_LENGTH = 16 * 2**20
 _ROWS_BESIDE_HEADER = 2000
-_MOST_KEYS = 1000
+_MAX_KEYS = 1000
 _ROWS_FOR_KEYS = 20_000
 _RARE = 0.01
 _GZIP, _ZSTANDARD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
@@ -48,12 +49,12 @@ def _checked_encoding(name: str) -> str:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
-    """The file's bytes, decompressed; what is wrong with the file itself becomes a DataError."""
+    """The file's bytes, decompressed; faults of the file become a DataError."""
     try:
         with _open_bytes(path) as file:
             yield file
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DataError(f"{path} is a damaged or cut-off gzip file.", "Make or fetch the file again.") from None
+        raise DataError(f"{path} is a damaged or cut-off gzip file.", "Export or fetch the file again.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the disk and the permissions.") from None
 
@@ -70,12 +71,12 @@ def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
     if magic[:2] == _GZIP:
         return gzip.open(path, "rb")
     if path.suffix == ".gz":
-        raise DataError(f"{path} is named .gz but is not compressed with gzip.", "Make or fetch the file again, or rename it.")
+        raise DataError(f"{path} is named .gz but is not compressed with gzip.", "Export or fetch the file again, or rename it.")
     return path.open("rb")
 
 
 def _undecodable(path: Path, encoding: str) -> DataError:
-    """Where the first bytes lie that are not text in this encoding; found by a second look, for the exact line."""
+    """The error for bytes that are not text in this encoding. Reads the file again to find their line."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line, consumed = 1, 0
     hint = "Set data.encoding to the file's encoding, for example cp1252, latin-1 or utf-16."
@@ -111,7 +112,7 @@ def _batched(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
 
 
 class DelimitedSource(Source):
-    """A CSV or TSV file. Values come as they stand there; an empty field is the empty string."""
+    """A CSV or TSV file. Values are unchanged; an empty field is the empty string."""
 
     def __init__(self, path: Path, encoding: str, delimiter: str | None = None, header: bool | None = None) -> None:
         """Raises DataError where the first line cannot name the columns.
@@ -131,14 +132,14 @@ class DelimitedSource(Source):
 
     def _guess_delimiter(self, path: Path) -> str:
         with _opened(path, self._encoding) as file:
-            line = file.readline(_LONGEST_VALUE)
+            line = file.readline(_MAX_VALUE_LENGTH)
         outside_quotes = "".join(line.split('"')[::2])
         return max(_DELIMITERS, key=outside_quotes.count)
 
     def _records(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """(number of its first line, fields) of every record that is not a blank line, the header included."""
-        # A quote that is never closed swallows what follows; the limit ends that with a message instead of all memory.
-        csv.field_size_limit(_LONGEST_VALUE)
+        # An unclosed quote includes all that follows; the limit ends that with a message before memory runs out.
+        csv.field_size_limit(_MAX_VALUE_LENGTH)
         with _opened(path, self._encoding) as file:
             reader = csv.reader(file, delimiter=self._delimiter, strict=True)
             while True:
@@ -162,7 +163,7 @@ class DelimitedSource(Source):
             if len(row) != width:
                 raise DataError(
                     f"{self.path}, line {line}: {len(row)} fields where the first line has {width}.",
-                    "Check that line for a missing or unquoted delimiter; if tabs part the fields, set data.format to tsv.",
+                    "Check that line for a missing or unquoted delimiter; if tabs separate the fields, set data.format to tsv.",
                 )
             yield tuple(row)
 
@@ -178,9 +179,9 @@ class JsonLinesSource(Source):
         for line, record in self._records(path):
             for key in record:
                 lines.setdefault(key, line)
-            if len(lines) > _MOST_KEYS:
+            if len(lines) > _MAX_KEYS:
                 raise DataError(
-                    f"{path}, line {line}: more than {_MOST_KEYS:,} different keys so far, so they seem to be data, not names.",
+                    f"{path}, line {line}: more than {_MAX_KEYS:,} different keys so far, so they seem to be data, not names.",
                     'Write what varies as a value: {"id": "A17", "amount": 3} instead of {"A17": 3}.',
                 )
             if records < _ROWS_FOR_KEYS:
@@ -197,7 +198,7 @@ class JsonLinesSource(Source):
                 if not line.strip():
                     continue
                 try:
-                    # Numbers stay as they are written: no digit is lost or added on the way.
+                    # Numbers stay text: no digit is lost or added.
                     record = json.loads(line, parse_float=str, parse_int=str, parse_constant=str)
                 except (ValueError, RecursionError):
                     raise DataError(f"{path}, line {number}: not valid JSON.", "Each line must be one JSON object.") from None
@@ -223,7 +224,7 @@ class JsonLinesSource(Source):
             return None
         if isinstance(value, bool):
             return "true" if value else "false"
-        # By its place: the key's name may be data.
+        # By its position: the key's name may be data.
         raise DataError(
             f"{self.path}, line {line}, key {list(record).index(key) + 1}: a list or an object, not a single value.",
             "Flatten the values of that key or leave it out of the file.",

@@ -57,7 +57,7 @@ def refusal(path: Path, **options: str | bool) -> DataError:
         *["a.b@example.org", "ask a.b@example.org first", "0a1b2c3d-1111-2222-3333-444455556666", "+49 30 123456", "(030) 12345"],
     ],
 )
-def test_a_field_that_looks_like_a_value(field: str) -> None:
+def test_fields_that_look_like_values(field: str) -> None:
     assert looks_like_data(["note", field], [["some", "thing"]]) == [2]
 
 
@@ -79,16 +79,16 @@ def test_a_field_that_looks_like_a_value(field: str) -> None:
         "",
     ],
 )
-def test_a_field_that_may_be_a_name(field: str) -> None:
+def test_fields_that_may_be_names(field: str) -> None:
     assert looks_like_data(["note", field], [["some", "17"], ["other", "18"]]) == []
 
 
-def test_a_field_that_is_a_value_of_its_own_column() -> None:
+def test_field_that_is_a_value_of_its_column() -> None:
     assert looks_like_data(["ham", "text"], [["spam", "ham"], ["ham", "hello"]]) == [1]
     assert looks_like_data(["ham", "text"], [["Ham", "ham"], ["spam", "a text"]]) == []
 
 
-def test_a_code_built_like_the_others_in_its_column() -> None:
+def test_code_of_the_same_shape_as_its_column() -> None:
     assert looks_like_data(["P-0017", "hello"], [["P-0018", "x"], ["Q-0400", "y"], ["", "z"], ["odd", "z"]]) == [1]
     assert looks_like_data(["diag_1", "diag_2"], [["E11", "x"], ["V27", "y"]]) == []
 
@@ -97,13 +97,13 @@ def test_an_empty_field_is_not_a_value() -> None:
     assert looks_like_data(["", "b", " "], [["", "x", " "], ["1", "y", " "]]) == []
 
 
-def test_rows_shorter_than_the_header_are_no_obstacle() -> None:
+def test_rows_may_be_shorter_than_the_header() -> None:
     assert looks_like_data(["a", "b", "c"], [["x"], [], ["y", "z", "c"]]) == [3]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(*[st.text(st.characters(categories=["L", "N"]), min_size=1)] * 2), min_size=1), st.randoms())
-def test_a_first_row_that_comes_again_is_always_noticed(rows: list[tuple[str, str]], rng: random.Random) -> None:
+def test_repeated_first_row_is_always_detected(rows: list[tuple[str, str]], rng: random.Random) -> None:
     assert looks_like_data(rng.choice(rows), rows) == [1, 2]
 
 
@@ -121,9 +121,7 @@ def test_a_first_row_that_comes_again_is_always_noticed(rows: list[tuple[str, st
     ids=["messages", "numbers", "wide", "years"],
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz"])
-def test_a_refusal_tells_places_and_the_way_out_and_quotes_nothing(
-    tmp_path: Path, rows: list[list[str]], places: str, name: str
-) -> None:
+def test_refusal_gives_positions_and_remedy_without_values(tmp_path: Path, rows: list[list[str]], places: str, name: str) -> None:
     path = table(tmp_path / name, rows, "\t" if name == "a.tsv" else ",")
     if name.endswith(".gz"):
         path.write_bytes(gzip.compress(path.read_bytes()))
@@ -142,7 +140,7 @@ def test_a_refusal_tells_places_and_the_way_out_and_quotes_nothing(
     ],
     ids=["long", "line break", "twice"],
 )
-def test_what_cannot_be_a_name_is_not_quoted_and_the_way_out_is_told(tmp_path: Path, rows: list[list[str]]) -> None:
+def test_invalid_name_is_not_quoted_and_remedy_is_given(tmp_path: Path, rows: list[list[str]]) -> None:
     path = table(tmp_path / "a.csv", rows)
     error = refusal(path)
     assert PLANTED not in error.message + error.hint
@@ -158,7 +156,7 @@ def test_a_column_of_row_numbers_without_a_name_is_accepted(tmp_path: Path) -> N
     assert infer_schema(open_source(DataConfig(source=str(path))), [""])[0].columns[0].kind == "identifier"
 
 
-def test_years_are_names_where_the_user_says_so(tmp_path: Path) -> None:
+def test_years_are_names_with_header_true(tmp_path: Path) -> None:
     for names in (["name", "2019", "2020"], ["2018", "2019", "2020"]):
         path = table(tmp_path / "a.csv", [names, ["x", "1", "2"]])
         assert refusal(path).hint == HINT
@@ -172,13 +170,13 @@ def test_without_a_header_every_line_is_a_row(tmp_path: Path) -> None:
     assert opened(single, header=False)[1] == [("only", "one")]
 
 
-def test_only_the_first_rows_are_looked_at(tmp_path: Path) -> None:
+def test_only_the_first_rows_are_examined(tmp_path: Path) -> None:
     rows = [["kind"], *[["x"]] * 1999]
     assert "column 1" in refusal(table(tmp_path / "a.csv", [*rows, ["kind"]])).message
     assert opened(table(tmp_path / "b.csv", [*rows, ["x"], ["kind"]]))[0] == ["kind"]
 
 
-def test_other_formats_name_their_columns_themselves(tmp_path: Path) -> None:
+def test_other_formats_need_no_header_check(tmp_path: Path) -> None:
     lines = tmp_path / "a.jsonl"
     lines.write_text(json.dumps({"kind": "kind", "2019": "1"}) + "\n")
     with duckdb.connect(":memory:") as connection:
@@ -205,7 +203,7 @@ def test_names_that_are_all_numbers_are_refused_in_any_format(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("header", [None, True, False])
-def test_the_configuration_file_keeps_what_was_said(tmp_path: Path, header: bool | None) -> None:
+def test_configuration_keeps_the_header_setting(tmp_path: Path, header: bool | None) -> None:
     data = DataConfig(source=str(table(tmp_path / "a.csv", [["kind", "size"], ["x", "1"]])), header=header)
     text = render_config(data, infer_schema(open_source(data), [""])[0], "ws")
     assert ("header = " in text) == (header is not None)
@@ -219,7 +217,7 @@ def init(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_init_refuses_without_a_word_of_the_row_until_told(tmp_path: Path) -> None:
+def test_init_refuses_data_header_without_quoting_it(tmp_path: Path) -> None:
     table(tmp_path / "a.csv", SMS)
     refused = init(tmp_path, "--data", "a.csv")
     assert refused.returncode == 3
@@ -236,7 +234,7 @@ def test_init_refuses_without_a_word_of_the_row_until_told(tmp_path: Path) -> No
     assert "zebra" not in written + made.stdout + made.stderr
 
 
-def test_init_takes_the_users_word_for_a_header(tmp_path: Path) -> None:
+def test_init_accepts_header_option(tmp_path: Path) -> None:
     table(tmp_path / "a.csv", [["2019", "note"], *[[str(n), f"word {n}"] for n in range(50)]])
     made = init(tmp_path, "--data", "a.csv", "--header")
     assert made.returncode == 0, made.stderr

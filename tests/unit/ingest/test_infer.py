@@ -105,7 +105,7 @@ def test_decimals(values: list[str], decimals: int) -> None:
     assert column.kind == "number" and column.decimals == decimals
 
 
-def test_nothing_read_off_the_data_is_written_but_kinds_and_decimals() -> None:
+def test_only_kinds_and_decimals_are_inferred() -> None:
     """No bound, no category list, no length: those would be unpaid leaks."""
     source = Rows(
         ["age", "price", "day", "at", "kind", "note"],
@@ -122,7 +122,7 @@ def test_nothing_read_off_the_data_is_written_but_kinds_and_decimals() -> None:
     assert {name for name, _ in schema.unmeasured()} == {"age", "price", "day", "at", "kind"}
 
 
-def test_the_guess_survives_the_configuration_file() -> None:
+def test_inferred_schema_survives_the_configuration_file() -> None:
     schema, _ = infer_schema(Rows(["n", 'odd "x"', "t"], [(str(n), f"{n}.5", words(30)) for n in range(300, 0, -1)]), [""])
     written = render_config(DataConfig(source="x.csv"), schema, "ws")
     assert parse_config(written, "localsynth.toml").schema_ == schema
@@ -144,7 +144,7 @@ def test_the_guess_survives_the_configuration_file() -> None:
         ("empty", ["", "?"] * 20, "no values"),
     ],
 )
-def test_notes_say_what_was_taken_for_what(name: str, values: list[str | None], note: str) -> None:
+def test_notes_explain_the_inferred_kinds(name: str, values: list[str | None], note: str) -> None:
     assert any(note in found for found in guess(name, values)[1])
 
 

@@ -11,7 +11,7 @@ import pytest
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import ConfigError, DataError
 from localsynth.events import Event, for_the_record
-from localsynth.ingest.load import IngestResult, load_table, sort_key
+from localsynth.ingest.load import LoadedTable, load_table, sort_key
 from localsynth.schema.columns import Boolean, Category, Date, Identifier, Integer, Number, Record, Schema, Surrogate, Text
 from localsynth.store.private import PrivateStore
 from localsynth.workspace.paths import Workspace
@@ -29,7 +29,7 @@ def run(
     keep: float = 1.0,
     data: dict[str, Any] | None = None,
     **privacy: Any,
-) -> tuple[IngestResult, list[Event]]:
+) -> tuple[LoadedTable, list[Event]]:
     config = Config(data=DataConfig(source=str(path), **(data or {})), schema=schema, privacy=PrivacyConfig(**privacy))
     events: list[Event] = []
     return load_table(workspace, config, InsecureRandom(seed), lambda units: keep, events.append, "5eed"), events
@@ -92,7 +92,7 @@ def test_five_formats_give_the_same_private_table(workspace: Workspace, tmp_path
         assert table == found["t.csv"], name
 
 
-def test_values_are_not_clamped_and_bounds_not_asked_for(workspace: Workspace, tmp_path: Path) -> None:
+def test_values_are_stored_unclamped_without_bounds(workspace: Workspace, tmp_path: Path) -> None:
     schema = Schema(columns=[Identifier(name="person"), Integer(name="n", min=0, max=10)])
     run(workspace, people(tmp_path, [("a", 99)]), schema, holdout=0.0)
     assert stored(workspace, schema) == [(0, {"n": 99})]
@@ -109,7 +109,7 @@ def test_no_original_value_is_readable_in_the_workspace(workspace: Workspace, tm
     assert len(stored(workspace, schema)) + len(stored(workspace, schema, "holdout")) == 3000
 
 
-def test_the_size_of_the_table_stays_out_of_the_record(workspace: Workspace, tmp_path: Path) -> None:
+def test_size_of_the_table_stays_private(workspace: Workspace, tmp_path: Path) -> None:
     _, events = run(workspace, people(tmp_path, [("a", n) for n in range(4321)]), NUMBERS)
     progress = [event for event in events if event["kind"] == "progress"]
     assert progress and progress[0]["private"]["rows"] > 0
@@ -133,13 +133,13 @@ def within(count: int, n: int, p: float) -> bool:
     return abs(count - n * p) < 6 * math.sqrt(n * p * (1 - p))
 
 
-def test_each_unit_has_its_own_coins(workspace: Workspace, tmp_path: Path) -> None:
+def test_units_are_sampled_independently(workspace: Workspace, tmp_path: Path) -> None:
     rows = [(f"p{i % 4000}", i) for i in range(8000)]
     result, _ = run(workspace, people(tmp_path, rows), NUMBERS, keep=0.3, unit="person", max_rows_per_unit=5, holdout=0.25)
     train, holdout = (stored(workspace, NUMBERS, split) for split in ("train", "holdout"))
     units = {split: {unit for unit, _ in found} for split, found in (("train", train), ("holdout", holdout))}
     assert not units["train"] & units["holdout"]
-    assert result == IngestResult(rows=len(train) + len(holdout), units=len(units["train"] | units["holdout"]))
+    assert result == LoadedTable(rows=len(train) + len(holdout), units=len(units["train"] | units["holdout"]))
     assert within(result.units, 4000, 0.3)
     assert within(len(units["holdout"]), result.units, 0.25)
     # A unit is in or out with all its rows, and its rows are those of one person.
@@ -150,7 +150,7 @@ def test_each_unit_has_its_own_coins(workspace: Workspace, tmp_path: Path) -> No
     assert all(len(persons) == 1 for persons in by_unit.values())
 
 
-def test_which_units_are_kept_differs_from_run_to_run_and_does_not_depend_on_place(workspace: Workspace, tmp_path: Path) -> None:
+def test_kept_units_are_random_and_independent_of_position(workspace: Workspace, tmp_path: Path) -> None:
     path = people(tmp_path, [(f"p{i}", i) for i in range(2000)])
     kept = []
     for seed in (1, 2):
@@ -160,14 +160,14 @@ def test_which_units_are_kept_differs_from_run_to_run_and_does_not_depend_on_pla
     assert within(sum(n < 1000 for n in kept[0]), 1000, 0.5)
 
 
-def test_keep_all_and_none(workspace: Workspace, tmp_path: Path) -> None:
+def test_keep_probability_one_and_zero(workspace: Workspace, tmp_path: Path) -> None:
     path = people(tmp_path, [(f"p{i}", i) for i in range(50)])
-    assert run(workspace, path, NUMBERS, keep=1.0, holdout=0.0)[0] == IngestResult(50, 50)
+    assert run(workspace, path, NUMBERS, keep=1.0, holdout=0.0)[0] == LoadedTable(50, 50)
     assert [record["n"] for _, record in stored(workspace, NUMBERS)] == list(range(50))
-    assert run(workspace, path, NUMBERS, keep=0.0)[0] == IngestResult(0, 0)
+    assert run(workspace, path, NUMBERS, keep=0.0)[0] == LoadedTable(0, 0)
 
 
-def test_the_chance_to_be_kept_may_depend_on_the_number_of_units(workspace: Workspace, tmp_path: Path) -> None:
+def test_keep_probability_may_depend_on_the_unit_count(workspace: Workspace, tmp_path: Path) -> None:
     asked: list[int] = []
 
     def keep_all(units: int) -> float:
@@ -184,7 +184,7 @@ def test_excess_rows_are_dropped_at_random(workspace: Workspace, tmp_path: Path)
     """Of four rows a person two stay; each place and each pair is as likely as any other."""
     rows = [(f"p{i % 3000}", i // 3000) for i in range(12_000)]
     result, _ = run(workspace, people(tmp_path, rows), NUMBERS, unit="person", max_rows_per_unit=2, holdout=0.0)
-    assert result == IngestResult(6000, 3000)
+    assert result == LoadedTable(6000, 3000)
     places: dict[int, list[int]] = {}
     for unit, record in stored(workspace, NUMBERS):
         places.setdefault(unit, []).append(int(record["n"]))  # type: ignore[arg-type]
@@ -210,50 +210,48 @@ def sequences(workspace: Workspace) -> dict[int, list[Any]]:
 
 
 @pytest.mark.parametrize("by", ["visit", "n"])
-def test_rows_of_a_sequence_lie_in_their_order_and_those_without_a_place_are_left_out(
-    workspace: Workspace, tmp_path: Path, by: str
-) -> None:
+def test_sequence_rows_are_ordered_and_unordered_ones_dropped(workspace: Workspace, tmp_path: Path, by: str) -> None:
     """By the numbers in an identifier; of equal ones the first in the source comes first."""
     missing: list[tuple[str, str, int | str]] = [("a", "", 99) if by == "visit" else ("a", "v5", "")]
     rows = [("a", "v10", 10), ("b", "v3", 3), ("a", "v9", 9), *missing, ("a", "v009", 9), ("b", "v1", 1), ("a", "v2x", 2)]
     result, _ = run(
         workspace, visits(tmp_path, rows), VISITS, unit="person", max_rows_per_unit=9, holdout=0.0, data={"sequence_by": by}
     )
-    assert result == IngestResult(6, 2)
+    assert result == LoadedTable(6, 2)
     assert sequences(workspace) == {0: [2, 9, 9, 10], 1: [1, 3]}
     with PrivateStore.open(workspace) as store:
         assert [record["n"] for _, record in store.records("train", VISITS, unit_ids=[0])] == [2, 9, 9, 10]
 
 
-def test_of_a_long_sequence_rows_that_follow_each_other_stay_from_any_place(workspace: Workspace, tmp_path: Path) -> None:
+def test_long_sequence_keeps_consecutive_rows_at_random(workspace: Workspace, tmp_path: Path) -> None:
     rows: list[tuple[str, str, int | str]] = [(f"p{i % 3000}", "", 4 - i // 3000) for i in range(15_000)]
     result, _ = run(
         workspace, visits(tmp_path, rows), VISITS, unit="person", max_rows_per_unit=2, holdout=0.0, data={"sequence_by": "n"}
     )
-    assert result == IngestResult(6000, 3000)
+    assert result == LoadedTable(6000, 3000)
     windows = Counter(tuple(found) for found in sequences(workspace).values())
     assert set(windows) == {(0, 1), (1, 2), (2, 3), (3, 4)}
     assert all(within(count, 3000, 1 / 4) for count in windows.values())
 
 
-def test_what_orders_one_value_does_not_depend_on_others() -> None:
+def test_sort_key_depends_on_one_value_only() -> None:
     ordered = ["", "7", "007a", "40", "2024-01-31", "2024-02-01", "v", "v9", "v10", "v10b"]
     assert sorted(ordered, key=sort_key) == ordered
 
 
-def test_fewer_rows_than_allowed_all_stay(workspace: Workspace, tmp_path: Path) -> None:
+def test_units_below_the_limit_keep_all_rows(workspace: Workspace, tmp_path: Path) -> None:
     rows = [("a", 1), ("b", 2), ("a", 3)]
-    assert run(workspace, people(tmp_path, rows), NUMBERS, unit="person", max_rows_per_unit=2, holdout=0.0)[0] == IngestResult(
+    assert run(workspace, people(tmp_path, rows), NUMBERS, unit="person", max_rows_per_unit=2, holdout=0.0)[0] == LoadedTable(
         3, 2
     )
 
 
-def test_rows_without_a_unit_count_one_by_one_and_are_noted(workspace: Workspace, tmp_path: Path) -> None:
+def test_rows_without_a_unit_are_units_of_their_own(workspace: Workspace, tmp_path: Path) -> None:
     rows = [("a", 1), ("", 2), ("?", 3), (" a ", 4), (" ", 5)]
     result, events = run(
         workspace, people(tmp_path, rows), NUMBERS, unit="person", holdout=0.0, max_rows_per_unit=9, data={"missing": ["?"]}
     )
-    assert result == IngestResult(5, 4)
+    assert result == LoadedTable(5, 4)
     (event,) = [event for event in events if event["kind"] == "note"]
     assert set(event) == {"kind", "private"}, "that there are such rows is known from the rows alone"
     note = event["private"]["text"]
@@ -268,15 +266,13 @@ def test_rows_without_a_unit_count_one_by_one_and_are_noted(workspace: Workspace
     ("content", "message"),
     [
         ("person\na\n", "lacks columns of the schema: 'n'"),
-        ("person,n,more,still\na,1,2,3\n", "columns the schema does not know: 'more', 'still'"),
+        ("person,n,more,still\na,1,2,3\n", "columns that the schema does not have: 'more', 'still'"),
         ("person,N\na,1\n", "lacks columns of the schema: 'n'"),
         (f"person,n\na,1\nb,2\nc,{SECRET}\n", "row 3, column 'n': not a whole number"),
         (f"person,n\na,1\nb,2\n{SECRET}\n", "line 4: 1 fields"),
     ],
 )
-def test_a_table_that_does_not_fit_leaves_nothing_behind(
-    workspace: Workspace, tmp_path: Path, content: str, message: str
-) -> None:
+def test_failed_load_leaves_nothing_behind(workspace: Workspace, tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text(content)
     with pytest.raises(DataError) as caught:
@@ -291,11 +287,11 @@ def test_a_table_that_does_not_fit_leaves_nothing_behind(
 @pytest.mark.parametrize(
     ("odd", "message"),
     [
-        ([3, 5], "2 keys the schema does not know, the first in line 4"),
-        ([0], "1 key the schema does not know, the first in line 1"),
+        ([3, 5], "2 keys that the schema does not have, the first in line 4"),
+        ([0], "1 key that the schema does not have, the first in line 1"),
     ],
 )
-def test_unknown_names_of_json_keys_are_not_told(workspace: Workspace, tmp_path: Path, odd: list[int], message: str) -> None:
+def test_unknown_json_keys_are_not_named(workspace: Workspace, tmp_path: Path, odd: list[int], message: str) -> None:
     """In JSON lines a name stands in each row, and may be somebody's."""
     path = tmp_path / "t.jsonl"
     records = [{"person": f"p{i}", "n": i} | ({f"{SECRET}{i}": 1} if i in odd else {}) for i in range(8)]

@@ -83,7 +83,7 @@ def test_refusals_never_quote_the_value(column: Column, text: str) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_an_empty_text_is_a_text_where_it_does_not_mean_missing() -> None:
+def test_empty_text_is_kept_unless_it_means_missing() -> None:
     assert parse_value(TEXT, "", ["?"]) == ""
     assert parse_value(TEXT, "", [""]) is None
     assert parse_value(INTEGER, "", ["?"]) is None
@@ -94,7 +94,7 @@ def test_minus_zero_is_zero() -> None:
 
 
 @given(st.sampled_from([INTEGER, NUMBER, BOOLEAN, DATE, DATETIME, CATEGORY, TEXT]), st.text())
-def test_any_text_is_a_value_or_refused(column: Column, text: str) -> None:
+def test_any_string_is_parsed_or_refused(column: Column, text: str) -> None:
     try:
         value = parse_value(column, text, [""])
     except UnreadableValueError:
@@ -104,6 +104,6 @@ def test_any_text_is_a_value_or_refused(column: Column, text: str) -> None:
 
 
 @given(st.lists(st.integers(-(2**62), 2**62)))
-def test_remembered_values_are_the_right_ones(numbers: list[int]) -> None:
+def test_cached_values_are_correct(numbers: list[int]) -> None:
     parse = parser_for(INTEGER, [""])
     assert [parse(str(number)) for number in [*numbers, *numbers]] == [*numbers, *numbers]

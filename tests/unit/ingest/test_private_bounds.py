@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import BudgetError
 from localsynth.ingest import private_bounds
-from localsynth.ingest.private_bounds import SchemaBudget, measure_column, measure_size, share_budget
+from localsynth.ingest.private_bounds import MeasurementBudget, measure_column, measure_unit_count, split_budget
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.session import Options, Session
 from localsynth.planning.budgets import budgets
@@ -35,7 +35,7 @@ VALUES: dict[str, list[Any]] = {
     "day": [dt.date(2024, 5, 6)] * 500,
     "moment": [dt.datetime(2024, 5, 6, 7, 8, 9)] * 500,
 }
-BUDGET = SchemaBudget(2.0, 1e-6, 3)
+BUDGET = MeasurementBudget(2.0, 1e-6, 3)
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
         return self._values[OPEN[index].name]
 
 
-def measured(column: Column, budget: SchemaBudget = BUDGET, values: list[Any] | None = None, **declared: Any) -> Any:
+def measured(column: Column, budget: MeasurementBudget = BUDGET, values: list[Any] | None = None, **declared: Any) -> Any:
     index = [known.name for known in OPEN].index(column.name)
     store: Any = Store(values=VALUES if values is None else {column.name: values})
     return measure_column(column.model_copy(update=declared), index, store, budget, lambda what, mechanism: None)
@@ -72,20 +72,20 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 # --- how the budget is shared -----------------------------------------------------------------------------------------
 
 
-def test_every_open_column_and_the_size_get_an_equal_part() -> None:
+def test_budget_is_split_equally() -> None:
     two_lists = Schema(columns=[*OPEN, Category(name="other kind"), Text(name="t"), Boolean(name="b"), Identifier(name="id")])
-    assert share_budget(two_lists, False, 7.0, 1e-6, 4) == SchemaBudget(1.0, 5e-7, 4)
-    assert share_budget(two_lists, True, 6.0, 1e-6, 4) == SchemaBudget(1.0, 5e-7, 4)
+    assert split_budget(two_lists, False, 7.0, 1e-6, 4) == MeasurementBudget(1.0, 5e-7, 4)
+    assert split_budget(two_lists, True, 6.0, 1e-6, 4) == MeasurementBudget(1.0, 5e-7, 4)
 
 
-def test_a_column_with_one_open_bound_counts_once_and_a_declared_one_not_at_all() -> None:
+def test_only_open_columns_share_the_budget() -> None:
     schema = Schema(columns=[Integer(name="a", min=0), Integer(name="b", min=0, max=1), Category(name="c", values=["x"])])
-    assert share_budget(schema, True, 1.0, 0.0, 1) == SchemaBudget(1.0, 0.0, 1)
-    assert share_budget(schema, False, 1.0, 0.0, 1) == SchemaBudget(0.5, 0.0, 1)
+    assert split_budget(schema, True, 1.0, 0.0, 1) == MeasurementBudget(1.0, 0.0, 1)
+    assert split_budget(schema, False, 1.0, 0.0, 1) == MeasurementBudget(0.5, 0.0, 1)
 
 
-def test_nothing_open_needs_nothing() -> None:
-    assert share_budget(Schema(columns=[Text(name="t"), Boolean(name="b")]), True, 0.0, 0.0, 1) is None
+def test_declared_schema_needs_no_budget() -> None:
+    assert split_budget(Schema(columns=[Text(name="t"), Boolean(name="b")]), True, 0.0, 0.0, 1) is None
 
 
 COLUMNS = st.sampled_from(
@@ -101,9 +101,9 @@ COLUMNS = st.sampled_from(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(COLUMNS, min_size=1, max_size=9), st.booleans(), st.floats(1e-3, 50), st.floats(1e-12, 1e-3))
-def test_the_parts_add_up_to_at_most_the_whole(columns: list[Column], size_declared: bool, epsilon: float, delta: float) -> None:
+def test_parts_add_up_to_at_most_the_budget(columns: list[Column], size_declared: bool, epsilon: float, delta: float) -> None:
     columns = [column.model_copy(update={"name": f"{column.name}{i}"}) for i, column in enumerate(columns)]
-    parts = share_budget(Schema(columns=columns), size_declared, epsilon, delta, 1)
+    parts = split_budget(Schema(columns=columns), size_declared, epsilon, delta, 1)
     measured_ones = [column for column in columns if column.unmeasured()]
     if parts is None:
         assert not measured_ones and size_declared
@@ -120,9 +120,7 @@ def refuse(what: str, mechanism: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
-def test_a_measurement_is_charged_before_it_is_made_and_once(
-    column: Column, plans: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_measurement_is_charged_once_beforehand(column: Column, plans: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     for plan in (CategoriesPlan, RangePlan):
         release = plan.release
@@ -166,7 +164,7 @@ def test_nothing_is_read_before_the_charge(column: Column) -> None:
 def test_a_refused_charge_counts_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CountPlan, "release", lambda self, units: pytest.fail("counted without a charge"))
     with pytest.raises(BudgetError):
-        measure_size(900, BUDGET, refuse)
+        measure_unit_count(900, BUDGET, refuse)
 
 
 # --- how much noise ---------------------------------------------------------------------------------------------------
@@ -174,9 +172,9 @@ def test_a_refused_charge_counts_no_units(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("contributions", [1, 3, 20])
 @pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
-def test_the_noise_is_for_all_rows_of_a_unit(column: Column, contributions: int, plans: list[Any]) -> None:
+def test_noise_covers_all_rows_of_a_unit(column: Column, contributions: int, plans: list[Any]) -> None:
     """OpenDP's own word: one unit's rows together cost the charged ε, and neither more nor much less."""
-    measured(column, SchemaBudget(1.5, 1e-6, contributions))
+    measured(column, MeasurementBudget(1.5, 1e-6, contributions))
     (plan,) = plans
     spent = plan._measure.map(contributions)
     if isinstance(column, Category):
@@ -185,10 +183,11 @@ def test_the_noise_is_for_all_rows_of_a_unit(column: Column, contributions: int,
     assert 0.999 * 1.5 <= spent <= 1.5 and plan.mechanism["epsilon"] == 1.5
 
 
-def test_a_unit_counts_once_in_the_size_however_many_rows_it_has(plans: list[Any]) -> None:
+def test_unit_counts_once_in_the_number_of_units(plans: list[Any]) -> None:
     charged: list[Any] = []
     released = [
-        measure_size(1000, SchemaBudget(1.0, 1e-6, 20), lambda what, mechanism: charged.append(mechanism)) for _ in range(40)
+        measure_unit_count(1000, MeasurementBudget(1.0, 1e-6, 20), lambda what, mechanism: charged.append(mechanism))
+        for _ in range(40)
     ]
     assert 0.999 <= plans[0]._measure.map(1) <= 1.0
     assert charged == [{"type": "pure_dp", "epsilon": 1.0}] * 40
@@ -198,12 +197,12 @@ def test_a_unit_counts_once_in_the_size_however_many_rows_it_has(plans: list[Any
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
 
-def test_a_measured_list_has_what_is_frequent_and_ends_with_other() -> None:
+def test_measured_list_has_frequent_values_and_other() -> None:
     column = measured(OPEN[0])
     assert column.values == ["a", "b", "other"] and column.other == "other" and column.measured == ["values"]
 
 
-def test_the_name_for_other_is_the_users_or_one_that_is_free() -> None:
+def test_name_of_other_is_declared_or_unused() -> None:
     assert measured(OPEN[0], other="else").values == ["a", "b", "else"]
     assert measured(OPEN[0], other="a").values == ["b", "a"], "the user's own name, though it is a frequent value too"
     busy = measured(OPEN[0], values=["other"] * 500 + ["other_"] * 400)
@@ -217,7 +216,7 @@ def test_a_table_without_values_still_gets_a_list_and_a_range() -> None:
 
 
 @pytest.mark.parametrize("column", OPEN[1:], ids=lambda column: column.kind)
-def test_a_range_holds_the_values_and_says_it_was_measured(column: Column) -> None:
+def test_measured_range_holds_the_values(column: Column) -> None:
     settled = measured(column)
     value = next(value for value in VALUES[column.name] if value is not None)
     assert settled.min <= value <= settled.max and settled.measured == ["min", "max"]
@@ -225,7 +224,7 @@ def test_a_range_holds_the_values_and_says_it_was_measured(column: Column) -> No
     assert type(settled).model_validate(settled.model_dump()) == settled
 
 
-def test_declared_bounds_are_kept_and_not_called_measured() -> None:
+def test_declared_bounds_are_kept_as_declared() -> None:
     low = measured(OPEN[1], min=-1_000_003)
     assert low.min == -1_000_003 and low.max >= 7 and low.measured == ["max"]
     high = measured(OPEN[3], max=dt.date(2031, 2, 3))
@@ -254,9 +253,7 @@ def ingested(workspace: Workspace, tmp_path: Path, **privacy: Any) -> tuple[Conf
 
 
 @pytest.mark.parametrize("rows", [3, 11])
-def test_the_stage_measures_for_the_most_rows_of_a_unit_and_charges_each_once(
-    workspace: Workspace, tmp_path: Path, plans: list[Any], rows: int
-) -> None:
+def test_stage_measures_with_max_rows_and_charges_once(workspace: Workspace, tmp_path: Path, plans: list[Any], rows: int) -> None:
     config, document, events = ingested(workspace, tmp_path, unit="who", max_rows_per_unit=rows)
     size, *columns = plans
     assert [type(plan).__name__ for plan in plans] == ["CountPlan", "CategoriesPlan", "RangePlan", "RangePlan"]
@@ -281,7 +278,7 @@ def test_a_declared_size_is_not_measured(workspace: Workspace, tmp_path: Path, p
     assert document["size"] == {"units": 900, "origin": "declared"}
 
 
-def test_of_a_found_list_the_descriptions_that_can_be_used_stay() -> None:
+def test_usable_descriptions_of_a_measured_list_stay() -> None:
     """What the noise hides has no description left to state, and no value may read like another one with its description."""
     descriptions = {"a": "b", "never found": "x", "c": "d", "other": "all the rest"}
     column = measured(OPEN[0], values=["a", "a (b)", "c"] * 4000, descriptions=descriptions)

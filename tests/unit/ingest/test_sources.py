@@ -44,14 +44,14 @@ def write(path: Path, content: str | bytes) -> Path:
 # --- delimited text ---------------------------------------------------------------------------------------------------
 
 
-def test_csv_with_all_that_quoting_allows(tmp_path: Path) -> None:
+def test_csv_quoting(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'x,"y ""z"", w"\n1,"two\nlines"\r\n"a,b",\n\n" ","it\'s ""q"""\n')
     assert rows_of(path) == (["x", 'y "z", w'], [("1", "two\nlines"), ("a,b", ""), (" ", 'it\'s "q"')])
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))] * 2), min_size=1))
-def test_whatever_was_written_as_csv_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+def test_any_written_csv_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     with path.open("w", encoding="utf-8", newline="") as out:
         csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("first", "second"), *rows])
@@ -126,16 +126,16 @@ def test_odd_names_are_kept(tmp_path: Path) -> None:
         (gzip.compress(b"x,y\n1,2\n", mtime=0)[:12] + b"\xff" * 20, "damaged or cut-off gzip"),
     ],
 )
-def test_bad_csv_is_refused_with_its_line_and_without_its_values(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_invalid_csv_is_refused_by_line_without_values(tmp_path: Path, content: str | bytes, message: str) -> None:
     assert message in refused(write(tmp_path / "a.csv", content))
 
 
-def test_a_quote_that_never_closes_does_not_fill_the_memory(tmp_path: Path) -> None:
+def test_unclosed_quote_does_not_exhaust_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'x,y\n1,"' + "z,\n" * 6_000_000)
     assert "line 2: field larger than field limit" in refused(path)
 
 
-def test_wrong_places(tmp_path: Path) -> None:
+def test_invalid_paths_are_refused(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path / "absent.csv")
     assert "is a directory" in refused(tmp_path)
     assert "not compressed" in refused(write(tmp_path / "a.csv.gz", "x,y\n1,2\n"))
@@ -193,7 +193,7 @@ def test_bad_json_lines(tmp_path: Path, content: str, message: str) -> None:
     assert message in refused(write(tmp_path / "a.jsonl", content))
 
 
-def test_a_thousand_keys_are_the_most(tmp_path: Path) -> None:
+def test_more_than_a_thousand_keys_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "".join(f'{{"k{i}": 1}}\n' for i in range(1000)))
     assert len(rows_of(path)[0]) == 1000
 
@@ -289,7 +289,7 @@ def test_a_duckdb_file_in_use_is_a_resource_error(tmp_path: Path) -> None:
         other.kill()
 
 
-def test_some_columns_only_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_selected_columns_in_the_requested_order(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "a,b,c\n1,x,3\n4,y,6\n")
     assert rows_of(path, columns=["c", "a"]) == (["c", "a"], [("3", "1"), ("6", "4")])
     assert "'d'" in refused(path, ConfigError, columns=["a", "d"])

@@ -7,13 +7,13 @@ from localsynth.errors import BudgetError, ConfigError
 from localsynth.marginals.accounting import Budget, Spend, total_rho
 
 
-def test_costs_are_the_textbook_ones() -> None:
+def test_costs_equal_published_formulas() -> None:
     assert Spend("gaussian", 5.0, ()).rho == pytest.approx(1 / 50)
     assert Spend("exponential", 0.4, ()).rho == pytest.approx(0.16 / 8)
     assert total_rho([Spend("gaussian", 5.0, ()), Spend("exponential", 0.4, ())]) == pytest.approx(0.04)
 
 
-def test_a_budget_refuses_what_does_not_fit_and_keeps_nothing_of_it() -> None:
+def test_refused_charge_leaves_the_budget_unchanged() -> None:
     budget = Budget(0.1)
     budget.charge(Spend("gaussian", math.sqrt(1 / (2 * 0.06)), ()))
     with pytest.raises(BudgetError):
@@ -24,7 +24,7 @@ def test_a_budget_refuses_what_does_not_fit_and_keeps_nothing_of_it() -> None:
     assert budget.left <= 1e-8 * 0.1
 
 
-def test_a_budget_gives_way_by_not_even_a_millionth() -> None:
+def test_budget_is_exact_to_a_millionth() -> None:
     for spend in (
         Spend("gaussian", math.sqrt(1 / (2 * 0.1 * (1 + 1e-6))), ()),
         Spend("exponential", math.sqrt(0.8 * (1 + 1e-6)), ()),
@@ -38,12 +38,12 @@ def test_a_budget_gives_way_by_not_even_a_millionth() -> None:
 @pytest.mark.parametrize(
     ("kind", "parameter"), [("gaussian", 1e-200), ("gaussian", math.nan), ("exponential", 0.0), ("foo", 1.0)]
 )
-def test_what_is_no_mechanism_has_no_cost(kind: Any, parameter: float) -> None:
+def test_unknown_mechanism_has_no_cost(kind: Any, parameter: float) -> None:
     with pytest.raises(ConfigError):
         _ = Spend(kind, parameter, ()).rho
 
 
 @pytest.mark.parametrize("rho", [0.0, -1.0, math.inf, math.nan])
-def test_a_budget_is_positive(rho: float) -> None:
+def test_budget_must_be_positive(rho: float) -> None:
     with pytest.raises(BudgetError):
         Budget(rho)

@@ -22,7 +22,7 @@ def attribute(kind: str, bins: int, nullable: bool = False) -> Attribute:
     st.floats(0.1, 300),
     st.integers(2, 20),
 )
-def test_groups_are_a_partition_with_shares_and_missing_apart(
+def test_groups_partition_bins_and_separate_missing(
     kind: str, counts: list[float], nullable: bool, noise: float, most: int
 ) -> None:
     x = attribute(kind, len(counts), nullable)
@@ -43,7 +43,7 @@ def test_groups_are_a_partition_with_shares_and_missing_apart(
     assert MergedBins.from_json(grouping.to_json()) == grouping
 
 
-def test_clear_bins_stay_alone_and_faint_ones_are_merged() -> None:
+def test_frequent_bins_stay_single_and_rare_ones_merge() -> None:
     counts = np.array([1000.0, 3.0, -5.0, 800.0, 12.0, 900.0])
     categories = merge_bins(attribute("category", 6), counts, 10.0, 24)
     assert categories.groups == (0, 3, 3, 1, 3, 2)
@@ -52,20 +52,20 @@ def test_clear_bins_stay_alone_and_faint_ones_are_merged() -> None:
     assert all((np.array(neighbours.groups)[[0, 3, 5]]) == [0, 1, 2])
 
 
-def test_an_atom_in_front_of_a_long_tail_leaves_the_tail_groups_of_its_own() -> None:
+def test_long_tail_after_a_heavy_bin_keeps_several_groups() -> None:
     counts = np.array([30_000.0] + [60.0] * 40)
     groups = merge_bins(attribute("ordinal", 41), counts, 10.0, 16).groups
     assert groups.count(groups[0]) == 1
     assert 8 <= len(set(groups)) <= 17
 
 
-def test_every_ordinal_group_is_clear_of_its_noise_or_the_only_one() -> None:
+def test_every_ordered_group_exceeds_its_noise() -> None:
     counts = np.random.default_rng(0).normal(0, 50, 60) + np.r_[np.zeros(30), np.full(30, 400.0)]
     grouping = merge_bins(attribute("ordinal", 60), counts, 50.0, 12)
     assert (grouping.sums(counts) >= CLEAR * 50.0).all()
 
 
-def test_shares_follow_the_counts_and_empty_bins_get_none_of_the_noise() -> None:
+def test_shares_follow_counts_without_noise_of_empty_bins() -> None:
     grouping = merge_bins(attribute("category", 5), np.array([5000.0, 28.0, 14.0, -20.0, 1.0]), 30.0, 24)
     assert grouping.shares[0] == 1.0
     assert grouping.shares[1] > grouping.shares[2] > grouping.shares[3] == 0.0

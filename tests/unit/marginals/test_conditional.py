@@ -38,7 +38,7 @@ def uniforms(rows: int, names: list[str]) -> dict[str, NDArray[np.float64]]:
 
 
 @pytest.mark.parametrize("cells", [1 << 22, 1])
-def test_draws_follow_the_exact_conditional(factors: list[Factor], cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_follow_the_exact_conditional(factors: list[Factor], cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where each evidence is worked on by itself, for want of memory."""
     monkeypatch.setattr(module, "_CELLS", cells)
     rows = 60_000
@@ -51,7 +51,7 @@ def test_draws_follow_the_exact_conditional(factors: list[Factor], cells: int, m
             assert abs(float((found == 1).mean()) - chance) < 5 * np.sqrt(chance * (1 - chance) / here.sum()) + 1e-4
 
 
-def test_chances_are_the_exact_marginals(factors: list[Factor]) -> None:
+def test_probabilities_are_the_exact_marginals(factors: list[Factor]) -> None:
     evidence = {"a": np.array([0, 1, 1, 0]), "d": np.array([1, 0, 1, 1])}
     chances = probabilities_of("b", SIZES, factors, evidence, 4)
     for row in range(4):
@@ -62,7 +62,7 @@ def test_chances_are_the_exact_marginals(factors: list[Factor]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_one_factor_makes_unlikely_others_may_make_likely_again(seed: int) -> None:
+def test_factors_can_outweigh_tiny_weights(seed: int) -> None:
     """As in a fit of sequences, where a value and the one before it were drawn as if they had nothing to do with each other."""
     numbers = np.random.default_rng(seed)
     factors = [Factor(scope, 25 * numbers.normal(size=[SIZES[name] for name in scope])) for scope in SCOPES]
@@ -75,7 +75,7 @@ def test_what_one_factor_makes_unlikely_others_may_make_likely_again(seed: int) 
         np.testing.assert_allclose(chances[row], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_a_row_depends_on_itself_alone(factors: list[Factor]) -> None:
+def test_row_depends_on_its_own_evidence_only(factors: list[Factor]) -> None:
     rows = 500
     draw = np.random.default_rng(0)
     evidence = {"c": draw.integers(0, 4, rows), "d": draw.integers(0, 2, rows)}
@@ -88,7 +88,7 @@ def test_a_row_depends_on_itself_alone(factors: list[Factor]) -> None:
         assert {name: found[row] for name, found in together.items()} == {name: found[0] for name, found in alone.items()}
 
 
-def test_what_is_impossible_is_never_drawn(factors: list[Factor]) -> None:
+def test_impossible_values_are_never_sampled(factors: list[Factor]) -> None:
     table = np.zeros((4, 3))
     table[:, 1] = -100.0
     rows = 5000
@@ -98,7 +98,7 @@ def test_what_is_impossible_is_never_drawn(factors: list[Factor]) -> None:
     assert set(drawn["b"].tolist()) == {0, 2}
 
 
-def test_what_factors_hold_against_each_other_does_not_show(factors: list[Factor]) -> None:
+def test_cancelling_factors_do_not_distort_samples(factors: list[Factor]) -> None:
     """A fit leaves such factors behind: only their sum counts, and each by itself is far beyond what a chance can be."""
     numbers = np.random.default_rng(4)
     against = []

@@ -48,7 +48,7 @@ def summed(table: NDArray[np.float64], names: tuple[str, ...]) -> NDArray[np.flo
     return result.transpose([kept.index(name) for name in names])
 
 
-def test_marginals_are_those_of_the_whole_table(factors: list[Factor]) -> None:
+def test_marginals_equal_those_of_the_joint_table(factors: list[Factor]) -> None:
     chain, log_sum = eliminate(SIZES, factors)
     table = joint(factors)
     assert log_sum == pytest.approx(np.log(table.sum()))
@@ -65,11 +65,11 @@ def test_masked_marginals_are_conditional_ones(factors: list[Factor]) -> None:
         np.testing.assert_allclose(marginal(chain, names), summed(table / table.sum(), names), atol=1e-12)
 
 
-def test_a_mask_of_zeros_is_noticed(factors: list[Factor]) -> None:
+def test_mask_of_zeros_gives_minus_infinity(factors: list[Factor]) -> None:
     assert eliminate(SIZES, factors, {"c": np.zeros(4)})[1] == -np.inf
 
 
-def test_draws_have_the_frequencies_of_the_whole_table(factors: list[Factor]) -> None:
+def test_samples_follow_the_joint_table(factors: list[Factor]) -> None:
     n = 200_000
     uniforms = np.random.default_rng(1).random((len(SIZES), n))
     chain, _ = eliminate(SIZES, factors)
@@ -82,7 +82,7 @@ def test_draws_have_the_frequencies_of_the_whole_table(factors: list[Factor]) ->
     assert chi_squared < expected.size + 5 * np.sqrt(2 * expected.size)
 
 
-def test_a_row_depends_on_its_own_numbers_alone(factors: list[Factor]) -> None:
+def test_row_depends_on_its_own_uniforms_only(factors: list[Factor]) -> None:
     uniforms = {name: np.random.default_rng(2).random(50) for name in SIZES}
     chain, _ = eliminate(SIZES, factors)
     whole = sample(chain, uniforms)
@@ -96,14 +96,14 @@ def test_choices_of_weight_zero_are_never_picked() -> None:
     assert picked.tolist() == [1, 3, 3]
 
 
-def test_cells_are_those_of_the_tables_that_elimination_makes() -> None:
+def test_cells_count_the_tables_of_elimination() -> None:
     sizes = {"a": 10, "b": 20, "c": 30}
     # First a with b; then b with c; then c alone.
     assert cells(sizes, [("a", "b"), ("b", "c")]) == 10 * 20 + 20 * 30 + 30
     assert elimination_order(sizes, [("a", "b")], kept=("a",)) == [("c", ()), ("b", ("a",))]
 
 
-def test_marginals_for_many_potentials_are_those_of_the_chain(factors: list[Factor]) -> None:
+def test_repeated_marginals_equal_those_of_the_chain(factors: list[Factor]) -> None:
     chain, _ = eliminate(SIZES, factors)
     chances = Marginals(SIZES, SCOPES).of({factor.names: factor.table for factor in factors})
     for names in SCOPES:
@@ -121,7 +121,7 @@ def measured_table() -> tuple[NDArray[np.float64], dict[str, int], list[Measurem
     return table, {"a": 2, "b": 3, "c": 4}, measured
 
 
-def test_what_was_measured_without_noise_is_fitted() -> None:
+def test_noiseless_measurements_are_fitted_exactly() -> None:
     table, sizes, measured = measured_table()
     potentials = fit_potentials(sizes, measured, 1000.0, iterations=2000)
     chain, _ = eliminate(sizes, potentials)
@@ -129,7 +129,7 @@ def test_what_was_measured_without_noise_is_fitted() -> None:
     np.testing.assert_allclose(1000 * marginal(chain, ("b", "c")), table.sum(axis=0), atol=1.0)
 
 
-def test_a_fit_goes_on_from_an_earlier_one() -> None:
+def test_fit_continues_from_an_earlier_one() -> None:
     table, sizes, measured = measured_table()
     first = fit_potentials(sizes, measured[:1], 1000.0)
     chain, _ = eliminate(sizes, fit_potentials(sizes, measured, 1000.0, first, iterations=0))

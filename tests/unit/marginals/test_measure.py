@@ -48,9 +48,7 @@ rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=12)
 
 @settings(max_examples=200, deadline=None)
 @given(rows, st.integers(1, 5), st.data())
-def test_a_unit_moves_counts_and_scores_by_no_more_than_is_claimed(
-    common: list[tuple[int, int]], m: int, data: st.DataObject
-) -> None:
+def test_sensitivity_of_counts_and_scores_is_not_exceeded(common: list[tuple[int, int]], m: int, data: st.DataObject) -> None:
     own = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=m))
     with_unit = common + own
     without, _ = table_of([r[0] for r in common], [r[1] for r in common], m)
@@ -62,7 +60,7 @@ def test_a_unit_moves_counts_and_scores_by_no_more_than_is_claimed(
     assert np.abs(having._distances(expected) - without._distances(expected)).max() <= m + 1e-9
 
 
-def test_the_sensitivity_is_reached() -> None:
+def test_sensitivity_is_attained() -> None:
     """So that a smaller claim would be wrong: m rows in one cell."""
     without, _ = table_of([], [], 4)
     having, _ = table_of([1] * 4, [2] * 4, 4)
@@ -70,7 +68,7 @@ def test_the_sensitivity_is_reached() -> None:
 
 
 @pytest.mark.parametrize("m", [1, 3])
-def test_noise_has_the_scale_that_is_charged_times_the_rows_of_a_unit(m: int) -> None:
+def test_noise_scale_is_the_charged_one_times_rows_per_unit(m: int) -> None:
     table, budget = table_of([0] * 50, [1] * 50, m, source=InsecureRandom(1))
     draws = np.array([table.noisy_counts(("a", "b"), 20.0) for _ in range(1500)])
     draws[:, 0, 1] -= 50
@@ -80,7 +78,7 @@ def test_noise_has_the_scale_that_is_charged_times_the_rows_of_a_unit(m: int) ->
     assert budget.spends[0].parameter == 20.0
 
 
-def test_the_noise_of_a_cell_says_nothing_of_that_of_another() -> None:
+def test_noise_of_cells_is_independent() -> None:
     """Noise that cells share would be seen, and taken away, in their difference."""
     table, _ = table_of([0] * 50, [1] * 50, source=InsecureRandom(4))
     draws = np.array([table.noisy_counts(("a", "b"), 20.0).ravel() for _ in range(4000)])
@@ -91,7 +89,7 @@ def test_the_noise_of_a_cell_says_nothing_of_that_of_another() -> None:
     assert abs(following) < 5 / math.sqrt(12 * 4000), "nor of the same cell, counted again"
 
 
-def test_regrouped_rows_keep_their_budget_and_source_of_chance() -> None:
+def test_regrouped_counts_keep_budget_and_random_source() -> None:
     source = InsecureRandom(0)
     table, budget = table_of([0, 1], [2, 3], 3, source=source)
     merged = table.regrouped({"a": np.array([0, 0, 1]), "b": np.array([0, 1, 1, 1])})
@@ -99,7 +97,7 @@ def test_regrouped_rows_keep_their_budget_and_source_of_chance() -> None:
 
 
 @pytest.mark.parametrize("m", [1, 4])
-def test_choices_have_the_chances_of_the_exponential_mechanism(m: int) -> None:
+def test_choices_follow_the_exponential_mechanism(m: int) -> None:
     table, budget = table_of([0] * 6, [0] * 6, m, source=InsecureRandom(2))
     candidates = [(("a",), np.array([6.0, 0, 0])), (("b",), np.array([0.0, 0, 0, 0])), (("a", "b"), np.full((3, 4), 0.5))]
     weights, penalties = np.array([1.0, 2.0, 1.0]), np.array([0.0, 1.0, 0.5])
@@ -113,7 +111,7 @@ def test_choices_have_the_chances_of_the_exponential_mechanism(m: int) -> None:
     assert {(spend.kind, spend.parameter) for spend in budget.spends} == {("exponential", epsilon)}
 
 
-def test_what_the_budget_refuses_is_neither_counted_nor_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_charge_counts_and_samples_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = table_of([0], [0], rho=1e-6)
 
     def touched(*_: Any) -> Any:
@@ -151,7 +149,7 @@ class Watched:
 @pytest.mark.parametrize("method", ["aim", "mst"])
 @pytest.mark.parametrize("target", [None, "sick"])
 @pytest.mark.parametrize("rho", [1e-4, 0.02, 5.0])
-def test_what_runs_is_what_is_written_down_and_is_all_of_the_budget_but_never_more(
+def test_recorded_spends_are_all_that_ran_within_the_budget(
     method: Any, target: str | None, rho: float, small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = Watched(monkeypatch, InsecureRandom(0))
@@ -164,7 +162,7 @@ def test_what_runs_is_what_is_written_down_and_is_all_of_the_budget_but_never_mo
     assert by_hand >= (1 - 1e-6) * rho
 
 
-def test_only_the_given_source_of_chance_is_used(
+def test_only_the_given_random_source_is_used(
     small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
@@ -185,7 +183,7 @@ def test_only_the_given_source_of_chance_is_used(
         assert other.to_json() != a.to_json()
 
 
-def test_the_total_is_noisy_or_public_and_never_the_number_of_rows(small_schema: Schema, small_rows: list[Record]) -> None:
+def test_total_is_noisy_or_public_never_exact(small_schema: Schema, small_rows: list[Record]) -> None:
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(small_rows)
     few = MarginalSettings(rounds=1)
@@ -203,9 +201,7 @@ def test_the_total_is_noisy_or_public_and_never_the_number_of_rows(small_schema:
 
 @pytest.mark.parametrize("method", ["aim", "mst"])
 @pytest.mark.parametrize("m", [1, 5])
-def test_the_model_holds_no_exact_count_and_noise_grows_with_the_rows_of_a_unit(
-    method: Any, m: int, small_schema: Schema, small_rows: list[Record]
-) -> None:
+def test_model_holds_no_exact_count(method: Any, m: int, small_schema: Schema, small_rows: list[Record]) -> None:
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(small_rows)
     settings = MarginalSettings(method=method, rows_per_unit=m)
@@ -220,7 +216,7 @@ def test_the_model_holds_no_exact_count_and_noise_grows_with_the_rows_of_a_unit(
         assert 0.2 * measured.sigma < np.sqrt((error**2).mean()) < 3 * measured.sigma
 
 
-def test_a_table_is_worth_its_distance_less_the_noise_that_measuring_would_leave(
+def test_score_is_distance_less_expected_noise(
     small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[int], Any, float]] = []
@@ -246,7 +242,7 @@ def test_a_table_is_worth_its_distance_less_the_noise_that_measuring_would_leave
         np.testing.assert_allclose(penalties, np.array(sizes) * deviation * math.sqrt(2 / math.pi))
 
 
-def test_dependent_columns_come_out_dependent(small_schema: Schema, rows_of: Rows) -> None:
+def test_dependent_columns_stay_dependent(small_schema: Schema, rows_of: Rows) -> None:
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(rows_of(8000))
     for method in ("aim", "mst"):
@@ -280,7 +276,7 @@ def test_a_column_with_one_value_and_a_table_of_one_column(method: Any, small_sc
     assert [spend.kind for spend in model.spends] == ["gaussian"]
 
 
-def test_the_model_never_outgrows_its_cells(small_schema: Schema, small_rows: list[Record]) -> None:
+def test_model_stays_within_max_cells(small_schema: Schema, small_rows: list[Record]) -> None:
     domain = Domain.of_schema(small_schema)
     chosen = MarginalSettings(method="aim", max_cells=150, max_groups=8)
     model: MarginalModel = measure_marginals(domain, domain.encode(small_rows), 5.0, InsecureRandom(0), chosen)
@@ -297,7 +293,7 @@ def test_the_model_never_outgrows_its_cells(small_schema: Schema, small_rows: li
         MarginalSettings(rounds=0),
     ],
 )
-def test_senseless_settings_are_refused(chosen: MarginalSettings, small_schema: Schema, rows_of: Rows) -> None:
+def test_settings_out_of_range_are_refused(chosen: MarginalSettings, small_schema: Schema, rows_of: Rows) -> None:
     domain = Domain.of_schema(small_schema)
     with pytest.raises(ConfigError):
         measure_marginals(domain, domain.encode(rows_of(5)), 1.0, InsecureRandom(0), chosen)

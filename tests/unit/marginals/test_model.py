@@ -80,7 +80,7 @@ CONDITIONS: list[tuple[str, Callable[[Any, Any, Any], bool]]] = [
 
 
 @pytest.mark.parametrize(("text", "holds"), CONDITIONS)
-def test_rows_have_the_exact_conditional_chances(
+def test_rows_follow_the_exact_conditional_distribution(
     by_hand: MarginalModel, text: str, holds: Callable[[Any, Any, Any], bool]
 ) -> None:
     n, given = 40_000, where(by_hand.domain, text) if text else {}
@@ -92,11 +92,11 @@ def test_rows_have_the_exact_conditional_chances(
     assert chi_squared < len(allowed) + 5 * np.sqrt(2 * len(allowed))
 
 
-def test_values_that_noise_has_swallowed_can_still_be_asked_for(by_hand: MarginalModel) -> None:
+def test_values_with_zero_noisy_count_can_be_requested(by_hand: MarginalModel) -> None:
     assert {row["x"] for row in by_hand.sample(50, 0, where(by_hand.domain, "x = 3"))} == {3}
 
 
-def test_a_bin_of_which_a_part_is_allowed_counts_for_that_part() -> None:
+def test_partly_allowed_bin_has_proportional_weight() -> None:
     attribute = length_attribute("x", [0, 4, 10], nullable=False)
     model = MarginalModel(Domain((attribute,)), {"x": MergedBins((0, 1), (1.0, 1.0))}, 1.0, [], [], 1.0, [], "none")
     drawn = [row["x"] for row in model.sample(8000, 0, where(model.domain, "x >= 3"))]
@@ -105,7 +105,7 @@ def test_a_bin_of_which_a_part_is_allowed_counts_for_that_part() -> None:
     assert set(drawn) == set(range(3, 10))
 
 
-def test_rows_conform_and_numbers_within_a_bin_keep_to_the_range(model: MarginalModel, small_schema: Schema) -> None:
+def test_rows_conform_and_meet_range_conditions(model: MarginalModel, small_schema: Schema) -> None:
     assert all(conform(small_schema, row) == row for row in model.sample(2000, 5))
     drawn = model.sample(2000, 5, where(model.domain, "dose BETWEEN 12.44 AND 12.91"))
     assert {row["dose"] for row in drawn} == {12.5, 12.6, 12.7, 12.8, 12.9}
@@ -122,7 +122,7 @@ def test_a_row_depends_on_seed_and_number_alone(model: MarginalModel) -> None:
     assert model.sample(0, 3) == []
 
 
-def test_through_json_and_back_it_draws_the_same(model: MarginalModel) -> None:
+def test_model_read_from_json_samples_the_same(model: MarginalModel) -> None:
     tree = json.loads(json.dumps(model.to_json(), allow_nan=False))
     again = MarginalModel.from_json(tree)
     assert again.to_json() == model.to_json()
@@ -131,7 +131,7 @@ def test_through_json_and_back_it_draws_the_same(model: MarginalModel) -> None:
     assert [spend.rho for spend in again.spends] == [spend.rho for spend in model.spends]
 
 
-def test_it_holds_these_parts_and_no_others(model: MarginalModel) -> None:
+def test_json_has_exactly_the_documented_keys(model: MarginalModel) -> None:
     """Whatever is added here is published: it must be noisy, or public."""
     tree = model.to_json()
     assert set(tree) == {"format", "attributes", "merged_bins", "total", "potentials", "measured", "rho", "spends", "noise"}
@@ -176,7 +176,7 @@ def _other_columns(tree: dict[str, Any]) -> None:
     ],
     ids=["no columns", "bound", "flag", "share"],
 )
-def test_what_only_reads_like_the_file_is_refused(model: MarginalModel, change: Callable[[dict[str, Any]], None]) -> None:
+def test_json_of_other_types_is_refused(model: MarginalModel, change: Callable[[dict[str, Any]], None]) -> None:
     """A value of another kind that Python takes for the same one."""
     tree = copy.deepcopy(model.to_json())
     change(tree)
@@ -185,14 +185,14 @@ def test_what_only_reads_like_the_file_is_refused(model: MarginalModel, change: 
         MarginalModel.from_json(tree)
 
 
-def test_conditions_that_fit_no_row_are_refused(model: MarginalModel) -> None:
+def test_conditions_without_rows_are_refused(model: MarginalModel) -> None:
     column = model.domain["age"].column
     for given in ({"nothing": Allowed(column, intervals=((0, 1),))}, {"age": Allowed(column, intervals=((1000, 2000),))}):
         with pytest.raises(ConfigError):
             model.sample(1, 0, given)
 
 
-def test_ranges_of_dates_and_of_numbers_between_two_steps() -> None:
+def test_ranges_of_dates_and_off_grid_numbers() -> None:
     days = Domain.of_schema(Schema(columns=[Date(name="x", min=dt.date(2000, 1, 1), max=dt.date(2020, 12, 31))]))["x"]
     allowed = allowed_ordinals(days, where(Domain((days,)), "x BETWEEN '2010-03-04' AND '2010-03-06'")["x"])
     drawn = {allowed.pick(b, u) for b in range(days.size) if allowed.fraction(b) for u in (0.0, 0.4, 0.9999)}

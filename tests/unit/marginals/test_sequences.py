@@ -61,7 +61,7 @@ def drawn(model: SequenceModel) -> list[list[Record]]:
     return list(islice(sample_units(model, 3), 6000))
 
 
-def test_lengths_and_what_follows_what_are_kept(drawn: list[list[Record]]) -> None:
+def test_lengths_and_transitions_are_learned(drawn: list[list[Record]]) -> None:
     original = Counter(map(len, units(6000, seed=9)))
     lengths = Counter(map(len, drawn))
     assert set(lengths) == set(range(1, MOST + 1))
@@ -70,18 +70,18 @@ def test_lengths_and_what_follows_what_are_kept(drawn: list[list[Record]]) -> No
     assert np.mean(followed) > 0.97
 
 
-def test_a_value_that_stays_stays_although_it_shares_its_group(model: SequenceModel, drawn: list[list[Record]]) -> None:
+def test_repeated_values_stay_within_a_merged_group(model: SequenceModel, drawn: list[list[Record]]) -> None:
     assert model.transitions.sizes["born"] < 90
     assert np.mean([one["born"] == two["born"] for unit in drawn for one, two in pairwise(unit)]) > 0.9
 
 
-def test_rows_are_in_order_and_inside_the_bounds_and_gaps_are_kept(drawn: list[list[Record]]) -> None:
+def test_rows_are_ordered_and_within_bounds_with_learned_gaps(drawn: list[list[Record]]) -> None:
     assert all(conform(SCHEMA, row) == row for unit in drawn for row in unit)
     gaps = [(two["day"] - one["day"]).days for unit in drawn for one, two in pairwise(unit)]  # type: ignore[operator]
     assert min(gaps) >= 0 and abs(float(np.mean([gap == 7 for gap in gaps])) - 0.9) < 0.05
 
 
-def test_a_sequence_that_reaches_the_end_of_the_range_stays_in_it(model: SequenceModel) -> None:
+def test_sequence_stays_within_the_range_at_its_end(model: SequenceModel) -> None:
     """All begin among the last days, and a week is nearly the only gap: sooner or later none is left that fits."""
     tree = model.to_json()
     day = model.transitions.merged_bins["day"]
@@ -94,7 +94,7 @@ def test_a_sequence_that_reaches_the_end_of_the_range_stays_in_it(model: Sequenc
     assert all(one["day"] <= two["day"] for unit in found for one, two in pairwise(unit))  # type: ignore[operator]
 
 
-def test_gaps_that_do_not_fit_are_not_drawn_rather_than_cut(model: SequenceModel) -> None:
+def test_gaps_beyond_the_range_are_excluded_not_clamped(model: SequenceModel) -> None:
     """With four days left, the next row is on each of them about as often; cut, nearly all would be on the last."""
     ends, rows = model.layout.columns["day"].starts[-1], 4000
     evenly = np.ones((rows, model.transitions.sizes[since("day")]))
@@ -117,7 +117,7 @@ def test_a_row_depends_on_seed_and_number_alone(model: SequenceModel, monkeypatc
     assert list(islice(sample_rows(model, 7), 900)) == whole
 
 
-def test_read_back_it_draws_the_same(model: SequenceModel) -> None:
+def test_model_read_from_json_samples_the_same(model: SequenceModel) -> None:
     read = SequenceModel.from_json(json.loads(json.dumps(model.to_json(), allow_nan=False)))
     assert list(islice(sample_rows(read, 1), 200)) == list(islice(sample_rows(model, 1), 200))
     for change in ({"max_rows": 4}, {"order": None}, {"columns": ["what"]}, {"repeats": {"born": 2.0}}, {"repeats": None}):
@@ -126,11 +126,11 @@ def test_read_back_it_draws_the_same(model: SequenceModel) -> None:
             SequenceModel.from_json({**tree, "sequence": {**tree["sequence"], **change}})
 
 
-def test_all_of_the_budget_is_spent_and_no_more(model: SequenceModel) -> None:
+def test_whole_budget_is_spent_and_no_more(model: SequenceModel) -> None:
     assert 0.999 * 0.5 < total_rho(model.spends) <= 0.5 == model.rho
 
 
-def test_pairs_of_the_row_before_alone_are_no_candidates() -> None:
+def test_pairs_within_the_row_before_are_not_measured() -> None:
     workload = transitions_workload(Layout.of_schema(SCHEMA, "day", MOST))
     earlier = {before("what"), before("born")}
     assert not any(set(pair) <= earlier | {EARLIER} for pair in workload)
@@ -138,7 +138,7 @@ def test_pairs_of_the_row_before_alone_are_no_candidates() -> None:
     assert {("day", LAST), (since("day"), LAST), ("what", EARLIER)} <= set(workload)
 
 
-def test_the_place_and_the_row_before_are_not_counted_twice() -> None:
+def test_index_and_row_before_are_not_independent_evidence() -> None:
     """Every unit begins with its salary, so the place says what the row before was; from the second on a coin decides."""
     draw = random.Random(0)
     found = []
@@ -162,7 +162,7 @@ def test_wide_tables_are_measured_as_a_tree() -> None:
     assert np.mean([NEXT[str(one["what"])] == two["what"] for unit in pairs for one, two in pairwise(unit)]) > 0.95
 
 
-def test_noise_is_for_all_rows_of_a_unit() -> None:
+def test_noise_scales_with_rows_per_unit() -> None:
     layout = Layout.of_schema(SCHEMA, "day", MOST)
     codes = layout.encode(units(300))
     one, five = (
@@ -184,7 +184,7 @@ CONSTRAINTS = [
 @pytest.mark.parametrize("tries", [1, 2, 20])
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(constraints=st.lists(st.sampled_from(CONSTRAINTS), min_size=1, max_size=4, unique=True), seed=st.integers(0, 99))
-def test_every_row_keeps_the_constraints_and_its_place(
+def test_sequences_satisfy_constraints_and_stay_ordered(
     model: SequenceModel, tries: int, constraints: list[str], seed: int
 ) -> None:
     schema = SCHEMA.model_copy(update={"constraints": constraints})
@@ -200,9 +200,7 @@ def test_every_row_keeps_the_constraints_and_its_place(
         assert list(islice(sample_units(model, seed, 15, constraints), 20)) == found[10:30]
 
 
-def test_where_nothing_fits_after_the_row_before_it_stays_as_it_was(
-    model: SequenceModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_repeats_the_one_before_where_none_is_feasible(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind of payment has days of its own, and after the last of them there is no way on."""
     monkeypatch.setattr("localsynth.marginals.sample_sequences.MAX_ATTEMPTS", 1)
     monkeypatch.setattr("localsynth.marginals.sample_sequences._MAX_UNITS", 64)
@@ -212,5 +210,5 @@ def test_where_nothing_fits_after_the_row_before_it_stays_as_it_was(
     assert any(len(unit) == MOST for unit in found)
 
 
-def test_constraints_that_all_rows_keep_change_nothing(model: SequenceModel) -> None:
+def test_constraints_always_satisfied_change_nothing(model: SequenceModel) -> None:
     assert list(islice(sample_units(model, 3, 0, ["born > 1900"]), 500)) == list(islice(sample_units(model, 3), 500))

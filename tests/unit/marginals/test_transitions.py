@@ -26,7 +26,7 @@ def row(ward: str | None, dose: int, day: int | None) -> Record:
 UNITS = [[row("a", 7, 3), row(None, 7, 3), row("b", 8, 40)], [row("b", 8, 40)], [row("b", 8, 40), row("a", 9, 365)]]
 
 
-def test_links_by_hand() -> None:
+def test_transitions_by_hand() -> None:
     layout = Layout.of_schema(SCHEMA, "day", 4)
     assert (layout.order, layout.described, layout.repeated) == ("day", ["ward", "dose"], [as_before("dose")])
     codes = {name: found.tolist() for name, found in layout.encode(UNITS).items()}
@@ -43,13 +43,13 @@ def test_links_by_hand() -> None:
     assert all(min(codes[name]) >= 0 and max(codes[name]) < size for name, size in sizes.items())
 
 
-def test_ordered_by_an_identifier_there_is_no_gap() -> None:
+def test_order_by_identifier_has_no_gap() -> None:
     layout = Layout.of_schema(SCHEMA, "visit", 3)
     assert layout.order is None and layout.described == ["ward", "dose", "day"]
     assert not any("since" in a.name for a in layout.variables.attributes)
 
 
-def test_a_row_without_a_place_is_left_out_and_the_next_follows_the_one_before() -> None:
+def test_row_without_order_value_is_skipped() -> None:
     layout = Layout.of_schema(SCHEMA, "day", 4)
     with_gap = layout.encode([[row("a", 7, None), row("a", 7, 3), row("b", 8, None), row("b", 9, 5)]])
     without = layout.encode([[row("a", 7, 3), row("b", 9, 5)]])
@@ -63,7 +63,7 @@ def test_gaps_have_bins_over_the_whole_range() -> None:
     assert gap.starts[:129] == tuple(range(129)) and list(gap.starts) == sorted(set(gap.starts))
 
 
-def test_one_unit_more_moves_every_count_by_no_more_than_its_rows() -> None:
+def test_sensitivity_of_transitions_is_rows_per_unit() -> None:
     """Also where it stands between two others: no link reaches into another unit."""
     most = 4
     layout = Layout.of_schema(SCHEMA, "day", most)
@@ -85,13 +85,13 @@ def test_one_unit_more_moves_every_count_by_no_more_than_its_rows() -> None:
                 assert all(count >= 0 for count in added.values()) and sum(added.values()) == most
 
 
-def test_more_rows_than_agreed_are_refused() -> None:
+def test_too_many_rows_of_a_unit_are_refused() -> None:
     layout = Layout.of_schema(SCHEMA, "visit", 2)
     with pytest.raises(IntegrityError, match="max_rows_per_unit"):
         layout.encode([UNITS[0]])
 
 
-def test_what_is_no_sequence_is_refused() -> None:
+def test_invalid_sequences_are_refused() -> None:
     with pytest.raises(ConfigError, match="more than one row"):
         Layout.of_schema(SCHEMA, "day", 1)
     odd = Schema(columns=[*SCHEMA.columns, Boolean(name="ward (row before)")])

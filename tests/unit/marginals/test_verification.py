@@ -68,7 +68,7 @@ def found_in(tree: Tree, document: Tree = DOCUMENT) -> str:
     return what_is_wrong(SequenceModel.from_json(json.loads(json.dumps(tree))), document)
 
 
-def test_an_honest_one_is_what_was_paid_for(honest: Tree) -> None:
+def test_honest_marginals_match_their_charges(honest: Tree) -> None:
     assert found_in(honest) == ""
     kinds = [spend["kind"] for spend in honest["spends"]]
     assert "exponential" in kinds and kinds.count("gaussian") == len(honest["measured"]) + 1, "a choice, and counts that stayed"
@@ -151,7 +151,7 @@ TAMPERED: dict[str, tuple[Callable[[Tree], object], str]] = {
 
 
 @pytest.mark.parametrize("how", list(TAMPERED))
-def test_what_was_not_paid_for_is_found(how: str, honest: Tree) -> None:
+def test_uncharged_measurements_are_found(how: str, honest: Tree) -> None:
     tamper, reason = TAMPERED[how]
     tree = copy.deepcopy(honest)
     tamper(tree)
@@ -167,7 +167,7 @@ OTHER_COLUMNS = Schema(columns=[SCHEMA.columns[0], SCHEMA.columns[2], SCHEMA.col
     [{"most": MOST + 1}, {"most": MOST - 1}, {"order": "visit"}, {"schema": OTHER_COLUMNS}],
     ids=["longer sequences", "shorter sequences", "another order", "columns in another order"],
 )
-def test_another_layout_is_found_though_it_was_paid_for(other: dict[str, Any]) -> None:
+def test_charged_marginals_of_another_layout_are_found(other: dict[str, Any]) -> None:
     assert "Its sequences are not those" in found_in(measured(**other))
 
 
@@ -177,7 +177,7 @@ def test_noise_for_fewer_rows_of_a_unit_than_it_has_is_found(bound: int) -> None
     assert NOISE in found_in(measured(bound=bound))
 
 
-def test_another_certificate_is_found(honest: Tree) -> None:
+def test_marginals_of_another_certificate_are_found(honest: Tree) -> None:
     for part, value, reason in (
         ("settings", {**DOCUMENT["settings"], "train": {"synthesizer": "hybrid"}}, "settings are not"),
         ("hashes", {"model": "ab"}, "settings are not"),
@@ -189,7 +189,7 @@ def test_another_certificate_is_found(honest: Tree) -> None:
         assert reason in found_in(honest, {**DOCUMENT, part: value}), part
 
 
-def test_the_sum_of_the_spends_is_what_the_budget_holds(honest: Tree) -> None:
+def test_spends_add_up_to_the_budget(honest: Tree) -> None:
     """A spend that is not charged for cannot hide below the noise of floats."""
     tree = copy.deepcopy(honest)
     left = RHO - sum(

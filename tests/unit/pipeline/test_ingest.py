@@ -112,7 +112,7 @@ def test_without_the_store_the_rows_are_read_and_nothing_is_measured_again(
     ingest(session(workspace, source, columns))
     before, spent = document(workspace), ledger(workspace)
     workspace.private_path.unlink()
-    for name in ("measure_size", "measure_column"):
+    for name in ("measure_unit_count", "measure_column"):
         monkeypatch.setattr(private_bounds, name, lambda *_: pytest.fail("measured again"))
     events: list[Event] = []
     assert not stage(session(workspace, source, columns, events))["done_before"]
@@ -192,7 +192,7 @@ def test_a_reading_that_fails_leaves_the_table_unfinished(workspace: Workspace, 
 def test_the_chance_to_be_kept_follows_the_measured_size_and_not_the_true_one(
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private_bounds, "measure_size", lambda units, parts, charge: 1000)
+    monkeypatch.setattr(private_bounds, "measure_unit_count", lambda units, parts, charge: 1000)
     ingest(session(workspace, source, OPEN, max_units=250))
     assert document(workspace)["size"] == {"units": 1000, "origin": "measured"}
     assert document(workspace)["keep_probability"] == 0.25

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import BudgetError, IntegrityError
-from localsynth.ingest.private_bounds import SchemaBudget, measure_column, measure_size
+from localsynth.ingest.private_bounds import MeasurementBudget, measure_column, measure_unit_count
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.certificate import CertificateFacts, Work, build, not_covered, stated
 from localsynth.privacy.ledger import Ledger
@@ -418,9 +418,9 @@ def test_the_names_of_measurements_are_those_that_are_charged(facts: Certificate
             return ["a"] * 50 if index == 0 else [dt.date(2020, 1, 1)] * 50
 
     names: list[str] = []
-    budget = SchemaBudget(1.0, 1e-3, 1)
+    budget = MeasurementBudget(1.0, 1e-3, 1)
     open_columns = [Category(name="ward"), Date(name="born")]
-    measure_size(50, budget, lambda what, _: names.append(what))
+    measure_unit_count(50, budget, lambda what, _: names.append(what))
     settled = [
         measure_column(column, index, Store(), budget, lambda what, _: names.append(what))  # type: ignore[arg-type]
         for index, column in enumerate(open_columns)

@@ -66,7 +66,7 @@ def test_lengths_are_inside_their_column_and_grow_with_the_text(text: str | None
         assert (length == 0) == (text == "")
 
 
-def test_the_marginals_keep_to_what_is_asked_and_to_the_length_of_a_text_that_is_given() -> None:
+def test_marginals_get_requested_conditions_and_text_lengths() -> None:
     asked = parse_where("kind = 'b' AND note = 'hello'", SCHEMA)
     conditions = SPLIT.for_marginals(asked)
     assert set(conditions) == {"kind", "length of note"}
@@ -75,14 +75,14 @@ def test_the_marginals_keep_to_what_is_asked_and_to_the_length_of_a_text_that_is
     assert conditions["length of note"].single is not None
 
 
-def test_the_model_is_given_the_row_of_the_marginals_and_a_missing_text() -> None:
+def test_model_gets_structured_row_and_missing_text() -> None:
     row: Record = {"kind": None, "n": 3, "length of note": None, "length of reply": 1}
     conditions = SPLIT.for_model(row, {})
     assert set(conditions) == {"kind", "n", "length of note", "length of reply", "note"}
     assert {name: allowed.single.value for name, allowed in conditions.items() if allowed.single} == {**row, "note": None}
 
 
-def test_a_text_that_is_asked_for_is_given_where_the_row_has_one() -> None:
+def test_requested_text_is_given_where_the_row_has_one() -> None:
     asked = parse_where("note = 'hello' OR note IS NULL", SCHEMA)
     with_text = SPLIT.for_model({"kind": "a", "n": 3, "length of note": 1, "length of reply": 1}, asked)
     assert with_text["note"].values == {"hello"} and not with_text["note"].null
@@ -96,7 +96,7 @@ def test_a_name_that_is_taken_is_refused() -> None:
         ColumnSplit(taken, hybrid=True)
 
 
-def test_texts_are_told_apart_from_other_values_of_the_columns_with_descriptions() -> None:
+def test_contrast_row_differs_in_described_columns() -> None:
     mood = Category(name="mood", values=["1", "2", "3"], descriptions={"1": "cross", "2": "glad"}, nullable=False)
     split = ColumnSplit(SCHEMA.model_copy(update={"columns": [mood, *SCHEMA.columns]}), hybrid=True)
     record: Record = {"mood": "2", "note": "hello", "kind": "a", "reply": "ok", "n": 1}
@@ -107,7 +107,7 @@ def test_texts_are_told_apart_from_other_values_of_the_columns_with_descriptions
     assert set(drawn) == {"1", "3"} and min(drawn.values()) > 150
 
 
-def test_without_descriptions_texts_are_told_apart_from_other_values_of_all_columns_but_lengths() -> None:
+def test_contrast_row_differs_in_all_columns_without_descriptions() -> None:
     yes = Boolean(name="yes", nullable=False)
     only_one = Category(name="only", values=["x"], nullable=False)
     split = ColumnSplit(SCHEMA.model_copy(update={"columns": [yes, only_one, *SCHEMA.columns]}), hybrid=True)

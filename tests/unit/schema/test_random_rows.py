@@ -107,7 +107,7 @@ def test_every_row_conforms_to_any_schema(schema: Schema, seed: int) -> None:
     check_rows(schema, rows)
 
 
-def test_every_kind_is_drawn_over_all_that_its_schema_allows() -> None:
+def test_every_kind_covers_its_allowed_values() -> None:
     rows = list(random_rows(ALL, 3000, "row", 1))
     check_rows(ALL, rows)
     seen = {name: {row[name] for row in rows} for name in rows[0]}
@@ -123,7 +123,7 @@ def test_every_kind_is_drawn_over_all_that_its_schema_allows() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 7])
-def test_a_unit_has_its_own_name_and_from_one_to_the_most_rows(most: int) -> None:
+def test_unit_has_one_name_and_up_to_max_rows(most: int) -> None:
     rows = list(random_rows(ALL, 400, "who", most))
     check_rows(ALL, rows)
     counts = Counter(row["who"] for row in rows)
@@ -137,7 +137,7 @@ def test_a_unit_has_its_own_name_and_from_one_to_the_most_rows(most: int) -> Non
 
 
 @pytest.mark.parametrize("unit", [column.name for column in COLUMNS])
-def test_any_column_can_be_the_unit_and_is_never_empty(unit: str) -> None:
+def test_any_column_can_be_the_unit_and_is_never_missing(unit: str) -> None:
     rows = list(random_rows(ALL, 60, unit, 4))
     check_rows(ALL, rows)
     assert 60 <= len(rows) <= 240
@@ -164,7 +164,7 @@ CONSTRAINTS = [
 
 
 @pytest.mark.parametrize("unit", ["row", "who", "kind"])
-def test_every_row_keeps_the_constraints(unit: str) -> None:
+def test_random_rows_satisfy_constraints(unit: str) -> None:
     schema = ALL.model_copy(update={"constraints": CONSTRAINTS})
     rows = list(random_rows(schema, 500, unit, 3))
     check_rows(schema, rows)
