@@ -13,7 +13,7 @@
 #   make clean       remove .venv and everything else that was made here
 
 PYTHON ?= python3
-# How many tests run side by side.
+# How many processes run the tests.
 JOBS ?= 2
 MODEL := smollm2-135m-instruct
 BIN := .venv/bin

@@ -80,16 +80,16 @@ class PrivacyConfig(_Section):
     schema_epsilon: float | None = Field(default=None, gt=0)
     """The part of epsilon for measuring bounds, category lists and the number of units; None: a tenth."""
     holdout: float = Field(default=0.1, ge=0, lt=0.9)
-    """Chance of each unit to be kept apart for the evaluation."""
+    """Probability with which each unit is held out for the evaluation."""
 
     @property
     def rows_per_unit(self) -> int:
-        """The most rows of a unit that are used: a row is a unit with one."""
+        """The maximum number of a unit's rows that are used; 1 where the unit is a row."""
         return 1 if self.unit == "row" else self.max_rows_per_unit
 
 
 MACHINES_PART = frozenset({"device", "precision", "micro_batch_tokens"})
-"""Of `TrainConfig`, what a machine has or has room for: a run can go on with others, which change its rounding alone."""
+"""Keys of `TrainConfig` that depend on the machine. A run can resume with others: they change only its rounding."""
 
 
 class TrainConfig(_Section):
@@ -377,10 +377,10 @@ unit = "row"
 """
 
 _SCHEMA_NOTE = """\
-# What localsynth guessed from the first rows. Kinds: category, integer, number, boolean, date, datetime, text,
-# identifier (not learned, numbered anew), surrogate (not learned, invented; of = name | email | phone | address).
-# Where min/max or values are not written, they are measured under differential privacy. If you know them from
-# public sources (a code book), write them: that costs nothing. Example: values = ["ham", "spam"]
+# Inferred from the first rows. Kinds: category, integer, number, boolean, date, datetime, text,
+# identifier (not learned, numbered from 1), surrogate (not learned, fake values; of = name | email | phone | address).
+# Where min/max or values are missing, they are measured under differential privacy. If you know them from
+# public sources (a code book), declare them: that costs nothing. Example: values = ["ham", "spam"]
 # Where texts go with codes, describe these for the model: descriptions = {J45 = "asthma"}
 # What holds in every row, and is public knowledge, e.g. (before the first [[schema.columns]]):
 # constraints = ["discharge >= admission", "pregnant = true => sex = 'F'"]
