@@ -43,7 +43,7 @@ from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Record, Schema, Text
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.grouping_columns import GroupingColumn
-from localsynth.text_counts.logit_bias import LogitBias, first_bias, refined_bias, texts_for
+from localsynth.text_counts.logit_bias import LogitBias, comparison_rows, first_bias, refined_bias
 from localsynth.text_counts.token_counts import Row, count_tokens
 from localsynth.train.loop import choose_device, train
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
@@ -260,7 +260,7 @@ def logit_bias(
     attribute = next(each for each in Domain.of_schema(schema).attributes if each.name == label)
     column = GroupingColumn(attribute, tuple(range(attribute.size)))
     labels = sorted({str(row[label]) for row in original})
-    each = max(1, texts_for(len(original)) // len(labels))
+    each = max(1, comparison_rows(len(original)) // len(labels))
     compared = [row for value in labels for row in [row for row in original if row[label] == value][:each]]
     rho = rho_for(arguments.words * arguments.epsilon, arguments.words * _DELTA)
     with Vocabulary(run / "model.gguf") as vocabulary:
@@ -270,10 +270,9 @@ def logit_bias(
         def tokens(rows: list[Record]) -> list[Row]:
             return [(row, np.unique(codec.encode_value(codec.fields[-1], row[arguments.text]))) for row in rows]
 
-        noisy, deviation, spends = count_tokens([column], tokens(original), vocabulary.size, rho, 1, SecureRandom())
-        first = [tokens(write(compared, arguments.seed + 1, None))]
-        count = first_bias([column], noisy, first, end, deviation, rho, spends, SecureRandom.label)
-        return LogitBias(refined_bias(count, [tokens(write(compared, arguments.seed + 2, LogitBias(count)))], end))
+        noisy = count_tokens([column], tokens(original), vocabulary.size, rho, 1, SecureRandom())
+        first = first_bias(noisy, [tokens(write(compared, arguments.seed + 1, None))], end)
+        return LogitBias(refined_bias(first, [tokens(write(compared, arguments.seed + 2, LogitBias(first)))], end))
 
 
 if __name__ == "__main__":

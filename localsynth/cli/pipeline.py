@@ -222,7 +222,7 @@ def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None)
 def _count_texts_text(result: Result) -> str:
     if not result["counts_texts"]:
         return "Nothing is counted in this run."
-    return f"Measured the token histogram; {result['found']} tokens get a logit bias."
+    return f"Measured the token histogram; {result['tokens']} tokens get a logit bias."
 
 
 @command(app, name="count-texts", example="localsynth count-texts visits", show=_count_texts_text)

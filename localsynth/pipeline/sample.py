@@ -28,9 +28,10 @@ def _seeds_secret(workspace: Workspace) -> bytes:
 def sample(session: Session) -> dict[str, Any]:
     """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
     from localsynth.sample.job import generate_rows
+    from localsynth.sample.row_plan import plan_rows
     from localsynth.sample.row_requests import read_row_requests
     from localsynth.sample.surrogates import Surrogates
-    from localsynth.sample.tabular import conditions_from_marginals, contrasts_from_marginals, generate_from_marginals
+    from localsynth.sample.tabular import generate_from_marginals
     from localsynth.schema.column_split import ColumnSplit
     from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import Origin, SyntheticStore
@@ -79,40 +80,24 @@ def sample(session: Session) -> dict[str, Any]:
         total = None if more else options.rows or config.sample.rows or _as_many_as_the_original(current, effective)
         job = store.open_job(origin, total=total, more=more)
         emit(stage_started("sample", session.seal))
+        unit = current["settings"]["privacy"]["unit"] if sequence_by else None
+        surrogates = Surrogates(effective.schema, config.sample.seed, unit)
         if current.by_marginals:
-            result = generate_from_marginals(
-                path,
-                Surrogates(effective.schema, config.sample.seed, current["settings"]["privacy"]["unit"] if sequence_by else None),
-                store,
-                job,
-                requested.conditions,
-                emit,
-                session.should_stop,
-            )
+            result = generate_from_marginals(path, surrogates, store, job, requested.conditions, emit, session.should_stop)
         else:
-            schema, conditions, contrast, trained_schema = effective.schema, requested.conditions, None, effective.schema
-            if current.hybrid:
-                conditions = conditions_from_marginals(
-                    current.marginals_path, schema, config.sample.seed, job, requested.conditions
-                )
-                if config.sample.guidance:
-                    contrast = contrasts_from_marginals(current.marginals_path, schema, config.sample.seed, job)
-                trained_schema = ColumnSplit(schema, hybrid=True).schema
-            result = generate_rows(
-                model=path,
-                schema=schema,
-                trained_schema=trained_schema,
-                description=current.description,
-                settings=config.sample,
-                store=store,
-                job=job,
-                conditions=conditions,
-                hybrid=current.hybrid,
-                contrast=contrast,
-                bias=_bias(current, effective),
-                emit=emit,
-                should_stop=session.should_stop,
+            split = ColumnSplit(effective.schema, hybrid=current.hybrid)
+            numbers = range(job.first_row, job.first_row + job.rows)
+            plan = plan_rows(
+                path,
+                current.description,
+                split,
+                current.marginals_path,
+                config.sample,
+                numbers,
+                requested.conditions,
+                _bias(current, effective),
             )
+            result = generate_rows(plan, config.sample, surrogates, store, job, emit, session.should_stop)
         facts = {"rows": store.row_count(), "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
         current.note(sample=facts)
         # Last of all, as near to the answer as can be.
@@ -138,8 +123,8 @@ def _bias(current: Run, effective: Effective) -> "LogitBias | None":
 
 def _as_many_as_the_original(current: Run, effective: Effective) -> int:
     """Rows where nobody said how many: one a unit; of sequences as many as the units have. By public and released figures."""
+    from localsynth.marginals.file import read_marginals
     from localsynth.marginals.sequence_model import SequenceModel
-    from localsynth.sample.tabular import read_marginals
 
     model = read_marginals(current.marginals_path) if current.by_marginals else None
     if not isinstance(model, SequenceModel):

@@ -115,7 +115,7 @@ def train_or_resume(session: Session) -> dict[str, Any]:
 
 def _show_first_rows(session: Session, current: Run, effective: Effective) -> None:
     """The noisy counts already say what the rows will be, and the model takes minutes or hours to write their texts."""
-    from localsynth.sample.tabular import first_rows
+    from localsynth.sample.row_plan import first_rows
 
     rows = first_rows(current.marginals_path, effective.schema, session.config.sample.seed, _SHOWN)
     text = "The first synthetic rows, by the noisy counts. Their texts follow once the model is trained:"

@@ -16,7 +16,7 @@ from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.system.cpu import default_threads
-from localsynth.text_counts.logit_bias import ROUNDS, texts_for
+from localsynth.text_counts.logit_bias import ROUNDS, comparison_rows
 from localsynth.train.cost import Device, fitting_tokens, trained_parameters, training_memory, training_rate
 from localsynth.train.plan import TrainPlan, make_train_plan
 from localsynth.train.presets import Preset, choose_preset
@@ -189,6 +189,7 @@ def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machin
     sample_rate = _SAMPLE_SHARE * machine.float32_rate / (2 * info.parameters)
     # Guidance reads a row twice. The common prefix of rows is read once, but is short in wide tables.
     read = tokens * (2 if synthesizer == "hybrid" and config.sample.guidance else 1)
+    compared = ROUNDS * comparison_rows(size.training_units)
     return {
         "synthesizer": synthesizer,
         "units": size.units,
@@ -204,7 +205,7 @@ def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machin
         "seconds": {
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
-            **({"count_texts": ROUNDS * texts_for(size.training_units) * read / sample_rate} if config.counts_texts else {}),
+            **({"count_texts": compared * read / sample_rate} if config.counts_texts else {}),
             "sample": size.rows * read / sample_rate,
         },
         "tokens_per_row": tokens,

@@ -6,19 +6,17 @@ Knows the store of synthetic rows, not the private one.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
 from localsynth.events import Emit, note
 from localsynth.llm.llama_cpp import ALL_LAYERS, gpu_offload
+from localsynth.sample.row_plan import RowPlan
 from localsynth.sample.sampler import Request, Sampler, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
-from localsynth.schema.columns import Record, Schema, Text
-from localsynth.schema.conditions import Conditions
+from localsynth.schema.columns import Record, Text
 from localsynth.store.synthetic import Job, SyntheticStore
 from localsynth.system.cpu import default_threads
-from localsynth.text_counts.logit_bias import LogitBias
 
 __all__ = ["SampleResult", "generate_rows", "open_sampler"]
 
@@ -36,25 +34,12 @@ class SampleResult:
     statistics: SampleStatistics
 
 
-def open_sampler(
-    model: Path,
-    schema: Schema,
-    description: str,
-    settings: SampleConfig,
-    *,
-    max_rows: int,
-    hybrid: bool,
-    guided: bool,
-    bias: LogitBias | None,
-) -> Sampler:
-    """A sampler with the user's `settings`, for at most `max_rows` rows of the schema that the model was trained on.
-
-    `hybrid`: the model generates only texts. `guided`: requests have a contrast row.
-    """
+def open_sampler(plan: RowPlan, settings: SampleConfig, max_rows: int) -> Sampler:
+    """A sampler with the user's `settings`, for at most `max_rows` rows of a plan."""
     return Sampler(
-        model,
-        schema,
-        description,
+        plan.model,
+        plan.schema,
+        plan.description,
         batch_size=settings.batch_size,
         max_rows=max(max_rows, settings.candidates),
         threads=settings.threads or default_threads(),
@@ -63,33 +48,22 @@ def open_sampler(
         top_p=settings.top_p,
         gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
         candidates=settings.candidates,
-        guidance=settings.guidance if guided else 0.0,
-        bias=bias,
-        nulls_given=hybrid,
+        guidance=settings.guidance if plan.contrast is not None else 0.0,
+        bias=plan.bias,
+        nulls_given=plan.hybrid,
     )
 
 
 def generate_rows(
-    *,
-    model: Path,
-    schema: Schema,
-    trained_schema: Schema,
-    description: str,
+    plan: RowPlan,
     settings: SampleConfig,
+    surrogates: Surrogates,
     store: SyntheticStore,
     job: Job,
-    conditions: Callable[[int], Conditions],
-    hybrid: bool,
-    contrast: Callable[[int, Conditions], Record] | None,
-    bias: LogitBias | None,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> SampleResult:
     """Generate the rows of `job` that are still missing from the table.
-
-    `conditions(i)` are those of the job's i-th row, asked for in ascending order. `contrast(i, conditions(i))`, with
-    guidance, are the values of its contrast row. `trained_schema` has the learned columns of `schema`, and perhaps others.
-    With `hybrid` the model generates only texts, and the conditions say which are null. `bias` moves the tokens of texts.
 
     Each chunk is one transaction. Raises Cancelled between chunks when `should_stop()`; another call generates the rest.
     """
@@ -97,31 +71,16 @@ def generate_rows(
     if job.done >= job.rows:
         return SampleResult(0, 0.0, SampleStatistics())
     missing = range(job.done, job.rows)
-    texts = [column.name for column in schema.learned() if isinstance(column, Text)]
-    checks = any(name in conditions(job.done) for name in texts)
-    surrogates = Surrogates(schema, settings.seed)
-    with open_sampler(
-        model,
-        trained_schema,
-        description,
-        settings,
-        max_rows=len(missing),
-        hybrid=hybrid,
-        guided=contrast is not None,
-        bias=bias,
-    ) as sampler:
+    texts = [column.name for column in surrogates.schema.learned() if isinstance(column, Text)]
+    checks = any(name in plan.conditions(job.done) for name in texts)
+    with open_sampler(plan, settings, len(missing)) as sampler:
         emit(note(f"Sampling on {sampler.device}, batch size {sampler.batch_size}."))
         for i in missing if checks else ():
-            sampler.check(Request(job.first_row + i, conditions(i)))
-
-        def request(i: int) -> Request:
-            own = conditions(i)
-            return Request(job.first_row + i, own, contrast(i, own) if contrast is not None else None)
-
+            sampler.check(Request(job.first_row + i, plan.conditions(i)))
         chunk: list[Record] = []
         begun = written_at = emitted_at = time.monotonic()
         written = 0
-        for number, learned in sampler.rows(map(request, missing)):
+        for number, learned in sampler.rows(map(plan.request, missing)):
             chunk.append(surrogates.complete(number, learned))
             done = number - job.first_row + 1
             now = time.monotonic()

@@ -30,7 +30,7 @@ class ColumnSplit:
 
     `schema` has the columns in the order in which the model reads them: structured ones, lengths of texts, columns with value
     descriptions, texts. `given` names those that the model is given. `conditioning` names those that its texts are to depend on:
-    the columns with value descriptions, or all but the lengths where none has any.
+    the columns with value descriptions, or all but the lengths where none has any (`has_descriptions`).
 
     Without `hybrid` nothing is split: `schema` is the effective schema, nothing is given, and rows stay as they are.
     Raises ConfigError where a name is taken.
@@ -53,6 +53,7 @@ class ColumnSplit:
         others = [column for column in structured if column not in described]
         self._given = [*others, *self._lengths, *described]
         self._conditioning = described or others
+        self.has_descriptions = bool(described)
         self.conditioning = frozenset(column.name for column in self._conditioning)
         self.given = frozenset(column.name for column in self._given)
         self.schema = schema.model_copy(update={"columns": [*self._given, *self._texts]}) if hybrid else schema

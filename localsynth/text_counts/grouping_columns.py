@@ -1,7 +1,7 @@
 """The structured columns that tokens are counted by, chosen from what was released with noise before."""
 
+import math
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,17 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
 
-__all__ = ["GroupingColumn", "belong_to", "grouping_columns_of"]
+__all__ = ["GroupingColumn", "belong_to", "choose_grouping_columns"]
+
+_MAX_COLUMNS = 3
+"""Columns with value descriptions that tokens are counted by: each takes its part of the budget. Without descriptions, one."""
+_MIN_ROWS = 100
+"""Rows that a value needs to be a group of its own, in standard deviations of the noise in one table. Of text messages, spam
+had 215 and gained; of questions to a bank, each of 77 labels had 41 and lost (docs/lab/token-counts.md)."""
+_MAX_GROUPS = 100
+"""Of a table."""
+_MAX_CELLS = 1 << 22
+"""Of a table: 32 MB, of which a handful are held at once."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +63,20 @@ class GroupingColumn:
         return column
 
 
-def grouping_columns_of(
-    model: MarginalModel,
-    names: AbstractSet[str],
-    *,
-    max_columns: int,
-    max_groups: int,
-    min_rows: float,
+def choose_grouping_columns(
+    split: ColumnSplit, model: MarginalModel, rho: float, rows_per_unit: int, vocabulary: int
 ) -> list[GroupingColumn]:
-    """Of the columns in `names` those to count tokens by, from what was released with noise before.
+    """The columns to count the tokens of a hybrid's texts by, from what was released with noise before.
 
-    At most `max_columns`, those in many groups first, each in about `max_groups` groups or fewer. A value is a group of its own
-    with `min_rows` rows, and a column takes part where two of its groups have as many.
+    They are conditioning columns, those in many groups first. A value is a group of its own if it has enough rows for the
+    noise of `rho`. A column takes part if two of its groups have. `vocabulary` is the model's number of tokens.
     """
+    max_columns = _MAX_COLUMNS if split.has_descriptions else 1
+    max_groups = min(_MAX_GROUPS, _MAX_CELLS // vocabulary)
+    min_rows = _MIN_ROWS * rows_per_unit / math.sqrt(2 * rho)
     columns = []
     for attribute, single in zip(model.domain.attributes, model.measured, strict=False):
-        if attribute.name not in names:
+        if attribute.name not in split.conditioning:
             continue
         merged = model.merged_bins[attribute.name]
         weights = 1.0 if single.weights is None else single.weights

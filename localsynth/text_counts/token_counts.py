@@ -1,8 +1,8 @@
 """A noisy histogram of the tokens of the original texts, grouped by the values of columns.
 
-A text that holds m different tokens counts 1/√m for each of them, so a row moves a table by at most 1 in L2 whatever its length,
-and a unit by as many as it has rows. Every cell of the vocabulary gets noise, fixed before a row is read; only then are the
-tokens kept whose counts stand out from what the model itself writes. What follows from them is in `logit_bias.py`.
+A row whose texts hold m different tokens counts 1/√m for each of them. So its L2 sensitivity in a table is at most 1, and a
+unit's is at most its number of rows. Every cell of the vocabulary gets noise of a standard deviation that is fixed before a
+row is read. Only then are the tokens kept whose counts stand out from what the model generates (`logit_bias.py`).
 """
 
 import math
@@ -21,13 +21,13 @@ from localsynth.schema.columns import Record, Schema
 from localsynth.system.canonical_json import parse_json
 from localsynth.text_counts.grouping_columns import GroupingColumn, belong_to
 
-__all__ = ["TOKENS", "Row", "TokenCounts", "count_tokens", "each_table", "histogram", "read_token_counts", "tables_of"]
+__all__ = ["NoisyCounts", "Row", "TokenCounts", "count_tokens", "each_table", "histogram", "read_token_counts", "tables_of"]
 
-TOKENS = "tokens of the texts"
+_TOKENS = "tokens of the texts"
 _UNIT = 1 << 16
 """What a row's counts are whole multiples of: whole numbers and rounded noise add up exactly."""
 _MAX_CELLS = 1 << 24
-_MIN_DEVIATION, _MAX_DEVIATION = 1e-12, 2.0**53
+_MIN_SIGMA, _MAX_SIGMA = 1e-12, 2.0**53
 _MAX_BIAS = 20.0
 """Beyond any that is fitted."""
 _MAX_BYTES = 64 * 2**20
@@ -53,16 +53,31 @@ def each_table(grouping_columns: Sequence[GroupingColumn]) -> list[GroupingColum
 
 def tables_of(grouping_columns: Sequence[GroupingColumn]) -> list[tuple[str, ...]]:
     """What is counted together in each table."""
-    return [(TOKENS, column.name) for column in grouping_columns] or [(TOKENS,)]
+    return [(_TOKENS, column.name) for column in grouping_columns] or [(_TOKENS,)]
+
+
+@dataclass(frozen=True)
+class NoisyCounts:
+    """What `count_tokens` releases: a table (groups, vocabulary) for each grouping column, or one of all rows without any."""
+
+    grouping_columns: list[GroupingColumn]
+    tables: list[NDArray[np.float64]]
+    sigma: float
+    """Standard deviation of the noise in each cell, in rows of one token."""
+    rho: float
+    """The budget; the spends add up to at most that."""
+    spends: list[Spend]
+    noise: str
+    """`label` of the random source that counted."""
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """The tokens that stand out, in one table for each grouping column, or one of all rows where there is none.
+    """The tokens that stand out, with tables as in `NoisyCounts`.
 
     tokens    (kept,) their numbers in the model's vocabulary, rising
-    target    for each table (groups, kept): what is to be counted of as many rows as the original has, by its noisy counts
-    biases    likewise: what is added to a token's logit in a row of that group, so that the model writes it as often
+    target    for each table (groups, kept): the estimated count in as many rows as the original has
+    biases    for each table (groups, kept): what is added to a token's logit in a row of that group
     """
 
     tokens: NDArray[np.int64]
@@ -70,14 +85,11 @@ class TokenCounts:
     target: list[NDArray[np.float64]]
     biases: list[NDArray[np.float64]]
     refined: bool
-    """Whether the biases were corrected once more, by what the model wrote with the first ones."""
-    deviation: float
-    """Standard deviation of the noise in each cell, in rows of one token."""
+    """Whether the biases were corrected by what the model generates with the first ones."""
+    sigma: float
     rho: float
-    """The budget; the spends add up to at most that."""
     spends: list[Spend]
     noise: str
-    """`label` of the random source that counted."""
 
     @property
     def tables(self) -> list[tuple[str, ...]]:
@@ -92,7 +104,7 @@ class TokenCounts:
             "target": [table.tolist() for table in self.target],
             "biases": [table.tolist() for table in self.biases],
             "refined": self.refined,
-            "deviation": self.deviation,
+            "sigma": self.sigma,
             "rho": self.rho,
             "spends": [spend.to_json() for spend in self.spends],
             "noise": self.noise,
@@ -112,8 +124,8 @@ class TokenCounts:
             target, biases = (_tables(tree[key], shapes) for key in ("target", "biases"))
             if any(np.abs(table).max(initial=0.0) > _MAX_BIAS for table in biases):
                 raise ValueError("biases that are never fitted")
-            deviation, rho = float(tree["deviation"]), float(tree["rho"])
-            if not (_MIN_DEVIATION <= deviation <= _MAX_DEVIATION and 0 < rho < math.inf):
+            sigma, rho = float(tree["sigma"]), float(tree["rho"])
+            if not (_MIN_SIGMA <= sigma <= _MAX_SIGMA and 0 < rho < math.inf):
                 raise ValueError("no noise")
             spends = [Spend(s["kind"], float(s["parameter"]), tuple(map(str, s["columns"]))) for s in tree["spends"]]
             return cls(
@@ -122,7 +134,7 @@ class TokenCounts:
                 target,
                 biases,
                 tree["refined"] is True,
-                deviation,
+                sigma,
                 rho,
                 spends,
                 str(tree["noise"]),
@@ -165,20 +177,19 @@ def count_tokens(
     rho: float,
     rows_per_unit: int,
     random: RandomSource,
-) -> tuple[list[NDArray[np.float64]], float, list[Spend]]:
+) -> NoisyCounts:
     """Spend at most `rho` (zCDP, add or remove one unit) on the tokens of `original`.
 
-    Returns the noisy table of each column (groups, vocabulary), the standard deviation of a cell's noise, and what was spent.
     `random` is the only source of chance. Raises BudgetError.
     """
     budget = Budget(rho)
     together = tables_of(grouping_columns)
     noise_multiplier = math.sqrt(len(together) / (2 * budget.left))
-    deviation = noise_multiplier * rows_per_unit
-    noisy = []
+    sigma = noise_multiplier * rows_per_unit
+    tables = []
     for names, column in zip(together, each_table(grouping_columns), strict=True):
         budget.charge(Spend("gaussian", noise_multiplier, names))
         table = histogram(column, original, vocabulary)
-        noise = np.rint(random.gaussian(table.size) * (deviation * _UNIT)).reshape(table.shape)
-        noisy.append((table + noise) / _UNIT)
-    return noisy, deviation, budget.spends
+        noise = np.rint(random.gaussian(table.size) * (sigma * _UNIT)).reshape(table.shape)
+        tables.append((table + noise) / _UNIT)
+    return NoisyCounts(list(grouping_columns), tables, sigma, rho, budget.spends, random.label)

@@ -67,7 +67,7 @@ def _what_is_wrong(model: Path, stated: str) -> str:
 
 def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
     """Whether the marginals are those of the certificate, and what was measured for them is what was charged."""
-    from localsynth.sample.tabular import read_marginals
+    from localsynth.marginals.file import read_marginals
     from localsynth.verify.marginals import what_is_wrong
 
     if file_sha256(path) != document["hashes"]["marginals"]:

@@ -41,7 +41,7 @@ def _charge(counts: TokenCounts, document: dict[str, Any]) -> str:
     if [(spend.kind, spend.columns) for spend in counts.spends] != expected:
         return "The tables are not those that were charged, one by one"
     rows = document["guarantee"]["max_rows_per_unit"]
-    if any(counts.deviation != spend.parameter * rows for spend in counts.spends):
+    if any(counts.sigma != spend.parameter * rows for spend in counts.spends):
         return "The noise of the tables is not the one that was charged"
     if counts.noise != document["guarantee"]["noise"]:
         return "Texts were counted with other noise than the certificate says"

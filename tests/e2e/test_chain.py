@@ -92,7 +92,7 @@ RUN_FACTS = {
     "adapter_sha256": None,
     "versions": {"python", "localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp"},
     "export": {"quantization", "kl", "shift", "size_bytes", "seconds", "model_hash", "signed", "certificate_sha256"},
-    "text_counts": {"found", "columns"},
+    "text_counts": {"tokens", "columns"},
     "text_counts_sha256": None,
     "sample": {"rows", "rejected", "seconds"},
 }

@@ -6,8 +6,9 @@ import random
 from itertools import pairwise
 
 from localsynth.errors import Cancelled
+from localsynth.marginals.file import read_marginals
 from localsynth.sample.surrogates import Surrogates
-from localsynth.sample.tabular import generate_from_marginals, read_marginals
+from localsynth.sample.tabular import generate_from_marginals
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import read_json
 from localsynth.workspace.effective_schema import effective_of

@@ -21,10 +21,11 @@ from localsynth.export.merge import merge_adapter
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
 from localsynth.privacy.noise import RandomSource
-from localsynth.sample.candidates import Request
 from localsynth.sample.job import open_sampler
+from localsynth.sample.row_plan import RowPlan
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
+from localsynth.schema.conditions import Conditions
 from localsynth.schema.random_rows import random_rows
 from localsynth.system.cpu import default_threads
 from localsynth.train.loop import train
@@ -92,16 +93,21 @@ def search_endings(
     merge_adapter(base, directory / "adapter", model, {})
     threads = sampling.threads or default_threads()
     gains = likelihood_gain(base, model, split.schema, description, [unit[0] for unit in units], threads, split.given).tolist()
+
+    def contrast(index: int, row: Conditions) -> Record:
+        return split.contrast_row(row, ordinary[index - 1], np.random.default_rng([seeds[0], index]))
+
+    row_plan = RowPlan(
+        model,
+        description,
+        split.schema,
+        lambda i: split.for_model(ordinary[i], {}),
+        contrast=contrast if split.hybrid else None,
+        hybrid=split.hybrid,
+    )
     drawn: list[Record] = []
-
-    def wanted(i: int) -> Request:
-        row = split.for_model(ordinary[i], {})
-        return Request(i, row, split.contrast_row(row, ordinary[i - 1], np.random.default_rng([seeds[0], i])))
-
-    with open_sampler(
-        model, split.schema, description, sampling, max_rows=rows, hybrid=split.hybrid, guided=split.hybrid, bias=None
-    ) as sampler:
-        for number, record in sampler.rows(map(wanted, range(rows))):
+    with open_sampler(row_plan, sampling, rows) as sampler:
+        for number, record in sampler.rows(map(row_plan.request, range(rows))):
             drawn.append(record)
             emit(progress("audit", number + 1, rows, "rows searched"))
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])

@@ -8,7 +8,6 @@ import pytest
 
 from localsynth.config import TextCountsConfig
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.marginals.domain import Attribute
 from localsynth.pipeline import count_texts as count_texts_stage
 from localsynth.pipeline.count_texts import count_texts
 from localsynth.pipeline.export import export
@@ -21,11 +20,10 @@ from localsynth.privacy.zcdp import rho_for
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Integer, Schema, Text, conform
-from localsynth.schema.conditions import Allowed
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json
-from localsynth.text_counts.grouping_columns import GroupingColumn
+from localsynth.text_counts import grouping_columns
 from localsynth.text_counts.token_counts import read_token_counts
 from localsynth.verify.file import verify_file
 from localsynth.workspace.runs import is_kept
@@ -40,36 +38,12 @@ def counting(session: Session) -> Session:
 
 @pytest.fixture
 def session(make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Session:
-    monkeypatch.setattr(count_texts_stage, "_MIN_ROWS", -math.inf)  # the table is small: by the usual one all rows share a group
+    monkeypatch.setattr(grouping_columns, "_MIN_ROWS", -math.inf)  # the table is small: by the usual one all rows share a group
     session = counting(with_texts(make_session(synthesizer="auto", rows=12)))
     ingest(session)
     train(session)
     export(session)
     return session
-
-
-def test_groups_that_no_row_can_have_are_not_asked_for() -> None:
-    """By the constraints or by the marginals; asked for, no row could be drawn, and the run would never have any."""
-    sort = Category(name="sort", values=["a", "b"], nullable=True)
-    column = GroupingColumn(Attribute(sort, (0, 1, 2)), (0, 1, 2))
-    schema = Schema(columns=[sort, Text(name="text", max_tokens=8)])
-
-    class Marginals:
-        without: tuple[str, ...] = ()
-
-        def sampler(self, seed: int, given: dict[str, Allowed]) -> None:
-            if given["sort"].values & set(self.without):
-                raise ConfigError("The model knows no rows that satisfy all conditions together.", "Widen one of them.")
-
-    def asked(schema: Schema, marginals: Any) -> list[Allowed]:
-        return count_texts_stage._groups_to_ask_for(column, schema, marginals)
-
-    assert len(asked(schema, Marginals())) == 3
-    constrained = schema.model_copy(update={"constraints": ["sort is not null"]})
-    assert [group.null for group in asked(constrained, Marginals())] == [False, False]
-    empty = Marginals()
-    empty.without = ("b",)
-    assert [sorted(group.values) for group in asked(constrained, empty)] == [["a"]]
 
 
 def test_plan_says_what_is_kept_for_it(session: Session) -> None:
@@ -84,7 +58,7 @@ def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(sessio
     with pytest.raises(ConfigError, match="nothing was counted yet"):
         sample(session)
     counted = count_texts(session)
-    assert counted["found"] >= 1 and not counted["done_before"]
+    assert counted["tokens"] >= 1 and not counted["done_before"]
     assert counted["columns"] == ["kind"]
     run = run_of(session)
     budgets, spends = budgets_and_spends(session)
@@ -104,7 +78,7 @@ def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(sessio
 
     assert sample(session)["rows"] == 12
     again = count_texts(session)
-    assert again["done_before"] and again["found"] == counted["found"] and budgets_and_spends(session)[0] == budgets
+    assert again["done_before"] and again["tokens"] == counted["tokens"] and budgets_and_spends(session)[0] == budgets
     rows = list(SyntheticStore(session.workspace.synthetic_path).records())
     learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
     assert all(conform(session.config.schema_, row) == row for row in learned)
@@ -144,7 +118,7 @@ def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
         counted = count_texts(session)
-    assert (counted["found"] > 0) == written and run_of(session).text_counts_path.exists() == written
+    assert (counted["tokens"] > 0) == written and run_of(session).text_counts_path.exists() == written
     assert budgets_and_spends(session)[1].count("tokens of the texts") == 1
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     assert sample(session)["rows"] == 12
@@ -191,7 +165,7 @@ def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
 )
 def test_the_budget_is_divided_by_the_schema_that_was_ingested(session: Session, columns: list[Any]) -> None:
     session.config = session.config.model_copy(update={"schema_": Schema(columns=columns)})
-    assert count_texts(session)["found"] >= 1
+    assert count_texts(session)["tokens"] >= 1
     assert open_share(session)[0] == pytest.approx(0.8)
 
 
@@ -200,7 +174,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
 ) -> None:
     """The description and the value descriptions stand in it as they did then, whatever the configuration says now."""
     sample_settings = {"temperature": 0.8, "top_p": 0.9, "batch_size": 5}
-    monkeypatch.setattr(count_texts_stage, "_MIN_ROWS", -math.inf)
+    monkeypatch.setattr(grouping_columns, "_MIN_ROWS", -math.inf)
     session = counting(with_texts(make_session(synthesizer="auto", sample=sample_settings, rows=4)))
     ingested = session.config.schema_
     kind = Category(name="kind", values=["a", "b"], descriptions={"a": "an apple", "b": "a bee"})
@@ -226,7 +200,7 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     monkeypatch.setattr(Sampler, "__init__", watched)
     session.config = today
     counted = count_texts(session)
-    assert counted["found"] >= 1 and counted["columns"] == ["kind"]
+    assert counted["tokens"] >= 1 and counted["columns"] == ["kind"]
     assert sample(session)["rows"] == 4
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     taught = [row.tokens for unit in call["units"] for row in unit]
@@ -244,7 +218,7 @@ def test_another_count_than_was_made_is_refused(session: Session) -> None:
     count_texts(session)
     run = run_of(session)
     tree = read_json(run.text_counts_path)
-    run.text_counts_path.write_text(json.dumps({**tree, "deviation": tree["deviation"] / 2}))
+    run.text_counts_path.write_text(json.dumps({**tree, "sigma": tree["sigma"] / 2}))
     with pytest.raises(IntegrityError, match="not what run"):
         sample(session)
     report = verify_file(run.certificate_path, None)
@@ -270,5 +244,5 @@ def test_a_run_that_keeps_nothing_for_it_counts_nothing(
     train(session)
     export(session)
     monkeypatch.setattr(count_texts_stage, "_count", lambda *_: pytest.fail("counted"))
-    assert count_texts(session)["found"] == 0
+    assert count_texts(session)["tokens"] == 0
     assert sample(session)["rows"] == 4

@@ -11,6 +11,7 @@ from localsynth.config import SampleConfig, TextCountsConfig
 from localsynth.errors import BudgetError, IntegrityError
 from localsynth.evaluate.audit import attack
 from localsynth.llm.row_text import Encoded
+from localsynth.marginals.file import read_marginals
 from localsynth.pipeline.audit import audit
 from localsynth.pipeline.export import export
 from localsynth.pipeline.ingest import ingest
@@ -19,7 +20,6 @@ from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.pipeline.train import train, train_or_resume
 from localsynth.sample.sampler import Request, Sampler
-from localsynth.sample.tabular import read_marginals
 from localsynth.schema.columns import Record, Schema, Text, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.marginals import measure as measuring
 from localsynth.marginals.accounting import Spend, total_rho
+from localsynth.marginals.file import read_marginals
 from localsynth.marginals.mechanisms import PrivateCounts
 from localsynth.pipeline.export import export
 from localsynth.pipeline.ingest import ingest
@@ -26,7 +27,6 @@ from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
 from localsynth.privacy.zcdp import rho_for
 from localsynth.sample import tabular
-from localsynth.sample.tabular import read_marginals
 from localsynth.schema.columns import Text
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore

@@ -13,8 +13,9 @@ from localsynth.errors import IntegrityError
 from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.domain import Attribute, Domain
 from localsynth.marginals.measure import measure_marginals
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
-from localsynth.text_counts.grouping_columns import GroupingColumn, grouping_columns_of
+from localsynth.text_counts.grouping_columns import GroupingColumn, choose_grouping_columns
 from localsynth.text_counts.logit_bias import LogitBias, first_bias, refined_bias
 from localsynth.text_counts.token_counts import Row, TokenCounts, count_tokens, histogram
 from tests.helpers.seeded_random import InsecureRandom
@@ -48,28 +49,28 @@ def rows(count: int, seed: int, likely: dict[str, int] | None = None) -> list[Ro
 
 @pytest.mark.parametrize("columns", [[], COLUMNS[:1], COLUMNS], ids=len)
 def test_the_cost_is_the_budget_divided_evenly(columns: list[GroupingColumn]) -> None:
-    noisy, deviation, spends = count_tokens(columns, rows(50, 1), VOCABULARY, 0.5, 3, InsecureRandom(1))
+    noisy = count_tokens(columns, rows(50, 1), VOCABULARY, 0.5, 3, InsecureRandom(1))
     tables = max(1, len(columns))
-    assert total_rho(spends) == pytest.approx(0.5, rel=1e-6) and total_rho(spends) <= 0.5
-    assert [spend.kind for spend in spends] == ["gaussian"] * tables and len(noisy) == tables
-    assert {spend.parameter * 3 for spend in spends} == {deviation}
-    assert deviation == pytest.approx(3 * math.sqrt(tables), rel=1e-6)
+    assert total_rho(noisy.spends) == pytest.approx(0.5, rel=1e-6) and total_rho(noisy.spends) <= 0.5
+    assert [spend.kind for spend in noisy.spends] == ["gaussian"] * tables and len(noisy.tables) == tables
+    assert {spend.parameter * 3 for spend in noisy.spends} == {noisy.sigma}
+    assert noisy.sigma == pytest.approx(3 * math.sqrt(tables), rel=1e-6)
 
 
 @pytest.mark.parametrize("rows_per_unit", [1, 3])
 def test_every_token_of_the_vocabulary_has_noise_of_the_deviation_that_is_said(rows_per_unit: int) -> None:
     original = rows(60, 1)
-    bare, _, _ = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, _Silent(0))
+    bare = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, _Silent(0)).tables
     noise = []
     for seed in range(40):
-        noisy, deviation, _ = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, InsecureRandom(seed))
-        noise.append([a - b for a, b in zip(noisy, bare, strict=True)])
-    drawn = np.array(noise)
+        noisy = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, InsecureRandom(seed))
+        noise.append([a - b for a, b in zip(noisy.tables, bare, strict=True)])
+    drawn, sigma = np.array(noise), noisy.sigma
     assert drawn.shape == (40, 2, 2, VOCABULARY) and np.all(drawn * 65536 == np.rint(drawn * 65536))
-    assert deviation == pytest.approx(rows_per_unit * 10)
+    assert sigma == pytest.approx(rows_per_unit * 10)
     # Also each token by itself, those that no text holds among them.
-    assert drawn.std() == pytest.approx(deviation, rel=0.01)
-    assert np.all(np.abs(drawn.std(axis=0) / deviation - 1) < 0.55) and abs(drawn.mean()) < 0.05 * deviation
+    assert drawn.std() == pytest.approx(sigma, rel=0.01)
+    assert np.all(np.abs(drawn.std(axis=0) / sigma - 1) < 0.55) and abs(drawn.mean()) < 0.05 * sigma
 
 
 @pytest.mark.parametrize("sizes", [[1], [2], [3], [40], [299], [1, 40, 7]], ids=str)
@@ -91,8 +92,11 @@ def test_a_value_has_counts_of_its_own_where_it_has_enough_rows() -> None:
     codes = {"sort": np.repeat([0, 1, 2], [700, 250, 50])}
     model = measure_marginals(Domain((Attribute(column, (0, 1, 2, 3)),)), codes, 10.0, InsecureRandom(0))
 
+    split = ColumnSplit(Schema(columns=[column, Text(name="text", max_tokens=20)]), hybrid=True)
+
     def groups(least: float) -> list[tuple[int, ...]]:
-        found = grouping_columns_of(model, frozenset({"sort"}), max_columns=3, max_groups=50, min_rows=least)
+        """For noise under which a value needs `least` rows."""
+        found = choose_grouping_columns(split, model, (100 / least) ** 2 / 2, 1, VOCABULARY)
         return [column.groups for column in found]
 
     assert groups(20) == [(0, 1, 2)] and groups(200) == [(0, 1, 2)], "the rest are one value, which is that value"
@@ -103,9 +107,9 @@ def test_a_value_has_counts_of_its_own_where_it_has_enough_rows() -> None:
 def fitted(
     columns: list[GroupingColumn], original: list[Row], written: list[Row], rho: float = 0.5, seed: int = 1
 ) -> TokenCounts:
-    noisy, deviation, spends = count_tokens(columns, original, VOCABULARY, rho, 1, InsecureRandom(seed))
+    noisy = count_tokens(columns, original, VOCABULARY, rho, 1, InsecureRandom(seed))
     compared = [written] * max(1, len(columns))
-    return first_bias(columns, noisy, compared, END, deviation, rho, spends, InsecureRandom(0).label)
+    return first_bias(noisy, compared, END)
 
 
 def bias(count: TokenCounts, row: dict[str, str], token: int) -> float:
@@ -202,6 +206,6 @@ def test_more_than_is_ever_counted_is_refused(honest: dict[str, Any]) -> None:
     wide = {"kind": "integer", "name": "n", "min": 0, "max": 99_999, "nullable": False}
     huge = {"attribute": {"column": wide, "starts": list(range(100_001))}, "groups": list(range(100_000))}
     many = {"tokens": list(range(200)), "grouping_columns": [huge], "target": [[[]]], "biases": [[[]]]}
-    for spoiled in (many, {"deviation": 1e200}, {"deviation": 1e-200}, {"rho": math.inf}, {"spends": None}):
+    for spoiled in (many, {"sigma": 1e200}, {"sigma": 1e-200}, {"rho": math.inf}, {"spends": None}):
         with pytest.raises(IntegrityError):
             TokenCounts.from_json({**honest, **spoiled})

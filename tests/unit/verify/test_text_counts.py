@@ -38,9 +38,8 @@ DOCUMENT: Tree = {
 def honest() -> Tree:
     columns = [GroupingColumn(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
     rows = [({"sort": "ham", "coin": "heads"}, np.array([END, 1 + i % 9])) for i in range(400)]
-    noisy, deviation, spends = count_tokens(columns, rows, VOCABULARY, RHO, MOST, InsecureRandom(1))
-    count = first_bias(columns, noisy, [rows[:100]] * 2, END, deviation, RHO, spends, InsecureRandom(1).label)
-    return count.to_json()
+    noisy = count_tokens(columns, rows, VOCABULARY, RHO, MOST, InsecureRandom(1))
+    return first_bias(noisy, [rows[:100]] * 2, END).to_json()
 
 
 def test_an_honest_count_holds(honest: Tree) -> None:
@@ -48,13 +47,13 @@ def test_an_honest_count_holds(honest: Tree) -> None:
 
 
 def _less_noise(tree: Tree) -> None:
-    tree["deviation"] /= 2
+    tree["sigma"] /= 2
     for spend in tree["spends"]:
         spend["parameter"] /= 2
 
 
 def _one_row_a_unit(tree: Tree) -> None:
-    tree["deviation"] /= MOST
+    tree["sigma"] /= MOST
 
 
 def _one_unpaid(tree: Tree) -> None:
