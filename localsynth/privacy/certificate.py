@@ -1,11 +1,11 @@
-"""`certificate.json`: what is guaranteed, to whom, by how much, what is not, and everything needed to work it out again.
+"""`certificate.json`: the guarantee, its limits, and everything needed to recompute it.
 
     {"format", "summary", "guarantee", "not_covered", "ledger", "schema", "settings", "hashes", "versions", "seal",
      "signature"}
 
-All of `summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared facts, so
-`localsynth.verify.certificate` regenerates them and compares. Nothing in a certificate depends on the data except through
-the ledger's mechanisms.
+`summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared
+facts, so `localsynth.verify.certificate` recomputes and compares them. A certificate depends on
+the data only through the ledger's mechanisms.
 """
 
 import math
@@ -39,64 +39,63 @@ __all__ = [
 ]
 
 FORMAT = 1
-RELATION = "add or remove one unit"
-POISSON = "Poisson: an independent secret coin for each unit and step"
-NO_SAMPLER = "none: every unit takes part but those that a secret coin of their own left out (holdout, --max-units)"
+ADJACENCY = "add or remove one unit"
+POISSON = "Poisson sampling: each unit independently at each step, in secret"
+NO_SAMPLER = "no subsampling, apart from the holdout and --max-units"
 GROUP_SIZES = (2, 5, 10)
 
 _OF_A_MODEL = (
-    "The public text that the base model was trained on before: if it holds a person's data, that is neither hidden nor counted.",
-    "Third parties named in the text of several units: they are protected only as far as the group figures say.",
-    "Rounding: sums of gradients are computed in floating point, and only the noise is hardened against what that can reveal.",
+    "The base model's public training data: personal data in it is neither hidden nor counted.",
+    "People mentioned in the text of several units: they are protected only as the group figures state.",
+    "Rounding: sums of gradients are computed in floating point, and only the noise is hardened against floating-point attacks.",
 )
 _OF_MARGINALS = (
-    "Rounding: which columns to count together is chosen in floating point (the exponential mechanism, by Gumbel noise): the "
-    "chance of each candidate is off by about 1e-16, and one less likely than that is never chosen. That is not in delta. "
-    "Noise on counts is rounded to whole numbers before it is added.",
+    "Rounding: the exponential mechanism chooses the columns to count together in floating point (by Gumbel noise). The "
+    "probability of each candidate is off by about 1e-16, and a less likely candidate is never chosen. Delta does not include "
+    "that. Noise on counts is rounded to whole numbers before it is added.",
 )
 _ALWAYS_NOT_COVERED = (
-    "Facts that many units share: what is true of a whole group can be learned, and can be concluded about its members.",
+    "Population-level facts: what is true of a whole group can be learned, and inferred about its members.",
     "The evaluation report: it reads the original table and is not part of the guarantee.",
-    "Names of columns, the choice of the unit, and the settings: they count as public, and as chosen without a look at the data.",
-    "Conditions, shares and rows to complete that synthetic rows are drawn by: they count as public. The table repeats them, and "
-    "says what was asked.",
-    "That the table was accepted or refused at all: one value that cannot be read stops the reading, which whoever runs it sees.",
-    "Running time and use of memory and disk, to whoever can watch the machine while it runs.",
-    "Other workspaces made from the same table or a copy of it, and runs after this certificate: their costs add to this one's.",
+    "Names of columns, the privacy unit and the settings: they count as public, and as chosen without looking at the data.",
+    "Conditions, shares and partial rows requested for synthetic rows: they count as public and are stored with the table.",
+    "That the table was accepted or refused at all: one unreadable value stops ingestion, visibly to the person who runs it.",
+    "Running time and use of memory and disk, for anyone who can observe the machine.",
+    "Other workspaces on the same table or a copy of it, and later runs: their costs add to this one's.",
 )
 
 
 @dataclass(frozen=True)
 class Work:
-    """What was done with the rows beside settling the schema; what a certificate says in words follows from it."""
+    """The stages of a run besides the schema, from which the certificate's sentences follow."""
 
     trains: bool
-    """A language model, step by step."""
+    """A language model was trained."""
     counts: bool
-    """Marginals: noisy counts, and choices of what to count."""
+    """Marginals were measured."""
     counts_tokens: bool
-    """One noisy count of the tokens of texts."""
+    """A token histogram was measured."""
 
     @property
     def name(self) -> str:
-        """As a noun, for what had noise."""
+        """The noisy stages, as nouns."""
         return _listed(
             ["the marginals"] * self.counts + ["the training"] * self.trains + ["the token counts"] * self.counts_tokens
         )
 
     @property
     def counted(self) -> str:
-        """As a noun, for what was counted once and not sampled for."""
+        """The stages without subsampling, as nouns."""
         return _listed(["the marginals"] * self.counts + ["the token counts"] * self.counts_tokens)
 
     @property
     def done(self) -> str:
-        """As a verb, for what the table was to it."""
+        """The stages, as participles."""
         return " and ".join(["measured"] * self.counts + ["trained on"] * self.trains)
 
     @property
     def product(self) -> str:
-        """What the synthetic table is drawn from."""
+        """What the synthetic table is generated from."""
         return _listed(["the marginals"] * self.counts + ["the model"] * self.trains + ["the token counts"] * self.counts_tokens)
 
 
@@ -106,7 +105,7 @@ def _listed(names: list[str]) -> str:
 
 
 def work_of(mechanisms: list[dict[str, Any]]) -> Work:
-    """What the mechanisms of a guarantee did."""
+    """The stages whose mechanisms these are."""
     kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] not in ("schema", "count_texts")}
     return Work(
         trains=bool(kinds - {"zcdp"}),
@@ -119,34 +118,36 @@ def _sampler(mechanisms: list[dict[str, Any]]) -> str:
     if not any(part["mechanism"]["type"] == "poisson_sampled" for part in mechanisms):
         return NO_SAMPLER
     counted = work_of(mechanisms).counted
-    return f"{POISSON} of the training; for {counted} {NO_SAMPLER}" if counted else POISSON
+    return f"{POISSON} (the training); {NO_SAMPLER} ({counted})" if counted else POISSON
 
 
 def _accountant(mechanisms: list[dict[str, Any]]) -> str:
     kinds = {part["mechanism"]["type"] for part in mechanisms}
-    ways = ["privacy loss distributions"] if kinds - {"zcdp"} else []
+    methods = ["privacy loss distributions"] if kinds - {"zcdp"} else []
     if "zcdp" in kinds:
-        ways.append(f"zero-concentrated differential privacy, converted to epsilon and delta for {work_of(mechanisms).counted},")
-    return f"{' and '.join(ways)} inside a stage's budget, sums over budgets and runs"
+        methods.append(
+            f"zero-concentrated differential privacy, converted to epsilon and delta for {work_of(mechanisms).counted},"
+        )
+    return f"{' and '.join(methods)} inside a stage's budget, sums over budgets and runs"
 
 
 @dataclass(frozen=True)
 class CertificateFacts:
-    """What `build` cannot work out by itself."""
+    """The facts that `build` cannot derive."""
 
     noise_label: str
     """`label` of the generator that was used."""
     ledger: dict[str, Any]
-    """The whole document of the workspace: all runs, finished or not."""
+    """The ledger's document: all runs, finished or not."""
     schema: Schema
     """The effective schema."""
     settings: dict[str, Any]
     """The run's effective "train" and "privacy" settings, as in localsynth.toml, and of "data" `sequence_by`. Public."""
     hashes: dict[str, str]
-    """SHA-256 of "model" (`model_hash`), "marginals", "text_counts" (the files) and "base_model"; "" for what the run has not."""
+    """SHA-256 of "model" (`model_hash`), "marginals", "text_counts" (the files) and "base_model"; "" if there is none."""
     versions: dict[str, str]
     seal: str
-    """The level of the network seal (`localsynth.system.network_seal`). A statement: nobody can check it later."""
+    """The level of the network seal (`localsynth.system.network_seal`). It cannot be verified later."""
 
 
 def stated(value: float) -> float | None:
@@ -155,18 +156,18 @@ def stated(value: float) -> float | None:
         return None
     if value == 0:
         return 0.0
-    # The last digits of a sum are rounding: 0.1 + 0.2 is stated as 0.3.
+    # The last digits of a sum are rounding errors: 0.1 + 0.2 is stated as 0.3.
     exact = Decimal(f"{value:.12e}")
     return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), rounding=ROUND_CEILING))
 
 
 def count_runs(events: list[Event]) -> int:
-    """How many runs charged something."""
+    """The number of runs with a charge."""
     return len({event["run"] for event in events if event["kind"] == "spend" and event["run"] is not None})
 
 
-def _goes_beyond(events: list[Event]) -> bool:
-    """Whether a budget was opened on top of the target (--again): the sum is then decided run by run."""
+def _is_beyond_limit(events: list[Event]) -> bool:
+    """Whether a budget was opened on top of the target (--again), so that the sum was decided run by run."""
     return any(event["kind"] == "budget" and event["beyond_limit"] for event in events)
 
 
@@ -204,8 +205,8 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "unit": basis.unit,
         "max_rows_per_unit": basis.max_rows_per_unit,
         "size_declared": basis.size_declared,
-        "beyond_limit": _goes_beyond(events),
-        "relation": RELATION,
+        "beyond_limit": _is_beyond_limit(events),
+        "adjacency": ADJACENCY,
         "mechanisms": mechanisms,
         "sampler": _sampler(mechanisms),
         "accountant": _accountant(mechanisms),
@@ -225,21 +226,21 @@ def _guessed(column: Column) -> str:
 
 
 def _is_declared(column: Column) -> bool:
-    """Whether any bound or list of the column was written by the user rather than measured."""
+    """Whether the user declared any bound or list of the column."""
     limits = {"values"} if isinstance(column, Category) else {"min", "max"} & set(type(column).model_fields)
     return bool(limits - set(column.measured))
 
 
 def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_limit: bool) -> list[str]:
-    """What the guarantee does not cover, one sentence each. `beyond_limit`: some budget was opened on top of the target."""
+    """The limits of the guarantee, one sentence each. `beyond_limit`: a budget was opened on top of the target."""
     sentences = [*_OF_A_MODEL * work.trains, *_OF_MARGINALS * work.counts, *_ALWAYS_NOT_COVERED]
     if basis.unit != "row":
-        sentences.append(f"Rows without a value of {basis.unit!r}: each of them is protected only as a unit of its own.")
-        sentences.append(f"One person under several values or spellings of {basis.unit!r}: that is several units.")
+        sentences.append(f"Rows without a value of {basis.unit!r}: each is protected only as a unit of its own.")
+        sentences.append(f"One person under several values or spellings of {basis.unit!r}: they count as several units.")
     if beyond_limit:
         sentences.append(
-            "That the sum of epsilon and delta is what it is: budgets were added with --again, so it is a running total, decided "
-            "run by run, not a figure that was fixed beforehand."
+            "The choice of the total: budgets were added with --again, so epsilon and delta are a running total, decided run by "
+            "run, not figures that were fixed beforehand."
         )
     declared = ["the number of units"] if basis.size_declared else []
     declared += [f"bounds or list of {column.name}" for column in schema.learned() if _is_declared(column)]
@@ -247,18 +248,18 @@ def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_l
     declared += [f"the constraint {text}" for text in schema.constraints]
     if declared:
         sentences.append(
-            "These were declared as public knowledge; if they were read off the table instead, that is not counted: "
+            "Values declared as public knowledge; if they were read from the table instead, that is not counted: "
             + "; ".join(declared)
             + "."
         )
     times = "once" if runs == 1 else f"{runs} times"
     sentences.append(
-        f"Choosing again after having looked at the report{', the loss' * work.trains} or the holdout is a selection that no "
-        f"ledger sees. The table was {work.done} {times}; all of it is charged, the choice among it is not."
+        f"Rerunning after looking at the report{', the loss' * work.trains} or the holdout: each run is charged, but the choice "
+        f"among runs is not accounted for. The table was {work.done} {times}."
     )
     if not schema.confirmed:
         sentences.append(
-            "These were guessed from the table and neither declared, confirmed nor measured: "
+            "Properties guessed from the table and neither declared, confirmed nor measured: "
             + "; ".join(_guessed(column) for column in schema.columns)
             + "."
         )
@@ -266,21 +267,21 @@ def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_l
 
 
 def _figure(value: float | None) -> str:
-    return "without bound" if value is None else f"{value:g}"
+    return "unbounded" if value is None else f"{value:g}"
 
 
 def _group(units: int, epsilon: float | None, delta: float) -> str:
-    return f"{units} together, " + (f"epsilon {epsilon:g} and delta {delta:g}" if epsilon is not None else "without bound")
+    return f"{units} units: " + (f"epsilon {epsilon:g}, delta {delta:g}" if epsilon is not None else "no bound")
 
 
 def exceeds_target(guarantee: dict[str, Any]) -> bool:
-    """Whether more is guaranteed than was configured when the first budget was opened, in ε or in δ."""
+    """Whether the guaranteed ε or δ exceeds the target configured when the first budget was opened."""
     bound = guarantee["guaranteed_epsilon"]
     return bound is None or bound > guarantee["target_epsilon"] or guarantee["spent_delta"] > guarantee["target_delta"]
 
 
 def summarize(guarantee: dict[str, Any], signed: bool, sequence_by: str | None = None) -> str:
-    """The guarantee in plain words, made of its figures and of what the rows of a unit are ordered by."""
+    """The guarantee in plain words, from its figures and the column that orders the rows of a unit."""
     unit, rows = guarantee["unit"], guarantee["max_rows_per_unit"]
     if unit == "row":
         who, one = "each single row", "row"
@@ -288,36 +289,36 @@ def summarize(guarantee: dict[str, Any], signed: bool, sequence_by: str | None =
         who, one = f"each value of the column {unit!r} with its up to {rows} row{'' if rows == 1 else 's'}", f"value of {unit!r}"
     work = work_of(guarantee["mechanisms"])
     bound, target = guarantee["guaranteed_epsilon"], guarantee["target_epsilon"]
-    running = "the running total of budgets that were added run by run"
-    how = running if guarantee["beyond_limit"] else "the budgets that were fixed beforehand"
+    running = "a running total of budgets added run by run"
+    how = running if guarantee["beyond_limit"] else "the sum of budgets fixed beforehand"
     text = (
-        f"The synthetic table and {work.product} are differentially private for {who} of the original table: whether or not that "
-        f"{one} was in it changes the chance of any outcome by at most a factor of e to the epsilon, but for a small delta. "
-        f"Everything that this workspace ran on the table until this certificate was made is within epsilon {_figure(bound)} and "
-        f"delta {_figure(guarantee['spent_delta'])}, {how}, in {guarantee['runs']} "
-        f"run{'' if guarantee['runs'] == 1 else 's'}; what was executed comes to epsilon {_figure(guarantee['spent_epsilon'])}. "
+        f"The synthetic table and {work.product} are differentially private for {who} of the original table: adding or removing "
+        f"that {one} changes the probability of any outcome by at most a factor of e to the epsilon, except for a small delta. "
+        f"Everything that this workspace computed on the table until this certificate was made is within epsilon "
+        f"{_figure(bound)} and delta {_figure(guarantee['spent_delta'])}, {how}, in {guarantee['runs']} "
+        f"run{'' if guarantee['runs'] == 1 else 's'}. Of that, epsilon {_figure(guarantee['spent_epsilon'])} is spent. "
         f"The target was epsilon {_figure(target)} and delta {_figure(guarantee['target_delta'])}."
     )
     if exceeds_target(guarantee):
         text += " More was spent than the target allows."
     if sequence_by is not None:
         text += (
-            f" The rows of a unit are learned and drawn as a sequence in the order of {sequence_by!r}; the order of its rows is "
-            "protected as they are."
+            f" The rows of a unit are learned and generated as a sequence in the order of {sequence_by!r}; the order "
+            "is protected like the rows."
         )
     parts = [_group(**group) for group in guarantee["groups"]]
-    text += f" Units that belong together are protected less: {'; '.join(parts)}."
-    text += " The list of what is not covered is part of this statement; whether it satisfies a law is for a lawyer to judge."
+    text += f" Groups of related units are protected less: {'; '.join(parts)}."
+    text += " The list of what is not covered is part of this statement. It is no legal assessment."
     text += f" Noise of {work.name}: {guarantee['noise']}."
     if any(part["stage"] == "schema" for part in guarantee["mechanisms"]):
         text += " Noise of the counts, lists and ranges: OpenDP's discrete mechanisms."
     if not signed:
-        text += " This certificate is not signed: its figures can be worked out again, but not who made it."
+        text += " This certificate is not signed: its figures can be recomputed, but its author is unknown."
     return text
 
 
 def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
-    """The certificate without its signature, worded for one that will be `signed` or not. Takes seconds.
+    """The certificate without its signature; its summary depends on whether it will be `signed`. Takes seconds.
 
     Raises IntegrityError, ConfigError where the ledger cannot be accounted for.
     """
@@ -347,7 +348,7 @@ def compose(facts: CertificateFacts, *, signed: bool) -> dict[str, Any]:
 
 
 def build(facts: CertificateFacts, key: Ed25519PrivateKey | None) -> dict[str, Any]:
-    """The certificate, signed with `key`; without one its signature is null and its summary says so. Raises as `compose`."""
+    """The certificate, signed with `key`; without one its signature is null and its summary states it. Raises as `compose`."""
     document = compose(facts, signed=key is not None)
     return document if key is None else sign(document, key)
 
