@@ -17,7 +17,7 @@ from localsynth.pipeline.session import Session, trained_run
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, write_json
-from localsynth.train.cost import going_on_with
+from localsynth.train.cost import resumed_micro_batch_tokens
 from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.runs import Run
 
@@ -86,7 +86,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     shared: dict[str, Any] = {
         "base": base.path,
         "targets": current["targets"],
-        "micro_batch_tokens": going_on_with(settings, current["micro_batch_tokens"], device),
+        "micro_batch_tokens": resumed_micro_batch_tokens(settings, current["micro_batch_tokens"], device),
         "plan": plan,
         "settings": settings,
         "random": random,

@@ -22,7 +22,7 @@ from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.feasible import check_constraints
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, read_json
-from localsynth.train.cost import going_on_with
+from localsynth.train.cost import resumed_micro_batch_tokens
 from localsynth.workspace.effective_schema import Effective, read_effective
 from localsynth.workspace.erasure_record import refuse_erased
 from localsynth.workspace.runs import Run, latest_run, new_run
@@ -204,7 +204,9 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Ef
         units=units,
         base=base.path,
         targets=current["targets"],
-        micro_batch_tokens=going_on_with(config.train, current["micro_batch_tokens"], choose_device(config.train.device)),
+        micro_batch_tokens=resumed_micro_batch_tokens(
+            config.train, current["micro_batch_tokens"], choose_device(config.train.device)
+        ),
         plan=plan,
         settings=config.train,
         charge_step=charge_step,

@@ -15,7 +15,7 @@ from torch import nn
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.llm.gguf_file import GgufFile
 from localsynth.llm.gguf_tensors import check_architecture, moves_rows, tensor_name, to_hf_layout
-from localsynth.train.memory import give_back_memory
+from localsynth.train.memory import trim_heap
 
 __all__ = ["BaseWeights", "Precision", "load_base_model"]
 
@@ -101,7 +101,7 @@ class BaseWeights:
 
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation="eager")
-        # Made anew outside the meta device: buffers are in no file, so nothing else would ever fill them.
+        # Created again outside of the meta device: no file holds buffers, so nothing else would fill them.
         model.model.rotary_emb = type(model.model.rotary_emb)(config=self.config)
         self._scale_rotation(model.model.rotary_emb)
         embedding = model.model.embed_tokens
@@ -214,8 +214,8 @@ def load_base_model(path: Path, precision: Precision, device: torch.device | str
             _fill_nf4(weights, layer, f"model.layers.{number}", device)
         else:
             weights.fill(layer, f"model.layers.{number}", dtype, device)
-        # What converting a block leaves free lies between the weights that stay, and would grow with the blocks.
-        give_back_memory()
+        # Memory freed by converting a block lies between weights that stay, and would grow with the blocks.
+        trim_heap()
     if weights.tied:
         model.lm_head.weight = inner.embed_tokens.weight
     else:

@@ -21,7 +21,7 @@ IGNORE = -100
 
 
 def poisson_batch(random: RandomSource, units: int, rate: float) -> NDArray[np.intp]:
-    """The indices of the units in one batch: each of `units` takes part by an independent coin of chance `rate`.
+    """The indices of the units in one batch: each of `units` takes part independently, with probability `rate`.
 
     The batch may be empty or large: its size is not fixed, since a fixed size would make units displace one another and the
     accountant's amplification by Poisson sampling would not hold.
@@ -31,7 +31,7 @@ def poisson_batch(random: RandomSource, units: int, rate: float) -> NDArray[np.i
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring examples of one width: `rows` of `width` positions each, from position `start` of the micro-batch."""
+    """Consecutive examples of one width: `rows` of `width` positions each, from position `start` of the micro-batch."""
 
     start: int
     rows: int
@@ -70,8 +70,8 @@ class MicroBatch:
 
 
 WIDTH_STEPS = {"cpu": 4, "cuda": 16}
-"""What widths are multiples of, by device. Each width is an order of its own to every layer's attention, and a GPU waits longer
-for small orders than it computes a few empty positions."""
+"""What widths are multiples of, by device. Each width needs a kernel launch of its own in every layer's attention, which takes a
+GPU longer than computing a few empty positions."""
 
 
 def padded_width(unit: Sequence[Encoded], step: int) -> int:

@@ -1,4 +1,4 @@
-"""What training takes of a machine, by the model's sizes: numbers that are trained, memory, speed, tokens computed at once.
+"""Estimates of what training needs, from the model's sizes: trained parameters, memory, speed, tokens of a micro-batch.
 
 Reads no row. Sizes of rows are public guesses.
 """
@@ -13,8 +13,8 @@ from localsynth_models.catalog import GgufInfo
 __all__ = [
     "Device",
     "fitting_tokens",
-    "going_on_with",
     "kept_activations",
+    "resumed_micro_batch_tokens",
     "trained_parameters",
     "training_memory",
     "training_rate",
@@ -22,11 +22,11 @@ __all__ = [
 
 Device = Literal["cpu", "cuda"]
 
-_MOST_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 16384}
-"""Tokens computed at once, at most: a processor gains nothing from more; a GPU takes hardly longer for 16,384 tokens of a small
+_MAX_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 16384}
+"""Maximum tokens of a micro-batch. A processor gains nothing from more; a GPU takes hardly longer for 16,384 tokens of a small
 model than for 1,024 (docs/performance.md)."""
-_FEWEST_TOKENS = 64
-"""And at least, as train.micro_batch_tokens allows."""
+_MIN_TOKENS = 64
+"""The minimum that train.micro_batch_tokens allows."""
 
 _FIXED_BYTES: dict[Device, float] = {"cpu": 480 * 2**20, "cuda": 64 * 2**20}
 """Of a process, what Python, torch and their libraries take before a model is loaded (450 MiB), and what loading one leaves; on a
@@ -46,10 +46,10 @@ _KEPT_BYTES_RATE = 2.5e8
 """Bytes of kept activations (`kept_activations`) that a core works through in a second besides the matrix products: a token took
 1.6 ms more than its products in float32 on two cores, 0.8 ms more in bf16, which keeps half the bytes (docs/performance.md)."""
 _GPU_SHARE = 0.38
-"""Share of a GPU's matrix-product rate that training reaches where it does not wait for orders: a guess."""
-_ORDERS_SECONDS = 0.01
-"""What Python takes to order a block's work for a micro-batch, forward and backward: the least time that a GPU takes for it.
-Measured beside one H100, whose processor was slow."""
+"""Share of a GPU's matrix-product rate that training reaches where it does not wait for kernel launches: a guess."""
+_LAUNCH_SECONDS = 0.01
+"""What Python takes to launch a block's kernels for a micro-batch, forward and backward: a lower bound of the block's time.
+Measured on one machine with an H100 and a slow processor."""
 
 
 def trained_parameters(info: GgufInfo, targets: Sequence[str], train: TrainConfig) -> int:
@@ -99,7 +99,7 @@ def training_memory(
     `tokens` are computed at once. `unit` and `longest`: tokens of a unit and of a long row.
     """
     number, trained = 4 if precision == "fp32" else 2, trained_parameters(info, targets, train)
-    # As many as there can be, however few there are: training tries that out before its first step (train/batch_invariance.py).
+    # The maximum number of units, which training computes once before its first step (train/batch_invariance.py).
     units = tokens / _SHORTEST_UNIT[device]
     # Weights, their copy, gradient, sum and AdamW's two moments in float32; on a processor the noise in float64 and its sum.
     step = trained * (6 * 4 + (2 * 8 if device == "cpu" else 0))
@@ -124,26 +124,28 @@ def fitting_tokens(
     batch_size: int,
     room: float,
 ) -> int:
-    """The tokens computed at once: `train.micro_batch_tokens`, or as many as a batch is likely to have and fit into `room` bytes.
+    """The tokens of a micro-batch: `train.micro_batch_tokens`, or as many as a batch is likely to have and fit into `room` bytes.
 
-    The other arguments are those of `training_memory`. By public figures alone, so it is the same whoever is in the table.
+    The other arguments are those of `training_memory`. Depends on public figures alone, so not on who is in the table.
     """
     if train.micro_batch_tokens is not None:
         return train.micro_batch_tokens
     # Micro-batches are filled up to their length: more than a batch has would be computed for nothing.
     wanted = 1 << math.ceil(math.log2(max(1024.0, 1.25 * batch_size * unit)))
-    tokens = min(_MOST_TOKENS[device], wanted)
-    while tokens > _FEWEST_TOKENS:
+    tokens = min(_MAX_TOKENS[device], wanted)
+    while tokens > _MIN_TOKENS:
         if training_memory(info, targets, train, precision, device, tokens, unit, longest) <= room:
             break
         tokens //= 2
     return tokens
 
 
-def going_on_with(train: TrainConfig, recorded: int, device: Device) -> int:
-    """The tokens computed at once by what goes on with a run that began with `recorded`: fewer where `train` says so by now, or
-    where `device` is another one that gains nothing from as many."""
-    return min(recorded, train.micro_batch_tokens or _MOST_TOKENS[device])
+def resumed_micro_batch_tokens(train: TrainConfig, recorded: int, device: Device) -> int:
+    """The tokens of a micro-batch in a resumed run that began with `recorded`.
+
+    Fewer where `train` now says so, or where the run resumes on a `device` that gains nothing from as many.
+    """
+    return min(recorded, train.micro_batch_tokens or _MAX_TOKENS[device])
 
 
 def training_rate(
@@ -155,6 +157,6 @@ def training_rate(
     """
     products = 4 * info.parameters / matmul_rate
     if device == "cuda":
-        return 1 / max(products / _GPU_SHARE, _ORDERS_SECONDS * info.block_count / tokens)
+        return 1 / max(products / _GPU_SHARE, _LAUNCH_SECONDS * info.block_count / tokens)
     kept = (4 if precision == "fp32" else 2) * kept_activations(info, longest)
     return 1 / (products + kept / (_KEPT_BYTES_RATE * cores))

@@ -1,6 +1,6 @@
 """DP-SGD, readable from top to bottom.
 
-Each step: charge it, draw a Poisson batch of units, sum their clipped gradients, add Gaussian noise of standard deviation
+Each step: charge it, choose its units by Poisson sampling, sum their clipped gradients, add Gaussian noise of standard deviation
 noise_multiplier * max_grad_norm, divide by the *expected* batch size, let AdamW take the step (Abadi et al. 2016).
 The number of steps is fixed beforehand; nothing is chosen by the loss.
 
@@ -22,11 +22,11 @@ from localsynth.llm.adapter import write_adapter
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.base_model import Precision
-from localsynth.train.batch_invariance import neighbours_change, numbers_change, try_memory
+from localsynth.train.batch_invariance import max_attention_change, max_gradient_change, try_memory
 from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.cost import Device
-from localsynth.train.memory import give_back_memory, memory_held, peak_memory
+from localsynth.train.memory import memory_held, peak_memory, trim_heap
 from localsynth.train.model import adapter_pairs, build_model, choose_precision, kept_weights
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
@@ -36,11 +36,12 @@ __all__ = ["TrainResult", "choose_device", "train"]
 _CHECKPOINT_SECONDS = 20.0
 """A checkpoint costs tens of milliseconds; a crash then loses at most this much and a step."""
 
-_MOST_CHANGE = 1e-6
-"""Of a unit's clipped gradient by its neighbours. A thousand units changed by so much are within the headroom of clipping."""
+_MAX_CHANGE = 1e-6
+"""Largest relative change of a unit's clipped gradient by the other rows. A thousand units changed by so much are within the
+headroom of clipping."""
 
-_FEWEST_TOKENS = 32
-"""With so few computed at once there is nothing left to halve: hardly a row fits."""
+_MIN_TOKENS = 32
+"""Micro-batches of fewer tokens are not halved further: hardly a row fits."""
 
 _WARM_UP = 0.05
 """Share of the steps in which the learning rate rises from 0, before its cosine decay."""
@@ -55,7 +56,7 @@ class TrainResult:
     peak_memory_bytes: int
     precision: Precision
     micro_batch_tokens: int
-    """Computed at once: as many as were asked for, or fitted."""
+    """Tokens of a micro-batch: as configured, or fewer where memory was short."""
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -91,15 +92,17 @@ def train(
 ) -> TrainResult:
     """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
 
-    The layers named in `targets` get one; `micro_batch_tokens` are computed at once, fewer where memory runs out.
+    The layers named in `targets` get one. A micro-batch has `micro_batch_tokens`, or fewer where memory runs out.
     `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
-    Raises Cancelled after a checkpoint when `should_stop()`; calling again goes on from there. The last checkpoint stays: the
-    caller removes it once it has recorded that training is done. `released` sees each step's noisy mean gradient, which is all
-    that a step gives away; the canary audit guesses by it.
+    Raises Cancelled after a checkpoint when `should_stop()`; the next call resumes from it. The last checkpoint stays: the
+    caller removes it once it has recorded that training is done. `released` gets each step's noisy mean gradient, which is all
+    that a step releases; the canary audit bases its guesses on it.
     """
     started = time.monotonic()
     device = choose_device(settings.device)
-    private, precision, micro_batch_tokens = _steady_gradients(base, targets, micro_batch_tokens, plan, settings, device, emit)
+    private, precision, micro_batch_tokens = _load_batch_invariant(
+        base, targets, micro_batch_tokens, plan, settings, device, emit
+    )
     model = private.model
     untouched = [weight.detach().clone() for weight in private.weights]
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
@@ -111,7 +114,7 @@ def train(
     while step < plan.steps:
         if should_stop():
             save_checkpoint(checkpoint, step, kept, optimizer)
-            raise Cancelled(f"Stopped after step {step} of {plan.steps}.", "`localsynth run` goes on from there.")
+            raise Cancelled(f"Stopped after step {step} of {plan.steps}.", "`localsynth run` resumes from there.")
         try:
             spent = charge_step()
         except BudgetError:
@@ -135,7 +138,7 @@ def train(
             group["lr"] = learning_rate(step, plan.steps, settings.learning_rate)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        give_back_memory()
+        trim_heap()
         step += 1
         computing += time.monotonic() - begun
         if time.monotonic() - saved_at > _CHECKPOINT_SECONDS or step == plan.steps:
@@ -162,16 +165,15 @@ def train(
     return TrainResult(step, time.monotonic() - started, peak_memory(device), precision, micro_batch_tokens)
 
 
-def _steady_gradients(
+def _load_batch_invariant(
     base: Path, targets: list[str], tokens: int, plan: TrainPlan, settings: TrainConfig, device: str, emit: Emit
 ) -> tuple[PrivateGradients, Precision, int]:
-    """The model, its precision and the tokens computed at once: such that a full micro-batch fits into memory, and a unit's
-    gradient does not depend on who else is in it.
+    """The model, its precision and the tokens of a micro-batch, such that a full one fits into memory and is batch-invariant.
 
-    That is bf16 where it is fast, unless this machine's bf16 rounds a row by its neighbours: then fp32 takes its place, on a GPU
-    first in attention alone, whose products are as many as there are rows. All of it is found on public random tokens and stays
-    for the run: were it changed by what a batch needs, a unit's presence could change how all others are rounded (in bf16, with
-    half the length, the sum by a third of C).
+    The precision is bf16 where that is fast. Where this machine's bf16 is not batch-invariant, fp32 replaces it; on a GPU first
+    in attention alone, whose products grow with the number of rows. The tests run on public random tokens, and their outcome
+    stays for the run. If it followed what a batch needs, one unit's presence could change how all others are rounded: in bf16,
+    micro-batches of half the length changed the sum by a third of C.
     """
     precision = choose_precision(settings.precision, device)
 
@@ -181,8 +183,8 @@ def _steady_gradients(
 
     private = loaded()
     while True:
-        tokens, steady = _tried(private, tokens, device, emit)
-        if steady:
+        tokens, invariant = _fit_micro_batch(private, tokens, device, emit)
+        if invariant:
             return private, precision, tokens
         if device == "cuda" and precision != "fp32" and not private.model.attention_in_float32:
             private.model.attention_in_float32 = True
@@ -197,29 +199,29 @@ def _steady_gradients(
                 " guarantee.",
                 "Set train.precision to 'fp32', and where it is that already, train.device to 'cpu'.",
             )
-        text = f"This machine's bf16 rounds a row by its neighbours, which would break the guarantee: {instead}."
+        text = f"bf16 is not batch-invariant on this machine, which would break the guarantee: {instead}."
         emit(warning(text))
 
 
-def _tried(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> tuple[int, bool]:
-    """The tokens computed at once, halved until full micro-batches fit into memory, and whether gradients are steady then."""
-    trials = [neighbours_change]
+def _fit_micro_batch(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> tuple[int, bool]:
+    """The tokens of a micro-batch, halved until a full one fits into memory, and whether it is batch-invariant then."""
+    tests = [max_gradient_change]
     if device == "cuda":  # whose library chooses kernels by the number of rows
-        trials.append(numbers_change)
+        tests.append(max_attention_change)
     while True:
         try:
             try_memory(private, tokens)
-            # What is not a number is no small change.
-            return tokens, all(trial(private, tokens) <= _MOST_CHANGE for trial in trials)
+            # NaN counts as a large change.
+            return tokens, all(test(private, tokens) <= _MAX_CHANGE for test in tests)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or tokens < _FEWEST_TOKENS:
+            if not _is_out_of_memory(error) or tokens < _MIN_TOKENS:
                 raise
         # Outside of the handler: the error holds on to the memory of the pass that it broke off.
         private.forget()
         tokens //= 2
         if device == "cuda":
             torch.cuda.empty_cache()
-        text = f"Memory ran out: going on with {tokens} tokens at once (train.micro_batch_tokens), which is slower."
+        text = f"Memory ran out: micro-batches now have {tokens} tokens (train.micro_batch_tokens), which is slower."
         emit(warning(text))
 
 
@@ -233,8 +235,8 @@ def _sum(private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_ba
     except (MemoryError, RuntimeError) as error:
         if _is_out_of_memory(error):
             raise ResourceError(
-                "Memory ran out in the middle of training, which would have fitted when it began.",
-                "Close other programs, or lower train.micro_batch_tokens; `localsynth run` goes on from the last checkpoint.",
+                "Memory ran out during training, although it sufficed at the start.",
+                "Close other programs, or lower train.micro_batch_tokens; `localsynth run` resumes from the last checkpoint.",
             ) from error
         raise
     return total

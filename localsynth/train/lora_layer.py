@@ -22,7 +22,7 @@ __all__ = ["LoraLinear", "UnitGradients", "fuse_adapters"]
 class UnitGradients:
     """Room for the gradients of each unit of a micro-batch, over all weights, filled as the backward pass reaches them.
 
-    They lie side by side in the order of `weights`, float32: a GPU waits longer for an order for each weight than it computes.
+    Concatenated in the order of `weights`, float32: on a GPU, a kernel launch for each weight takes longer than computing.
     """
 
     def __init__(self, weights: Sequence[nn.Parameter]) -> None:
@@ -76,7 +76,7 @@ class UnitGradients:
         return self.micro, self._room[: self.micro.units, start : self._ends[number]]
 
     def take(self) -> torch.Tensor:
-        """The gradients of all weights side by side, (units, size): a view that the next micro-batch overwrites."""
+        """The concatenated gradients of all weights, (units, size): a view that the next micro-batch overwrites."""
         assert self.micro is not None
         if len(self._written) != len(self._ends):
             raise AssertionError("an adapter weight was not used in a pass: its gradients would be wrong")
@@ -84,7 +84,7 @@ class UnitGradients:
         return self._room[: self.micro.units]
 
     def forget(self) -> None:
-        """Give up what is held, memory too."""
+        """Drop the gradients and free their memory."""
         self._room = self._room[:0].clone()
         self._written.clear()
         self.micro = None

@@ -1,4 +1,4 @@
-"""What memory training holds, and giving back what it no longer uses.
+"""How much memory training holds and may take, and how freed memory is returned to the system.
 
 Knows nothing about models or data.
 """
@@ -9,20 +9,20 @@ import resource
 import psutil
 import torch
 
-__all__ = ["give_back_memory", "memory_held", "memory_room", "peak_memory"]
+__all__ = ["memory_held", "memory_room", "peak_memory", "trim_heap"]
 
 
 _GPU_ROOM = 0.85
-"""The driver takes some, and what is foretold has been wrong by 6 % where it was measured."""
+"""The driver takes some, and measured memory exceeded the estimate by up to 6 %."""
 _HOST_ROOM = 0.5
-"""The other programs of a laptop want theirs."""
+"""Leaves memory for the other programs of a laptop."""
 
 
-def give_back_memory() -> None:
-    """Hand freed memory back to the system, where the C library can (glibc's malloc_trim; elsewhere nothing is done).
+def trim_heap() -> None:
+    """Return freed memory to the system with glibc's malloc_trim; other C libraries are left alone.
 
-    Micro-batches of ever other widths leave holes of ever other sizes in the heap, which grows from step to step: glibc raises
-    the size from which a tensor gets pages of its own to 32 MB, and all below comes from the heap.
+    Micro-batches of varying widths leave holes of varying sizes in the heap, so it would grow from step to step: glibc allocates
+    only tensors above 32 MB outside of the heap.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -37,7 +37,8 @@ def memory_held(device: str) -> int:
 def memory_room(device: str) -> int:
     """Bytes that training may take on `device`.
 
-    Of all that it has, and not of what is free now: that depends on what this process has read, and what is chosen by it is kept.
+    A share of the total, not of what is free now: free memory depends on what this process has read, and the choices that follow
+    from the limit are kept.
     """
     if device == "cuda":
         return int(_GPU_ROOM * torch.cuda.mem_get_info()[1])

@@ -45,7 +45,7 @@ def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precis
 
 
 class LossModel(nn.Module):
-    """A micro-batch in, summed loss out. Logits are computed only where a target is, since the vocabulary's product is dear.
+    """A micro-batch in, summed loss out. Logits are computed only where there is a target: the output layer is expensive.
 
     After `backward()` on the loss, `unit_gradients.take()` has each unit's gradient of `weights`.
     """
@@ -104,9 +104,9 @@ def adapted_base(
 ) -> PeftModel:
     """The GGUF `base` with fresh float32 adapters of PEFT (B = 0: the model starts as the base), of which only B is trained.
 
-    A stays as drawn (FFA-LoRA, Sun et al. 2024, arXiv:2403.12313): noise in both factors would be multiplied, and half as many
-    numbers need noise. The base is on its device before the adapters are added, so that they are there, too. `seed` fixes A's
-    public values, so that a resumed run continues the same adapter.
+    A keeps its random initial values (FFA-LoRA, Sun et al. 2024, arXiv:2403.12313): noise in both factors would be
+    multiplied, and half as many numbers need noise. The base is on its device before the adapters are added, so that they are
+    there, too. `seed` fixes A's public values, so that a resumed run continues the same adapter.
     """
     model = load_base_model(base, precision, device)
     torch.manual_seed(seed)
@@ -149,6 +149,8 @@ def set_adapter(model: LossModel, pairs: Mapping[str, tuple[NDArray[np.float32],
 
 
 def kept_weights(model: LossModel) -> list[nn.Parameter]:
-    """What a run keeps of its model to resume: both factors of each adapter. A is not trained, but drawn by torch and PEFT, and
-    another version of them, or another precision, may draw another one."""
+    """What a run keeps of its model to resume: both factors of each adapter.
+
+    A is not trained, but its random initial values may depend on the versions of torch and PEFT, and on the precision.
+    """
     return [factor for layer in _adapted_layers(model).values() for factor in (layer.a, layer.b)]

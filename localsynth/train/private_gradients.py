@@ -25,7 +25,7 @@ added up changes the last digits of their sum (docs/lab/batch-invariance.md: by 
 
 @dataclass
 class ClippedSum:
-    """What a batch adds up to before noise: `gradient` (size,) float32, all weights side by side. `units` and `clipped` count
+    """What a batch adds up to before noise: `gradient` (size,) float32, all weights concatenated. `units` and `clipped` count
     them; `loss` sums over learned tokens.
 
     All of it depends on private data and is not private yet.
@@ -64,7 +64,7 @@ class PrivateGradients:
         return ClippedSum(torch.zeros(size, device=self.weights[0].device))
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        """Numbers for all weights side by side, (size,), as each weight's own: views of its shape."""
+        """Concatenated numbers of all weights, (size,), as one view of each weight's shape."""
         pieces = torch.split(flat, [weight.numel() for weight in self.weights])
         return [piece.view_as(weight) for piece, weight in zip(pieces, self.weights, strict=True)]
 
@@ -85,7 +85,7 @@ class PrivateGradients:
         return gradients, factors, norms, float(loss.detach())
 
     def forget(self) -> None:
-        """Drop what a pass that was broken off left behind, and the memory it held."""
+        """Drop what an interrupted pass left behind, and free its memory."""
         self.model.unit_gradients.forget()
 
     def add(self, total: ClippedSum, micro: MicroBatch) -> None:

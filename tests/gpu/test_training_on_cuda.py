@@ -102,10 +102,10 @@ def test_the_loop_trains_and_steps_taken_are_steps_charged(tiny_model, tmp_path,
     assert result.peak_memory_bytes > 0
 
 
-def test_a_gpu_that_rounds_attention_by_the_number_of_rows_computes_it_in_float32(tiny_model, tmp_path, monkeypatch):
-    tried = loop.numbers_change
-    changes = lambda gradients, tokens: tried(gradients, tokens) if gradients.model.attention_in_float32 else 1.0  # noqa: E731
-    monkeypatch.setattr(loop, "numbers_change", changes)
+def test_gpu_tries_attention_in_float32_first(tiny_model, tmp_path, monkeypatch):
+    measured = loop.max_attention_change
+    changes = lambda gradients, tokens: measured(gradients, tokens) if gradients.model.attention_in_float32 else 1.0  # noqa: E731
+    monkeypatch.setattr(loop, "max_attention_change", changes)
     run = Run(tiny_model(), tmp_path)
     assert run(precision="bf16").precision == "bf16"
     assert any("attention in float32" in text for text in run.warnings)
@@ -131,7 +131,7 @@ def test_where_memory_runs_out_half_is_computed_at_once(tiny_model, tmp_path):
     assert result.steps == run.plan.steps == run.charged
 
 
-def test_a_stopped_run_goes_on_where_it_was(tiny_model, tmp_path):
+def test_stopped_run_resumes_where_it_was(tiny_model, tmp_path):
     """With equal noise, stopping and going on gives the very adapter of an uninterrupted run."""
     whole, parts = (Run(tiny_model(), tmp_path / name, InsecureRandom(5)) for name in ("whole", "parts"))
     whole(precision="fp32")

@@ -15,8 +15,8 @@ from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.cost import (
     Device,
     fitting_tokens,
-    going_on_with,
     kept_activations,
+    resumed_micro_batch_tokens,
     trained_parameters,
     training_memory,
     training_rate,
@@ -162,7 +162,7 @@ def test_micro_batch_is_at_most_a_batch_or_the_setting(device: Device, set_to: i
     ],
 )
 def test_resumed_run_never_increases_the_micro_batch(set_to: int | None, recorded: int, device: Device, tokens: int) -> None:
-    assert going_on_with(TrainConfig(micro_batch_tokens=set_to), recorded, device) == tokens
+    assert resumed_micro_batch_tokens(TrainConfig(micro_batch_tokens=set_to), recorded, device) == tokens
 
 
 @pytest.mark.parametrize(("precision", "matmul_rate", "measured"), [("fp32", 375e9, 326), ("bf16", 1.35e12, 800)])

@@ -91,7 +91,7 @@ def test_nf4_quantizes_the_linear_layers_of_the_blocks_only(tiny_model, architec
 
 
 @pytest.mark.parametrize("precision", ["nf4", "bf16"])
-def test_what_converting_a_block_took_is_given_back_before_the_next(tiny_model, monkeypatch, precision):
+def test_heap_is_trimmed_after_each_converted_block(tiny_model, monkeypatch, precision):
     read, events = BaseWeights.tensor, []
 
     def watched(weights, name, dtype):
@@ -99,9 +99,9 @@ def test_what_converting_a_block_took_is_given_back_before_the_next(tiny_model, 
         return read(weights, name, dtype)
 
     monkeypatch.setattr(BaseWeights, "tensor", watched)
-    monkeypatch.setattr(base_model, "give_back_memory", lambda: events.append("given back"))
+    monkeypatch.setattr(base_model, "trim_heap", lambda: events.append("trimmed"))
     load_base_model(tiny_model(tied=False), precision)
-    assert [event for event, _ in groupby(events)] == ["other", "0", "given back", "1", "given back", "other"]
+    assert [event for event, _ in groupby(events)] == ["other", "0", "trimmed", "1", "trimmed", "other"]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

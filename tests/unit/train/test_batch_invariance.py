@@ -11,7 +11,7 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import SecureRandom
 from localsynth.system.files import model_directory
-from localsynth.train.batch_invariance import neighbours_change, numbers_change
+from localsynth.train.batch_invariance import max_attention_change, max_gradient_change
 from localsynth.train.lora_layer import LoraLinear
 from localsynth.train.model import build_model
 from localsynth.train.plan import make_train_plan
@@ -23,7 +23,7 @@ SETTINGS = TrainConfig(epochs=1, batch_size=4, rank=4, device="cpu", precision="
 
 @pytest.mark.model
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_one_unit_moves_the_sum_by_at_most_c_when_it_groups_the_others_anew(precision):
+def test_unit_that_regroups_others_moves_the_sum_by_at_most_c(precision):
     if not any(model_directory().glob("*.gguf")):
         pytest.skip("the base model is not here: make model")
     base = find_base_model(TrainConfig().model)
@@ -52,7 +52,7 @@ def test_one_unit_moves_the_sum_by_at_most_c_when_it_groups_the_others_anew(prec
     assert float((whole - without - alone).norm()) <= 1e-3 * C
 
 
-def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_model, tmp_path, monkeypatch):
+def test_cpu_without_batch_invariant_bf16_trains_in_fp32(tiny_model, tmp_path, monkeypatch):
     from localsynth.train import loop
 
     measured, events = [], []
@@ -60,9 +60,9 @@ def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_m
     def change(private, token_budget):
         precision = next(private.model.language_model.parameters()).dtype
         measured.append((precision, token_budget))
-        return 1e-5 if precision in unsteady else 0.0
+        return 1e-5 if precision in dependent else 0.0
 
-    monkeypatch.setattr(loop, "neighbours_change", change)
+    monkeypatch.setattr(loop, "max_gradient_change", change)
     plan = make_train_plan(SETTINGS, 8, 8.0, 1e-6)
     given = {
         "units": [],
@@ -74,18 +74,18 @@ def test_a_machine_that_rounds_by_neighbours_trains_in_fp32_or_not_at_all(tiny_m
         "emit": events.append,
     }
     given |= {"charge_step": lambda: 0.0, "should_stop": lambda: False, "settings": SETTINGS}
-    unsteady = {torch.bfloat16}
+    dependent = {torch.bfloat16}
     assert loop.train(**given, run_directory=tmp_path / "one").precision == "fp32"
     assert measured == [(torch.bfloat16, 128), (torch.float32, 128)]
     assert "fp32" in next(event["text"] for event in events if event["kind"] == "warning")
-    unsteady.add(torch.float32)
+    dependent.add(torch.float32)
     with pytest.raises(ResourceError, match="would break the guarantee"):
         loop.train(**given, run_directory=tmp_path / "two")
 
 
 @pytest.fixture
 def on_gpu(tiny_model, tmp_path, monkeypatch):
-    """Trains as on a GPU where `change` is what the trial of numbers of rows finds; gives back the precision and the trials."""
+    """Trains as on a GPU where the test of row counts finds `change`; returns the precision and the tests."""
     from localsynth.train import loop
 
     def on_cpu(*given, seed):
@@ -98,15 +98,15 @@ def on_gpu(tiny_model, tmp_path, monkeypatch):
         monkeypatch.setattr(loop, name, lambda device: 0)
 
     def run(precision, change, device="cuda"):
-        trials = []
+        tests = []
 
-        def tried(private, token_budget):
+        def test(private, token_budget):
             number_format = next(private.model.language_model.parameters()).dtype
-            trials.append((number_format, private.model.attention_in_float32))
-            return change(*trials[-1])
+            tests.append((number_format, private.model.attention_in_float32))
+            return change(*tests[-1])
 
         monkeypatch.setattr(loop, "choose_device", lambda wanted: device)
-        monkeypatch.setattr(loop, "numbers_change", tried)
+        monkeypatch.setattr(loop, "max_attention_change", test)
         result = loop.train(
             units=[],
             base=tiny_model(),
@@ -120,24 +120,24 @@ def on_gpu(tiny_model, tmp_path, monkeypatch):
             emit=lambda event: None,
             should_stop=lambda: False,
         )
-        return result.precision, trials
+        return result.precision, tests
 
     return run
 
 
-def test_a_gpu_is_tried_with_every_number_of_rows(on_gpu):
+def test_numbers_of_rows_are_tested_on_a_gpu_only(on_gpu):
     assert on_gpu("fp32", lambda *_: 1e-7) == ("fp32", [(torch.float32, False)])
     assert on_gpu("fp32", lambda *_: 1.0, device="cpu") == ("fp32", [])
 
 
 @pytest.mark.parametrize("too_much", [1e-5, math.nan])
-def test_a_gpu_that_rounds_by_neighbours_in_every_format_is_refused(on_gpu, too_much):
-    """NaN is no small change, either."""
+def test_gpu_without_batch_invariance_is_refused(on_gpu, too_much):
+    """NaN counts as a large change."""
     with pytest.raises(ResourceError, match="would break the guarantee"):
         on_gpu("fp32", lambda *_: too_much)
 
 
-def test_a_gpu_computes_attention_in_float32_where_that_is_enough(on_gpu):
+def test_gpu_tries_attention_in_float32_first(on_gpu):
     first = [(torch.bfloat16, False), (torch.bfloat16, True)]
     assert on_gpu("bf16", lambda number_format, in_float32: 0.0 if in_float32 else 1.0) == ("bf16", first)
     all_of_it = [*first, (torch.float32, False)]
@@ -157,14 +157,14 @@ def test_attention_in_float32_is_the_same_attention(tiny_model):
     assert 0 < change < 0.05
 
 
-def test_a_change_by_neighbours_is_seen(tiny_model, monkeypatch):
+def test_dependence_on_other_rows_is_detected(tiny_model, monkeypatch):
     private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj", "down_proj"], "fp32", "cpu", seed=0), C)
-    assert neighbours_change(private, 128) <= 1e-6
+    assert max_gradient_change(private, 128) <= 1e-6
     assert all(bool((weight == 0).all()) for weight in private.weights), "as it was"
     forward = LoraLinear.forward
     with monkeypatch.context() as patched:  # products in which what stands in the first row scales all others
         patched.setattr(LoraLinear, "forward", lambda layer, x: forward(layer, x) * (1 + 1e-4 * float((x[0, 0] > 0).sum() % 7)))
-        assert neighbours_change(private, 128) > 1e-6
+        assert max_gradient_change(private, 128) > 1e-6
 
     def leaking(layer, x):  # the same in the adapter's product alone, which with fresh adapters is zero
         scale = 1 + 1e-2 * float((x[0, 0] > 0).sum() % 7)
@@ -172,15 +172,15 @@ def test_a_change_by_neighbours_is_seen(tiny_model, monkeypatch):
         return base + scale * (forward(layer, x) - base)
 
     monkeypatch.setattr(LoraLinear, "forward", leaking)
-    assert neighbours_change(private, 128) > 1e-6
+    assert max_gradient_change(private, 128) > 1e-6
 
 
-def test_a_change_by_the_number_of_rows_is_seen(tiny_model, monkeypatch):
+def test_dependence_on_the_number_of_rows_is_detected(tiny_model, monkeypatch):
     """As a library that takes another kernel for one number of products: in the forward pass, or for the gradients alone."""
     from localsynth.train import attention
 
     private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), C)
-    assert numbers_change(private, 128) <= 1e-6
+    assert max_attention_change(private, 128) <= 1e-6
     put = attention._put_queries
 
     def other_kernel(into, group, sharing, values):
@@ -188,21 +188,21 @@ def test_a_change_by_the_number_of_rows_is_seen(tiny_model, monkeypatch):
 
     monkeypatch.setattr(attention, "_put_queries", other_kernel)
     wrong = 2  # queries share a key by twos
-    assert numbers_change(private, 128) > 1e-6
+    assert max_attention_change(private, 128) > 1e-6
     wrong = 1  # the gradients of keys and values
-    assert numbers_change(private, 128) > 1e-6
+    assert max_attention_change(private, 128) > 1e-6
     wrong = None
-    assert numbers_change(private, 128) <= 1e-6
+    assert max_attention_change(private, 128) <= 1e-6
 
 
-def test_the_widths_that_are_tried_are_those_of_the_rows(tiny_model, monkeypatch):
+def test_tested_widths_are_those_that_rows_have(tiny_model, monkeypatch):
     from localsynth.train import batch_invariance
 
     tried = []
     monkeypatch.setattr(
         batch_invariance, "attention_change", lambda heads, key_heads, size, widths, *others: tried.extend(widths) or 0.0
     )
-    numbers_change(PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), C), 60)
+    max_attention_change(PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), C), 60)
     assert tried == [16, 32, 48]
 
 

@@ -1,4 +1,4 @@
-"""Poisson batches include every unit by its own coin, and micro-batches keep a unit whole and every token in its place."""
+"""Poisson batches include each unit independently, and micro-batches keep a unit whole and every token in its place."""
 
 import numpy as np
 import pytest
@@ -11,17 +11,17 @@ from localsynth.train.batches import IGNORE, WIDTH_STEPS, Group, micro_batches, 
 
 
 def test_units_take_part_at_the_rate_and_independently():
-    random, units, rate, draws = SecureRandom(), 40, 0.2, 8000
-    taken = np.zeros((draws, units))
-    for i in range(draws):
+    random, units, rate, batches = SecureRandom(), 40, 0.2, 8000
+    taken = np.zeros((batches, units))
+    for i in range(batches):
         taken[i, poisson_batch(random, units, rate)] = 1
     # Seven standard deviations of a binomial share, which none of the 40 reaches by chance in 1e10 runs; sizes vary as a
     # binomial's do (a fixed-size sampler has variance 0).
-    assert np.abs(taken.mean(axis=0) - rate).max() < 7 * np.sqrt(rate * (1 - rate) / draws)
+    assert np.abs(taken.mean(axis=0) - rate).max() < 7 * np.sqrt(rate * (1 - rate) / batches)
     sizes = taken.sum(axis=1)
     assert abs(sizes.var() / (units * rate * (1 - rate)) - 1) < 0.15
     correlation = np.corrcoef(taken.T) - np.eye(units)
-    assert np.abs(correlation).max() < 7 / np.sqrt(draws)
+    assert np.abs(correlation).max() < 7 / np.sqrt(batches)
 
 
 def test_a_batch_may_be_empty():
@@ -57,7 +57,7 @@ def examples(micro):
     return [whole[g.start + g.width * row :][: g.width] for g in micro.groups for row in range(g.rows)]
 
 
-def test_targets_are_the_next_learned_tokens_and_positions_begin_anew():
+def test_targets_are_next_tokens_and_positions_start_at_zero():
     (micro,) = micro_batches([[encoded(5, 6, 7, 8, learned=[False, False, True, True])], [encoded(9, 4)]], 20)
     assert micro.groups == (Group(0, 2, 8),)
     assert micro.tokens.tolist() == [5, 6, 7, 8, 0, 0, 0, 0, 9, 4] + [0] * 10
@@ -67,7 +67,7 @@ def test_targets_are_the_next_learned_tokens_and_positions_begin_anew():
 
 @pytest.mark.parametrize("step", sorted(WIDTH_STEPS.values()))
 @given(st.lists(st.lists(st.integers(2, 300), min_size=1, max_size=3), max_size=20), st.lists(st.integers(2, 300), min_size=1))
-def test_a_unit_is_padded_by_its_own_length_whoever_else_is_there(step, lengths, extra):
+def test_padding_of_a_unit_depends_on_its_own_length_alone(step, lengths, extra):
     def widths(batch):
         units = [[encoded(*range(number * 1000 + 1, number * 1000 + 1 + n)) for n in rows] for number, rows in enumerate(batch)]
         found = {}

@@ -1,4 +1,4 @@
-"""The loop: what is charged is what is taken, noise is really there, the adapter moves, and a killed run goes on."""
+"""The loop: what is charged is what is taken, noise is really there, the adapter moves, and a killed run resumes."""
 
 import dataclasses
 import io
@@ -56,7 +56,7 @@ class Run:
         )
 
     def weights(self):
-        """What is trained: A stays as it was drawn."""
+        """What is trained: A keeps its initial values."""
         return np.concatenate([b.ravel() for _, b in read_adapter(self.directory / "adapter").pairs.values()])
 
 
@@ -78,23 +78,23 @@ def test_a_base_in_four_bits_is_trained_by_the_same_loop(tiny_model, tmp_path):
     assert all(b.dtype == np.float32 and np.abs(b).max() > 0 for _, b in pairs.values())
 
 
-def test_factor_a_stays_as_it_was_drawn(tiny_model, tmp_path):
+def test_factor_a_is_not_trained(tiny_model, tmp_path):
     first, second = Run(tiny_model, tmp_path / "1"), Run(tiny_model, tmp_path / "2")
     first(), second(data=[])
     pairs, others = (read_adapter(run.directory / "adapter").pairs for run in (first, second))
     assert all(np.array_equal(a, others[name][0]) and np.abs(a).max() > 0 for name, (a, _) in pairs.items())
 
 
-def test_a_resumed_run_goes_on_with_the_a_that_it_began_with(tiny_model, tmp_path, monkeypatch):
-    """As where another version of PEFT would draw another one from the same seed."""
+def test_resumed_run_keeps_its_factor_a(tiny_model, tmp_path, monkeypatch):
+    """Another version of PEFT may give other values for the same seed."""
     run = Run(tiny_model, tmp_path)
     with pytest.raises(Cancelled):
         run(stop=lambda: run.charged == 4)
-    build, drawn = loop.build_model, []
+    build, others = loop.build_model, []
 
     def another(*given, seed):
         model = build(*given, seed=seed + 1)
-        drawn.extend(a for a, _ in adapter_pairs(model).values())
+        others.extend(a for a, _ in adapter_pairs(model).values())
         return model
 
     monkeypatch.setattr(loop, "build_model", another)
@@ -105,7 +105,7 @@ def test_a_resumed_run_goes_on_with_the_a_that_it_began_with(tiny_model, tmp_pat
     whole()
     began = [a for a, _ in read_adapter(tmp_path / "whole" / "adapter").pairs.values()]
     assert all(np.array_equal(one, other) for one, other in zip(resumed, began, strict=True))
-    assert not any(np.array_equal(one, other) for one, other in zip(resumed, drawn, strict=True)), "the seed does matter"
+    assert not any(np.array_equal(one, other) for one, other in zip(resumed, others, strict=True)), "the seed does matter"
 
 
 def test_every_run_has_other_noise(tiny_model, tmp_path):
@@ -130,7 +130,7 @@ def test_the_noise_has_the_standard_deviation_the_plan_says():
     assert abs(float(torch.dot(noise, (shifted - shifted.mean())) / noise.numel())) < 0.02 * expected**2
 
 
-def test_with_the_noise_off_the_standard_deviation_test_would_fail(monkeypatch):
+def test_standard_deviation_test_fails_without_noise(monkeypatch):
     monkeypatch.setattr(SecureRandom, "gaussian", lambda self, n: np.zeros(n))
     with pytest.raises(AssertionError):
         test_the_noise_has_the_standard_deviation_the_plan_says()
@@ -142,8 +142,8 @@ def test_training_that_moves_nothing_is_an_error(tiny_model, tmp_path, monkeypat
         Run(tiny_model, tmp_path)()
 
 
-def test_a_stopped_run_goes_on_where_it_was(tiny_model, tmp_path):
-    """With equal noise, stopping and going on gives the very adapter of an uninterrupted run."""
+def test_stopped_run_resumes_where_it_was(tiny_model, tmp_path):
+    """With equal noise, stopping and resuming gives the very adapter of an uninterrupted run."""
     whole = Run(tiny_model, tmp_path / "whole", InsecureRandom(5))
     whole()
     parts = Run(tiny_model, tmp_path / "parts", InsecureRandom(5))
@@ -155,7 +155,7 @@ def test_a_stopped_run_goes_on_where_it_was(tiny_model, tmp_path):
     np.testing.assert_allclose(parts.weights(), whole.weights(), atol=1e-6)
 
 
-def test_a_stopped_run_goes_on_in_another_precision(tiny_model, tmp_path):
+def test_stopped_run_resumes_in_another_precision(tiny_model, tmp_path):
     """What is trained is in float32 in each: the adapter is that of an uninterrupted run but for rounding."""
     whole = Run(tiny_model, tmp_path / "whole", InsecureRandom(5))
     whole()
@@ -168,7 +168,7 @@ def test_a_stopped_run_goes_on_in_another_precision(tiny_model, tmp_path):
     assert 0 < np.abs(parts.weights() - whole.weights()).mean() < 0.1 * moved
 
 
-def test_a_checkpoint_holds_nothing_but_weights_moments_and_the_step(tiny_model, tmp_path):
+def test_checkpoint_holds_only_weights_moments_and_the_step(tiny_model, tmp_path):
     run = Run(tiny_model, tmp_path)
     with pytest.raises(Cancelled):
         run(stop=lambda: run.charged == 3)

@@ -1,4 +1,4 @@
-"""What the accountant reckons with is what the loop does: the plan's coin, clip and divisor, and noise on every coordinate."""
+"""The loop does what the accountant assumes: the plan's sample rate, clip and divisor, and noise on every coordinate."""
 
 import dataclasses
 
@@ -25,20 +25,20 @@ SETTINGS = TrainConfig(rank=4, alpha=8, max_grad_norm=9.0, batch_size=7, device=
 
 
 class Spy(SecureRandom):
-    """The real generator; keeps the coins it was asked for. `all_in` fixes their outcome, `quiet` the noise to 0."""
+    """The real generator; records its Bernoulli samples. `all_in` fixes their outcome, `quiet` sets the noise to 0."""
 
     def __init__(self, all_in=None, quiet=False):
         super().__init__()
-        self.asked, self.tossed, self.drawn, self._all_in, self._quiet = [], [], [], all_in, quiet
+        self.asked, self.samples, self.gaussians, self._all_in, self._quiet = [], [], [], all_in, quiet
 
     def bernoulli(self, p, n):
         self.asked.append((p, n))
-        coins = super().bernoulli(p, n) if self._all_in is None else np.full(n, self._all_in)
-        self.tossed.append(coins)
-        return coins
+        included = super().bernoulli(p, n) if self._all_in is None else np.full(n, self._all_in)
+        self.samples.append(included)
+        return included
 
     def gaussian(self, n):
-        self.drawn.append(n)
+        self.gaussians.append(n)
         return np.zeros(n) if self._quiet else super().gaussian(n)
 
 
@@ -48,9 +48,9 @@ def unit(rows, seed):
 
 
 @pytest.fixture(autouse=True)
-def steady_arithmetic(monkeypatch):
-    """What it computes to be sure of that is not among the batches watched here."""
-    monkeypatch.setattr(loop, "neighbours_change", lambda private, token_budget: 0.0)
+def batch_invariant(monkeypatch):
+    """Skips the tests before the first step, whose batches are not those watched here."""
+    monkeypatch.setattr(loop, "max_gradient_change", lambda private, token_budget: 0.0)
     monkeypatch.setattr(loop, "try_memory", lambda private, token_budget: None)
 
 
@@ -88,7 +88,7 @@ def run(tiny_model, tmp_path):
     return train
 
 
-def test_each_step_tosses_the_plans_coin_for_each_unit_and_computes_those_alone(run, monkeypatch):
+def test_each_step_is_a_poisson_sample_at_the_plans_rate(run, monkeypatch):
     batches, cut = [], LossModel.micro_batches
     monkeypatch.setattr(
         LossModel, "micro_batches", lambda self, batch, budget: (batches.append(batch), cut(self, batch, budget))[1]
@@ -96,11 +96,11 @@ def test_each_step_tosses_the_plans_coin_for_each_unit_and_computes_those_alone(
     units, spy = [unit(1 + i % 3, i) for i in range(UNITS)], Spy()
     run(units, spy)
     assert spy.asked == [(PLAN.sample_rate, UNITS)] * PLAN.steps, "units, not rows, and never the expected number"
-    assert len({tuple(coins) for coins in spy.tossed}) > 1, "fresh coins for each step"
-    assert batches == [[rows for rows, taken in zip(units, coins, strict=True) if taken] for coins in spy.tossed]
+    assert len({tuple(included) for included in spy.samples}) > 1, "a new sample for each step"
+    assert batches == [[rows for rows, taken in zip(units, included, strict=True) if taken] for included in spy.samples]
 
 
-def test_coins_follow_the_plan_and_not_the_settings(run):
+def test_sample_rate_is_the_plans_and_not_the_settings(run):
     spy = Spy(all_in=False)
     run([unit(1, i) for i in range(UNITS)], spy, sample_rate=0.123, batch_size=11)
     assert spy.asked == [(0.123, UNITS)] * PLAN.steps
@@ -108,7 +108,7 @@ def test_coins_follow_the_plan_and_not_the_settings(run):
 
 @pytest.mark.parametrize(("max_grad_norm", "batch_size"), [(1e-3, 5), (1e-4, 5), (1e-3, 50)])
 @pytest.mark.parametrize("rows", [1, 6])
-def test_one_unit_moves_a_step_by_the_plans_clip_over_its_expected_batch(run, released, max_grad_norm, batch_size, rows):
+def test_unit_moves_a_step_by_clip_over_expected_batch_size(run, released, max_grad_norm, batch_size, rows):
     run([unit(rows, 1)], Spy(all_in=True, quiet=True), max_grad_norm=max_grad_norm, batch_size=batch_size, steps=2)
     assert len(released) == 2
     for gradient in released:
@@ -125,15 +125,15 @@ def test_a_larger_batch_is_not_divided_by_its_own_size(run, released):
     torch.testing.assert_close(together, torch.stack(alone).sum(0), rtol=1e-3, atol=1e-9)
 
 
-@pytest.mark.parametrize("units", [[], [unit(2, 1), unit(1, 2)]], ids=["no units", "no unit drawn"])
-def test_an_empty_batch_takes_a_step_of_the_plans_noise_on_every_trainable_coordinate(run, released, monkeypatch, units):
+@pytest.mark.parametrize("units", [[], [unit(2, 1), unit(1, 2)]], ids=["no units", "no unit sampled"])
+def test_empty_batch_takes_a_step_of_noise_on_every_coordinate(run, released, monkeypatch, units):
     models, build = [], loop.build_model
     monkeypatch.setattr(loop, "build_model", lambda *a, **k: models.append(build(*a, **k)) or models[-1])
     spy = Spy(all_in=False)
     assert run(units, spy, steps=16).steps == len(released) == 16
     trainable = sum(weight.numel() for weight in models[0].parameters() if weight.requires_grad)
     assert all(len(gradient) == trainable for gradient in released)
-    assert sum(spy.drawn) == 16 * trainable, "a Gaussian of its own for each coordinate and step"
+    assert sum(spy.gaussians) == 16 * trainable, "a Gaussian of its own for each coordinate and step"
     noise = torch.stack(released).double()
     expected = PLAN.noise_multiplier * PLAN.max_grad_norm / PLAN.batch_size
     assert noise.numel() > 10_000
@@ -155,9 +155,7 @@ ERRORS = [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCP
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_what_does_not_fit_is_halved_before_the_first_batch_and_changes_nothing_but_the_micro_batches(
-    run, released, monkeypatch, error
-):
+def test_micro_batches_are_halved_until_memory_suffices(run, released, monkeypatch, error):
     units = [unit(1 + i % 3, i) for i in range(UNITS)]
     run(units, Spy(all_in=True, quiet=True), steps=1)
     tried, sizes, cut = [], [], LossModel.micro_batches
@@ -178,7 +176,7 @@ def test_what_does_not_fit_is_halved_before_the_first_batch_and_changes_nothing_
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_memory_that_runs_out_later_ends_the_run(run, monkeypatch, error):
-    """Another length would round every unit anew, and whether memory runs out depends on who is in the batch."""
+    """Another length would change how every unit is rounded, and whether memory runs out depends on who is in the batch."""
 
     def short_of_memory(*_):
         raise error
@@ -188,7 +186,7 @@ def test_memory_that_runs_out_later_ends_the_run(run, monkeypatch, error):
         run([unit(1, 0)], Spy(all_in=True), steps=1)
 
 
-def test_the_trial_of_memory_computes_as_many_units_as_a_micro_batch_can_hold(tiny_model, monkeypatch):
+def test_memory_test_has_the_maximum_number_of_units(tiny_model, monkeypatch):
     private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=0), 1.0)
     seen, clipped = [], PrivateGradients.clipped
     monkeypatch.setattr(PrivateGradients, "clipped", lambda self, micro: seen.append(micro) or clipped(self, micro))
@@ -197,7 +195,7 @@ def test_the_trial_of_memory_computes_as_many_units_as_a_micro_batch_can_hold(ti
     assert micro.units == 12 and len(micro.tokens) == 100 and int((micro.targets >= 0).sum()) == 12 * 7
 
 
-def test_memory_that_a_trial_of_steadiness_lacks_is_halved_too(run, monkeypatch):
+def test_memory_for_the_invariance_test_is_halved_too(run, monkeypatch):
     tried = []
 
     def short_of_memory(private, tokens):
@@ -206,7 +204,7 @@ def test_memory_that_a_trial_of_steadiness_lacks_is_halved_too(run, monkeypatch)
             raise torch.OutOfMemoryError("CUDA")
         return 0.0
 
-    monkeypatch.setattr(loop, "neighbours_change", short_of_memory)
+    monkeypatch.setattr(loop, "max_gradient_change", short_of_memory)
     assert run([unit(1, 0)], Spy(all_in=True), steps=1).micro_batch_tokens == 32
     assert tried == [64, 32]
 
@@ -220,7 +218,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(run, monkeypatch):
         run([unit(1, 0)], Spy(all_in=True), steps=1)
 
 
-def test_freed_memory_is_given_back_after_every_step(run, monkeypatch):
-    given_back = []
-    monkeypatch.setattr(loop, "give_back_memory", lambda: given_back.append(True))
-    assert run([unit(1, 0)], Spy(all_in=True)).steps == len(given_back)
+def test_heap_is_trimmed_after_every_step(run, monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(loop, "trim_heap", lambda: trimmed.append(True))
+    assert run([unit(1, 0)], Spy(all_in=True)).steps == len(trimmed)

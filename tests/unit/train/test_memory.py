@@ -9,24 +9,24 @@ from localsynth.train import memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves, or not at all")
-def test_holes_in_the_heap_are_given_back():
+def test_trimming_frees_holes_in_the_heap():
     process = psutil.Process()
     blocks = [bytes(60_000) + b"x" for _ in range(4000)]  # below the size from which blocks get pages of their own
     kept = blocks[::50]  # so that the heap cannot simply shrink from its end
     del blocks
     before = process.memory_info().rss
-    memory.give_back_memory()
+    memory.trim_heap()
     assert before - process.memory_info().rss > 100_000_000
     assert len(kept) == 80
 
 
-def test_a_c_library_that_cannot_is_no_error(monkeypatch):
+def test_c_library_without_malloc_trim_is_no_error(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-    memory.give_back_memory()
+    memory.trim_heap()
     assert memory.peak_memory("cpu") >= memory.memory_held("cpu") > 10_000_000
 
 
-def test_training_may_take_half_of_the_memory_however_much_of_it_is_free(monkeypatch):
+def test_memory_limit_does_not_depend_on_free_memory(monkeypatch):
     class Memory:
         total, available = 8 * 2**30, 1 * 2**30
 

@@ -20,7 +20,7 @@ def plan(noise_multiplier: float, batch_size: int) -> TrainPlan:
     ("units", "epsilon", "few"),
     [(500, 1, True), (500, 2, True), (500, 8, False), (4574, 8, False), (500, 100, False)],
 )
-def test_each_measured_table_gets_the_layers_that_did_better_there(units: int, epsilon: float, few: bool) -> None:
+def test_measured_tables_get_the_layers_that_did_better(units: int, epsilon: float, few: bool) -> None:
     preset = choose_preset(make_train_plan(TrainConfig(), units, epsilon, 1e-5))
     assert (preset.layers == FEW) is few
 

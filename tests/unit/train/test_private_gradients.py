@@ -150,7 +150,7 @@ def test_a_gradient_that_is_not_finite_counts_as_zero(model, monkeypatch):
     assert 0 < float(total.gradient.double().norm()) <= C
 
 
-def test_a_weight_that_a_pass_leaves_out_or_uses_twice_is_noticed(model):
+def test_weight_used_never_or_twice_is_an_error(model):
     private = PrivateGradients(model, C)
     (micro,) = private.micro_batches([rows(1, seed=1)], 100)
     layer = model.language_model.model.layers[0].self_attn.q_proj

@@ -17,7 +17,7 @@ def get_kernel(*arguments, **options):
 
 
 @pytest.mark.parametrize("entry", ["localsynth.train.model", "localsynth.bench.train"])
-def test_no_code_is_taken_from_a_model_hub_and_none_is_advertised(tmp_path: Path, entry: str) -> None:
+def test_no_code_is_loaded_from_a_model_hub(tmp_path: Path, entry: str) -> None:
     pytest.importorskip("bitsandbytes")
     (tmp_path / "kernels.py").write_text(KERNELS)
     # bitsandbytes asks on processors with AVX512-BF16 only; that nothing could be found holds on all.
