@@ -1,7 +1,7 @@
 """The wheel of llama-cpp-python for the bundle: code for every kind of x86-64 processor, and the OpenMP it was compiled with.
 
 A plain build fits the machine that compiled it and stops with "illegal instruction" on an older one. Here ggml has one library
-for each kind of processor and takes the best one when it starts (localsynth/llm/llama_cpp.py tells it where they are).
+for each kind of processor and takes the best one when it starts (localsynth/llm/llama_cpp/library.py tells it where they are).
 """
 
 import base64

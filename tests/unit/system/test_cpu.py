@@ -24,13 +24,13 @@ def test_llama_cpp_does_not_use_amx(tmp_path, monkeypatch):
     """A llama.cpp that GCC 12 compiled for such a processor ends the process there; without the unit it loads as ever."""
     import llama_cpp as binding
 
-    from localsynth.llm import llama_cpp
+    from localsynth.llm.llama_cpp import library
 
     (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512f amx_tile amx_int8\n")
     assert has_tiles(tmp_path / "cpuinfo")
     for tiles in (True, False):
-        monkeypatch.setattr(llama_cpp, "has_tiles", lambda tiles=tiles: tiles)
-        for parameters in (llama_cpp._model_parameters(), binding.llama_cpp.llama_model_default_params()):
+        monkeypatch.setattr(library, "has_tiles", lambda tiles=tiles: tiles)
+        for parameters in (library.model_parameters(), binding.llama_cpp.llama_model_default_params()):
             assert parameters.use_extra_bufts is not tiles
 
 
