@@ -132,7 +132,8 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             line = f"This machine: {count}. {problems[0]['text']} {problems[0]['fix']}  (M: all)"
         else:
-            line = f"This machine: ready. {bytes_text(facts['memory']['available'])} of memory free, network seal: {facts['seal'][0]}."
+            free = bytes_text(facts["memory"]["available"])
+            line = f"This machine: ready. {free} of memory free, network seal: {facts['seal'][0]}."
         self._doctor_text = doctor_text(facts)
         self.call_ui(lambda: self.query_one("#doctor", Static).update(Content(line.strip())))
 
