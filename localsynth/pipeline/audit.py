@@ -10,13 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.errors import ConfigError
 from localsynth.events import stage_done, stage_started
-from localsynth.llm.base_models import find_base_model
-from localsynth.pipeline.session import Session, trained_run
+from localsynth.pipeline.session import Session, check_base_model, trained_run
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.extras import need_training_parts
-from localsynth.system.files import file_sha256, write_json
+from localsynth.system.files import write_json
 from localsynth.train.cost import resumed_micro_batch_tokens
 from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.runs import Run
@@ -65,9 +64,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
         machines["precision"] = current["train"]["precision"]
     settings = TrainConfig.model_validate({**current["settings"]["train"], **machines})
     device = choose_device(settings.device)
-    base = find_base_model(settings.model)
-    if file_sha256(base.path) != current["base_sha256"]:
-        raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    base = check_base_model(current)
     session.emit(stage_started("audit", session.seal))
     curve = claimed_curve(plan)
     canaries = session.options.canaries or enough_canaries(plan.sample_rate, plan.steps, curve)

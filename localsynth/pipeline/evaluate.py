@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.errors import ConfigError
 from localsynth.events import progress, stage_done, stage_started
-from localsynth.llm.base_models import find_base_model
-from localsynth.pipeline.session import Session, certificate_of, trained_run
+from localsynth.pipeline.session import Session, certificate_of, check_base_model, check_product, trained_run
 from localsynth.schema.columns import Record, Schema
 from localsynth.system.cpu import default_threads
-from localsynth.system.files import file_sha256, read_json, write_file, write_json
+from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.erasure_record import refuse_erased
 from localsynth.workspace.paths import Workspace
@@ -136,28 +135,14 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         figures["attacks_not_run"].append({"name": "membership (the model)", "reason": reason})
         figures["audit_reason"] = "The canary audit tests the training of a language model; this table was made without one."
     else:
-        base = _checked_models(session, current)
+        base = check_base_model(current).path
+        check_product(session, current)
         with Embedder(base, default_threads()) as embedder:
             figures = compared(embedder.embed)
         figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout, asked)
     figures["schema_losses"] = losses.figures()
     session.emit(progress("evaluate", 1, 1))
     return figures
-
-
-def _checked_models(session: Session, current: Run) -> Path:
-    """The base model. Raises IntegrityError where it or the exported model is not the run's."""
-    from localsynth.privacy.model_hash import model_hash
-
-    base, model = find_base_model(current["settings"]["train"]["model"]).path, current.product_path
-    if file_sha256(base) != current["base_sha256"]:
-        raise IntegrityError(f"{base} is not the base model that run {current.id} was trained on.", "Put that file back.")
-    again = f"Make it again: localsynth export {session.workspace.root}"
-    if not model.is_file():
-        raise IntegrityError(f"{model} is missing.", again)
-    if model_hash(model) != current["export"]["model_hash"]:
-        raise IntegrityError(f"{model} is not the model that run {current.id} exported.", again)
-    return base
 
 
 def _ask_the_model(

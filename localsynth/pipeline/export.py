@@ -7,7 +7,7 @@ from typing import Any
 from localsynth.errors import IntegrityError
 from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
-from localsynth.pipeline.session import Session, certificate_of, open_ledger, recorder, trained_run
+from localsynth.pipeline.session import Session, certificate_of, check_base_model, open_ledger, recorder, trained_run
 from localsynth.privacy.certificate import CERTIFICATE_KEY
 from localsynth.system.cpu import default_threads, multiplies_bf16
 from localsynth.system.extras import need_training_parts
@@ -43,8 +43,7 @@ def export(session: Session) -> dict[str, Any]:
             current.remove_other_models(path)
             certify_model(session, current)
         return {"stage": "export", "run": current.id, "done_before": certified_before, "path": str(path), **current["export"]}
-    if file_sha256(base.path) != current["base_sha256"]:
-        raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    check_base_model(current)
     if current.adapter_sha256() != current["adapter_sha256"]:
         raise IntegrityError(
             f"{current.adapter_path} is not the adapter that run {current.id} trained.",

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.events import Emit, Recorder, mark_private, warning
+from localsynth.llm.base_models import BaseModel, find_base_model
 from localsynth.planning.budgets import EpsilonDelta
+from localsynth.system.files import file_sha256
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
@@ -21,6 +23,8 @@ __all__ = [
     "Options",
     "Session",
     "certificate_of",
+    "check_base_model",
+    "check_product",
     "exported_run",
     "open_budget",
     "open_ledger",
@@ -128,22 +132,32 @@ def trained_run(session: Session) -> Run:
 
 
 def exported_run(session: Session) -> Run:
-    """The newest run, if it has a model or marginals to draw from, unchanged. Raises ConfigError, IntegrityError."""
+    """The newest run, if it has a model or marginals to sample from, unchanged. Raises ConfigError, IntegrityError."""
+    current = trained_run(session)
+    if not current.get("export"):
+        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {session.workspace.root}")
+    check_product(session, current)
+    return current
+
+
+def check_product(session: Session, current: Run) -> None:
+    """Raise IntegrityError where the exported run's model or marginals are missing or changed."""
     from localsynth.privacy.model_hash import model_hash
 
-    current, root = trained_run(session), session.workspace.root
-    done = current.get("export")
-    if not done:
-        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {root}")
-    path = current.product_path
+    path, again = current.product_path, f"Make it again: localsynth export {session.workspace.root}"
     if not path.exists():
-        raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {root}")
+        raise IntegrityError(f"{path} is missing.", again)
     marginals = current.check_marginals()
-    if (marginals if current.by_marginals else model_hash(path)) != done["model_hash"]:
-        raise IntegrityError(
-            f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {root}"
-        )
-    return current
+    if (marginals if current.by_marginals else model_hash(path)) != current["export"]["model_hash"]:
+        raise IntegrityError(f"{path} is not the model that run {current.id} exported.", again)
+
+
+def check_base_model(current: Run) -> BaseModel:
+    """The base model that the run's model is trained on. Raises IntegrityError where its file is another one by now."""
+    base = find_base_model(current["settings"]["train"]["model"])
+    if file_sha256(base.path) != current["base_sha256"]:
+        raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    return base
 
 
 def certificate_of(session: Session, current: Run) -> dict[str, Any]:

@@ -14,7 +14,14 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.ingest import ingest_settings
 from localsynth.pipeline.marginals import finish, measure
 from localsynth.pipeline.repeated_spends import remaining_budgets
-from localsynth.pipeline.session import Session, open_budget, open_ledger, private_recorder, warn_of_other_spends
+from localsynth.pipeline.session import (
+    Session,
+    check_base_model,
+    open_budget,
+    open_ledger,
+    private_recorder,
+    warn_of_other_spends,
+)
 from localsynth.planning.budgets import EpsilonDelta
 from localsynth.planning.forecast import training_setup
 from localsynth.planning.warnings import accept_size, delta_warning, text_warning
@@ -100,7 +107,7 @@ def train_or_resume(session: Session) -> dict[str, Any]:
         # The table may be ingested anew later; what this run's model writes stays this.
         current = new_run(workspace, {"synthesizer": synthesizer, "settings": settings, "table": document, **planned})
     elif synthesizer != "marginals":
-        _check_base(session, current)
+        check_base_model(current)
         current.note(reruns=current["reruns"] + 1)
     private_recorder(session, current)(stage_started("train", session.seal))
     warn_of_other_spends(session, source_sha256)
@@ -157,12 +164,6 @@ def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> dic
         "base_sha256": file_sha256(base.path),
         "reruns": 0,
     }
-
-
-def _check_base(session: Session, current: Run) -> None:
-    base = find_base_model(session.config.train.model).path
-    if current["base_sha256"] != file_sha256(base):
-        raise IntegrityError(f"{base} is not the base model that run {current.id} began with.", "Put that file back to go on.")
 
 
 def _train_model(session: Session, ledger: "Ledger", current: Run, effective: Effective, source_sha256: str) -> dict[str, Any]:
