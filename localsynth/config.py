@@ -58,8 +58,8 @@ class DataConfig(_Section):
     missing: list[str] = Field(default_factory=lambda: [""])
     """Strings that mean "no value"."""
     sequence_by: str | None = None
-    """The column that says in which order the rows of a unit come: a date, a moment, a number or an identifier. The rows of a
-    unit are then learned and drawn as a sequence. None: each row by itself."""
+    """The column by which the rows of a unit are ordered: a date, a moment, a number or an identifier.
+    They are then learned and generated as a sequence. None: each row by itself."""
     description: str = ""
     """One public line on what the table is about, e.g. "Text messages"; it helps the model and must not hold private data."""
 
@@ -96,31 +96,28 @@ class TrainConfig(_Section):
     """How the model learns."""
 
     synthesizer: Literal["auto", "hybrid", "llm", "marginals"] = "auto"
-    """marginals: noisy counts of pairs of columns, the better way for categories, numbers and dates, and done in seconds; llm:
-    the language model writes whole rows; hybrid: marginals for the other columns, then the model writes texts to go with them.
-    auto: hybrid where there are texts and other columns, llm where there are only texts, marginals where there are none."""
+    """marginals: DP marginals of all columns; no texts. llm: the language model generates whole rows.
+    hybrid: marginals for the structured columns, then the model generates the texts. auto: hybrid for texts with other
+    columns, llm for texts alone, marginals without texts."""
     marginals_share: float = Field(default=0.2, gt=0, lt=1)
-    """hybrid: the part of epsilon (and delta) that the marginals get of what the schema leaves; the model gets the rest."""
+    """hybrid: the marginals' part of the epsilon (and delta) that the schema leaves; the model gets the rest."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     epochs: float = Field(default=4.0, gt=0, le=1000)
-    """How often a unit is drawn, on average. The noise grows with it, since epsilon stays; the time, too. On 4,574 public
-    messages at epsilon 8 the default did better than 1, and 12, or 30 at a learning rate of 0.01, better still, for those who can
-    wait or have a GPU (docs/lab/adapters.md)."""
+    """How often a unit is in a batch, on average. More epochs add noise and take longer (docs/lab/adapters.md)."""
     batch_size: int | None = Field(default=None, ge=1)
     """Expected number of units in a step; None: from the size of the table."""
     learning_rate: float = Field(default=0.02, gt=0, le=1)
-    """Of AdamW at its highest; it decays with a cosine. The default is far above what is usual without privacy. On 500 public
-    texts at epsilon 1 a quarter of it learned less, and two and a half times as much broke the model (docs/lab/adapters.md)."""
+    """The highest learning rate of AdamW, before a cosine decay. Higher than usual without DP (docs/lab/adapters.md)."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """The L2 norm to which each unit's gradient is clipped."""
     rank: int = Field(default=4, ge=1, le=256)
-    """Of the LoRA adapter: the more, the more numbers get noise."""
+    """Of the LoRA adapters. A higher rank has more parameters with noise."""
     alpha: int = Field(default=16, ge=1)
     """The adapter is scaled by alpha / rank."""
     micro_batch_tokens: int | None = Field(default=None, ge=64)
-    """Tokens computed at once (the physical batch); memory grows with it, the result depends on it in rounding alone. None: as
-    many as are fast and fit into half of the memory, or most of a GPU's, as `plan` says."""
+    """Tokens in a micro-batch (the physical batch): a larger one takes more memory and changes only the rounding.
+    None: as many as are fast and fit into half of the memory, or most of a GPU's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: on CUDA where there is a GPU."""
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"
@@ -135,22 +132,20 @@ class TextCountsConfig(_Section):
 
 
 class SampleConfig(_Section):
-    """How synthetic rows are drawn."""
+    """How synthetic rows are generated."""
 
     rows: int | None = Field(default=None, ge=1)
-    """None: as many as the original has units, by the public or measured size; with data.sequence_by as many as these units have
-    rows, by the noisy counts."""
+    """None: as many as the original has units, by the public or measured size; with data.sequence_by as many as
+    these units have rows, by the noisy counts."""
     quantization: Literal["auto", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "auto"
-    """auto: BF16 for a small model where the processor multiplies it, which decodes fastest there; else Q8_0."""
+    """auto: BF16 for a small model on a processor that multiplies it, which decodes fastest there; else Q8_0."""
     temperature: float = Field(default=1.0, gt=0, le=2)
-    """1: as the model learned. Lower: more of what is frequent, and less variety than the original."""
+    """1: as the model learned. Lower: more frequent values, less variety than the original."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Draw only from the likeliest tokens that have this probability together."""
+    """Sample only from the likeliest tokens that together have this probability."""
     guidance: float = Field(default=0.3, ge=0, le=2)
-    """With train.synthesizer "hybrid": by how much each text is moved towards its row's values and away from other ones. A little
-    makes texts tell more of the columns with value descriptions (of all, if none has any); much makes them alike. 0: as the model
-    learned, and about twice as fast: to be set with 12 epochs and more, where guidance gained nothing (docs/lab/guidance.md). It
-    costs no privacy."""
+    """hybrid: strength of classifier-free guidance towards the row's values; 0: none, twice as fast. A little links
+    texts to their rows, much makes them alike. Costs no privacy. Set 0 from 12 epochs on (docs/lab/guidance.md)."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Seed of the sampler only. Sampling from the finished model costs no privacy, so it may be known."""
     batch_size: int | None = Field(default=None, ge=1, le=255)
@@ -160,16 +155,16 @@ class SampleConfig(_Section):
     gpu_layers: int | None = Field(default=None, ge=-1)
     """Layers on the GPU, -1 for all; None: all with a GPU build of llama.cpp, none without."""
     candidates: int = Field(default=8, ge=1, le=255)
-    """For a row under conditions: how many beginnings are written to choose one from by how well it fits them."""
+    """For a row under conditions: how many prefixes are generated, to choose one by how well it fits them."""
     chunk_rows: int = Field(default=100, ge=1)
-    """Rows a transaction, at least."""
+    """Minimum number of rows in a transaction."""
 
 
 class EvaluateConfig(_Section):
     """The report on the synthetic rows."""
 
     report: bool = True
-    """Whether `localsynth run` ends with it. It reads the original table, and is for you alone."""
+    """Whether `localsynth run` ends with a report. It reads the original table, and is private."""
     target: str | None = None
     """The column that others are to predict from; None: guessed, and said."""
     quasi_identifiers: list[str] | None = None
