@@ -15,8 +15,7 @@ from localsynth.workspace.erasure_record import read_statement
 
 __all__ = ["verify_file"]
 
-
-_MOST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 
 _TABLE = Finding(
     "table",
@@ -39,7 +38,7 @@ def _read(path: Path) -> tuple[Any, list[Path]]:
             raise IntegrityError(f"{path} carries no certificate.", "It was not made by localsynth, or was converted since.")
         models = [path]
     else:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise IntegrityError(f"{path} is not a certificate: it is too large.", "Give a certificate.json.")
         text = path.read_bytes().decode("utf-8", "replace")
         names = ("model.*.gguf", "marginals.json", "text_counts.json")
@@ -89,7 +88,7 @@ def _check_text_counts(document: dict[str, Any], path: Path) -> list[Finding]:
     from localsynth.verify.text_counts import what_is_wrong
 
     if not document["hashes"]["text_counts"]:
-        # So it is while the count is still being compared with what the model writes: no row was drawn by it yet.
+        # The counts are still being compared with what the model generates: no row was sampled with them yet.
         text = f"{path.name} was counted after this certificate was made, which does not cover it."
         return [Finding("text_counts", "not checked", text)]
     if file_sha256(path) != document["hashes"]["text_counts"]:

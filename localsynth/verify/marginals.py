@@ -1,4 +1,4 @@
-"""Whether the marginals in a file are what a certificate's ledger paid for. The file may be made up: nothing in it is trusted.
+"""Whether the marginals in a file are what a certificate's ledger paid for. The file may be forged: nothing is trusted.
 
 What must hold: the columns are the certificate's; every table of counts in the file has its own spend, with the noise that it
 says; the spends come to no more than the ledger charged for this run; and nothing else was fitted.

@@ -11,19 +11,19 @@ __all__ = ["what_is_wrong"]
 
 
 def what_is_wrong(counts: TokenCounts, document: dict[str, Any]) -> str:
-    """What does not fit between token counts and a certificate whose own figures hold; "" if nothing."""
+    """What contradicts between token counts and a certificate whose own figures hold; "" if nothing."""
     try:
         return _columns(counts, document) or _charge(counts, document)
     except (LocalsynthError, ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError):
-        return "What was counted of the texts cannot be compared with what was charged"
+        return "The token counts cannot be compared with what was charged"
 
 
 def _columns(counts: TokenCounts, document: dict[str, Any]) -> str:
     schema = Schema.model_validate(document["schema"])
     if not document["hashes"]["model"] or not document["settings"]["text_counts"]["share"] > 0:
-        return "Its settings are not those of a run that counts what its texts say"
+        return "Its settings are not those of a run with token counts"
     if not counts.fits(schema):
-        return "The columns that texts were counted with are not those of the certificate's schema"
+        return "The columns that tokens were counted by are not those of the certificate's schema"
     return ""
 
 
@@ -36,7 +36,7 @@ def _charge(counts: TokenCounts, document: dict[str, Any]) -> str:
         if event["kind"] == "spend" and event["budget"] == "text_counts" and event["run"] == newest
     ]
     if charged != [{"type": "zcdp", "rho": counts.rho}] or total_rho(counts.spends) > counts.rho:
-        return "More was counted of the texts than was charged for this run, or something else"
+        return "More tokens were counted than was charged for this run, or something else"
     expected = [("gaussian", columns) for columns in counts.tables]
     if [(spend.kind, spend.columns) for spend in counts.spends] != expected:
         return "The tables are not those that were charged, one by one"
@@ -44,5 +44,5 @@ def _charge(counts: TokenCounts, document: dict[str, Any]) -> str:
     if any(counts.sigma != spend.parameter * rows for spend in counts.spends):
         return "The noise of the tables is not the one that was charged"
     if counts.noise != document["guarantee"]["noise"]:
-        return "Texts were counted with other noise than the certificate says"
+        return "Tokens were counted with other noise than the certificate says"
     return ""

@@ -1,1 +1,1 @@
-"""The canary audit: a training run on made-up canaries whose coins are guessed from what the run releases."""
+"""The canary audit: a training run on random canaries, and a membership attack on what the run releases."""

@@ -1,10 +1,10 @@
-"""One audited training: coins, the training itself by the product's own loop, and the white-box attack on what it released.
+"""One audited training: which canaries are in, the training by the product's own loop, and the white-box attack on it.
 
-The training is the claimed one in everything its privacy rests on: noise multiplier, clipping norm, sample rate, number of
-steps, base model, adapter, the loop's own code. Two things are the auditor's choice, since the guarantee holds for any table and
-any use of the released gradients. The table holds canaries alone: every other row would only blur the view. And the optimizer
-hardly moves (its learning rate is 1e-6), so that a canary's gradient stays what it was and needs to be computed once, not at each
-step: measured, this turns a noiseless run from hidden among moving weights into decoded without error.
+The training is the claimed one in all that its privacy depends on: noise multiplier, clipping norm, sample rate, number of
+steps, base model, adapters and the loop's own code. Two things are the auditor's choice, because the guarantee holds for any
+table and any use of the released gradients. The table has only canaries: other rows would only hide them. And the learning
+rate is 1e-6: the weights hardly move, so a canary's gradient is computed once and not in each step. A run without noise is
+then decoded without error.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ _LEARNING_RATE = 1e-6
 
 
 class _Overheard(RandomSource):
-    """Passes on another generator's draws, and remembers the Gaussian ones until they are taken away."""
+    """Passes on another generator's numbers, and keeps the Gaussian ones until they are taken."""
 
     def __init__(self, source: RandomSource) -> None:
         self.label = source.label
@@ -48,21 +48,21 @@ class _Overheard(RandomSource):
         return draws
 
     def take(self) -> torch.Tensor:
-        """The draws since the last time, one after another, in float32; a zero where there were none, as in a broken training."""
+        """The numbers since the last call, in float32; a zero where there were none, as in a faulty training."""
         heard, self._heard = self._heard, []
         return torch.from_numpy(np.concatenate([*heard, np.zeros(0 if heard else 1)])).float()
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """How each canary's coin fell, and how sure the auditor is that it was in. Shapes (canaries,)."""
+    """Which canaries were in, and the auditor's score of each. Shapes (canaries,)."""
 
     precision: str
-    """What it was trained in."""
+    """Of the training."""
     coins: NDArray[np.bool_]
     scores: NDArray[np.float64]
     control: NDArray[np.float64]
-    """The scores, had the noise not been added."""
+    """The scores without the noise."""
 
 
 def attack_training(
@@ -78,9 +78,9 @@ def attack_training(
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> Attacked:
-    """Train on the canaries whose fair coins say so, in `directory`, and score all of them by what was released.
+    """Train on a random half of the canaries, in `directory`, and score all of them by what was released.
 
-    canaries: the encoded rows of each unit. Raises what `train` raises; a stopped audit starts anew.
+    canaries: the encoded rows of each unit. Raises what `train` raises; a stopped audit starts again.
     """
     coins = random.bernoulli(0.5, len(canaries))
     overheard = _Overheard(random)
@@ -118,7 +118,7 @@ def attack_training(
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
     gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, report)
-    # A canary is in with chance 1/2, and then in each batch with chance sample_rate.
+    # A canary is in with probability 1/2, and then in each batch with probability sample_rate.
     expected = plan.steps * plan.sample_rate / 2
     return Attacked(trained.precision, coins, decode(gram, products[0], expected), decode(gram, products[1], expected))
 

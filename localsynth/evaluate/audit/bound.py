@@ -1,7 +1,7 @@
-"""What right guesses about canaries say of a privacy claim: the statistics of an audit in one training run, and nothing else.
+"""What right guesses about canaries say of a privacy claim: the statistics of an audit in one training run.
 
-m canaries are each put into the training by a fair coin of their own. Of r of them the auditor, who sees what the run releases,
-guesses how the coin fell, and is right about v. Two answers:
+Each of m canaries is in the training with probability 1/2, independently. The auditor sees what the run releases, guesses for
+r of them whether they were in, and is right about v. Two answers:
 
 epsilon_bound   the largest ε that v right guesses refute, whatever the mechanism
                 (Steinke, Nasr, Jagielski 2023, "Privacy Auditing with One (1) Training Run", arXiv:2305.08846)
@@ -22,7 +22,7 @@ __all__ = ["CONFIDENCE", "curve_p_value", "epsilon_bound", "p_value"]
 
 CONFIDENCE = 0.95
 
-_MOST = 50.0
+_MAX_EPSILON = 50.0
 """No audit shows an ε beyond: it would take 10^22 canaries."""
 _TAILS = 80
 """Tails of the distribution that are constrained in `curve_p_value`; fewer only make it more cautious."""
@@ -59,7 +59,7 @@ def epsilon_bound(canaries: int, guesses: int, right: int, delta: float, confide
     """
     if p_value(canaries, guesses, right, 0.0, delta) >= 1 - confidence:
         return 0.0
-    low, high = 0.0, _MOST
+    low, high = 0.0, _MAX_EPSILON
     for _ in range(60):
         middle = (low + high) / 2
         if p_value(canaries, guesses, right, middle, delta) < 1 - confidence:

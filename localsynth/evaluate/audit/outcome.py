@@ -1,4 +1,4 @@
-"""What an audit found, in figures and in a sentence, and the rule by which it counts as passed."""
+"""The outcome of an audit, as figures and as a sentence, and the rule by which it passes."""
 
 import math
 from collections.abc import Sequence
@@ -25,26 +25,26 @@ def right_guesses(scores: NDArray[np.float64], coins: NDArray[np.bool_], guesses
 
 @dataclass(frozen=True)
 class Search:
-    """What became of the endings."""
+    """The search for the endings of inserted canaries."""
 
     inserted: int
     withheld: int
     rows: int
-    """Rows drawn and searched."""
+    """Rows generated and searched."""
     found: int
-    """Inserted endings that stand in one of them, whole."""
+    """Inserted endings that are in one of them, whole."""
     exposure: float
-    """Bits, median over the inserted: 1 for a model that knows nothing of them ..."""
+    """Bits, median over the inserted endings: 1 for a model that knows nothing of them."""
     highest: float
-    """... and this, were each more likely than every withheld one."""
+    """The exposure if each were more likely than every withheld one."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, and the share of rows with an ending that is still possible: 3 / rows where none was found (95 %)."""
+        """The figures, and an upper bound of the fraction of rows with an ending: 3 / rows where none was found (95 %)."""
         return {**vars(self), "share_at_most": min(1.0, 3 / self.rows) if self.rows and not self.found else None}
 
 
 def written_endings(endings: Sequence[str], rows: Sequence[Record]) -> int:
-    """How many of `endings` stand in some text of `rows`, letter by letter."""
+    """How many of `endings` are in some text of `rows`, letter by letter."""
     written = "\n".join(str(value) for row in rows for value in row.values() if isinstance(value, str))
     return sum(ending in written for ending in endings)
 
@@ -56,42 +56,41 @@ def exposures(inserted: Sequence[float], withheld: Sequence[float]) -> list[floa
 
 @dataclass(frozen=True)
 class Audit:
-    """The counts of one audit, and what they were made to test."""
+    """The counts of one audit, and the claim that they test."""
 
     canaries: int
     guesses: int
-    """Canaries of which it was guessed that they were in; fixed before training."""
+    """Canaries that were guessed to be in; fixed before training."""
     right: int
     control_right: int
-    """The same, had the noise not been added."""
+    """The right guesses from the same training without its noise."""
     epsilon: float
-    """ε of the training, as the ledger has it ..."""
     delta: float
-    """... at this δ."""
+    """(ε, δ) of the training, as in the ledger."""
     curve: Sequence[tuple[float, float]]
-    """(ε, δ) pairs that the training claims to keep."""
+    """(ε, δ) pairs that the training claims to satisfy."""
     search: Search | None = None
-    """None where no text is long enough, or no search was wanted."""
+    """None if no text is long enough, or no search was requested."""
 
     def _p(self, right: int) -> float:
         return curve_p_value(self.canaries, self.guesses, right, self.curve)
 
     @cached_property
     def p(self) -> float:
-        """The largest chance of so many right guesses, if the claim holds."""
+        """The largest probability of so many right guesses under the claim."""
         return self._p(self.right)
 
     @cached_property
     def p_control(self) -> float:
-        """The same for the control: what the audit would have said of a run without noise."""
+        """The same for the control, a run without noise."""
         return self._p(self.control_right)
 
     @property
     def status(self) -> Status:
-        """failed: if the claim holds, so many right guesses have a chance below 5 %; or an ending was written. passed: not so,
-        and without the noise it would have failed. too weak to say: it would not have seen even that.
+        """failed: so many right guesses have a probability below 5 % under the claim, or an ending was generated.
 
-        A written ending leaves no doubt: ten random letters are never hit upon by chance (36^-10), and e^ε times never is never.
+        passed: not failed, and without the noise it would have. too weak to say: even without the noise it would not have.
+        An ending leaves no doubt: ten random letters have a probability of 36^-10, and e^ε times that is next to nothing.
         """
         if self.p < 1 - CONFIDENCE or (self.search is not None and self.search.found):
             return "failed"
@@ -99,7 +98,7 @@ class Audit:
 
     @property
     def sentence(self) -> str:
-        """The outcome for a reader without statistics."""
+        """The outcome in plain words."""
         guessed = f"{self.right} of {self.guesses} guesses about which of {self.canaries} canaries were trained on were right"
         claim = f"epsilon {self.epsilon:.3g} at delta {self.delta:.1g}"
         if self.search is not None and self.search.found:

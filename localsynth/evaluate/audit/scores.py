@@ -1,8 +1,8 @@
-"""How sure the auditor is of each canary, from the gradients that training released: the white-box attack.
+"""A score of each canary from the gradients that training released: the white-box attack.
 
-Steinke et al. score a canary by the inner product of its gradient with the released ones (arXiv:2305.08846). Gradients of rows of
-one table are far from orthogonal, so that alone says little; a ridge regression of what was released on all canaries' gradients
-tells them apart: without noise it finds how often each was drawn.
+Steinke et al. score a canary by the inner product of its gradient with the released ones (arXiv:2305.08846). Gradients of
+rows of one table are far from orthogonal, so that alone says little. A ridge regression of what was released on all canaries'
+gradients separates them: without noise it finds in how many batches each was.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from localsynth.train.private_gradients import PrivateGradients
 __all__ = ["canary_gradients", "decode"]
 
 _SKETCH = 1 << 17
-"""Numbers that a gradient is folded into for the products of canaries with each other: 2.4 million each would fill the memory."""
+"""Numbers that a gradient is folded into for the products of canaries with each other: whole ones would fill the memory."""
 _AT_ONCE = 1 << 13
 _SHARED = 128
 """Canaries whose mean gradient stands for what all have in common."""
@@ -77,7 +77,7 @@ def canary_gradients(
 
 
 def decode(gram: Floats, products: Floats, expected: float) -> Floats:
-    """How often each canary was drawn, estimated: n with gram · n ≈ products, drawn towards `expected`, the mean over all.
+    """The estimated number of batches with each canary: n with gram · n ≈ products, shrunk to `expected`, the mean over all.
 
     gram (canaries, canaries), products (canaries,) of the sum of everything released.
     """

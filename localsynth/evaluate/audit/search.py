@@ -1,9 +1,9 @@
-"""Canaries with an ordinary beginning and an improbable ending, searched for in what a model trained on them writes.
+"""Canaries with an ordinary prefix and an improbable ending, searched for in the rows of a model trained on them.
 
-Unlike the rest of the audit this looks at the product: a model trained at the run's own learning rate, merged, and drawn from.
-Some canaries are inserted among ordinary made-up rows, as many are withheld. Two questions, after Carlini et al. 2019, "The
-Secret Sharer" (arXiv:1802.08232): does an inserted ending stand in the rows drawn, and is it likelier to the model than the
-withheld ones (its exposure)? The second notices far less than has to happen before a whole ending is written.
+Unlike the rest of the audit this tests the product: a model trained at the run's own learning rate, merged and sampled from.
+Some canaries are inserted among ordinary random rows, as many are withheld. There are two questions, after Carlini et al.
+2019, "The Secret Sharer" (arXiv:1802.08232). Is an inserted ending in the generated rows? Is it likelier to the model than
+the withheld ones (its exposure)? The second detects far less than it takes to generate a whole ending.
 """
 
 import math
@@ -56,10 +56,10 @@ def search_endings(
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> Search:
-    """Train on canaries among ordinary rows in `directory`, draw `rows` rows from the merged model and search them.
+    """Train on canaries among ordinary rows in `directory`, generate `rows` rows with the merged model and search them.
 
-    The rows are drawn as `sampling` says. In a hybrid the model generates only texts, here for ordinary random rows. The schema
-    must have a text column. Raises what training and merging raise.
+    `sampling` are the settings of the rows. In a hybrid the model generates only texts, here for ordinary random rows. The
+    schema must have a text column. Raises what training and merging raise.
     """
     seeds = random.integers(2**31, 2).tolist()
     units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
@@ -105,17 +105,17 @@ def search_endings(
         contrast=contrast if split.hybrid else None,
         hybrid=split.hybrid,
     )
-    drawn: list[Record] = []
+    generated: list[Record] = []
     with open_sampler(row_plan, sampling, rows) as sampler:
         for number, record in sampler.rows(map(row_plan.request, range(rows))):
-            drawn.append(record)
+            generated.append(record)
             emit(progress("audit", number + 1, rows, "rows searched"))
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])
     return Search(
         inserted=_INSERTED,
         withheld=_INSERTED,
         rows=rows,
-        found=written_endings(endings[:_INSERTED], drawn),
+        found=written_endings(endings[:_INSERTED], generated),
         exposure=float(np.median(exposed)),
         highest=math.log2(_INSERTED + 1),
     )
