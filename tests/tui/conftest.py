@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
+import localsynth.verify.file
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
 from localsynth_tui.screens import data
+from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.planned import PLANNED
 
 FAKE_SUPERVISOR = Path(__file__).parents[1] / "helpers" / "tui" / "fake_supervisor.py"
@@ -116,16 +119,47 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, dict[str, An
     return asked
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a finished run, made once."""
+    root = tmp_path_factory.mktemp("finished")
+    finish(root)
+    return root
+
+
 @pytest.fixture
-def rows(workspace: Path) -> Path:
-    """The workspace with 450 synthetic rows whose text looks like markup."""
+def finished(workspace: Path, finished_run: Path) -> Path:
+    """The workspace with a finished run of 200 rows."""
+    shutil.copytree(finished_run, workspace, dirs_exist_ok=True)
+    return workspace
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The result of every verification; tests may change it."""
+    found = {"file": "c.json", "valid": True, "verdict": "Valid.", "summary": "Stated.", "not_covered": [], "findings": []}
+    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def markup_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic.duckdb of 450 rows whose text looks like markup, made once."""
     from localsynth.store.synthetic import Origin, SyntheticStore
 
+    path = tmp_path_factory.mktemp("rows") / "synthetic.duckdb"
     schema = Schema.model_validate(
         {"columns": [{"name": "n", "kind": "integer", "min": 0, "max": 999}, {"name": "t [x]", "kind": "text"}]}
     )
-    store = SyntheticStore(workspace / "synthetic.duckdb")
+    store = SyntheticStore(path)
     store.create_table(schema)
     job = store.open_job(Origin("001", "00", 0, 4.0, 1e-6, {}, {}), total=450)
     store.append(job.number, 0, [{"n": i, "t [x]": f"[bold]row {i}"} for i in range(450)])
+    return path
+
+
+@pytest.fixture
+def rows(workspace: Path, markup_rows: Path) -> Path:
+    """The workspace with `markup_rows`, and no run."""
+    shutil.copy(markup_rows, workspace)
     return workspace

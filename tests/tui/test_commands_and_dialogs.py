@@ -9,7 +9,6 @@ from textual.color import Color
 from textual.widgets import Input, OptionList, Select
 from typer.main import get_command
 
-import localsynth.verify.file
 import localsynth_models.fetch
 from localsynth.cli import main
 from localsynth_tui.screens.dialogs import Ask, Choose, Form
@@ -17,7 +16,6 @@ from localsynth_tui.screens.new_workspace import NewWorkspace
 from localsynth_tui.themes import THEMES
 from localsynth_tui.widgets.steps import STEPS
 from tests.helpers.tui.driving import drive, screen_text, sees, until
-from tests.helpers.tui.finished_run import finish
 
 
 def parsed(line):
@@ -30,15 +28,7 @@ def parsed(line):
     return name, command.make_context(name, words, parent=context).params
 
 
-@pytest.fixture
-def finished(workspace, monkeypatch):
-    found = {"valid": True, "verdict": "Valid.", "summary": "", "not_covered": [], "findings": [], "file": "certificate.json"}
-    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda *_: found)
-    finish(workspace)
-    return workspace
-
-
-def test_equivalent_commands_parse(finished, planned):
+def test_equivalent_commands_parse(finished, checked, planned):
     seen = {}
 
     async def scenario(app, pilot):
@@ -60,10 +50,8 @@ def test_equivalent_commands_parse(finished, planned):
     assert seen["sample"]["more"] == 500 and seen["audit"]["search"] == 100 and seen["query"]["sql"] == "select * from synthetic"
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_copy_one_of_several_commands(finished, size):
+def test_copy_one_of_several_commands(finished, checked):
     async def scenario(app, pilot):
-        await app.action_go("report")
         await sees(pilot, "✓ Valid.")
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, Choose) and app.screen.query(OptionList))
@@ -76,11 +64,10 @@ def test_copy_one_of_several_commands(finished, size):
         await until(pilot, lambda: not isinstance(app.screen, Choose))
         assert app.clipboard.endswith("--release"), "Escape copies nothing"
 
-    drive(scenario, Path("tickets"), size)
+    drive(scenario, Path("tickets"), step="report")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_new_workspace_passes_header_and_missing_options(home, size):
+def test_new_workspace_passes_header_and_missing_options(home):
     lines = [f"{i};x{i % 3};{'?' if i % 9 == 0 else i % 7}".replace(";", ",") for i in range(60)]
     (home / "plain.csv").write_text("\n".join(lines) + "\n")
 
@@ -103,7 +90,7 @@ def test_new_workspace_passes_header_and_missing_options(home, size):
         await sees(pilot, "column_1")
         assert app.workspace == Path("plain")
 
-    drive(scenario, size=size)
+    drive(scenario)
     text = (home / "plain" / "localsynth.toml").read_text()
     assert "header = false" in text and 'missing = ["", "?", "n/a"]' in text
 
@@ -112,7 +99,6 @@ def test_export_for_spreadsheets_and_replacing_a_file(finished, home):
     (home / "out.csv").write_text("old")
 
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await sees(pilot, "Rows 1 to 200")
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Form))
@@ -131,7 +117,7 @@ def test_export_for_spreadsheets_and_replacing_a_file(finished, home):
         await pilot.press("enter")
         await until(pilot, lambda: (home / "out.csv").read_text() != "old")
 
-    drive(scenario, finished)
+    drive(scenario, finished, step="synthetic")
     assert (home / "out.csv").read_text().startswith("age,sex,kind [k],")
 
 

@@ -8,7 +8,6 @@ from typing import get_args, get_type_hints
 import pytest
 from textual.widgets import Button, Input, Select, Static
 
-import localsynth.verify.file
 from localsynth.store.key import change_passphrase, is_wrapped, key_path, make_key, read_key
 from localsynth.verify.certificate import Finding
 from localsynth.workspace.paths import Workspace
@@ -28,19 +27,12 @@ WORDS = "neunundneunzig Luftballons"
 
 
 @pytest.fixture
-def checked(monkeypatch):
-    found = {"valid": True, "verdict": "Valid.", "summary": "", "not_covered": [], "findings": [], "file": "certificate.json"}
-    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda *_: found)
-    return found
-
-
-@pytest.fixture
-def finished(workspace, checked):
-    """A finished run with a key, an encrypted store and a report."""
-    run = finish(workspace)
-    made = Workspace(workspace)
+def erasable(finished, checked):
+    """The finished workspace with a key, an encrypted store and a report."""
+    made = Workspace(finished)
     make_key(made)
     made.private_path.write_bytes(b"encrypted")
+    (run,) = made.runs_path.iterdir()
     (run / "report.json").write_text("{}")
     (run / "report.html").write_text("<html>")
     return made
@@ -57,13 +49,12 @@ def opened(app, window):
 # --- erasing ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_erase_after_typing_the_name(finished, size, play):
+def test_erase_after_typing_the_name(erasable, play):
     play([{"kind": "stage_started", "stage": "sample"}, {"kind": "failed", "code": 5, "message": "No.", "hint": ""}])
-    run = next(finished.runs_path.iterdir())
+    run = next(erasable.runs_path.iterdir())
 
     async def scenario(app, pilot):
-        await app.start(Request("sample", finished.root))
+        await app.start(Request("sample", erasable.root))
         await until(pilot, lambda: not app.job_running)
         left_in_memory = app.job.directory
         await app.action_go("report")
@@ -76,19 +67,19 @@ def test_erase_after_typing_the_name(finished, size, play):
         await sees(pilot, "Erase for good")
         await pilot.press(*"ticket", "enter")
         assert isinstance(app.screen, EraseWindow) and app.screen.query_one("#accept", Button).disabled
-        assert key_path(finished).exists(), "the name is incomplete"
+        assert key_path(erasable).exists(), "the name is incomplete"
         assert left_in_memory.exists()
         await pilot.press("s", "enter")
         await until(pilot, lambda: isinstance(app.screen, Reading))
         await sees(pilot, "The key: destroyed.")
-        assert not key_path(finished).exists() and not finished.private_path.exists() and not (run / "report.html").exists()
-        assert finished.synthetic_path.exists() and not left_in_memory.exists()
+        assert not key_path(erasable).exists() and not erasable.private_path.exists() and not (run / "report.html").exists()
+        assert erasable.synthetic_path.exists() and not left_in_memory.exists()
         await pilot.press("escape")
         await until(pilot, lambda: app.screen.STEP == "report")
         await until(pilot, lambda: "the original rows were erased" in text_of(app, "#report-text"))
 
-    drive(scenario, finished.root, size)
-    record = json.loads(finished.erasure_path.read_text())
+    drive(scenario, erasable.root)
+    record = json.loads(erasable.erasure_path.read_text())
     assert record["complete"] and "private.duckdb" in record["removed"] and record["signature"]
 
 
@@ -100,38 +91,37 @@ def test_every_finding_status_has_a_text():
     assert "stated" in statuses and all(f"{status}: So." in text for status in statuses)
 
 
-def test_erase_can_keep_reports_and_needs_the_name(finished):
-    run = next(finished.runs_path.iterdir())
+def test_erase_can_keep_reports_and_needs_the_name(erasable):
+    run = next(erasable.runs_path.iterdir())
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         commands = {command.title: command.callback for command in app.get_system_commands(app.screen)}
         await commands["Erase the private side …"]()
         await until(pilot, lambda: opened(app, EraseWindow))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen.STEP == "report")
-        assert key_path(finished).exists()
+        assert key_path(erasable).exists()
         await app.action_go("run")
         (command,) = [each for each in app.get_system_commands(app.screen) if each.title.startswith("Erase")]
         await command.callback()
         await until(pilot, lambda: opened(app, EraseWindow))
         app.screen.query_one("#report", Select).value = "keep"
         await until(pilot, lambda: "report.html" not in text_of(app, "#goes") and "private.duckdb" in text_of(app, "#goes"))
-        assert text_of(app, "#command") == f"localsynth erase {finished.root} --keep-report"
+        assert text_of(app, "#command") == f"localsynth erase {erasable.root} --keep-report"
         app.screen.query_one("#name", Input).value = "tickets"
         await pilot.pause()
         app.screen.query_one("#accept", Button).press()
         await until(pilot, lambda: isinstance(app.screen, Reading))
 
-    drive(scenario, finished.root)
-    assert (run / "report.html").exists() and not finished.private_path.exists()
+    drive(scenario, erasable.root, step="report")
+    assert (run / "report.html").exists() and not erasable.private_path.exists()
 
 
-def test_erase_is_refused_while_a_job_runs(finished, play, tmp_path):
+def test_erase_is_refused_while_a_job_runs(erasable, play, tmp_path):
     play([{"kind": "stage_started", "stage": "sample"}, {"wait_for": str(tmp_path / "gate")}, RESULT])
 
     async def scenario(app, pilot):
-        await app.start(Request("sample", finished.root))
+        await app.start(Request("sample", erasable.root))
         await app.action_go("report")
         await pilot.press("x")
         await sees(pilot, "A job is running")
@@ -139,23 +129,22 @@ def test_erase_is_refused_while_a_job_runs(finished, play, tmp_path):
         (tmp_path / "gate").touch()
         await until(pilot, lambda: not app.job_running)
 
-    drive(scenario, finished.root)
-    assert key_path(finished).exists()
+    drive(scenario, erasable.root)
+    assert key_path(erasable).exists()
 
 
-def test_erase_is_refused_while_a_command_holds_the_lock(finished):
+def test_erase_is_refused_while_a_command_holds_the_lock(erasable):
     from localsynth.store.lock import work_lock
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await pilot.press("x")
         await until(pilot, lambda: opened(app, EraseWindow))
-        with work_lock(finished.root, "train"):
+        with work_lock(erasable.root, "train"):
             await pilot.press(*"tickets", "enter")
             await sees(pilot, "Wait until it is done")
 
-    drive(scenario, finished.root)
-    assert key_path(finished).exists()
+    drive(scenario, erasable.root, step="report")
+    assert key_path(erasable).exists()
 
 
 # --- a passphrase -------------------------------------------------------------------------------------------------------
@@ -277,7 +266,6 @@ def test_run_keeps_the_required_kernel_seal_on_resume(workspace, planned, play):
     play([{"kind": "failed", "code": 5, "message": "No such seal.", "hint": ""}])
 
     async def scenario(app, pilot):
-        await app.action_go("plan")
         await sees(pilot, "Noise")
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Ask))
@@ -291,14 +279,13 @@ def test_run_keeps_the_required_kernel_seal_on_resume(workspace, planned, play):
         await until(pilot, lambda: not app.job_running)
         assert Job(workspace).request.require_seal == "kernel", "a resumed run keeps the requirement"
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="plan")
 
 
-def test_report_can_require_the_kernel_seal(finished, play):
+def test_report_can_require_the_kernel_seal(finished, checked, play):
     play([RESULT])
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await until(pilot, lambda: "Valid" in text_of(app, "#certificate-text"))
         await pilot.press("e")
         await until(pilot, lambda: isinstance(app.screen, Form))
@@ -308,7 +295,7 @@ def test_report_can_require_the_kernel_seal(finished, play):
         await until(pilot, lambda: app.job is not None and app.job.exists and not app.job_running)
         assert app.job.request.document()["require_seal"] == "kernel"
 
-    drive(scenario, finished.root)
+    drive(scenario, finished, step="report")
 
 
 def test_more_rows_from_a_seed_file(finished, home, play):
@@ -316,7 +303,6 @@ def test_more_rows_from_a_seed_file(finished, home, play):
     (home / "seeds.csv").write_text("sex,age\nF,70\nM,\n")
 
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await pilot.press("m")
         await until(pilot, lambda: isinstance(app.screen, MoreRows))
         await sees(pilot, "Columns: age, sex")
@@ -339,4 +325,4 @@ def test_more_rows_from_a_seed_file(finished, home, play):
         assert app.job.request.options == {"seeds": "seeds.csv"}
         await until(pilot, lambda: not app.job_running)
 
-    drive(scenario, finished.root, (80, 24))
+    drive(scenario, finished, (80, 24), step="synthetic")

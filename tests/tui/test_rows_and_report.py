@@ -6,22 +6,14 @@ import webbrowser
 import pytest
 from textual.widgets import Button, Input, Select, Static
 
-import localsynth.verify.file
 from localsynth.store.synthetic import SyntheticStore
 from localsynth_tui.screens.dialogs import Form
 from localsynth_tui.screens.more_rows import MoreRows
 from localsynth_tui.text.histograms import draw, shapes_of_report, shapes_of_rows
 from localsynth_tui.text.report import report_text
 from tests.helpers.tui.driving import drive, screen_text, sees, until
-from tests.helpers.tui.finished_run import SCHEMA, finish, fresh_report, report, table
+from tests.helpers.tui.finished_run import SCHEMA, fresh_report, report, table
 from tests.helpers.tui.scripted_run import RESULT
-
-
-@pytest.fixture
-def finished(workspace):
-    finish(workspace)
-    return workspace
-
 
 # --- more rows ----------------------------------------------------------------------------------------------------------
 
@@ -30,7 +22,6 @@ def test_more_rows_form_checks_input_as_typed(finished, play):
     play([{"kind": "stage_started", "stage": "sample"}, {"kind": "result", "result": {"new_rows": 7, "rows": 207}}])
 
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await sees(pilot, "Rows 1 to 200 of 200")
         await pilot.press("m")
         await until(pilot, lambda: isinstance(app.screen, MoreRows))
@@ -62,17 +53,16 @@ def test_more_rows_form_checks_input_as_typed(finished, play):
         assert app.job.request.verb == "sample" and app.job.request.options == expected
         await sees(pilot, "✓ done     generate rows")
 
-    drive(scenario, finished)
+    drive(scenario, finished, step="synthetic")
 
 
 def test_more_rows_needs_a_run(rows):
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await pilot.press("m")
         await sees(pilot, "There is no run yet")
         assert app.screen.query_one("#accept", Button).disabled
 
-    drive(scenario, rows)
+    drive(scenario, rows, step="synthetic")
 
 
 # --- histograms ---------------------------------------------------------------------------------------------------------
@@ -82,7 +72,6 @@ def test_histograms_show_the_original_with_a_report(finished):
     path = next((finished / "runs").iterdir()) / "report.json"
 
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await sees(pilot, "Rows 1 to 200")
         await pilot.press("h")
         await sees(pilot, "The synthetic rows only.")
@@ -102,7 +91,7 @@ def test_histograms_show_the_original_with_a_report(finished):
         await pilot.press("escape", "h")
         await sees(pilot, "cannot be read")
 
-    drive(scenario, finished)
+    drive(scenario, finished, step="synthetic")
 
 
 def test_histograms_have_the_bins_of_the_report(finished):
@@ -132,17 +121,6 @@ def test_histograms_fit_the_width_and_hold_no_texts(tmp_path):
 
 # --- the report ---------------------------------------------------------------------------------------------------------
 
-CHECKED = {"file": "c.json", "valid": True, "verdict": "Valid.", "summary": "Stated.", "not_covered": [], "findings": []}
-
-
-@pytest.fixture
-def checked(monkeypatch):
-    """The result of every verification; tests may change it."""
-    found = dict(CHECKED)
-    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: found)
-    return found
-
-
 AUDIT = {
     "status": "passed",
     "sentence": "52 of 100 guesses were right.",
@@ -168,7 +146,6 @@ def test_report_job_has_the_options_of_the_form(finished, play, checked):
     play([{"kind": "stage_started", "stage": "evaluate", "seal": "seccomp"}, {"kind": "result", "result": made}])
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await sees(pilot, "✓ Valid.")
         await sees(pilot, "Guaranteed: epsilon 2, delta 1.0e-05. At worst, any result is 7.4 times")
         await pilot.press("e")
@@ -195,7 +172,7 @@ def test_report_job_has_the_options_of_the_form(finished, play, checked):
         await pilot.press("v")
         await sees(pilot, "Next: read it (6).")
 
-    drive(scenario, finished, (100, 40))
+    drive(scenario, finished, (100, 40), step="report")
 
 
 def test_run_screen_shows_progress_of_the_report(finished, play, checked, tmp_path):
@@ -204,7 +181,6 @@ def test_run_screen_shows_progress_of_the_report(finished, play, checked, tmp_pa
     play([{"kind": "stage_started", "stage": "evaluate", "seal": "seccomp"}, at_work, {"wait_for": str(seen)}, RESULT])
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await sees(pilot, "✓ Valid.")
         await pilot.press("e")
         await until(pilot, lambda: isinstance(app.screen, Form))
@@ -214,16 +190,14 @@ def test_run_screen_shows_progress_of_the_report(finished, play, checked, tmp_pa
         seen.touch()
         await sees(pilot, "✓ done     compare and attack")
 
-    drive(scenario, finished, (100, 40))
+    drive(scenario, finished, (100, 40), step="report")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_report_screen_runs_and_shows_audit(finished, play, checked, size):
+def test_report_screen_runs_and_shows_audit(finished, play, checked):
     run = next((finished / "runs").iterdir())
     play([{"kind": "stage_started", "stage": "audit", "seal": "seccomp"}, {"kind": "result", "result": {"path": "audit.json"}}])
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await sees(pilot, "✓ Valid.")
         await pilot.press("u")
         await sees(pilot, "NO AUDIT of this run yet. A runs one")
@@ -256,7 +230,7 @@ def test_report_screen_runs_and_shows_audit(finished, play, checked, size):
         await pilot.press("v")
         await until(pilot, lambda: "cannot be read. Run the audit again: A." in shown(app, "#audit-text"))
 
-    drive(scenario, finished, size)
+    drive(scenario, finished, step="report")
 
 
 def test_no_audit_of_a_run_with_marginals_only(finished, play, checked):
@@ -264,7 +238,6 @@ def test_no_audit_of_a_run_with_marginals_only(finished, play, checked):
     run.write_text(json.dumps({**json.loads(run.read_text()), "synthesizer": "marginals"}))
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await sees(pilot, "✓ Valid.")
         await pilot.press("u")
         await sees(pilot, "used DP marginals only")
@@ -272,7 +245,7 @@ def test_no_audit_of_a_run_with_marginals_only(finished, play, checked):
         await pilot.pause()
         assert not isinstance(app.screen, Form) and app.job is None
 
-    drive(scenario, finished)
+    drive(scenario, finished, step="report")
 
 
 def test_report_screen_shows_figures_and_opens_page(finished, checked, monkeypatch):
@@ -283,7 +256,6 @@ def test_report_screen_shows_figures_and_opens_page(finished, checked, monkeypat
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await pilot.press("r")
         await sees(pilot, "NO REPORT of run")
         await pilot.press("o")
@@ -303,18 +275,17 @@ def test_report_screen_shows_figures_and_opens_page(finished, checked, monkeypat
         await pilot.press("v")
         await until(pilot, lambda: "cannot be read. Make it again" in shown(app, "#report-text"))
 
-    drive(scenario, finished)
+    drive(scenario, finished, step="report")
 
 
 def test_invalid_certificate_shows_no_guarantee(finished, checked):
     checked |= {"valid": False, "verdict": "NOT VALID: 1 check failed."}
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await until(pilot, lambda: "NOT VALID" in shown(app, "#certificate-text"))
         assert "Guaranteed" not in shown(app, "#certificate-text")
 
-    drive(scenario, finished)
+    drive(scenario, finished, step="report")
 
 
 def test_report_text():

@@ -21,7 +21,6 @@ from localsynth_tui.screens.plan import figures_text
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.steps import Steps
 from tests.helpers.tui.driving import drive, screen_text, sees, until
-from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.planned import PLANNED
 from tests.helpers.tui.scripted_run import RESULT, training, whole_run
 
@@ -304,7 +303,6 @@ def test_preview_shows_rows_and_flags_names(workspace, home, monkeypatch):
 
 def test_plan_follows_the_controls_and_starts_nothing(workspace, planned):
     async def scenario(app, pilot):
-        await app.action_go("plan")
         await sees(pilot, "0.98 ×")
         await sees(pilot, "A warning [of note].")
         await sees(pilot, "about 50 times as likely")
@@ -326,12 +324,11 @@ def test_plan_follows_the_controls_and_starts_nothing(workspace, planned):
         assert saved(workspace)["privacy"]["epsilon"] == 2
         assert not (workspace / "ledger.json").exists() and not Job(workspace).exists
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="plan")
 
 
 def test_plan_shows_synthesizer_and_epsilon_by_stage(workspace, planned, monkeypatch):
     async def scenario(app, pilot):
-        await app.action_go("plan")
         await sees(pilot, "Synthesizer hybrid (marginals + LLM)")
         await sees(pilot, "Epsilon     4: schema 0.4, marginals")
         assert "cannot be left empty" not in screen_text(app)
@@ -345,7 +342,7 @@ def test_plan_shows_synthesizer_and_epsilon_by_stage(workspace, planned, monkeyp
         await pilot.press("s")
         await sees(pilot, "epsilon 4 (schema 0.4, marginals 3.6)")
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="plan")
 
 
 def test_plan_figures_name_the_sequence_order():
@@ -360,7 +357,6 @@ def test_plan_figures_name_the_adapted_layers():
 
 def test_max_units_is_an_option_of_plan_and_run(workspace, planned):
     async def scenario(app, pilot):
-        await app.action_go("plan")
         await sees(pilot, "0.98 ×")
         field = app.screen.query_one("#max-units", Input)
         field.value = "few"
@@ -374,14 +370,13 @@ def test_max_units_is_an_option_of_plan_and_run(workspace, planned):
         await sees(pilot, "0.98 ×")
         assert len(planned) == 2 and app.screen.query_one("#max-units", Input).value == "2000"
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="plan")
 
 
 def test_fast_typing_plans_once(workspace, planned, monkeypatch):
     monkeypatch.setattr("localsynth_tui.screens.plan._SAVE_DELAY", 2.0)  # so that the keys come fast on a busy machine, too
 
     async def scenario(app, pilot):
-        await app.action_go("plan")
         await sees(pilot, "0.98 ×")
         app.screen.query_one("#rows", Input).focus()
         await pilot.press(*"12345")
@@ -389,14 +384,13 @@ def test_fast_typing_plans_once(workspace, planned, monkeypatch):
         await pilot.pause(0.5)
         assert len(planned) == 2 and planned[1][1]["sample"]["rows"] == 12345
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="plan")
 
 
 def test_start_shows_the_cost_and_asks(workspace, planned, play):
     play(whole_run())
 
     async def scenario(app, pilot):
-        await app.action_go("plan")
         await sees(pilot, "0.98 ×")
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Ask))
@@ -411,7 +405,7 @@ def test_start_shows_the_cost_and_asks(workspace, planned, play):
         await until(pilot, lambda: app.screen.STEP == "run")
         await sees(pilot, "✓ done     generate rows")
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="plan")
 
 
 def test_size_warning_can_be_overridden(workspace, monkeypatch):
@@ -426,13 +420,12 @@ def test_size_warning_can_be_overridden(workspace, monkeypatch):
     monkeypatch.setattr(PlanServer, "plan", plan)
 
     async def scenario(app, pilot):
-        await app.action_go("plan")
         await sees(pilot, "About 60 units are too few.")
         await pilot.press("f")
         await sees(pilot, "0.98 ×")
         assert app.screen.command().endswith("--force")
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="plan")
 
 
 # --- run ----------------------------------------------------------------------------------------------------------------
@@ -573,7 +566,6 @@ def test_keys_stay_responsive_with_10_000_events(workspace, play, monkeypatch):
 
 def test_rows_in_pages_and_by_sql(rows):
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await sees(pilot, "Rows 1 to 200 of 450")
         await sees(pilot, "[bold]row 0")
         assert app.screen.query_one(DataTable).row_count == 200
@@ -594,13 +586,12 @@ def test_rows_in_pages_and_by_sql(rows):
         assert field.value.startswith("select max(n)")
         assert "localsynth query" in app.screen.command()
 
-    drive(scenario, rows)
+    drive(scenario, rows, step="synthetic")
 
 
 def test_export_rows(rows, home):
 
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await sees(pilot, "Rows 1 to 200")
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Form))
@@ -608,43 +599,33 @@ def test_export_rows(rows, home):
         await pilot.click("#accept")
         await until(pilot, lambda: (home / "out.csv").exists())
 
-    drive(scenario, rows)
+    drive(scenario, rows, step="synthetic")
     assert (home / "out.csv").read_text().startswith("n,t [x]\n0,[bold]row 0\n")
 
 
 def test_rows_and_report_screens_without_a_run(workspace):
     async def scenario(app, pilot):
-        await app.action_go("synthetic")
         await sees(pilot, "There are no synthetic rows yet.")
         await app.action_go("report")
         await sees(pilot, "There is no certificate yet.")
 
-    drive(scenario, workspace)
+    drive(scenario, workspace, step="synthetic")
 
 
-def test_report_screen_shows_certificate_and_missing_report(workspace, monkeypatch):
-    import localsynth.verify.file
-
-    finish(workspace)
-    checked = {
-        "file": "c.json",
-        "valid": True,
-        "verdict": "Valid.",
-        "summary": "Epsilon 4.",
+def test_report_screen_shows_certificate_and_missing_report(finished, checked):
+    checked |= {
         "not_covered": ["The [report]."],
         "findings": [{"name": "table", "status": "not checked", "text": "No hash."}],
     }
-    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: checked)
 
     async def scenario(app, pilot):
-        await app.action_go("report")
         await sees(pilot, "✓ Valid.")
         await sees(pilot, "The [report].")
         await sees(pilot, "? not checked table: No hash.")
         await pilot.press("r")
         await sees(pilot, "NO REPORT of run")
 
-    drive(scenario, workspace, (80, 40))
+    drive(scenario, finished, (80, 40), step="report")
 
 
 def test_models_screen_lists_adds_and_verifies(home, tiny_model):

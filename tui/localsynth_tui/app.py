@@ -73,12 +73,13 @@ class LocalsynthApp(App[None]):
         self.queries: list[str] = []
         self.model_task = ModelTask(self._model_task_changed)
         self._initial_workspace = workspace
-
-    async def on_mount(self) -> None:
+        # Before the styles are first applied: a later change would apply all of them again.
         for theme in THEMES:
             self.register_theme(theme)
         if self.preferences.theme in self.available_themes:
             self.theme = self.preferences.theme
+
+    async def on_mount(self) -> None:
         self.set_keymap(self.preferences.keymap)
         self.theme_changed_signal.subscribe(self, self._save_theme)
         await self.push_screen(_screen("home"))
@@ -92,7 +93,7 @@ class LocalsynthApp(App[None]):
 
     # --- the workspace -----------------------------------------------------------------------------------------------
 
-    async def open_workspace(self, path: Path, step: str | None = None) -> bool:
+    async def open_workspace(self, path: Path) -> bool:
         """Open a workspace on the screen of its next step; False, with a message, where it is none."""
         if not (path / "localsynth.toml").is_file() and not (path / "erasure.json").is_file():
             self.show_error(ConfigError(f"{path} is not a workspace.", "Make one here with New, or choose another directory."))
@@ -103,8 +104,7 @@ class LocalsynthApp(App[None]):
         self._find_job(path, status)
         self.preferences.opened(path)
         self._save_preferences()
-        next_step = "run" if self.job is not None and self.job.running else status.next_step
-        await self.action_go(step or next_step)
+        await self.action_go("run" if self.job is not None and self.job.running else status.next_step)
         return True
 
     def _model_task_changed(self, over: bool) -> None:

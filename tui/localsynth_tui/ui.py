@@ -41,7 +41,7 @@ class Ui(Protocol):
     async def start(self, request: Request) -> bool:
         """Start a job on the open workspace and show it; False, with a message, where it cannot start."""
 
-    async def open_workspace(self, path: Path, step: str | None = None) -> bool:
+    async def open_workspace(self, path: Path) -> bool:
         """Open a workspace; False, with a message, where it is none."""
 
     async def action_go(self, step: str) -> None:

@@ -2,17 +2,33 @@
 
 import asyncio
 import time
+from pathlib import Path
 
+from localsynth_tui import app as app_module
 from localsynth_tui.app import LocalsynthApp
 
 __all__ = ["drive", "screen_text", "sees", "until"]
 
 
-def drive(scenario, workspace=None, size=(80, 24)):
-    """Run `scenario(app, pilot)` in the app."""
+class _AppOnStep(LocalsynthApp):
+    """Opens its workspace on the screen of a step, and not on that of its next one."""
+
+    CSS_PATH = Path(app_module.__file__).with_name("app.tcss")
+
+    def __init__(self, workspace, step):
+        super().__init__(workspace)
+        self._first_step = step
+
+    async def action_go(self, step):
+        first, self._first_step = self._first_step, None
+        await super().action_go(first or step)
+
+
+def drive(scenario, workspace=None, size=(80, 24), step=None):
+    """Run `scenario(app, pilot)` in the app; `step` is the first screen of a workspace."""
 
     async def main():
-        app = LocalsynthApp(workspace)
+        app = _AppOnStep(workspace, step)
         async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause()
             await scenario(app, pilot)
