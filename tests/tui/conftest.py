@@ -14,9 +14,10 @@ import pytest
 import localsynth.verify.file
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
+from localsynth_tui import app
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
-from localsynth_tui.screens import data
+from localsynth_tui.screens import data, plan
 from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.planned import PLANNED
 
@@ -73,6 +74,14 @@ def no_background_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "ask", nothing)
 
 
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delays for a person's eyes and fingers are short."""
+    monkeypatch.setattr(app, "_POLL_INTERVAL", 0.05)
+    monkeypatch.setattr(data, "_SAVE_DELAY", 0.1)
+    monkeypatch.setattr(plan, "_SAVE_DELAY", 0.1)
+
+
 @pytest.fixture
 def workspace(home: Path) -> Iterator[Path]:
     """A workspace as `init` makes it, without a source table."""
@@ -111,11 +120,11 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, dict[str, An
     """Makes every plan answer `PLANNED`; lists each request with the localsynth.toml of that moment."""
     asked = []
 
-    async def plan(_self: PlanServer, request: Request) -> dict[str, Any]:
+    async def answer(_self: PlanServer, request: Request) -> dict[str, Any]:
         asked.append((request, tomllib.loads((request.workspace / "localsynth.toml").read_text())))
         return PLANNED
 
-    monkeypatch.setattr(PlanServer, "plan", plan)
+    monkeypatch.setattr(PlanServer, "plan", answer)
     return asked
 
 

@@ -23,7 +23,7 @@ from tests.helpers.tui.driving import drive, screen_text, sees, until
 from tests.helpers.tui.finished_run import finish
 from tests.helpers.tui.scripted_run import RESULT, whole_run
 
-WORDS = "neunundneunzig Luftballons"
+PASSPHRASE = "ninety-nine"
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_erase_is_refused_while_a_command_holds_the_lock(erasable):
 @pytest.fixture
 def wrapped(workspace):
     """A workspace whose key has a passphrase."""
-    change_passphrase(Workspace(workspace), WORDS)
+    change_passphrase(Workspace(workspace), PASSPHRASE)
     return workspace
 
 
@@ -185,17 +185,17 @@ def test_passphrase_is_verified_and_passed_through_a_pipe(wrapped, received):
         assert "If it is lost" in text_of(app, "#answer")
         field = app.screen.query_one("#passphrase", Input)
         assert field.value == "" and field.has_focus and not received.exists(), "nothing started, and the window asks again"
-        await pilot.press(*WORDS)
-        assert WORDS not in screen_text(app) and "•" * len(WORDS) in screen_text(app)
+        await pilot.press(*PASSPHRASE)
+        assert PASSPHRASE not in screen_text(app) and "•" * len(PASSPHRASE) in screen_text(app)
         await pilot.press("enter")
         await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None)
         assert app.run_state.outcome["kind"] == "result"
-        assert WORDS not in json.dumps(app.job.request.document()) + app.job.request.command()
+        assert PASSPHRASE not in json.dumps(app.job.request.document()) + app.job.request.command()
 
     drive(scenario, wrapped)
     found = json.loads(received.read_text())
-    assert found["stdin"].pop("passphrase") == WORDS and found["stdin"]["verb"] == "run"
-    assert WORDS not in json.dumps(found)
+    assert found["stdin"].pop("passphrase") == PASSPHRASE and found["stdin"]["verb"] == "run"
+    assert PASSPHRASE not in json.dumps(found)
 
 
 def test_passphrase_is_asked_only_where_the_key_is_needed(wrapped, received):
@@ -224,13 +224,13 @@ def test_missing_key_gets_a_new_passphrase_typed_twice(wrapped, received):
         await sees(pilot, "there is no key")
         await pilot.press(*"short", "enter", *"short", "enter")
         await until(pilot, lambda: "fewer than 8" in text_of(app, "#answer"))
-        await pilot.press(*WORDS, "enter", *"something else", "enter")
+        await pilot.press(*PASSPHRASE, "enter", *"ninety", "enter")
         await until(pilot, lambda: "differ" in text_of(app, "#answer"))
-        await pilot.press(*WORDS, "enter", *WORDS, "enter")
+        await pilot.press(*PASSPHRASE, "enter", *PASSPHRASE, "enter")
         await until(pilot, lambda: app.run_state is not None and app.run_state.outcome is not None)
 
     drive(scenario, wrapped)
-    assert json.loads(received.read_text())["stdin"]["passphrase"] == WORDS
+    assert json.loads(received.read_text())["stdin"]["passphrase"] == PASSPHRASE
 
 
 def test_new_workspace_with_a_passphrase(home):
@@ -241,10 +241,10 @@ def test_new_workspace_with_a_passphrase(home):
         await pilot.press("n")
         await until(pilot, lambda: opened(app, NewWorkspace))
         await sees(pilot, "Passphrase for the key of the")
-        await pilot.press(*"visits.csv", "enter", "tab", *WORDS, "enter", *"other words", "enter")
+        await pilot.press(*"visits.csv", "enter", "tab", *PASSPHRASE, "enter", *"ninety", "enter")
         await until(pilot, lambda: "differ" in text_of(app, "#answer"))
-        assert not (home / "visits").exists() and WORDS not in screen_text(app)
-        app.screen.query_one("#second", Input).value = WORDS
+        assert not (home / "visits").exists() and PASSPHRASE not in screen_text(app)
+        app.screen.query_one("#second", Input).value = PASSPHRASE
         await pilot.press("enter")
         await until(pilot, lambda: app.workspace is not None)
         await sees(pilot, "note")  # the screen with its columns is whole before the app ends
@@ -253,10 +253,10 @@ def test_new_workspace_with_a_passphrase(home):
     drive(scenario)
     made = Workspace(home / "visits")
     assert is_wrapped(made)
-    assert len(read_key(Workspace(home / "visits", WORDS))) == 64
+    assert len(read_key(Workspace(home / "visits", PASSPHRASE))) == 64
     for place in (home, Path(home).parent / "home"):
         for path in place.rglob("*"):
-            assert not path.is_file() or WORDS.encode() not in path.read_bytes()
+            assert not path.is_file() or PASSPHRASE.encode() not in path.read_bytes()
 
 
 # --- a required seal, a seed file -------------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def test_invalid_column_is_not_saved(workspace):
         await sees(pilot, "min 900 is above max 90")
         field.value = "nine"
         await sees(pilot, "Min: enter a whole number")
-        await pilot.pause(0.6)
+        await pilot.pause(0.3)
 
     drive(scenario, workspace)
     assert (workspace / "localsynth.toml").read_text() == before
@@ -536,6 +536,7 @@ def test_keys_stay_responsive_with_10_000_events(workspace, play, monkeypatch):
     from localsynth_tui.jobs import supervisor
 
     monkeypatch.setattr(supervisor, "_PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr("localsynth_tui.app._POLL_INTERVAL", 0.2)  # as users have it
     script = [{"kind": "stage_started", "stage": "train"}, *training(10_000)]
     play([RESULT])
     slowest = []
