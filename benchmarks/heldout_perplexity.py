@@ -51,7 +51,7 @@ def main() -> None:
                 rows.append(codec.encode(conformed))
     adapter = read_adapter(run.directory / "adapter")
     precision = choose_precision(config.train.precision, "cpu")
-    model = build_model(base.path, adapter.rank, int(adapter.alpha), run["targets"], precision, "cpu", seed=0)
+    model = build_model(base.path, adapter.rank, int(adapter.alpha), run.model.targets, precision, "cpu", seed=0)
     before = perplexity(model, rows)
     set_adapter(model, adapter.pairs)
     after = perplexity(model, rows)

@@ -9,16 +9,15 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.config import MACHINES_PART
+from localsynth.errors import ConfigError
 from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
-from localsynth.pipeline.session import Session, trained_run
+from localsynth.pipeline.session import Session, check_base, trained_run
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.extras import need_training_parts
-from localsynth.system.files import file_sha256, write_json
+from localsynth.system.files import write_json
 from localsynth.train.cost import going_on_with
-from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.runs import Run
 
 if TYPE_CHECKING:
@@ -58,24 +57,23 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.train.plan import TrainPlan as Plan
 
     begun = time.monotonic()
-    plan = Plan(**current["plan"])
+    plan = Plan(**current.model.plan)
     # In the precision that the run was trained in, whichever this machine would choose, unless another one is asked for.
     machines = session.config.train.model_dump(include=set(MACHINES_PART))
     if machines["precision"] == "auto":
-        machines["precision"] = current["train"]["precision"]
-    settings = TrainConfig.model_validate({**current["settings"]["train"], **machines})
+        machines["precision"] = current.training.precision
+    settings = current.settings.train.model_copy(update=machines)
     device = choose_device(settings.device)
     base = find_base_model(settings.model)
-    if file_sha256(base.path) != current["base_sha256"]:
-        raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
+    check_base(current, base.path)
     session.emit(stage_started("audit", session.seal))
     curve = claimed_curve(plan)
     canaries = session.options.canaries or enough_canaries(plan.sample_rate, plan.steps, curve)
     guesses = guesses_of(canaries, plan.sample_rate, plan.steps)
     random = SecureRandom()
-    schema = effective_of(current["table"]).schema
+    schema = current.effective.schema
     split = ColumnSplit(schema, hybrid=current.hybrid)
-    privacy = PrivacyConfig.model_validate(current["settings"]["privacy"])
+    privacy = current.settings.privacy
     units, _ = canary_units(schema, canaries, privacy.rows_per_unit, int(random.integers(2**31, 1)[0]))
     with Vocabulary(base.path) as vocabulary:
         codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, current.description, split.given)
@@ -85,8 +83,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     directory.mkdir(mode=0o700)
     shared: dict[str, Any] = {
         "base": base.path,
-        "targets": current["targets"],
-        "micro_batch_tokens": going_on_with(settings, current["micro_batch_tokens"], device),
+        "targets": current.model.targets,
+        "micro_batch_tokens": going_on_with(settings, current.model.micro_batch_tokens, device),
         "plan": plan,
         "settings": settings,
         "random": random,
@@ -122,7 +120,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     document = {
         "format": 1,
         "run": current.id,
-        "adapter_sha256": current["adapter_sha256"],
+        "adapter_sha256": current.training.adapter_sha256,
         **found.to_json(),
         "in": int(attacked.coins.sum()),
         "training": {
@@ -130,7 +128,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
             "sample_rate": plan.sample_rate,
             "noise_multiplier": plan.noise_multiplier,
             "max_grad_norm": plan.max_grad_norm,
-            "base_sha256": current["base_sha256"],
+            "base_sha256": current.model.base_sha256,
             "noise": random.label,
             "device": device,
             "precision": attacked.precision,

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.errors import Cancelled, ConfigError
 from localsynth.events import progress, stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
-from localsynth.pipeline.session import Session, certificate_of, trained_run
+from localsynth.pipeline.session import Session, certificate_of, check_base, check_product, trained_run
 from localsynth.schema.columns import Record, Schema, conform
 from localsynth.system.cpu import default_threads
-from localsynth.system.files import file_sha256, read_json, write_file, write_json
-from localsynth.workspace.effective_schema import effective_of
+from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.erasure_record import refuse_erased
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run
@@ -27,7 +26,7 @@ from localsynth.workspace.runs import Run
 if TYPE_CHECKING:
     from localsynth.evaluate.schema_losses import SchemaLosses
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_run"]
 
 _SEED = 0
 """The same rows are looked at each time, so that the same table gives the same report."""
@@ -38,17 +37,21 @@ _ASKED = 250
 
 def evaluate(session: Session) -> dict[str, Any]:
     """Write the report on the newest run's rows. With `release`, the one that reads nothing private."""
+    if not session.options.release:
+        refuse_erased(session.workspace)
+    return evaluate_run(session, trained_run(session))
+
+
+def evaluate_run(session: Session, current: Run) -> dict[str, Any]:
+    """`evaluate` of a given run."""
     from localsynth.evaluate.report import render_report, report_document
     from localsynth.evaluate.tables import describe_synthetic
     from localsynth.store.synthetic import SyntheticStore
 
     workspace, options = session.workspace, session.options
-    if not options.release:
-        refuse_erased(workspace)
-    current = trained_run(session)
-    if not current.get("sample"):
+    if current.record.sample is None:
         raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
-    schema = effective_of(current["table"]).schema
+    schema = current.effective.schema
     certificate = certificate_of(session, current)
     session.emit(stage_started("evaluate", session.seal))
     # Rows drawn under conditions are as the user wanted them, and say nothing of how well the model learned.
@@ -64,7 +67,7 @@ def evaluate(session: Session) -> dict[str, Any]:
     if options.release:
         figures = {"synthetic_only": describe_synthetic(synthetic, schema)}
     else:
-        figures = _compare(session, schema, synthetic, made)
+        figures = _compare(session, current, schema, synthetic, made)
         if current.audit_path.exists():
             figures["audit"] = read_json(current.audit_path)
     page = current.directory / f"{name}.html"
@@ -77,20 +80,22 @@ def evaluate(session: Session) -> dict[str, Any]:
 
 def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:
     """The learned columns of the synthetic rows by unit, where they are sequences; the last unit may be cut, and is left out."""
-    settings = current["settings"]
-    if settings["data"]["sequence_by"] is None:
+    settings = current.settings
+    if settings.data.sequence_by is None:
         return None
     names = [column.name for column in schema.learned()]
-    groups = groupby(rows, key=lambda row: row[settings["privacy"]["unit"]])
+    groups = groupby(rows, key=lambda row: row[settings.privacy.unit])
     return [[{name: row[name] for name in names} for row in unit] for _, unit in groups][:-1]
 
 
-def _compare(session: Session, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None) -> dict[str, Any]:
+def _compare(
+    session: Session, current: Run, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None
+) -> dict[str, Any]:
     from localsynth.evaluate.schema_losses import SchemaLosses
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llm.llama_cpp import Embedder
 
-    options, wanted, current = session.options, session.config.evaluate, trained_run(session)
+    options, wanted = session.options, session.config.evaluate
     target, quasi_identifiers = options.target or wanted.target, options.quasi_identifiers or wanted.quasi_identifiers
     columns = [column.name for column in schema.learned()]
     for name in [*(quasi_identifiers or []), *([target] if target else [])]:
@@ -106,8 +111,6 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         nonlocal reached
         reached = of
         if session.should_stop():
-            from localsynth.errors import Cancelled
-
             raise Cancelled("Stopped during evaluate.", "`localsynth evaluate` begins it again.")
         # A fraction, and not a count of texts: how many rows there are is private.
         doing = (f"{name}: {done:.0%}" if done else name) if name else None
@@ -136,7 +139,7 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         figures["attacks_not_run"].append({"name": "membership (the model)", "reason": reason})
         figures["audit_reason"] = "The canary audit tests the training of a language model; this table was made without one."
     else:
-        base = _checked_models(session, current)
+        base = _checked_models(current)
         with Embedder(base, default_threads()) as embedder:
             figures = compared(embedder.embed)
         figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout, asked)
@@ -145,18 +148,11 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
     return figures
 
 
-def _checked_models(session: Session, current: Run) -> Path:
+def _checked_models(current: Run) -> Path:
     """The base model. Raises IntegrityError where it or the exported model is not the run's."""
-    from localsynth.privacy.model_hash import model_hash
-
-    base, model = find_base_model(current["settings"]["train"]["model"]).path, current.product_path
-    if file_sha256(base) != current["base_sha256"]:
-        raise IntegrityError(f"{base} is not the base model that run {current.id} was trained on.", "Put that file back.")
-    again = f"Make it again: localsynth export {session.workspace.root}"
-    if not model.is_file():
-        raise IntegrityError(f"{model} is missing.", again)
-    if model_hash(model) != current["export"]["model_hash"]:
-        raise IntegrityError(f"{model} is not the model that run {current.id} exported.", again)
+    base = find_base_model(current.settings.train.model).path
+    check_base(current, base)
+    check_product(current)
     return base
 
 

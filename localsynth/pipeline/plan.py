@@ -12,8 +12,7 @@ from localsynth.planning.forecast import expected_rows, forecast, forecast_margi
 from localsynth.planning.warnings import TOO_FEW_UNITS, delta_warning, list_warning, size_warning, text_warning
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
-from localsynth.system.files import read_json
-from localsynth.workspace.effective_schema import effective_of
+from localsynth.workspace.effective_schema import read_ingest
 
 __all__ = ["ASSUMED_UNITS", "known_size", "plan"]
 
@@ -27,9 +26,9 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
     origin: "measured", "declared" or "assumed".
     """
     config, workspace = session.config, session.workspace
-    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
-    if document.get("complete"):
-        effective = effective_of(document)
+    record = read_ingest(workspace)
+    if record is not None and record.complete:
+        effective = record.effective
         origin = "measured" if effective.size_measured else "declared"
         return effective.schema, origin, effective.kept_units, effective.training_units
     size = config.privacy.public_size or ASSUMED_UNITS

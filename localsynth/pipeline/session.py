@@ -3,27 +3,36 @@
 Every stage opens its budget before it touches data, and charges before it spends.
 """
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.events import Emit, Recorder, mark_private, warning
+from localsynth.system.files import file_sha256
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
+    from localsynth.privacy.noise import SecureRandom
 
 __all__ = [
     "Options",
     "Session",
     "certificate_of",
+    "check_base",
+    "check_product",
     "exported_run",
+    "installed_versions",
     "open_budget",
     "open_ledger",
     "private_recorder",
+    "random_source",
     "recorder",
     "trained_run",
     "warn_of_other_spends",
@@ -63,6 +72,18 @@ class Session:
     should_stop: Callable[[], bool]
     options: Options = field(default_factory=Options)
     seal: str = "none"
+
+
+def random_source(session: Session) -> "SecureRandom":
+    """The secret randomness of a stage; in a rehearsal its label says so, and with it everything that is made."""
+    from localsynth.privacy.noise import RehearsalRandom, SecureRandom
+
+    return SecureRandom() if session.options.rehearsal_steps is None else RehearsalRandom()
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """The versions of Python and of packages, for the certificate."""
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def open_ledger(session: Session) -> "Ledger":
@@ -119,30 +140,37 @@ def warn_of_other_spends(session: Session, source_sha256: str) -> None:
 def trained_run(session: Session) -> Run:
     """The newest run, if it is trained. Raises ConfigError."""
     latest = latest_run(session.workspace)
-    if latest is None or not latest.get("train"):
+    if latest is None or latest.record.train is None:
         raise ConfigError(
             f"{session.workspace.root} holds no trained run.", f"Train first: localsynth train {session.workspace.root}"
         )
     return latest
 
 
+def check_base(current: Run, base: Path) -> None:
+    """Raise IntegrityError where the file is not the base model that the run is trained on."""
+    if file_sha256(base) != current.model.base_sha256:
+        raise IntegrityError(f"{base} is not the base model that run {current.id} is trained on.", "Put that file back.")
+
+
 def exported_run(session: Session) -> Run:
-    """The newest run, if it has a model or marginals to draw from, unchanged. Raises ConfigError, IntegrityError."""
+    """The newest run, if it is exported. Raises ConfigError."""
+    current = trained_run(session)
+    if current.record.export is None:
+        raise ConfigError(f"Run {current.id} is not exported yet.", f"Export it: localsynth export {session.workspace.root}")
+    return current
+
+
+def check_product(current: Run) -> None:
+    """Raise IntegrityError where the exported run's model or marginals are missing or changed."""
     from localsynth.privacy.model_hash import model_hash
 
-    current, root = trained_run(session), session.workspace.root
-    done = current.get("export")
-    if not done:
-        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {root}")
-    path = current.product_path
-    if not path.exists():
-        raise IntegrityError(f"{path} is missing.", f"Make it again: localsynth export {root}")
+    path, again = current.product_path, f"Make it again: localsynth export {current.directory.parents[1]}"
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing.", again)
     marginals = current.check_marginals()
-    if (marginals if current.by_marginals else model_hash(path)) != done["model_hash"]:
-        raise IntegrityError(
-            f"{path} is not the model that run {current.id} exported.", f"Make it again: localsynth export {root}"
-        )
-    return current
+    if (marginals if current.by_marginals else model_hash(path)) != current.exported.model_hash:
+        raise IntegrityError(f"{path} is not the model that run {current.id} exported.", again)
 
 
 def certificate_of(session: Session, current: Run) -> dict[str, Any]:
@@ -162,7 +190,7 @@ def certificate_of(session: Session, current: Run) -> dict[str, Any]:
         spent = recompute(own) if whole else None
         follows = spent is not None and (
             (guarantee["guaranteed_epsilon"], guarantee["spent_delta"]) == (stated(spent.bound), stated(spent.delta))
-            and certificate["hashes"]["marginals" if current.by_marginals else "model"] == current["export"]["model_hash"]
+            and certificate["hashes"]["marginals" if current.by_marginals else "model"] == current.exported.model_hash
             and (certificate["signature"] is None or is_signature_valid(certificate))
         )
     except (KeyError, TypeError):
