@@ -133,7 +133,7 @@ def test_sequences_keep_them(make: Any) -> None:
 
 def test_what_nothing_can_satisfy_is_refused_before_anything_is_drawn(make: Any, tmp_path: Path) -> None:
     session = trained(make("marginals", rows=5))
-    with pytest.raises(ConfigError, match="meets --where and keeps"):
+    with pytest.raises(ConfigError, match="meets --where and satisfies"):
         sample(make("marginals", more=5, where="admission = '2024-05-02' AND discharge = '2024-05-01'"))
     with pytest.raises(ConfigError, match="--balance sex"):
         sample(make("marginals", more=5, where="pregnant", balance="sex=F:1,M:1"))
