@@ -1,7 +1,7 @@
 """A trained run's settings, audited: a training on canaries with them → runs/ID/audit.json, its evidence → private.duckdb.
 
-Reads nothing private and spends nothing: what is trained on is made up from the schema, which is public by then. So what it finds
-is said of the code and the settings that the run was trained with, and not of the run's own model.
+Reads nothing private and spends nothing: the canaries are random rows of the effective schema, which is public. So the result is
+about the code and the settings of the run, not about the run's own model.
 """
 
 import math
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["audit", "claimed_curve"]
 
 _DELTAS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5)
-"""Where the claimed curve is looked at, beside the certified δ."""
-_FEWEST = 20
-"""Canaries below which no guesses would be left."""
+"""The δ at which the claimed curve is computed, beside the certified one."""
+_MIN_CANARIES = 20
+"""With fewer canaries no guesses would be left."""
 
 
 def audit(session: Session) -> dict[str, Any]:
@@ -37,10 +37,12 @@ def audit(session: Session) -> dict[str, Any]:
     if current.by_marginals:
         raise ConfigError(
             f"Run {current.id} was made by marginals; the canary audit is of the language model's training.",
-            "See docs/guarantee.md for what holds the guarantee of marginals.",
+            "See docs/guarantee.md for the tests behind the guarantee of marginals.",
         )
-    if session.options.canaries is not None and session.options.canaries < _FEWEST:
-        raise ConfigError(f"{session.options.canaries} canaries show nothing.", f"Take {_FEWEST} or more; hundreds are needed.")
+    if session.options.canaries is not None and session.options.canaries < _MIN_CANARIES:
+        raise ConfigError(
+            f"{session.options.canaries} canaries show nothing.", f"Take {_MIN_CANARIES} or more; hundreds are needed."
+        )
     need_training_parts()
     return _audit_model(session, current)
 
@@ -58,7 +60,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
 
     begun = time.monotonic()
     plan = Plan(**current.model.plan)
-    # In the precision that the run was trained in, whichever this machine would choose, unless another one is asked for.
+    # In the precision of the run's training, whichever this machine would choose, unless another one is configured.
     machines = session.config.train.model_dump(include=set(MACHINES_PART))
     if machines["precision"] == "auto":
         machines["precision"] = current.training.precision
@@ -133,7 +135,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
             "device": device,
             "precision": attacked.precision,
         },
-        "reads": "Nothing private: every canary is made up from the schema. Nothing was spent.",
+        "reads": "Nothing private: every canary is a random row of the schema. Nothing was spent.",
     }
     evidence = {
         "canaries": units,
@@ -148,9 +150,9 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
 
 
 def _keep(session: Session, current: Run, evidence: dict[str, Any]) -> str | None:
-    """Put what the figures rest on into the encrypted store, and say where; None where it was erased or is locked.
+    """Put the evidence into the encrypted store and return the store's name; None where it was erased or is locked.
 
-    The coins say which canaries were trained on. That is nobody's secret, but nothing to publish either.
+    It says which canaries were trained on. That is nobody's secret, but nothing to publish either.
     """
     from localsynth.evaluate.tables import json_able
     from localsynth.store.key import is_wrapped

@@ -1,7 +1,7 @@
 """Original, holdout and synthetic rows → runs/ID/report.html and report.json.
 
-Reads the private table: the report is not covered by the guarantee, and says so on its face. Charges nothing, because nothing of
-it is meant to leave the machine; `release` leaves out all that the original was read for.
+Reads the private table: the report is not covered by the guarantee, and says so at its top. Charges nothing, because it is not
+meant to leave the machine. With `release` it leaves out everything that the original was read for.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "evaluate_run"]
 
 _SEED = 0
-"""The same rows are looked at each time, so that the same table gives the same report."""
+"""The same rows are chosen each time, so that the same table gives the same report."""
 
-_ASKED = 250
-"""Rows a side whose likelihood the models are asked for: some minutes on two cores would be too many."""
+_MAX_SCORED = 250
+"""Rows per side whose likelihood is computed; more would take minutes on two cores."""
 
 
 def evaluate(session: Session) -> dict[str, Any]:
@@ -50,15 +50,16 @@ def evaluate_run(session: Session, current: Run) -> dict[str, Any]:
 
     workspace, options = session.workspace, session.options
     if current.record.sample is None:
-        raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
+        raise ConfigError(f"Run {current.id} has no rows yet.", f"Generate them: localsynth sample {workspace.root}")
     schema = current.effective.schema
     certificate = certificate_of(session, current)
     session.emit(stage_started("evaluate", session.seal))
-    # Rows drawn under conditions are as the user wanted them, and say nothing of how well the model learned.
+    # Rows generated under conditions have a distribution that the user chose: they say nothing about the model.
     synthetic = list(SyntheticStore(workspace.synthetic_path).records(plain=True))
     if not synthetic:
         raise ConfigError(
-            "Every row of the table was drawn under conditions.", "Draw some without: localsynth sample WS --more N"
+            "Every row of the table was generated under conditions.",
+            "Generate some without: localsynth sample WS --more N",
         )
     made = _made_units(synthetic, current, schema)
     synthetic = [{column.name: row[column.name] for column in schema.learned()} for row in synthetic]
@@ -116,7 +117,7 @@ def _compare(
         doing = (f"{name}: {done:.0%}" if done else name) if name else None
         session.emit(progress("evaluate", number, of + 1, doing))
 
-    def asked(done: float) -> None:
+    def scoring(done: float) -> None:
         report("asking the model", reached, reached, done)
 
     def compared(embed: Callable[[Sequence[str]], NDArray[np.float32]] | None) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _compare(
         base = _checked_models(current)
         with Embedder(base, default_threads()) as embedder:
             figures = compared(embedder.embed)
-        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout, asked)
+        figures["attacks"] += _attack_the_model(base, current, schema, train, holdout, scoring)
     figures["schema_losses"] = losses.figures()
     session.emit(progress("evaluate", 1, 1))
     return figures
@@ -156,14 +157,13 @@ def _checked_models(current: Run) -> Path:
     return base
 
 
-def _ask_the_model(
-    session: Session,
+def _attack_the_model(
     base: Path,
     current: Run,
     schema: Schema,
     train: list[Record],
     holdout: list[Record],
-    told: Callable[[float], None],
+    report: Callable[[float], None],
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
     from localsynth.evaluate.likelihood import likelihood_gain
@@ -178,7 +178,7 @@ def _ask_the_model(
     for side, rows in enumerate((members, others)):
 
         def half(done: float, side: int = side) -> None:
-            told((side + done) / 2)
+            report((side + done) / 2)
 
         scores.append(likelihood_gain(base, model, split.schema, description, rows, threads, split.given, half))
     attacks = attack_by_scores(
@@ -206,5 +206,5 @@ def _units(workspace: Workspace, split: Any, schema: Schema, losses: "SchemaLoss
 
 
 def _sample(rows: list[Record]) -> list[Record]:
-    chosen = np.random.default_rng(_SEED).permutation(len(rows))[:_ASKED]
+    chosen = np.random.default_rng(_SEED).permutation(len(rows))[:_MAX_SCORED]
     return [rows[i] for i in chosen]

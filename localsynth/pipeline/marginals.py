@@ -1,8 +1,8 @@
-"""Noisy counts of the columns and of pairs of them → runs/ID/marginals.json: all of a run by marginals, or a hybrid's first half.
+"""DP marginals of columns and pairs of columns → runs/ID/marginals.json: a run without a model, or the first half of a hybrid.
 
-The counts are one release: their whole budget is charged before a row is read (but to see that the file is whole), as the ρ of
-zero-concentrated differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between
-the charge and the file, the run is over: measuring again would be charged again.
+The marginals are one release. Their whole budget is charged before a row is read (except to check that the file is complete), as
+the ρ of zero-concentrated differential privacy that fits into it; the measurements add up to at most that. A run that is
+interrupted between the charge and the file is over: measuring again would be charged again.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -48,14 +48,14 @@ def measure(session: Session, ledger: "Ledger", current: Run, source_sha256: str
     layout = None if sequence_by is None else Layout.of_schema(schema, sequence_by, most)
     settings = MarginalSettings(rows_per_unit=most)
     if session.should_stop():
-        raise Cancelled("Stopped before anything was measured.", "`localsynth run` goes on from there.")
+        raise Cancelled("Stopped before anything was measured.", "Start the command again to resume.")
     with PrivateStore.open(workspace) as store:
         store.check_readable()
         open_budget(session, ledger, "marginals", current.id, share.marginals_epsilon, share.marginals_delta, source_sha256)
         if any(event["budget"] == "marginals" for event in ledger.spends(current.id)):
             raise BudgetError(
                 f"Run {current.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
-                "Delete its directory in runs/ and add --again to measure anew, which is charged on top.",
+                "Delete its directory in runs/ and add --again to measure again, which is charged on top.",
             )
         rho = rho_for(share.marginals_epsilon, share.marginals_delta)
         # The ledger works out what that ρ costs, and refuses it where it is more than the budget.

@@ -17,7 +17,7 @@ from localsynth.workspace.effective_schema import read_ingest
 __all__ = ["ASSUMED_UNITS", "known_size", "plan"]
 
 ASSUMED_UNITS = 10_000
-"""What `plan` reckons with while the number of units is neither declared nor measured."""
+"""The number of units that `plan` assumes while it is neither declared nor measured."""
 
 
 def known_size(session: Session) -> tuple[Schema, str, int, int]:
@@ -46,10 +46,10 @@ def _forecast(session: Session, schema: Schema, kept: int, training: int, rows: 
 
     config = session.config
     base = find_base_model(config.train.model)
-    # A GPU that is asked for and missing is a warning here, not an error.
+    # A GPU that is configured and missing is a warning here, not an error.
     device = choose_device("cpu" if config.train.device == "cpu" else "auto")
     precision = choose_precision(config.train.precision, device)
-    # Rows are drawn on the processor, in float32 or less.
+    # Rows are generated on the processor, in float32 or less.
     rate, float32_rate = (
         matmul_rate(kind, base.info.embedding_length, base.info.feed_forward_length, place)
         for kind, place in ((precision, device), ("fp32", "cpu"))

@@ -1,6 +1,6 @@
 """What a crash between a charge and its result costs: the measurement is made again, and the training's budget pays for it.
 
-A charge is never taken back. Without this, a process killed in that moment would leave a workspace that cannot go on within its
+A charge is never taken back. Without this, a process killed in that moment would leave a workspace that cannot finish within its
 total, since every part of the schema's budget is spoken for.
 """
 

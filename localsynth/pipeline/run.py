@@ -1,13 +1,13 @@
 """The order of the stages, and what resumes where: the only file that knows both.
 
 ingest    source → private.duckdb, and what the schema leaves open measured → schema.json
-train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
+train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or DP marginals → runs/ID/marginals.json
 export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
 count_texts  model → a noisy token histogram of the original texts → runs/ID/text_counts.json, where the settings ask for it
 sample    model or marginals → synthetic.duckdb
-evaluate  original beside synthetic → runs/ID/report.html
-run       all of them, going on where the last one stopped
-rehearse  all of them on rows made up from the schema, spending nothing
+evaluate  original and synthetic rows → runs/ID/report.html
+run       all of them, resumed where the last one stopped
+rehearse  all of them on random rows of the schema, spending nothing
 audit     a training on canaries with a run's settings, attacked → runs/ID/audit.json, spending nothing
 """
 

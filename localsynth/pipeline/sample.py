@@ -52,7 +52,7 @@ def sample_run(session: Session, current: Run) -> dict[str, Any]:
     sequence_by = current.settings.data.sequence_by
     if sequence_by is not None and (options.where or options.balance or options.seeds):
         raise ConfigError(
-            "Rows of a sequence cannot be drawn under conditions yet: each depends on the one before.",
+            "Rows of a sequence cannot be generated under conditions yet: each depends on the previous one.",
             "Leave --where, --balance and --seeds out, and select from the finished table.",
         )
     secret = _seeds_secret(workspace) if options.seeds is not None else b""
@@ -71,7 +71,7 @@ def sample_run(session: Session, current: Run) -> dict[str, Any]:
             current.id,
             done.model_hash,
             config.sample.seed,
-            # The figure to rely on: the budgets fixed beforehand, not what was executed of them.
+            # The figure to rely on: the budgets, not what was spent of them.
             guarantee["guaranteed_epsilon"],
             guarantee["spent_delta"],
             # What shapes the rows' distribution; threads and the like do not.

@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says beside the configuration."""
+    """The options of a command, beside the configuration."""
 
     rows: int | None = None
     more: int | None = None
@@ -57,9 +57,9 @@ class Options:
     sign: bool = True
     canaries: int | None = None
     search: int = 0
-    """Rows that an audit draws and searches for the canaries' endings."""
+    """Rows that an audit generates and searches for the canaries' endings."""
     rehearsal_steps: int | None = None
-    """Not None: a rehearsal on made-up rows, which trains for this many of its steps."""
+    """Not None: a rehearsal on random rows, which trains for this many steps."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ def open_ledger(session: Session) -> "Ledger":
 def open_budget(
     session: Session, ledger: "Ledger", name: str, run_id: str | None, epsilon: float, delta: float, source_sha256: str
 ) -> None:
-    """Set a stage's budget aside. Over the configured total only with --again, since that protects less than was promised."""
+    """Reserve a stage's budget. It may exceed the configured total only with --again, which weakens the guarantee."""
     from localsynth.privacy.ledger_chain import Basis
     from localsynth.privacy.spend_registry import register_spend
 
@@ -119,20 +119,20 @@ def open_budget(
         raise BudgetError(error.message, "Start a new workspace, or add --again to spend more than privacy.epsilon.") from None
     if session.options.rehearsal_steps is not None:
         return
-    # At once and in full: a run that is given up has spent, too.
+    # At once and in full: an abandoned run has spent it, too.
     register_spend(source_sha256, session.workspace.id, sum(event["epsilon"] for event in ledger.budgets()))
 
 
 def warn_of_other_spends(session: Session, source_sha256: str) -> None:
-    """Two workspaces on one source file add up for the people in it, which neither ledger alone shows."""
+    """Warn of spends of other workspaces on the same source file: they add up, which no single ledger shows."""
     from localsynth.privacy.spend_registry import registry_total
 
     others = {name: spent for name, spent in registry_total(source_sha256).workspaces.items() if name != session.workspace.id}
     if others:
         text = (
             f"This source file has been used in {len(others)} other workspace{'s' if len(others) > 1 else ''}, which spent "
-            f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
-            "its own part."
+            f"epsilon {sum(others.values()):.3g}. For the people in it all of this adds up; this workspace's certificate states "
+            "only its own part."
         )
         session.emit(warning(text))
 
@@ -174,10 +174,10 @@ def check_product(current: Run) -> None:
 
 
 def certificate_of(session: Session, current: Run) -> dict[str, Any]:
-    """The exported run's certificate, if its ε and δ follow from this workspace's ledger, it is of this model, and its signature,
-    where it has one, holds. Raises IntegrityError.
+    """The exported run's certificate. Raises IntegrityError unless it is valid.
 
-    A run's record can be edited along with the certificate; the head of the ledger lies outside of the workspace.
+    Its ε and δ must follow from this workspace's ledger, its model must be that of the run, and a signature must be valid.
+    The run's record could be edited along with the certificate; the head of the ledger is outside of the workspace.
     """
     from localsynth.privacy.certificate import stated
     from localsynth.privacy.ledger_chain import recompute
@@ -198,13 +198,13 @@ def certificate_of(session: Session, current: Run) -> dict[str, Any]:
     if not follows:
         raise IntegrityError(
             f"{current.certificate_path} does not state what the ledger of this workspace holds.",
-            f"Make it anew, which charges nothing: localsynth export {session.workspace.root}",
+            f"Make it again, which charges nothing: localsynth export {session.workspace.root}",
         )
     return certificate
 
 
 def recorder(session: Session, current: Run) -> Emit:
-    """Records events of a stage that spends nothing, with the ε spent before it, so that it is in view to the end."""
+    """Records events of a stage that spends nothing, with the ε spent before it, so that clients can keep showing it."""
     record = Recorder(current.directory / "events.jsonl", session.emit)
     epsilon = open_ledger(session).spent().epsilon
     return lambda event: record({"epsilon": epsilon, **event})

@@ -64,7 +64,7 @@ def test_from_payments_to_payments(localsynth, tmp_path):
     assert "Rows that follow each other" in (tmp_path / report["report"]).read_text()
     for option in (["--where", "what = 'rent'"], ["--balance", "what"]):
         refused = localsynth("sample", "ws", "--more", 5, *option)
-        assert refused.code == 2 and "cannot be drawn under conditions" in refused.err
+        assert refused.code == 2 and "cannot be generated under conditions" in refused.err
 
     # More rows go on in the very sequence that the last row may have cut; another seed begins with accounts of its own.
     localsynth.ok("sample", "ws", "--more", 100)
