@@ -29,14 +29,13 @@ def tables(workspace: Path, folder: Path, leak: float) -> None:
     from localsynth.store.private import PrivateStore
     from localsynth.store.synthetic import SyntheticStore
     from localsynth.system.files import read_json
-    from localsynth.workspace.effective_schema import effective_of
     from localsynth.workspace.paths import Workspace
     from localsynth.workspace.runs import latest_run
 
     opened = Workspace.open(workspace)
     run = latest_run(opened)
     assert run is not None
-    schema = effective_of(run["table"]).schema
+    schema = run.effective.schema
     names = [column.name for column in schema.learned()]
     found: dict[str, list[Any]] = {}
     with PrivateStore.open(opened) as store:

@@ -47,7 +47,7 @@ def main() -> None:
         rows = [codec.encode(row) for unit in units for row in unit][:wanted]
     adapter = read_adapter(run.directory / "adapter")
     precision = choose_precision(config.train.precision, "cpu")
-    model = build_model(base.path, adapter.rank, int(adapter.alpha), run["targets"], precision, "cpu", seed=0)
+    model = build_model(base.path, adapter.rank, int(adapter.alpha), run.model.targets, precision, "cpu", seed=0)
     before = perplexity(model, rows)
     set_adapter(model, adapter.pairs)
     after = perplexity(model, rows)

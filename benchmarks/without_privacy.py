@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from localsynth.config import TrainConfig
 from localsynth.evaluate.attacks.membership import attack_by_scores
 from localsynth.evaluate.likelihood import likelihood_gain
 from localsynth.evaluate.report import render_report, report_document
@@ -38,7 +37,6 @@ from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.cpu import default_threads
 from localsynth.train.loop import train
 from localsynth.train.plan import TrainPlan
-from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
@@ -70,7 +68,7 @@ def rows_of(workspace: Workspace, name: Any, schema: Schema) -> list[Record]:
 
 def trained(run: Run, split: ColumnSplit, rows: list[Record], folder: Path) -> None:
     """The run's model, trained without noise and clipping, as `folder`/model.gguf."""
-    settings = TrainConfig.model_validate(run["settings"]["train"])
+    settings = run.settings.train
     base = find_base_model(settings.model)
     with Vocabulary(base.path) as vocabulary:
         codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, "", split.given)
@@ -78,9 +76,9 @@ def trained(run: Run, split: ColumnSplit, rows: list[Record], folder: Path) -> N
     train(
         units=[unit for unit in units if any(unit[0].learned)],
         base=base.path,
-        targets=run["targets"],
-        micro_batch_tokens=run["micro_batch_tokens"],
-        plan=replace(TrainPlan(**run["plan"]), noise_multiplier=0.0, max_grad_norm=1e9),
+        targets=run.model.targets,
+        micro_batch_tokens=run.model.micro_batch_tokens,
+        plan=replace(TrainPlan(**run.model.plan), noise_multiplier=0.0, max_grad_norm=1e9),
         settings=settings,
         charge_step=lambda: 0.0,
         random=NoNoise(0),
@@ -96,9 +94,9 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     run = latest_run(workspace)
     assert run is not None
-    if run["settings"]["data"]["sequence_by"] is not None:
+    if run.settings.data.sequence_by is not None:
         sys.exit("Not written for sequences.")
-    schema = effective_of(run["table"]).schema
+    schema = run.effective.schema
     rows, holdout = (rows_of(workspace, name, schema) for name in ("train", "holdout"))
     number = int(sys.argv[3]) if len(sys.argv) > 3 else SyntheticStore(workspace.synthetic_path).row_count()
     split = ColumnSplit(schema, hybrid=run.hybrid)
@@ -110,7 +108,7 @@ def main() -> None:
     attacks: list[dict[str, Any]] = []
     embed = None
     if not run.by_marginals:
-        base = find_base_model(run["settings"]["train"]["model"]).path
+        base = find_base_model(run.settings.train.model).path
         model = folder / "model.gguf"
         if not model.exists():
             trained(run, split, rows, folder)

@@ -1,6 +1,6 @@
-"""What the command `localsynth` starts: the terminal UI where it stands alone on a terminal, else the command line.
+"""The entry point of `localsynth`: the terminal UI without arguments on a terminal, else the command line.
 
-Apart from both, because reading the command line takes longer to load than anything else before the first screen.
+Apart from both, because the UI must not wait until the command line's modules are loaded.
 """
 
 import sys

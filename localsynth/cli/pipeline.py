@@ -192,7 +192,9 @@ def ingest(
 
 
 def _train_text(result: Result) -> str:
-    what = f"Measured {result['steps']} noisy tables" if "synthesizer" in result else f"Trained {result['steps']} steps"
+    what = (
+        f"Measured {result['steps']} noisy tables" if result["synthesizer"] == "marginals" else f"Trained {result['steps']} steps"
+    )
     return f"{what}. Spent so far: epsilon {result['epsilon']:.3f}."
 
 

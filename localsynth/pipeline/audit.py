@@ -1,7 +1,7 @@
 """A trained run's settings, audited: a training on canaries with them → runs/ID/audit.json, its evidence → private.duckdb.
 
-Reads nothing private and spends nothing: what is trained on is made up from the schema, which is public by then. So what it finds
-is said of the code and the settings that the run was trained with, and not of the run's own model.
+Reads nothing private and spends nothing: the canaries are random rows of the effective schema, which is public. So the result is
+about the code and the settings of the run, not about the run's own model.
 """
 
 import math
@@ -9,7 +9,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
+from localsynth.config import MACHINES_PART
 from localsynth.errors import ConfigError
 from localsynth.events import stage_done, stage_started
 from localsynth.pipeline.session import Session, check_base_model, trained_run
@@ -17,7 +17,6 @@ from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import write_json
 from localsynth.train.cost import resumed_micro_batch_tokens
-from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.runs import Run
 
 if TYPE_CHECKING:
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["audit", "claimed_curve"]
 
 _DELTAS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5)
-"""Where the claimed curve is looked at, beside the certified δ."""
-_FEWEST = 20
-"""Canaries below which no guesses would be left."""
+"""The δ at which the claimed curve is computed, beside the certified one."""
+_MIN_CANARIES = 20
+"""With fewer canaries no guesses would be left."""
 
 
 def audit(session: Session) -> dict[str, Any]:
@@ -37,10 +36,12 @@ def audit(session: Session) -> dict[str, Any]:
     if current.by_marginals:
         raise ConfigError(
             f"Run {current.id} was made by marginals; the canary audit is of the language model's training.",
-            "See docs/guarantee.md for what holds the guarantee of marginals.",
+            "See docs/guarantee.md for the tests behind the guarantee of marginals.",
         )
-    if session.options.canaries is not None and session.options.canaries < _FEWEST:
-        raise ConfigError(f"{session.options.canaries} canaries show nothing.", f"Take {_FEWEST} or more; hundreds are needed.")
+    if session.options.canaries is not None and session.options.canaries < _MIN_CANARIES:
+        raise ConfigError(
+            f"{session.options.canaries} canaries show nothing.", f"Take {_MIN_CANARIES} or more; hundreds are needed."
+        )
     need_training_parts()
     return _audit_model(session, current)
 
@@ -57,12 +58,12 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.train.plan import TrainPlan as Plan
 
     begun = time.monotonic()
-    plan = Plan(**current["plan"])
-    # In the precision that the run was trained in, whichever this machine would choose, unless another one is asked for.
+    plan = Plan(**current.model.plan)
+    # In the precision of the run's training, whichever this machine would choose, unless another one is configured.
     machines = session.config.train.model_dump(include=set(MACHINES_PART))
     if machines["precision"] == "auto":
-        machines["precision"] = current["train"]["precision"]
-    settings = TrainConfig.model_validate({**current["settings"]["train"], **machines})
+        machines["precision"] = current.training.precision
+    settings = current.settings.train.model_copy(update=machines)
     device = choose_device(settings.device)
     base = check_base_model(current)
     session.emit(stage_started("audit", session.seal))
@@ -70,9 +71,9 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     canaries = session.options.canaries or enough_canaries(plan.sample_rate, plan.steps, curve)
     guesses = guesses_of(canaries, plan.sample_rate, plan.steps)
     random = SecureRandom()
-    schema = effective_of(current["table"]).schema
+    schema = current.effective.schema
     split = ColumnSplit(schema, hybrid=current.hybrid)
-    privacy = PrivacyConfig.model_validate(current["settings"]["privacy"])
+    privacy = current.settings.privacy
     units, _ = canary_units(schema, canaries, privacy.rows_per_unit, int(random.integers(2**31, 1)[0]))
     with Vocabulary(base.path) as vocabulary:
         codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, current.description, split.given)
@@ -82,8 +83,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     directory.mkdir(mode=0o700)
     shared: dict[str, Any] = {
         "base": base.path,
-        "targets": current["targets"],
-        "micro_batch_tokens": resumed_micro_batch_tokens(settings, current["micro_batch_tokens"], device),
+        "targets": current.model.targets,
+        "micro_batch_tokens": resumed_micro_batch_tokens(settings, current.model.micro_batch_tokens, device),
         "plan": plan,
         "settings": settings,
         "random": random,
@@ -119,7 +120,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     document = {
         "format": 1,
         "run": current.id,
-        "adapter_sha256": current["adapter_sha256"],
+        "adapter_sha256": current.training.adapter_sha256,
         **found.to_json(),
         "in": int(attacked.coins.sum()),
         "training": {
@@ -127,12 +128,12 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
             "sample_rate": plan.sample_rate,
             "noise_multiplier": plan.noise_multiplier,
             "max_grad_norm": plan.max_grad_norm,
-            "base_sha256": current["base_sha256"],
+            "base_sha256": current.model.base_sha256,
             "noise": random.label,
             "device": device,
             "precision": attacked.precision,
         },
-        "reads": "Nothing private: every canary is made up from the schema. Nothing was spent.",
+        "reads": "Nothing private: every canary is a random row of the schema. Nothing was spent.",
     }
     evidence = {
         "canaries": units,
@@ -147,9 +148,9 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
 
 
 def _keep(session: Session, current: Run, evidence: dict[str, Any]) -> str | None:
-    """Put what the figures rest on into the encrypted store, and say where; None where it was erased or is locked.
+    """Put the evidence into the encrypted store and return the store's name; None where it was erased or is locked.
 
-    The coins say which canaries were trained on. That is nobody's secret, but nothing to publish either.
+    It says which canaries were trained on. That is nobody's secret, but nothing to publish either.
     """
     from localsynth.evaluate.tables import json_able
     from localsynth.store.key import is_wrapped

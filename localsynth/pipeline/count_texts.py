@@ -10,20 +10,27 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from localsynth.config import DataConfig, PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.events import progress, stage_started, warning
 from localsynth.pipeline.export import certify_model
 from localsynth.pipeline.repeated_spends import remaining_budgets
-from localsynth.pipeline.session import Session, exported_run, open_budget, open_ledger, private_recorder
+from localsynth.pipeline.session import (
+    Session,
+    check_product,
+    exported_run,
+    open_budget,
+    open_ledger,
+    private_recorder,
+    random_source,
+)
 from localsynth.pipeline.train import source_of
 from localsynth.schema.column_split import ColumnSplit
-from localsynth.schema.columns import Record, Schema
+from localsynth.schema.columns import Record
 from localsynth.schema.conditions import Conditions
 from localsynth.system.files import write_json
 from localsynth.system.random_streams import COMPARISON_ROWS, REFINEMENT_ROWS
-from localsynth.workspace.effective_schema import Effective, effective_of
-from localsynth.workspace.runs import Run
+from localsynth.workspace.effective_schema import Effective
+from localsynth.workspace.runs import Run, TextCountsOutcome
 
 if TYPE_CHECKING:
     from localsynth.marginals.model import MarginalModel
@@ -33,33 +40,39 @@ if TYPE_CHECKING:
     from localsynth.text_counts.logit_bias import LogitBias
     from localsynth.text_counts.token_counts import TokenCounts
 
-__all__ = ["count_texts"]
+__all__ = ["count_texts", "count_texts_of"]
 
 
 def count_texts(session: Session) -> dict[str, Any]:
     """Count the tokens of the original texts, where the newest run reserves a part of its budget for that. Raises Cancelled."""
+    return count_texts_of(session, exported_run(session))
+
+
+def count_texts_of(session: Session, current: Run) -> dict[str, Any]:
+    """`count_texts` of a given run."""
     from localsynth.text_counts.token_counts import read_token_counts
 
-    current = exported_run(session)
-    if current.get("text_counts") or not current.counts_texts:
-        facts = current.get("text_counts") or {"tokens": 0, "columns": []}
-        return {"stage": "count_texts", "run": current.id, "done_before": True, "counts_texts": current.counts_texts, **facts}
+    check_product(current)
+    if current.record.text_counts is not None or not current.counts_texts:
+        outcome = current.record.text_counts or TextCountsOutcome(tokens=0, columns=[])
+        facts = {"counts_texts": current.counts_texts, **dict(outcome)}
+        return {"stage": "count_texts", "run": current.id, "done_before": True, **facts}
     # As the run began: what the configuration says now may be another run's, and would divide the budget in another way. The
     # schema is the one that was ingested, with what it left open then.
-    settings, ingested = current["settings"], current["table"]["settings"]
+    settings, ingested = current.settings, current.record.table.settings
     config = session.config.model_copy(
         update={
-            "data": DataConfig(**ingested["data"]),
-            "schema_": Schema(**ingested["schema"]),
-            "train": TrainConfig(**settings["train"]),
-            "text_counts": TextCountsConfig(**settings["text_counts"]),
-            "privacy": PrivacyConfig(**settings["privacy"]),
+            "data": ingested.data,
+            "schema_": ingested.schema_,
+            "train": settings.train,
+            "text_counts": settings.text_counts,
+            "privacy": settings.privacy,
         }
     )
     session, ledger = replace(session, config=config), open_ledger(session)
     emit = private_recorder(session, current)
     emit(stage_started("count_texts", session.seal))
-    effective = effective_of(current["table"])
+    effective = current.effective
     if not any(event["budget"] == "text_counts" for event in ledger.spends(current.id)):
         _count(session, ledger, current, effective)
     if current.text_counts_path.exists():
@@ -69,28 +82,29 @@ def count_texts(session: Session) -> dict[str, Any]:
             write_json(current.text_counts_path, counts.to_json())
         current.note(text_counts_sha256=current.text_counts_sha256())
         # One of the tokens ends texts, and has no bias.
-        facts = {"tokens": len(counts.tokens) - 1, "columns": [column.name for column in counts.grouping_columns]}
+        columns = [column.name for column in counts.grouping_columns]
+        outcome = TextCountsOutcome(tokens=len(counts.tokens) - 1, columns=columns)
     else:
         # It was charged, and what was counted was lost with the process. Counting again would be charged again.
         emit(warning("The token count was interrupted. It stays charged; rows are generated without it."))
-        facts = {"tokens": 0, "columns": []}
+        outcome = TextCountsOutcome(tokens=0, columns=[])
     certify_model(session, current)
-    current.note(text_counts=facts)
+    current.note(text_counts=outcome)
     epsilon = ledger.spent().epsilon
     emit({"kind": "stage_done", "stage": "count_texts", "epsilon": epsilon})
-    return {"stage": "count_texts", "run": current.id, "done_before": False, "epsilon": epsilon, "counts_texts": True, **facts}
+    facts = {"epsilon": epsilon, "counts_texts": True, **dict(outcome)}
+    return {"stage": "count_texts", "run": current.id, "done_before": False, **facts}
 
 
 def _count(session: Session, ledger: "Ledger", current: Run, effective: Effective) -> None:
     """Charge the budget, count, and write `text_counts.json`."""
-    from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
     from localsynth.privacy.zcdp import rho_for
     from localsynth.store.private import PrivateStore
     from localsynth.text_counts.grouping_columns import choose_grouping_columns
     from localsynth.text_counts.logit_bias import first_bias
     from localsynth.text_counts.token_counts import count_tokens
 
-    source_sha256 = source_of(session, current["table"])
+    source_sha256 = source_of(session, current.record.table)
     budget, rows_per_unit = remaining_budgets(session, ledger).text_counts, session.config.privacy.rows_per_unit
     rho = rho_for(budget.epsilon, budget.delta)
     # Whatever can fail without the rows fails before they are paid for.
@@ -110,10 +124,8 @@ def _count(session: Session, ledger: "Ledger", current: Run, effective: Effectiv
         original = [row for unit in store.conformed_units("train", effective.schema) for row in unit]
     with _text_tokens(current, effective) as tokens:
         size = tokens.vocabulary_size
-        noisy = count_tokens(columns, tokens.of(original), size, rho, rows_per_unit, SecureRandom())
+        noisy = count_tokens(columns, tokens.of(original), size, rho, rows_per_unit, random_source(session))
         counts = first_bias(noisy, [tokens.of(rows) for rows in generated], tokens.end)
-    if session.options.rehearsal_steps is not None:
-        counts = replace(counts, noise=REHEARSAL_LABEL)
     write_json(current.text_counts_path, counts.to_json())
 
 

@@ -61,7 +61,7 @@ def erase(workspace: Workspace, keep_report: bool = False, between: Callable[[],
 
     Kept: the configuration, effective schema, ledger, synthetic rows, and of each run its record, adapter, model and certificate.
     `between` is called after every step. Raises ResourceError where a command is at work, or where a file cannot be removed;
-    started again, it goes on.
+    started again, it resumes.
     """
     with work_lock(workspace.root, "erase"), file_lock(workspace.root / ".private.lock", "The private data of this workspace"):
         earlier = _earlier_record(workspace)
@@ -153,7 +153,7 @@ def _remove(path: Path) -> None:
     except OSError as error:
         raise ResourceError(
             f"Cannot remove {path}: {error.strerror}. The key is destroyed: the original rows cannot be read any more.",
-            "Check the permissions, then start the command again: it goes on.",
+            "Check the permissions, then start the command again: it resumes.",
         ) from None
 
 

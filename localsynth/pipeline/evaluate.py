@@ -1,7 +1,7 @@
 """Original, holdout and synthetic rows → runs/ID/report.html and report.json.
 
-Reads the private table: the report is not covered by the guarantee, and says so on its face. Charges nothing, because nothing of
-it is meant to leave the machine; `release` leaves out all that the original was read for.
+Reads the private table: the report is not covered by the guarantee, and says so at its top. Charges nothing, because it is not
+meant to leave the machine. With `release` it leaves out everything that the original was read for.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.errors import ConfigError
+from localsynth.errors import Cancelled, ConfigError
 from localsynth.events import progress, stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, check_base_model, check_product, trained_run
 from localsynth.schema.columns import Record, Schema
 from localsynth.system.cpu import default_threads
 from localsynth.system.files import read_json, write_file, write_json
-from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.erasure_record import refuse_erased
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run
@@ -26,35 +25,40 @@ from localsynth.workspace.runs import Run
 if TYPE_CHECKING:
     from localsynth.evaluate.schema_losses import SchemaLosses
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_run"]
 
 _SEED = 0
-"""The same rows are looked at each time, so that the same table gives the same report."""
+"""The same rows are chosen each time, so that the same table gives the same report."""
 
-_ASKED = 250
-"""Rows a side whose likelihood the models are asked for: some minutes on two cores would be too many."""
+_MAX_SCORED = 250
+"""Rows per side whose likelihood is computed; more would take minutes on two cores."""
 
 
 def evaluate(session: Session) -> dict[str, Any]:
     """Write the report on the newest run's rows. With `release`, the one that reads nothing private."""
+    if not session.options.release:
+        refuse_erased(session.workspace)
+    return evaluate_run(session, trained_run(session))
+
+
+def evaluate_run(session: Session, current: Run) -> dict[str, Any]:
+    """`evaluate` of a given run."""
     from localsynth.evaluate.report import render_report, report_document
     from localsynth.evaluate.tables import describe_synthetic
     from localsynth.store.synthetic import SyntheticStore
 
     workspace, options = session.workspace, session.options
-    if not options.release:
-        refuse_erased(workspace)
-    current = trained_run(session)
-    if not current.get("sample"):
-        raise ConfigError(f"Run {current.id} has no rows yet.", f"Draw them: localsynth sample {workspace.root}")
-    schema = effective_of(current["table"]).schema
+    if current.record.sample is None:
+        raise ConfigError(f"Run {current.id} has no rows yet.", f"Generate them: localsynth sample {workspace.root}")
+    schema = current.effective.schema
     certificate = certificate_of(session, current)
     session.emit(stage_started("evaluate", session.seal))
-    # Rows drawn under conditions are as the user wanted them, and say nothing of how well the model learned.
+    # Rows generated under conditions have a distribution that the user chose: they say nothing about the model.
     synthetic = list(SyntheticStore(workspace.synthetic_path).records(plain=True))
     if not synthetic:
         raise ConfigError(
-            "Every row of the table was drawn under conditions.", "Draw some without: localsynth sample WS --more N"
+            "Every row of the table was generated under conditions.",
+            "Generate some without: localsynth sample WS --more N",
         )
     made = _made_units(synthetic, current, schema)
     synthetic = [{column.name: row[column.name] for column in schema.learned()} for row in synthetic]
@@ -63,7 +67,7 @@ def evaluate(session: Session) -> dict[str, Any]:
     if options.release:
         figures = {"synthetic_only": describe_synthetic(synthetic, schema)}
     else:
-        figures = _compare(session, schema, synthetic, made)
+        figures = _compare(session, current, schema, synthetic, made)
         if current.audit_path.exists():
             figures["audit"] = read_json(current.audit_path)
     page = current.directory / f"{name}.html"
@@ -76,20 +80,22 @@ def evaluate(session: Session) -> dict[str, Any]:
 
 def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:
     """The learned columns of the synthetic rows by unit, where they are sequences; the last unit may be cut, and is left out."""
-    settings = current["settings"]
-    if settings["data"]["sequence_by"] is None:
+    settings = current.settings
+    if settings.data.sequence_by is None:
         return None
     names = [column.name for column in schema.learned()]
-    groups = groupby(rows, key=lambda row: row[settings["privacy"]["unit"]])
+    groups = groupby(rows, key=lambda row: row[settings.privacy.unit])
     return [[{name: row[name] for name in names} for row in unit] for _, unit in groups][:-1]
 
 
-def _compare(session: Session, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None) -> dict[str, Any]:
+def _compare(
+    session: Session, current: Run, schema: Schema, synthetic: list[Record], made: list[list[Record]] | None
+) -> dict[str, Any]:
     from localsynth.evaluate.schema_losses import SchemaLosses
     from localsynth.evaluate.tables import evaluate_tables
     from localsynth.llm.llama_cpp import Embedder
 
-    options, wanted, current = session.options, session.config.evaluate, trained_run(session)
+    options, wanted = session.options, session.config.evaluate
     target, quasi_identifiers = options.target or wanted.target, options.quasi_identifiers or wanted.quasi_identifiers
     columns = [column.name for column in schema.learned()]
     for name in [*(quasi_identifiers or []), *([target] if target else [])]:
@@ -105,14 +111,12 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         nonlocal reached
         reached = of
         if session.should_stop():
-            from localsynth.errors import Cancelled
-
             raise Cancelled("Stopped during evaluate.", "`localsynth evaluate` begins it again.")
         # A fraction, and not a count of texts: how many rows there are is private.
         doing = (f"{name}: {done:.0%}" if done else name) if name else None
         session.emit(progress("evaluate", number, of + 1, doing))
 
-    def asked(done: float) -> None:
+    def scoring(done: float) -> None:
         report("asking the model", reached, reached, done)
 
     def compared(embed: Callable[[Sequence[str]], NDArray[np.float32]] | None) -> dict[str, Any]:
@@ -136,23 +140,22 @@ def _compare(session: Session, schema: Schema, synthetic: list[Record], made: li
         figures["audit_reason"] = "The canary audit tests the training of a language model; this table was made without one."
     else:
         base = check_base_model(current).path
-        check_product(session, current)
+        check_product(current)
         with Embedder(base, default_threads()) as embedder:
             figures = compared(embedder.embed)
-        figures["attacks"] += _ask_the_model(session, base, current, schema, train, holdout, asked)
+        figures["attacks"] += _attack_the_model(base, current, schema, train, holdout, scoring)
     figures["schema_losses"] = losses.figures()
     session.emit(progress("evaluate", 1, 1))
     return figures
 
 
-def _ask_the_model(
-    session: Session,
+def _attack_the_model(
     base: Path,
     current: Run,
     schema: Schema,
     train: list[Record],
     holdout: list[Record],
-    told: Callable[[float], None],
+    report: Callable[[float], None],
 ) -> list[dict[str, Any]]:
     from localsynth.evaluate.attacks.membership import attack_by_scores
     from localsynth.evaluate.likelihood import likelihood_gain
@@ -167,7 +170,7 @@ def _ask_the_model(
     for side, rows in enumerate((members, others)):
 
         def half(done: float, side: int = side) -> None:
-            told((side + done) / 2)
+            report((side + done) / 2)
 
         scores.append(likelihood_gain(base, model, split.schema, description, rows, threads, split.given, half))
     attacks = attack_by_scores(
@@ -189,5 +192,5 @@ def _units(workspace: Workspace, split: Any, schema: Schema, losses: "SchemaLoss
 
 
 def _sample(rows: list[Record]) -> list[Record]:
-    chosen = np.random.default_rng(_SEED).permutation(len(rows))[:_ASKED]
+    chosen = np.random.default_rng(_SEED).permutation(len(rows))[:_MAX_SCORED]
     return [rows[i] for i in chosen]

@@ -12,10 +12,9 @@ from localsynth.privacy.certificate import CERTIFICATE_KEY
 from localsynth.system.cpu import default_threads, multiplies_bf16
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, write_json
-from localsynth.workspace.effective_schema import effective_of
-from localsynth.workspace.runs import Run
+from localsynth.workspace.runs import ExportOutcome, Run, RunSettings
 
-__all__ = ["certify_model", "export"]
+__all__ = ["certify_model", "export", "export_run"]
 
 
 def export(session: Session) -> dict[str, Any]:
@@ -23,7 +22,11 @@ def export(session: Session) -> dict[str, Any]:
 
     The run's model of another quantization type is then removed: a run has one model.
     """
-    current = trained_run(session)
+    return export_run(session, trained_run(session))
+
+
+def export_run(session: Session, current: Run) -> dict[str, Any]:
+    """`export` of a given run."""
     config = session.config
     if current.by_marginals:
         return _certify_marginals(session, current)
@@ -31,20 +34,20 @@ def export(session: Session) -> dict[str, Any]:
     from localsynth.export.export import build_gguf
     from localsynth.privacy.model_hash import model_hash
 
-    base = find_base_model(current["settings"]["train"]["model"])
+    base = find_base_model(current.settings.train.model)
     wanted = config.sample.quantization
     quantization = fastest_type(base.info.parameters) if wanted == "auto" else wanted
-    done = current.get("export")
+    done = current.record.export
     path = current.model_path(quantization)
-    if done and done["quantization"] == quantization and path.exists() and model_hash(path) == done["model_hash"]:
+    if done and done.quantization == quantization and path.exists() and model_hash(path) == done.model_hash:
         certified_before = _has_certificate(session, current)
         if not certified_before:
-            # As an export of another type leaves it that was killed before its end.
+            # An export of another type that was killed before its end leaves it like this.
             current.remove_other_models(path)
             certify_model(session, current)
-        return {"stage": "export", "run": current.id, "done_before": certified_before, "path": str(path), **current["export"]}
+        return _result(current, done_before=certified_before)
     check_base_model(current)
-    if current.adapter_sha256() != current["adapter_sha256"]:
+    if current.adapter_sha256() != current.training.adapter_sha256:
         raise IntegrityError(
             f"{current.adapter_path} is not the adapter that run {current.id} trained.",
             "Put its files back, or train again with --again (that is charged again).",
@@ -53,29 +56,36 @@ def export(session: Session) -> dict[str, Any]:
     emit = recorder(session, current)
     emit(stage_started("export", session.seal))
     result = build_gguf(base.path, current.adapter_path, path, quantization, default_threads(), emit)
-    certified = _put_certificate(session, current, path)
-    facts = {
-        "quantization": quantization,
-        "kl": round(result.kl, 6),
-        "shift": round(result.shift, 6),
-        "size_bytes": path.stat().st_size,
-        "seconds": round(result.seconds, 1),
-        **certified,
-    }
-    # Before the note: stopped in between, the next export makes this one anew and finds no other.
+    outcome = ExportOutcome(
+        quantization=quantization,
+        kl=round(result.kl, 6),
+        shift=round(result.shift, 6),
+        size_bytes=path.stat().st_size,
+        seconds=round(result.seconds, 1),
+        **_put_certificate(session, current, path),
+    )
+    # Before the note: stopped in between, the next export makes this model again and finds no other.
     current.remove_other_models(path)
-    current.note(export=facts)
+    current.note(export=outcome)
     emit(stage_done("export"))
-    return {"stage": "export", "run": current.id, "done_before": False, "path": str(path), **facts}
+    return _result(current, done_before=False)
+
+
+def _result(current: Run, done_before: bool) -> dict[str, Any]:
+    facts = current.exported.model_dump(exclude_none=True)
+    path = str(current.product_path)
+    # A client tells marginals from a model by the quantization.
+    quantization = current.exported.quantization
+    return {"stage": "export", "run": current.id, "done_before": done_before, "path": path, **facts, "quantization": quantization}
 
 
 def certify_model(session: Session, current: Run) -> None:
-    """Make the certificate of an exported model anew, beside it and inside: more was charged since, or it was changed."""
-    current.note(export={**current["export"], **_put_certificate(session, current, current.product_path)})
+    """Make the certificate of an exported model again, beside it and inside: more was charged since, or it was changed."""
+    current.note(export=current.exported.model_copy(update=_put_certificate(session, current, current.product_path)))
 
 
 def _has_certificate(session: Session, current: Run) -> bool:
-    """Whether the exported run's certificate lies there as it was made."""
+    """Whether the exported run's certificate is unchanged and current."""
     try:
         certificate_of(session, current)
     except IntegrityError:
@@ -84,7 +94,7 @@ def _has_certificate(session: Session, current: Run) -> bool:
 
 
 def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, Any]:
-    """Write the certificate, into a model too; what the run's record says of it."""
+    """Write the certificate, beside the model and into it. Returns the fields of the run's record that depend on it."""
     from localsynth.export.merge import set_metadata
     from localsynth.privacy.model_hash import model_hash
 
@@ -92,7 +102,7 @@ def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, An
         "model": model_hash(path),
         "marginals": current.check_marginals(),
         "text_counts": current.check_text_counts(),
-        "base_model": current["base_sha256"],
+        "base_model": current.model.base_sha256,
     }
     certificate = _certify(session, current, hashes)
     set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
@@ -110,35 +120,34 @@ def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str
     from localsynth.privacy.signing import signing_key
 
     facts = CertificateFacts(
-        noise_label=current["train"]["noise"],
+        noise_label=current.training.noise,
         ledger=open_ledger(session).document(),
-        schema=effective_of(current["table"]).schema,
-        settings=_public(current["settings"]),
+        schema=current.effective.schema,
+        settings=_public(current.settings),
         hashes=hashes,
-        versions=current["versions"],
-        seal=current["train"]["seal"],
+        versions=current.training.versions,
+        seal=current.training.seal,
     )
     return build(facts, signing_key() if session.options.sign else None)
 
 
 def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
-    """Marginals are what they are: there is nothing to merge or to quantize, only to certify."""
+    """Certify the marginals: there is nothing to merge or to quantize."""
     marginals = current.check_marginals()
-    done = current.get("export")
-    if done and _has_certificate(session, current):
-        return {"stage": "export", "run": current.id, "done_before": True, "path": str(current.marginals_path), **done}
+    if current.record.export is not None and _has_certificate(session, current):
+        return _result(current, done_before=True)
     emit = recorder(session, current)
     emit(stage_started("export", session.seal))
     certificate = _certify(session, current, {"model": "", "marginals": marginals, "text_counts": "", "base_model": ""})
-    facts = {
-        "quantization": None,
-        "size_bytes": current.marginals_path.stat().st_size,
-        "model_hash": marginals,
+    outcome = ExportOutcome(
+        quantization=None,
+        size_bytes=current.marginals_path.stat().st_size,
+        model_hash=marginals,
         **_write_certificate(current, certificate),
-    }
-    current.note(export=facts)
+    )
+    current.note(export=outcome)
     emit(stage_done("export"))
-    return {"stage": "export", "run": current.id, "done_before": False, "path": str(current.marginals_path), **facts}
+    return _result(current, done_before=False)
 
 
 _SMALL = 500_000_000
@@ -153,6 +162,7 @@ def fastest_type(weights: int) -> str:
     return "BF16" if multiplies_bf16() and weights <= _SMALL else "Q8_0"
 
 
-def _public(settings: dict[str, Any]) -> dict[str, Any]:
+def _public(settings: RunSettings) -> dict[str, Any]:
     """The run's settings without the path of a model that was given as a file: it may name the user or a project."""
-    return {**settings, "train": {**settings["train"], "model": Path(settings["train"]["model"]).name}}
+    train = settings.train.model_copy(update={"model": Path(settings.train.model).name})
+    return settings.model_copy(update={"train": train}).model_dump(mode="json")

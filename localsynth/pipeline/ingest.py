@@ -4,52 +4,47 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.events import note, private_note, stage_started, warning
+from localsynth.events import note, private_note, stage_done, stage_started, warning
 from localsynth.pipeline.repeated_spends import repeat_budget
 from localsynth.pipeline.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.planning.budgets import EpsilonDelta, budgets
 from localsynth.planning.warnings import list_warning
 from localsynth.schema.columns import Schema, conform
-from localsynth.system.files import read_json, write_json
-from localsynth.workspace.effective_schema import Effective, effective_of
+from localsynth.workspace.effective_schema import Effective, IngestRecord, IngestSettings, TableSize, read_ingest
 from localsynth.workspace.erasure_record import refuse_erased
 
 if TYPE_CHECKING:
+    from localsynth.ingest.sources.base import Source
+    from localsynth.privacy.ledger import Ledger
     from localsynth.store.private import PrivateStore
 
 __all__ = ["ingest", "ingest_if_needed", "ingest_settings"]
 
 
-def ingest_settings(session: Session) -> dict[str, Any]:
-    """Everything that decides what ingest makes; another ingest with the same settings need not be paid again."""
-    config = session.config
-    privacy = config.privacy.model_dump(mode="json", exclude={"epsilon", "delta"})
-    return {
-        "data": config.data.model_dump(mode="json"),
-        "schema": config.schema_.model_dump(mode="json", exclude={"confirmed"}),
-        "privacy": {**privacy, "schema_epsilon": budgets(config).schema.epsilon},
-        "max_units": session.options.max_units,
-    }
+def ingest_settings(session: Session) -> IngestSettings:
+    """The settings of an ingest that this session asks for."""
+    return IngestSettings.of(session.config, budgets(session.config).schema.epsilon, session.options.max_units)
 
 
 def ingest(session: Session) -> dict[str, Any]:
-    """Read the source into the private store and settle the schema. Does nothing where that is done already, without --again.
+    """Read the source into the private store and measure what the schema leaves open. Without --again, it is done once.
 
-    Interrupted, it goes on: what was measured stands in schema.json and is not paid twice. What was charged and never came to be
-    written is measured again, at the cost of the training's budget, so that the total holds. Where private.duckdb is gone, the
-    rows are read again and nothing is measured: what was is public by now, whatever rows are read, and the ledger counts it once
-    for everybody it was measured on. With --again everything is read and measured anew, on a budget of its own.
+    An interrupted ingest resumes: what was measured is in schema.json and is not charged twice. What was charged and not
+    written is measured again, at the cost of the training's budget, so that the total holds. Where private.duckdb is gone,
+    the rows are read again and nothing is measured: earlier measurements are public, whatever rows are read now, and the
+    ledger counts them once for everybody they were made on. With --again everything is read and measured again, on a budget
+    of its own.
     """
     return _ingest(session, session.options.again)
 
 
 def ingest_if_needed(session: Session) -> dict[str, Any]:
-    """`ingest` as the first stage of a run: with --again (which asks for another run) a table that fits is not read again."""
+    """`ingest` as the first stage of a run, where --again asks for another run: a table that fits is not read again."""
     return _ingest(session, read_again=False)
 
 
 def _check_store(store: "PrivateStore", ingest: str) -> None:
-    """What is measured next is measured on the rows of this ingest, whole, and no more of a unit than the noise hides."""
+    """Raise IntegrityError unless the store holds the complete rows of this ingest, within the bound on a unit's rows."""
     if store.info().get("ingest") != ingest:
         raise IntegrityError(
             "private.duckdb and schema.json are not of the same ingest.",
@@ -59,126 +54,155 @@ def _check_store(store: "PrivateStore", ingest: str) -> None:
 
 
 def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
-    workspace = session.workspace
+    workspace, again = session.workspace, session.options.again
     refuse_erased(workspace)
     session.config.check_sequence()
+    record, stored = read_ingest(workspace), workspace.private_path.exists()
     settings = ingest_settings(session)
-    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
-    if session.options.max_units is None and document:
-        settings["max_units"] = document["settings"]["max_units"]
-    same = document.get("settings") == settings
-    stored = workspace.private_path.exists()
-    if same and document["complete"] and stored and not read_again:
-        return {"stage": "ingest", "done_before": True, **_size_facts(effective_of(document))}
-    if document and not same and not session.options.again:
-        raise ConfigError(
-            "The data, schema or privacy settings have changed since this workspace's table was ingested.",
-            "Undo the change, start a new workspace, or add --again (what is measured anew is charged again).",
+    if record is not None and session.options.max_units is None:
+        settings = settings.model_copy(update={"max_units": record.settings.max_units})
+    if record is not None and record.settings != settings:
+        if not again:
+            raise ConfigError(
+                "The data, schema or privacy settings have changed since this workspace's table was ingested.",
+                "Undo the change, start a new workspace, or add --again (what is measured again is charged again).",
+            )
+        record = None
+    elif record is not None and record.complete and stored and not read_again:
+        return {"stage": "ingest", "done_before": True, **_size_facts(record.effective)}
+    elif record is not None and (read_again or (again and not record.complete)):
+        record = None
+    elif record is not None and record.ingest is not None and not stored:
+        session.emit(
+            note(
+                f"{workspace.private_path} is missing: the source is read again. "
+                "What was measured before stays valid and is not charged again."
+            )
         )
-    if not same or read_again or (session.options.again and not document["complete"]):
-        return _ingest_anew(session, settings, {})
-    if document["ingested"] and not stored:
-        text = f"{workspace.private_path} is missing: the source is read anew. What was measured stands and is not charged again."
-        session.emit(note(text))
-        document |= {"complete": False, "ingested": False}
-    return _ingest_anew(session, settings, document)
+        record = record.store_lost()
+    return _begin_or_resume(session, settings, record)
 
 
-def _ingest_anew(session: Session, settings: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    from localsynth.ingest.load import load_table
-    from localsynth.ingest.private_bounds import measure_column, measure_unit_count, split_budget
+def _begin_or_resume(session: Session, settings: IngestSettings, record: IngestRecord | None) -> dict[str, Any]:
     from localsynth.ingest.sources.open import open_source
-    from localsynth.privacy.noise import SecureRandom
     from localsynth.store.key import check_passphrase
-    from localsynth.store.private import PrivateStore
 
-    workspace, config, emit = session.workspace, session.config, session.emit
-    check_passphrase(workspace)
-    privacy, schema_budget = config.privacy, budgets(config).schema
-    emit(stage_started("ingest", session.seal))
-    source = open_source(config.data)
-    ledger = open_ledger(session)
-    parts = split_budget(
-        config.schema_, privacy.public_size is not None, schema_budget.epsilon, schema_budget.delta, privacy.rows_per_unit
-    )
+    check_passphrase(session.workspace)
+    session.emit(stage_started("ingest", session.seal))
+    source = open_source(session.config.data)
     source_sha256 = source.sha256()
     warn_of_other_spends(session, source_sha256)
-    if not document:
+    ledger = open_ledger(session)
+    if record is None:
         # Each ingest that measures has a budget of its own; the first one is called plainly "schema".
         before = {event["budget"].partition("-repeat")[0] for event in ledger.budgets() if event["budget"].startswith("schema")}
-        document = {"budget": "schema" if not before else f"schema-{len(before) + 1}"}
-    if parts is not None:
-        open_budget(session, ledger, document["budget"], None, schema_budget, source_sha256)
-    measured_events: dict[str, int] = dict(document.get("measured_by", {}))
+        record = IngestRecord.begin(settings, "schema" if not before else f"schema-{len(before) + 1}")
+    work = _Ingest(session, ledger, source_sha256, record)
+    if record.ingest is None:
+        work.read_rows(source)
+    work.measure_columns()
+    epsilon = ledger.spent().epsilon
+    session.emit({**stage_done("ingest"), "epsilon": epsilon})
+    return {"stage": "ingest", "done_before": False, **_size_facts(work.record.effective), "epsilon": epsilon}
 
-    def charge(what: str, mechanism: dict[str, Any]) -> None:
-        budget = document["budget"]
-        if (again := repeat_budget(ledger, budget, what, measured_events.values())) is not None:
-            budget, epsilon = again, mechanism["epsilon"]
-            text = (
-                f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured again; the "
-                f"epsilon of {epsilon:.3g} that this costs is taken from the training's."
+
+class _Ingest:
+    """An ingest at work. `record` is what schema.json says.
+
+    A measurement is charged to the ledger, made, and then written to schema.json together with the index of its charge.
+    A process that is killed in between leaves a charge that no record names. The next process sees that, measures again,
+    and takes the cost from the training's budget (`repeat_budget`).
+    """
+
+    def __init__(self, session: Session, ledger: "Ledger", source_sha256: str, record: IngestRecord) -> None:
+        """Write the record, then open the ingest's budget where something is to be measured.
+
+        In this order a process that is killed in between leaves no budget that no record names.
+        """
+        from localsynth.ingest.private_bounds import split_budget
+
+        self._session, self._ledger, self._source_sha256 = session, ledger, source_sha256
+        self._measured_by = dict(record.measured_by)
+        self._write(record)
+        privacy, budget = session.config.privacy, budgets(session.config).schema
+        self._parts = split_budget(
+            session.config.schema_, privacy.public_size is not None, budget.epsilon, budget.delta, privacy.rows_per_unit
+        )
+        if self._parts is not None:
+            open_budget(session, ledger, record.budget, None, budget, source_sha256)
+
+    def _write(self, record: IngestRecord) -> None:
+        record.write(self._session.workspace.schema_path)
+        self.record = record
+
+    def _charge(self, what: str, mechanism: dict[str, Any]) -> None:
+        budget = self.record.budget
+        if (repeat := repeat_budget(self._ledger, budget, what, self._measured_by.values())) is not None:
+            budget, epsilon = repeat, mechanism["epsilon"]
+            self._session.emit(
+                warning(
+                    f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured again; "
+                    f"the epsilon of {epsilon:.3g} that this costs is taken from the training's."
+                )
             )
-            emit(warning(text))
-            open_budget(session, ledger, budget, None, EpsilonDelta(epsilon, mechanism.get("delta", 0.0)), source_sha256)
-        event = ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)
-        measured_events[what] = event["index"]
+            open_budget(
+                self._session,
+                self._ledger,
+                budget,
+                None,
+                EpsilonDelta(epsilon, mechanism.get("delta", 0.0)),
+                self._source_sha256,
+            )
+        event = self._ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)
+        self._measured_by[what] = event["index"]
 
-    if "complete" not in document:
-        document |= {
-            "complete": False,
-            "ingested": False,
-            "settings": settings,
-            "schema": config.schema_.model_dump(mode="json"),
-            "size": {"units": privacy.public_size, "origin": "declared"},
-            "keep_probability": 1.0,
-            "holdout": privacy.holdout,
-            "measured_by": measured_events,
-        }
-        write_json(workspace.schema_path, document)
+    def read_rows(self, source: "Source") -> None:
+        """Write private.duckdb."""
+        from localsynth.ingest.load import load_table
+        from localsynth.privacy.noise import SecureRandom
 
-    def keep(units: int) -> float:
-        size = document["size"]
-        if size["units"] is None:
-            assert parts is not None
-            size.update(units=measure_unit_count(units, parts, charge), origin="measured")
-        wanted = settings["max_units"]
-        document["keep_probability"] = 1.0 if wanted is None else min(1.0, wanted / size["units"])
-        document["measured_by"] = measured_events
-        write_json(workspace.schema_path, document)
-        return float(document["keep_probability"])
+        session = self._session
+        # Of this reading alone: a run that began with other rows must not resume with these.
+        ingest = secrets.token_hex(8)
+        load_table(session.workspace, session.config, SecureRandom(), self._keep_probability, session.emit, ingest, source)
+        self._write(self.record.store_written(ingest))
 
-    if not document["ingested"]:
-        # Of this reading alone, whatever is read: a run that began with other rows must not go on with these.
-        document["ingest"] = secrets.token_hex(8)
-        load_table(workspace, config, SecureRandom(), keep, emit, document["ingest"], source)
-        document["ingested"] = True
-        write_json(workspace.schema_path, document)
-    schema = Schema.model_validate(document["schema"])
-    if text := list_warning(config, effective_of(document).training_units):
-        emit(warning(text))
-    with PrivateStore.open(workspace) as store:
-        if schema.unmeasured():
-            _check_store(store, document["ingest"])
-        for index, column in enumerate(schema.learned()):
-            if not column.unmeasured():
-                continue
-            assert parts is not None
-            settled = measure_column(column, index, store, parts, charge)
-            columns = [settled if c.name == column.name else c for c in schema.columns]
-            schema = schema.model_copy(update={"columns": columns})
-            document.update(schema=schema.model_dump(mode="json"), measured_by=measured_events)
-            write_json(workspace.schema_path, document)
-            emit({"kind": "progress", "stage": "ingest", "epsilon": ledger.spent().epsilon})
-        if schema.constraints:
-            _tell_of_broken_constraints(session, schema, store)
-    document["complete"] = True
-    write_json(workspace.schema_path, document)
-    emit({"kind": "stage_done", "stage": "ingest", "epsilon": ledger.spent().epsilon})
-    return {"stage": "ingest", "done_before": False, **_size_facts(effective_of(document)), "epsilon": ledger.spent().epsilon}
+    def _keep_probability(self, units: int) -> float:
+        """The probability to keep a unit, which depends on the true number of `units` only through a measurement."""
+        from localsynth.ingest.private_bounds import measure_unit_count
+
+        size = self.record.size
+        if size.units is None:
+            assert self._parts is not None
+            size = TableSize(units=measure_unit_count(units, self._parts, self._charge), origin="measured")
+        self._write(self.record.size_known(size, self._measured_by))
+        return self.record.keep_probability
+
+    def measure_columns(self) -> None:
+        """Measure what the schema leaves open, and finish the record."""
+        from localsynth.ingest.private_bounds import measure_column
+        from localsynth.store.private import PrivateStore
+
+        session = self._session
+        if text := list_warning(session.config, self.record.effective.training_units):
+            session.emit(warning(text))
+        with PrivateStore.open(session.workspace) as store:
+            if self.record.schema_.unmeasured():
+                assert self.record.ingest is not None
+                _check_store(store, self.record.ingest)
+            for index, column in enumerate(self.record.schema_.learned()):
+                if not column.unmeasured():
+                    continue
+                assert self._parts is not None
+                measured = measure_column(column, index, store, self._parts, self._charge)
+                self._write(self.record.column_measured(measured, self._measured_by))
+                session.emit({"kind": "progress", "stage": "ingest", "epsilon": self._ledger.spent().epsilon})
+            if self.record.schema_.constraints:
+                _report_broken_constraints(session, self.record.schema_, store)
+        self._write(self.record.finish())
 
 
-def _tell_of_broken_constraints(session: Session, schema: Schema, store: "PrivateStore") -> None:
+def _report_broken_constraints(session: Session, schema: Schema, store: "PrivateStore") -> None:
     """How many rows will be left out, for the person at the screen alone: a constraint that many break is no public knowledge."""
     rows = broken = 0
     without = schema.model_copy(update={"constraints": []})

@@ -1,22 +1,19 @@
-"""Noisy counts of the columns and of pairs of them → runs/ID/marginals.json: all of a run by marginals, or a hybrid's first half.
+"""DP marginals of columns and pairs of columns → runs/ID/marginals.json: a run without a model, or the first half of a hybrid.
 
-The counts are one release: their whole budget is charged before a row is read (but to see that the file is whole), as the ρ of
-zero-concentrated differential privacy that it has room for, and what is measured adds up to at most that. Interrupted between
-the charge and the file, the run is over: measuring again would be charged again.
+The marginals are one release. Their whole budget is charged before a row is read (except to check that the file is complete), as
+the ρ of zero-concentrated differential privacy that fits into it; the measurements add up to at most that. A run that is
+interrupted between the charge and the file is over: measuring again would be charged again.
 """
 
-import platform
-from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import BudgetError, Cancelled
+from localsynth.events import stage_done
 from localsynth.pipeline.repeated_spends import remaining_budgets
-from localsynth.pipeline.session import Session, open_budget, private_recorder
+from localsynth.pipeline.session import Session, installed_versions, open_budget, private_recorder, random_source
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.files import write_json
-from localsynth.workspace.effective_schema import Effective
-from localsynth.workspace.runs import Run
+from localsynth.workspace.runs import MarginalsOutcome, Run, TrainOutcome
 
 if TYPE_CHECKING:
     from localsynth.marginals.model import MarginalModel
@@ -25,16 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["finish", "measure"]
 
-_PARTS = ("localsynth", "numpy", "opendp")
 
-
-def measure(session: Session, ledger: "Ledger", current: Run, effective: Effective, source_sha256: str) -> None:
+def measure(session: Session, ledger: "Ledger", current: Run, source_sha256: str) -> None:
     """Charge the marginals' budget, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
     from localsynth.marginals.domain import Domain
     from localsynth.marginals.measure import MarginalSettings, measure_marginals
     from localsynth.marginals.measure_transitions import measure_sequences
     from localsynth.marginals.transitions import Layout
-    from localsynth.privacy.noise import REHEARSAL_LABEL, SecureRandom
     from localsynth.privacy.zcdp import rho_for
     from localsynth.store.private import PrivateStore
 
@@ -45,7 +39,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     def report(done: int, of: int) -> None:
         emit({"kind": "progress", "stage": "train", "work": "marginals", "step": done, "steps": of})
 
-    schema = effective.schema
+    schema = current.effective.schema
     split = ColumnSplit(schema, hybrid=current.hybrid)
     # Whatever can fail without the rows fails before they are paid for.
     domain = Domain.of_schema(split.schema)
@@ -53,14 +47,14 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
     layout = None if sequence_by is None else Layout.of_schema(schema, sequence_by, most)
     settings = MarginalSettings(rows_per_unit=most)
     if session.should_stop():
-        raise Cancelled("Stopped before anything was measured.", "`localsynth run` goes on from there.")
+        raise Cancelled("Stopped before anything was measured.", "Start the command again to resume.")
     with PrivateStore.open(workspace) as store:
         store.check_readable()
         open_budget(session, ledger, "marginals", current.id, budget, source_sha256)
         if any(event["budget"] == "marginals" for event in ledger.spends(current.id)):
             raise BudgetError(
                 f"Run {current.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
-                "Delete its directory in runs/ and add --again to measure anew, which is charged on top.",
+                "Delete its directory in runs/ and add --again to measure again, which is charged on top.",
             )
         rho = rho_for(budget.epsilon, budget.delta)
         # The ledger works out what that ρ costs, and refuses it where it is more than the budget.
@@ -69,34 +63,35 @@ def measure(session: Session, ledger: "Ledger", current: Run, effective: Effecti
         report(0, 100)
         units = [[split.with_lengths(row) for row in unit] for unit in store.conformed_units("train", schema) if unit]
     model: MarginalModel | SequenceModel
-    rehearsal = session.options.rehearsal_steps is not None
     if layout is not None:
-        model = measure_sequences(layout, layout.encode(units), rho, SecureRandom(), settings, report)
-        model = replace(model, transitions=replace(model.transitions, noise=REHEARSAL_LABEL)) if rehearsal else model
+        model = measure_sequences(layout, layout.encode(units), rho, random_source(session), settings, report)
     else:
         rows = [row for unit in units for row in unit]
-        model = measure_marginals(domain, domain.encode(rows), rho, SecureRandom(), settings, report)
-        model = replace(model, noise=REHEARSAL_LABEL) if rehearsal else model
+        model = measure_marginals(domain, domain.encode(rows), rho, random_source(session), settings, report)
     write_json(current.marginals_path, model.to_json())
-    current.note(marginals_sha256=current.marginals_sha256(), measured=len(model.spends))
+    current.note(marginals=MarginalsOutcome(sha256=current.marginals_sha256(), measured=len(model.spends)))
     # From here on, what was measured is kept.
     emit({"kind": "progress", "stage": "train", "work": "marginals", "step": 100, "steps": 100})
 
 
 def finish(session: Session, ledger: "Ledger", current: Run) -> dict[str, Any]:
     """Record that a run by marginals is measured, which is all its training."""
-    from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL
-
-    current.note(
-        train={
-            "synthesizer": "marginals",
-            "steps": current["measured"],
-            "precision": "fp64",
-            "noise": SECURE_LABEL if session.options.rehearsal_steps is None else REHEARSAL_LABEL,
-            "seal": session.seal,
-        },
-        versions={"python": platform.python_version(), **{part: version(part) for part in _PARTS}},
+    assert current.record.marginals is not None
+    outcome = TrainOutcome(
+        steps=current.record.marginals.measured,
+        precision="fp64",
+        noise=random_source(session).label,
+        seal=session.seal,
+        versions=installed_versions("localsynth", "numpy", "opendp"),
     )
+    current.note(train=outcome)
     epsilon = ledger.spent().epsilon
-    private_recorder(session, current)({"kind": "stage_done", "stage": "train", "epsilon": epsilon, "steps": current["measured"]})
-    return {"stage": "train", "run": current.id, "epsilon": epsilon, **current["train"], "private": {}}
+    private_recorder(session, current)({**stage_done("train"), "epsilon": epsilon, "steps": outcome.steps})
+    return train_result(current, epsilon, {})
+
+
+def train_result(current: Run, epsilon: float, private: dict[str, Any]) -> dict[str, Any]:
+    """The result of the stage `train`; `private` depends on the original rows."""
+    facts = current.training.model_dump(include={"steps", "precision", "noise", "seal"})
+    spent = {"epsilon": epsilon, "private": private}
+    return {"stage": "train", "run": current.id, "synthesizer": current.record.synthesizer, **facts, **spent}

@@ -11,8 +11,7 @@ from localsynth.planning.forecast import Machine, Size, expected_rows, forecast,
 from localsynth.planning.warnings import MIN_UNITS, delta_warning, list_warning, size_warning, text_warning
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
-from localsynth.system.files import read_json
-from localsynth.workspace.effective_schema import effective_of
+from localsynth.workspace.effective_schema import read_ingest
 
 __all__ = ["ASSUMED_UNITS", "known_size", "plan"]
 
@@ -26,9 +25,9 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
     origin: "measured", "declared" or "assumed".
     """
     config, workspace = session.config, session.workspace
-    document = read_json(workspace.schema_path) if workspace.schema_path.exists() else {}
-    if document.get("complete"):
-        effective = effective_of(document)
+    record = read_ingest(workspace)
+    if record is not None and record.complete:
+        effective = record.effective
         origin = "measured" if effective.size_measured else "declared"
         return effective.schema, origin, effective.kept_units, effective.training_units
     size = config.privacy.public_size or ASSUMED_UNITS
@@ -46,7 +45,7 @@ def _forecast(session: Session, schema: Schema, size: Size) -> dict[str, Any]:
 
     config = session.config
     base = find_base_model(config.train.model)
-    # A requested GPU that is missing is a warning here, not an error.
+    # A configured GPU that is missing is a warning here, not an error.
     device = choose_device("cpu" if config.train.device == "cpu" else "auto")
     precision = choose_precision(config.train.precision, device)
     # Sampling runs on the CPU, in float32 or less.

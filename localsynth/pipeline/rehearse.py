@@ -1,7 +1,7 @@
-"""A workspace inside the workspace, with rows made up from the schema alone, for trying everything before the one real run.
+"""A workspace inside the workspace, with random rows of the schema, to try everything before the one real run.
 
 Reads nothing private: it knows the configuration, and the effective schema where the table has been ingested. What the
-rehearsal spends on its own ledger is spent on made-up rows.
+rehearsal spends on its own ledger is spent on random rows.
 """
 
 import json
@@ -31,7 +31,7 @@ STEPS = 3
 
 
 def prepare_rehearsal(session: Session) -> Session:
-    """A session on a new workspace WS/rehearsal, with as many made-up units as the real table has by its public size.
+    """A session on a new workspace WS/rehearsal, with as many random units as the real table has by its public size.
 
     An earlier rehearsal is replaced. Raises ConfigError, ResourceError.
     """
@@ -41,11 +41,11 @@ def prepare_rehearsal(session: Session) -> Session:
     root = session.workspace.root / DIRECTORY
     _remove_earlier(root)
     workspace = _new_workspace(root)
-    source = root / "made-up.jsonl"
+    source = root / "random-rows.jsonl"
     privacy = session.config.privacy
     rows = random_rows(schema, kept, privacy.unit, privacy.max_rows_per_unit)
     write_file(source, "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows))
-    # How the original's file is read says nothing of this one; the names of its columns are the schema's, whatever they are.
+    # The options for reading the original file do not apply to this one.
     original = session.config.data
     data = DataConfig(
         source=str(source.absolute()),
@@ -60,7 +60,7 @@ def prepare_rehearsal(session: Session) -> Session:
     config = session.config.model_copy(update={"data": data, "privacy": privacy})
     unsaid = {"schema_": {"columns": {"__all__": {"measured"}}}}
     text = tomlkit.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unsaid))
-    write_file(workspace.config_path, "# A rehearsal on made-up rows; localsynth rehearse replaces it.\n" + text)
+    write_file(workspace.config_path, "# A rehearsal on random rows; localsynth rehearse replaces it.\n" + text)
     return replace(
         session,
         workspace=workspace,
@@ -79,7 +79,7 @@ def _remove_earlier(root: Path) -> None:
         is_rehearsal = False
     if not is_rehearsal:
         raise ConfigError(f"{root} is no earlier rehearsal.", "Move it away, then start the command again.")
-    # As it is made: killed at any moment, what lies there under its name is known for a rehearsal, and whole.
+    # Renamed first, so that a process that is killed leaves no part of a rehearsal under its name.
     shutil.rmtree(earlier.keys_path, ignore_errors=True)
     unfinished = _unfinished(root)
     root.rename(unfinished)
@@ -104,13 +104,13 @@ def _new_workspace(root: Path) -> Workspace:
 
 @dataclass
 class StageClock:
-    """Takes the times of a rehearsal from its events."""
+    """Measures the stages of a rehearsal by its events."""
 
     started: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     steps: list[float] = field(default_factory=list)
     counted: int = 0
-    """Noisy counts and choices of marginals, which the real run takes as many of."""
+    """Steps of measuring marginals; the real run takes as many."""
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
@@ -128,8 +128,8 @@ class StageClock:
         """How long the stage took."""
         return self.ended[stage] - self.started[stage]
 
-    def forecast(self, steps: int, rows_drawn: int, rows_wanted: int) -> dict[str, Any]:
-        """Seconds the real run's stages will take: its steps at the pace of the rehearsed ones, its rows likewise."""
+    def forecast(self, steps: int, rows_generated: int, rows_wanted: int) -> dict[str, Any]:
+        """Estimated seconds of the real run's stages: its steps at the pace of the rehearsed ones, its rows likewise."""
         train = self.seconds("train")
         if self.steps:
             # The first step is slower: kernels are chosen and memory is taken.
@@ -141,5 +141,5 @@ class StageClock:
             "train": train,
             "export": self.seconds("export"),
             **counting,
-            "sample": self.seconds("sample") * rows_wanted / rows_drawn,
+            "sample": self.seconds("sample") * rows_wanted / rows_generated,
         }

@@ -1,13 +1,13 @@
-"""Orders the stages and resumes a run: the only file that knows what comes after what.
+"""The order of the stages, and what resumes where: the only file that knows both.
 
 ingest    source → private.duckdb, and what the schema leaves open measured → schema.json
-train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or noisy counts → runs/ID/marginals.json
+train     a new run, or the unfinished one: DP-SGD → runs/ID/adapter, or DP marginals → runs/ID/marginals.json
 export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; for marginals the certificate alone
 count_texts  model → a noisy token histogram of the original texts → runs/ID/text_counts.json, where the settings ask for it
 sample    model or marginals → synthetic.duckdb
-evaluate  original beside synthetic → runs/ID/report.html
-run       all of them, going on where the last one stopped
-rehearse  all of them on rows made up from the schema, spending nothing
+evaluate  original and synthetic rows → runs/ID/report.html
+run       all of them, resumed where the last one stopped
+rehearse  all of them on random rows of the schema, spending nothing
 audit     a training on canaries with a run's settings, attacked → runs/ID/audit.json, spending nothing
 """
 
@@ -20,13 +20,13 @@ from localsynth.config import Config
 from localsynth.errors import ConfigError
 from localsynth.events import Event
 from localsynth.pipeline.audit import audit
-from localsynth.pipeline.count_texts import count_texts
-from localsynth.pipeline.evaluate import evaluate
-from localsynth.pipeline.export import export
+from localsynth.pipeline.count_texts import count_texts, count_texts_of
+from localsynth.pipeline.evaluate import evaluate, evaluate_run
+from localsynth.pipeline.export import export, export_run
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
 from localsynth.pipeline.plan import plan
 from localsynth.pipeline.rehearse import StageClock, prepare_rehearsal
-from localsynth.pipeline.sample import sample
+from localsynth.pipeline.sample import sample, sample_run
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device, train, train_or_resume
 from localsynth.system.extras import need_training_parts
@@ -37,46 +37,47 @@ __all__ = ["VERBS", "needs_key", "rehearse", "run", "summary"]
 
 
 def run(session: Session) -> dict[str, Any]:
-    """All stages, going on where the last command stopped. After a finished run it refuses without --again."""
-    latest = latest_run(session.workspace)
-    if latest is not None and latest.finished and not session.options.again:
-        wanted = session.options.rows
-        if wanted is None or wanted <= latest["sample"]["rows"]:
+    """All stages, resumed where the last command stopped. After a finished run it refuses without --again."""
+    current, results = run_stages(session)
+    return {"run": current.id, "stages": list(results.values()), **summary(session.workspace, session.config, current)}
+
+
+def run_stages(session: Session) -> tuple[Run, dict[str, dict[str, Any]]]:
+    """The run, and the results of the stages that `run` took, by their names."""
+    latest, options = latest_run(session.workspace), session.options
+    if latest is not None and latest.finished and not options.again:
+        if options.rows is None or options.rows <= _rows_of(latest):
             raise ConfigError(
                 f"Run {latest.id} is finished.",
-                "More rows cost no privacy: localsynth sample WS --more N. To train anew, which is charged again, add --again.",
+                "More rows cost no privacy: localsynth sample WS --more N. To train again, which is charged again, add --again.",
             )
-        stages = [sample(session)]
-        current = latest_run(session.workspace)
-        assert current is not None
-        return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
+        return latest, {"sample": sample_run(session, latest)}
     if session.config.synthesizer != "marginals":
         # Before anything is measured and charged.
         need_training_parts()
         need_device(session.config)
-    stages = []
-    if latest is None or not latest.get("train") or latest.finished:
-        stages += [ingest_if_needed(session), train_or_resume(session)]
-    stages.append(export(session))
-    exported = latest_run(session.workspace)
-    assert exported is not None
-    if exported.counts_texts:
-        stages.append(count_texts(session))
-    stages.append(sample(session))
-    if session.config.evaluate.report and session.options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
-        stages.append(evaluate(session))
-    current = latest_run(session.workspace)
-    assert current is not None
-    return {"run": current.id, "stages": stages, **summary(session.workspace, session.config, current)}
+    results = {}
+    if latest is None or latest.record.train is None or latest.finished:
+        results["ingest"] = ingest_if_needed(session)
+        current, results["train"] = train_or_resume(session)
+    else:
+        current = latest
+    results["export"] = export_run(session, current)
+    if current.counts_texts:
+        results["count_texts"] = count_texts_of(session, current)
+    results["sample"] = sample_run(session, current)
+    if session.config.evaluate.report and options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
+        results["evaluate"] = evaluate_run(session, current)
+    return current, results
 
 
 def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any]:
-    """What a finished run gives the user: figures and files."""
+    """The figures and files of a finished run."""
     certificate = current.certificate()
     report = current.directory / "report.html"
     return {
         "workspace": str(workspace.root),
-        "rows": current["sample"]["rows"],
+        "rows": _rows_of(current),
         "epsilon_guaranteed": certificate["guarantee"]["guaranteed_epsilon"],
         "epsilon_spent": certificate["guarantee"]["spent_epsilon"],
         "epsilon_target": config.privacy.epsilon,
@@ -88,11 +89,16 @@ def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any
     }
 
 
+def _rows_of(finished: Run) -> int:
+    assert finished.record.sample is not None
+    return finished.record.sample.rows
+
+
 def rehearse(session: Session) -> dict[str, Any]:
-    """`run` on made-up rows, with few steps and rows: the form of the rows, and the time and memory the real run will take."""
+    """`run` on random rows, with few steps and rows: the format of the rows, and the time and memory of the real run."""
     from localsynth.store.synthetic import SyntheticStore
 
-    # --rows is how many to draw here, not how many the real run shall have.
+    # --rows is the number of rows of the rehearsal, not that of the real run.
     planned = plan(replace(session, options=replace(session.options, rows=None)))
     rehearsal, clock = prepare_rehearsal(session), StageClock()
 
@@ -100,8 +106,8 @@ def rehearse(session: Session) -> dict[str, Any]:
         clock(event)
         session.emit(event)
 
-    result = run(replace(rehearsal, emit=watched))
-    drawn = result["rows"]
+    current, results = run_stages(replace(rehearsal, emit=watched))
+    generated = _rows_of(current)
     columns, rows = SyntheticStore(rehearsal.workspace.synthetic_path).query("select * from synthetic limit 3")
     return {
         "workspace": str(rehearsal.workspace.root),
@@ -110,12 +116,12 @@ def rehearse(session: Session) -> dict[str, Any]:
         "planned": {key: planned[key] for key in ("steps", "rows_wanted", "seconds", "memory_bytes", "disk_bytes")},
         "rehearsed": {
             "steps": len(clock.steps) or clock.counted,
-            "rows": drawn,
+            "rows": generated,
             "seconds": {stage: clock.seconds(stage) for stage in clock.ended},
         },
         "forecast": {
-            "seconds": clock.forecast(planned["steps"], drawn, planned["rows_wanted"]),
-            "memory_bytes": result["stages"][1]["private"].get("peak_memory_bytes", planned["memory_bytes"]),
+            "seconds": clock.forecast(planned["steps"], generated, planned["rows_wanted"]),
+            "memory_bytes": results["train"]["private"].get("peak_memory_bytes", planned["memory_bytes"]),
         },
         # The result leaves this process as JSON, which has no dates.
         "first_rows": [
@@ -127,7 +133,7 @@ def rehearse(session: Session) -> dict[str, Any]:
 
 
 def needs_key(workspace: Workspace, verb: str, again: bool = False, release: bool = False) -> bool:
-    """Whether the verb, with these options, will open the original rows: then it needs the key's passphrase, where it has one."""
+    """Whether the verb, with these options, will open the original rows, for which it needs the key (and its passphrase)."""
     if workspace.erasure_path.exists() or release:
         return False
     if verb == "run":
@@ -148,4 +154,4 @@ VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
     "rehearse": rehearse,
     "audit": audit,
 }
-"""What the engine's process can be asked to do on a workspace."""
+"""What the worker can be asked to do on a workspace."""

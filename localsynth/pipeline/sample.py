@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import stage_done, stage_started
-from localsynth.pipeline.session import Session, certificate_of, exported_run, recorder
+from localsynth.pipeline.session import Session, certificate_of, check_product, exported_run, recorder
 from localsynth.system.files import write_file
-from localsynth.workspace.effective_schema import Effective, effective_of
+from localsynth.workspace.effective_schema import Effective
 from localsynth.workspace.paths import Workspace
-from localsynth.workspace.runs import Run
+from localsynth.workspace.runs import Run, SampleOutcome
 
 if TYPE_CHECKING:
     from localsynth.text_counts.logit_bias import LogitBias
 
-__all__ = ["sample"]
+__all__ = ["sample", "sample_run"]
 
 
 def _seeds_secret(workspace: Workspace) -> bytes:
@@ -26,7 +26,12 @@ def _seeds_secret(workspace: Workspace) -> bytes:
 
 
 def sample(session: Session) -> dict[str, Any]:
-    """Draw synthetic rows from the newest run's model until the table has as many as asked for."""
+    """Generate synthetic rows from the newest run until the table has the requested number."""
+    return sample_run(session, exported_run(session))
+
+
+def sample_run(session: Session, current: Run) -> dict[str, Any]:
+    """`sample` from a given run."""
     from localsynth.sample.job import generate_rows
     from localsynth.sample.row_plan import plan_rows
     from localsynth.sample.row_requests import read_row_requests
@@ -37,18 +42,18 @@ def sample(session: Session) -> dict[str, Any]:
     from localsynth.store.synthetic import Origin, SyntheticStore
 
     workspace, config = session.workspace, session.config
-    current = exported_run(session)
-    if current.counts_texts and not current.get("text_counts"):
+    check_product(current)
+    if current.counts_texts and current.record.text_counts is None:
         raise ConfigError(
             f"Run {current.id} reserves a part of its budget for token counts, and nothing was counted yet.",
             f"Count: localsynth count-texts {workspace.root}",
         )
-    effective, done, path = effective_of(current["table"]), current["export"], current.product_path
+    effective, done, path = current.effective, current.exported, current.product_path
     options = session.options
-    sequence_by = current["settings"]["data"]["sequence_by"]
+    sequence_by = current.settings.data.sequence_by
     if sequence_by is not None and (options.where or options.balance or options.seeds):
         raise ConfigError(
-            "Rows of a sequence cannot be drawn under conditions yet: each depends on the one before.",
+            "Rows of a sequence cannot be generated under conditions yet: each depends on the previous one.",
             "Leave --where, --balance and --seeds out, and select from the finished table.",
         )
     secret = _seeds_secret(workspace) if options.seeds is not None else b""
@@ -65,9 +70,9 @@ def sample(session: Session) -> dict[str, Any]:
         store.create_table(effective.schema)
         origin = Origin(
             current.id,
-            done["model_hash"],
+            done.model_hash,
             config.sample.seed,
-            # The figure to rely on: the budgets fixed beforehand, not what was executed of them.
+            # The figure to rely on: the budgets, not what was spent of them.
             guarantee["guaranteed_epsilon"],
             guarantee["spent_delta"],
             # What shapes the rows' distribution; threads and the like do not.
@@ -80,7 +85,7 @@ def sample(session: Session) -> dict[str, Any]:
         total = None if more else options.rows or config.sample.rows or _as_many_as_the_original(current, effective)
         job = store.open_job(origin, total=total, more=more)
         emit(stage_started("sample", session.seal))
-        unit = current["settings"]["privacy"]["unit"] if sequence_by else None
+        unit = current.settings.privacy.unit if sequence_by else None
         surrogates = Surrogates(effective.schema, config.sample.seed, unit)
         if current.by_marginals:
             result = generate_from_marginals(path, surrogates, store, job, requested.conditions, emit, session.should_stop)
@@ -98,12 +103,12 @@ def sample(session: Session) -> dict[str, Any]:
                 _bias(current, effective),
             )
             result = generate_rows(plan, config.sample, surrogates, store, job, emit, session.should_stop)
-        facts = {"rows": store.row_count(), "rejected": result.statistics.rejected, "seconds": round(result.seconds, 1)}
-        current.note(sample=facts)
+        outcome = SampleOutcome(rows=store.row_count(), rejected=result.statistics.rejected, seconds=round(result.seconds, 1))
+        current.note(sample=outcome)
         # Last of all, as near to the answer as can be.
         store.close_job(job.number)
     emit(stage_done("sample"))
-    return {"stage": "sample", "run": current.id, "new_rows": result.rows, **facts}
+    return {"stage": "sample", "run": current.id, "new_rows": result.rows, **dict(outcome)}
 
 
 def _bias(current: Run, effective: Effective) -> "LogitBias | None":

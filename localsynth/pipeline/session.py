@@ -3,8 +3,10 @@
 Every stage opens its budget before it touches data, and charges before it spends.
 """
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from localsynth.config import Config
@@ -18,6 +20,7 @@ from localsynth.workspace.runs import Run, latest_run
 
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
+    from localsynth.privacy.noise import SecureRandom
 
 __all__ = [
     "Options",
@@ -26,9 +29,11 @@ __all__ = [
     "check_base_model",
     "check_product",
     "exported_run",
+    "installed_versions",
     "open_budget",
     "open_ledger",
     "private_recorder",
+    "random_source",
     "recorder",
     "trained_run",
     "warn_of_other_spends",
@@ -37,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says beside the configuration."""
+    """The options of a command, beside the configuration."""
 
     rows: int | None = None
     more: int | None = None
@@ -53,9 +58,9 @@ class Options:
     sign: bool = True
     canaries: int | None = None
     search: int = 0
-    """Rows that an audit draws and searches for the canaries' endings."""
+    """Rows that an audit generates and searches for the canaries' endings."""
     rehearsal_steps: int | None = None
-    """Not None: a rehearsal on made-up rows, which trains for this many of its steps."""
+    """Not None: a rehearsal on random rows, which trains for this many steps."""
 
 
 @dataclass
@@ -68,6 +73,18 @@ class Session:
     should_stop: Callable[[], bool]
     options: Options = field(default_factory=Options)
     seal: str = "none"
+
+
+def random_source(session: Session) -> "SecureRandom":
+    """The secret randomness of a stage; in a rehearsal its label says so, and with it everything that is made."""
+    from localsynth.privacy.noise import RehearsalRandom, SecureRandom
+
+    return SecureRandom() if session.options.rehearsal_steps is None else RehearsalRandom()
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """The versions of Python and of packages, for the certificate."""
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def open_ledger(session: Session) -> "Ledger":
@@ -103,20 +120,20 @@ def open_budget(
         raise BudgetError(error.message, "Start a new workspace, or add --again to spend more than privacy.epsilon.") from None
     if session.options.rehearsal_steps is not None:
         return
-    # At once and in full: a run that is given up has spent, too.
+    # At once and in full: an abandoned run has spent it, too.
     register_spend(source_sha256, session.workspace.id, sum(event["epsilon"] for event in ledger.budgets()))
 
 
 def warn_of_other_spends(session: Session, source_sha256: str) -> None:
-    """Two workspaces on one source file add up for the people in it, which neither ledger alone shows."""
+    """Warn of spends of other workspaces on the same source file: they add up, which no single ledger shows."""
     from localsynth.privacy.spend_registry import registry_total
 
     others = {name: spent for name, spent in registry_total(source_sha256).workspaces.items() if name != session.workspace.id}
     if others:
         text = (
             f"This source file has been used in {len(others)} other workspace{'s' if len(others) > 1 else ''}, which spent "
-            f"epsilon {sum(others.values()):.3g}. For the people in it all of that adds up; this workspace's certificate states "
-            "its own part."
+            f"epsilon {sum(others.values()):.3g}. For the people in it all of this adds up; this workspace's certificate states "
+            "only its own part."
         )
         session.emit(warning(text))
 
@@ -124,7 +141,7 @@ def warn_of_other_spends(session: Session, source_sha256: str) -> None:
 def trained_run(session: Session) -> Run:
     """The newest run, if it is trained. Raises ConfigError."""
     latest = latest_run(session.workspace)
-    if latest is None or not latest.get("train"):
+    if latest is None or latest.record.train is None:
         raise ConfigError(
             f"{session.workspace.root} holds no trained run.", f"Train first: localsynth train {session.workspace.root}"
         )
@@ -132,39 +149,38 @@ def trained_run(session: Session) -> Run:
 
 
 def exported_run(session: Session) -> Run:
-    """The newest run, if it has a model or marginals to sample from, unchanged. Raises ConfigError, IntegrityError."""
+    """The newest run, if it is exported. Raises ConfigError."""
     current = trained_run(session)
-    if not current.get("export"):
-        raise ConfigError(f"Run {current.id} has no model yet.", f"Make it: localsynth export {session.workspace.root}")
-    check_product(session, current)
+    if current.record.export is None:
+        raise ConfigError(f"Run {current.id} is not exported yet.", f"Export it: localsynth export {session.workspace.root}")
     return current
-
-
-def check_product(session: Session, current: Run) -> None:
-    """Raise IntegrityError where the exported run's model or marginals are missing or changed."""
-    from localsynth.privacy.model_hash import model_hash
-
-    path, again = current.product_path, f"Make it again: localsynth export {session.workspace.root}"
-    if not path.exists():
-        raise IntegrityError(f"{path} is missing.", again)
-    marginals = current.check_marginals()
-    if (marginals if current.by_marginals else model_hash(path)) != current["export"]["model_hash"]:
-        raise IntegrityError(f"{path} is not the model that run {current.id} exported.", again)
 
 
 def check_base_model(current: Run) -> BaseModel:
     """The base model that the run's model is trained on. Raises IntegrityError where its file is another one by now."""
-    base = find_base_model(current["settings"]["train"]["model"])
-    if file_sha256(base.path) != current["base_sha256"]:
+    base = find_base_model(current.settings.train.model)
+    if file_sha256(base.path) != current.model.base_sha256:
         raise IntegrityError(f"{base.path} is not the base model that run {current.id} was trained on.", "Put that file back.")
     return base
 
 
-def certificate_of(session: Session, current: Run) -> dict[str, Any]:
-    """The exported run's certificate, if its ε and δ follow from this workspace's ledger, it is of this model, and its signature,
-    where it has one, holds. Raises IntegrityError.
+def check_product(current: Run) -> None:
+    """Raise IntegrityError where the exported run's model or marginals are missing or changed."""
+    from localsynth.privacy.model_hash import model_hash
 
-    A run's record can be edited along with the certificate; the head of the ledger lies outside of the workspace.
+    path, again = current.product_path, f"Make it again: localsynth export {current.directory.parents[1]}"
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing.", again)
+    marginals = current.check_marginals()
+    if (marginals if current.by_marginals else model_hash(path)) != current.exported.model_hash:
+        raise IntegrityError(f"{path} is not the model that run {current.id} exported.", again)
+
+
+def certificate_of(session: Session, current: Run) -> dict[str, Any]:
+    """The exported run's certificate. Raises IntegrityError unless it is valid.
+
+    Its ε and δ must follow from this workspace's ledger, its model must be that of the run, and a signature must be valid.
+    The run's record could be edited along with the certificate; the head of the ledger is outside of the workspace.
     """
     from localsynth.privacy.certificate import stated
     from localsynth.privacy.ledger_chain import recompute
@@ -177,7 +193,7 @@ def certificate_of(session: Session, current: Run) -> dict[str, Any]:
         spent = recompute(own) if whole else None
         follows = spent is not None and (
             (guarantee["guaranteed_epsilon"], guarantee["spent_delta"]) == (stated(spent.bound), stated(spent.delta))
-            and certificate["hashes"]["marginals" if current.by_marginals else "model"] == current["export"]["model_hash"]
+            and certificate["hashes"]["marginals" if current.by_marginals else "model"] == current.exported.model_hash
             and (certificate["signature"] is None or is_signature_valid(certificate))
         )
     except (KeyError, TypeError):
@@ -185,13 +201,13 @@ def certificate_of(session: Session, current: Run) -> dict[str, Any]:
     if not follows:
         raise IntegrityError(
             f"{current.certificate_path} does not state what the ledger of this workspace holds.",
-            f"Make it anew, which charges nothing: localsynth export {session.workspace.root}",
+            f"Make it again, which charges nothing: localsynth export {session.workspace.root}",
         )
     return certificate
 
 
 def recorder(session: Session, current: Run) -> Emit:
-    """Records events of a stage that spends nothing, with the ε spent before it, so that it is in view to the end."""
+    """Records events of a stage that spends nothing, with the ε spent before it, so that clients can keep showing it."""
     record = Recorder(current.directory / "events.jsonl", session.emit)
     epsilon = open_ledger(session).spent().epsilon
     return lambda event: record({"epsilon": epsilon, **event})

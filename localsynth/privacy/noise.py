@@ -19,7 +19,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-__all__ = ["REHEARSAL_LABEL", "SECURE_LABEL", "RandomSource", "SecureRandom"]
+__all__ = ["REHEARSAL_LABEL", "SECURE_LABEL", "RandomSource", "RehearsalRandom", "SecureRandom"]
 
 SECURE_LABEL = "AES-256-CTR keyed by the operating system; Gaussian noise as the sum of four"
 REHEARSAL_LABEL = "REHEARSAL on random rows: no statement about any table"
@@ -123,3 +123,9 @@ class SecureRandom(RandomSource):
         if os.getpid() != self.__owner:
             self._rekey()
         return self.__stream.update(bytes(n))
+
+
+class RehearsalRandom(SecureRandom):
+    """A secure generator whose label tells that it was used on random rows, in a rehearsal."""
+
+    label = REHEARSAL_LABEL

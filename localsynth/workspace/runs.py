@@ -1,6 +1,6 @@
-"""The record of a run: what was planned and which stages are done. Public facts only.
+"""The record of a run: its settings, its plan, and which stages are done.
 
-A run is one adapter trained on one ingested table, and what was made of it. Its directory is runs/ID in the workspace.
+A run is one model (or one set of marginals) learned from one ingested table. Its directory is runs/ID in the workspace.
 """
 
 import datetime as dt
@@ -8,15 +8,32 @@ import hashlib
 import re
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import field_serializer
+
+from localsynth.config import MACHINES_PART, Config, PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import IntegrityError
-from localsynth.system.files import file_sha256, read_json, write_json
+from localsynth.system.files import file_sha256, read_json
+from localsynth.workspace.effective_schema import Effective, IngestRecord
 from localsynth.workspace.paths import Workspace
+from localsynth.workspace.record import Record
 
-__all__ = ["Run", "is_kept", "latest_run", "new_run"]
+__all__ = [
+    "ExportOutcome",
+    "MarginalsOutcome",
+    "ModelPlan",
+    "Run",
+    "RunRecord",
+    "RunSettings",
+    "SampleOutcome",
+    "TextCountsOutcome",
+    "TrainOutcome",
+    "is_kept",
+    "latest_run",
+    "new_run",
+]
 
-_STAGES = ("train", "export", "sample")
 _KEPT = (
     "run.json",
     "certificate.json",
@@ -31,46 +48,175 @@ _KEPT = (
 _NAME = re.compile(r"([0-9]{3,})-.*")
 
 
+class RunData(Record):
+    """The part of the data settings that decides how rows are learned."""
+
+    sequence_by: str | None
+
+
+class RunSettings(Record):
+    """The settings of a run, as they were when it began."""
+
+    train: TrainConfig
+    text_counts: TextCountsConfig
+    privacy: PrivacyConfig
+    data: RunData
+
+    @staticmethod
+    def of(config: Config) -> "RunSettings":
+        """The settings of a run under this configuration, without those that only suit the machine."""
+        train = TrainConfig(**config.train.model_dump(exclude=set(MACHINES_PART)))
+        data = RunData(sequence_by=config.data.sequence_by)
+        return RunSettings(train=train, text_counts=config.text_counts, privacy=config.privacy, data=data)
+
+    @field_serializer("train")
+    def _without_the_machines_part(self, train: TrainConfig) -> dict[str, Any]:
+        return train.model_dump(mode="json", exclude=set(MACHINES_PART))
+
+
+class ModelPlan(Record):
+    """How the model is trained, fixed before a row is read."""
+
+    plan: dict[str, Any]
+    """The fields of a `TrainPlan`."""
+    targets: list[str]
+    """The adapted layers."""
+    micro_batch_tokens: int
+    base_sha256: str
+
+
+class MarginalsOutcome(Record):
+    """The marginals as they were measured."""
+
+    sha256: str
+    measured: int
+    """Noisy tables and choices."""
+
+
+class TrainOutcome(Record):
+    """A finished training, without its duration and memory: those depend on the private rows."""
+
+    steps: int
+    precision: str
+    noise: str
+    """The label of the noise's source, for the certificate."""
+    seal: str
+    versions: dict[str, str]
+    """Of Python and the libraries that took part."""
+    adapter_sha256: str | None = None
+
+
+class ExportOutcome(Record):
+    """The exported model, or the marginals, with its certificate."""
+
+    quantization: str | None
+    """None: there is no model, and rows are generated from marginals."""
+    kl: float | None = None
+    shift: float | None = None
+    size_bytes: int
+    seconds: float | None = None
+    model_hash: str
+    """Of the model, or of the marginals."""
+    signed: bool
+    certificate_sha256: str
+
+
+class TextCountsOutcome(Record):
+    """The token counts, once the certificate covers them."""
+
+    tokens: int
+    """Tokens with a logit bias."""
+    columns: list[str]
+    """The grouping columns."""
+
+
+class SampleOutcome(Record):
+    """The synthetic table as the last sampling left it."""
+
+    rows: int
+    rejected: int
+    seconds: float
+
+
+class RunRecord(Record):
+    """`run.json`: the settings of a run, and the outcome of each stage that is done. Public facts only."""
+
+    synthesizer: Literal["hybrid", "llm", "marginals"]
+    settings: RunSettings
+    table: IngestRecord
+    """The ingest that the run learned from. The table may be ingested again later."""
+    model: ModelPlan | None = None
+    reruns: int = 0
+    """How often the run was resumed."""
+    marginals: MarginalsOutcome | None = None
+    train: TrainOutcome | None = None
+    export: ExportOutcome | None = None
+    text_counts_sha256: str | None = None
+    text_counts: TextCountsOutcome | None = None
+    sample: SampleOutcome | None = None
+
+
 class Run:
-    """`run.json` of one run, read and written."""
+    """One run: its directory, and its record as it was read or last written."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._facts: dict[str, Any] = read_json(directory / "run.json")
+        self.record = RunRecord.read(directory / "run.json")
 
     @property
     def id(self) -> str:
         """The run's name; it begins with the number of the run."""
         return self.directory.name
 
-    def __getitem__(self, key: str) -> Any:
-        return self._facts[key]
-
-    def get(self, key: str) -> Any:
-        """A fact, or None."""
-        return self._facts.get(key)
-
     def note(self, **facts: Any) -> None:
-        """Add facts and write the record."""
-        self._facts.update(facts)
-        write_json(self.directory / "run.json", self._facts)
+        """Replace fields of the record and write it."""
+        self.record = RunRecord.model_validate({**dict(self.record), **facts})
+        self.record.write(self.directory / "run.json")
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings of the run."""
+        return self.record.settings
+
+    @property
+    def effective(self) -> Effective:
+        """The effective schema and the public size of the table that the run learned from."""
+        return self.record.table.effective
+
+    @property
+    def model(self) -> ModelPlan:
+        """How the model is trained, of a run that has one."""
+        assert self.record.model is not None
+        return self.record.model
+
+    @property
+    def training(self) -> TrainOutcome:
+        """The outcome of the training, of a run that is trained."""
+        assert self.record.train is not None
+        return self.record.train
+
+    @property
+    def exported(self) -> ExportOutcome:
+        """The outcome of the export, of a run that is exported."""
+        assert self.record.export is not None
+        return self.record.export
 
     @property
     def finished(self) -> bool:
         """Every stage is done."""
-        return all(stage in self._facts for stage in _STAGES)
+        return None not in (self.record.train, self.record.export, self.record.sample)
 
     @property
     def description(self) -> str:
-        """The public line that stood before each row in training, whatever the configuration says by now."""
-        return str(self["table"]["settings"]["data"]["description"])
+        """The public line that stood before each row in training, whatever the configuration says now."""
+        return self.record.table.settings.data.description
 
     def model_path(self, quantization: str) -> Path:
         """The merged, quantized model."""
         return self.directory / f"model.{quantization}.gguf"
 
     def remove_other_models(self, kept: Path) -> None:
-        """Remove the run's models but for `kept`: the certificate names one model, and another beside it would not be its."""
+        """Remove the run's models except `kept`: the certificate names one model, and another beside it would not be its."""
         for path in self.directory.glob("model.*.gguf"):
             if path != kept:
                 path.unlink()
@@ -86,42 +232,44 @@ class Run:
         return self.directory / "marginals.json"
 
     def marginals_sha256(self) -> str:
-        """The hash of the marginals as they lie there, in hex. Raises IntegrityError where they are missing."""
+        """The hash of the marginals' file, in hex. Raises IntegrityError where they are missing."""
         if not self.marginals_path.is_file():
             raise IntegrityError(f"{self.marginals_path} is missing.", "Restore it from a backup, or train again.")
         return file_sha256(self.marginals_path)
 
     @property
     def by_marginals(self) -> bool:
-        """Whether the rows of the run are drawn from marginals alone, and there is no model."""
-        return bool(self["synthesizer"] == "marginals")
+        """Whether the run's rows are generated from marginals alone, without a model."""
+        return self.record.synthesizer == "marginals"
 
     @property
     def hybrid(self) -> bool:
-        """Whether a model writes the texts of the run's rows, and the rest of them is drawn from marginals."""
-        return bool(self["synthesizer"] == "hybrid")
+        """Whether a model generates the texts of the run's rows, and marginals the other columns."""
+        return self.record.synthesizer == "hybrid"
 
     @property
     def product_path(self) -> Path:
-        """What the run's rows are drawn from, once it is exported: the model, or the marginals."""
-        return self.marginals_path if self.by_marginals else self.model_path(self["export"]["quantization"])
+        """What the run's rows are generated from, once it is exported: the model, or the marginals."""
+        quantization = self.exported.quantization
+        return self.marginals_path if quantization is None else self.model_path(quantization)
 
     def check_marginals(self) -> str:
         """The hash of the run's marginals, "" where it has none. Raises IntegrityError where they are not what was measured."""
-        if self["synthesizer"] == "llm":
+        if self.record.synthesizer == "llm":
             return ""
-        if self.marginals_sha256() != self["marginals_sha256"]:
+        assert self.record.marginals is not None
+        if self.marginals_sha256() != self.record.marginals.sha256:
             raise IntegrityError(
                 f"{self.marginals_path} is not what run {self.id} measured.",
                 "Put the file back, or train again with --again (that is charged again).",
             )
-        return str(self["marginals_sha256"])
+        return self.record.marginals.sha256
 
     @property
     def counts_texts(self) -> bool:
         """Whether a part of the run's budget is reserved for token counts of the original texts."""
-        texts = any(column["kind"] == "text" for column in self["table"]["settings"]["schema"]["columns"])
-        return texts and bool(self["settings"]["text_counts"]["share"] > 0)
+        texts = any(column.kind == "text" for column in self.record.table.schema_.columns)
+        return texts and self.settings.text_counts.share > 0
 
     @property
     def text_counts_path(self) -> Path:
@@ -129,24 +277,25 @@ class Run:
         return self.directory / "text_counts.json"
 
     def text_counts_sha256(self) -> str:
-        """The hash of the token counts as they lie there, in hex. Raises IntegrityError where they are missing."""
+        """The hash of the token counts' file, in hex. Raises IntegrityError where they are missing."""
         if not self.text_counts_path.is_file():
             raise IntegrityError(f"{self.text_counts_path} is missing.", "Restore it from a backup, or train again.")
         return file_sha256(self.text_counts_path)
 
     def check_text_counts(self) -> str:
         """The hash of the run's token counts, "" where it has none. Raises IntegrityError where they are not what was counted."""
-        if not self.get("text_counts_sha256"):
+        expected = self.record.text_counts_sha256
+        if expected is None:
             return ""
-        if self.text_counts_sha256() != self["text_counts_sha256"]:
+        if self.text_counts_sha256() != expected:
             raise IntegrityError(
                 f"{self.text_counts_path} is not what run {self.id} counted.",
                 "Put the file back, or train again with --again (that is charged again).",
             )
-        return str(self["text_counts_sha256"])
+        return expected
 
     def adapter_sha256(self) -> str:
-        """The hash of the adapter's two files as they lie there, in hex. Raises IntegrityError where one is missing."""
+        """The hash of the adapter's two files, in hex. Raises IntegrityError where one is missing."""
         digest = hashlib.sha256()
         for name in ("adapter.json", "adapter.safetensors"):
             path = self.adapter_path / name
@@ -162,10 +311,11 @@ class Run:
 
     def certificate(self) -> dict[str, Any]:
         """The certificate that was made of the exported run. Raises IntegrityError where what lies there is not it."""
-        path, again = self.certificate_path, f"Make it anew, which charges nothing: localsynth export {self.directory.parents[1]}"
+        again = f"Make it again, which charges nothing: localsynth export {self.directory.parents[1]}"
+        path = self.certificate_path
         if not path.is_file():
             raise IntegrityError(f"{path} is missing.", again)
-        if file_sha256(path) != self["export"].get("certificate_sha256"):
+        if file_sha256(path) != self.exported.certificate_sha256:
             raise IntegrityError(f"{path} is not the certificate that run {self.id} was given.", again)
         document: dict[str, Any] = read_json(path)
         return document
@@ -176,18 +326,18 @@ class Run:
         return self.directory / "audit.json"
 
 
-def new_run(workspace: Workspace, facts: dict[str, Any]) -> Run:
-    """Begin a run with these facts.
+def new_run(workspace: Workspace, record: RunRecord) -> Run:
+    """Begin a run.
 
-    Its name has the day and a number, not the time: it is published with the ledger, and the time from the start of training
-    to that of the synthetic table depends on the private rows.
+    Its name has the day and a number, not the time: it is published with the ledger, and the duration from the start of
+    training to the synthetic table depends on the private rows.
     """
     day = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
     earlier = _NAME.fullmatch(_names(workspace)[-1]) if _names(workspace) else None
     last = int(earlier[1]) if earlier else 0
     directory = workspace.run_path(f"{last + 1:03d}-{day}-{secrets.token_hex(2)}")
     directory.mkdir(mode=0o700, parents=True)
-    write_json(directory / "run.json", facts)
+    record.write(directory / "run.json")
     return Run(directory)
 
 

@@ -20,7 +20,8 @@ def test_from_the_command_to_the_report(localsynth, tickets, tmp_path):
     found = outcome.json()
     assert outcome.code == (6 if found["status"] == "failed" else 0), outcome.err
     assert found["canaries"] == 100 and found["search"]["rows"] == 3 and found["search"]["found"] == 0
-    assert found["epsilon"] <= found["ceiling"] and found["claimed"]["epsilon"] == read_json(run / "run.json")["plan"]["epsilon"]
+    plan = read_json(run / "run.json")["model"]["plan"]
+    assert found["epsilon"] <= found["ceiling"] and found["claimed"]["epsilon"] == plan["epsilon"]
     assert (workspace / "ledger.json").read_bytes() == ledger and registry.read_bytes() == spent and not private.exists()
     assert not (run / "audit").exists()
     text = localsynth("audit", "ws", "--canaries", 60, "--search", 0, *quick).out

@@ -1,6 +1,5 @@
 """The whole chain on the tiny model, driven as a user drives it."""
 
-import dataclasses
 import json
 import os
 import re
@@ -15,7 +14,6 @@ import pytest
 from localsynth.config import MACHINES_PART, PrivacyConfig, TrainConfig
 from localsynth.schema.columns import Schema, conform
 from localsynth.store.synthetic import SyntheticStore
-from localsynth.train.plan import TrainPlan
 
 
 def events(workspace):
@@ -47,7 +45,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
 
     plan = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
     steps = [e for e in events(workspace) if e["kind"] == "spend" and e["what"] == "DP-SGD step"]
-    assert len(steps) == plan["train"]["steps"] == plan["plan"]["steps"]
+    assert len(steps) == plan["train"]["steps"] == plan["model"]["plan"]["steps"]
     only_public_facts(plan)
 
     for target in (result["certificate"], result["model"]):
@@ -77,20 +75,13 @@ RUN_FACTS = {
         "privacy": set(PrivacyConfig.model_fields),
         "data": {"sequence_by"},
     },
-    "plan": {field.name for field in dataclasses.fields(TrainPlan)},
-    # By the plan's noise and by the machine's memory, both public.
-    "targets": {"v_proj", "down_proj"},
-    "micro_batch_tokens": None,
-    "base_sha256": None,
+    # The layers follow from the plan's noise, the micro-batch from the machine's memory: both public.
+    "model": {"plan", "targets", "micro_batch_tokens", "base_sha256"},
     "reruns": None,
     "synthesizer": None,
-    "marginals_sha256": None,
-    "measured": None,
-    "table": {"budget", "complete", "ingested", "ingest", "settings", "schema", "size", "keep_probability", "holdout"}
-    | {"measured_by"},
-    "train": {"steps", "precision", "noise", "seal"},
-    "adapter_sha256": None,
-    "versions": {"python", "localsynth", "torch", "opacus", "peft", "transformers", "llama-cpp-python", "opendp"},
+    "marginals": {"sha256", "measured"},
+    "table": {"budget", "complete", "ingest", "settings", "schema", "size", "keep_probability", "measured_by"},
+    "train": {"steps", "precision", "noise", "seal", "versions", "adapter_sha256"},
     "export": {"quantization", "kl", "shift", "size_bytes", "seconds", "model_hash", "signed", "certificate_sha256"},
     "text_counts": {"tokens", "columns"},
     "text_counts_sha256": None,
@@ -166,9 +157,9 @@ def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, 
     record = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
     assert record["reruns"] == 1
     repeated = train_steps(workspace) - record["train"]["steps"]
-    assert train_steps(workspace) <= record["plan"]["steps"] + record["plan"]["reserve"]
+    assert train_steps(workspace) <= record["model"]["plan"]["steps"] + record["model"]["plan"]["reserve"]
     # A killed run repeats what came after its last checkpoint; past the reserve it ends early rather than overspend.
-    assert record["train"]["steps"] == record["plan"]["steps"] or repeated > record["plan"]["reserve"]
+    assert record["train"]["steps"] == record["model"]["plan"]["steps"] or repeated > record["model"]["plan"]["reserve"]
     if sent == signal.SIGINT:
         assert repeated == 0
 

@@ -21,6 +21,7 @@ from localsynth.store.lock import work_lock
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import latest_run, new_run
+from tests.helpers.records import run_record
 
 
 @pytest.fixture
@@ -159,8 +160,8 @@ def test_a_clock_that_goes_back(tmp_path, monkeypatch):
     again = Ledger.open(workspace.ledger_path, head, workspace.id)
     assert again.spent() == ledger.spent() and len(again.document()["events"]) == 3
     days = iter([dt.datetime(2026, 5, 2, tzinfo=dt.UTC), dt.datetime(1999, 12, 31, tzinfo=dt.UTC)])
-    new_run(workspace, {})
-    second = new_run(workspace, {})
+    new_run(workspace, run_record())
+    second = new_run(workspace, run_record())
     assert "19991231" in second.id and latest_run(workspace).id == second.id
     monkeypatch.undo()
     monkeypatch.setattr(time, "time", lambda: 0.0)

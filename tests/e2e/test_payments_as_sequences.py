@@ -11,7 +11,8 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.sample.tabular import generate_from_marginals
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import read_json
-from localsynth.workspace.effective_schema import effective_of
+from localsynth.workspace.effective_schema import read_effective
+from localsynth.workspace.paths import Workspace
 
 NEXT = {"salary": "rent", "rent": "card", "card": "salary"}
 SQL = "select account, day, what from synthetic"
@@ -64,19 +65,18 @@ def test_from_payments_to_payments(localsynth, tmp_path):
     assert "Rows that follow each other" in (tmp_path / report["report"]).read_text()
     for option in (["--where", "what = 'rent'"], ["--balance", "what"]):
         refused = localsynth("sample", "ws", "--more", 5, *option)
-        assert refused.code == 2 and "cannot be drawn under conditions" in refused.err
+        assert refused.code == 2 and "cannot be generated under conditions" in refused.err
 
     # More rows go on in the very sequence that the last row may have cut; another seed begins with accounts of its own.
     localsynth.ok("sample", "ws", "--more", 100)
     localsynth.ok("sample", "ws", "--more", 50, "--set", "sample.seed=5")
     accounts = [row["account"] for row in localsynth.ok("query", "ws", SQL, "--json").json()]
     assert len(accounts) == 1050 and set(accounts[:1000]).isdisjoint(accounts[1000:]) and accounts == sorted(accounts)
-    interrupted(tmp_path / result["model"], read_json(tmp_path / "ws" / "schema.json"), tmp_path)
+    interrupted(tmp_path / result["model"], read_effective(Workspace(tmp_path / "ws")).schema, tmp_path)
 
 
-def interrupted(model, table, directory):
+def interrupted(model, schema, directory):
     """A job stopped again and again has the rows of one that was not."""
-    schema = effective_of(table).schema
     origin = Origin("r", "ab", 0, 1.0, 1e-6, {}, {})
     stores = [SyntheticStore(directory / f"{name}.duckdb") for name in ("whole", "parts")]
     for store, stop in zip(stores, (False, True), strict=True):

@@ -20,7 +20,7 @@ def test_a_few_steps_on_smollm2(localsynth, tickets, tmp_path):
     result = localsynth.ok("run", "ws", "--rows", 4, *[part for key in few for part in ("--set", key)], "--json").json()
     assert result["rows"] == 4 and 0 < result["epsilon_spent"] <= 4
     run = json.loads(next((tmp_path / "ws" / "runs").glob("*/run.json")).read_text())
-    assert run["train"]["steps"] == run["plan"]["steps"] == 3
+    assert run["train"]["steps"] == run["model"]["plan"]["steps"] == 3
     assert run["export"]["shift"] > 0 and run["export"]["kl"] < 0.025
     assert localsynth.ok("verify", result["model"], "--json").json()["valid"]
 

@@ -2,13 +2,14 @@
 
 import pytest
 
-from localsynth.config import MACHINES_PART, load_config
+from localsynth.config import load_config
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.pipeline.run import VERBS
 from localsynth.pipeline.session import Options, Session
-from localsynth.system.files import file_sha256, read_json, write_json
+from localsynth.system.files import file_sha256, read_json
+from localsynth.workspace.effective_schema import finished_ingest
 from localsynth.workspace.paths import Workspace
-from localsynth.workspace.runs import new_run
+from localsynth.workspace.runs import ModelPlan, RunRecord, RunSettings, new_run
 
 PEOPLE, MOST = 300, 3
 
@@ -55,7 +56,7 @@ def test_the_unit_is_in_the_ledger_and_the_certificate_and_cannot_change(localsy
     # About 300 people, and not the 900 rows: all that follows from the size counts people.
     size = read_json(visits / "schema.json")["size"]
     assert size["origin"] == "measured" and abs(size["units"] - PEOPLE) < 150
-    plan = read_json(next((visits / "runs").glob("*/run.json")))["plan"]
+    plan = read_json(next((visits / "runs").glob("*/run.json")))["model"]["plan"]
     assert abs(plan["units"] - 0.9 * size["units"]) <= 1 and plan["sample_rate"] == plan["batch_size"] / plan["units"]
 
     certificate = read_json(tmp_path / result["certificate"])
@@ -80,36 +81,29 @@ def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth,
     first = session(localsynth, visits, max_units=200)
     VERBS["ingest"](first)
     workspace, config = first.workspace, first.config
-    facts = {
-        "synthesizer": "llm",
-        "settings": {
-            "train": config.train.model_dump(mode="json", exclude=set(MACHINES_PART)),
-            "privacy": config.privacy.model_dump(mode="json"),
-            "data": {"sequence_by": None},
-        },
-        "plan": {
+    model = ModelPlan(
+        plan={
             **{"units": 180, "batch_size": 60, "sample_rate": 1 / 3, "steps": 3, "reserve": 2},
             **{"noise_multiplier": 2.0, "max_grad_norm": 1.0, "epsilon": 3.6, "delta": 9e-7},
         },
-        "targets": ["v_proj"],
-        "micro_batch_tokens": 1024,
-        "base_sha256": file_sha256(localsynth.model),
-        "reruns": 0,
-        "table": read_json(workspace.schema_path),
-    }
-    run = new_run(workspace, facts)
+        targets=["v_proj"],
+        micro_batch_tokens=1024,
+        base_sha256=file_sha256(localsynth.model),
+    )
+    table = finished_ingest(workspace)
+    run = new_run(workspace, RunRecord(synthesizer="llm", settings=RunSettings.of(config), table=table, model=model))
     rows = workspace.private_path.read_bytes()
     VERBS["ingest"](session(localsynth, visits, max_units=250, again=True))
-    assert read_json(workspace.schema_path) != facts["table"]
+    assert finished_ingest(workspace) != table
     spent = ledger(visits)
     refused = localsynth("train", "ws", *localsynth.quick())
-    assert refused.code == 2 and f"ingested anew since run {run.id} began" in refused.err, refused.err
-    with pytest.raises(ConfigError, match="ingested anew"):
+    assert refused.code == 2 and f"ingested again since run {run.id} began" in refused.err, refused.err
+    with pytest.raises(ConfigError, match="ingested again"):
         VERBS["run"](session(localsynth, visits, again=True))
     assert ledger(visits) == spent and not (run.directory / "adapter").exists()
 
     # Its schema alone is not its table.
-    write_json(workspace.schema_path, facts["table"])
+    table.write(workspace.schema_path)
     with pytest.raises(IntegrityError, match="not of the same ingest"):
         VERBS["train"](session(localsynth, visits))
 

@@ -33,7 +33,6 @@ from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json
 from localsynth.verify.file import verify_file
-from localsynth.workspace.effective_schema import effective_of
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
@@ -268,9 +267,9 @@ def _run(place: Place) -> Iterator[str]:
     run = latest_run(place.workspace)
     if run is None:
         return
-    if run.get("train") and not run.by_marginals and run.adapter_sha256() != run["adapter_sha256"]:
+    if run.record.train and not run.by_marginals and run.adapter_sha256() != run.training.adapter_sha256:
         yield "the adapter is another one"
-    if run.get("marginals_sha256"):
+    if run.record.marginals is not None:
         run.check_marginals()
     run.check_text_counts()
     for model in run.directory.glob("model.*.gguf"):
@@ -297,7 +296,7 @@ def _rows(place: Place) -> Iterator[str]:
     ((first, last, distinct),) = store.query(numbered)[1]
     if (first, last, distinct) != (0, count - 1, count):
         yield f"{count} rows, numbered {first} to {last}, {distinct} of them different"
-    schema = effective_of(run["table"]).schema
+    schema = run.effective.schema
     if any(conform(schema, row) != row for row in store.records()):
         yield "a row breaks the schema"
 
@@ -321,7 +320,8 @@ def unfinished(place: Place, stage: str) -> list[str]:
 
 def _made(run: Run, stage: str, workspace: Workspace) -> bool:
     if stage == "sample":
-        return SyntheticStore(workspace.synthetic_path).row_count() == ROWS == run["sample"]["rows"]
+        rows = run.record.sample.rows if run.record.sample is not None else None
+        return SyntheticStore(workspace.synthetic_path).row_count() == ROWS == rows
     files = {
         "train": run.marginals_path if run.by_marginals else run.adapter_path,
         "export": run.certificate_path,
@@ -330,7 +330,7 @@ def _made(run: Run, stage: str, workspace: Workspace) -> bool:
         "audit": run.audit_path,
     }
     done = {"count_texts": "text_counts"}.get(stage, stage)
-    return files[stage].exists() and (stage in ("evaluate", "audit") or bool(run.get(done)))
+    return files[stage].exists() and (stage in ("evaluate", "audit") or getattr(run.record, done) is not None)
 
 
 def bases(root: Path, kind: str, model: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, Place, float]]:

@@ -12,6 +12,7 @@ from typing import Any
 from localsynth.schema.columns import Boolean, Category, Date, Integer, Record, Schema, Text
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import write_json
+from tests.helpers.records import run_record, stage_outcomes
 
 __all__ = ["CERTIFICATE", "SCHEMA", "finish", "fresh_report", "report", "table"]
 
@@ -55,14 +56,7 @@ def finish(workspace: Path) -> Path:
     """Give the workspace a finished run with 200 rows; returns the run's directory."""
     run = workspace / "runs" / "001-20261124-aaaa"
     run.mkdir(parents=True)
-    document = {
-        "complete": True,
-        "schema": SCHEMA.model_dump(mode="json"),
-        "size": {"units": 400, "origin": "declared"},
-        "keep_probability": 1.0,
-        "holdout": 0.25,
-    }
-    write_json(run / "run.json", {"table": document, "train": {"steps": 5}, "export": {}, "sample": {"rows": 200}})
+    run_record(SCHEMA, **stage_outcomes(rows=200)).write(run / "run.json")
     write_json(run / "certificate.json", CERTIFICATE)
     store = SyntheticStore(workspace / "synthetic.duckdb")
     store.create_table(SCHEMA)

@@ -44,15 +44,15 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
     found = audit(make_session(events.append, canaries=40))
     assert workspace.ledger_path.read_bytes() == before
     written = read_json(run.audit_path)
-    assert written["run"] == run.id and written["canaries"] == 40 and written["adapter_sha256"] == run["adapter_sha256"]
+    assert written["run"] == run.id and written["canaries"] == 40 and written["adapter_sha256"] == run.training.adapter_sha256
     assert found["status"] == "too weak to say", "were all guesses right, so few would not contradict the claim"
     assert written["training"]["noise"] == noise.SECURE_LABEL
-    assert (written["training"]["device"], written["training"]["precision"]) == ("cpu", run["train"]["precision"])
+    assert (written["training"]["device"], written["training"]["precision"]) == ("cpu", run.training.precision)
     assert is_kept(run.audit_path) and not (run.directory / "audit").exists()
     (arguments,) = given
-    assert vars(arguments["plan"]) == run["plan"], "the very settings of the run"
-    assert arguments["targets"] == run["targets"] == ["v_proj", "down_proj"]
-    assert arguments["micro_batch_tokens"] == run["micro_batch_tokens"]
+    assert vars(arguments["plan"]) == run.model.plan, "the very settings of the run"
+    assert arguments["targets"] == run.model.targets == ["v_proj", "down_proj"]
+    assert arguments["micro_batch_tokens"] == run.model.micro_batch_tokens
     assert written["in"] == len(arguments["units"]) < 40 and {len(unit) for unit in arguments["units"]} == {2}
     assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
 
@@ -84,7 +84,7 @@ def test_it_is_trained_in_the_precision_of_the_run_whichever_is_fastest_here(
     trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = latest_run(trained.workspace)
-    assert run is not None and run["train"]["precision"] == "fp32"
+    assert run is not None and run.training.precision == "fp32"
     honest = model.choose_precision
     monkeypatch.setattr(loop, "choose_precision", lambda wanted, device: honest("bf16" if wanted == "auto" else wanted, device))
 
@@ -125,7 +125,7 @@ def test_what_there_is_nothing_to_audit_of(make_session: Any, ingested: Session,
         audit(make_session(canaries=3))
     run = latest_run(ingested.workspace)
     assert run is not None
-    run.note(base_sha256="0" * 64)
+    run.note(model=run.model.model_copy(update={"base_sha256": "0" * 64}))
     with pytest.raises(IntegrityError, match="not the base model"):
         audit(ingested)
 

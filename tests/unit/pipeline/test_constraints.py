@@ -19,7 +19,7 @@ from localsynth.pipeline.train import train
 from localsynth.schema.columns import Boolean, Category, Column, Date, Identifier, Integer, Record, Schema, Text, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
-from localsynth.system.files import read_json
+from localsynth.system.files import read_json, write_json
 from localsynth.verify.file import verify_file
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import latest_run
@@ -133,7 +133,7 @@ def test_sequences_keep_them(make: Any) -> None:
 
 def test_what_nothing_can_satisfy_is_refused_before_anything_is_drawn(make: Any, tmp_path: Path) -> None:
     session = trained(make("marginals", rows=5))
-    with pytest.raises(ConfigError, match="meets --where and keeps"):
+    with pytest.raises(ConfigError, match="meets --where and satisfies"):
         sample(make("marginals", more=5, where="admission = '2024-05-02' AND discharge = '2024-05-01'"))
     with pytest.raises(ConfigError, match="--balance sex"):
         sample(make("marginals", more=5, where="pregnant", balance="sex=F:1,M:1"))
@@ -196,7 +196,7 @@ def test_measured_bounds_that_leave_no_row_stop_a_run_before_its_budget(make: An
             column.update(max="2024-01-01", nullable=False)
         if column["name"] == "admission":
             column.update(min="2024-01-02", nullable=False)
-    monkeypatch.setattr("localsynth.workspace.effective_schema.read_json", lambda path: document)
+    write_json(session.workspace.schema_path, document)
     with pytest.raises(ConfigError, match="can satisfy the constraint 'discharge >= admission'"):
         train(session)
 

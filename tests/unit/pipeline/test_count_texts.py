@@ -114,7 +114,7 @@ def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch
         patched.setattr(place, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             count_texts(session)
-    assert run_of(session).get("text_counts") is None
+    assert run_of(session).record.text_counts is None
     with monkeypatch.context() as patched:
         patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
         counted = count_texts(session)

@@ -57,7 +57,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         (workspace.keys_path / name).write_text("0" * 64)
     rehearsal = Workspace.create(workspace.root / "rehearsal")
     write_json(rehearsal.identity_path, {"id": rehearsal.id, "rehearsal": True})
-    fill(rehearsal.root, {"made-up.jsonl": "{}", "runs/001/run.json": "{}"})
+    fill(rehearsal.root, {"random-rows.jsonl": "{}", "runs/001/run.json": "{}"})
     (rehearsal.keys_path / "private.key").write_text("1" * 64)
     return workspace
 

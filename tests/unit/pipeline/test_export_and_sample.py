@@ -114,13 +114,13 @@ def test_settings_and_versions_of_the_certificate_are_the_runs(
     trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = current_run(trained)
-    run.note(versions={**run["versions"], "torch": "9.9"})
+    run.note(train=run.training.model_copy(update={"versions": {**run.training.versions, "torch": "9.9"}}))
     export(trained)
     certificate = read_json(run.certificate_path)
     assert certificate["versions"]["torch"] == "9.9", "the torch that trained, not the one installed by now"
     assert certificate["settings"]["train"]["model"] == "base.gguf", "a folder's name may say who the user is"
-    certificate["settings"]["train"]["model"] = run["settings"]["train"]["model"]
-    assert certificate["settings"] == run["settings"]
+    certificate["settings"]["train"]["model"] = run.settings.train.model
+    assert certificate["settings"] == run.settings.model_dump(mode="json")
     assert certificate["settings"]["train"]["batch_size"] == 50
 
 
@@ -133,7 +133,7 @@ def test_a_second_export_replaces_the_first_and_its_certificate_holds(trained: S
     first = read_json(run.certificate_path)["hashes"]["model"]
     export(make_session(sample={"quantization": "F16"}))
     assert [path.name for path in run.directory.glob("*.gguf")] == ["model.F16.gguf"]
-    assert current_run(trained)["export"]["quantization"] == "F16"
+    assert current_run(trained).exported.quantization == "F16"
     assert read_json(run.certificate_path)["hashes"]["model"] != first
     for path in (run.certificate_path, run.model_path("F16")):
         report = verify_file(path, None)
@@ -206,24 +206,24 @@ def test_no_row_and_no_report_says_what_an_edited_certificate_does(trained: Sess
     # The record edited along with it: the ledger's head lies elsewhere.
     lower_the_epsilon(run)
     run = current_run(trained)
-    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    run.note(export=run.exported.model_copy(update={"certificate_sha256": file_sha256(run.certificate_path)}))
     refused("does not state what the ledger")
     document = read_json(run.certificate_path)
     document["ledger"]["events"] = []
     document["guarantee"] |= {"guaranteed_epsilon": 0.0, "spent_delta": 0.0}
     write_json(run.certificate_path, document)
-    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    run.note(export=run.exported.model_copy(update={"certificate_sha256": file_sha256(run.certificate_path)}))
     refused("does not state what the ledger")
     # Its figures kept: the words of a signed one, and the model that it is of.
     document = read_json(run.certificate_path)
     assert document["signature"] is not None
     write_json(run.certificate_path, {**document, "summary": "Nothing is known of anybody."})
-    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    run.note(export=run.exported.model_copy(update={"certificate_sha256": file_sha256(run.certificate_path)}))
     refused("does not state what the ledger")
     document = read_json(run.certificate_path) | {"signature": None}
     document["hashes"]["model"] = "0" * 64
     write_json(run.certificate_path, document)
-    run.note(export={**run["export"], "certificate_sha256": file_sha256(run.certificate_path)})
+    run.note(export=run.exported.model_copy(update={"certificate_sha256": file_sha256(run.certificate_path)}))
     refused("does not state what the ledger")
     assert len(drawn(trained)) == 3
     sample(session)

@@ -149,7 +149,7 @@ def test_the_rows_shown_before_the_model_is_trained_are_those_of_the_table(
     told: list[str] = []
     session.emit = lambda event: told.append(event["text"]) if event["kind"] == "note" else None
     train(session)
-    assert told.pop(0).startswith("Working out how many steps")  # loading the training is not silent
+    assert told.pop(0).startswith("Computing the number of training steps")  # loading the training is not silent
     assert "Their texts follow" in told[0] and not any("n:" in text for text in told[1:])
     export(session)
     sample(session)

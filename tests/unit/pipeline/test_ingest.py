@@ -165,6 +165,23 @@ def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_t
     assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "schema-2"
 
 
+def test_a_kill_after_the_budget_was_opened_leads_to_no_second_budget(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Ledger.open_budget
+
+    def killed(self: Ledger, *given: Any, **options: Any) -> None:
+        opened(self, *given, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "open_budget", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(session(workspace, source, OPEN))
+    ingest(session(workspace, source, OPEN))
+    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"] == ["schema"]
+
+
 def test_a_training_for_which_nothing_is_left_is_refused(workspace: Workspace, source: Path) -> None:
     now = session(workspace, source, OPEN)
     opened = open_ledger(now)

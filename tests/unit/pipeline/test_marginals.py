@@ -405,7 +405,7 @@ def test_a_rehearsal_says_so(make_session: Any) -> None:
     session = make_session(synthesizer="auto", rehearsal_steps=3)
     ingest(session)
     train(session)
-    assert run_of(session)["train"]["noise"] == REHEARSAL_LABEL
+    assert run_of(session).training.noise == REHEARSAL_LABEL
     assert read_json(run_of(session).marginals_path)["noise"] == REHEARSAL_LABEL
     export(session)
     assert not verify_file(run_of(session).certificate_path, None)["valid"]

@@ -127,9 +127,9 @@ def test_an_unfinished_run_does_not_go_on_with_rows_read_anew(
     """With everything declared nothing but the reading's own name tells the tables apart."""
     begin(ingested, monkeypatch)
     begun = latest_run(ingested.workspace)
-    assert begun is not None and not begun.get("train")
+    assert begun is not None and begun.record.train is None
     ingest(make_session(again=True))
-    with pytest.raises(ConfigError, match=f"ingested anew since run {begun.id} began"):
+    with pytest.raises(ConfigError, match=f"ingested again since run {begun.id} began"):
         train(ingested)
     assert not quick_training
 
@@ -140,9 +140,9 @@ def test_a_run_goes_on_with_the_layers_and_the_length_that_it_began_with(
     """Another version may choose other layers, and less memory may be free by then."""
     begin(ingested, monkeypatch)
     begun = latest_run(ingested.workspace)
-    assert begun is not None and begun["targets"] == ["v_proj", "down_proj"], "so few units get much noise"
-    assert begun["micro_batch_tokens"] == 1024
-    begun.note(targets=["q_proj"], micro_batch_tokens=100)
+    assert begun is not None and begun.model.targets == ["v_proj", "down_proj"], "so few units get much noise"
+    assert begun.model.micro_batch_tokens == 1024
+    begun.note(model=begun.model.model_copy(update={"targets": ["q_proj"], "micro_batch_tokens": 100}))
     train(ingested)
     (given,) = quick_training
     assert given["targets"] == ["q_proj"] and given["micro_batch_tokens"] == 100
@@ -162,8 +162,8 @@ def test_a_run_goes_on_with_what_a_machine_can(
 def test_the_record_of_a_run_names_its_adapter_and_its_versions(ingested: Session, quick_training: list[Any]) -> None:
     train(ingested)
     run = latest_run(ingested.workspace)
-    assert run is not None and run["adapter_sha256"] == run.adapter_sha256()
-    assert {"python", "localsynth", "torch", "opendp"} <= set(run["versions"])
+    assert run is not None and run.training.adapter_sha256 == run.adapter_sha256()
+    assert {"python", "localsynth", "torch", "opendp"} <= set(run.training.versions)
 
 
 def test_what_trains_a_model_asks_for_its_parts_first_and_marginals_do_not(

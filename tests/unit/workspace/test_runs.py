@@ -5,10 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from localsynth.config import Config, DataConfig
+from localsynth.errors import IntegrityError
+from localsynth.schema.columns import Integer, Schema
 from localsynth.workspace import runs
 from localsynth.workspace.paths import Workspace
-from localsynth.workspace.runs import Run, is_kept, latest_run, new_run
+from localsynth.workspace.runs import Run, RunSettings, is_kept, latest_run, new_run
+from tests.helpers.records import run_record, stage_outcomes
 
 
 class Clock(dt.datetime):
@@ -27,31 +32,31 @@ def workspace(tmp_path, monkeypatch):
 
 
 def test_a_name_has_the_day_and_no_time_of_day(workspace):
-    names = {new_run(workspace, {}).id for _ in range(3)}
+    names = {new_run(workspace, run_record()).id for _ in range(3)}
     for name in names:
         assert re.fullmatch(r"00[123]-20261123-[0-9a-f]{4}", name), name
     Clock.at += dt.timedelta(hours=5, minutes=1)
-    later = new_run(workspace, {}).id
+    later = new_run(workspace, run_record()).id
     assert later.startswith("004-20261123-"), "the time of day changes nothing"
 
 
-def test_names_sort_in_the_order_of_the_runs_even_on_one_day(workspace, monkeypatch):
+def test_names_sort_in_the_order_of_the_runs(workspace, monkeypatch):
     # The random end alone would sort them the other way round.
     ends = iter(f"{n:04x}" for n in range(99, 0, -1))
     monkeypatch.setattr(runs.secrets, "token_hex", lambda size: next(ends))
     made = []
     for number in range(25):
-        made.append(new_run(workspace, {"number": number}).id)
+        made.append(new_run(workspace, run_record(reruns=number)).id)
         newest = latest_run(workspace)
-        assert newest is not None and newest.id == made[-1] and newest["number"] == number
+        assert newest is not None and newest.id == made[-1] and newest.record.reruns == number
     assert made == sorted(made)
 
 
-def test_a_number_is_not_used_twice_when_an_earlier_run_is_deleted(workspace):
-    first, second, third = (new_run(workspace, {}) for _ in range(3))
+def test_the_number_of_a_deleted_run_is_not_used_again(workspace):
+    first, second, third = (new_run(workspace, run_record()) for _ in range(3))
     (first.directory / "run.json").unlink()
     first.directory.rmdir()
-    assert new_run(workspace, {}).id.startswith("004-")
+    assert new_run(workspace, run_record()).id.startswith("004-")
     assert second.directory.exists() and third.directory.exists()
 
 
@@ -59,28 +64,54 @@ def test_the_thousandth_run_is_the_latest(workspace):
     for name in ("998-20261122-ffff", "999-20261123-ffff"):
         directory = workspace.run_path(name)
         directory.mkdir(parents=True)
-        (directory / "run.json").write_text("{}")
-    newest = new_run(workspace, {}).id
+        run_record().write(directory / "run.json")
+    newest = new_run(workspace, run_record()).id
     assert newest.startswith("1000-")
     found = latest_run(workspace)
     assert found is not None and found.id == newest
 
 
-def test_what_is_no_run_is_passed_over(workspace):
+def test_a_directory_without_a_record_is_no_run(workspace):
     workspace.runs_path.mkdir()
     (workspace.runs_path / "999-no-record").mkdir()
     assert latest_run(workspace) is None
-    assert new_run(workspace, {}).id.startswith("001-")
+    assert new_run(workspace, run_record()).id.startswith("001-")
 
 
-def test_facts_last_and_a_run_is_finished_when_every_stage_is_noted(workspace):
-    run = new_run(workspace, {"reruns": 0})
-    for stage in ("train", "export", "sample"):
+def test_a_run_is_finished_when_every_stage_is_noted(workspace):
+    run = new_run(workspace, run_record())
+    for stage, outcome in stage_outcomes().items():
         assert not run.finished
-        run.note(**{stage: {"steps": 1}})
+        run.note(**{stage: outcome})
     again = Run(run.directory)
-    assert again.finished and again["reruns"] == 0 and again.get("nothing") is None
+    assert again.finished and again.record == run.record
     assert run.directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("changes", [{"loss": 1.0}, {"reruns": "many"}])
+def test_a_fact_that_the_record_does_not_know_is_refused(workspace, changes):
+    run = new_run(workspace, run_record())
+    before = (run.directory / "run.json").read_text()
+    with pytest.raises(ValidationError):
+        run.note(**changes)
+    assert (run.directory / "run.json").read_text() == before
+
+
+def test_a_damaged_record_is_an_integrity_error_without_its_content(workspace):
+    run = new_run(workspace, run_record())
+    path = run.directory / "run.json"
+    path.write_text(path.read_text().replace('"synthesizer": "llm"', '"synthesizer": "secret"'))
+    with pytest.raises(IntegrityError, match=r"run\.json is damaged") as caught:
+        latest_run(workspace)
+    assert "secret" not in caught.value.message and caught.value.hint
+
+
+def test_the_settings_leave_out_what_only_suits_the_machine(workspace):
+    settings = run_record().settings
+    tuned = settings.train.model_copy(update={"device": "cpu", "precision": "fp32", "micro_batch_tokens": 64})
+    config = Config(data=DataConfig(source="t.csv"), schema=Schema(columns=[Integer(name="n")]), train=tuned)
+    assert RunSettings.of(config).train == settings.train
+    assert not {"device", "precision", "micro_batch_tokens"} & set(settings.model_dump(mode="json")["train"])
 
 
 @pytest.mark.parametrize(
@@ -98,5 +129,5 @@ def test_facts_last_and_a_run_is_finished_when_every_stage_is_noted(workspace):
         ("anything else", False),
     ],
 )
-def test_what_erase_leaves_of_a_run_is_public(name: str, kept: bool) -> None:
+def test_erasure_keeps_the_public_files_of_a_run(name: str, kept: bool) -> None:
     assert is_kept(Path("runs") / "001" / name) == kept

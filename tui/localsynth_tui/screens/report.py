@@ -144,7 +144,7 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
             else:
                 from localsynth.verify.file import verify_file
 
-                self._certificate, self._by_marginals = run.certificate_path, bool(run.get("synthesizer") == "marginals")
+                self._certificate, self._by_marginals = run.certificate_path, run.by_marginals
                 self._pages = [page for name in ("report", "report-release") if (page := run.directory / f"{name}.html").exists()]
                 report = _report(run.directory / "report.json", run.id, workspace.erasure_path.exists())
                 report = "\n".join([report, *(f"File: {page}" for page in self._pages), ""])

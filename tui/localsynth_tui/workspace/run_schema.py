@@ -10,12 +10,10 @@ __all__ = ["schema_of_rows"]
 
 def schema_of_rows(root: Path) -> Schema:
     """The effective schema of the workspace's newest run. Raises ConfigError where there is none, IntegrityError."""
-    from localsynth.workspace.effective_schema import effective_of
     from localsynth.workspace.paths import Workspace
     from localsynth.workspace.runs import latest_run
 
     run = latest_run(Workspace(root))
-    table = run.get("table") if run is not None else None
-    if table is None:
+    if run is None:
         raise ConfigError("There is no run yet to generate rows from.", "Start one in Plan (3).")
-    return effective_of(table).schema
+    return run.effective.schema

@@ -48,8 +48,8 @@ def read_status(path: Path) -> WorkspaceStatus:
         config = load_config(Workspace.open(path).config_path)
         epsilon = _reserved_epsilon(workspace)
         run = latest_run(workspace)
-        sampled = run.get("sample") if run is not None else None
-        rows = int(sampled["rows"]) if sampled else 0
+        sampled = run.record.sample if run is not None else None
+        rows = sampled.rows if sampled is not None else 0
     except LocalsynthError as error:
         return WorkspaceStatus(path, "cannot be read", "data", problem=f"{error.message} {error.hint}".strip())
     stage, step = "check the inferred schema", "data"
@@ -59,7 +59,7 @@ def read_status(path: Path) -> WorkspaceStatus:
     if ingested:
         stage, step = "table ingested", "plan"
     if run is not None:
-        done = [name for name in ("train", "export", "sample") if run.get(name)]
+        done = [name for name in ("train", "export", "sample") if getattr(run.record, name) is not None]
         names = {"train": "trained", "export": "model exported", "sample": "finished"}
         stage, step = (names[done[-1]] if done else "training started"), ("synthetic" if run.finished else "run")
     return WorkspaceStatus(
