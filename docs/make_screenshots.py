@@ -1,4 +1,4 @@
-"""Makes the pictures of the terminal UI in docs/images/ from the real app, with synthetic visits: `make screenshots`.
+"""Makes the screenshots of the terminal UI in docs/images/ from the real app, with synthetic visits: `make screenshots`.
 
 Nothing is trained: the events of a run are simulated, and two random tables of visits play the original and the synthetic rows.
 """
@@ -9,15 +9,16 @@ import math
 import os
 import random
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from localsynth.config import load_config
 from localsynth.evaluate.columns import compare_columns
 from localsynth.evaluate.writing import compare_writing
+from localsynth.events import progress, stage_done, stage_started, warning
 from localsynth.example.demo import prepare_demo
 from localsynth.example.visits import write_example
 from localsynth.ingest.parse import parse_value
+from localsynth.planning.warnings import size_warning
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import Record, Schema
 from localsynth.store.synthetic import Origin, SyntheticStore
@@ -39,7 +40,7 @@ def visits(schema: Schema, rows: int, seed: int) -> list[Record]:
 
 
 def finished_workspace(root: Path) -> None:
-    """The demo's workspace with a finished run, 1,000 rows and the part of a report that the pictures show."""
+    """The demo's workspace with a finished run, 1,000 rows and the part of a report that the screenshots show."""
     prepare_demo(root, lambda _text: None)
     workspace = Workspace(root)
     schema = load_config(workspace.config_path).schema_
@@ -57,14 +58,16 @@ def finished_workspace(root: Path) -> None:
     write_json(run.directory / "report.json", {"figures": {"columns": columns, "writing": writing}})
 
 
-def half_a_run() -> RunState:
+def training_run() -> RunState:
     """A run in the middle of its training, by simulated events."""
     chance, state = random.Random(1), RunState("run", counts_texts=True, report=True)
-    for stage in ("ingest", "train"):
-        state.apply({"kind": "stage_started", "stage": stage, "seal": "namespace"})
-        if stage == "ingest":
-            state.apply({"kind": "stage_done", "stage": stage})
-            state.apply({"kind": "warning", "text": "About 1,000 units. Expect common patterns to survive, rare ones to blur."})
+    for event in (
+        stage_started("ingest", "namespace"),
+        stage_done("ingest"),
+        warning(size_warning(1000) or ""),
+        stage_started("train", "namespace"),
+    ):
+        state.apply(event)
     for step in range(1, 2 * STEPS // 3):
         private = {
             "rate": 205 + chance.gauss(0, 6),
@@ -74,18 +77,17 @@ def half_a_run() -> RunState:
             "loss": 1.1 + 1.9 * math.exp(-step / 18) + chance.gauss(0, 0.04),
             "clipped": 0.93,
         }
-        told = {"kind": "progress", "stage": "train", "step": step, "steps": STEPS, "epsilon": 4.2 + 3.2 * (step / STEPS) ** 0.6}
-        told["device"] = "cpu, bf16"
-        state.apply({**told, "private": private})
+        epsilon = 4.2 + 3.2 * (step / STEPS) ** 0.6
+        state.apply({**progress("train", step, STEPS), "epsilon": epsilon, "device": "cpu, bf16", "private": private})
     return state
 
 
-async def picture(name: str, prepare: Callable[[LocalsynthApp], None], step: str, shown: str, keys: tuple[str, ...] = ()) -> None:
-    """Write docs/images/NAME.svg when the screen shows a text."""
+async def screenshot(name: str, step: str, shown: str, keys: tuple[str, ...] = (), state: RunState | None = None) -> None:
+    """Write docs/images/NAME.svg when the screen of `step` shows a text; `state` is the run that it shows."""
     app = LocalsynthApp(Path("visits"))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
-        prepare(app)
+        app.run_state = state
         await app.action_go(step)
         await pilot.pause(1)
         await pilot.press(*keys)
@@ -99,21 +101,17 @@ async def picture(name: str, prepare: Callable[[LocalsynthApp], None], step: str
         (IMAGES / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
-def show_half_a_run(app: LocalsynthApp) -> None:
-    app.run_state = half_a_run()
-
-
 async def main() -> None:
-    """All pictures, in a directory of their own."""
+    """Write all screenshots, from a temporary workspace."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         os.environ["LOCALSYNTH_HOME"] = str(Path(place) / "home")
         os.chdir(place)
         finished_workspace(Path("visits"))
-        await picture("data", lambda _app: None, "data", "third persons", ("down",) * 10)
-        await picture("run", show_half_a_run, "run", "running")
-        await picture("rows", lambda _app: None, "synthetic", "Rows 1 to 200")
-        await picture("columns", lambda _app: None, "synthetic", "PRIVATE", ("h",))
+        await screenshot("data", "data", "other people", ("down",) * 10)
+        await screenshot("run", "run", "running", state=training_run())
+        await screenshot("rows", "synthetic", "Rows 1 to 200")
+        await screenshot("columns", "synthetic", "PRIVATE", ("h",))
         os.chdir("/")
 
 

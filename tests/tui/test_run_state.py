@@ -71,10 +71,10 @@ def test_single_stage_is_listed_alone():
 
 def test_work_of_a_stage_is_reported_separately():
     state = RunState("run", report=True)
-    told = {"kind": "progress", "stage": "train", "step": 1, "steps": 100}
-    state.apply({**told, "work": "marginals", "rate": 1.0, "unit": "tables/s"})
+    progress = {"kind": "progress", "stage": "train", "step": 1, "steps": 100}
+    state.apply({**progress, "work": "marginals", "rate": 1.0, "unit": "tables/s"})
     assert state.stages[1].work == "marginals" and state.unit == "tables/s" and state.device is None
-    state.apply({**told, "rate": 300.0, "unit": "tokens/s", "device": "cuda, nf4"})
+    state.apply({**progress, "rate": 300.0, "unit": "tokens/s", "device": "cuda, nf4"})
     assert state.stages[1].work is None and state.unit == "tokens/s" and state.device == "cuda, nf4"
     assert state.speed.points == [(1.0, 300.0)], "a curve is of one thing"
     state.apply({"kind": "stage_started", "stage": "sample"})

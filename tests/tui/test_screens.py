@@ -409,10 +409,10 @@ def test_start_shows_the_cost_and_asks(workspace, planned, play):
 
 
 def test_size_warning_can_be_overridden(workspace, monkeypatch):
-    asked = []
+    requests = []
 
     async def plan(_self, request):
-        asked.append(request)
+        requests.append(request)
         if not request.options.get("force"):
             raise AnswerError("About 60 units are too few.", "Collect more, or add --force.", ExitCode.BUDGET)
         return PLANNED

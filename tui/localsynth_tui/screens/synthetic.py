@@ -56,7 +56,7 @@ at no privacy cost."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n,pagedown", "page(1)", "Next page", id="rows.next", key_display="n"),
-        Binding("p,pageup", "page(-1)", "Previous page", id="rows.previous", key_display="p"),
+        Binding("p,pageup", "page(-1)", "Previous", id="rows.previous", key_display="p"),
         Binding("slash", "ask", "SQL", id="rows.sql", key_display="/"),
         Binding("h", "histograms", "Histograms", id="rows.histograms"),
         Binding("x", "export", "Export", id="rows.export"),
