@@ -122,7 +122,7 @@ def halves(records: Sequence[Record], seed: int) -> tuple[list[Record], list[Rec
 
 
 def shuffled_columns(records: Sequence[Record], schema: Schema, seed: int) -> list[Record]:
-    """The marginals-only baseline: every column shuffled by itself, which removes all associations."""
+    """The marginals-only baseline: every column shuffled independently, which removes all associations."""
     random = np.random.default_rng(seed)
     orders = {column.name: random.permutation(len(records)) for column in schema.learned()}
     return [{name: records[order[i]][name] for name, order in orders.items()} for i in range(len(records))]

@@ -88,7 +88,7 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
         {"name": attack["name"], "marks": [{"mark": side, **attack[side]} for side in ("risk", "control", "baseline")]}
         for attack in figures["attacks"]
     ]
-    drawn: dict[str, Any] = {
+    plots: dict[str, Any] = {
         "attacks": intervals_plot(attacks, low=0, high=1, percent=True, title="Success of each attack") if attacks else "",
         "columns": {
             column["column"]: bars_plot(
@@ -109,10 +109,10 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
     }
     if figures["sequences"] is not None:
         bars = figures["sequences"]["rows_per_unit"]["histogram"]
-        drawn["rows_per_unit"] = bars_plot(bars, has_order=True, title="Rows per unit: original and synthetic shares")
+        plots["rows_per_unit"] = bars_plot(bars, has_order=True, title="Rows per unit: original and synthetic shares")
     known = [pair for pair in figures["pairs"]["pairs"] if pair["original"] is not None and pair["synthetic"] is not None]
     points = [(pair["original"], pair["synthetic"], " and ".join(pair["columns"])) for pair in known]
-    drawn["pairs"] = scatter_plot(points, title="Association of each pair of columns") if points else ""
+    plots["pairs"] = scatter_plot(points, title="Association of each pair of columns") if points else ""
     utility = figures["utility"]
     if utility["status"] == "done":
         arms = utility["arms"]
@@ -120,8 +120,8 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
         lowest = min(arm[end] for arm in arms.values() for end in ("low", "value") if arm[end] is not None)
         # Ends whose five parts are round numbers.
         low = 0.5 if utility["metric"] == "AUC" and lowest >= 0.5 else 0.0 if lowest >= 0 else -1.0
-        drawn["utility"] = intervals_plot(rows, low=low, high=1, percent=False, title=f"{utility['metric']} on real rows")
-    return drawn
+        plots["utility"] = intervals_plot(rows, low=low, high=1, percent=False, title=f"{utility['metric']} on real rows")
+    return plots
 
 
 def _release_plots(synthetic_only: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def test_shuffled_table_scores_like_guessing(visits, schema):
 
 
 def test_matching_texts_score_higher_than_shuffled_ones(schema):
-    """The label stands in the text alone; the other columns say nothing of it."""
+    """Only the text holds the label; the other columns are independent of it."""
     chance = random.Random(3)
 
     def row():
@@ -79,7 +79,7 @@ def test_metric_for_numbers_and_many_labels(visits, schema, target, metric):
     train, holdout, independent = visits
     figures = compare_utility(train[:200], holdout[:200], independent[:200], schema, target=target, seed=0)
     assert figures["metric"] == metric
-    if target == "ward":  # a coin decides it
+    if target == "ward":  # it is random
         assert figures["arms"]["real"]["value"] < 0.4
 
 

@@ -1,4 +1,4 @@
-"""What training takes, as foretold: from the model's sizes, beside what was measured."""
+"""Estimates of training from the model's sizes, against measurements."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -96,8 +96,8 @@ def test_kept_activations_against_the_model(tiny_model: Any) -> None:
 )
 def test_memory_estimate_against_measurement(precision: str, positions: int, rows: int, measured: int) -> None:
     """Peaks in MiB of fresh processes, rows of 8 to 60 tokens (docs/performance.md)."""
-    foretold = training_memory(SMALL, TARGETS, TrainConfig(), precision, "cpu", positions, 34 * rows, 60) / MIB
-    assert foretold == pytest.approx(measured, rel=0.15)
+    estimated = training_memory(SMALL, TARGETS, TrainConfig(), precision, "cpu", positions, 34 * rows, 60) / MIB
+    assert estimated == pytest.approx(measured, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_gpu_memory_estimate_against_measurement(
     info: GgufInfo, targets: list[str], precision: str, tokens: int, unit: int, longest: int, measured: float
 ) -> None:
     """On an H100 (docs/performance.md)."""
-    foretold = training_memory(info, targets, TrainConfig(), precision, "cuda", tokens, unit, longest)
-    assert foretold == pytest.approx(measured, rel=0.07)
+    estimated = training_memory(info, targets, TrainConfig(), precision, "cuda", tokens, unit, longest)
+    assert estimated == pytest.approx(measured, rel=0.07)
 
 
 def test_memory_of_a_unit_larger_than_a_micro_batch() -> None:
@@ -177,7 +177,7 @@ def test_rate_of_a_gpu_bound_by_kernel_launches(tokens: int, measured: int) -> N
     assert training_rate(LARGE, "nf4", "cuda", tokens, 6e14, 512, cores=8) == pytest.approx(measured, rel=0.15)
 
 
-def foretell(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict[str, Any]:
+def estimate(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict[str, Any]:
     config = Config(
         data=DataConfig(source="t.csv"),
         schema=Schema(columns=[Text(name="note", max_tokens=50)]),
@@ -189,7 +189,7 @@ def foretell(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict
 
 
 def test_sampling_is_estimated_from_the_float32_rate(tiny_model: Any) -> None:
-    slow, fast = (foretell(tiny_model(), TrainConfig(), rate)["seconds"] for rate in (1e10, 1e11))
+    slow, fast = (estimate(tiny_model(), TrainConfig(), rate)["seconds"] for rate in (1e10, 1e11))
     assert slow["sample"] == pytest.approx(10 * fast["sample"]) and slow["train"] == fast["train"]
 
 

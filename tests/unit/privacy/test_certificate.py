@@ -259,7 +259,7 @@ def test_exceeding_the_target_is_stated(tmp_path: Path, facts: CertificateFacts)
     document = build(dataclasses.replace(facts, ledger=ledger.document()), KEY)
     assert document["guarantee"]["target_epsilon"] == 1.8
     assert "More was spent than the target allows" in document["summary"]
-    # One cheap step of each run was executed; what holds whatever made the runs stop are their budgets.
+    # Each run spent one cheap step; whatever made the runs stop, their budgets hold.
     assert document["guarantee"]["guaranteed_epsilon"] == 3.6 > 2 * document["guarantee"]["spent_epsilon"]
 
 
@@ -387,7 +387,7 @@ def hashed_anew(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def forged(facts: CertificateFacts, change: Callable[[list[dict[str, Any]]], None]) -> dict[str, Any]:
-    """A certificate made by the honest code from a ledger that was changed and hashed anew."""
+    """A certificate made by the honest code from a ledger that was changed and rehashed."""
     ledger = copy.deepcopy(facts.ledger)
     change(ledger["events"])
     hashed_anew({"ledger": ledger})

@@ -65,7 +65,7 @@ def test_count_is_close_and_at_least_one() -> None:
     sample = [plan.release(5000) for _ in range(1000)]
     assert abs(np.mean(sample) - 5000) < 1
     assert np.std(sample) == pytest.approx(2 * math.sqrt(2), rel=0.4)
-    assert len(set(sample)) > 5  # a new draw each time
+    assert len(set(sample)) > 5  # new noise each time
     assert all(plan.release(0) >= 1 for _ in range(50))
 
 
@@ -142,8 +142,8 @@ def test_ends_of_a_range_are_random(grid: Grid) -> None:
 def test_only_the_noisy_answer_is_released() -> None:
     """Another answer than the true one gives another release, whatever the values are."""
     categories = CategoriesPlan(1.0, 1e-6, 1)
-    Spy(categories, {"made up": 3, "and this": 9})
-    assert categories.release(["true"] * 10_000) == ["and this", "made up"]
+    Spy(categories, {"listed": 3, "and this": 9})
+    assert categories.release(["true"] * 10_000) == ["and this", "listed"]
     ranges = RangePlan(1.0, 1, grid := integer_grid())
     bucket = len(grid.starts) // 2 + 3
     Spy(ranges, [10_000 if place == bucket else 0 for place in range(len(grid.starts) - 1)])
@@ -167,10 +167,10 @@ def test_bucket_needs_two_noise_scales_to_join_a_range(scales: float, joins: boo
 # --- of what use it is ------------------------------------------------------------------------------------------------
 
 
-def released(epsilon: float, grid: Grid, values: Any, draws: int = 200) -> NDArray[Any]:
-    """Shape (draws, 2): low and high, with new noise each time. One draw may follow stray noise far beyond the data."""
+def released(epsilon: float, grid: Grid, values: Any, releases: int = 200) -> NDArray[Any]:
+    """Shape (releases, 2): low and high, with new noise each time. One release may follow stray noise far beyond the data."""
     plan = RangePlan(epsilon, 1, grid)
-    return np.array([plan.release(values) for _ in range(draws)])
+    return np.array([plan.release(values) for _ in range(releases)])
 
 
 def test_small_noise_gives_exact_range(rng: np.random.Generator) -> None:

@@ -84,16 +84,16 @@ def test_gaussian_fills_every_length(n: int) -> None:
 
 def test_each_gaussian_uses_four_pairs() -> None:
     source = SecureRandom()
-    drawn: list[int] = []
+    requested: list[int] = []
     original = source.random_bytes
 
     def counting(n: int) -> bytes:
-        drawn.append(n)
+        requested.append(n)
         return original(n)
 
     with mock.patch.object(source, "random_bytes", counting):
         source.gaussian(1000)
-    assert sum(drawn) == 1000 * 4 * 8
+    assert sum(requested) == 1000 * 4 * 8
 
 
 class Fixed(RandomSource):
@@ -164,10 +164,10 @@ def test_permutations_are_equally_likely(source: RandomSource) -> None:
 
 
 def test_instances_and_calls_differ() -> None:
-    draws = {SecureRandom().random_bytes(16) for _ in range(200)}
+    samples = {SecureRandom().random_bytes(16) for _ in range(200)}
     one = SecureRandom()
-    draws |= {one.random_bytes(16) for _ in range(200)}
-    assert len(draws) == 400
+    samples |= {one.random_bytes(16) for _ in range(200)}
+    assert len(samples) == 400
 
 
 def test_forked_child_does_not_repeat_its_parent() -> None:

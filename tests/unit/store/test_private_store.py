@@ -306,11 +306,11 @@ def test_artifact_is_encrypted_and_replaced(workspace: Workspace) -> None:
     fill(workspace, SCHEMA, [(None, row) for row in ROWS])
     with PrivateStore.open(workspace) as store:
         assert store.artifact("audit") is None
-        keep_artifact(workspace, "audit", {"coins": "tossed once"})
-        keep_artifact(workspace, "audit", {"coins": "tossed again"})
-        assert len(list(store.records("train", SCHEMA))) == len(ROWS), "a reader goes on with the file it opened"
+        keep_artifact(workspace, "audit", {"canaries": "first"})
+        keep_artifact(workspace, "audit", {"canaries": "second"})
+        assert len(list(store.records("train", SCHEMA))) == len(ROWS), "a reader continues with the file it opened"
     with PrivateStore.open(workspace) as store:
-        assert store.artifact("audit") == {"coins": "tossed again"} and store.artifact("other") is None
+        assert store.artifact("audit") == {"canaries": "second"} and store.artifact("other") is None
         assert list(store.records("train", SCHEMA)) == list(enumerate(as_records(ROWS)))
     assert b"tossed" not in workspace.private_path.read_bytes()
     assert stat.S_IMODE(workspace.private_path.stat().st_mode) == 0o600

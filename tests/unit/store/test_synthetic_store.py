@@ -144,7 +144,7 @@ def test_more_resumes_until_the_job_is_closed(small: SyntheticStore) -> None:
     again = small.open_job(ORIGIN, more=4)
     assert (again.rows, again.done) == (9, 9), "killed after the last of the four, before anybody was told"
     small.close_job(again.number)
-    assert small.open_job(ORIGIN, more=4).rows == 13, "finished, it is asked for anew"
+    assert small.open_job(ORIGIN, more=4).rows == 13, "a finished request is a new one"
     assert small.open_job(ORIGIN, more=2).rows == 11, "another number is another wish"
 
 
