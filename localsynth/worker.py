@@ -205,7 +205,7 @@ def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], 
     from localsynth.pipeline.run import VERBS
     from localsynth.pipeline.session import Options, Session
     from localsynth.store.key import check_passphrase
-    from localsynth.store.lock import work_lock
+    from localsynth.system.lock import work_lock
     from localsynth.workspace.paths import Workspace
 
     if request["verb"] == "init":

@@ -94,7 +94,7 @@ def passphrase(
     """Set, change or remove the passphrase that protects the key of the original rows."""
     from localsynth.cli.prompt import ask_passphrase
     from localsynth.store.key import change_passphrase, is_wrapped, key_path
-    from localsynth.store.lock import work_lock
+    from localsynth.system.lock import work_lock
     from localsynth.workspace.erasure_record import refuse_erased
     from localsynth.workspace.paths import Workspace as Directory
 

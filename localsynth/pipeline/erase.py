@@ -18,8 +18,8 @@ from localsynth.config import load_config
 from localsynth.errors import LocalsynthError, ResourceError
 from localsynth.privacy.signing import sign, signing_key
 from localsynth.store.key import destroy_key
-from localsynth.store.lock import file_lock, work_lock
 from localsynth.system.files import file_sha256, read_json, write_json
+from localsynth.system.lock import file_lock, work_lock
 from localsynth.workspace.erasure_record import FORMAT, OUT_OF_REACH
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import is_kept

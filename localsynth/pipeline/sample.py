@@ -38,8 +38,8 @@ def sample_run(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.sample.surrogates import Surrogates
     from localsynth.sample.tabular import generate_from_marginals
     from localsynth.schema.column_split import ColumnSplit
-    from localsynth.store.lock import sampler_lock
     from localsynth.store.synthetic import Origin, SyntheticStore
+    from localsynth.system.lock import sampler_lock
 
     workspace, config = session.workspace, session.config
     check_product(current)

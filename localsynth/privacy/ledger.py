@@ -7,11 +7,9 @@ one is noticed.
 
 import dataclasses
 import datetime as dt
-import fcntl
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +18,17 @@ from localsynth.privacy.accountant import TOLERANCE, Mechanism, epsilon_of, flat
 from localsynth.privacy.ledger_chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
 from localsynth.system.canonical_json import canonical_json, sha256_of
 from localsynth.system.files import read_json, write_file, write_json
+from localsynth.system.lock import file_lock
 
 __all__ = ["Ledger", "exclusive"]
 
+_WAIT_SECONDS = 60.0
 _START_OVER = "Restore it from a backup of the same moment, or start over in a new workspace."
 
 
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Exclude other processes with a lock file beside `path`; waits for it. Raises ResourceError."""
-    try:
-        lock = path.with_name(path.name + ".lock").open("a")
-    except OSError as error:
-        raise ResourceError(f"Cannot write beside {path}: {error.strerror}.", "Check the directory's permissions.") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def exclusive(path: Path) -> AbstractContextManager[None]:
+    """Exclude other processes from `path` with a lock file beside it. Raises ResourceError."""
+    return file_lock(path.with_name(path.name + ".lock"), str(path), wait_seconds=_WAIT_SECONDS)
 
 
 def _counts_json(counts: Counter[str]) -> list[Mechanism]:

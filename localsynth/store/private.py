@@ -27,7 +27,7 @@ from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, 
 from localsynth.store.bulk import insert_rows
 from localsynth.store.encryption import attach, connect
 from localsynth.store.key import make_key, read_key
-from localsynth.store.lock import file_lock
+from localsynth.system.lock import file_lock
 from localsynth.workspace.paths import Workspace
 
 __all__ = ["PrivateStore", "PrivateWriter", "Split", "keep_artifact"]

@@ -30,7 +30,7 @@ import duckdb
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.schema.columns import Boolean, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Value
 from localsynth.store.bulk import insert_rows, quoted
-from localsynth.store.lock import file_lock
+from localsynth.system.lock import file_lock
 
 __all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore"]
 

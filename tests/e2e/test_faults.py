@@ -17,8 +17,8 @@ from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
 from localsynth.schema.columns import Integer, Schema
-from localsynth.store.lock import work_lock
 from localsynth.store.synthetic import Origin, SyntheticStore
+from localsynth.system.lock import work_lock
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import latest_run, new_run
 from tests.helpers.records import run_record

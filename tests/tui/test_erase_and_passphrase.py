@@ -134,7 +134,7 @@ def test_erase_is_refused_while_a_job_runs(erasable, play, tmp_path):
 
 
 def test_erase_is_refused_while_a_command_holds_the_lock(erasable):
-    from localsynth.store.lock import work_lock
+    from localsynth.system.lock import work_lock
 
     async def scenario(app, pilot):
         await pilot.press("x")

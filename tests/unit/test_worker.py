@@ -17,8 +17,8 @@ from localsynth.errors import Cancelled, ConfigError, DataError, ResourceError
 from localsynth.pipeline.evaluate import evaluate
 from localsynth.pipeline.session import Session
 from localsynth.schema.columns import Integer, Schema
-from localsynth.store.lock import work_lock
 from localsynth.system.files import write_json
+from localsynth.system.lock import work_lock
 from localsynth.system.network_seal import available_levels
 from localsynth.worker import _doing, _environment, _with_less_memory, _without_an_answer, failure_event, serve
 from localsynth.workspace.paths import Workspace

@@ -12,8 +12,8 @@ import pytest
 from localsynth.errors import ConfigError, ResourceError
 from localsynth.pipeline.erase import erase
 from localsynth.privacy.signing import fingerprint, is_signature_valid, signing_key
-from localsynth.store.lock import file_lock, work_lock
 from localsynth.system.files import file_sha256, write_json
+from localsynth.system.lock import file_lock, work_lock
 from localsynth.workspace.erasure_record import OUT_OF_REACH, read_statement, refuse_erased
 from localsynth.workspace.paths import Workspace
 

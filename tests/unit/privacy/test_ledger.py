@@ -441,7 +441,7 @@ def test_events_have_a_date_and_no_time(paths: tuple[Path, Path], monkeypatch: p
 
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> Any:
-            cls.at += dt.timedelta(seconds=17)
+            cls.at += dt.timedelta(seconds=7)
             return cls.at.astimezone(tz)
 
     monkeypatch.setattr(dt, "datetime", Clock)

@@ -27,8 +27,8 @@ from localsynth.schema.columns import (
     Surrogate,
     Text,
 )
-from localsynth.store.lock import file_lock
 from localsynth.store.synthetic import ExportFormat, Job, Origin, SyntheticStore
+from localsynth.system.lock import file_lock
 
 ODD = 'a "quoted"; name, --'
 SCHEMA = Schema(

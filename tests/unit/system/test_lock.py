@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from localsynth.errors import ResourceError
-from localsynth.store.lock import file_lock, sampler_lock, work_lock
+from localsynth.system.lock import file_lock, sampler_lock, work_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from localsynth.store.lock import file_lock
+from localsynth.system.lock import file_lock
 with file_lock(Path(sys.argv[1]), "It"):
     print("held", flush=True)
     time.sleep(60)
@@ -81,7 +81,7 @@ def hold_unsigned(path: Path) -> int:
 
 def test_unsigned_holder_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine it may be interrupted between the two."""
-    monkeypatch.setattr("localsynth.store.lock._SIGNING_SECONDS", 60.0)
+    monkeypatch.setattr("localsynth.system.lock._SIGNING_SECONDS", 60.0)
     path = tmp_path / "lock"
     descriptor = hold_unsigned(path)
     late = threading.Timer(0.3, lambda: os.pwrite(descriptor, b'{"pid": 77, "command": "localsynth run", "since": "noon"}', 0))
@@ -93,7 +93,7 @@ def test_unsigned_holder_is_waited_for_and_named(tmp_path: Path, monkeypatch: py
 
 
 def test_holder_that_never_signs_is_reported_unnamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localsynth.store.lock._SIGNING_SECONDS", 0.1)
+    monkeypatch.setattr("localsynth.system.lock._SIGNING_SECONDS", 0.1)
     descriptor = hold_unsigned(tmp_path / "lock")
     with pytest.raises(ResourceError, match="in use by another process"), file_lock(tmp_path / "lock", "It"):
         pass
@@ -104,7 +104,7 @@ def test_lock_holds_unsigned_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.
     def full(*_arguments: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("localsynth.store.lock._SIGNING_SECONDS", 0.0)
+    monkeypatch.setattr("localsynth.system.lock._SIGNING_SECONDS", 0.0)
     monkeypatch.setattr(os, "pwrite", full)
     with file_lock(tmp_path / "lock", "It"), pytest.raises(ResourceError, match="in use"), file_lock(tmp_path / "lock", "It"):
         pass
