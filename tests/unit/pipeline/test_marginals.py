@@ -26,7 +26,6 @@ from localsynth.privacy import zcdp
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
 from localsynth.privacy.zcdp import rho_for
-from localsynth.sample import tabular
 from localsynth.schema.columns import Text
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
@@ -178,7 +177,7 @@ def test_a_certificate_that_verify_works_out_again(session: Session) -> None:
     certificate = read_json(run.certificate_path)
     guarantee = certificate["guarantee"]
     assert guarantee["spent_epsilon"] <= guarantee["guaranteed_epsilon"] <= session.config.privacy.epsilon
-    assert guarantee["sampler"].startswith("none") and guarantee["noise"] == SECURE_LABEL
+    assert guarantee["sampler"].startswith("no subsampling") and guarantee["noise"] == SECURE_LABEL
     report = verify_file(run.certificate_path, None)
     status = {finding["name"]: finding["status"] for finding in report["findings"]}
     assert report["valid"] and status["marginals"] == "ok" and "model" not in status
@@ -291,7 +290,7 @@ def test_measuring_more_than_was_charged_is_found(
 def test_a_file_of_marginals_that_is_too_large_is_not_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     train(session)
     export(session)
-    monkeypatch.setattr(tabular, "_MAX_BYTES", 100)
+    monkeypatch.setattr("localsynth.marginals.file._MAX_BYTES", 100)
     findings = [f["status"] for f in verify_file(run_of(session).certificate_path, None)["findings"] if f["name"] == "marginals"]
     assert findings == ["ok", "failed"]
     with pytest.raises(IntegrityError, match="too large"):

@@ -214,5 +214,5 @@ def test_training_that_does_not_fit_is_warned_of(ingested: Session, monkeypatch:
     assert not warnings()
     monkeypatch.setattr(memory, "memory_room", lambda device: 2 * 10**8)
     (warning,) = warnings()
-    assert "no more than 0.2 GB" in warning
+    assert "only 0.2 GB" in warning
     assert plan(ingested)["micro_batch_tokens"] == 64
