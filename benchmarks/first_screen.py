@@ -1,8 +1,9 @@
-"""How soon the terminal UI shows its first screen, and how it keeps up with events: `python benchmarks/first_screen.py [ROUNDS]`.
+"""Start-up time of the terminal UI, and its response to keys among many events: `python benchmarks/first_screen.py [ROUNDS]`.
 
-The command `localsynth` is started in a terminal of its own, beside the smallest Textual app there can be, turn and turn about;
-the time is from the start of the process until a word of the first screen has arrived. Then 10,000 events, and the longest that a
-key pressed among them has to wait. Seconds hang on the machine and what else it does; the ratio to the smallest app does less.
+`localsynth` and a minimal Textual app start in turn in a terminal. The time is from the start
+of the process until a word of the first screen arrives. Then 10,000 events arrive at once, and
+the longest wait of a key press is measured. Seconds depend on the machine and its load; the
+ratio to the minimal app depends less on them.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ EVENTS = 10_000
 
 
 def seconds_to_first_screen(command: list[str], surroundings: dict[str, str]) -> float:
-    """From the start until the word has arrived on the terminal."""
+    """Seconds from the start of the process until the word arrives on the terminal."""
     ours, theirs = pty.openpty()
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings, start_new_session=True)
@@ -51,7 +52,7 @@ def seconds_to_first_screen(command: list[str], surroundings: dict[str, str]) ->
 
 
 async def longest_wait_among_events() -> tuple[float, float]:
-    """(longest seconds a key took, seconds in all) while 10,000 events came in at once."""
+    """(longest seconds for a key press, total seconds) while 10,000 events arrive."""
     from localsynth_tui.app import LocalsynthApp
     from localsynth_tui.jobs.client import Job
     from localsynth_tui.jobs.run_state import RunState
@@ -70,7 +71,7 @@ async def longest_wait_among_events() -> tuple[float, float]:
     ]
     result = {"kind": "failed", "code": 5, "message": "The end.", "hint": ""}
 
-    class Told(Job):
+    class FakeJob(Job):
         def __init__(self) -> None:
             self.workspace = Path("none")
 
@@ -85,15 +86,15 @@ async def longest_wait_among_events() -> tuple[float, float]:
         def outcome(self):
             return None if waiting else result
 
-        def new_events(self, most=1000):
-            return [waiting.pop(0) for _ in range(min(most, len(waiting)))]
+        def new_events(self, limit=1000):
+            return [waiting.pop(0) for _ in range(min(limit, len(waiting)))]
 
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        app.workspace, app.job, app.run_state = Path("none"), Told(), RunState("run")
+        app.workspace, app.job, app.run_state = Path("none"), FakeJob(), RunState("run")
         await app.action_go("run")
         begun, longest = time.perf_counter(), 0.0
-        while app.at_work:
+        while app.job_running:
             pressed = time.perf_counter()
             await pilot.press("tab")
             longest = max(longest, time.perf_counter() - pressed)

@@ -547,7 +547,7 @@ def test_keys_stay_responsive_with_10_000_events(workspace, play, monkeypatch):
         # All events at once, as a supervisor writes them.
         waiting = list(script)
         monkeypatch.setattr(Job, "outcome", lambda _job: None if waiting else RESULT)
-        monkeypatch.setattr(Job, "new_events", lambda _job, most: [waiting.pop(0) for _ in range(min(most, len(waiting)))])
+        monkeypatch.setattr(Job, "new_events", lambda _job, limit: [waiting.pop(0) for _ in range(min(limit, len(waiting)))])
         app.run_state = type(app.run_state)("run")
         while app.job_running:
             # CPU time of this process: other programs may run on the machine.
