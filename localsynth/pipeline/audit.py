@@ -51,6 +51,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of, has_room_for_endings
     from localsynth.evaluate.audit.outcome import Audit, right_guesses
     from localsynth.evaluate.audit.search import search_endings
+    from localsynth.evaluate.audit.training import AuditedTraining
     from localsynth.llm.llama_cpp import Vocabulary
     from localsynth.llm.row_text import Codec
     from localsynth.privacy.noise import SecureRandom
@@ -81,29 +82,29 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     directory = current.directory / "audit"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
-    shared: dict[str, Any] = {
-        "base": base.path,
-        "targets": current.model.targets,
-        "micro_batch_tokens": resumed_micro_batch_tokens(settings, current.model.micro_batch_tokens, device),
-        "plan": plan,
-        "settings": settings,
-        "random": random,
-        "emit": session.emit,
-        "should_stop": session.should_stop,
-    }
+    training = AuditedTraining(
+        base.path,
+        current.model.targets,
+        resumed_micro_batch_tokens(settings, current.model.micro_batch_tokens, device),
+        plan,
+        settings,
+        random,
+        session.emit,
+        session.should_stop,
+    )
     searched = None
     try:
-        attacked = attack_training(canaries=encoded, directory=directory / "training", **shared)
+        attacked = attack_training(encoded, training, directory / "training")
         if session.options.search and has_room_for_endings(schema):
             searched = search_endings(
                 schema=schema,
                 split=split,
                 description=current.description,
                 rows_per_unit=privacy.rows_per_unit,
+                training=training,
                 directory=directory / "search",
                 rows=session.options.search,
                 sampling=session.config.sample,
-                **shared,
             )
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -7,23 +7,22 @@ rate is 1e-6: the weights hardly move, so a canary's gradient is computed once a
 then decoded without error.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from localsynth.config import TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.evaluate.audit.scores import canary_gradients, decode
-from localsynth.events import Emit, Event, as_stage, progress
+from localsynth.evaluate.audit.training import AuditedTraining
+from localsynth.events import progress
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
-from localsynth.train.loop import choose_device, train
+from localsynth.train.loop import choose_device
 from localsynth.train.model import build_model
-from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 
 __all__ = ["Attacked", "attack_training"]
@@ -65,56 +64,32 @@ class Attacked:
     """The scores without the noise."""
 
 
-def attack_training(
-    *,
-    canaries: Sequence[Sequence[Encoded]],
-    base: Path,
-    targets: list[str],
-    micro_batch_tokens: int,
-    plan: TrainPlan,
-    settings: TrainConfig,
-    random: RandomSource,
-    directory: Path,
-    emit: Emit,
-    should_stop: Callable[[], bool],
-) -> Attacked:
+def attack_training(canaries: Sequence[Sequence[Encoded]], training: AuditedTraining, directory: Path) -> Attacked:
     """Train on a random half of the canaries, in `directory`, and score all of them by what was released.
 
     canaries: the encoded rows of each unit. Raises what `train` raises; a stopped audit starts again.
     """
-    coins = random.bernoulli(0.5, len(canaries))
-    overheard = _Overheard(random)
+    plan, settings = training.plan, training.settings
+    coins = training.random.bernoulli(0.5, len(canaries))
+    overheard = _Overheard(training.random)
     released, noise = _Sum(), _Sum()
 
     def watch(gradient: torch.Tensor) -> None:
         released.add(gradient.cpu() * plan.batch_size)
         noise.add(overheard.take() * (plan.noise_multiplier * plan.max_grad_norm))
 
-    def renamed(event: Event) -> None:
-        emit(as_stage(event, "audit"))
-
-    trained = train(
-        units=[canary for canary, taken in zip(canaries, coins, strict=True) if taken],
-        base=base,
-        targets=targets,
-        micro_batch_tokens=micro_batch_tokens,
-        plan=plan,
-        settings=settings.model_copy(update={"learning_rate": _LEARNING_RATE}),
-        charge_step=lambda: 0.0,
-        random=overheard,
-        run_directory=directory,
-        emit=renamed,
-        should_stop=should_stop,
-        released=watch,
-    )
+    still = replace(training, settings=settings.model_copy(update={"learning_rate": _LEARNING_RATE}), random=overheard)
+    trained = still.train([canary for canary, taken in zip(canaries, coins, strict=True) if taken], directory, watch)
 
     def report(done: int) -> None:
-        if should_stop():
+        if training.should_stop():
             raise Cancelled("Stopped during audit.", "`localsynth audit` begins it again.")
-        emit(progress("audit", done, len(canaries), "canaries"))
+        training.emit(progress("audit", done, len(canaries), "canaries"))
 
     device = choose_device(settings.device)
-    model = build_model(base, settings.rank, settings.alpha, targets, trained.precision, device, seed=plan.steps)
+    model = build_model(
+        training.base, settings.rank, settings.alpha, training.targets, trained.precision, device, seed=plan.steps
+    )
     private = PrivateGradients(model, plan.max_grad_norm)
     directions = [released.total, released.total - noise.total]
     gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, report)

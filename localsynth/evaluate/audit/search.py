@@ -7,20 +7,19 @@ the withheld ones (its exposure)? The second detects far less than it takes to g
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from localsynth.config import SampleConfig, TrainConfig
+from localsynth.config import SampleConfig
 from localsynth.evaluate.audit.canaries import canary_units
 from localsynth.evaluate.audit.outcome import Search, exposures, written_endings
+from localsynth.evaluate.audit.training import AuditedTraining
 from localsynth.evaluate.likelihood import likelihood_gain
-from localsynth.events import Emit, Event, as_stage, progress
+from localsynth.events import progress
 from localsynth.export.merge import merge_adapter
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
-from localsynth.privacy.noise import RandomSource
 from localsynth.sample.job import open_sampler
 from localsynth.sample.row_plan import RowPlan
 from localsynth.schema.column_split import ColumnSplit
@@ -28,8 +27,6 @@ from localsynth.schema.columns import Record, Schema
 from localsynth.schema.conditions import Conditions
 from localsynth.schema.random_rows import random_rows
 from localsynth.system.cpu import default_threads
-from localsynth.train.loop import train
-from localsynth.train.plan import TrainPlan
 
 __all__ = ["search_endings"]
 
@@ -44,31 +41,22 @@ def search_endings(
     split: ColumnSplit,
     description: str,
     rows_per_unit: int,
-    base: Path,
-    targets: list[str],
-    micro_batch_tokens: int,
-    plan: TrainPlan,
-    settings: TrainConfig,
-    random: RandomSource,
+    training: AuditedTraining,
     directory: Path,
     rows: int,
     sampling: SampleConfig,
-    emit: Emit,
-    should_stop: Callable[[], bool],
 ) -> Search:
     """Train on canaries among ordinary rows in `directory`, generate `rows` rows with the merged model and search them.
 
     `sampling` are the settings of the rows. In a hybrid the model generates only texts, here for ordinary random rows. The
     schema must have a text column. Raises what training and merging raise.
     """
-    seeds = random.integers(2**31, 2).tolist()
+    base = training.base
+    seeds = training.random.integers(2**31, 2).tolist()
     units, endings = canary_units(schema, 2 * _INSERTED, rows_per_unit, seeds[0])
     ordinary = list(random_rows(schema, max(rows, _ORDINARY * _INSERTED), "row", 1, seeds[1]))
     units = [[split.with_lengths(row) for row in unit] for unit in units]
     ordinary = [split.with_lengths(row) for row in ordinary]
-
-    def renamed(event: Event) -> None:
-        emit(as_stage(event, "audit"))
 
     with Vocabulary(base) as vocabulary:
         codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, description, split.given)
@@ -76,19 +64,7 @@ def search_endings(
         encoded = [[codec.encode(row) for row in unit] for unit in learned]
     # A row without a text has nothing to teach where only texts are written.
     encoded = [[row for row in unit if any(row.learned)] for unit in encoded]
-    train(
-        units=encoded,
-        base=base,
-        targets=targets,
-        micro_batch_tokens=micro_batch_tokens,
-        plan=plan,
-        settings=settings,
-        charge_step=lambda: 0.0,
-        random=random,
-        run_directory=directory,
-        emit=renamed,
-        should_stop=should_stop,
-    )
+    training.train(encoded, directory)
     model = directory / "model.F16.gguf"
     merge_adapter(base, directory / "adapter", model, {})
     threads = sampling.threads or default_threads()
@@ -109,7 +85,7 @@ def search_endings(
     with open_sampler(row_plan, sampling, rows) as sampler:
         for number, record in sampler.rows(map(row_plan.request, range(rows))):
             generated.append(record)
-            emit(progress("audit", number + 1, rows, "rows searched"))
+            training.emit(progress("audit", number + 1, rows, "rows searched"))
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])
     return Search(
         inserted=_INSERTED,

@@ -14,6 +14,7 @@ from localsynth.evaluate.audit.attack import attack_training
 from localsynth.evaluate.audit.canaries import canary_units, guesses_of
 from localsynth.evaluate.audit.outcome import Audit, right_guesses
 from localsynth.evaluate.audit.scores import canary_gradients, decode
+from localsynth.evaluate.audit.training import AuditedTraining
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
 from localsynth.pipeline.audit import claimed_curve
@@ -41,18 +42,17 @@ def canaries(tiny_model: Any) -> list[list[Encoded]]:
 @pytest.fixture
 def audited(tiny_model: Any, canaries: list[list[Encoded]], tmp_path: Path) -> Any:
     def run(seed: int = 1, random: Any = None, plan: TrainPlan = PLAN, should_stop: Any = lambda: False) -> Audit:
-        attacked = attack_training(
-            canaries=canaries,
+        training = AuditedTraining(
             base=tiny_model(),
             targets=TARGETS,
             micro_batch_tokens=512,
             plan=plan,
             settings=SETTINGS,
             random=random or InsecureRandom(seed),
-            directory=tmp_path,
             emit=lambda event: None,
             should_stop=should_stop,
         )
+        attacked = attack_training(canaries, training, tmp_path)
         guesses = guesses_of(CANARIES, plan.sample_rate, plan.steps)
         right, control = (right_guesses(each, attacked.coins, guesses) for each in (attacked.scores, attacked.control))
         return Audit(CANARIES, guesses, right, control, plan.epsilon, plan.delta, claimed_curve(plan))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from localsynth.config import SampleConfig, TrainConfig
-from localsynth.evaluate.audit import search
+from localsynth.evaluate.audit import search, training
 from localsynth.evaluate.audit.outcome import Audit, Search, exposures, written_endings
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
@@ -41,13 +41,13 @@ def test_a_written_ending_fails_the_audit(found: int) -> None:
 @pytest.mark.parametrize("hybrid", [False, True])
 def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    honest = search.train
+    honest = training.train
 
     def watched(**arguments: Any) -> Any:
         given.append(arguments)
         return honest(**arguments)
 
-    monkeypatch.setattr(search, "train", watched)
+    monkeypatch.setattr(training, "train", watched)
     plan = make_train_plan(SETTINGS, 600, 8.0, 1e-6)
     events: list[dict[str, Any]] = []
     found = search.search_endings(
@@ -55,17 +55,19 @@ def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path:
         split=ColumnSplit(SCHEMA, hybrid=hybrid),
         description="",
         rows_per_unit=1,
-        base=tiny_model(),
-        targets=["q_proj", "v_proj"],
-        micro_batch_tokens=512,
-        plan=plan,
-        settings=SETTINGS,
-        random=InsecureRandom(1),
         directory=tmp_path,
         rows=7,
         sampling=SampleConfig(threads=1),
-        emit=events.append,
-        should_stop=lambda: False,
+        training=training.AuditedTraining(
+            base=tiny_model(),
+            targets=["q_proj", "v_proj"],
+            micro_batch_tokens=512,
+            plan=plan,
+            settings=SETTINGS,
+            random=InsecureRandom(1),
+            emit=events.append,
+            should_stop=lambda: False,
+        ),
     )
     assert found.rows == 7 and found.found == 0 and 0 <= found.exposure <= found.highest
     (arguments,) = given
@@ -84,16 +86,18 @@ def test_a_model_that_remembers_is_exposed(tiny_model: Any, tmp_path: Path) -> N
         split=ColumnSplit(SCHEMA, hybrid=False),
         description="",
         rows_per_unit=1,
-        base=tiny_model(),
-        targets=["q_proj", "v_proj", "down_proj"],
-        micro_batch_tokens=512,
-        plan=make_train_plan(settings, 160, 8.0, 1e-6),
-        settings=settings,
-        random=NoNoise(1),
         directory=tmp_path,
         rows=1,
         sampling=SampleConfig(threads=1),
-        emit=lambda event: None,
-        should_stop=lambda: False,
+        training=training.AuditedTraining(
+            base=tiny_model(),
+            targets=["q_proj", "v_proj", "down_proj"],
+            micro_batch_tokens=512,
+            plan=make_train_plan(settings, 160, 8.0, 1e-6),
+            settings=settings,
+            random=NoNoise(1),
+            emit=lambda event: None,
+            should_stop=lambda: False,
+        ),
     )
     assert found.exposure > 1.7, found

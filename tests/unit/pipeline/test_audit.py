@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.evaluate.audit import attack, canaries
+from localsynth.evaluate.audit import canaries, training
 from localsynth.evaluate.audit.outcome import right_guesses
 from localsynth.pipeline.audit import audit
 from localsynth.pipeline.ingest import ingest
@@ -39,7 +39,7 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
         given.append(arguments)
         return honest(**arguments)
 
-    monkeypatch.setattr(attack, "train", watched)
+    monkeypatch.setattr(training, "train", watched)
     events: list[dict[str, Any]] = []
     found = audit(make_session(events.append, canaries=40))
     assert workspace.ledger_path.read_bytes() == before

@@ -227,15 +227,15 @@ def test_the_audit_trains_on_texts_alone_too(
     train(session)
     seen: list[Any] = []
 
-    def attacked(**given: Any) -> Any:
-        seen.append(given)
-        nothing = np.zeros(len(given["canaries"]))
+    def attacked(canaries: list[Any], *others: Any) -> Any:
+        seen.append(canaries)
+        nothing = np.zeros(len(canaries))
         return attack.Attacked("fp32", nothing.astype(bool), nothing, nothing)
 
     monkeypatch.setattr(attack, "attack_training", attacked)
     session.options = Options(canaries=40)
     found = audit(session)
     assert found["claimed"]["epsilon"] == pytest.approx(3.2), "the model's part, not that of the marginals"
-    (given,) = seen
-    assert len(given["canaries"]) == 40
-    assert all(0 < sum(row.learned) < len(row.tokens) / 2 for unit in given["canaries"] for row in unit)
+    (canaries,) = seen
+    assert len(canaries) == 40
+    assert all(0 < sum(row.learned) < len(row.tokens) / 2 for unit in canaries for row in unit)
