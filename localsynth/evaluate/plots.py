@@ -27,7 +27,7 @@ def _short(name: str, most: int) -> str:
 
 
 def _upright(figures: dict[str, Any], sides: list[str], title: str) -> Markup:
-    """Bars side by side along an axis: for what has an order."""
+    """Grouped bars along an axis, for ordered values."""
     names, height = figures["bars"], 84.0
     most = max([share for side in sides for share in figures[side]] + [1e-9])
     step = _WIDTH / max(len(names), 1)

@@ -1,8 +1,8 @@
-"""The bundled example: a made-up table of visits to an emergency department, and the configuration that goes with it.
+"""The bundled example: a synthetic table of visits to an emergency department, and its configuration.
 
 No visit in it ever happened. Columns depend on each other the way they do in such tables (age and triage decide who is
 admitted, the complaint decides temperature and note, the hour of the day has its pattern), and a few notes hold planted
-names, telephone numbers (555-01xx, set aside for invented numbers) and e-mail addresses (example.org, RFC 2606), so that
+names, telephone numbers (555-01xx, reserved for fiction) and e-mail addresses (example.org, RFC 2606), so that
 there is something a leak would show.
 """
 
@@ -25,9 +25,9 @@ _LAST_DAY = dt.date(_YEAR, 12, 31)
 _HOURS = [30, 24, 20, 17, 15, 18, 26, 38, 55, 70, 78, 80, 76, 74, 72, 70, 70, 72, 74, 72, 66, 58, 48, 38]
 """Arrivals by hour of the day: few before dawn, most from late morning to evening."""
 _WORDS = 14
-"""Most words of a note: each one costs training time, and the example is to be trained on a laptop's CPU."""
+"""Maximum words of a note: each one costs training time, and the example is trained on a laptop's CPU."""
 _PLANTED = 0.05
-"""Chance of a note to hold personal data: a name, a telephone number or an e-mail address."""
+"""Probability that a note holds personal data: a name, a telephone number or an e-mail address."""
 
 
 @dataclass(frozen=True)
@@ -192,24 +192,24 @@ class _Patient:
 
 
 class _Department:
-    """Draws visits. Everything comes from one seed."""
+    """Generates visits. Everything follows from one seed."""
 
     def __init__(self, seed: int) -> None:
         from faker import Faker
 
-        self._draw = random.Random(seed)
+        self._rng = random.Random(seed)
         self._faker = Faker("en_US")
         self._faker.seed_instance(seed)
 
     def visit(self, arrival: dt.datetime) -> dict[str, str]:
         """One visit, as its texts in the table; "" is a missing value."""
-        draw = self._draw
+        rng = self._rng
         patient = self._patient()
         cold = arrival.month in (11, 12, 1, 2, 3)
         possible = {key: c for key, c in _COMPLAINTS.items() if patient.age >= c.youngest}
         name = self._pick({key: c.share[patient.group] * (c.winter if cold else 1) for key, c in possible.items()})
         complaint = _COMPLAINTS[name]
-        triage = draw.choices((1, 2, 3, 4, 5), complaint.urgency)[0]
+        triage = rng.choices((1, 2, 3, 4, 5), complaint.urgency)[0]
         temperature = self._temperature(complaint, triage)
         admitted = self._admitted(patient, triage, temperature)
         return {
@@ -226,12 +226,12 @@ class _Department:
         }
 
     def _pick(self, weights: dict[str, float]) -> str:
-        return self._draw.choices(list(weights), list(weights.values()))[0]
+        return self._rng.choices(list(weights), list(weights.values()))[0]
 
     def _patient(self) -> _Patient:
-        draw, faker = self._draw, self._faker
-        centre, spread = draw.choices(((3, 4), (30, 13), (52, 14), (79, 9)), (20, 34, 22, 24))[0]
-        age = min(104, max(0, abs(round(draw.gauss(centre, spread)))))
+        rng, faker = self._rng, self._faker
+        centre, spread = rng.choices(((3, 4), (30, 13), (52, 14), (79, 9)), (20, 34, 22, 24))[0]
+        age = min(104, max(0, abs(round(rng.gauss(centre, spread)))))
         sex = self._pick({"F": 50.5, "M": 48.5, "X": 1})
         first = {"F": faker.first_name_female, "M": faker.first_name_male, "X": faker.first_name_nonbinary}[sex]()
         return _Patient(f"{first} {faker.last_name()}", age, sex)
@@ -242,62 +242,62 @@ class _Department:
         return self._pick({"walk-in": 62, "ambulance": ambulance, "referral": 13, "transfer": transfer, "police": 1.5})
 
     def _temperature(self, complaint: _Complaint, triage: int) -> float | None:
-        draw = self._draw
+        rng = self._rng
         # Nobody takes the temperature of a cut finger; everybody that of a child with fever.
-        if draw.random() < (0.25 if complaint.causes else 0.04):
+        if rng.random() < (0.25 if complaint.causes else 0.04):
             return None
-        if draw.random() < complaint.fever:
-            return round(min(41.5, max(38.0, draw.gauss(39.2 if triage <= 2 else 38.7, 0.5))), 1)
-        return round(min(37.7, max(35.2, draw.gauss(36.7, 0.35))), 1)
+        if rng.random() < complaint.fever:
+            return round(min(41.5, max(38.0, rng.gauss(39.2 if triage <= 2 else 38.7, 0.5))), 1)
+        return round(min(37.7, max(35.2, rng.gauss(36.7, 0.35))), 1)
 
     def _admitted(self, patient: _Patient, triage: int, temperature: float | None) -> bool:
         odds = {1: 2.2, 2: 0.6, 3: -1.1, 4: -2.9, 5: -4.5}[triage] + 0.028 * (patient.age - 45)
         odds += 0.6 if temperature is not None and temperature >= 39 else 0
-        return self._draw.random() < 1 / (1 + math.exp(-odds))
+        return self._rng.random() < 1 / (1 + math.exp(-odds))
 
     def _discharge(self, arrival: dt.datetime, patient: _Patient, admitted: bool) -> str:
-        draw = self._draw
+        rng = self._rng
         if not admitted:
-            leaves = (arrival + dt.timedelta(hours=draw.uniform(1, 7))).date()
+            leaves = (arrival + dt.timedelta(hours=rng.uniform(1, 7))).date()
         else:
-            leaves = arrival.date() + dt.timedelta(days=1 + round(draw.expovariate(1 / (2 + patient.age / 18))))
+            leaves = arrival.date() + dt.timedelta(days=1 + round(rng.expovariate(1 / (2 + patient.age / 18))))
             # Some of the oldest wait in the ward for a place in a nursing home.
-            if patient.age >= 80 and draw.random() < 0.06:
+            if patient.age >= 80 and rng.random() < 0.06:
                 return ""
         return str(leaves) if leaves <= _LAST_DAY else ""
 
     def _note(self, patient: _Patient, complaint: _Complaint, triage: int, temperature: float | None) -> str:
-        draw = self._draw
+        rng = self._rng
         urgent = triage <= 2
         who, how = self._who(patient), _HOW[self._mode(patient, triage)]
-        story = draw.choice(complaint.stories)
-        when = draw.choice(complaint.causes or (_SUDDEN if urgent else _ONSETS))
-        finding = draw.choice(complaint.alarms if urgent else complaint.findings)
-        if complaint.fever > 0 and temperature is not None and temperature >= 38 and draw.random() < 0.5:
+        story = rng.choice(complaint.stories)
+        when = rng.choice(complaint.causes or (_SUDDEN if urgent else _ONSETS))
+        finding = rng.choice(complaint.alarms if urgent else complaint.findings)
+        if complaint.fever > 0 and temperature is not None and temperature >= 38 and rng.random() < 0.5:
             finding = f"Temp {temperature:.1f}"
-        if draw.random() < _PLANTED:
+        if rng.random() < _PLANTED:
             return f"{who} with {story}. {self._personal_data(patient)}."
         # A nurse in a hurry writes no finding where nothing alarms, and seldom all there is to say.
         notes = {
             f"{who} {how} {story} {when}.": 0 if urgent else 45,
             f"{who} {how} {story}. {finding}.": 45,
             f"{who} {how} {story} {when}. {finding}.": 6,
-            f"{who} {how} {story}. {draw.choice(_PLANS[triage])}.": 14,
+            f"{who} {how} {story}. {rng.choice(_PLANS[triage])}.": 14,
         }
         return self._pick({note: weight for note, weight in notes.items() if len(note.split()) <= _WORDS})
 
     def _who(self, patient: _Patient) -> str:
         noun, age = patient.noun, patient.age
-        return f"Baby {noun}" if age == 0 else self._draw.choice((f"{age} yo {noun}", f"{noun.capitalize()}, {age},"))
+        return f"Baby {noun}" if age == 0 else self._rng.choice((f"{age} yo {noun}", f"{noun.capitalize()}, {age},"))
 
     def _personal_data(self, patient: _Patient) -> str:
-        draw, faker = self._draw, self._faker
-        relative, first_name = draw.choice(list(_RELATIVES[patient.group].items()))
+        rng, faker = self._rng, self._faker
+        relative, first_name = rng.choice(list(_RELATIVES[patient.group].items()))
         first, last = getattr(faker, first_name)(), faker.last_name()
-        return draw.choice(
+        return rng.choice(
             (
                 f"{relative.capitalize()} {first} {last} is here",
-                f"Call {relative} on 555-01{draw.randrange(100):02d}",
+                f"Call {relative} on 555-01{rng.randrange(100):02d}",
                 f"Letter to {first[0].lower()}.{last.lower()}@example.org",
             )
         )
@@ -307,14 +307,14 @@ class _Department:
         first = dt.date(_YEAR, 1, 1).toordinal()
         moments = []
         for _ in range(count):
-            day = dt.date.fromordinal(self._draw.randint(first, _LAST_DAY.toordinal()))
-            hour = self._draw.choices(range(24), _HOURS)[0]
-            moments.append(dt.datetime.combine(day, dt.time(hour, self._draw.randrange(60))))
+            day = dt.date.fromordinal(self._rng.randint(first, _LAST_DAY.toordinal()))
+            hour = self._rng.choices(range(24), _HOURS)[0]
+            moments.append(dt.datetime.combine(day, dt.time(hour, self._rng.randrange(60))))
         return sorted(moments)
 
 
 def write_example(directory: Path, rows: int = 1000, seed: int = 7) -> Path:
-    """Write `rows` made-up visits to `directory`/visits.csv and return its path. The same seed gives the same file.
+    """Write `rows` synthetic visits to `directory`/visits.csv and return its path. The same seed gives the same file.
 
     Raises ConfigError where `rows` is not positive, ResourceError where the file cannot be written.
     """
@@ -339,7 +339,7 @@ def write_example(directory: Path, rows: int = 1000, seed: int = 7) -> Path:
 
 
 _CONFIG = """\
-# localsynth: made-up visits to an emergency department.
+# localsynth: synthetic visits to an emergency department.
 # Everything here is public: the schema is copied into the certificate. Do not write private values into it.
 # Change what you like, then: localsynth plan {workspace}
 
@@ -351,13 +351,13 @@ source = {source}
 epsilon = 8.0
 # Each visit is another patient.
 unit = "row"
-# How many visits there are is no secret: the table is made up, and its generator says so. Of a real table, write this
+# The number of visits is public: the table is synthetic, and its generator says how many there are. Of a real table, write this
 # only where the number is public; otherwise it is measured, at a small cost.
 public_size = {rows}
 
 [train]
 # Not quite one pass over the table, so that it takes minutes on a laptop's CPU (`localsynth plan` says how many). So small a
-# table and so short a training keep the columns' shapes and the notes' style, but little of the links between columns.
+# table and so short a training keep the columns' shapes and the notes' style, but few associations between columns.
 # With time or a GPU, use 10 or more: better rows for the same epsilon, from more steps with a little more noise in each.
 epochs = 0.8
 
@@ -371,12 +371,12 @@ confirmed = true
 # Nobody leaves before having come: public knowledge, which holds in every synthetic row.
 constraints = ["discharge >= arrival"]
 
-# Never learned: the synthetic table counts anew.
+# Never learned: the synthetic table has numbers of its own.
 [[schema.columns]]
 name = "visit_id"
 kind = "identifier"
 
-# Never learned: invented names.
+# Never learned: fake names take their place.
 [[schema.columns]]
 name = "patient"
 kind = "surrogate"

@@ -111,8 +111,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     found = Audit(
         canaries=canaries,
         guesses=guesses,
-        right=right_guesses(attacked.scores, attacked.coins, guesses),
-        control_right=right_guesses(attacked.control, attacked.coins, guesses),
+        right=right_guesses(attacked.scores, attacked.included, guesses),
+        control_right=right_guesses(attacked.control, attacked.included, guesses),
         epsilon=plan.epsilon,
         delta=plan.delta,
         curve=curve,
@@ -123,7 +123,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
         "run": current.id,
         "adapter_sha256": current.training.adapter_sha256,
         **found.to_json(),
-        "in": int(attacked.coins.sum()),
+        "in": int(attacked.included.sum()),
         "training": {
             "steps": plan.steps,
             "sample_rate": plan.sample_rate,
@@ -134,11 +134,11 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
             "device": device,
             "precision": attacked.precision,
         },
-        "reads": "Nothing private: every canary is a random row of the schema. Nothing was spent.",
+        "reads": "Nothing private: every canary is random within the schema. Nothing was spent.",
     }
     evidence = {
         "canaries": units,
-        "coins": attacked.coins.tolist(),
+        "included": attacked.included.tolist(),
         "scores": attacked.scores.tolist(),
         "control": attacked.control.tolist(),
     }
@@ -151,7 +151,7 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
 def _keep(session: Session, current: Run, evidence: dict[str, Any]) -> str | None:
     """Put the evidence into the encrypted store and return the store's name; None where it was erased or is locked.
 
-    It says which canaries were trained on. That is nobody's secret, but nothing to publish either.
+    `included` says which canaries were trained on. That is not private, but not meant for publication either.
     """
     from localsynth.evaluate.tables import json_able
     from localsynth.store.key import is_wrapped

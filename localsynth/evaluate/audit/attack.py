@@ -30,26 +30,26 @@ __all__ = ["Attacked", "attack_training"]
 _LEARNING_RATE = 1e-6
 
 
-class _Overheard(RandomSource):
+class _NoiseRecorder(RandomSource):
     """Passes on another generator's numbers, and keeps the Gaussian ones until they are taken."""
 
     def __init__(self, source: RandomSource) -> None:
         self.label = source.label
         self._source = source
-        self._heard: list[NDArray[np.float64]] = []
+        self._recorded: list[NDArray[np.float64]] = []
 
     def random_bytes(self, n: int) -> bytes:
         return self._source.random_bytes(n)
 
     def gaussian(self, n: int) -> NDArray[np.float64]:
-        draws = self._source.gaussian(n)
-        self._heard.append(draws)
-        return draws
+        noise = self._source.gaussian(n)
+        self._recorded.append(noise)
+        return noise
 
     def take(self) -> torch.Tensor:
         """The numbers since the last call, in float32; a zero where there were none, as in a faulty training."""
-        heard, self._heard = self._heard, []
-        return torch.from_numpy(np.concatenate([*heard, np.zeros(0 if heard else 1)])).float()
+        recorded, self._recorded = self._recorded, []
+        return torch.from_numpy(np.concatenate([*recorded, np.zeros(0 if recorded else 1)])).float()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Attacked:
 
     precision: str
     """Of the training."""
-    coins: NDArray[np.bool_]
+    included: NDArray[np.bool_]
     scores: NDArray[np.float64]
     control: NDArray[np.float64]
     """The scores without the noise."""
@@ -70,16 +70,16 @@ def attack_training(canaries: Sequence[Sequence[Encoded]], training: AuditedTrai
     canaries: the encoded rows of each unit. Raises what `train` raises; a stopped audit starts again.
     """
     plan, settings = training.plan, training.settings
-    coins = training.random.bernoulli(0.5, len(canaries))
-    overheard = _Overheard(training.random)
+    included = training.random.bernoulli(0.5, len(canaries))
+    recorder = _NoiseRecorder(training.random)
     released, noise = _Sum(), _Sum()
 
     def watch(gradient: torch.Tensor) -> None:
         released.add(gradient.cpu() * plan.batch_size)
-        noise.add(overheard.take() * (plan.noise_multiplier * plan.max_grad_norm))
+        noise.add(recorder.take() * (plan.noise_multiplier * plan.max_grad_norm))
 
-    still = replace(training, settings=settings.model_copy(update={"learning_rate": _LEARNING_RATE}), random=overheard)
-    trained = still.train([canary for canary, taken in zip(canaries, coins, strict=True) if taken], directory, watch)
+    still = replace(training, settings=settings.model_copy(update={"learning_rate": _LEARNING_RATE}), random=recorder)
+    trained = still.train([canary for canary, taken in zip(canaries, included, strict=True) if taken], directory, watch)
 
     def report(done: int) -> None:
         if training.should_stop():
@@ -95,7 +95,8 @@ def attack_training(canaries: Sequence[Sequence[Encoded]], training: AuditedTrai
     gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, report)
     # A canary is in with probability 1/2, and then in each batch with probability sample_rate.
     expected = plan.steps * plan.sample_rate / 2
-    return Attacked(trained.precision, coins, decode(gram, products[0], expected), decode(gram, products[1], expected))
+    scores, control = (decode(gram, each, expected) for each in products)
+    return Attacked(trained.precision, included, scores, control)
 
 
 class _Sum:

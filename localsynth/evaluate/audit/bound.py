@@ -72,9 +72,9 @@ def epsilon_bound(canaries: int, guesses: int, right: int, delta: float, confide
 def curve_p_value(canaries: int, guesses: int, right: int, curve: Sequence[tuple[float, float]]) -> float:
     """The largest chance of `right` or more right guesses, if the mechanism is (ε, δ)-DP for every pair of `curve`.
 
-    Write p_v for the chance of v right guesses, m for canaries, r for guesses. Choose one canary at random and flip its coin. A
-    run in which it was guessed rightly, with v right in all, becomes one in which it is guessed wrongly, with v - 1 right; under
-    (ε, δ)-DP its chance changes by a factor of e^ε at most, but for δ. Added up over all runs with i or more right guesses:
+    Write p_v for the chance of v right guesses, m for canaries, r for guesses. Choose one canary at random and
+    invert its inclusion. A run with v right guesses, that about this canary among them, becomes one with v - 1 right. Under
+    (ε, δ)-DP its probability changes by a factor of at most e^ε, up to δ. Summed over all runs with i or more right guesses:
 
         sum over v >= i of (v / m) p_v  <=  e^ε sum over v >= i - 1 of ((r - v) / m) p_v + δ    for every i and every (ε, δ).
 

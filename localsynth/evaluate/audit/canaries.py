@@ -58,13 +58,13 @@ def canary_units(schema: Schema, count: int, rows_per_unit: int, seed: int) -> t
     Sharer", arXiv:1802.08232. The ending makes the canary unlike all others, and can be searched for. A unit has
     `rows_per_unit` rows, but at most 4. The same seed gives the same canaries; no bound or list of the schema may be open.
     """
-    choice = random.Random(seed)
+    rng = random.Random(seed)
     rows = min(rows_per_unit, _MAX_ROWS)
     records = random_rows(schema, count * rows, "row", 1, seed)
     units, endings = [], []
     texts = [column for column in schema.learned() if isinstance(column, Text)]
     for _ in range(count):
-        ending = "".join(choice.choices(string.ascii_lowercase + string.digits, k=_ENDING)) if texts else ""
+        ending = "".join(rng.choices(string.ascii_lowercase + string.digits, k=_ENDING)) if texts else ""
         unit = []
         for _ in range(rows):
             record = next(records)

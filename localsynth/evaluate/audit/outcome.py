@@ -17,10 +17,10 @@ __all__ = ["Audit", "Search", "exposures", "right_guesses", "written_endings"]
 Status = Literal["passed", "failed", "too weak to say"]
 
 
-def right_guesses(scores: NDArray[np.float64], coins: NDArray[np.bool_], guesses: int) -> int:
-    """How many of the `guesses` highest scores belong to canaries that were in."""
-    # A stable order: equal scores are ranked by the canary's number, which has nothing to do with its coin.
-    return int(coins[np.argsort(-scores, kind="stable")[:guesses]].sum())
+def right_guesses(scores: NDArray[np.float64], included: NDArray[np.bool_], guesses: int) -> int:
+    """How many of the `guesses` highest scores belong to included canaries."""
+    # A stable order: equal scores are ranked by the canary's number, which does not depend on its inclusion.
+    return int(included[np.argsort(-scores, kind="stable")[:guesses]].sum())
 
 
 @dataclass(frozen=True)

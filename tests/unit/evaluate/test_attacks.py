@@ -137,7 +137,7 @@ def test_quasi_identifiers_are_recognised_by_name():
     assert guess_quasi_identifiers(Schema(columns=columns)) == ["date_of_birth", "ZIP code", "sex", "postcode", "Age"]
 
 
-def test_attribute_guess_is_from_the_row_nearest_on_other_columns():
+def test_attribute_guess_comes_from_the_nearest_row():
     schema = Schema(columns=[Integer(name="x", min=0, max=100), Category(name="secret", values=["p", "q"])])
     synthetic = [{"x": 0, "secret": "p"}, {"x": 100, "secret": "q"}, {"x": 90, "secret": "q"}]
     members = [{"x": 10, "secret": "p"}, {"x": 80, "secret": "q"}, {"x": 70, "secret": "p"}]
@@ -185,8 +185,8 @@ def test_singling_out_cuts_both_sides_to_one_size():
 
 def test_descriptions_of_several_synthetic_rows_are_dropped():
     columns = [Category(name="town", values=["a", "b"]), Integer(name="age", min=0, max=100)]
-    twins = [{"town": town, "age": age} for town, age in (("a", 1), ("b", 90)) for _ in range(2)]
-    one, several = singling_out(twins, twins, twins, Schema(columns=columns), seed=0)
+    duplicates = [{"town": town, "age": age} for town, age in (("a", 1), ("b", 90)) for _ in range(2)]
+    one, several = singling_out(duplicates, duplicates, duplicates, Schema(columns=columns), seed=0)
     assert one.risk.n == several.risk.n == 0 and several.status == "too few rows to say"
 
 

@@ -65,17 +65,17 @@ def gaussian_curve(mu: float) -> list[tuple[float, float]]:
     return [(e, phi(mu / 2 - e / mu) - math.exp(e) * phi(-mu / 2 - e / mu)) for e in epsilons]
 
 
-def test_guesses_as_good_as_the_mechanism_allows_are_not_called_a_breach() -> None:
-    """Each canary behind its own Gaussian noise: the best guess is right with chance Φ(mu / 2), and one in ten is the surest."""
+def test_guesses_that_the_claim_allows_are_no_violation() -> None:
+    """The Gaussian mechanism for each canary by itself: the best guess is right with probability Φ(mu / 2)."""
     from numpy.random import default_rng
 
-    rng, breaches = default_rng(1), 0
+    rng, violations = default_rng(1), 0
     for _ in range(60):
-        coins = rng.random(300) < 0.5
-        seen = coins + rng.standard_normal(300)
-        right = int(coins[(-seen).argsort()[:60]].sum())
-        breaches += curve_p_value(300, 60, right, gaussian_curve(1.0)) < 0.05
-    assert breaches <= 3
+        included = rng.random(300) < 0.5
+        seen = included + rng.standard_normal(300)
+        right = int(included[(-seen).argsort()[:60]].sum())
+        violations += curve_p_value(300, 60, right, gaussian_curve(1.0)) < 0.05
+    assert violations <= 3
     assert curve_p_value(300, 60, 60, gaussian_curve(1.0)) < 0.05, "and all right is one"
 
 
@@ -106,7 +106,7 @@ def test_canaries_are_rows_of_the_schema_and_end_improbably() -> None:
     assert {len(unit) for unit in canary_units(SCHEMA, 5, 3, seed=0)[0]} == {3}
 
 
-def test_the_number_of_guesses_is_public_and_below_what_is_ever_drawn() -> None:
+def test_guesses_are_fewer_than_the_sampled_canaries() -> None:
     assert guesses_of(400, 1 / 16, 32) == int(0.6 * 200 * (1 - (15 / 16) ** 32))
     assert guesses_of(400, 1.0, 1) == 120
 

@@ -101,7 +101,7 @@ def test_words_known_counts_synthetic_words():
     assert compare_writing(train, made, schema, seed=0)[0]["words_known"] == 1 / 4
 
 
-def test_ideal_table_reaches_split_half_baseline_shuffled_does_not(visits, schema):
+def test_ideal_table_reaches_split_half_baseline(visits, schema):
     train, _, independent = visits
     shuffled = shuffled_columns(independent, schema, 0)
     for rows in (independent, shuffled):

@@ -79,7 +79,7 @@ def test_metric_for_numbers_and_many_labels(visits, schema, target, metric):
     train, holdout, independent = visits
     figures = compare_utility(train[:200], holdout[:200], independent[:200], schema, target=target, seed=0)
     assert figures["metric"] == metric
-    if target == "ward":  # it is random
+    if target == "ward":  # chosen at random
         assert figures["arms"]["real"]["value"] < 0.4
 
 

@@ -74,10 +74,10 @@ def test_what_it_rests_on_is_kept_encrypted_and_gives_the_figures_again(
         assert list(store.records("train", schema)) == before
     assert first["evidence"] == second["evidence"] == "private.duckdb"
     assert kept["canaries"] == made[1][0] != made[0][0], "those of the last audit"
-    scores, coins = np.array(kept["scores"]), np.array(kept["coins"])
-    assert right_guesses(scores, coins, second["guesses"]) == second["right"] and coins.sum() == second["in"]
+    scores, included = np.array(kept["scores"]), np.array(kept["included"])
+    assert right_guesses(scores, included, second["guesses"]) == second["right"] and included.sum() == second["in"]
     assert b"canaries" not in workspace.private_path.read_bytes() and not list(workspace.root.glob(".private.duckdb.*"))
-    assert "scores" not in read_json(run.audit_path) and "coins" not in read_json(run.audit_path)
+    assert "scores" not in read_json(run.audit_path) and "included" not in read_json(run.audit_path)
 
 
 def test_it_is_trained_in_the_precision_of_the_run_whichever_is_fastest_here(
