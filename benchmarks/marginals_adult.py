@@ -1,6 +1,6 @@
 """How useful a model of Adult's columns is: `python benchmarks/marginals_adult.py DATA_DIR [SETTING=VALUE ...]`.
 
-Measures adult_train at ε = 1, δ = 1e-5, draws as many rows, trains a classifier of income on them and tests it on
+Measures adult_train at ε = 1, δ = 1e-5, samples as many rows, trains a classifier of income on them and tests it on
 adult_test; prints seconds, peak memory and the area under the ROC curve, beside that of the original rows. The lists of
 categories and the bounds are read off the tables and taken for public, as benchmarks of Adult do: a real run must not.
 `epsilon`, `seeds` and every field of MarginalSettings can be set. `judge=FILE.csv` only tests the rows of a file that another
@@ -91,11 +91,11 @@ def main() -> None:
         model = measure_marginals(domain, codes, rho_for(epsilon, 1e-5), SecureRandom(), settings)
         measured = time.perf_counter()
         rows = model.sample(round(model.total), seed)
-        drawn = time.perf_counter()
+        sampled = time.perf_counter()
         tables = [" x ".join(m.names) for m in model.measured[len(domain.names) :]]
         print(
             f"epsilon {epsilon:g}: AUC {auc(schema, rows, judged):.4f}, {len(rows)} rows; encode {encoded - begun:.1f} s,"
-            f" measure {measured - encoded:.1f} s, sample {drawn - measured:.1f} s;"
+            f" measure {measured - encoded:.1f} s, sample {sampled - measured:.1f} s;"
             f" peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB;"
             f" {len(tables)} tables: {', '.join(tables)}"
         )

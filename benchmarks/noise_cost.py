@@ -1,7 +1,7 @@
-"""What the secure noise costs a training step: `python benchmarks/noise_cost.py [TOKENS_A_STEP]`.
+"""Time of the secure noise in a training step: `python benchmarks/noise_cost.py [TOKENS_A_STEP]`.
 
-Takes the time of one step's noise for the default adapter, with the secure generator and, for comparison, with torch's own
-(fast, and predictable); and of the gradients of one micro-batch, from which a step of TOKENS_A_STEP tokens is reckoned.
+Measures one step's noise for the default adapter, with the secure generator and, for comparison, with torch's own (fast and
+predictable). The time of a step of TOKENS_A_STEP tokens is estimated from the gradients of one micro-batch.
 """
 
 import sys
@@ -55,7 +55,7 @@ def main() -> None:
     print(f"adapter                       {count:,} parameters")
     print(f"noise of a step, secure       {secure:.3f} s")
     print(f"noise of a step, torch.randn  {fast:.3f} s (ratio {secure / fast:.1f})")
-    print(f"gradients of {tokens_a_step:,} tokens    {step:.1f} s, reckoned from {micro_batch:.2f} s for {len(micro.tokens):,}")
+    print(f"gradients of {tokens_a_step:,} tokens    {step:.1f} s, estimated from {micro_batch:.2f} s for {len(micro.tokens):,}")
     print(f"secure noise                  {secure / (secure + step):.1%} of a step")
 
 

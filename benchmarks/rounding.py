@@ -1,7 +1,7 @@
-"""How far one unit moves the clipped sum of a step, in shares of max_grad_norm: `python benchmarks/rounding.py [UNITS]`.
+"""By how much one unit changes the clipped sum of a step, relative to max_grad_norm: `python benchmarks/rounding.py [UNITS]`.
 
-In exact arithmetic at most 1 - headroom. In floating point a unit's presence also groups the others anew, and their rounded sum
-changes: this measures both, on the base model with an adapter that is not zero, in each number format.
+In exact arithmetic at most by 1 - headroom. In floating point a unit's presence also regroups the others, which changes their
+rounded sum. Measures both on the base model with a random adapter, in each number format.
 """
 
 import random
@@ -16,8 +16,8 @@ from localsynth.train.model import build_model
 from localsynth.train.private_gradients import PrivateGradients
 
 
-def made_up_unit(draw: random.Random) -> list[Encoded]:
-    rows = [draw.choices(range(100, 40_000), k=draw.randint(8, 40)) for _ in range(draw.randint(1, 3))]
+def random_unit(rng: random.Random) -> list[Encoded]:
+    rows = [rng.choices(range(100, 40_000), k=rng.randint(8, 40)) for _ in range(rng.randint(1, 3))]
     return [Encoded(tokens, [False] + [True] * (len(tokens) - 1)) for tokens in rows]
 
 
@@ -40,8 +40,8 @@ def main() -> None:
                 weight += 0.02 * torch.randn_like(weight)
         worst_whole = worst_others = 0.0
         for trial in range(5):
-            draw = random.Random(trial)
-            units = [made_up_unit(draw) for _ in range(count)]
+            rng = random.Random(trial)
+            units = [random_unit(rng) for _ in range(count)]
             without, whole = clipped_sum(private, units[1:]), clipped_sum(private, units)
             alone = clipped_sum(private, units[:1])
             worst_whole = max(worst_whole, float((whole - without).norm()))

@@ -6,12 +6,14 @@
         [--keep ROWS.csv] [--keep-adapter DIRECTORY]
 
 Trains with the product's own loop on rows of the form label + text, the label given (as in a hybrid run, with its true
-distribution), and prints one JSON object: held-out perplexity a learned token before and after, what the label says of the text
-(nats a row), seconds, tokens/s; with --rows N also draws N texts on labels and lengths of the original, with each guidance, and
-gives the F1 of a TF-IDF + logistic regression trained on them and tested on held-out originals, beside that of one trained on the
-originals. With --words SHARE, that share of epsilon counts the words by label, and the texts are held to them.
+distribution). Prints one JSON object: held-out perplexity a learned token before and after, the log-likelihood gain from the
+label (nats a row), seconds, tokens/s.
 
-For PUBLIC tables only: nothing is charged, so nothing here is protected by a ledger.
+With --rows N it also generates N texts for labels and lengths of the original, with each guidance. It gives the F1 of a
+classifier (TF-IDF and logistic regression) trained on them and tested on held-out originals, and that of one trained on the
+originals. With --words SHARE, that share of epsilon pays for token counts by label, which bias the sampling.
+
+For PUBLIC tables only: nothing is charged, so no ledger protects anything here.
 """
 
 import argparse
@@ -108,8 +110,8 @@ def main() -> None:
     parser.add_argument("--value-description", action="append", default=[], metavar="LABEL=WORDS")
     parser.add_argument("--guidance", type=float, nargs="+", default=[SampleConfig().guidance])
     parser.add_argument("--temperature", type=float, default=SampleConfig().temperature)
-    parser.add_argument("--words", type=float, default=0.0, metavar="SHARE", help="of epsilon, to count the words by label")
-    parser.add_argument("--keep", type=Path, help="write the rows drawn last here as CSV")
+    parser.add_argument("--words", type=float, default=0.0, metavar="SHARE", help="of epsilon, for token counts by label")
+    parser.add_argument("--keep", type=Path, help="write the rows of the last guidance here as CSV")
     parser.add_argument("--keep-adapter", type=Path, help="keep the adapter here")
     arguments = parser.parse_args()
     settings: dict[str, Any] = {}
@@ -188,13 +190,13 @@ def main() -> None:
         result["label_gain"] = round(label_gain(model, held_out, mislabelled), 3)
         del model
         if arguments.rows:
-            result["drawn"] = drawn(arguments, run, base.path, split, original, test)
+            result["generated"] = generate(arguments, run, base.path, split, original, test)
         if arguments.keep_adapter:
             shutil.copytree(run / "adapter", arguments.keep_adapter)
     print(json.dumps(result), flush=True)
 
 
-def drawn(
+def generate(
     arguments: argparse.Namespace, run: Path, base: Path, split: ColumnSplit, original: list[Record], test: list[Record]
 ) -> list[dict[str, Any]]:
     """Texts for the labels and lengths of originals, and how well a filter learns from them, for each guidance."""

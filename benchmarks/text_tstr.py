@@ -5,8 +5,8 @@
 Prints as JSON:
     tstr   train on synthetic, test on real: accuracy and macro F1 of the label predicted from the text
     trts   train on real, test on synthetic: the same
-    detection_auc   area under the ROC curve of telling synthetic texts from as many original ones, 5-fold cross-validated
-                    (0.5: they cannot be told apart)
+    detection_auc   area under the ROC curve of a classifier of synthetic and as many original texts, 5-fold cross-validated
+                    (0.5: chance)
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Peak memory of a short training beside what `plan` foretells for it.
+"""Peak memory of a short training, and the estimate of `plan` for it.
 
     .venv/bin/python benchmarks/training_memory.py [--device cpu] [--precision fp32] [--positions 1024] [--rows-a-unit 1]
         [--steps 2]
@@ -32,11 +32,11 @@ def main() -> None:
     parser.add_argument("--rows-a-unit", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2)
     arguments = parser.parse_args()
-    base, draw, mean = find_base_model(TrainConfig().model), random.Random(0), (_SHORTEST + _LONGEST) // 2
+    base, rng, mean = find_base_model(TrainConfig().model), random.Random(0), (_SHORTEST + _LONGEST) // 2
 
     def row() -> Encoded:
-        length = draw.randint(_SHORTEST, _LONGEST)
-        return Encoded([draw.randrange(base.info.vocab_size) for _ in range(length)], [False] * 4 + [True] * (length - 4))
+        length = rng.randint(_SHORTEST, _LONGEST)
+        return Encoded([rng.randrange(base.info.vocab_size) for _ in range(length)], [False] * 4 + [True] * (length - 4))
 
     count = max(4, 5 * arguments.positions // (mean * arguments.rows_a_unit) // 2)
     settings = TrainConfig.model_validate(
@@ -57,14 +57,14 @@ def main() -> None:
             should_stop=lambda: False,
         )
     unit, positions = mean * arguments.rows_a_unit, arguments.positions
-    foretold = training_memory(base.info, base.targets, settings, result.precision, arguments.device, positions, unit, _LONGEST)
+    estimate = training_memory(base.info, base.targets, settings, result.precision, arguments.device, positions, unit, _LONGEST)
     figures = {
         "device": arguments.device,
         "precision": result.precision,
         "positions": arguments.positions,
         "rows_a_unit": arguments.rows_a_unit,
         "units": count,
-        "foretold_mib": round(foretold / 2**20),
+        "estimated_mib": round(estimate / 2**20),
         "measured_mib": round(result.peak_memory_bytes / 2**20),
     }
     print(json.dumps(figures))

@@ -1,12 +1,13 @@
-"""What a finished workspace's report would say without differential privacy: no noise, no clipping. For PUBLIC tables only.
+"""The report of a finished workspace without differential privacy: no noise, no clipping. For PUBLIC tables only.
 
     .venv/bin/python benchmarks/without_privacy.py WS DIR [ROWS]
 
-Reads the table, schema and settings of the newest run of WS, fits the same marginals to exact counts, trains the same model for
-the same steps on whole gradients, draws as many rows (or ROWS) with the product's own functions and writes DIR/report.html and
-DIR/report.json. The product itself has no such switch. No certificate is made, and WS is left as it is. What DIR then holds
-protects nobody: never do this with a table that you may not share. (Bounds and lists that were measured stay as they were; a
-model that lies in DIR already is taken as it is.)
+Reads the table, schema and settings of the newest run of WS. Fits the same marginals to exact counts, trains the same model for
+the same steps on unclipped gradients, samples as many rows (or ROWS) with the product's own functions, and writes
+DIR/report.html and DIR/report.json. The product itself has no such switch. No certificate is made, and WS stays as it is.
+
+The content of DIR protects nobody: never do this with a table that you may not share. Measured bounds and lists stay as they
+were. A model that is in DIR already is used as it is.
 """
 
 import json
@@ -40,8 +41,8 @@ from localsynth.train.plan import TrainPlan
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
-_MUCH = 1e6
-"""ρ of a budget that binds nothing."""
+_LARGE_RHO = 1e6
+"""ρ of a budget that is never used up."""
 _ASKED = 250
 
 
@@ -100,11 +101,11 @@ def main() -> None:
     rows, holdout = (rows_of(workspace, name, schema) for name in ("train", "holdout"))
     number = int(sys.argv[3]) if len(sys.argv) > 3 else SyntheticStore(workspace.synthetic_path).row_count()
     split = ColumnSplit(schema, hybrid=run.hybrid)
-    drawn: list[Record] = [{}] * number
+    sampled: list[Record] = [{}] * number
     if run.hybrid or run.by_marginals:
         domain = Domain.of_schema(split.schema)
         codes = domain.encode([split.with_lengths(row) for row in rows])
-        drawn = measure_marginals(domain, codes, _MUCH, NoNoise(0)).sample(number, 0)
+        sampled = measure_marginals(domain, codes, _LARGE_RHO, NoNoise(0)).sample(number, 0)
     attacks: list[dict[str, Any]] = []
     embed = None
     if not run.by_marginals:
@@ -112,9 +113,9 @@ def main() -> None:
         model = folder / "model.gguf"
         if not model.exists():
             trained(run, split, rows, folder)
-        requests = (Request(i, split.for_model(row, {})) for i, row in enumerate(drawn))
+        requests = (Request(i, split.for_model(row, {})) for i, row in enumerate(sampled))
         with Sampler(model, split.schema, "", threads=default_threads(), seed=0) as sampler:
-            drawn = [record for _, record in sampler.rows(requests)]
+            sampled = [record for _, record in sampler.rows(requests)]
         order = np.random.default_rng(0).permutation
         asked = [[side[i] for i in order(len(side))[:_ASKED]] for side in (rows, holdout)]
         with_lengths = [[split.with_lengths(row) for row in side] for side in asked]
@@ -123,7 +124,7 @@ def main() -> None:
         attacks = [attack.to_json() for attack in attack_by_scores(*scores, seed=0, subject="the model", method=method)]
         embed = Embedder(base, default_threads())
     learned = [column.name for column in schema.learned()]
-    synthetic = [{name: row[name] for name in learned} for row in drawn]
+    synthetic = [{name: row[name] for name in learned} for row in sampled]
     figures = evaluate_tables(rows, holdout, synthetic, schema, seed=0, embed=embed.embed if embed else None)
     figures["attacks"] += attacks
     (folder / "report.json").write_text(json.dumps(report_document(figures, None, False), indent=1), encoding="utf-8")

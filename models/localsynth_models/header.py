@@ -20,7 +20,7 @@ Scalar = int | float | bool | str
 
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_MOST_DIMENSIONS = 4
+_MAX_DIMENSIONS = 4
 """ggml's GGML_MAX_DIMS."""
 
 
@@ -164,7 +164,7 @@ def _tensor(source: _Bytes, path: Path) -> Tensor:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     name, dimensions = source.text(), source.count("<I")
-    if dimensions > _MOST_DIMENSIONS:
+    if dimensions > _MAX_DIMENSIONS:
         raise _contradiction(path, "a tensor has too many dimensions")
     shape = tuple(source.count() for _ in range(dimensions))
     type_id, offset = source.count("<I"), source.count()

@@ -120,7 +120,7 @@ def test_a_table_that_is_too_small(localsynth, tmp_path):
     assert forced.code == 0, forced.err
 
 
-def test_a_row_that_does_not_fit_the_schema_is_named_but_not_quoted(localsynth, tmp_path):
+def test_row_outside_the_schema_is_named_but_not_quoted(localsynth, tmp_path):
     rows = "".join(f"{i},note number {i}\n" for i in range(149))
     (tmp_path / "t.csv").write_text("age,note\n" + rows + "7,fine\n")
     localsynth.ok("init", "ws", "--data", "t.csv")
@@ -133,7 +133,7 @@ def test_a_row_that_does_not_fit_the_schema_is_named_but_not_quoted(localsynth, 
 
 
 def test_a_full_disk(localsynth, workspace, tmp_path):
-    """The workspace lies on a file system of 600 kB: there is room to begin, not to finish. With more room it goes on."""
+    """The workspace lies on a file system of 600 kB: there is room to begin, not to finish. With more room it resumes."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system does not allow a mount namespace of one's own")
     run = " ".join(
@@ -158,7 +158,7 @@ def test_a_full_disk(localsynth, workspace, tmp_path):
 
 
 def test_a_disk_that_fills_up_in_each_stage(localsynth, workspace, tmp_path):
-    """Each stage begins with room for a part of what it writes: it says so, leaves nothing unfinished, and goes on with more."""
+    """Each stage begins with room for a part of what it writes: it says so, leaves nothing unfinished, and resumes with more."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system does not allow a mount namespace of one's own")
     python = f"{sys.executable} -m localsynth.cli.main"

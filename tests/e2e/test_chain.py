@@ -128,7 +128,7 @@ def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_goes_on_within_its_budget(localsynth, tickets, tmp_path, sent):
+def test_stopped_run_resumes_within_its_budget(localsynth, tickets, tmp_path, sent):
     localsynth.ok("init", "ws", "--data", tickets)
     slow = [*localsynth.quick(), "--set", "train.epochs=12"]
     line = [sys.executable, "-m", "localsynth.cli.main", "run", "ws", "--rows", "20", *slow]

@@ -1,4 +1,4 @@
-"""Another process at work, a workspace that cannot be written, a clock that goes back: a clear message, or it goes on right."""
+"""A second process, a workspace that cannot be written, a clock that goes back: a clear message, or it continues correctly."""
 
 import datetime as dt
 import json
@@ -76,7 +76,7 @@ def test_two_at_once_end_as_one(localsynth, workspace, tmp_path):
 
 def test_two_rehearsals_at_once(localsynth, tmp_path):
     """One is made; the other does not replace it on the way."""
-    # Without a text, it is rehearsed by marginals: quicker, and kept apart in the same way.
+    # Without a text, it is rehearsed by marginals: quicker, and isolated in the same way.
     (tmp_path / "rows.csv").write_text("a,b\n" + "1,x\n2,y\n" * 50)
     localsynth.ok("init", "ws", "--data", "rows.csv")
     first, second = both_at_once(localsynth, tmp_path, "rehearse", "ws", "--rows", 3)
@@ -87,7 +87,7 @@ def test_two_rehearsals_at_once(localsynth, tmp_path):
 
 
 def test_erase_while_a_job_is_at_work(localsynth, workspace, tmp_path):
-    """It is refused, the job goes on; and after the erasure no job brings anything back."""
+    """It is refused and the job continues; after the erasure no job brings anything back."""
     localsynth.ok("ingest", "ws")
     line = [sys.executable, "-m", "localsynth.cli.main", "train", "ws", *localsynth.quick()]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -20,14 +20,14 @@ SEQUENCE = "select account, what, lag(what) over (partition by account order by 
 
 
 def bank(path):
-    draw = random.Random(0)
+    rng = random.Random(0)
     rows = []
     for account in range(3000):
-        what, day = draw.choice(list(NEXT)), dt.date(2024, 1, 1) + dt.timedelta(days=draw.randint(0, 300))
-        for _ in range(draw.randint(1, 5)):
+        what, day = rng.choice(list(NEXT)), dt.date(2024, 1, 1) + dt.timedelta(days=rng.randint(0, 300))
+        for _ in range(rng.randint(1, 5)):
             rows.append(f"T{len(rows)},DE{account:05d}planted,{day},{what}\n")
-            what, day = NEXT[what], day + dt.timedelta(days=draw.choice([1, 7]))
-    draw.shuffle(rows)
+            what, day = NEXT[what], day + dt.timedelta(days=rng.choice([1, 7]))
+    rng.shuffle(rows)
     path.write_text("payment,account,day,what\n" + "".join(rows))
 
 
@@ -67,7 +67,7 @@ def test_from_payments_to_payments(localsynth, tmp_path):
         refused = localsynth("sample", "ws", "--more", 5, *option)
         assert refused.code == 2 and "cannot be generated under conditions" in refused.err
 
-    # More rows go on in the very sequence that the last row may have cut; another seed begins with accounts of its own.
+    # More rows continue the sequence that the last row may have cut; another seed begins with accounts of its own.
     localsynth.ok("sample", "ws", "--more", 100)
     localsynth.ok("sample", "ws", "--more", 50, "--set", "sample.seed=5")
     accounts = [row["account"] for row in localsynth.ok("query", "ws", SQL, "--json").json()]
@@ -91,5 +91,5 @@ def interrupted(model, schema, directory):
                 pass
     whole, parts = (list(store.records()) for store in stores)
     assert whole == parts and len(whole) == 5000
-    drawn = [row for _, row in zip(whole, read_marginals(model).rows(0), strict=False)]
-    assert [(unit + 1, row["what"]) for unit, row in drawn] == [(row["account"], row["what"]) for row in whole]
+    sampled = [row for _, row in zip(whole, read_marginals(model).rows(0), strict=False)]
+    assert [(unit + 1, row["what"]) for unit, row in sampled] == [(row["account"], row["what"]) for row in whole]

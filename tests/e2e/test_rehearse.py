@@ -51,8 +51,8 @@ def test_without_the_table_and_without_a_trace(localsynth, workspace, tickets, t
     assert first["planned"]["steps"] == 4, "the forecast is of the real run's steps"
     seconds = first["forecast"]["seconds"]
     assert set(seconds) == {"ingest", "train", "export", "count_texts", "sample"} and all(value > 0 for value in seconds.values())
-    drawing = first["rehearsed"]["seconds"]["sample"]
-    assert seconds["sample"] == pytest.approx(drawing * 300 / 40), "the forecast is of the real run's rows"
+    sampling = first["rehearsed"]["seconds"]["sample"]
+    assert seconds["sample"] == pytest.approx(sampling * 300 / 40), "the forecast is of the real run's rows"
     assert first["forecast"]["memory_bytes"] > 50e6
 
     (certificate,) = (inside / "runs").glob("*/certificate.json")
@@ -98,7 +98,7 @@ def test_how_the_original_is_read_does_not_matter(tmp_path, monkeypatch, table, 
     assert load_config(rehearsal.workspace.config_path) == rehearsal.config
 
 
-def test_a_directory_of_that_name_which_is_no_rehearsal_is_left_alone(localsynth, workspace, tmp_path, monkeypatch):
+def test_directory_that_is_no_rehearsal_is_left_alone(localsynth, workspace, tmp_path, monkeypatch):
     foreign = workspace / "rehearsal"
     foreign.mkdir()
     (foreign / "notes.txt").write_text("the user's own")

@@ -1,6 +1,6 @@
 """The sampling job as a process: killed at any moment, beside readers and a rival, and over 150,000 rows.
 
-Everything is drawn by the engine's own child process from a model that a real run on the tiny base model has made.
+Worker processes generate all rows with the model of a real run on the tiny base model.
 """
 
 import csv
@@ -45,14 +45,14 @@ def without_a_pause(*given):
 worker.serve = without_a_pause
 sys.exit(worker.main())
 """
-"""The engine's child, one transaction after the other instead of one a second: most of its time is spent where a kill hurts.
+"""A worker that writes transactions without a pause, so that kills often hit one.
 
-And without working out the spent ε for the screen and for the check of the certificate, which takes three quarters of its start.
+It does not compute the spent ε, which takes three quarters of its start.
 """
 
 
 class Sampler:
-    """A sampling child of the engine at work, and what it has told so far."""
+    """A sampling worker and its events."""
 
     def __init__(self, program: list[str], request: dict[str, Any], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -72,8 +72,8 @@ class Sampler:
         for line in self.process.stdout:
             yield json.loads(line)
 
-    def drawing(self) -> bool:
-        """Wait until it draws its first rows; False where it ended before."""
+    def generates(self) -> bool:
+        """Wait until it generates its first rows; False where it ended before."""
         return any(event["kind"] == "note" for event in self.events())
 
     def end(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Sampler:
 
 @dataclass
 class Table:
-    """A workspace whose run has its model, and the synthetic table that is drawn from it."""
+    """A workspace whose run has its model, and the synthetic table generated with it."""
 
     workspace: Path
     environment: dict[str, str]
@@ -102,7 +102,7 @@ class Table:
         return Sampler(["-c", BACK_TO_BACK] if chunk_rows else ["-m", "localsynth.worker"], request, self.environment)
 
     def sample(self, **options: Any) -> dict[str, Any]:
-        """A job drawn to its end; its result."""
+        """The result of a finished job."""
         last = self.start(1000, **options).end()
         assert last["kind"] == "result", last
         result: dict[str, Any] = last["result"]
@@ -128,7 +128,7 @@ class Table:
             learned = {column.name: row[column.name] for column in schema.learned()}
             assert conform(schema, learned) == learned
             identifiers.append(row["id"])
-        assert identifiers == list(range(1, rows + 1)), "identifiers go on with the row numbers"
+        assert identifiers == list(range(1, rows + 1)), "identifiers continue with the row numbers"
         told = self.store.jobs()
         assert [(job["first_row"], job["rows"]) for job in told] == jobs
         (run,) = (self.workspace / "runs").iterdir()
@@ -173,8 +173,8 @@ def table(exported: Any, tmp_path: Path) -> Table:
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def draw_through_kills(table: Table, kills: int, until: int, r: random.Random, **options: Any) -> int:
-    """Kill a job up to `kills` times, each at a random moment, then draw it to its end at `until` rows.
+def sample_through_kills(table: Table, kills: int, until: int, r: random.Random, **options: Any) -> int:
+    """Kill a job up to `kills` times, each at a random moment, then finish it at `until` rows.
 
     Returns how many kills hit it while it was writing: their transaction's log is left.
     """
@@ -182,7 +182,7 @@ def draw_through_kills(table: Table, kills: int, until: int, r: random.Random, *
     for _ in range(kills):
         sampler = table.start(4, **options)
         if r.random() < 0.8:
-            sampler.drawing()
+            sampler.generates()
         time.sleep(r.random())
         sampler.process.kill()
         last = sampler.end()
@@ -209,10 +209,10 @@ def column(table: Table, name: str) -> list[Any]:
 def test_killed_jobs_are_finished_without_a_lost_or_doubled_row(table: Table, tmp_path: Path) -> None:
     r = random.Random(1)
     seeds = seeds_file(tmp_path, 120)
-    draw_through_kills(table, 1, 120, r, rows=120)
+    sample_through_kills(table, 1, 120, r, rows=120)
     table.check(120, [(0, 120)])
-    draw_through_kills(table, 1, 240, r, more=120)
-    draw_through_kills(table, 1, 360, r, seeds=seeds)
+    sample_through_kills(table, 1, 240, r, more=120)
+    sample_through_kills(table, 1, 360, r, seeds=seeds)
     # Rows added in the same way as the first ones make the same job longer.
     table.check(360, [(0, 240), (240, 120)])
     assert column(table, "amount")[240:] == [i % 90 for i in range(120)]
@@ -228,7 +228,7 @@ def test_fifty_kills(table: Table, tmp_path: Path) -> None:
         for way, kills in zip(ways, (7, 6, 6, 6), strict=True):
             added = 700 if "seeds" in way else way.get("more", 900)
             asked = {"rows": rows + added} if "rows" in way else way
-            inside += draw_through_kills(table, kills, rows + added, r, **asked)
+            inside += sample_through_kills(table, kills, rows + added, r, **asked)
             if "more" in way and "where" not in way:
                 jobs[-1] = (jobs[-1][0], jobs[-1][1] + added)
             else:
@@ -249,9 +249,9 @@ def test_fifty_kills(table: Table, tmp_path: Path) -> None:
 
 @pytest.fixture
 def sampler(table: Table) -> Any:
-    """One at work on more rows than it will ever draw here."""
+    """A sampler with more rows to generate than it will ever finish here."""
     at_work = table.start(20, rows=1_000_000)
-    assert at_work.drawing()
+    assert at_work.generates()
     deadline = time.monotonic() + 60
     while not table.rows() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -261,7 +261,7 @@ def sampler(table: Table) -> Any:
         at_work.end()
 
 
-def test_a_second_sampler_is_refused_and_the_first_goes_on(table: Table, sampler: Sampler, exported: Any) -> None:
+def test_second_sampler_is_refused_and_the_first_continues(table: Table, sampler: Sampler, exported: Any) -> None:
     refused = exported("sample", table.workspace, "--more", 5, *exported.quick())
     assert refused.code == ExitCode.RESOURCES
     assert f"The sampler of this workspace is in use by process {sampler.process.pid} (" in refused.err, refused.err
@@ -311,7 +311,7 @@ MANY = 150_000
 
 
 class Watched:
-    """A job drawn to its end in a thread, with what its process used on the way."""
+    """A job that runs in a thread, with the resources that its process uses."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
@@ -352,16 +352,16 @@ class Watched:
 
 @pytest.mark.slow
 def test_many_rows_in_constant_memory_at_a_constant_rate(table: Table, tmp_path: Path) -> None:
-    """The last rows of a long job are drawn beside the first ones of another like it, and take the same time.
+    """The last rows of a long job take as long as the first ones of a second job that runs at the same time.
 
-    Side by side, since a core's speed changes from minute to minute by more than the rate may.
+    At the same time, since a core's speed varies more from minute to minute than the rate may.
     """
     long = Watched(table.start(None, "sample.batch_size=64", "sample.threads=1", rows=MANY))
     long.wait_for(MANY * 7 // 10)
-    twin = replace(table, workspace=Path(shutil.copytree(table.workspace, tmp_path / "twin")))
-    for file in twin.workspace.glob("synthetic.duckdb*"):
+    second = replace(table, workspace=Path(shutil.copytree(table.workspace, tmp_path / "second")))
+    for file in second.workspace.glob("synthetic.duckdb*"):
         file.unlink()
-    young = Watched(twin.start(None, "sample.batch_size=64", "sample.threads=1", rows=MANY))
+    young = Watched(second.start(None, "sample.batch_size=64", "sample.threads=1", rows=MANY))
     young.wait_for(MANY // 100)
     begun = time.monotonic()
     long.end()

