@@ -35,7 +35,7 @@ def test_speed_time_and_memory_of_a_step_are_private() -> None:
     "event",
     [{"kind": "warning", "text": "w"}, {"kind": "stage_started", "stage": "train"}, {"kind": "stage_done", "stage": "train"}],
 )
-def test_other_events_stay_as_they_are(event: Event) -> None:
+def test_mark_private_leaves_other_events_unchanged(event: Event) -> None:
     assert mark_private(event) == event
 
 
@@ -47,7 +47,7 @@ def test_the_record_has_no_epsilon_of_a_training_step() -> None:
     assert for_the_record(later) == later
 
 
-def test_a_file_gets_only_what_may_be_kept(tmp_path: Path) -> None:
+def test_the_record_gets_only_public_keys(tmp_path: Path) -> None:
     seen: list[Event] = []
     record = Recorder(tmp_path / "events.jsonl", seen.append)
     for event in (mark_private(STEP), {"kind": "note", "private": {"text": "some rows"}}, {"kind": "warning", "text": "w"}):

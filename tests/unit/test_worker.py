@@ -74,7 +74,7 @@ def noted():
         noted,
     ],
 )
-def test_a_bug_is_placed_but_not_quoted(make):
+def test_a_bug_is_located_without_its_text(make):
     event = failed(make)
     assert PLANTED not in json.dumps(event)
     assert event["kind"] == "failed" and event["code"] == 70 and event["hint"]
@@ -84,13 +84,13 @@ def test_a_bug_is_placed_but_not_quoted(make):
     assert caught.type.__name__ in event["message"]
 
 
-def test_an_error_of_our_own_speaks_for_itself():
+def test_an_error_for_the_user_keeps_its_message():
     event = failure_event(DataError("row 3, column 'n': not a whole number", "Correct it."))
     assert event == {"kind": "failed", "code": 3, "message": "row 3, column 'n': not a whole number", "hint": "Correct it."}
     assert failure_event(Cancelled("Stopped."))["code"] == 130
 
 
-def test_a_second_ctrl_c_is_no_bug():
+def test_a_second_ctrl_c_is_a_cancellation():
     assert failure_event(KeyboardInterrupt())["code"] == 130
 
 
@@ -108,12 +108,12 @@ def test_a_second_ctrl_c_is_no_bug():
     ],
     ids=["plain", "with a text", "torch", "cuda", "loader", "kernel", "numpy", "c++"],
 )
-def test_too_little_memory_is_said_however_it_is_raised(error):
+def test_every_out_of_memory_error_is_recognised(error):
     event = failure_event(error, "train")
     assert event["code"] == 5 and event["message"] == "Memory ran out." and "micro_batch_tokens" in event["hint"]
 
 
-def test_what_to_do_next_is_true_of_what_was_being_done():
+def test_the_hint_fits_the_stage_that_was_running():
     started = {"kind": "stage_started", "stage": "train"}
     measuring = {"kind": "progress", "stage": "train", "work": "marginals", "step": 0, "steps": 100}
     kept = {"kind": "progress", "stage": "train", "step": 100, "steps": 100}
@@ -151,14 +151,14 @@ ctypes.CDLL("libstdc++.so.6")._ZSt9terminatev()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the library is Linux's")
-def test_a_library_that_ends_the_process_tells_no_values():
+def test_an_aborting_library_prints_no_values():
     """Left alone, llama.cpp prints what a debugger says of every call: its arguments, too."""
     done = subprocess.run([sys.executable, "-c", ENDED], env=_environment(), capture_output=True, text=True)
     assert done.returncode == -signal.SIGABRT and done.stderr.strip() == "terminate called without an active exception"
 
 
 @pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV, 1])
-def test_an_end_without_an_answer_says_what_to_do(code):
+def test_an_end_without_an_answer_has_a_hint(code):
     told = _without_an_answer(code, "train")
     assert "memory" in told.message + told.hint and "resumes from the last checkpoint" in told.hint
     assert told.exit_code == (5 if code in (-signal.SIGKILL, -signal.SIGABRT) else 70)
@@ -193,7 +193,7 @@ out.write(json.dumps(log))
 """
 
 
-def test_the_process_seals_itself_before_it_reads_its_request_or_imports_what_starts_threads():
+def test_the_worker_seals_itself_before_it_reads_or_imports():
     done = subprocess.run([sys.executable, "-c", ORDER], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [["sealed", []], ["read"], ["served", "plan", "none"]]
@@ -225,7 +225,7 @@ def core_limits(pid):
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
-def test_a_real_one_is_sealed_while_it_still_waits_for_its_request(child):
+def test_a_real_worker_is_sealed_while_it_waits_for_its_request(child):
     """The kernel's own word, from outside."""
     if "seccomp" not in available_levels():
         pytest.skip("this system has no seccomp")
@@ -262,7 +262,7 @@ def test_a_worker_takes_interrupts_that_its_parent_ignores():
         child.kill()
 
 
-def test_a_verb_that_fails_is_answered_in_one_line_and_by_the_exit_code(child, tmp_path):
+def test_a_failure_is_one_line_and_the_exit_code(child, tmp_path):
     out, _ = child.communicate(json.dumps({"verb": "run", "workspace": str(tmp_path / PLANTED)}), timeout=60)
     (line,) = out.splitlines()
     event = json.loads(line)
@@ -270,7 +270,7 @@ def test_a_verb_that_fails_is_answered_in_one_line_and_by_the_exit_code(child, t
     assert "localsynth init" in event["hint"]
 
 
-def test_a_bug_in_a_stage_is_answered_without_its_text_on_any_stream():
+def test_the_text_of_a_bug_is_on_no_stream():
     script = f"""
 import sys, localsynth.worker as engine
 def serve(*arguments):
@@ -289,7 +289,7 @@ sys.exit(engine.main())
     assert "of a library" in done.stderr, "stdout belongs to the events"
 
 
-def test_a_report_that_reads_the_original_is_not_written_beside_an_erasure(tmp_path, monkeypatch):
+def test_a_private_report_excludes_an_erasure(tmp_path, monkeypatch):
     monkeypatch.setattr("localsynth.pipeline.run.VERBS", {"evaluate": lambda session: {"written": True}})
     workspace = Workspace.create(tmp_path / "ws")
     schema = Schema(columns=[Integer(name="n", min=0, max=9)])

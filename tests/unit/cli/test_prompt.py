@@ -33,7 +33,7 @@ def typed(monkeypatch):
     return shown, answers
 
 
-def test_from_a_descriptor_the_first_line_counts():
+def test_the_first_line_of_a_descriptor_is_the_passphrase():
     assert ask_passphrase("ws", piped("gute Wörter\r\nmore\n".encode())) == "gute Wörter"
 
 
@@ -45,7 +45,7 @@ def test_an_unusable_descriptor_is_refused(content):
         ask_passphrase("ws", 987)
 
 
-def test_a_new_one_is_typed_twice(typed):
+def test_a_new_passphrase_is_typed_twice(typed):
     shown, answers = typed
     answers += ["long enough", "long enough"]
     assert ask_passphrase("ws", new=True) == "long enough" and len(shown) == 2
@@ -54,13 +54,13 @@ def test_a_new_one_is_typed_twice(typed):
         ask_passphrase("ws", new=True)
 
 
-def test_a_present_one_is_typed_once_and_may_be_short(typed):
+def test_an_existing_passphrase_is_typed_once_and_may_be_short(typed):
     shown, answers = typed
     answers.append("old")
     assert ask_passphrase("ws") == "old" and len(shown) == 1
 
 
-def test_a_short_new_one_and_none_at_all(typed):
+def test_a_short_new_passphrase_and_an_empty_answer_are_refused(typed):
     typed[1].extend(["short", "short"])
     with pytest.raises(ConfigError, match="fewer than 8"):
         ask_passphrase("ws", new=True)
@@ -68,7 +68,7 @@ def test_a_short_new_one_and_none_at_all(typed):
         ask_passphrase("ws")
 
 
-def test_without_a_terminal_it_says_what_to_do(monkeypatch):
+def test_without_a_terminal_the_error_names_passphrase_fd(monkeypatch):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     with pytest.raises(ConfigError, match="no terminal") as caught:
         ask_passphrase("ws")

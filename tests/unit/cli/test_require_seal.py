@@ -47,7 +47,7 @@ def answer(level: str, verb: str, place: Path, requirement: str | None) -> tuple
     ("level", "requirement", "verb"),
     [*(("audit", "kernel", verb) for verb in VERBS), ("none", "kernel", "run"), ("none", "any", "run")],
 )
-def test_a_weaker_seal_is_refused_before_anything_is_opened(tmp_path: Path, level: str, requirement: str, verb: str) -> None:
+def test_a_weaker_seal_is_refused_before_any_file_is_opened(tmp_path: Path, level: str, requirement: str, verb: str) -> None:
     said, opened = answer(level, verb, tmp_path, requirement)
     assert said["kind"] == "failed" and said["code"] == 5 and f"--require-seal {requirement}" in said["message"]
     assert "Nothing was read" in said["message"] and "doctor" in said["hint"]
@@ -55,7 +55,7 @@ def test_a_weaker_seal_is_refused_before_anything_is_opened(tmp_path: Path, leve
 
 
 @pytest.mark.parametrize(("level", "requirement"), [("audit", "any"), ("seccomp", "kernel"), ("none", None)])
-def test_a_seal_that_is_enough_goes_on(tmp_path: Path, level: str, requirement: str | None) -> None:
+def test_a_sufficient_seal_lets_the_command_run(tmp_path: Path, level: str, requirement: str | None) -> None:
     if level not in (*available_levels(), "none"):
         pytest.skip(f"this machine allows no {level}")
     said, opened = answer(level, "ingest", tmp_path, requirement)

@@ -27,7 +27,7 @@ def trained(ingested: Session) -> Session:
     return ingested
 
 
-def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_reads_nothing_private_and_spends_nothing(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, run = trained.workspace, latest_run(trained.workspace)
     assert run is not None
     workspace.private_path.unlink()
@@ -57,7 +57,7 @@ def test_nothing_private_is_read_and_nothing_spent(trained: Session, make_sessio
     assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
 
 
-def test_what_it_rests_on_is_kept_encrypted_and_gives_the_figures_again(
+def test_the_stored_evidence_reproduces_the_figures(
     trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, run, schema = trained.workspace, latest_run(trained.workspace), trained.config.schema_
@@ -80,7 +80,7 @@ def test_what_it_rests_on_is_kept_encrypted_and_gives_the_figures_again(
     assert "scores" not in read_json(run.audit_path) and "included" not in read_json(run.audit_path)
 
 
-def test_it_is_trained_in_the_precision_of_the_run_whichever_is_fastest_here(
+def test_an_audit_trains_in_the_precision_of_the_run(
     trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = latest_run(trained.workspace)
@@ -99,14 +99,14 @@ def test_it_is_trained_in_the_precision_of_the_run_whichever_is_fastest_here(
     assert audited("bf16") == "bf16"
 
 
-def test_a_locked_store_is_left_alone(trained: Session, make_session: Any) -> None:
+def test_a_locked_store_gets_no_evidence(trained: Session, make_session: Any) -> None:
     change_passphrase(trained.workspace, "correct horse")
     before = trained.workspace.private_path.read_bytes()
     assert audit(make_session(canaries=60))["evidence"] is None
     assert trained.workspace.private_path.read_bytes() == before
 
 
-def test_a_run_without_noise_is_caught(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_catches_a_run_without_noise(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoNoise(InsecureRandom):
         def gaussian(self, n: int) -> Any:
             return np.zeros(n)
@@ -117,7 +117,7 @@ def test_a_run_without_noise_is_caught(trained: Session, make_session: Any, monk
     assert found["training"]["noise"] == INSECURE_LABEL
 
 
-def test_what_there_is_nothing_to_audit_of(make_session: Any, ingested: Session, quick_training: list[Any]) -> None:
+def test_an_audit_needs_a_trained_run_and_its_base_model(make_session: Any, ingested: Session, quick_training: list[Any]) -> None:
     with pytest.raises(ConfigError, match="no trained run"):
         audit(ingested)
     train(ingested)
@@ -130,7 +130,7 @@ def test_what_there_is_nothing_to_audit_of(make_session: Any, ingested: Session,
         audit(ingested)
 
 
-def test_marginals_are_refused(make_session: Any) -> None:
+def test_a_run_of_marginals_cannot_be_audited(make_session: Any) -> None:
     session = make_session(synthesizer="marginals")
     ingest(session)
     train(session)

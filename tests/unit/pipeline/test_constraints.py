@@ -108,7 +108,7 @@ def check(session: Session, rows: list[Record]) -> None:
 @pytest.mark.parametrize(
     "way", ["marginals", pytest.param("hybrid", marks=pytest.mark.slow), pytest.param("llm", marks=pytest.mark.slow)]
 )
-def test_every_row_of_every_job_keeps_them(make: Any, way: str, quick_training: Any, tmp_path: Path) -> None:
+def test_every_generated_row_satisfies_the_constraints(make: Any, way: str, quick_training: Any, tmp_path: Path) -> None:
     session = trained(make(way, rows=40))
     sample(session)
     sample(make(way, more=10, where="admission = '2024-12-30' AND age < 20"))
@@ -131,7 +131,7 @@ def test_sequences_keep_them(make: Any) -> None:
     assert len(rows_of(session)) == 150
 
 
-def test_what_nothing_can_satisfy_is_refused_before_anything_is_drawn(make: Any, tmp_path: Path) -> None:
+def test_an_infeasible_where_is_refused_before_sampling(make: Any, tmp_path: Path) -> None:
     session = trained(make("marginals", rows=5))
     with pytest.raises(ConfigError, match="meets --where and satisfies"):
         sample(make("marginals", more=5, where="admission = '2024-05-02' AND discharge = '2024-05-01'"))
@@ -144,7 +144,7 @@ def test_what_nothing_can_satisfy_is_refused_before_anything_is_drawn(make: Any,
     assert not session.workspace.synthetic_path.exists() or rows_of(session) == []
 
 
-def test_original_rows_that_break_one_are_left_out_and_counted_for_the_screen_alone(
+def test_violating_original_rows_are_dropped_and_counted_privately(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from localsynth.marginals.domain import Domain
@@ -170,7 +170,7 @@ def test_original_rows_that_break_one_are_left_out_and_counted_for_the_screen_al
     assert "break a constraint" not in left
 
 
-def test_the_certificate_lists_them_as_declared(make: Any) -> None:
+def test_the_certificate_lists_constraints_as_declared(make: Any) -> None:
     session = trained(make("marginals", rows=5))
     run = latest_run(session.workspace)
     assert run is not None
@@ -181,13 +181,13 @@ def test_the_certificate_lists_them_as_declared(make: Any) -> None:
     assert verify_file(run.certificate_path, None)["valid"]
 
 
-def test_other_constraints_than_those_of_the_ingest_are_refused(make: Any) -> None:
+def test_constraints_changed_since_the_ingest_are_refused(make: Any) -> None:
     ingest(make("marginals"))
     with pytest.raises(ConfigError, match="have changed since"):
         train(make("marginals", constraints=CONSTRAINTS[:1]))
 
 
-def test_measured_bounds_that_leave_no_row_stop_a_run_before_its_budget(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infeasible_measured_bounds_stop_a_run_before_it_charges(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     session = make("marginals")
     ingest(session)
     document = read_json(session.workspace.schema_path)
@@ -201,7 +201,7 @@ def test_measured_bounds_that_leave_no_row_stop_a_run_before_its_budget(make: An
         train(session)
 
 
-def test_a_rehearsals_rows_keep_them(make: Any) -> None:
+def test_rows_of_a_rehearsal_satisfy_the_constraints(make: Any) -> None:
     session = prepare_rehearsal(make("marginals"))
     trained(session)
     with PrivateStore.open(session.workspace) as store:

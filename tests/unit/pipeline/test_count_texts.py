@@ -46,13 +46,13 @@ def session(make_session: Any, quick_training: list[dict[str, Any]], monkeypatch
     return session
 
 
-def test_plan_says_what_is_kept_for_it(session: Session) -> None:
+def test_plan_shows_the_budget_of_token_counts(session: Session) -> None:
     planned = plan(session)
     assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 2.4, "text_counts": 0.8})
     assert planned["seconds"]["count_texts"] > 0
 
 
-def test_rows_are_drawn_only_after_the_count_and_the_certificate_names_it(session: Session, make_session: Any) -> None:
+def test_sampling_waits_for_the_count_which_the_certificate_names(session: Session, make_session: Any) -> None:
     before = read_json(run_of(session).certificate_path)
     assert before["guarantee"]["guaranteed_epsilon"] == pytest.approx(3.2), "what was spent until then"
     with pytest.raises(ConfigError, match="nothing was counted yet"):
@@ -94,7 +94,7 @@ def open_share(session: Session) -> tuple[float, float]:
     return event["epsilon"], event["delta"]
 
 
-def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_count_is_charged_before_the_first_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     records, seen = PrivateStore.records, []
 
     def watched(store: PrivateStore, *arguments: Any) -> Any:
@@ -107,7 +107,7 @@ def test_the_charge_comes_before_the_first_row(session: Session, monkeypatch: py
 
 
 @pytest.mark.parametrize("written", [False, True])
-def test_a_count_that_was_killed_is_not_made_twice(session: Session, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
+def test_a_killed_count_is_not_made_twice(session: Session, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
     """Killed before its file was written it is lost; killed after, it is kept. Either way it is charged once."""
     place = "localsynth.pipeline.count_texts." + ("certify_model" if written else "write_json")
     with monkeypatch.context() as patched:
@@ -148,7 +148,7 @@ def test_verify_reports_token_counts_unchecked_until_certified(session: Session,
     ]
 
 
-def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
+def test_the_budget_is_that_of_the_settings_of_the_run(session: Session) -> None:
     session.config = session.config.model_copy(update={"text_counts": TextCountsConfig(share=0.9)})
     count_texts(session)
     assert open_share(session)[0] == pytest.approx(0.8)
@@ -163,13 +163,13 @@ def test_the_budget_is_the_one_the_run_began_with(session: Session) -> None:
     ],
     ids=["open", "no text", "only texts"],
 )
-def test_the_budget_is_divided_by_the_schema_that_was_ingested(session: Session, columns: list[Any]) -> None:
+def test_the_budget_is_split_by_the_ingested_schema(session: Session, columns: list[Any]) -> None:
     session.config = session.config.model_copy(update={"schema_": Schema(columns=columns)})
     assert count_texts(session)["tokens"] >= 1
     assert open_share(session)[0] == pytest.approx(0.8)
 
 
-def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
+def test_comparison_and_sampling_use_the_prompt_of_the_training(
     make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The description and the value descriptions stand in it as they did then, whatever the configuration says now."""
@@ -207,14 +207,14 @@ def test_texts_are_written_and_drawn_alike_with_the_prompt_of_the_training(
     assert made == [(taught, 0.8, 0.9)] * 3
 
 
-def test_a_table_ingested_anew_is_not_counted_for_an_older_run(session: Session) -> None:
+def test_a_table_ingested_again_is_not_counted_for_an_older_run(session: Session) -> None:
     session.options = type(session.options)(again=True, max_units=100)
     ingest(session)
     with pytest.raises(IntegrityError, match="not of the same ingest"):
         count_texts(session)
 
 
-def test_another_count_than_was_made_is_refused(session: Session) -> None:
+def test_changed_token_counts_are_refused(session: Session) -> None:
     count_texts(session)
     run = run_of(session)
     tree = read_json(run.text_counts_path)
@@ -225,7 +225,7 @@ def test_another_count_than_was_made_is_refused(session: Session) -> None:
     assert not report["valid"]
 
 
-def test_a_count_of_other_columns_is_refused_also_where_the_record_knows_it(session: Session) -> None:
+def test_token_counts_of_other_columns_are_refused(session: Session) -> None:
     count_texts(session)
     run = run_of(session)
     tree = read_json(run.text_counts_path)
@@ -236,7 +236,7 @@ def test_a_count_of_other_columns_is_refused_also_where_the_record_knows_it(sess
         sample(session)
 
 
-def test_a_run_that_keeps_nothing_for_it_counts_nothing(
+def test_a_run_without_a_share_counts_nothing(
     make_session: Any, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = with_texts(make_session(synthesizer="auto", rows=4))

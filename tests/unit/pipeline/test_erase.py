@@ -75,7 +75,7 @@ def is_erased(workspace: Workspace, reports: bool = False) -> None:
     assert record["out_of_reach"] == list(OUT_OF_REACH)
 
 
-def test_the_private_side_goes_and_the_rest_stays(workspace: Workspace) -> None:
+def test_erase_removes_the_private_side_only(workspace: Workspace) -> None:
     before = file_sha256(workspace.private_path)
     done = erase(workspace)
     is_erased(workspace)
@@ -84,19 +84,19 @@ def test_the_private_side_goes_and_the_rest_stays(workspace: Workspace) -> None:
     assert all(name in "".join(OUT_OF_REACH) for name in ("source file", "backups", "snapshots", "swap"))
 
 
-def test_reports_are_kept_where_asked(workspace: Workspace) -> None:
+def test_keep_report_keeps_the_reports(workspace: Workspace) -> None:
     assert erase(workspace, keep_report=True).record["report"] == "kept"
     is_erased(workspace, reports=True)
 
 
-def test_what_localsynth_did_not_make_is_left_and_named(workspace: Workspace) -> None:
+def test_unknown_files_are_kept_and_named(workspace: Workspace) -> None:
     (workspace.root / "notes.txt").write_text("mine")
     (workspace.root / "rehearsal" / "workspace.json").unlink()
     done = erase(workspace)
     assert done.unknown == ("notes.txt", "rehearsal") and (workspace.root / "notes.txt").read_text() == "mine"
 
 
-def test_the_key_is_overwritten_before_it_is_removed_and_goes_first(workspace: Workspace) -> None:
+def test_the_key_is_overwritten_and_removed_first(workspace: Workspace) -> None:
     key = workspace.keys_path / "private.key"
     os.link(key, workspace.root.parent / "same-inode")
     seen: list[set[str]] = []
@@ -138,7 +138,7 @@ def test_twice_is_once(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("lock", [".work.lock", ".private.lock"])
-def test_not_while_a_command_is_at_work(workspace: Workspace, lock: str) -> None:
+def test_erase_is_refused_while_a_command_runs(workspace: Workspace, lock: str) -> None:
     with file_lock(workspace.root / lock, "it"), pytest.raises(ResourceError, match="in use"):
         erase(workspace)
     assert (workspace.keys_path / "private.key").exists()
@@ -146,7 +146,7 @@ def test_not_while_a_command_is_at_work(workspace: Workspace, lock: str) -> None
         pass
 
 
-def test_later_stages_are_refused(workspace: Workspace) -> None:
+def test_stages_are_refused_after_an_erasure(workspace: Workspace) -> None:
     refuse_erased(workspace)
     erase(workspace)
     with pytest.raises(ConfigError, match="were erased") as caught:
@@ -161,7 +161,7 @@ def signer() -> str:
     return fingerprint(signing_key().public_key().public_bytes_raw())
 
 
-def test_a_statement_is_found_at_the_root_of_the_workspace_and_beside(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_statement_is_found_beside_the_certificate_or_at_the_root(workspace: Workspace, tmp_path: Path) -> None:
     certificate = workspace.root / "runs" / "001" / "certificate.json"
     assert read_statement(certificate, workspace.id, signer()) is None
     erase(workspace)
@@ -185,7 +185,7 @@ def test_a_statement_is_found_at_the_root_of_the_workspace_and_beside(workspace:
         (lambda record: record | {"signature": None, "erased": 7}, "failed"),
     ],
 )
-def test_a_statement_that_does_not_hold(workspace: Workspace, change, status) -> None:
+def test_a_statement_that_is_damaged_or_foreign_fails(workspace: Workspace, change, status) -> None:
     erase(workspace)
     workspace.erasure_path.write_text(json.dumps(change(json.loads(workspace.erasure_path.read_text()))))
     said = read_statement(workspace.root / "certificate.json", workspace.id, None)

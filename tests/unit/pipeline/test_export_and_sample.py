@@ -73,7 +73,7 @@ def test_another_adapter_is_not_exported(trained: Session, tmp_path: Path, name:
     export(trained)
 
 
-def test_no_rows_are_drawn_from_another_model_and_export_makes_the_own_one_again(trained: Session, make_session: Any) -> None:
+def test_a_changed_model_is_refused_and_exported_again(trained: Session, make_session: Any) -> None:
     export(trained)
     run = current_run(trained)
     path = run.model_path("Q8_0")
@@ -89,7 +89,7 @@ def test_no_rows_are_drawn_from_another_model_and_export_makes_the_own_one_again
     assert export(trained)["done_before"]
 
 
-def test_a_report_is_made_with_no_other_model_than_the_runs(trained: Session, make_session: Any) -> None:
+def test_a_report_needs_the_model_of_the_run(trained: Session, make_session: Any) -> None:
     export(trained)
     run, base = current_run(trained), Path(trained.config.train.model)
     sample(make_session(rows=3))
@@ -110,7 +110,7 @@ def test_a_report_is_made_with_no_other_model_than_the_runs(trained: Session, ma
 # --- what the certificate is made of ----------------------------------------------------------------------------------
 
 
-def test_settings_and_versions_of_the_certificate_are_the_runs(
+def test_the_certificate_has_the_settings_and_versions_of_the_run(
     trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = current_run(trained)
@@ -127,7 +127,7 @@ def test_settings_and_versions_of_the_certificate_are_the_runs(
 # --- one model a run --------------------------------------------------------------------------------------------------
 
 
-def test_a_second_export_replaces_the_first_and_its_certificate_holds(trained: Session, make_session: Any) -> None:
+def test_a_second_export_replaces_model_and_certificate(trained: Session, make_session: Any) -> None:
     export(trained)
     run = current_run(trained)
     first = read_json(run.certificate_path)["hashes"]["model"]
@@ -140,7 +140,7 @@ def test_a_second_export_replaces_the_first_and_its_certificate_holds(trained: S
         assert report["valid"], report["verdict"]
 
 
-def test_an_export_killed_before_the_earlier_model_was_removed(
+def test_an_export_killed_before_removing_the_old_model_resumes(
     trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The certificate is the new model's then, and the record the earlier one's: no row is drawn before they agree."""
@@ -161,7 +161,7 @@ def test_an_export_killed_before_the_earlier_model_was_removed(
 # --- the figure to rely on --------------------------------------------------------------------------------------------
 
 
-def test_the_guaranteed_epsilon_is_the_figure(trained: Session, make_session: Any) -> None:
+def test_the_summary_shows_the_guaranteed_epsilon(trained: Session, make_session: Any) -> None:
     session = make_session(rows=3)
     export(session)
     sample(session)
@@ -183,7 +183,7 @@ def lower_the_epsilon(run: Run) -> None:
     write_json(run.certificate_path, document)
 
 
-def test_no_row_and_no_report_says_what_an_edited_certificate_does(trained: Session, make_session: Any) -> None:
+def test_an_edited_certificate_is_refused_by_sample_and_evaluate(trained: Session, make_session: Any) -> None:
     export(trained)
     sample(make_session(rows=3))
     session, run = make_session(more=3), current_run(trained)
@@ -238,7 +238,7 @@ def drawn(session: Session) -> list[Any]:
     return list(SyntheticStore(session.workspace.synthetic_path).records())
 
 
-def test_rows_are_drawn_as_asked(trained: Session, make_session: Any, tmp_path: Any) -> None:
+def test_sample_follows_rows_and_more(trained: Session, make_session: Any, tmp_path: Any) -> None:
     export(trained)
     assert sample(make_session(rows=5))["rows"] == 5
     sample(make_session(more=6, where="kind = 'b' AND n < 100"))
@@ -276,7 +276,7 @@ def test_a_stopped_job_is_finished_by_the_same_command(
     assert [row["who"] for row in whole] == list(range(1, 35))
 
 
-def test_rows_of_a_model_exported_anew_say_so(trained: Session, make_session: Any) -> None:
+def test_rows_of_a_model_exported_again_have_its_hash(trained: Session, make_session: Any) -> None:
     export(trained)
     sample(make_session(rows=3))
     again = {"quantization": "F16"}
@@ -286,7 +286,7 @@ def test_rows_of_a_model_exported_anew_say_so(trained: Session, make_session: An
     assert first["model_sha256"] != second["model_sha256"] and (second["first_row"], second["rows"]) == (3, 2)
 
 
-def test_the_fastest_type_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_quantization_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("localsynth.pipeline.export.multiplies_bf16", lambda: True)
     assert fastest_type(135_000_000) == "BF16" and fastest_type(8_000_000_000) == "Q8_0"
     monkeypatch.setattr("localsynth.pipeline.export.multiplies_bf16", lambda: False)

@@ -56,7 +56,7 @@ def budgets_and_spends(session: Session) -> tuple[list[str], list[str]]:
     )
 
 
-def test_plan_divides_what_the_schema_leaves(session: Session) -> None:
+def test_plan_splits_what_the_schema_leaves(session: Session) -> None:
     planned = plan(session)
     assert planned["synthesizer"] == "hybrid"
     assert planned["epsilon"] == pytest.approx({"total": 4.0, "schema": 0.0, "marginals": 0.8, "train": 3.2, "text_counts": 0.0})
@@ -66,7 +66,7 @@ def test_plan_divides_what_the_schema_leaves(session: Session) -> None:
     )
 
 
-def test_marginals_are_charged_first_and_the_model_learns_texts_alone(
+def test_marginals_are_charged_first_and_the_model_learns_texts(
     session: Session, quick_training: list[dict[str, Any]]
 ) -> None:
     train(session)
@@ -82,7 +82,7 @@ def test_marginals_are_charged_first_and_the_model_learns_texts_alone(
     assert all(not any(row.learned[: row.learned.index(True)]) and all(row.learned[row.learned.index(True) :]) for row in rows)
 
 
-def test_the_certificate_names_both_and_the_rows_hold_what_the_marginals_drew(
+def test_the_certificate_names_both_and_rows_follow_the_marginals(
     session: Session, quick_training: list[dict[str, Any]], make_session: Any
 ) -> None:
     train(session)
@@ -111,7 +111,7 @@ def test_the_certificate_names_both_and_the_rows_hold_what_the_marginals_drew(
     assert again == rows[:12]
 
 
-def test_texts_are_told_apart_from_those_of_other_values(
+def test_guidance_contrasts_texts_with_those_of_other_values(
     session: Session, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(session)
@@ -143,7 +143,7 @@ def test_texts_are_told_apart_from_those_of_other_values(
         assert request.contrast["kind"] != own.value
 
 
-def test_the_rows_shown_before_the_model_is_trained_are_those_of_the_table(
+def test_the_rows_shown_before_training_are_those_of_the_table(
     session: Session, quick_training: list[dict[str, Any]]
 ) -> None:
     told: list[str] = []
@@ -157,7 +157,7 @@ def test_the_rows_shown_before_the_model_is_trained_are_those_of_the_table(
     assert told[1:4] == [f"who: {row['who']} | kind: {row['kind']}" for row in rows]
 
 
-def test_other_marginals_than_were_measured_are_refused(session: Session, quick_training: list[dict[str, Any]]) -> None:
+def test_changed_marginals_of_a_hybrid_are_refused(session: Session, quick_training: list[dict[str, Any]]) -> None:
     train(session)
     path = run_of(session).marginals_path
     whole = path.read_bytes()
@@ -172,7 +172,7 @@ def test_other_marginals_than_were_measured_are_refused(session: Session, quick_
     assert not verify_file(run_of(session).certificate_path, None)["valid"]
 
 
-def test_a_run_stopped_in_training_keeps_its_marginals_and_one_stopped_in_measuring_is_over(
+def test_a_run_stopped_in_training_keeps_its_marginals(
     session: Session, quick_training: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(**_given: Any) -> Any:
@@ -196,7 +196,7 @@ def test_a_run_stopped_in_training_keeps_its_marginals_and_one_stopped_in_measur
         train_or_resume(session)
 
 
-def test_a_damaged_table_is_found_before_anything_is_charged(session: Session, quick_training: list[dict[str, Any]]) -> None:
+def test_a_damaged_store_is_found_before_anything_is_charged(session: Session, quick_training: list[dict[str, Any]]) -> None:
     path = session.workspace.private_path
     whole = path.read_bytes()
 

@@ -66,7 +66,7 @@ def stored(workspace: Workspace, columns: list[Column]) -> tuple[set[Any], str]:
 
 
 @pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
-def test_again_reads_the_source_anew_and_pays_for_what_it_measures(
+def test_again_reads_the_source_and_charges_what_it_measures(
     workspace: Workspace, source: Path, columns: list[Column]
 ) -> None:
     ingest(session(workspace, source, columns))
@@ -85,7 +85,7 @@ def test_again_reads_the_source_anew_and_pays_for_what_it_measures(
     assert stored(workspace, columns)[1] != second
 
 
-def test_nothing_is_measured_on_another_ingests_rows(workspace: Workspace, source: Path) -> None:
+def test_nothing_is_measured_on_rows_of_another_ingest(workspace: Workspace, source: Path) -> None:
     """As where an ingest was stopped before it had measured, and private.duckdb was replaced by a copy of another time."""
     ingest(session(workspace, source, OPEN))
     spent = ledger(workspace)
@@ -97,7 +97,7 @@ def test_nothing_is_measured_on_another_ingests_rows(workspace: Workspace, sourc
     assert ledger(workspace) == spent
 
 
-def test_another_run_does_not_read_a_table_again_that_fits(workspace: Workspace, source: Path) -> None:
+def test_another_run_does_not_ingest_an_unchanged_table_again(workspace: Workspace, source: Path) -> None:
     ingest(session(workspace, source, OPEN))
     before, spent = document(workspace), ledger(workspace)
     assert ingest_if_needed(session(workspace, source, OPEN, again=True))["done_before"]
@@ -106,7 +106,7 @@ def test_another_run_does_not_read_a_table_again_that_fits(workspace: Workspace,
 
 @pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
 @pytest.mark.parametrize("stage", [ingest, ingest_if_needed])
-def test_without_the_store_the_rows_are_read_and_nothing_is_measured_again(
+def test_a_lost_store_is_read_again_without_new_charges(
     workspace: Workspace, source: Path, columns: list[Column], stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest(session(workspace, source, columns))
@@ -126,7 +126,7 @@ def test_without_the_store_the_rows_are_read_and_nothing_is_measured_again(
 
 @pytest.mark.parametrize("killed", [0, 1, 2])
 @pytest.mark.parametrize("times", [1, 2])
-def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_training(
+def test_a_charge_without_a_result_is_repeated_from_later_budgets(
     workspace: Workspace, source: Path, killed: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the charge for the size, the range and the list, once or twice: it ends right, and in all within epsilon."""
@@ -165,7 +165,7 @@ def test_what_was_charged_and_not_written_is_measured_again_at_the_cost_of_the_t
     assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "schema-2"
 
 
-def test_a_kill_after_the_budget_was_opened_leads_to_no_second_budget(
+def test_a_kill_after_opening_the_budget_leads_to_no_second_one(
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Ledger.open_budget
@@ -182,7 +182,7 @@ def test_a_kill_after_the_budget_was_opened_leads_to_no_second_budget(
     assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"] == ["schema"]
 
 
-def test_a_training_for_which_nothing_is_left_is_refused(workspace: Workspace, source: Path) -> None:
+def test_training_without_a_remaining_budget_is_refused(workspace: Workspace, source: Path) -> None:
     now = session(workspace, source, OPEN)
     opened = open_ledger(now)
     open_budget(now, opened, "schema-repeat-1", None, EpsilonDelta(4.0, 0.0), file_sha256(source))
@@ -190,7 +190,7 @@ def test_a_training_for_which_nothing_is_left_is_refused(workspace: Workspace, s
         remaining_budgets(now, opened)
 
 
-def test_a_reading_that_fails_leaves_the_table_unfinished(workspace: Workspace, source: Path) -> None:
+def test_a_failed_reading_leaves_the_ingest_unfinished(workspace: Workspace, source: Path) -> None:
     ingest(session(workspace, source, OPEN))
     spent = ledger(workspace)
     workspace.private_path.unlink()
@@ -206,7 +206,7 @@ def test_a_reading_that_fails_leaves_the_table_unfinished(workspace: Workspace, 
 # --- the public size --------------------------------------------------------------------------------------------------
 
 
-def test_the_chance_to_be_kept_follows_the_measured_size_and_not_the_true_one(
+def test_the_keep_probability_follows_the_measured_size(
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(private_bounds, "measure_unit_count", lambda units, parts, charge: 1000)
@@ -221,7 +221,7 @@ def test_the_chance_to_be_kept_follows_the_measured_size_and_not_the_true_one(
 
 
 @pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
-def test_what_other_workspaces_spent_is_said_before_anything_is_set_aside(
+def test_spends_of_other_workspaces_are_warned_of_first(
     workspace: Workspace, source: Path, columns: list[Column]
 ) -> None:
     class Watching(list[Event]):
@@ -235,7 +235,7 @@ def test_what_other_workspaces_spent_is_said_before_anything_is_set_aside(
     assert "epsilon 2.5" in warning["text"] and warning["ledger"] == 0 and not warning["read"]
 
 
-def test_nothing_is_said_of_this_workspace_itself(workspace: Workspace, source: Path) -> None:
+def test_there_is_no_warning_of_own_spends(workspace: Workspace, source: Path) -> None:
     events: list[Event] = []
     ingest(session(workspace, source, OPEN))
     ingest(session(workspace, source, OPEN, events, again=True))
@@ -245,7 +245,7 @@ def test_nothing_is_said_of_this_workspace_itself(workspace: Workspace, source: 
 # --- init -------------------------------------------------------------------------------------------------------------
 
 
-def test_init_tells_of_keys_that_few_records_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_notes_keys_that_few_records_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
     path = tmp_path / "t.jsonl"
     records = ({"n": i * 7 % 50, "kind": "ab"[i % 2]} | ({f"Ann {i}": 1} if i < 12 else {}) for i in range(2000))

@@ -53,7 +53,7 @@ def spends(session: Session) -> list[dict[str, Any]]:
     return [e for e in open_ledger(session).document()["events"] if e["kind"] == "spend" and e["stage"] == "train"]
 
 
-def test_what_makes_the_rows(make_session: Any) -> None:
+def test_the_synthesizer_follows_from_the_columns(make_session: Any) -> None:
     config = make_session(synthesizer="auto").config
     assert config.synthesizer == "marginals"
     text = config.schema_.model_copy(update={"columns": [*config.schema_.columns, Text(name="note")]})
@@ -66,7 +66,7 @@ def test_what_makes_the_rows(make_session: Any) -> None:
     assert plan(make_session(synthesizer="auto"))["synthesizer"] == "marginals"
 
 
-def test_everything_is_charged_before_a_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     read = PrivateStore.records
 
@@ -85,7 +85,7 @@ def test_everything_is_charged_before_a_row_is_read(session: Session, monkeypatc
     assert open_ledger(session).spent().epsilon == pytest.approx(session.config.privacy.epsilon, rel=1e-6)
 
 
-def test_a_rho_that_costs_more_than_the_budget_is_refused_before_a_row_is_read(
+def test_a_rho_beyond_the_budget_is_refused_before_a_row_is_read(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zcdp, "rho_for", lambda *share: rho_for(*share) * (1 + 1e-6))
@@ -127,7 +127,7 @@ def _spend(name: str, arguments: Any) -> Spend:
 
 
 @pytest.mark.parametrize("method", ["aim", "mst"])
-def test_all_that_is_written_follows_from_what_was_told_with_noise(
+def test_the_written_model_follows_from_noisy_measurements_alone(
     session: Session, method: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Two tables of which the same is told leave the same files, byte for byte: exact counts, how many rows there are among
@@ -152,7 +152,7 @@ def test_all_that_is_written_follows_from_what_was_told_with_noise(
     assert set(again) == set(first) == {"run.json", "events.jsonl", "marginals.json"}
 
 
-def test_units_count_with_all_their_rows_and_noise_is_secure(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_counts_with_all_its_rows_under_secure_noise(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     real = measuring.measure_marginals
 
@@ -170,7 +170,7 @@ def test_units_count_with_all_their_rows_and_noise_is_secure(session: Session, m
         assert rows == store.row_count("train") < store.row_count("train") + store.row_count("holdout")
 
 
-def test_a_certificate_that_verify_works_out_again(session: Session) -> None:
+def test_verify_recomputes_the_certificate_of_marginals(session: Session) -> None:
     train(session)
     export(session)
     run = run_of(session)
@@ -297,7 +297,7 @@ def test_a_file_of_marginals_that_is_too_large_is_not_read(session: Session, mon
         sample(session)
 
 
-def test_the_charge_is_that_of_the_newest_run(session: Session, make_session: Any) -> None:
+def test_verify_takes_the_charge_of_the_newest_run(session: Session, make_session: Any) -> None:
     train(session)
     export(session)
     session = make_session(synthesizer="auto", rows=30, again=True)
@@ -316,7 +316,7 @@ def test_the_charge_is_that_of_the_newest_run(session: Session, make_session: An
     assert what_is_wrong(model, document)
 
 
-def test_of_the_budget_what_the_schema_took_is_not_measured_with(make_session: Any) -> None:
+def test_marginals_get_the_budget_that_the_schema_leaves(make_session: Any) -> None:
     session = make_session(synthesizer="auto", rows=30)
     privacy = session.config.privacy.model_copy(update={"public_size": None})
     session.config = session.config.model_copy(update={"privacy": privacy})
@@ -330,7 +330,7 @@ def test_of_the_budget_what_the_schema_took_is_not_measured_with(make_session: A
     assert verify_file(run_of(session).certificate_path, None)["valid"]
 
 
-def test_marginals_that_were_changed_are_not_certified_and_not_drawn_from(session: Session) -> None:
+def test_changed_marginals_are_not_certified_or_sampled_from(session: Session) -> None:
     train(session)
     run = run_of(session)
     whole = run.marginals_path.read_bytes()
@@ -345,7 +345,7 @@ def test_marginals_that_were_changed_are_not_certified_and_not_drawn_from(sessio
     assert not verify_file(run.certificate_path, None)["valid"]
 
 
-def test_a_certificate_that_was_edited_is_made_anew(session: Session) -> None:
+def test_an_edited_certificate_is_made_again(session: Session) -> None:
     train(session)
     export(session)
     run = run_of(session)
@@ -358,7 +358,7 @@ def test_a_certificate_that_was_edited_is_made_anew(session: Session) -> None:
     sample(session)
 
 
-def test_a_run_killed_after_its_charge_does_not_measure_for_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_after_its_charge_does_not_measure_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_arguments: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -374,7 +374,7 @@ def test_a_run_killed_after_its_charge_does_not_measure_for_nothing(session: Ses
     monkeypatch.setattr(PrivateStore, "records", read)
 
 
-def test_rows_are_valid_go_on_and_follow_conditions(session: Session, make_session: Any) -> None:
+def test_rows_are_valid_continue_and_follow_conditions(session: Session, make_session: Any) -> None:
     train(session)
     export(session)
     assert sample(session)["rows"] == 30
@@ -389,7 +389,7 @@ def test_rows_are_valid_go_on_and_follow_conditions(session: Session, make_sessi
     assert all(row["kind"] in ("a", "b", None) and (row["n"] is None or 0 <= row["n"] <= 9999) for row in rows)
 
 
-def test_a_job_gone_on_with_draws_the_same_rows(session: Session, make_session: Any, tmp_path: Path) -> None:
+def test_a_resumed_job_generates_the_same_rows(session: Session, make_session: Any, tmp_path: Path) -> None:
     train(session)
     export(session)
     sample(session)
@@ -400,7 +400,7 @@ def test_a_job_gone_on_with_draws_the_same_rows(session: Session, make_session: 
     assert list(SyntheticStore(session.workspace.synthetic_path).records()) == rows
 
 
-def test_a_rehearsal_says_so(make_session: Any) -> None:
+def test_marginals_of_a_rehearsal_are_labelled(make_session: Any) -> None:
     session = make_session(synthesizer="auto", rehearsal_steps=3)
     ingest(session)
     train(session)

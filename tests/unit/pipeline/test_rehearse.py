@@ -28,7 +28,7 @@ def killed(*_: Any, **__: Any) -> Any:
         (shutil, "rmtree"),
     ],
 )
-def test_a_killed_one_is_replaced(make_session: Any, monkeypatch: pytest.MonkeyPatch, earlier: bool, place: Any) -> None:
+def test_a_killed_rehearsal_is_replaced(make_session: Any, monkeypatch: pytest.MonkeyPatch, earlier: bool, place: Any) -> None:
     if earlier:
         prepare_rehearsal(make_session())
     with monkeypatch.context() as patched:
@@ -41,7 +41,7 @@ def test_a_killed_one_is_replaced(make_session: Any, monkeypatch: pytest.MonkeyP
     assert not [path for path in session.workspace.root.parent.iterdir() if path.name.endswith(".part")]
 
 
-def test_one_whose_keys_are_gone_is_replaced_and_what_is_none_is_left(make_session: Any) -> None:
+def test_only_an_earlier_rehearsal_is_replaced(make_session: Any) -> None:
     session = prepare_rehearsal(make_session())
     shutil.rmtree(session.workspace.keys_path, ignore_errors=True)
     session = prepare_rehearsal(make_session())

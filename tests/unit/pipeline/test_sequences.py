@@ -23,7 +23,7 @@ def in_order(session: Session) -> Session:
     return session
 
 
-def test_as_many_rows_as_the_units_have(make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sequences_have_as_many_rows_as_the_original_units(make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """150 persons with three rows each, of which two are kept: 300 rows, counted among about seven tenths of the persons."""
     monkeypatch.setattr(SecureRandom, "gaussian", lambda self, n: np.zeros(n))  # noise moves so few rows by a tenth
     session = in_order(make_session(synthesizer="auto"))

@@ -28,7 +28,7 @@ def tokens_of(units: Any) -> list[list[tuple[int, ...]]]:
     return [[tuple(row.tokens) for row in unit] for unit in units]
 
 
-def test_the_loop_gets_the_training_units_each_with_all_its_rows(ingested: Session, quick_training: list[Any]) -> None:
+def test_the_loop_gets_each_training_unit_with_all_its_rows(ingested: Session, quick_training: list[Any]) -> None:
     train(ingested)
     (given,) = quick_training
     schema = ingested.config.schema_
@@ -82,7 +82,7 @@ def test_the_record_of_a_run_does_not_depend_on_the_clock(
     assert records[0][:-1] == records[1][:-1] and len(records[0]) == len(fast) + 2
 
 
-def test_what_depends_on_the_rows_is_marked_private(make_session: Any, quick_training: list[Any]) -> None:
+def test_figures_that_depend_on_the_rows_are_marked_private(make_session: Any, quick_training: list[Any]) -> None:
     ingest(make_session())
     events: list[Event] = []
     train(make_session(events.append))
@@ -93,7 +93,7 @@ def test_what_depends_on_the_rows_is_marked_private(make_session: Any, quick_tra
         assert set(event["private"]) == {"rate", "unit", "seconds_left", "memory", "loss"}
 
 
-def test_the_rows_must_be_those_of_the_schema(make_session: Any, ingested: Session, quick_training: list[Any]) -> None:
+def test_a_store_of_another_ingest_is_refused(make_session: Any, ingested: Session, quick_training: list[Any]) -> None:
     """Each file alone is whole and fits the settings; together they are of two readings."""
     workspace = ingested.workspace
     earlier = workspace.private_path.with_name("earlier")
@@ -121,7 +121,7 @@ def begin(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
             train(session)
 
 
-def test_an_unfinished_run_does_not_go_on_with_rows_read_anew(
+def test_a_run_does_not_resume_with_a_table_ingested_again(
     make_session: Any, ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With everything declared nothing but the reading's own name tells the tables apart."""
@@ -134,7 +134,7 @@ def test_an_unfinished_run_does_not_go_on_with_rows_read_anew(
     assert not quick_training
 
 
-def test_a_run_goes_on_with_the_layers_and_the_length_that_it_began_with(
+def test_a_resumed_run_keeps_its_layers_and_micro_batch(
     ingested: Session, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another version may choose other layers, and less memory may be free by then."""
@@ -159,14 +159,14 @@ def test_a_run_goes_on_with_what_a_machine_can(
     assert given["micro_batch_tokens"] == 128 and given["settings"] == train_settings
 
 
-def test_the_record_of_a_run_names_its_adapter_and_its_versions(ingested: Session, quick_training: list[Any]) -> None:
+def test_the_record_of_a_run_names_its_adapter_and_versions(ingested: Session, quick_training: list[Any]) -> None:
     train(ingested)
     run = latest_run(ingested.workspace)
     assert run is not None and run.training.adapter_sha256 == run.adapter_sha256()
     assert {"python", "localsynth", "torch", "opendp"} <= set(run.training.versions)
 
 
-def test_what_trains_a_model_asks_for_its_parts_first_and_marginals_do_not(
+def test_only_training_a_model_needs_the_train_extra(
     ingested: Session, make_session: Any, quick_training: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from localsynth.pipeline import export, plan, run, train
@@ -187,7 +187,7 @@ def test_what_trains_a_model_asks_for_its_parts_first_and_marginals_do_not(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_a_gpu_that_is_not_there_is_missed_before_anything_is_charged(ingested: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_an_error_before_anything_is_charged(ingested: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     from localsynth.pipeline import run
     from localsynth.pipeline.plan import plan
 
@@ -204,7 +204,7 @@ def test_a_gpu_that_is_not_there_is_missed_before_anything_is_charged(ingested: 
     assert not ingested.workspace.ledger_path.exists() and latest_run(ingested.workspace) is None
 
 
-def test_training_that_does_not_fit_is_warned_of(ingested: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_warns_of_training_that_does_not_fit(ingested: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     from localsynth.pipeline.plan import plan
     from localsynth.train import memory
 

@@ -97,7 +97,7 @@ def test_a_fact_that_the_record_does_not_know_is_refused(workspace, changes):
     assert (run.directory / "run.json").read_text() == before
 
 
-def test_a_damaged_record_is_an_integrity_error_without_its_content(workspace):
+def test_the_error_of_a_damaged_record_hides_its_content(workspace):
     run = new_run(workspace, run_record())
     path = run.directory / "run.json"
     path.write_text(path.read_text().replace('"synthesizer": "llm"', '"synthesizer": "secret"'))
