@@ -58,6 +58,7 @@ def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
     refuse_erased(workspace)
     session.config.check_sequence()
     record, stored = read_ingest(workspace), workspace.private_path.exists()
+    earlier_budget = record.budget if record is not None else None
     settings = ingest_settings(session)
     if record is not None and session.options.max_units is None:
         settings = settings.model_copy(update={"max_units": record.settings.max_units})
@@ -80,10 +81,12 @@ def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
             )
         )
         record = record.store_lost()
-    return _begin_or_resume(session, settings, record)
+    return _begin_or_resume(session, settings, record, earlier_budget)
 
 
-def _begin_or_resume(session: Session, settings: IngestSettings, record: IngestRecord | None) -> dict[str, Any]:
+def _begin_or_resume(
+    session: Session, settings: IngestSettings, record: IngestRecord | None, earlier_budget: str | None
+) -> dict[str, Any]:
     from localsynth.ingest.sources.open import open_source
     from localsynth.store.key import check_passphrase
 
@@ -94,9 +97,7 @@ def _begin_or_resume(session: Session, settings: IngestSettings, record: IngestR
     warn_of_other_spends(session, source_sha256)
     ledger = open_ledger(session)
     if record is None:
-        # Each ingest that measures has a budget of its own; the first one is called plainly "schema".
-        before = {event["budget"].partition("-repeat")[0] for event in ledger.budgets() if event["budget"].startswith("schema")}
-        record = IngestRecord.begin(settings, "schema" if not before else f"schema-{len(before) + 1}")
+        record = IngestRecord.begin(settings, _new_budget(ledger, earlier_budget))
     work = _Ingest(session, ledger, source_sha256, record)
     if record.ingest is None:
         work.read_rows(source)
@@ -104,6 +105,16 @@ def _begin_or_resume(session: Session, settings: IngestSettings, record: IngestR
     epsilon = ledger.spent().epsilon
     session.emit({**stage_done("ingest"), "epsilon": epsilon})
     return {"stage": "ingest", "done_before": False, **_size_facts(work.record.effective), "epsilon": epsilon}
+
+
+def _new_budget(ledger: "Ledger", earlier: str | None) -> str:
+    """The name of another ingest's budget; the first one is called plainly "schema". `earlier` is that of schema.json."""
+    opened: list[str] = [event["budget"] for event in ledger.budgets() if event["budget"].startswith("schema")]
+    names = list(dict.fromkeys(name.partition("-repeat")[0] for name in opened))
+    if names and names[-1] != earlier and not any(event["budget"] == names[-1] for event in ledger.spends()):
+        # Opened by a process that was killed before it wrote schema.json.
+        return names[-1]
+    return "schema" if not names else f"schema-{len(names) + 1}"
 
 
 class _Ingest:
@@ -115,21 +126,21 @@ class _Ingest:
     """
 
     def __init__(self, session: Session, ledger: "Ledger", source_sha256: str, record: IngestRecord) -> None:
-        """Write the record, then open the ingest's budget where something is to be measured.
+        """Open the ingest's budget, where something is to be measured, then write the record.
 
-        In this order a process that is killed in between leaves no budget that no record names.
+        In this order a budget that is refused leaves the record of an earlier ingest as it was.
         """
         from localsynth.ingest.private_bounds import split_budget
 
         self._session, self._ledger, self._source_sha256 = session, ledger, source_sha256
         self._measured_by = dict(record.measured_by)
-        self._write(record)
         privacy, budget = session.config.privacy, budgets(session.config).schema
         self._parts = split_budget(
             session.config.schema_, privacy.public_size is not None, budget.epsilon, budget.delta, privacy.rows_per_unit
         )
         if self._parts is not None:
             open_budget(session, ledger, record.budget, None, budget, source_sha256)
+        self._write(record)
 
     def _write(self, record: IngestRecord) -> None:
         record.write(self._session.workspace.schema_path)

@@ -68,7 +68,7 @@ def test_unit_is_in_ledger_and_certificate_and_cannot_change(localsynth, visits,
 
     refused = localsynth("run", "ws", "--again", *localsynth.quick(), "--set", "privacy.unit=row")
     # Ingested again, it would be another guarantee, which cannot be added to what was spent under this one.
-    assert refused.code == 4 and "protects unit 'person' with at most 3 rows" in refused.err, refused.err
+    assert refused.code == 4 and "budgets protect unit 'person' with at most 3 rows" in refused.err, refused.err
     for verb in ("ingest", "train"):
         with pytest.raises(ConfigError, match="settings have changed"):
             VERBS[verb](session(localsynth, visits, "privacy.unit=row", again=verb == "train"))

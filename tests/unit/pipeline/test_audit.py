@@ -27,7 +27,9 @@ def trained(ingested: Session) -> Session:
     return ingested
 
 
-def test_an_audit_reads_nothing_private_and_spends_nothing(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_reads_nothing_private_and_spends_nothing(
+    trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace, run = trained.workspace, latest_run(trained.workspace)
     assert run is not None
     workspace.private_path.unlink()
@@ -57,9 +59,7 @@ def test_an_audit_reads_nothing_private_and_spends_nothing(trained: Session, mak
     assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
 
 
-def test_the_stored_evidence_reproduces_the_figures(
-    trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stored_evidence_reproduces_the_figures(trained: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, run, schema = trained.workspace, latest_run(trained.workspace), trained.config.schema_
     assert run is not None
     with PrivateStore.open(workspace) as store:

@@ -144,9 +144,7 @@ def test_an_infeasible_where_is_refused_before_sampling(make: Any, tmp_path: Pat
     assert not session.workspace.synthetic_path.exists() or rows_of(session) == []
 
 
-def test_violating_original_rows_are_dropped_and_counted_privately(
-    make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_violating_original_rows_are_dropped_and_counted_privately(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from localsynth.marginals.domain import Domain
 
     told: list[dict[str, Any]] = []

@@ -66,9 +66,7 @@ def test_plan_splits_what_the_schema_leaves(session: Session) -> None:
     )
 
 
-def test_marginals_are_charged_first_and_the_model_learns_texts(
-    session: Session, quick_training: list[dict[str, Any]]
-) -> None:
+def test_marginals_are_charged_first_and_the_model_learns_texts(session: Session, quick_training: list[dict[str, Any]]) -> None:
     train(session)
     budgets, spends = budgets_and_spends(session)
     assert budgets == ["marginals", "train"] and spends[0] == "marginals" and set(spends[1:]) == {"DP-SGD step"}
@@ -143,9 +141,7 @@ def test_guidance_contrasts_texts_with_those_of_other_values(
         assert request.contrast["kind"] != own.value
 
 
-def test_the_rows_shown_before_training_are_those_of_the_table(
-    session: Session, quick_training: list[dict[str, Any]]
-) -> None:
+def test_the_rows_shown_before_training_are_those_of_the_table(session: Session, quick_training: list[dict[str, Any]]) -> None:
     told: list[str] = []
     session.emit = lambda event: told.append(event["text"]) if event["kind"] == "note" else None
     train(session)

@@ -66,9 +66,7 @@ def stored(workspace: Workspace, columns: list[Column]) -> tuple[set[Any], str]:
 
 
 @pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
-def test_again_reads_the_source_and_charges_what_it_measures(
-    workspace: Workspace, source: Path, columns: list[Column]
-) -> None:
+def test_again_reads_the_source_and_charges_what_it_measures(workspace: Workspace, source: Path, columns: list[Column]) -> None:
     ingest(session(workspace, source, columns))
     rows, name = stored(workspace, columns)
     assert min(rows) == 0 and document(workspace)["ingest"] == name and len(name) == 16
@@ -182,6 +180,21 @@ def test_a_kill_after_opening_the_budget_leads_to_no_second_one(
     assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"] == ["schema"]
 
 
+def test_an_ingest_whose_budget_is_refused_leaves_the_earlier_one(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_given: Any, **_options: Any) -> None:
+        raise BudgetError("refused")
+
+    ingest(session(workspace, source, OPEN))
+    before = document(workspace)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "open_budget", refused)
+        with pytest.raises(BudgetError, match="refused"):
+            ingest(session(workspace, source, OPEN, again=True))
+    assert document(workspace) == before and ingest(session(workspace, source, OPEN))["done_before"]
+
+
 def test_training_without_a_remaining_budget_is_refused(workspace: Workspace, source: Path) -> None:
     now = session(workspace, source, OPEN)
     opened = open_ledger(now)
@@ -221,9 +234,7 @@ def test_the_keep_probability_follows_the_measured_size(
 
 
 @pytest.mark.parametrize("columns", [DECLARED, OPEN], ids=["declared", "open"])
-def test_spends_of_other_workspaces_are_warned_of_first(
-    workspace: Workspace, source: Path, columns: list[Column]
-) -> None:
+def test_spends_of_other_workspaces_are_warned_of_first(workspace: Workspace, source: Path, columns: list[Column]) -> None:
     class Watching(list[Event]):
         def append(self, event: Event) -> None:
             super().append({**event, "ledger": len(ledger(workspace)), "read": workspace.private_path.exists()})

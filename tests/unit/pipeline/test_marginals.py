@@ -85,9 +85,7 @@ def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatc
     assert open_ledger(session).spent().epsilon == pytest.approx(session.config.privacy.epsilon, rel=1e-6)
 
 
-def test_a_rho_beyond_the_budget_is_refused_before_a_row_is_read(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rho_beyond_the_budget_is_refused_before_a_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zcdp, "rho_for", lambda *share: rho_for(*share) * (1 + 1e-6))
     monkeypatch.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read"))
     with pytest.raises(BudgetError, match="used up"):
