@@ -237,5 +237,5 @@ def test_command_lines_in_the_documents_are_read_by_the_real_command_line(docume
     command, context = typer.main.get_command(app), None
     while hasattr(command, "commands"):
         context = command.make_context("localsynth", list(words), parent=context, resilient_parsing=True)
-        name, command, words = command.resolve_command(context, words)
+        name, command, words = command.resolve_command(context, words)  # type: ignore[attr-defined]
     command.make_context(name, words, parent=context)

@@ -24,7 +24,7 @@ def parsed(line):
     command, context = get_command(main.app), None
     while hasattr(command, "commands"):
         context = command.make_context("localsynth", list(words), parent=context, resilient_parsing=True)
-        name, command, words = command.resolve_command(context, words)
+        name, command, words = command.resolve_command(context, words)  # type: ignore[attr-defined]
     return name, command.make_context(name, words, parent=context).params
 
 

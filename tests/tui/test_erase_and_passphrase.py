@@ -75,7 +75,7 @@ def test_erase_after_typing_the_name(erasable, play):
         assert not key_path(erasable).exists() and not erasable.private_path.exists() and not (run / "report.html").exists()
         assert erasable.synthetic_path.exists() and not left_in_memory.exists()
         await pilot.press("escape")
-        await until(pilot, lambda: app.screen.STEP == "report")
+        await until(pilot, lambda: app.screen.STEP == "report")  # type: ignore[attr-defined]
         await until(pilot, lambda: "the original rows were erased" in text_of(app, "#report-text"))
 
     drive(scenario, erasable.root)

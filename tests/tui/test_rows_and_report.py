@@ -48,7 +48,7 @@ def test_more_rows_form_checks_input_as_typed(finished, play):
         await sees(pilot, "--balance sex=F:0.7,M:0.3")
         assert not accept.disabled
         await pilot.press("enter")
-        await until(pilot, lambda: app.screen.STEP == "run")
+        await until(pilot, lambda: app.screen.STEP == "run")  # type: ignore[attr-defined]
         expected = {"more": 7, "where": where.value, "balance": "sex=F:0.7,M:0.3"}
         assert app.job.request.verb == "sample" and app.job.request.options == expected
         await sees(pilot, "✓ done     generate rows")
@@ -164,10 +164,10 @@ def test_report_job_has_the_options_of_the_form(finished, play, checked):
         app.screen.query_one("#release", Select).value = "no"
         await sees(pilot, "--target ok")
         await pilot.press("enter")
-        await until(pilot, lambda: app.screen.STEP == "run")
+        await until(pilot, lambda: app.screen.STEP == "run")  # type: ignore[attr-defined]
         assert app.job.request.verb == "evaluate"
         assert app.job.request.options == {"target": "ok", "quasi_identifiers": ["age", "kind [k]"]}
-        assert app.screen.command().endswith("--target ok --quasi-identifiers 'age,kind [k]'")
+        assert app.screen.command().endswith("--target ok --quasi-identifiers 'age,kind [k]'")  # type: ignore[attr-defined]
         await sees(pilot, "✓ done     compare and attack")
         await pilot.press("v")
         await sees(pilot, "Next: read it (6).")

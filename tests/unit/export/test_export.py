@@ -27,7 +27,7 @@ def trained(tiny_model, tmp_path):
 @pytest.mark.parametrize("quantization", ["F16", "Q8_0"])
 def test_export_makes_one_verified_file(trained, tmp_path, quantization):
     events = []
-    result = build_gguf(*trained, tmp_path / "run" / "model.gguf", quantization, 1, events.append)
+    result = build_gguf(*trained, tmp_path / "run" / "model.gguf", quantization, 1, events.append)  # type: ignore[call-arg]
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["model.gguf"]
     assert 0 < result.kl < verify.KL_LIMITS[quantization] and result.shift > 1e-3
     assert result.size_bytes == result.path.stat().st_size and result.seconds > 0
@@ -62,7 +62,7 @@ def test_a_failed_export_keeps_the_earlier_file(trained, tmp_path, monkeypatch, 
     else:
         monkeypatch.setattr(stage, "merge_adapter", fail)
     with pytest.raises((IntegrityError, ResourceError)):
-        build_gguf(*trained, out, "Q8_0", 1, lambda event: None)
+        build_gguf(*trained, out, "Q8_0", 1, lambda event: None)  # type: ignore[call-arg]
     assert [entry.name for entry in out.parent.iterdir()] == ["model.gguf"]
     assert out.read_bytes() == b"earlier"
 
@@ -70,6 +70,6 @@ def test_a_failed_export_keeps_the_earlier_file(trained, tmp_path, monkeypatch, 
 def test_disk_space_is_checked_first(trained, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9 - 300_000, 300_000))
-    build_gguf(*trained, tmp_path / "run" / "model.gguf", "F16", 1, lambda event: None)
+    build_gguf(*trained, tmp_path / "run" / "model.gguf", "F16", 1, lambda event: None)  # type: ignore[call-arg]
     with pytest.raises(ResourceError, match=r"needs 0\.0 GB"):
-        build_gguf(*trained, tmp_path / "run" / "model.gguf", "Q8_0", 1, lambda event: None)
+        build_gguf(*trained, tmp_path / "run" / "model.gguf", "Q8_0", 1, lambda event: None)  # type: ignore[call-arg]

@@ -53,7 +53,7 @@ def test_hash_ignores_own_fields_and_order(tmp_path: Path, base: str) -> None:
         ({"tokenizer.tokens": ["ab", ""]}, {}),
         ({}, {"a.weight": np.full(32, 1.001, dtype=np.float16)}),
         ({}, {"a.weight": np.ones(32, dtype=np.float32)}),
-        ({}, {"b.weight": TENSORS["b.weight"].reshape(1, 64)}),
+        ({}, {"b.weight": TENSORS["b.weight"].reshape(1, 64)}),  # type: ignore[attr-defined]
         ({}, {"c.weight": np.ones(32, dtype=np.float16)}),
     ],
 )

@@ -141,7 +141,7 @@ def test_feasible_values_are_exact_when_the_rest_is_known(text, row, name):
     assume(name in feasible.names)
     rest = {other: value for other, value in row.items() if other != name}
     allowed = feasible.of_column(name, rest, {})
-    for value in VALUES[name]:
+    for value in VALUES[name]:  # type: ignore[attr-defined]
         assert (value in allowed) == feasible.satisfied({**rest, name: value})
 
 

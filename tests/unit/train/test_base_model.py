@@ -85,7 +85,7 @@ def test_nf4_quantizes_the_linear_layers_of_the_blocks_only(tiny_model, architec
     model = load_base_model(path, "nf4")
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     assert [type(module) is Linear4bit for module in linear] == [True] * 14 + [False]  # the last is the output layer
-    assert all(module.weight.quant_state.nested for module in linear[:-1])
+    assert all(module.weight.quant_state.nested for module in linear[:-1])  # type: ignore[attr-defined]
     assert model.model.embed_tokens.weight.dtype == torch.bfloat16
     assert mean_kl(torch_logits(load_base_model(path, "fp32"), tokens), torch_logits(model, tokens)) < 0.4
 
