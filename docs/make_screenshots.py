@@ -23,8 +23,9 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import Record, Schema
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import write_json
+from localsynth.workspace.effective_schema import IngestRecord, IngestSettings, TableSize
 from localsynth.workspace.paths import Workspace
-from localsynth.workspace.runs import new_run
+from localsynth.workspace.runs import ExportOutcome, RunRecord, RunSettings, SampleOutcome, TrainOutcome, new_run
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.jobs.run_state import RunState
 
@@ -43,10 +44,18 @@ def finished_workspace(root: Path) -> None:
     """The demo's workspace with a finished run, 1,000 rows and the part of a report that the screenshots show."""
     prepare_demo(root, lambda _text: None)
     workspace = Workspace(root)
-    schema = load_config(workspace.config_path).schema_
-    size = {"units": 1000, "origin": "declared"}
-    document = {"complete": True, "schema": schema.model_dump(mode="json"), "size": size, "keep_probability": 1, "holdout": 0.1}
-    run = new_run(workspace, {"table": document, "train": {}, "export": {}, "sample": {"rows": 1000}})
+    config = load_config(workspace.config_path)
+    schema = config.schema_
+    ingested = IngestRecord.begin(IngestSettings.of(config, 0.4, None), "schema")
+    record = RunRecord(
+        synthesizer="hybrid",
+        settings=RunSettings.of(config),
+        table=ingested.size_known(TableSize(units=1000, origin="declared"), {}).store_written("0" * 16).finish(),
+        train=TrainOutcome(steps=STEPS, precision="bf16", noise="none", seal="none", versions={}),
+        export=ExportOutcome(quantization="Q8_0", size_bytes=1, model_hash="00", signed=False, certificate_sha256="00"),
+        sample=SampleOutcome(rows=1000, rejected=0, seconds=1.0),
+    )
+    run = new_run(workspace, record)
     original, synthetic = visits(schema, 1000, 7), visits(schema, 1000, 8)
     store = SyntheticStore(workspace.synthetic_path)
     store.create_table(schema)
