@@ -26,7 +26,7 @@ def test_output_and_input_gradient(layer):
     expected = plainly(layer, x)
     torch.testing.assert_close(layer(x), expected)
     wanted = torch.autograd.grad(expected.square().sum(), x)[0]
-    micro = MicroBatch(*[torch.zeros(20, dtype=torch.int64)] * 3, (Group(0, 4, 5),), torch.arange(4), 4)
+    micro = MicroBatch(*[torch.zeros(20, dtype=torch.int64)] * 3, (Group(0, 4, 5),), torch.arange(4), 4)  # type: ignore[call-arg]
     gradients = UnitGradients([layer.b])
     layer.leave_gradients_in(gradients, 0)
     gradients.begin(micro)
@@ -36,7 +36,7 @@ def test_output_and_input_gradient(layer):
 def test_each_unit_gets_the_gradient_of_its_own_examples(layer):
     """Three examples, of two widths, in two units; the last positions belong to none."""
     groups = (Group(0, 2, 5), Group(10, 1, 8))
-    micro = MicroBatch(*[torch.zeros(20, dtype=torch.int64)] * 3, groups, torch.tensor([0, 1, 0]), 2)
+    micro = MicroBatch(*[torch.zeros(20, dtype=torch.int64)] * 3, groups, torch.tensor([0, 1, 0]), 2)  # type: ignore[call-arg]
     gradients = UnitGradients([layer.b])
     layer.leave_gradients_in(gradients, 0)
     x = torch.randn(1, 20, 12)
