@@ -21,7 +21,7 @@ __all__ = ["Measurement", "fit_potentials"]
 
 _LONGER, _SHORTER = 1.1, 0.5
 _PATIENCE = 50
-"""Steps over which the loss must fall by `_TOLERANCE` of itself for the descent to go on."""
+"""Steps over which the loss must fall by `_TOLERANCE` of itself for the descent to continue."""
 _TOLERANCE = 1e-4
 
 

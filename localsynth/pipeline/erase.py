@@ -158,7 +158,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_rehearsal(workspace: Workspace) -> None:
-    """Made-up rows, nothing private; but what is left over belongs to nobody."""
+    """Random rows: nothing private, but nobody needs them any more."""
     rehearsal = Workspace(workspace.root / "rehearsal")
     if not rehearsal.root.is_dir():
         return
