@@ -261,8 +261,9 @@ class Sampler:
     def _decode(self, candidates: list[Candidate]) -> tuple[list[Candidate], NDArray[np.float32]]:
         """Compute pending tokens; returns the candidates that have no more of them, and the logits of their streams.
 
-        All streams compute as many tokens as the shortest one has: steps are of one length (see `Decoder.decode`). Where one stream of a candidate ends before the other, it idles: its last token is computed again
-        until the other's last one is. A sequence left out would separate its neighbours, which costs more.
+        All streams compute as many tokens as the shortest one has: steps are of one length (see `Decoder.decode`). Where
+        one stream of a candidate ends before the other, it idles: its last token is computed again until the other's last
+        one is. A sequence left out would separate its neighbours, which costs more.
         """
         width = min(len(stream.pending) for candidate in candidates for stream in candidate.streams)
         ready = [candidate for candidate in candidates if all(len(stream.pending) == width for stream in candidate.streams)]
