@@ -85,8 +85,9 @@ model: .venv/.installed
 # Versions that are pinned already stay; `rm constraints.txt` first to move them all.
 lock: .venv/.installed-dev
 	$(PIP_INSTALL) uv
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate --no-emit-index-url \
-	  --custom-compile-command "make lock" -o constraints.txt pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url \
+	  -o constraints.txt pyproject.toml
+	sed -i '1i # Written by `make lock`: the versions that were tried together, for every platform that has them.' constraints.txt
 
 clean:
 	rm -rf .venv build dist localsynth-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
