@@ -17,7 +17,7 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -198,7 +198,7 @@ def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
         )
 
 
-def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], seal: str) -> dict[str, Any]:
+def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], seal: str) -> Mapping[str, Any]:
     """The result of a request in this process, which has the network seal `seal`. Raises the errors of its verb."""
     from localsynth.config import load_config
     from localsynth.pipeline.init import initialise

@@ -2,33 +2,36 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from localsynth.errors import ConfigError
 
 __all__ = ["in_worker", "send"]
 
+R = TypeVar("R")
+
 
 def in_worker(
+    result: type[R],
     verb: str,
     workspace: Path,
     overrides: list[str] | None,
     require_seal: str | None = None,
     passphrase_fd: int | None = None,
     **options: Any,
-) -> dict[str, Any]:
-    """The result of a verb on a workspace. Asks for the passphrase where the verb opens the original rows."""
+) -> R:
+    """The `result` of a verb on a workspace. Asks for the passphrase where the verb opens the original rows."""
     request = {
         "workspace": str(workspace),
         "overrides": overrides or [],
         "options": options,
         "passphrase": _passphrase(verb, workspace, passphrase_fd, options),
     }
-    return send(verb, request, require_seal)
+    return send(result, verb, request, require_seal)
 
 
-def send(verb: str, request: dict[str, Any], require_seal: str | None) -> dict[str, Any]:
-    """The worker's result. Its events are printed on stderr, its error is raised here."""
+def send(result: type[R], verb: str, request: dict[str, Any], require_seal: str | None) -> R:
+    """The worker's `result`. Its events are printed on stderr, its error is raised here."""
     from localsynth.cli.narrator import Narrator
     from localsynth.worker import run_in_child
 
@@ -36,7 +39,7 @@ def send(verb: str, request: dict[str, Any], require_seal: str | None) -> dict[s
         raise ConfigError(f"--require-seal {require_seal!r} is not known.", "Use kernel (a namespace or seccomp) or any.")
     narrator = Narrator(sys.stderr)
     try:
-        return run_in_child(verb, {**request, "require_seal": require_seal}, narrator)
+        return cast(R, run_in_child(verb, {**request, "require_seal": require_seal}, narrator))
     finally:
         narrator.close()
 

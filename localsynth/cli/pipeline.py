@@ -23,6 +23,16 @@ from localsynth.cli.options import (
 from localsynth.cli.output import command
 from localsynth.errors import ConfigError
 from localsynth.presentation import audit_text, plan_text, rehearsal_text
+from localsynth.results import (
+    CountTextsResult,
+    EvaluateResult,
+    ExportResult,
+    IngestResult,
+    RunResult,
+    SampleResult,
+    Summary,
+    TrainResult,
+)
 
 __all__ = ["app"]
 
@@ -31,11 +41,18 @@ app = typer.Typer()
 Result = dict[str, Any]
 
 
+class DemoResult(Summary):
+    """Of `demo`: a run's summary, and the synthetic table."""
+
+    csv: str
+    first_rows: list[dict[str, Any]]
+
+
 def _list_of_columns(text: str | None) -> list[str] | None:
     return None if text is None else next(csv.reader([text], skipinitialspace=True))
 
 
-def run_text(result: Result) -> str:
+def run_text(result: Summary, csv_path: str | None = None) -> str:
     """`run`'s result for a person."""
     workspace, certificate = result["workspace"], result["certificate"]
     figure = f"guaranteed epsilon {result['epsilon_guaranteed']:g} of {result['epsilon_target']:g}"
@@ -45,8 +62,8 @@ def run_text(result: Result) -> str:
         f"  model        {result['model']}",
         f"  certificate  {certificate}",
     ]
-    if "csv" in result:
-        lines.append(f"  as CSV       {result['csv']}")
+    if csv_path is not None:
+        lines.append(f"  as CSV       {csv_path}")
     if result["report"]:
         lines.append(f"  report       {result['report']} (private: it reads the original table)")
     lines += [
@@ -54,14 +71,14 @@ def run_text(result: Result) -> str:
         f"  localsynth verify {certificate}",
         f'  localsynth query {workspace} "select * from synthetic limit 10"',
     ]
-    if "csv" not in result:
+    if csv_path is None:
         lines.append(f"  localsynth export-data {workspace} --format csv --out synthetic.csv")
     return "\n".join(lines)
 
 
-def _demo_text(result: Result) -> str:
+def _demo_text(result: DemoResult) -> str:
     rows = ("  " + " | ".join(f"{name}: {value}" for name, value in row.items()) for row in result["first_rows"])
-    return "\n".join([run_text(result), "\nThe first rows, all synthetic:\n", *rows])
+    return "\n".join([run_text(result, result["csv"]), "\nThe first rows, all synthetic:\n", *rows])
 
 
 @command(app, example="localsynth demo", show=_demo_text)
@@ -69,20 +86,20 @@ def demo(
     workspace: Annotated[Path, typer.Argument(metavar="[WS]", help="Directory of the demo's workspace.")] = Path(
         "localsynth-demo"
     ),
-) -> Result:
+) -> DemoResult:
     """Run the whole pipeline on a bundled table of random rows, on the CPU. Stop it with ctrl-C; start it again to resume."""
     from localsynth.example.demo import prepare_demo
     from localsynth.store.synthetic import SyntheticStore
 
     prepare_demo(workspace, lambda text: print(text, file=sys.stderr))
-    result = _finished_demo(workspace) or in_worker("run", workspace, None)
+    result: Summary = _finished_demo(workspace) or in_worker(RunResult, "run", workspace, None)
     store, out = SyntheticStore(workspace / "synthetic.duckdb"), workspace / "synthetic.csv"
     store.export("csv", out, overwrite=True)
     columns, rows = store.query("select * from synthetic limit 5")
     return {**result, "csv": str(out), "first_rows": [dict(zip(columns, row, strict=True)) for row in rows]}
 
 
-def _finished_demo(workspace: Path) -> Result | None:
+def _finished_demo(workspace: Path) -> Summary | None:
     from localsynth.config import load_config
     from localsynth.pipeline.run import summary
     from localsynth.workspace.paths import Workspace as Directory
@@ -145,7 +162,7 @@ def init(
         from localsynth.cli.prompt import ask_passphrase
 
         request["passphrase"] = ask_passphrase(str(workspace), passphrase_fd, new=True)
-    return send("init", request, require_seal)
+    return send(dict, "init", request, require_seal)
 
 
 @command(app, example="localsynth plan visits --set privacy.epsilon=8", show=plan_text)
@@ -153,7 +170,7 @@ def plan(
     workspace: Workspace, rows: Rows = None, max_units: MaxUnits = None, force: Force = False, overrides: Set = None
 ) -> Result:
     """Estimate what a run would spend and how long it would take. Spends nothing."""
-    return in_worker("plan", workspace, overrides, rows=rows, max_units=max_units, force=force)
+    return in_worker(dict, "plan", workspace, overrides, rows=rows, max_units=max_units, force=force)
 
 
 @command(app, example="localsynth rehearse visits", show=rehearsal_text)
@@ -168,11 +185,11 @@ def rehearse(
 ) -> Result:
     """Run the pipeline on random rows of the schema, to measure time and memory. Spends nothing, reads nothing private."""
     return in_worker(
-        "rehearse", workspace, overrides, require_seal, rows=rows, max_units=max_units, force=force, rehearsal_steps=steps
+        dict, "rehearse", workspace, overrides, require_seal, rows=rows, max_units=max_units, force=force, rehearsal_steps=steps
     )
 
 
-def _ingest_text(result: Result) -> str:
+def _ingest_text(result: IngestResult) -> str:
     return (
         f"Ingested about {result['units']:,} units ({result['units_origin']}), {result['training_units']:,} of them to train on."
     )
@@ -186,12 +203,12 @@ def ingest(
     require_seal: RequireSeal = None,
     passphrase_fd: PassphraseFd = None,
     overrides: Set = None,
-) -> Result:
+) -> IngestResult:
     """Read the table into the encrypted private store, and measure the bounds and lists that the schema leaves open."""
-    return in_worker("ingest", workspace, overrides, require_seal, passphrase_fd, max_units=max_units, again=again)
+    return in_worker(IngestResult, "ingest", workspace, overrides, require_seal, passphrase_fd, max_units=max_units, again=again)
 
 
-def _train_text(result: Result) -> str:
+def _train_text(result: TrainResult) -> str:
     what = (
         f"Measured {result['steps']} noisy tables" if result["synthesizer"] == "marginals" else f"Trained {result['steps']} steps"
     )
@@ -206,22 +223,22 @@ def train(
     require_seal: RequireSeal = None,
     passphrase_fd: PassphraseFd = None,
     overrides: Set = None,
-) -> Result:
+) -> TrainResult:
     """Learn from the ingested table under differential privacy: marginals, and for text a fine-tuned base model."""
-    return in_worker("train", workspace, overrides, require_seal, passphrase_fd, force=force, again=again)
+    return in_worker(TrainResult, "train", workspace, overrides, require_seal, passphrase_fd, force=force, again=again)
 
 
-def _export_text(result: Result) -> str:
+def _export_text(result: ExportResult) -> str:
     return f"Model: {result['path']} ({result['size_bytes'] / 1e6:.1f} MB, {result['quantization'] or 'marginals'})"
 
 
 @command(app, example="localsynth export visits", show=_export_text)
-def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None) -> Result:
+def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None) -> ExportResult:
     """Merge the adapter into the base model, quantize and verify it, and write the certificate."""
-    return in_worker("export", workspace, overrides, sign=not no_sign)
+    return in_worker(ExportResult, "export", workspace, overrides, sign=not no_sign)
 
 
-def _count_texts_text(result: Result) -> str:
+def _count_texts_text(result: CountTextsResult) -> str:
     if not result["counts_texts"]:
         return "Nothing is counted in this run."
     return f"Measured the token histogram; {result['tokens']} tokens get a logit bias."
@@ -234,12 +251,12 @@ def count_texts(
     require_seal: RequireSeal = None,
     passphrase_fd: PassphraseFd = None,
     overrides: Set = None,
-) -> Result:
+) -> CountTextsResult:
     """Measure a noisy token histogram of the original texts (text_counts.share)."""
-    return in_worker("count_texts", workspace, overrides, require_seal, passphrase_fd, sign=not no_sign)
+    return in_worker(CountTextsResult, "count_texts", workspace, overrides, require_seal, passphrase_fd, sign=not no_sign)
 
 
-def _sample_text(result: Result) -> str:
+def _sample_text(result: SampleResult) -> str:
     return f"{result['new_rows']:,} rows generated; the table has {result['rows']:,}."
 
 
@@ -266,15 +283,15 @@ def sample(
         typer.Option("--seeds", metavar="FILE", help="CSV with values for some columns; one row is generated per line."),
     ] = None,
     overrides: Set = None,
-) -> Result:
+) -> SampleResult:
     """Generate synthetic rows from the finished model. Costs no privacy."""
     if rows is not None and more is not None:
         raise ConfigError("--rows and --more exclude each other.", "--rows N: N rows at the end; --more N: N rows added.")
     conditions: dict[str, Any] = {"where": where, "balance": balance, "seeds": str(seeds) if seeds is not None else None}
-    return in_worker("sample", workspace, overrides, rows=rows, more=more, **conditions)
+    return in_worker(SampleResult, "sample", workspace, overrides, rows=rows, more=more, **conditions)
 
 
-def _evaluate_text(result: Result) -> str:
+def _evaluate_text(result: EvaluateResult) -> str:
     if result["release"]:
         return f"Report: {result['report']}"
     return (
@@ -299,10 +316,10 @@ def evaluate(
     overrides: Set = None,
     require_seal: RequireSeal = None,
     passphrase_fd: PassphraseFd = None,
-) -> Result:
+) -> EvaluateResult:
     """Compare the synthetic rows with the original and attack them. The report is private: it reads the original."""
     options = {"target": target, "quasi_identifiers": _list_of_columns(quasi_identifiers), "release": release}
-    return in_worker("evaluate", workspace, overrides, require_seal, passphrase_fd, **options)
+    return in_worker(EvaluateResult, "evaluate", workspace, overrides, require_seal, passphrase_fd, **options)
 
 
 @command(app, example="localsynth audit visits", show=audit_text, failed=lambda result: bool(result["status"] == "failed"))
@@ -320,7 +337,7 @@ def audit(
     overrides: Set = None,
 ) -> Result:
     """Empirically audit the guarantee: train on random canaries with this run's settings and run a membership attack."""
-    return in_worker("audit", workspace, overrides, require_seal, canaries=canaries, search=search)
+    return in_worker(dict, "audit", workspace, overrides, require_seal, canaries=canaries, search=search)
 
 
 @command(app, example="localsynth run visits --rows 1000", show=run_text)
@@ -334,7 +351,7 @@ def run(
     require_seal: RequireSeal = None,
     passphrase_fd: PassphraseFd = None,
     overrides: Set = None,
-) -> Result:
+) -> RunResult:
     """Ingest, train, export, sample and evaluate. Stopped, it resumes when you start it again."""
     options = {"rows": rows, "max_units": max_units, "force": force, "again": again, "sign": not no_sign}
-    return in_worker("run", workspace, overrides, require_seal, passphrase_fd, **options)
+    return in_worker(RunResult, "run", workspace, overrides, require_seal, passphrase_fd, **options)

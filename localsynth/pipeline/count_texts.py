@@ -8,7 +8,7 @@ again, with what it cost.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localsynth.errors import Cancelled
 from localsynth.events import progress, stage_started, warning
@@ -24,6 +24,7 @@ from localsynth.pipeline.session import (
     random_source,
 )
 from localsynth.pipeline.train import source_of
+from localsynth.results import CountTextsResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record
 from localsynth.schema.conditions import Conditions
@@ -43,20 +44,18 @@ if TYPE_CHECKING:
 __all__ = ["count_texts", "count_texts_of"]
 
 
-def count_texts(session: Session) -> dict[str, Any]:
+def count_texts(session: Session) -> CountTextsResult:
     """Count the tokens of the original texts, where the newest run reserves a part of its budget for that. Raises Cancelled."""
     return count_texts_of(session, exported_run(session))
 
 
-def count_texts_of(session: Session, current: Run) -> dict[str, Any]:
+def count_texts_of(session: Session, current: Run) -> CountTextsResult:
     """`count_texts` of a given run."""
     from localsynth.text_counts.token_counts import read_token_counts
 
     check_product(current)
     if current.record.text_counts is not None or not current.counts_texts:
-        outcome = current.record.text_counts or TextCountsOutcome(tokens=0, columns=[])
-        facts = {"counts_texts": current.counts_texts, **dict(outcome)}
-        return {"stage": "count_texts", "run": current.id, "done_before": True, **facts}
+        return _result(current, current.record.text_counts or TextCountsOutcome(tokens=0, columns=[]), done_before=True)
     # As the run began: what the configuration says now may be another run's, and would divide the budget in another way. The
     # schema is the one that was ingested, with what it left open then.
     settings, ingested = current.settings, current.record.table.settings
@@ -92,8 +91,18 @@ def count_texts_of(session: Session, current: Run) -> dict[str, Any]:
     current.note(text_counts=outcome)
     epsilon = ledger.spent().epsilon
     emit({"kind": "stage_done", "stage": "count_texts", "epsilon": epsilon})
-    facts = {"epsilon": epsilon, "counts_texts": True, **dict(outcome)}
-    return {"stage": "count_texts", "run": current.id, "done_before": False, **facts}
+    return {**_result(current, outcome, done_before=False), "epsilon": epsilon}
+
+
+def _result(current: Run, outcome: TextCountsOutcome, done_before: bool) -> CountTextsResult:
+    return {
+        "stage": "count_texts",
+        "run": current.id,
+        "done_before": done_before,
+        "counts_texts": current.counts_texts,
+        "tokens": outcome.tokens,
+        "columns": outcome.columns,
+    }
 
 
 def _count(session: Session, ledger: "Ledger", current: Run, effective: Effective) -> None:

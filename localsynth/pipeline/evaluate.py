@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from localsynth.errors import Cancelled, ConfigError
 from localsynth.events import progress, stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, check_base_model, check_product, trained_run
+from localsynth.results import EvaluateResult
 from localsynth.schema.columns import Record, Schema
 from localsynth.system.cpu import default_threads
 from localsynth.system.files import read_json, write_file, write_json
@@ -34,14 +35,14 @@ _MAX_SCORED = 250
 """Rows per side whose likelihood is computed; more would take minutes on two cores."""
 
 
-def evaluate(session: Session) -> dict[str, Any]:
+def evaluate(session: Session) -> EvaluateResult:
     """Write the report on the newest run's rows. With `release`, the one that reads nothing private."""
     if not session.options.release:
         refuse_erased(session.workspace)
     return evaluate_run(session, trained_run(session))
 
 
-def evaluate_run(session: Session, current: Run) -> dict[str, Any]:
+def evaluate_run(session: Session, current: Run) -> EvaluateResult:
     """`evaluate` of a given run."""
     from localsynth.evaluate.report import render_report, report_document
     from localsynth.evaluate.tables import describe_synthetic
@@ -74,8 +75,13 @@ def evaluate_run(session: Session, current: Run) -> dict[str, Any]:
     write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
     write_file(page, render_report(figures, certificate, options.release))
     session.emit(stage_done("evaluate"))
-    files = {"report": str(page), "report_json": str(page.with_suffix(".json"))}
-    return {"stage": "evaluate", "run": current.id, "release": options.release, **files}
+    return {
+        "stage": "evaluate",
+        "run": current.id,
+        "release": options.release,
+        "report": str(page),
+        "report_json": str(page.with_suffix(".json")),
+    }
 
 
 def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:

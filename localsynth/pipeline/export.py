@@ -9,6 +9,7 @@ from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, certificate_of, check_base_model, open_ledger, recorder, trained_run
 from localsynth.privacy.certificate import CERTIFICATE_KEY
+from localsynth.results import ExportResult
 from localsynth.system.cpu import default_threads, multiplies_bf16
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, write_json
@@ -17,7 +18,7 @@ from localsynth.workspace.runs import ExportOutcome, Run, RunSettings
 __all__ = ["certify_model", "export", "export_run"]
 
 
-def export(session: Session) -> dict[str, Any]:
+def export(session: Session) -> ExportResult:
     """Merge, quantize and verify the newest run's adapter, and write its certificate beside and into the model.
 
     The run's model of another quantization type is then removed: a run has one model.
@@ -25,7 +26,7 @@ def export(session: Session) -> dict[str, Any]:
     return export_run(session, trained_run(session))
 
 
-def export_run(session: Session, current: Run) -> dict[str, Any]:
+def export_run(session: Session, current: Run) -> ExportResult:
     """`export` of a given run."""
     config = session.config
     if current.by_marginals:
@@ -71,12 +72,22 @@ def export_run(session: Session, current: Run) -> dict[str, Any]:
     return _result(current, done_before=False)
 
 
-def _result(current: Run, done_before: bool) -> dict[str, Any]:
-    facts = current.exported.model_dump(exclude_none=True)
-    path = str(current.product_path)
-    # A client tells marginals from a model by the quantization.
-    quantization = current.exported.quantization
-    return {"stage": "export", "run": current.id, "done_before": done_before, "path": path, **facts, "quantization": quantization}
+def _result(current: Run, done_before: bool) -> ExportResult:
+    outcome = current.exported
+    return {
+        "stage": "export",
+        "run": current.id,
+        "done_before": done_before,
+        "path": str(current.product_path),
+        "quantization": outcome.quantization,
+        "size_bytes": outcome.size_bytes,
+        "model_hash": outcome.model_hash,
+        "signed": outcome.signed,
+        "certificate_sha256": outcome.certificate_sha256,
+        "kl": outcome.kl,
+        "shift": outcome.shift,
+        "seconds": outcome.seconds,
+    }
 
 
 def certify_model(session: Session, current: Run) -> None:
@@ -131,7 +142,7 @@ def _certify(session: Session, current: Run, hashes: dict[str, str]) -> dict[str
     return build(facts, signing_key() if session.options.sign else None)
 
 
-def _certify_marginals(session: Session, current: Run) -> dict[str, Any]:
+def _certify_marginals(session: Session, current: Run) -> ExportResult:
     """Certify the marginals: there is nothing to merge or to quantize."""
     marginals = current.check_marginals()
     if current.record.export is not None and _has_certificate(session, current):

@@ -9,6 +9,7 @@ from localsynth.pipeline.repeated_spends import repeat_budget
 from localsynth.pipeline.session import Session, open_budget, open_ledger, warn_of_other_spends
 from localsynth.planning.budgets import EpsilonDelta, budgets
 from localsynth.planning.warnings import list_warning
+from localsynth.results import IngestResult
 from localsynth.schema.columns import Schema, conform
 from localsynth.workspace.effective_schema import Effective, IngestRecord, IngestSettings, TableSize, read_ingest
 from localsynth.workspace.erasure_record import refuse_erased
@@ -26,7 +27,7 @@ def ingest_settings(session: Session) -> IngestSettings:
     return IngestSettings.of(session.config, budgets(session.config).schema.epsilon, session.options.max_units)
 
 
-def ingest(session: Session) -> dict[str, Any]:
+def ingest(session: Session) -> IngestResult:
     """Read the source into the private store and measure what the schema leaves open. Without --again, it is done once.
 
     An interrupted ingest resumes: what was measured is in schema.json and is not charged twice. What was charged and not
@@ -38,7 +39,7 @@ def ingest(session: Session) -> dict[str, Any]:
     return _ingest(session, session.options.again)
 
 
-def ingest_if_needed(session: Session) -> dict[str, Any]:
+def ingest_if_needed(session: Session) -> IngestResult:
     """`ingest` as the first stage of a run, where --again asks for another run: a table that fits is not read again."""
     return _ingest(session, read_again=False)
 
@@ -53,7 +54,7 @@ def _check_store(store: "PrivateStore", ingest: str) -> None:
     store.check_readable()
 
 
-def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
+def _ingest(session: Session, read_again: bool) -> IngestResult:
     workspace, again = session.workspace, session.options.again
     refuse_erased(workspace)
     session.config.check_sequence()
@@ -70,7 +71,7 @@ def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
             )
         record = None
     elif record is not None and record.complete and stored and not read_again:
-        return {"stage": "ingest", "done_before": True, **_size_facts(record.effective)}
+        return _result(record.effective, done_before=True)
     elif record is not None and (read_again or (again and not record.complete)):
         record = None
     elif record is not None and record.ingest is not None and not stored:
@@ -86,7 +87,7 @@ def _ingest(session: Session, read_again: bool) -> dict[str, Any]:
 
 def _begin_or_resume(
     session: Session, settings: IngestSettings, record: IngestRecord | None, earlier_budget: str | None
-) -> dict[str, Any]:
+) -> IngestResult:
     from localsynth.ingest.sources.open import open_source
     from localsynth.store.key import check_passphrase
 
@@ -104,7 +105,7 @@ def _begin_or_resume(
     work.measure_columns()
     epsilon = ledger.spent().epsilon
     session.emit({**stage_done("ingest"), "epsilon": epsilon})
-    return {"stage": "ingest", "done_before": False, **_size_facts(work.record.effective), "epsilon": epsilon}
+    return {**_result(work.record.effective, done_before=False), "epsilon": epsilon}
 
 
 def _new_budget(ledger: "Ledger", earlier: str | None) -> str:
@@ -226,8 +227,10 @@ def _report_broken_constraints(session: Session, schema: Schema, store: "Private
         session.emit(private_note(text))
 
 
-def _size_facts(effective: Effective) -> dict[str, Any]:
+def _result(effective: Effective, done_before: bool) -> IngestResult:
     return {
+        "stage": "ingest",
+        "done_before": done_before,
         "units": effective.units,
         "units_origin": "measured" if effective.size_measured else "declared",
         "kept_units": effective.kept_units,

@@ -11,6 +11,7 @@ from localsynth.errors import BudgetError, Cancelled
 from localsynth.events import stage_done
 from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Session, installed_versions, open_budget, private_recorder, random_source
+from localsynth.results import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.files import write_json
 from localsynth.workspace.runs import MarginalsOutcome, Run, TrainOutcome
@@ -74,7 +75,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, source_sha256: str
     emit({"kind": "progress", "stage": "train", "work": "marginals", "step": 100, "steps": 100})
 
 
-def finish(session: Session, ledger: "Ledger", current: Run) -> dict[str, Any]:
+def finish(session: Session, ledger: "Ledger", current: Run) -> TrainResult:
     """Record that a run by marginals is measured, which is all its training."""
     assert current.record.marginals is not None
     outcome = TrainOutcome(
@@ -90,8 +91,17 @@ def finish(session: Session, ledger: "Ledger", current: Run) -> dict[str, Any]:
     return train_result(current, epsilon, {})
 
 
-def train_result(current: Run, epsilon: float, private: dict[str, Any]) -> dict[str, Any]:
+def train_result(current: Run, epsilon: float, private: dict[str, Any]) -> TrainResult:
     """The result of the stage `train`; `private` depends on the original rows."""
-    facts = current.training.model_dump(include={"steps", "precision", "noise", "seal"})
-    spent = {"epsilon": epsilon, "private": private}
-    return {"stage": "train", "run": current.id, "synthesizer": current.record.synthesizer, **facts, **spent}
+    outcome = current.training
+    return {
+        "stage": "train",
+        "run": current.id,
+        "synthesizer": current.record.synthesizer,
+        "steps": outcome.steps,
+        "precision": outcome.precision,
+        "noise": outcome.noise,
+        "seal": outcome.seal,
+        "epsilon": epsilon,
+        "private": private,
+    }

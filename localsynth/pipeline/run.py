@@ -12,7 +12,7 @@ audit     a training on canaries with a run's settings, attacked → runs/ID/aud
 """
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from localsynth.pipeline.rehearse import StageClock, prepare_rehearsal
 from localsynth.pipeline.sample import sample, sample_run
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device, train, train_or_resume
+from localsynth.results import RunResult, StageResults, Summary
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
@@ -36,13 +37,13 @@ from localsynth.workspace.runs import Run, latest_run
 __all__ = ["VERBS", "needs_key", "rehearse", "run", "summary"]
 
 
-def run(session: Session) -> dict[str, Any]:
+def run(session: Session) -> RunResult:
     """All stages, resumed where the last command stopped. After a finished run it refuses without --again."""
     current, results = run_stages(session)
     return {"run": current.id, "stages": list(results.values()), **summary(session.workspace, session.config, current)}
 
 
-def run_stages(session: Session) -> tuple[Run, dict[str, dict[str, Any]]]:
+def run_stages(session: Session) -> tuple[Run, StageResults]:
     """The run, and the results of the stages that `run` took, by their names."""
     latest, options = latest_run(session.workspace), session.options
     if latest is not None and latest.finished and not options.again:
@@ -56,7 +57,7 @@ def run_stages(session: Session) -> tuple[Run, dict[str, dict[str, Any]]]:
         # Before anything is measured and charged.
         need_training_parts()
         need_device(session.config)
-    results = {}
+    results: StageResults = {}
     if latest is None or latest.record.train is None or latest.finished:
         results["ingest"] = ingest_if_needed(session)
         current, results["train"] = train_or_resume(session)
@@ -71,7 +72,7 @@ def run_stages(session: Session) -> tuple[Run, dict[str, dict[str, Any]]]:
     return current, results
 
 
-def summary(workspace: Workspace, config: Config, current: Run) -> dict[str, Any]:
+def summary(workspace: Workspace, config: Config, current: Run) -> Summary:
     """The figures and files of a finished run."""
     certificate = current.certificate()
     report = current.directory / "report.html"
@@ -142,7 +143,7 @@ def needs_key(workspace: Workspace, verb: str, again: bool = False, release: boo
     return verb in ("ingest", "train", "count_texts", "evaluate")
 
 
-VERBS: dict[str, Callable[[Session], dict[str, Any]]] = {
+VERBS: dict[str, Callable[[Session], Mapping[str, Any]]] = {
     "plan": plan,
     "ingest": ingest,
     "train": train,

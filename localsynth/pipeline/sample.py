@@ -1,11 +1,12 @@
 """Model, or marginals → synthetic.duckdb."""
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, check_product, exported_run, recorder
+from localsynth.results import SampleResult
 from localsynth.system.files import write_file
 from localsynth.workspace.effective_schema import Effective
 from localsynth.workspace.paths import Workspace
@@ -25,12 +26,12 @@ def _seeds_secret(workspace: Workspace) -> bytes:
     return path.read_bytes()
 
 
-def sample(session: Session) -> dict[str, Any]:
+def sample(session: Session) -> SampleResult:
     """Generate synthetic rows from the newest run until the table has the requested number."""
     return sample_run(session, exported_run(session))
 
 
-def sample_run(session: Session, current: Run) -> dict[str, Any]:
+def sample_run(session: Session, current: Run) -> SampleResult:
     """`sample` from a given run."""
     from localsynth.sample.job import generate_rows
     from localsynth.sample.row_plan import plan_rows
@@ -108,7 +109,14 @@ def sample_run(session: Session, current: Run) -> dict[str, Any]:
         # Last of all, as near to the answer as can be.
         store.close_job(job.number)
     emit(stage_done("sample"))
-    return {"stage": "sample", "run": current.id, "new_rows": result.rows, **dict(outcome)}
+    return {
+        "stage": "sample",
+        "run": current.id,
+        "new_rows": result.rows,
+        "rows": outcome.rows,
+        "rejected": outcome.rejected,
+        "seconds": outcome.seconds,
+    }
 
 
 def _bias(current: Run, effective: Effective) -> "LogitBias | None":

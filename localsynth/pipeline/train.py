@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localsynth.config import Config
 from localsynth.errors import ConfigError, IntegrityError
@@ -25,6 +25,7 @@ from localsynth.pipeline.session import (
 from localsynth.planning.budgets import EpsilonDelta
 from localsynth.planning.forecast import training_setup
 from localsynth.planning.warnings import accept_size, delta_warning, text_warning
+from localsynth.results import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.feasible import check_constraints
 from localsynth.system.extras import need_training_parts
@@ -43,7 +44,7 @@ _SHOWN = 3
 """Rows shown before the model is trained."""
 
 
-def train(session: Session) -> dict[str, Any]:
+def train(session: Session) -> TrainResult:
     """Begin a run, or resume an unfinished one. Raises ConfigError where the newest run is trained, without --again."""
     latest = latest_run(session.workspace)
     if latest is not None and latest.record.train is not None and not session.options.again:
@@ -54,7 +55,7 @@ def train(session: Session) -> dict[str, Any]:
     return train_or_resume(session)[1]
 
 
-def train_or_resume(session: Session) -> tuple[Run, dict[str, Any]]:
+def train_or_resume(session: Session) -> tuple[Run, TrainResult]:
     """As `train`, also after a trained run; returns the run, too.
 
     Raises ResourceError where a model is to be trained and the libraries for it are not installed.
@@ -168,7 +169,7 @@ def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> Mod
     return ModelPlan(plan=vars(plan), targets=setup.targets, micro_batch_tokens=setup.tokens, base_sha256=file_sha256(base.path))
 
 
-def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256: str) -> dict[str, Any]:
+def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256: str) -> TrainResult:
     from localsynth.llm.llama_cpp import Vocabulary
     from localsynth.llm.row_text import Codec
     from localsynth.store.private import PrivateStore
