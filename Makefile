@@ -32,7 +32,7 @@ demo: install model
 	$(BIN)/localsynth demo
 
 test: .venv/.installed-dev model
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 test-slow: .venv/.installed-dev model
 	$(BIN)/python -m pytest -m slow

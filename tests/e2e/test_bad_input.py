@@ -157,6 +157,7 @@ def test_a_full_disk(localsynth, workspace, tmp_path):
     assert "space" in done.stderr.split("first: 5")[0], done.stderr
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_each_stage(localsynth, workspace, tmp_path):
     """Each stage begins with room for a part of what it writes: it says so, leaves nothing unfinished, and resumes with more."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:

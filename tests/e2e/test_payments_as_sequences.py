@@ -62,7 +62,7 @@ def test_from_payments_to_payments(localsynth, tmp_path):
     report = localsynth.ok("evaluate", "ws", "--json").json()
     sequences = json.loads((tmp_path / report["report_json"]).read_text())["figures"]["sequences"]
     assert [entry["column"] for entry in sequences["columns"]] == ["day", "what"]
-    assert "Rows that follow each other" in (tmp_path / report["report"]).read_text()
+    assert "<h2>Sequences</h2>" in (tmp_path / report["report"]).read_text()
     for option in (["--where", "what = 'rent'"], ["--balance", "what"]):
         refused = localsynth("sample", "ws", "--more", 5, *option)
         assert refused.code == 2 and "cannot be generated under conditions" in refused.err
