@@ -45,15 +45,13 @@ def send(result: type[R], verb: str, request: dict[str, Any], require_seal: str 
 
 
 def _passphrase(verb: str, workspace: Path, descriptor: int | None, options: dict[str, Any]) -> str | None:
+    from localsynth.cli.prompt import ask_passphrase
+    from localsynth.pipeline.run import needs_key
     from localsynth.store.key import is_wrapped, key_path
     from localsynth.workspace.paths import Workspace
 
     directory = Workspace.open(workspace)
-    if not is_wrapped(directory):
-        return None
-    from localsynth.cli.prompt import ask_passphrase
-    from localsynth.pipeline.run import needs_key
-
-    if not needs_key(directory, verb, options.get("again", False), options.get("release", False)):
+    # In this order: looking for the key makes its directory, which a rehearsal must not.
+    if not needs_key(directory, verb, options.get("again", False), options.get("release", False)) or not is_wrapped(directory):
         return None
     return ask_passphrase(str(workspace), descriptor, new=not key_path(directory).exists())

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from localsynth.errors import Cancelled
 from localsynth.marginals.file import read_marginals
+from localsynth.marginals.sample_sequences import sample_rows
 from localsynth.sample.surrogates import Surrogates
 from localsynth.sample.tabular import generate_from_marginals
 from localsynth.store.synthetic import Origin, SyntheticStore
@@ -91,5 +92,5 @@ def interrupted(model, schema, directory):
                 pass
     whole, parts = (list(store.records()) for store in stores)
     assert whole == parts and len(whole) == 5000
-    sampled = [row for _, row in zip(whole, read_marginals(model).rows(0), strict=False)]
+    sampled = [row for _, row in zip(whole, sample_rows(read_marginals(model), 0), strict=False)]
     assert [(unit + 1, row["what"]) for unit, row in sampled] == [(row["account"], row["what"]) for row in whole]

@@ -171,7 +171,7 @@ def test_unit_form_sets_sequences_and_warns_of_refusals(table):
         assert "kind" not in str(order._options), "a category has no order"
         order.value = "day"
         await until(pilot, lambda: saved(table)["data"].get("sequence_by") == "day")
-        await sees(pilot, "! A run would refuse this. Sequences are made from marginals")
+        await sees(pilot, "! A run would refuse this. Sequences are generated from marginals")
         await pilot.press("c")
         app.screen.query_one("#table", DataTable).move_cursor(row=7)
         await pilot.press("l")

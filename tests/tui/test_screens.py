@@ -532,6 +532,7 @@ def test_failure_is_shown_with_its_hint(workspace, play):
     drive(scenario, workspace)
 
 
+@pytest.mark.slow  # it measures time, so no other test may run beside it
 def test_keys_stay_responsive_with_10_000_events(workspace, play, monkeypatch):
     from localsynth_tui.jobs import supervisor
 
