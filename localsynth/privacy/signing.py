@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from localsynth.errors import IntegrityError
 from localsynth.system.canonical_json import canonical_json
-from localsynth.system.files import config_directory, write_file
+from localsynth.system.files import config_directory, make_private_directory, write_file
 
 __all__ = ["ALGORITHM", "fingerprint", "is_signature_valid", "sign", "signing_key"]
 
@@ -19,7 +19,7 @@ def signing_key() -> Ed25519PrivateKey:
     """The user's key, from `signing-key` (hex, mode 0600) in the configuration directory. Raises IntegrityError."""
     path = config_directory() / "signing-key"
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(path.parent)
         write_file(path, Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n", mode=0o600)
     try:
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text(encoding="ascii").strip()))

@@ -9,7 +9,7 @@ from typing import Any
 
 from localsynth.errors import IntegrityError
 from localsynth.privacy.ledger import exclusive
-from localsynth.system.files import config_directory, read_json, write_json
+from localsynth.system.files import config_directory, make_private_directory, read_json, write_json
 
 __all__ = ["RegistryTotal", "register_spend", "registry_total"]
 
@@ -38,7 +38,7 @@ def register_spend(source_sha256: str, workspace_id: str, epsilon: float) -> Non
     Raises IntegrityError, ResourceError.
     """
     path = config_directory() / "registry.json"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(path.parent)
     with exclusive(path):
         registry = _read()
         spends = registry["sources"].setdefault(source_sha256, {})

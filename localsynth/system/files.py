@@ -12,7 +12,15 @@ import platformdirs
 from localsynth.errors import IntegrityError, ResourceError
 from localsynth.system.canonical_json import parse_json
 
-__all__ = ["config_directory", "file_sha256", "model_directory", "read_json", "write_file", "write_json"]
+__all__ = [
+    "config_directory",
+    "file_sha256",
+    "make_private_directory",
+    "model_directory",
+    "read_json",
+    "write_file",
+    "write_json",
+]
 
 
 def config_directory() -> Path:
@@ -28,6 +36,22 @@ def model_directory() -> Path:
     """The directory of base models: $LOCALSYNTH_MODELS, else ~/.local/share/localsynth/models."""
     models = os.environ.get("LOCALSYNTH_MODELS")
     return Path(models) if models else platformdirs.user_data_path("localsynth") / "models"
+
+
+def make_private_directory(path: Path) -> None:
+    """Make the directory and its missing parents, each with mode 0700 from the first moment. Raises ResourceError.
+
+    `mkdir(parents=True)` would give the parents the mode that the umask leaves.
+    """
+    try:
+        for directory in reversed([path, *path.parents]):
+            if not directory.exists():
+                directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"Cannot create the directory {path}: {error.strerror}.",
+            "Choose a directory you may write to; LOCALSYNTH_HOME names another one for keys.",
+        ) from None
 
 
 def write_file(path: Path, content: bytes | str, mode: int = 0o600) -> None:

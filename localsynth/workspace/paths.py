@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from localsynth.errors import ConfigError, ResourceError
-from localsynth.system.files import config_directory, read_json, write_json
+from localsynth.system.files import config_directory, make_private_directory, read_json, write_json
 
 __all__ = ["Workspace"]
 
@@ -68,12 +68,12 @@ class Workspace:
             raise ConfigError(f"{root} is already a workspace.", "Choose another directory, or remove this one first.")
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise ConfigError(f"{root} exists and is not empty.", "Choose another directory for the workspace.")
+        make_private_directory(root)
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            root.chmod(0o700)
+            root.chmod(0o700)  # where it existed
         except OSError as error:
             raise ResourceError(
-                f"Cannot create the directory {root}: {error.strerror}.", "Choose a directory you may write to."
+                f"Cannot change the mode of {root}: {error.strerror}.", "Choose a directory of your own."
             ) from None
         write_json(workspace.identity_path, {"id": secrets.token_hex(8)})
         return workspace
@@ -95,10 +95,5 @@ class Workspace:
     def keys_path(self) -> Path:
         """The directory, outside the workspace, of its key and its ledger's head (mode 0700, created on first use)."""
         path = config_directory() / "workspaces" / self.id
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(
-                f"Cannot create {path}: {error.strerror}.", "Set LOCALSYNTH_HOME to a directory you may write to."
-            ) from None
+        make_private_directory(path)
         return path

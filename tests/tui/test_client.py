@@ -154,11 +154,16 @@ def test_killed_supervisor_is_noticed_and_leaves_no_events(workspace, play, tmp_
     assert not (job.directory / EVENTS).exists()
 
 
-def test_event_file_is_readable_by_the_user_only(workspace, play, tmp_path):
+def test_files_of_a_job_are_readable_by_the_user_only(workspace, play, tmp_path):
     gate = tmp_path / "gate"
     play([{"wait_for": str(gate)}, RESULT])
-    job = Job.start(Request("run", workspace))
-    assert (job.directory / EVENTS).stat().st_mode & 0o077 == 0
+    before = os.umask(0)
+    try:
+        job = Job.start(Request("run", workspace))
+    finally:
+        os.umask(before)
+    for path in job.directory.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path.name
     assert job.directory.stat().st_mode & 0o077 == 0 and job.directory.parent.stat().st_mode & 0o077 == 0
     gate.touch()
     follow(job)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import LocalsynthError
-from localsynth.system.files import config_directory, read_json, write_json
+from localsynth.system.files import config_directory, make_private_directory, read_json, write_json
 
 __all__ = ["Preferences"]
 
@@ -44,7 +44,7 @@ class Preferences:
 
     def save(self) -> None:
         """Write the file. Raises ResourceError."""
-        Preferences.path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(Preferences.path().parent)
         write_json(Preferences.path(), asdict(self))
 
     def opened(self, workspace: Path) -> None:

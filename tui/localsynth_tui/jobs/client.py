@@ -102,6 +102,7 @@ class Job:
         """
         job = Job(request.workspace)
         job.directory.mkdir(mode=0o700, exist_ok=True)
+        (job.directory / _LOCK).touch(mode=0o600)
         # The supervisor inherits the lock and holds it while it lives: no second job, and no process ids to track.
         with (job.directory / _LOCK).open("a") as lock:
             try:
