@@ -1,5 +1,6 @@
 """The results of the stages, as JSON objects: what the worker returns, and the command line and the terminal UI show."""
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "StageResults",
     "Summary",
     "TrainResult",
+    "without_private",
 ]
 
 
@@ -42,7 +44,7 @@ class TrainResult(TypedDict):
     seal: str
     epsilon: float
     private: dict[str, Any]
-    """Duration and memory, which depend on the original rows; empty for marginals."""
+    """Duration and memory, which depend on the original rows; empty for marginals. `--json` leaves them out."""
 
 
 class ExportResult(TypedDict):
@@ -129,3 +131,11 @@ class RunResult(Summary):
 
     run: str
     stages: list[Any]
+
+
+def without_private(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A result or an event without its `private`, and a result without that of the stages that it lists."""
+    public = {key: value for key, value in document.items() if key != "private"}
+    if "stages" in public:
+        public["stages"] = [without_private(stage) for stage in public["stages"]]
+    return public

@@ -10,6 +10,7 @@ import typer
 
 from localsynth.cli.options import AsJson
 from localsynth.errors import ExitCode
+from localsynth.results import without_private
 
 __all__ = ["command"]
 
@@ -28,8 +29,8 @@ def command(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function that returns a result a command of `family`, with an option --json.
 
-    The command prints `show(result)`, or with --json `data(result)`. It exits with the code of a failed check where
-    `failed(result)`. `name` is the function's own unless given.
+    The command prints `show(result)`, or with --json `data(result)` without private figures: the output may be kept in a file.
+    It exits with the code of a failed check where `failed(result)`. `name` is the function's own unless given.
     """
 
     def register(work: Callable[P, R]) -> Callable[P, R]:
@@ -37,7 +38,11 @@ def command(
         def printing(*arguments: P.args, **options: P.kwargs) -> None:
             as_json = options.pop("as_json")
             result = work(*arguments, **options)
-            print(json.dumps(data(result), indent=1, ensure_ascii=False, default=str) if as_json else show(result))
+            if as_json:
+                public: Any = without_private(result) if isinstance(result, dict) else result
+                print(json.dumps(data(public), indent=1, ensure_ascii=False, default=str))
+            else:
+                print(show(result))
             if failed(result):
                 raise typer.Exit(ExitCode.INTEGRITY)
 

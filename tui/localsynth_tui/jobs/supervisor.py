@@ -27,10 +27,11 @@ from typing import Any
 
 from localsynth.errors import Cancelled, ExitCode
 from localsynth.events import Event
+from localsynth.results import without_private
 from localsynth.system.files import write_json
 from localsynth.worker import failure_event, run_in_child
 
-__all__ = ["EVENTS", "MEMORY", "OUTCOME", "STOP", "supervise", "without_private"]
+__all__ = ["EVENTS", "MEMORY", "OUTCOME", "STOP", "supervise"]
 
 MEMORY = Path("/dev/shm")
 EVENTS, OUTCOME, STOP = "events", "outcome.json", "stop"
@@ -39,13 +40,6 @@ _PROGRESS_INTERVAL = 0.1
 """Seconds between two written progress events of a stage: the screen shows no more, and the file stays small."""
 _STOP_POLL_INTERVAL = 0.2
 """Seconds between two checks whether the UI asked to stop."""
-
-
-def without_private(value: Any) -> Any:
-    """A JSON value without anything under a key `private`, at any depth."""
-    if isinstance(value, dict):
-        return {key: without_private(inner) for key, inner in value.items() if key != "private"}
-    return [without_private(inner) for inner in value] if isinstance(value, list) else value
 
 
 class _EventFile:
