@@ -2,15 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as distributions
 
-from localsynth.evaluate.arrays import Ordered, halves, is_labelled, is_ordered, labels, ordered, span, texts
-from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Record, Schema
+from localsynth.evaluate.arrays import Ordered, Rows, halves, is_labelled, is_ordered, known, labels, ordered, span, texts
+from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Schema
 
 __all__ = ["compare_columns", "histogram", "ks_distance", "total_variation", "wasserstein"]
 
@@ -23,27 +23,25 @@ _MAX_BARS = 12
 Floats = NDArray[np.float64]
 
 
-def total_variation(first: Sequence[str | None], second: Sequence[str | None]) -> float:
-    """Half the sum of the differences of the shares, null being a value: 0 equal, 1 nothing in common. NaN if one is empty."""
-    if not first or not second:
-        return math.nan
+def total_variation(first: Iterable[Any] | Counter[Any], second: Iterable[Any] | Counter[Any]) -> float:
+    """Half the sum of the differences of the shares of values or counts: 0 equal, 1 nothing in common. NaN if one is empty."""
     ours, theirs = Counter(first), Counter(second)
-    return sum(abs(ours[name] / len(first) - theirs[name] / len(second)) for name in ours | theirs) / 2
+    if not ours or not theirs:
+        return math.nan
+    return sum(abs(ours[name] / ours.total() - theirs[name] / theirs.total()) for name in ours | theirs) / 2
 
 
 def ks_distance(first: Floats, second: Floats) -> float:
     """Kolmogorov & Smirnov: the greatest difference of the distribution functions, nulls left out. NaN if one is empty."""
-    ours, theirs = np.sort(first[~np.isnan(first)]), np.sort(second[~np.isnan(second)])
+    ours, theirs = known(first), known(second)
     if not len(ours) or not len(theirs):
         return math.nan
-    points = np.concatenate([ours, theirs])
-    apart = np.searchsorted(ours, points, side="right") / len(ours) - np.searchsorted(theirs, points, side="right") / len(theirs)
-    return float(np.abs(apart).max())
+    return float(distributions.ks_2samp(ours, theirs, method="asymp").statistic)
 
 
 def wasserstein(first: Floats, second: Floats, width: float) -> float:
     """The earth mover's distance as a fraction of `width`. NaN if one is empty."""
-    ours, theirs = first[~np.isnan(first)], second[~np.isnan(second)]
+    ours, theirs = known(first), known(second)
     if not len(ours) or not len(theirs):
         return math.nan
     return float(distributions.wasserstein_distance(ours, theirs)) / max(width, 1e-12)
@@ -66,7 +64,7 @@ def _edges(column: Ordered) -> Floats:
     return np.linspace(low, max(high, low + 1e-9), _BINS + 1)
 
 
-def histogram(column: Column, tables: dict[str, Sequence[Record]]) -> dict[str, Any]:
+def histogram(column: Column, tables: dict[str, Rows]) -> dict[str, Any]:
     """Shares per bar for each named table: {"bars": names, NAME: shares}; the bars come from the schema, not from the rows.
 
     The name of a bar of an ordered column is its lower end, and "ends" are the bounds of the column.
@@ -78,31 +76,28 @@ def histogram(column: Column, tables: dict[str, Sequence[Record]]) -> dict[str, 
         edges = _edges(column)
         shares = {}
         for name, records in tables.items():
-            values = ordered(column, records)
-            counts, _ = np.histogram(values[~np.isnan(values)], edges)
+            counts, _ = np.histogram(known(ordered(column, records)), edges)
             shares[name] = [round(float(share), 6) for share in counts / max(int(counts.sum()), 1)]
         return {"bars": _bin_names(column, edges), "ends": [str(column.min), str(column.max)], **shares}
-    names: list[str | None] = ["yes", "no"] if isinstance(column, Boolean) else []
-    if isinstance(column, Category):
-        names = list(column.allowed())
+    names: list[str | None] = [*column.allowed()] if isinstance(column, Category) else ["yes", "no"]
     counted = {name: Counter(labels(column, records)) for name, records in tables.items()}
     first = next(iter(counted.values()))
     if any(counts[None] for counts in counted.values()):
         names.append(None)
     names.sort(key=lambda name: -first[name])
-    shown, rest = (names, []) if len(names) <= _MAX_BARS else (names[: _MAX_BARS - 1], names[_MAX_BARS - 1 :])
-    bars = ["(empty)" if name is None else name for name in shown] + ([f"{len(rest)} others"] if rest else [])
-    figures: dict[str, Any] = {"bars": bars}
-    for name, records in tables.items():
-        total = max(len(records), 1)
-        shares_of = [counted[name][label] / total for label in shown]
-        if rest:
-            shares_of.append(sum(counted[name][label] for label in rest) / total)
-        figures[name] = [round(share, 6) for share in shares_of]
-    return figures
+    shown = names if len(names) <= _MAX_BARS else names[: _MAX_BARS - 1]
+    bars = ["(empty)" if name is None else name for name in shown]
+    parts = [[name] for name in shown]
+    if rest := names[len(shown) :]:
+        bars.append(f"{len(rest)} others")
+        parts.append(rest)
+    return {"bars": bars} | {
+        name: [round(sum(counts[label] for label in part) / max(counts.total(), 1), 6) for part in parts]
+        for name, counts in counted.items()
+    }
 
 
-def _lost_labels(column: Column, train: Sequence[Record], synthetic: Sequence[Record]) -> dict[str, Any]:
+def _lost_labels(column: Column, train: Rows, synthetic: Rows) -> dict[str, Any]:
     """Counts of distinct labels and of missing ones, never their names."""
     ours = Counter(name for name in labels(column, train) if name is not None)
     present = {name for name in labels(column, synthetic) if name is not None}
@@ -118,7 +113,7 @@ def _lost_labels(column: Column, train: Sequence[Record], synthetic: Sequence[Re
 
 def _outliers(first: Floats, second: Floats) -> dict[str, Any]:
     """Rows beyond the original's 1st and 99th percentile, on both sides together."""
-    ours, theirs = first[~np.isnan(first)], second[~np.isnan(second)]
+    ours, theirs = known(first), known(second)
     if not len(ours):
         return {"outliers": 0, "outliers_synthetic": 0, "outliers_expected": 0.0}
     low, high = np.quantile(ours, [0.01, 0.99])
@@ -130,11 +125,11 @@ def _outliers(first: Floats, second: Floats) -> dict[str, Any]:
     }
 
 
-def _null_share(records: Sequence[Record], column: Column) -> float | None:
+def _null_share(records: Rows, column: Column) -> float | None:
     return sum(record[column.name] is None for record in records) / len(records) if records else None
 
 
-def _distances(column: Column, first: Sequence[Record], second: Sequence[Record]) -> dict[str, float]:
+def _distances(column: Column, first: Rows, second: Rows) -> dict[str, float]:
     if is_ordered(column):
         low, high = span(column)
         ours, theirs = ordered(column, first), ordered(column, second)
@@ -145,7 +140,7 @@ def _distances(column: Column, first: Sequence[Record], second: Sequence[Record]
     return {"distance": ks_distance(ours, theirs)}
 
 
-def compare_columns(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> list[dict[str, Any]]:
+def compare_columns(train: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> list[dict[str, Any]]:
     """One entry per learned column: distance, split-half baseline, histograms, lost values.
 
     `distance` is the total variation for labels and Kolmogorov & Smirnov's for ordered columns and for the length of texts.
@@ -159,7 +154,7 @@ def compare_columns(train: Sequence[Record], synthetic: Sequence[Record], schema
         entry: dict[str, Any] = {
             "column": column.name,
             "kind": column.kind,
-            "measure": {True: "Kolmogorov-Smirnov", False: "total variation"}[not is_labelled(column)],
+            "measure": "total variation" if is_labelled(column) else "Kolmogorov-Smirnov",
             "n": {"original": len(train), "synthetic": len(synthetic)},
             **_distances(column, train, synthetic),
             "ceiling": ceiling["distance"],

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import is_labelled, is_ordered, label_codes, ordered, span, texts
-from localsynth.schema.columns import Column, Record
+from localsynth.evaluate.arrays import Rows, codes, is_labelled, is_ordered, ordered, span, texts
+from localsynth.schema.columns import Column
 
 __all__ = ["Distances"]
 
@@ -22,7 +22,7 @@ _BLOCK = 250
 Part = Callable[[slice], NDArray[np.float32]]
 
 
-def _of_ordered(column: Column, targets: Sequence[Record], candidates: Sequence[Record]) -> Part:
+def _of_ordered(column: Column, targets: Rows, candidates: Rows) -> Part:
     assert is_ordered(column)
     low, high = span(column)
     width = max(high - low, 1e-12)
@@ -41,8 +41,8 @@ def _of_ordered(column: Column, targets: Sequence[Record], candidates: Sequence[
     return part
 
 
-def _of_labels(column: Column, targets: Sequence[Record], candidates: Sequence[Record]) -> Part:
-    ours, theirs = label_codes(column, targets, candidates)
+def _of_labels(column: Column, targets: Rows, candidates: Rows) -> Part:
+    ours, theirs = codes(column, targets, candidates)
 
     def part(rows: slice) -> NDArray[np.float32]:
         return np.asarray(ours[rows, None] != theirs[None, :], dtype=np.float32)
@@ -50,7 +50,7 @@ def _of_labels(column: Column, targets: Sequence[Record], candidates: Sequence[R
     return part
 
 
-def _of_texts(column: Column, targets: Sequence[Record], candidates: Sequence[Record], seed: int) -> Part:
+def _of_texts(column: Column, targets: Rows, candidates: Rows, seed: int) -> Part:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
     from sklearn.random_projection import SparseRandomProjection
@@ -88,7 +88,7 @@ class Distances:
     `columns` are compared; the distance is the mean over them, between 0 and 1.
     """
 
-    def __init__(self, columns: Sequence[Column], targets: Sequence[Record], candidates: Sequence[Record], *, seed: int) -> None:
+    def __init__(self, columns: Sequence[Column], targets: Rows, candidates: Rows, *, seed: int) -> None:
         self._rows = len(targets)
         self._candidates = len(candidates)
         self._parts: dict[str, Part] = {}

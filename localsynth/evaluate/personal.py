@@ -6,14 +6,14 @@ the holdout.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from stdnum import iban, luhn
 
-from localsynth.evaluate.arrays import sample, text_columns, texts
-from localsynth.schema.columns import Record, Schema
+from localsynth.evaluate.arrays import Rows, sample, text_columns, texts
+from localsynth.schema.columns import Schema
 
 __all__ = ["KINDS", "count_personal", "find_personal"]
 
@@ -81,7 +81,7 @@ def find_personal(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _gather(records: Sequence[Record], schema: Schema) -> dict[str, set[str]]:
+def _gather(records: Rows, schema: Schema) -> dict[str, set[str]]:
     gathered: dict[str, set[str]] = {kind.name: set() for kind in KINDS}
     for column in text_columns(schema):
         for text in texts(column, records):
@@ -90,9 +90,7 @@ def _gather(records: Sequence[Record], schema: Schema) -> dict[str, set[str]]:
     return gathered
 
 
-def count_personal(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
-) -> dict[str, Any] | None:
+def count_personal(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> dict[str, Any] | None:
     """Per kind, the number of distinct strings in the synthetic texts, and how many of them occur in original and holdout.
 
     `in_original_same_rows` counts a random part of the original of the holdout's size, for a fair comparison. None without

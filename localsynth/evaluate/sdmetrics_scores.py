@@ -2,11 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
-from localsynth.evaluate.arrays import halves, is_ordered, labels, ordered, sample
-from localsynth.schema.columns import Record, Schema, Text
+from localsynth.evaluate.arrays import Rows, halves, is_ordered, labels, ordered, sample
+from localsynth.schema.columns import Schema, Text
 
 __all__ = ["sdmetrics_scores"]
 
@@ -14,7 +13,7 @@ _MAX_ROWS = 5_000
 _MAX_COLUMNS = 25
 
 
-def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int) -> dict[str, Any] | None:
+def sdmetrics_scores(train: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> dict[str, Any] | None:
     """The two properties of sdmetrics' quality report, with their split-half baseline.
 
     Dates go in as days. Texts are left out, as sdmetrics does. On at most 5,000 rows, and the first 25 columns: pairs take long.
@@ -30,10 +29,10 @@ def sdmetrics_scores(train: Sequence[Record], synthetic: Sequence[Record], schem
     kinds = {column.name: {"sdtype": "numerical" if is_ordered(column) else "categorical"} for column in columns}
     metadata = {"tables": {"table": {"columns": kinds}}, "relationships": []}
 
-    def frame(records: Sequence[Record]) -> Any:
+    def frame(records: Rows) -> Any:
         return pd.DataFrame({column.name: (ordered if is_ordered(column) else labels)(column, records) for column in columns})
 
-    def score(first: Sequence[Record], second: Sequence[Record]) -> dict[str, float | None]:
+    def score(first: Rows, second: Rows) -> dict[str, float | None]:
         report = QualityReport()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # constant columns and the like have no score

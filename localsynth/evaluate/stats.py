@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["CONFIDENCE", "Interval", "Rate", "auc", "bootstrap_interval", "difference_interval", "mean_interval"]
+__all__ = ["CONFIDENCE", "Interval", "Rate", "auc", "bootstrap_interval", "difference_interval", "mean_interval", "mean_known"]
 
 CONFIDENCE = 0.95
 
@@ -101,6 +101,12 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
         return Interval(mean, math.nan, math.nan, 1)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half, n)
+
+
+def mean_known(values: Sequence[float]) -> float:
+    """The mean of the values that are not NaN; NaN where there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def bootstrap_interval(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from localsynth.evaluate.arrays import is_labelled, is_ordered, key_of, text_columns, texts
+from localsynth.evaluate.arrays import Rows, is_labelled, is_ordered, key_of, text_columns, texts
 from localsynth.evaluate.attacks.attributes import attribute_inference
 from localsynth.evaluate.attacks.copies import exact_copies, near_copies, shared_passages
 from localsynth.evaluate.attacks.linkage import guess_quasi_identifiers, linkage
@@ -22,7 +22,7 @@ from localsynth.evaluate.sequences import Units, compare_sequences
 from localsynth.evaluate.threads import one_thread
 from localsynth.evaluate.utility import compare_utility
 from localsynth.evaluate.writing import Embed, compare_writing, describe_writing
-from localsynth.schema.columns import Record, Schema
+from localsynth.schema.columns import Schema
 
 __all__ = ["Progress", "describe_synthetic", "evaluate_tables", "json_able"]
 
@@ -44,7 +44,7 @@ def json_able(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def describe_synthetic(synthetic: Sequence[Record], schema: Schema) -> dict[str, Any]:
+def describe_synthetic(synthetic: Rows, schema: Schema) -> dict[str, Any]:
     """Figures of the synthetic rows and the public schema alone, without the original.
 
     A report for release holds only these and the certificate.
@@ -74,9 +74,9 @@ def describe_synthetic(synthetic: Sequence[Record], schema: Schema) -> dict[str,
 
 
 def evaluate_tables(
-    train: Sequence[Record],
-    holdout: Sequence[Record],
-    synthetic: Sequence[Record],
+    train: Rows,
+    holdout: Rows,
+    synthetic: Rows,
     schema: Schema,
     *,
     target: str | None = None,

@@ -13,13 +13,22 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import is_ordered, labels, ordered, sample, shuffled_columns, shuffled_texts, text_columns, texts
+from localsynth.evaluate.arrays import (
+    Rows,
+    is_ordered,
+    labels,
+    ordered,
+    sample,
+    shuffled_columns,
+    shuffled_texts,
+    text_columns,
+    texts,
+)
 from localsynth.evaluate.stats import Interval, mean_interval
 from localsynth.evaluate.threads import one_thread
 from localsynth.schema.columns import Boolean, Category, Column, Record, Schema, Text
@@ -38,7 +47,7 @@ _NAMES = re.compile(
 Floats = NDArray[np.float64]
 
 
-def guess_target(schema: Schema, train: Sequence[Record]) -> str | None:
+def guess_target(schema: Schema, train: Rows) -> str | None:
     """The column to predict where none is named.
 
     Of the labelled columns with 2 to 100 values in use, the last whose name suggests an outcome, else the last;
@@ -73,19 +82,19 @@ class _Features:
                 self._codes[column.name] = {"no": 0, "yes": 1}
         self.categorical = [column.name in self._codes for column in self.columns]
 
-    def _encode(self, column: Column, records: Sequence[Record]) -> Floats:
+    def _encode(self, column: Column, records: Rows) -> Floats:
         if is_ordered(column):
             return ordered(column, records)
         codes = self._codes[column.name]
         return np.array([codes.get(name, math.nan) for name in labels(column, records)], dtype=np.float64)
 
-    def array(self, records: Sequence[Record]) -> Floats:
+    def array(self, records: Rows) -> Floats:
         """Shape (rows, columns except target and texts)."""
         if not self.columns:
             return np.zeros((len(records), 0))
         return np.column_stack([self._encode(column, records) for column in self.columns])
 
-    def joined_texts(self, records: Sequence[Record]) -> list[str]:
+    def joined_texts(self, records: Rows) -> list[str]:
         """The texts of each record, joined."""
         own = [texts(column, records) for column in self.texts]
         return [" ".join(parts) for parts in zip(*own, strict=True)]
@@ -112,7 +121,7 @@ def _text_model(regression: bool) -> Any:
 class _Task:
     """One prediction task: features, the values to predict, and how a prediction is scored on the holdout."""
 
-    def __init__(self, schema: Schema, target: str, train: Sequence[Record]) -> None:
+    def __init__(self, schema: Schema, target: str, train: Rows) -> None:
         self.column = schema.column(target)
         self.features = _Features(schema, target)
         self.regression = is_ordered(self.column)
@@ -120,21 +129,21 @@ class _Task:
         self.names = names
         self.metric = "R2" if self.regression else "AUC" if len(names) == 2 else "macro-F1"
 
-    def with_target(self, records: Sequence[Record]) -> list[Record]:
+    def with_target(self, records: Rows) -> list[Record]:
         """The rows whose target is not null and, for labels, occurs in the original."""
         return [row for row in records if row[self.column.name] is not None and self._is_known(row)]
 
     def _is_known(self, row: Record) -> bool:
         return self.regression or labels(self.column, [row])[0] in self.names
 
-    def answers(self, records: Sequence[Record]) -> Floats:
+    def answers(self, records: Rows) -> Floats:
         """The target: as numbers, or as the index of the label in `names`."""
         if self.regression:
             return ordered(self.column, records)
         index = {name: i for i, name in enumerate(self.names)}
         return np.array([index[str(name)] for name in labels(self.column, records)], dtype=np.float64)
 
-    def predict(self, records: Sequence[Record], questions: Sequence[Record], seed: int) -> Floats:
+    def predict(self, records: Rows, questions: Rows, seed: int) -> Floats:
         """Train on `records` and predict `questions`: numbers, or probabilities of shape (questions, labels).
 
         Columns go to boosted trees, texts to a linear model on TF-IDF of words; where there are both, the two are averaged.
@@ -214,9 +223,9 @@ def _capped(interval: Interval) -> Interval:
 
 
 def compare_utility(
-    train: Sequence[Record],
-    holdout: Sequence[Record],
-    synthetic: Sequence[Record],
+    train: Rows,
+    holdout: Rows,
+    synthetic: Rows,
     schema: Schema,
     *,
     target: str | None,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import halves, sample, text_columns, texts
+from localsynth.evaluate.arrays import Rows, halves, sample, text_columns, texts
 from localsynth.evaluate.columns import ks_distance
-from localsynth.schema.columns import Record, Schema
+from localsynth.schema.columns import Schema
 
 __all__ = ["Embed", "compare_writing", "describe_writing", "distinct", "frontier_integral", "mauve"]
 
@@ -124,8 +124,8 @@ def mauve(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int)
 
 
 def compare_writing(
-    train: Sequence[Record],
-    synthetic: Sequence[Record],
+    train: Rows,
+    synthetic: Rows,
     schema: Schema,
     *,
     seed: int,

@@ -5,12 +5,11 @@ guessed equally well of the holdout is knowledge about the population.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import is_ordered, label_codes, ordered, sample, span
+from localsynth.evaluate.arrays import Rows, codes, is_ordered, ordered, sample, span
 from localsynth.evaluate.attacks.outcome import Attack, judge
 from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import CONFIDENCE, Rate
@@ -25,31 +24,29 @@ _MAX_TARGETS = 1_000
 _MAX_CANDIDATES = 5_000
 
 
-def _correct(column: Column, targets: Sequence[Record], guesses: Sequence[Record]) -> NDArray[np.bool_]:
+def _correct(column: Column, targets: Rows, guesses: Rows) -> NDArray[np.bool_]:
     """Whether each guess is correct, shape (targets,); null matches null."""
     if is_ordered(column):
         low, high = span(column)
         ours, theirs = ordered(column, targets), ordered(column, guesses)
         close = np.abs(ours - theirs) <= TOLERANCE * max(high - low, 1e-12)
         return np.asarray(close | (np.isnan(ours) & np.isnan(theirs)))
-    first, second = label_codes(column, targets, guesses)
+    first, second = codes(column, targets, guesses)
     return np.asarray(first == second)
 
 
-def _most_common(column: Column, rows: Sequence[Record]) -> Record:
+def _most_common(column: Column, rows: Rows) -> Record:
     """The naive guess, as a row: the most frequent label, or the row with the median number."""
     if is_ordered(column):
         numbers = ordered(column, rows)
         if np.isnan(numbers).all():
             return rows[0]
         return rows[int(np.nanargmin(np.abs(numbers - np.nanmedian(numbers))))]
-    (code,) = label_codes(column, rows)
+    (code,) = codes(column, rows)
     return rows[int(np.flatnonzero(code == Counter(code.tolist()).most_common(1)[0][0])[0])]
 
 
-def attribute_inference(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
-) -> Attack | None:
+def attribute_inference(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Attack | None:
     """The attack on every column except texts, which are only used as known values.
 
     Reports the column whose risk exceeds its control most. Since it is the worst of several, all intervals are simultaneous

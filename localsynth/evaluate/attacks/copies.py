@@ -4,13 +4,11 @@ Each original row is looked up in the synthetic table, so that original and hold
 fairly whatever their sizes.
 """
 
-from collections.abc import Sequence
-
-from localsynth.evaluate.arrays import key_of, sample, shuffled_columns, text_columns, texts
+from localsynth.evaluate.arrays import Rows, key_of, sample, shuffled_columns, text_columns, texts
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import Rate
-from localsynth.schema.columns import Record, Schema
+from localsynth.schema.columns import Schema
 
 __all__ = ["NEAR", "PASSAGE_WORDS", "exact_copies", "near_copies", "shared_passages"]
 
@@ -22,15 +20,13 @@ _MAX_TARGETS = 2_000
 _MAX_CANDIDATES = 10_000
 
 
-def exact_copies(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
-) -> Attack:
+def exact_copies(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Attack:
     """Rows that equal a synthetic row in every learned value (texts ignoring case and spacing). Uses all rows."""
     columns = schema.learned()
     found = {key_of(record, columns) for record in synthetic}
     naive = {key_of(record, columns) for record in shuffled_columns(synthetic, schema, seed)}
 
-    def rate(rows: Sequence[Record], among: set[tuple[object, ...]]) -> Rate:
+    def rate(rows: Rows, among: set[tuple[object, ...]]) -> Rate:
         return Rate(sum(key_of(row, columns) in among for row in rows), len(rows))
 
     return Attack(
@@ -44,9 +40,7 @@ def exact_copies(
     )
 
 
-def near_copies(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
-) -> Attack:
+def near_copies(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Attack:
     """Rows with a synthetic row at a distance of `NEAR` or less. On at most 2,000 rows a side and 10,000 synthetic ones."""
     columns = schema.learned()
     members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
@@ -70,9 +64,7 @@ def _passages(text: str) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + PASSAGE_WORDS]) for i in range(len(words) - PASSAGE_WORDS + 1)]
 
 
-def shared_passages(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema
-) -> Attack | None:
+def shared_passages(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema) -> Attack | None:
     """Original texts of which eight consecutive words occur in a synthetic text. None without texts of that length.
 
     As in the extraction of training data from language models (Carlini et al. 2021, arXiv:2012.07805), but applied to the
@@ -80,10 +72,10 @@ def shared_passages(
     """
     columns = text_columns(schema)
 
-    def passages_of(rows: Sequence[Record]) -> set[tuple[str, ...]]:
+    def passages_of(rows: Rows) -> set[tuple[str, ...]]:
         return {passage for column in columns for text in texts(column, rows) for passage in _passages(text)}
 
-    def rate(rows: Sequence[Record], among: set[tuple[str, ...]]) -> Rate:
+    def rate(rows: Rows, among: set[tuple[str, ...]]) -> Rate:
         hits = n = 0
         for row in rows:
             own = [passage for column in columns for passage in _passages(texts(column, [row])[0])]

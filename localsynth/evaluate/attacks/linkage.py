@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from localsynth.evaluate.arrays import is_ordered, key_of, sample, span, to_float
+from localsynth.evaluate.arrays import Rows, is_ordered, key_of, sample, span, to_float
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.stats import Rate
 from localsynth.schema.columns import Column, Record, Schema, Text
@@ -47,9 +47,7 @@ def _is_correct(target: Record, row: Record, others: Sequence[Column]) -> bool:
     return sum(_agree(column, target, row) for column in others) >= AGREEING * len(others)
 
 
-def _uniqueness(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], known: Sequence[Column]
-) -> dict[str, Any]:
+def _uniqueness(train: Rows, holdout: Rows, synthetic: Rows, known: Sequence[Column]) -> dict[str, Any]:
     """How many rows are unique in their quasi-identifiers, and how many of these combinations occur in the synthetic table."""
     present = {key_of(row, known) for row in synthetic}
     figures = {}
@@ -64,9 +62,9 @@ def _uniqueness(
 
 
 def linkage(
-    train: Sequence[Record],
-    holdout: Sequence[Record],
-    synthetic: Sequence[Record],
+    train: Rows,
+    holdout: Rows,
+    synthetic: Rows,
     schema: Schema,
     quasi_identifiers: Sequence[str],
     *,
@@ -90,7 +88,7 @@ def linkage(
     random = np.random.default_rng(seed)
     claims = Counter[str]()
 
-    def attack(rows: Sequence[Record], side: str) -> tuple[Rate, Rate]:
+    def attack(rows: Rows, side: str) -> tuple[Rate, Rate]:
         correct = lucky = 0
         for target in rows:
             found = matches.get(key_of(target, known), [])

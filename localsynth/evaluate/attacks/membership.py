@@ -4,18 +4,17 @@ The score is the distance to the nearest synthetic row (Stadler et al. 2022; Che
 GAN-Leaks, arXiv:1909.03935). An attack on the model is stronger; it reports in the same form.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import sample
+from localsynth.evaluate.arrays import Rows, sample
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import Rate, auc, bootstrap_interval
-from localsynth.schema.columns import Record, Schema
+from localsynth.schema.columns import Schema
 
 __all__ = ["Nearness", "attack_by_scores", "distance_to_closest_record", "measure_nearness", "membership"]
 
@@ -35,9 +34,7 @@ class Nearness:
     """Synthetic rows compared with."""
 
 
-def measure_nearness(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
-) -> Nearness:
+def measure_nearness(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Nearness:
     """Distances for at most 2,000 rows a side to at most 10,000 synthetic rows."""
     members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
     candidates = sample(synthetic, _MAX_CANDIDATES, seed + 2)

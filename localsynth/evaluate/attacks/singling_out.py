@@ -11,10 +11,10 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import is_labelled, is_ordered, labels, ordered, sample, span, texts
+from localsynth.evaluate.arrays import Rows, is_labelled, is_ordered, labels, ordered, sample, span, texts
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.stats import Rate
-from localsynth.schema.columns import Boolean, Category, Column, Record, Schema
+from localsynth.schema.columns import Boolean, Category, Column, Schema
 
 __all__ = ["singling_out"]
 
@@ -38,7 +38,7 @@ class Condition:
 class _Rows:
     """One table with an index of words, so that `contains` needs no scan."""
 
-    def __init__(self, records: Sequence[Record], columns: Sequence[Column]) -> None:
+    def __init__(self, records: Rows, columns: Sequence[Column]) -> None:
         self.n = len(records)
         self.numbers = {column.name: ordered(column, records) for column in columns if is_ordered(column)}
         self.names: dict[str, list[str | None]] = {}
@@ -159,9 +159,7 @@ def _naive(
     return naive
 
 
-def singling_out(
-    train: Sequence[Record], holdout: Sequence[Record], synthetic: Sequence[Record], schema: Schema, *, seed: int
-) -> list[Attack]:
+def singling_out(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> list[Attack]:
     """The univariate and the multivariate attack; each tries at most 1,000 descriptions on at most 5,000 rows.
 
     How likely a description fits exactly one row depends on how many rows there are, so both sides are cut at random to the
