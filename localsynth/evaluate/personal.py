@@ -15,7 +15,7 @@ from stdnum import iban, luhn
 from localsynth.evaluate.arrays import Rows, sample, text_columns, texts
 from localsynth.schema.columns import Schema
 
-__all__ = ["KINDS", "count_personal", "find_personal"]
+__all__ = ["count_personal", "find_personal", "gather_personal"]
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,22 @@ class Kind:
 
     name: str
     pattern: re.Pattern[str]
-    holds: Callable[[str], bool]
-
-
-def _any(text: str) -> bool:
-    return True
+    holds: Callable[[str], bool] = bool
+    """Whether a match is one; by default each is."""
 
 
 def _is_phone(text: str) -> bool:
     return 8 <= sum(character.isdigit() for character in text) <= 15
 
 
-def _is_card(text: str) -> bool:
-    return bool(luhn.is_valid(re.sub(r"[ -]", "", text)))
-
-
 KINDS = (
-    Kind("e-mail address", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}"), _any),
+    Kind("e-mail address", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}")),
     Kind("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), iban.is_valid),
-    Kind("card number", re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])"), _is_card),
+    Kind(
+        "card number",
+        re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])"),
+        lambda text: bool(luhn.is_valid(re.sub(r"[ -]", "", text))),
+    ),
     Kind(
         "national identity number",
         # US social security (123-45-6789), UK national insurance (AB 12 34 56 C), French NIR (2 84 05 88 ...).
@@ -50,7 +47,6 @@ KINDS = (
             r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])|\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"
             r"|\b[12] ?\d{2} ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3}(?: ?\d{2})?\b"
         ),
-        _any,
     ),
     Kind(
         "telephone number",
@@ -63,7 +59,6 @@ KINDS = (
             r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herr|Frau|Mme|M)\.? [A-Z][\w'-]+(?: [A-Z][\w'-]+)?"
             r"|(?<=[a-z,;] )(?<!The )[A-Z][a-zà-ÿ'-]+ [A-Z][a-zà-ÿ'-]+\b"
         ),
-        _any,
     ),
 )
 """In order of precedence: a string matched by one kind is hidden from the next (a card number is no telephone number)."""
@@ -81,7 +76,8 @@ def find_personal(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _gather(records: Rows, schema: Schema) -> dict[str, set[str]]:
+def gather_personal(records: Rows, schema: Schema) -> dict[str, set[str]]:
+    """The distinct personal strings in the texts, by kind."""
     gathered: dict[str, set[str]] = {kind.name: set() for kind in KINDS}
     for column in text_columns(schema):
         for text in texts(column, records):
@@ -98,8 +94,8 @@ def count_personal(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, 
     """
     if not text_columns(schema):
         return None
-    made, original, others = (_gather(rows, schema) for rows in (synthetic, train, holdout))
-    part = _gather(sample(train, len(holdout), seed), schema)
+    made, original, others = (gather_personal(rows, schema) for rows in (synthetic, train, holdout))
+    part = gather_personal(sample(train, len(holdout), seed), schema)
     return {
         "rows": {"original": len(train), "holdout": len(holdout), "synthetic": len(synthetic)},
         "kinds": [

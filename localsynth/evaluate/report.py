@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from localsynth.evaluate.plots import bars_plot, intervals_plot, scatter_plot
-from localsynth.evaluate.weaknesses import find_weaknesses
+from localsynth.evaluate.weaknesses import find_weaknesses, percent
 from localsynth.privacy.signing import fingerprint
 
 __all__ = ["render_report", "report_document"]
@@ -42,15 +42,13 @@ def report_document(figures: dict[str, Any], certificate: dict[str, Any] | None,
         return {**document, "synthetic_only": figures["synthetic_only"]}
     weaknesses = [
         {"kind": found.kind, "title": found.title, "text": found.text, "section": found.section}
-        for found in find_weaknesses(figures, None)
+        for found in find_weaknesses(figures)
     ]
     return {**document, "weaknesses": weaknesses, "figures": figures}
 
 
 def _percent(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.{0 if value == 0 or abs(value) >= 0.1 else 1}f}\u00a0%"
+    return "–" if value is None else percent(value)
 
 
 def _figure(value: float | None, digits: int = 3) -> str:

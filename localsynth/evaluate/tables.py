@@ -16,7 +16,7 @@ from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.attacks.singling_out import singling_out
 from localsynth.evaluate.columns import compare_columns, histogram
 from localsynth.evaluate.pairs import compare_pairs
-from localsynth.evaluate.personal import KINDS, count_personal, find_personal
+from localsynth.evaluate.personal import count_personal, gather_personal
 from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
 from localsynth.evaluate.sequences import Units, compare_sequences
 from localsynth.evaluate.threads import one_thread
@@ -51,11 +51,7 @@ def describe_synthetic(synthetic: Rows, schema: Schema) -> dict[str, Any]:
     """
     columns = schema.learned()
     keys = [key_of(row, columns) for row in synthetic]
-    personal = {kind.name: set[str]() for kind in KINDS}
-    for column in text_columns(schema):
-        for text in texts(column, synthetic):
-            for kind, string in find_personal(text):
-                personal[kind].add(string)
+    personal = gather_personal(synthetic, schema)
     return {
         "rows": len(synthetic),
         "different_rows": len(set(keys)),

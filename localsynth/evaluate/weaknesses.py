@@ -19,12 +19,13 @@ Within a class the greater severity comes first. In class 2, less than 0.05 is n
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from localsynth.evaluate.stats import Rate
 
-__all__ = ["Weakness", "find_weaknesses"]
+__all__ = ["Weakness", "find_weaknesses", "percent"]
 
 _MIN_SEVERITY = 0.05
 _MIN_TEXTS = 100
@@ -47,9 +48,9 @@ class Weakness:
     """The anchor of the section with the figures."""
 
 
-def _percent(share: float) -> str:
-    # With a space that no line break separates.
-    return f"{100 * share:.1f}\u00a0%" if 0 < share < 0.1 else f"{100 * share:.0f}\u00a0%"
+def percent(share: float) -> str:
+    """The share in percent, with a decimal where it is below ten, and a space that no line break separates."""
+    return f"{100 * share:.{0 if share == 0 or abs(share) >= 0.1 else 1}f}\u00a0%"
 
 
 def _rows_of(n: dict[str, int], what: str = "rows") -> str:
@@ -57,7 +58,7 @@ def _rows_of(n: dict[str, int], what: str = "rows") -> str:
 
 
 def _of_tries(rate: dict[str, Any]) -> str:
-    return f"{_percent(rate['value'])} of {rate['n']:,} tries"
+    return f"{percent(rate['value'])} of {rate['n']:,} tries"
 
 
 def _kind_of(attack: dict[str, Any]) -> str:
@@ -70,8 +71,7 @@ def _margin(attack: dict[str, Any]) -> float:
     return float(attack["risk"]["low"] - attack["control"]["high"])
 
 
-def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
-    found = []
+def _of_attacks(figures: dict[str, Any]) -> Iterator[Weakness]:
     failed = [attack for attack in figures["attacks"] if attack["status"] == "failed"]
     for kind in dict.fromkeys(map(_kind_of, failed)):
         # Three ways to notice one copied row are one weakness.
@@ -86,29 +86,26 @@ def _of_attacks(figures: dict[str, Any]) -> list[Weakness]:
         )
         if others:
             text += f" Also failed: {', '.join(attack['name'] for attack in others)}."
-        found.append(Weakness("privacy", _margin(worst), f"The attack “{worst['name']}” succeeded", text, "attacks"))
+        yield Weakness("privacy", _margin(worst), f"The attack “{worst['name']}” succeeded", text, "attacks")
     unsaid = [attack["name"] for attack in figures["attacks"] if attack["status"] == "too few rows to say"]
     if unsaid:
         text = f"Too few rows or tries for: {'; '.join(unsaid)}. These attacks neither succeeded nor were ruled out."
         count = len(unsaid)
         title = f"{count} attack{'s' if count > 1 else ''} could not be judged"
-        found.append(Weakness("unknown", count / len(figures["attacks"]), title, text, "attacks"))
-    return found
+        yield Weakness("unknown", count / len(figures["attacks"]), title, text, "attacks")
 
 
-def _of_audit(figures: dict[str, Any]) -> list[Weakness]:
-    audit = figures.get("audit")
-    if audit is None or audit["status"] == "passed":
-        return []
+def _of_audit(figures: dict[str, Any]) -> Iterator[Weakness]:
+    audit = figures["audit"] or {"status": "passed"}
     if audit["status"] == "too weak to say":
-        return [Weakness("unknown", 0.0, "The canary audit was too weak to say anything", audit["sentence"], "audit")]
-    return [Weakness("privacy", math.inf, "The canary audit contradicts the guarantee", audit["sentence"], "audit")]
+        yield Weakness("unknown", 0.0, "The canary audit was too weak to say anything", audit["sentence"], "audit")
+    if audit["status"] == "failed":
+        yield Weakness("privacy", math.inf, "The canary audit contradicts the guarantee", audit["sentence"], "audit")
 
 
-def _of_personal(figures: dict[str, Any]) -> list[Weakness]:
-    found = []
+def _of_personal(figures: dict[str, Any]) -> Iterator[Weakness]:
+    rows = figures["rows"]
     for kind in (figures["personal"] or {"kinds": []})["kinds"]:
-        rows = figures["rows"]
         ours, theirs = Rate(kind["in_original_same_rows"], kind["synthetic"]), Rate(kind["in_holdout"], kind["synthetic"])
         if kind["synthetic"] and ours.low > theirs.high:
             text = (
@@ -117,147 +114,129 @@ def _of_personal(figures: dict[str, Any]) -> list[Weakness]:
                 f"{kind['in_holdout']} in the holdout ({rows['holdout']:,} rows)."
             )
             title = f"Personal strings of the kind “{kind['kind']}” come from the original"
-            found.append(Weakness("privacy", ours.low - theirs.high, title, text, "personal"))
-    return found
+            yield Weakness("privacy", ours.low - theirs.high, title, text, "personal")
 
 
-def _of_utility(figures: dict[str, Any]) -> list[Weakness]:
+def _of_utility(figures: dict[str, Any]) -> Iterator[Weakness]:
     utility = figures["utility"]
     if utility["status"] != "done" or utility["ratio"] is None:
         reason = utility.get("reason") or utility["sentence"]
-        return [Weakness("unknown", 1.0, "Usefulness for machine learning was not measured", reason, "utility")]
-    if 1 - utility["ratio"] < _MIN_SEVERITY:
-        return []
+        yield Weakness("unknown", 1.0, "Usefulness for machine learning was not measured", reason, "utility")
+        return
     lost = min(1.0, 1 - utility["ratio"])
-    return [
-        Weakness("usefulness", lost, f"Models trained on it lose {_percent(lost)} of the score", utility["sentence"], "utility")
+    title = f"Models trained on it lose {percent(lost)} of the score"
+    yield Weakness("usefulness", lost, title, utility["sentence"], "utility")
+
+
+def _of_columns(figures: dict[str, Any]) -> Iterator[Weakness]:
+    judged = [
+        (column["distance"] - (column["ceiling"] or 0), column) for column in figures["columns"] if column["distance"] is not None
     ]
-
-
-def _of_columns(figures: dict[str, Any]) -> list[Weakness]:
-    found = []
-    judged = [column for column in figures["columns"] if column["distance"] is not None]
     if judged:
-        worst = max(judged, key=lambda column: column["distance"] - (column["ceiling"] or 0))
-        beyond = worst["distance"] - (worst["ceiling"] or 0)
-        if beyond >= _MIN_SEVERITY:
-            what = f"the lengths of the texts in {worst['column']}" if worst["kind"] == "text" else worst["column"]
-            off = _percent(worst["distance"])
-            how = (
-                f"{off} of the synthetic rows would need another value of {what} to match the original (total variation)"
-                if worst["measure"] == "total variation"
-                else f"The cumulative distribution of {what} differs from the original's by up to {off} (Kolmogorov-Smirnov)"
-            )
-            text = (
-                f"{how}. The split-half baseline is {_percent(worst['ceiling'] or 0)} ({_rows_of(worst['n'])}). All other "
-                "columns are closer."
-            )
-            found.append(Weakness("usefulness", beyond, f"The distribution of {worst['column']} is inaccurate", text, "columns"))
+        beyond, worst = max(judged, key=lambda entry: entry[0])
+        what = f"the lengths of the texts in {worst['column']}" if worst["kind"] == "text" else worst["column"]
+        off = percent(worst["distance"])
+        how = (
+            f"{off} of the synthetic rows would need another value of {what} to match the original (total variation)"
+            if worst["measure"] == "total variation"
+            else f"The cumulative distribution of {what} differs from the original's by up to {off} (Kolmogorov-Smirnov)"
+        )
+        text = (
+            f"{how}. The split-half baseline is {percent(worst['ceiling'] or 0)} ({_rows_of(worst['n'])}). All other "
+            "columns are closer."
+        )
+        yield Weakness("usefulness", beyond, f"The distribution of {worst['column']} is inaccurate", text, "columns")
     lost = [column["lost"] for column in figures["columns"] if "rare_values" in column.get("lost", {})]
     rare, gone = sum(entry["rare_values"] for entry in lost), sum(entry["rare_values_lost"] for entry in lost)
-    if rare and gone / rare >= _MIN_SEVERITY:
+    if rare:
         text = (
             f"{gone} of {rare} rare values (in fewer than 1 % of {figures['rows']['original']:,} original rows) do not "
             f"occur in the {figures['rows']['synthetic']:,} synthetic rows. Do not use the table to study small groups."
         )
-        found.append(Weakness("usefulness", gone / rare, "Rare values are lost", text, "columns"))
-    return found
+        yield Weakness("usefulness", gone / rare, "Rare values are lost", text, "columns")
 
 
-def _of_schema(figures: dict[str, Any]) -> list[Weakness]:
+def _of_schema(figures: dict[str, Any]) -> Iterator[Weakness]:
     losses = figures["schema_losses"]
     if losses is None or not losses["rows"]:
-        return []
-    found = []
+        return
     rows, dropped = losses["rows"], losses["dropped"]
-    if dropped / rows >= _MIN_SEVERITY:
-        text = f"The schema dropped {dropped:,} of {rows:,} original rows for values outside its bounds and lists"
-        broken = [f"{entry['constraint']} ({entry['broken']:,})" for entry in losses.get("constraints", []) if entry["broken"]]
-        text += f" or violated constraints: {'; '.join(broken)}." if broken else "."
-        found.append(
-            Weakness("usefulness", dropped / rows, f"{_percent(dropped / rows)} of the rows were dropped", text, "columns")
-        )
+    text = f"The schema dropped {dropped:,} of {rows:,} original rows for values outside its bounds and lists"
+    broken = [f"{entry['constraint']} ({entry['broken']:,})" for entry in losses.get("constraints", []) if entry["broken"]]
+    text += f" or violated constraints: {'; '.join(broken)}." if broken else "."
+    yield Weakness("usefulness", dropped / rows, f"{percent(dropped / rows)} of the rows were dropped", text, "columns")
     cut = [column for column in losses["columns"] if column["changed"] / rows >= _MIN_SEVERITY]
     if cut:
         worst = cut[0]
-        named = ", ".join(f"{column['column']} ({_percent(column['changed'] / rows)})" for column in cut)
+        named = ", ".join(f"{column['column']} ({percent(column['changed'] / rows)})" for column in cut)
         text = (
             f"Values outside the schema's bounds and lists were clamped or replaced before training: {named} of {rows:,} "
             "rows. Declare public bounds and lists, or raise privacy.schema_epsilon."
         )
         title = f"The schema changed values of {worst['column']}{' and others' if len(cut) > 1 else ''}"
-        found.append(Weakness("usefulness", worst["changed"] / rows, title, text, "columns"))
-    return found
+        yield Weakness("usefulness", worst["changed"] / rows, title, text, "columns")
 
 
-def _of_pairs(figures: dict[str, Any]) -> list[Weakness]:
+def _of_pairs(figures: dict[str, Any]) -> Iterator[Weakness]:
     pairs = figures["pairs"]
     if pairs["mean_difference"] is None:
-        return []
+        return
     severity = min(1.0, 3 * (pairs["mean_difference"] - (pairs["ceiling"] or 0)))
-    if severity < _MIN_SEVERITY:
-        return []
     text = (
         f"The association of two columns (0 to 1) differs from the original's by {pairs['mean_difference']:.2f} on average "
         f"over {len(pairs['pairs'])} pairs. The split-half baseline is {pairs['ceiling'] or 0:.2f} "
         f"({_rows_of(pairs['n'])}). Correlations in this table may be misleading."
     )
-    return [Weakness("usefulness", severity, "Associations between columns are inaccurate", text, "pairs")]
+    yield Weakness("usefulness", severity, "Associations between columns are inaccurate", text, "pairs")
 
 
-def _of_sequences(figures: dict[str, Any]) -> list[Weakness]:
+def _of_sequences(figures: dict[str, Any]) -> Iterator[Weakness]:
     sequences = figures["sequences"]
     if sequences is None or sequences["mean_distance"] is None:
-        return []
+        return
     severity = sequences["mean_distance"] - (sequences["ceiling"] or 0)
-    if severity < _MIN_SEVERITY:
-        return []
     text = (
-        f"The joint distribution of a value and its predecessor is {_percent(sequences['mean_distance'])} off the original's on "
-        f"average (total variation). The holdout's is {_percent(sequences['ceiling'] or 0)} off; without any order it would be "
-        f"{_percent(sequences['independent'] or 0)} ({_rows_of(sequences['pairs'], 'pairs')})."
+        f"The joint distribution of a value and its predecessor is {percent(sequences['mean_distance'])} off the original's on "
+        f"average (total variation). The holdout's is {percent(sequences['ceiling'] or 0)} off; without any order it would be "
+        f"{percent(sequences['independent'] or 0)} ({_rows_of(sequences['pairs'], 'pairs')})."
     )
-    return [Weakness("usefulness", severity, "Transitions between consecutive rows are inaccurate", text, "sequences")]
+    yield Weakness("usefulness", severity, "Transitions between consecutive rows are inaccurate", text, "sequences")
 
 
-def _of_writing(figures: dict[str, Any]) -> list[Weakness]:
-    found = []
+def _of_writing(figures: dict[str, Any]) -> Iterator[Weakness]:
     for column in figures["writing"]:
-        alike = column["mauve"] or {"n": 0}
-        if alike["n"] >= _MIN_TEXTS and alike["ceiling"] - alike["value"] >= _MIN_SEVERITY:
+        name, alike = column["column"], column["mauve"]
+        if alike is not None and alike["n"] >= _MIN_TEXTS:
             text = (
                 f"MAUVE, the similarity of base-model embeddings, is {alike['value']:.2f}, where 1 is equal. The split-half "
                 f"baseline is {alike['ceiling']:.2f} ({alike['n']:,} texts each)."
             )
-            title = f"Texts in {column['column']} are unlike the original's"
-            found.append(Weakness("usefulness", alike["ceiling"] - alike["value"], title, text, "writing"))
-        made, original = column["synthetic"]["repeated"], column["original"]["repeated"]
-        if made is not None and made - (original or 0) >= _MIN_SEVERITY:
+            severity = alike["ceiling"] - alike["value"]
+            yield Weakness("usefulness", severity, f"Texts in {name} are unlike the original's", text, "writing")
+        made, original = column["synthetic"]["repeated"], column["original"]["repeated"] or 0
+        if made is not None:
             text = (
-                f"{_percent(made)} of the synthetic texts in {column['column']} are exact duplicates, {_percent(original or 0)} "
+                f"{percent(made)} of the synthetic texts in {name} are exact duplicates, {percent(original)} "
                 f"of the original ones ({column['n']:,} texts each)."
             )
-            found.append(
-                Weakness(
-                    "usefulness", made - (original or 0), f"Many texts in {column['column']} are duplicates", text, "writing"
-                )
-            )
-    return found
+            yield Weakness("usefulness", made - original, f"Many texts in {name} are duplicates", text, "writing")
 
 
-def find_weaknesses(figures: dict[str, Any], limit: int | None = 3) -> list[Weakness]:
-    """The weaknesses that `evaluate_tables`' figures show, by the rule above; at most `limit`, None for all."""
-    finders = (
-        _of_attacks,
-        _of_audit,
-        _of_personal,
-        _of_schema,
-        _of_utility,
-        _of_columns,
-        _of_pairs,
-        _of_sequences,
-        _of_writing,
-    )
-    found = [weakness for finder in finders for weakness in finder(figures)]
-    found.sort(key=lambda weakness: (_ORDER.index(weakness.kind), -weakness.severity))
-    return found[:limit]
+_FINDERS = (
+    _of_attacks,
+    _of_audit,
+    _of_personal,
+    _of_schema,
+    _of_utility,
+    _of_columns,
+    _of_pairs,
+    _of_sequences,
+    _of_writing,
+)
+
+
+def find_weaknesses(figures: dict[str, Any]) -> list[Weakness]:
+    """The weaknesses that `evaluate_tables`' figures show, by the rule above."""
+    found = [weakness for finder in _FINDERS for weakness in finder(figures)]
+    found = [weakness for weakness in found if weakness.kind != "usefulness" or weakness.severity >= _MIN_SEVERITY]
+    return sorted(found, key=lambda weakness: (_ORDER.index(weakness.kind), -weakness.severity))

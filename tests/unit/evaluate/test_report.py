@@ -152,20 +152,22 @@ def test_names_from_the_table_are_escaped():
 
 
 def test_weaknesses_are_ranked_privacy_usefulness_unknown(figures, leaky):
-    assert find_weaknesses(leaky)[0].kind == "privacy" and len(find_weaknesses(leaky)) == 3
+    assert find_weaknesses(leaky)[0].kind == "privacy"
+    first_page = render_report(leaky, CERTIFICATE, False).split("The most important weaknesses found")[1].split("</ol>")[0]
+    assert len(find_weaknesses(leaky)) > 3 == first_page.count("<li>")
     worse = copy.deepcopy(leaky)
     worse["utility"]["ratio"] = 0.1
     worse["audit"] = {"status": "failed", "sentence": "It found epsilon 12, above 2."}
-    kinds = [weakness.kind for weakness in find_weaknesses(worse, None)]
+    kinds = [weakness.kind for weakness in find_weaknesses(worse)]
     assert kinds == sorted(kinds, key=("privacy", "usefulness", "unknown").index)
     assert find_weaknesses(worse)[0].section == "audit"
-    assert "privacy" not in {weakness.kind for weakness in find_weaknesses(figures, None)}
+    assert "privacy" not in {weakness.kind for weakness in find_weaknesses(figures)}
 
 
 def test_attacks_of_one_kind_are_one_weakness(leaky):
-    titles = [weakness.title for weakness in find_weaknesses(leaky, None)]
+    titles = [weakness.title for weakness in find_weaknesses(leaky)]
     assert "The attack “exact copies” succeeded" in titles and not any("near copies" in title for title in titles)
-    (copies,) = [weakness for weakness in find_weaknesses(leaky, None) if "exact copies" in weakness.title]
+    (copies,) = [weakness for weakness in find_weaknesses(leaky) if "exact copies" in weakness.title]
     assert (
         "Also failed: near copies, shared passages." in copies.text or "Also failed: shared passages, near copies." in copies.text
     )
@@ -175,7 +177,7 @@ def test_attacks_of_one_kind_are_one_weakness(leaky):
 def test_low_mauve_is_a_weakness(figures, n, value, said):
     (writing,) = figures["writing"]
     unlike = {**figures, "writing": [{**writing, "mauve": {"n": n, "value": value, "ceiling": 0.97}}]}
-    found = [weakness for weakness in find_weaknesses(unlike, None) if "are unlike the original" in weakness.title]
+    found = [weakness for weakness in find_weaknesses(unlike) if "are unlike the original" in weakness.title]
     assert bool(found) == said
     if said:
         assert found[0].severity == pytest.approx(0.24) and "0.73" in found[0].text and "300 texts each" in found[0].text
@@ -185,7 +187,7 @@ def test_every_weakness_states_its_sample_size(visits, schema, leaky):
     train, holdout, _ = visits
     bad = [{**row, "age": 0, "sex": "F", "note": "the same note", "ill": "yes"} for row in train[:150]]
     worse = evaluate_tables(train[:300], holdout[:200], bad, schema, target="ill", quasi_identifiers=["age"], seed=3)
-    said = [weakness for found in (leaky, worse) for weakness in find_weaknesses(found, None) if weakness.kind != "unknown"]
+    said = [weakness for found in (leaky, worse) for weakness in find_weaknesses(found) if weakness.kind != "unknown"]
     assert {weakness.section for weakness in said} == {"attacks", "columns", "pairs", "utility", "writing"}
     for weakness in said:
         counts = r"of [\d,]+ tries|150 synthetic rows|\d+ held-out rows|150 texts each"

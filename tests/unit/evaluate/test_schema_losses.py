@@ -3,7 +3,7 @@
 from typing import Any
 
 from localsynth.evaluate.schema_losses import SchemaLosses
-from localsynth.evaluate.weaknesses import _of_schema
+from localsynth.evaluate.weaknesses import Weakness, find_weaknesses
 from localsynth.schema.columns import Category, Integer, Number, Record, Schema, conform
 
 SCHEMA = Schema(
@@ -20,6 +20,12 @@ def counted(rows: list[Record]) -> dict[str, Any]:
     for row in rows:
         losses.count(row, conform(SCHEMA, row))
     return losses.figures()
+
+
+def weaknesses(losses: dict[str, Any] | None) -> list[Weakness]:
+    nothing = {"attacks": [], "audit": None, "personal": None, "columns": [], "sequences": None, "writing": []}
+    useful = {"utility": {"status": "done", "ratio": 1.0, "sentence": ""}, "pairs": {"mean_difference": None}}
+    return find_weaknesses({**nothing, **useful, "rows": {}, "schema_losses": losses})
 
 
 def test_losses_against_counts_by_hand() -> None:
@@ -52,15 +58,15 @@ def test_constraints_are_checked_after_clamping() -> None:
     figures = losses.figures()
     assert (figures["rows"], figures["dropped"]) == (5, 3)
     assert [entry["broken"] for entry in figures["constraints"]] == [1, 2, 0]
-    (weakness,) = [found for found in _of_schema({"schema_losses": figures}) if "dropped" in found.title]
+    (weakness,) = [found for found in weaknesses(figures) if "dropped" in found.title]
     assert "violated constraints: n > 3 (1); kind = 'a' => n = 9 (2)." in weakness.text
 
 
 def test_only_large_losses_are_weaknesses() -> None:
     fits: Record = {"kind": "a", "n": 3, "x": 0.1}
     few = counted([*[fits] * 96, *[{**fits, "n": 20}] * 4])
-    assert _of_schema({"schema_losses": few}) == [] and _of_schema({"schema_losses": None}) == []
+    assert weaknesses(few) == [] and weaknesses(None) == []
     many = counted([*[fits] * 80, *[{**fits, "n": 20, "kind": "b"}] * 12, *[{**fits, "x": 2.0}] * 8])
-    dropped, cut = _of_schema({"schema_losses": many})
+    cut, dropped = weaknesses(many)
     assert "8 of 100" in dropped.text and dropped.severity == 0.08
     assert cut.severity == 0.12 and "kind (12\u00a0%)" in cut.text and "n (12\u00a0%)" in cut.text and "and others" in cut.title

@@ -42,7 +42,7 @@ def test_lost_order_of_sequences_is_a_weakness():
     rows = [[row for one in table for row in one] for table in (*tables, lost)]
     figures = evaluate_tables(*rows, SCHEMA, units=(*tables, lost))
     assert figures["sequences"]["columns"][0]["distance"] > 0.3
-    (weakness,) = [found for found in find_weaknesses(figures, None) if found.section == "sequences"]
+    (weakness,) = [found for found in find_weaknesses(figures) if found.section == "sequences"]
     assert "Transitions" in weakness.title
     figures["sequences"] = compare_sequences(*tables, tables[1], SCHEMA)  # type: ignore[call-arg]
-    assert not [found for found in find_weaknesses(figures, None) if found.section == "sequences"]
+    assert not [found for found in find_weaknesses(figures) if found.section == "sequences"]
