@@ -1,5 +1,7 @@
 """Source → private.duckdb, and what the schema leaves open measured → schema.json."""
 
+import hashlib
+import hmac
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from localsynth.results import IngestResult
 from localsynth.schema.columns import Schema, conform
 from localsynth.workspace.effective_schema import Effective, IngestRecord, IngestSettings, TableSize, read_ingest
 from localsynth.workspace.erasure_record import refuse_erased
+from localsynth.workspace.hash_secret import hash_secret
 
 if TYPE_CHECKING:
     from localsynth.ingest.sources.base import Source
@@ -23,8 +26,14 @@ __all__ = ["ingest", "ingest_if_needed", "ingest_settings"]
 
 
 def ingest_settings(session: Session) -> IngestSettings:
-    """The settings of an ingest that this session asks for."""
-    return IngestSettings.of(session.config, budgets(session.config).schema.epsilon, session.options.max_units)
+    """The settings of an ingest that this session asks for.
+
+    The source's path is replaced by a keyed hash: it may name people, and schema.json is handed on.
+    """
+    config = session.config
+    source = hmac.new(hash_secret(session.workspace), config.data.source.encode(), hashlib.sha256).hexdigest()
+    settings = IngestSettings.of(config, budgets(config).schema.epsilon, session.options.max_units)
+    return settings.model_copy(update={"data": config.data.model_copy(update={"source": source})})
 
 
 def ingest(session: Session) -> IngestResult:

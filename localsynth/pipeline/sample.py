@@ -1,29 +1,19 @@
 """Model, or marginals → synthetic.duckdb."""
 
-import secrets
 from typing import TYPE_CHECKING
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, check_product, exported_run, recorder
 from localsynth.results import SampleResult
-from localsynth.system.files import write_file
 from localsynth.workspace.effective_schema import Effective
-from localsynth.workspace.paths import Workspace
+from localsynth.workspace.hash_secret import hash_secret
 from localsynth.workspace.runs import Run, SampleOutcome
 
 if TYPE_CHECKING:
     from localsynth.text_counts.logit_bias import LogitBias
 
 __all__ = ["sample", "sample_run"]
-
-
-def _seeds_secret(workspace: Workspace) -> bytes:
-    """Of this workspace, outside it, made where there is none: what a file of rows is known by without its hash in the table."""
-    path = workspace.keys_path / "seeds-secret"
-    if not path.exists():
-        write_file(path, secrets.token_hex(32))
-    return path.read_bytes()
 
 
 def sample(session: Session) -> SampleResult:
@@ -57,7 +47,7 @@ def sample_run(session: Session, current: Run) -> SampleResult:
             "Rows of a sequence cannot be generated under conditions yet: each depends on the previous one.",
             "Leave --where, --balance and --seeds out, and select from the finished table.",
         )
-    secret = _seeds_secret(workspace) if options.seeds is not None else b""
+    secret = hash_secret(workspace) if options.seeds is not None else b""
     requested = read_row_requests(effective.schema, options.where, options.balance, options.seeds, config.data.missing, secret)
     if requested.rows is not None and (options.rows or options.more):
         raise ConfigError("A file of rows says itself how many there are.", "Leave --rows and --more out with --seeds.")

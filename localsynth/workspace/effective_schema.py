@@ -50,6 +50,7 @@ class IngestSettings(Record):
     """Everything that decides what an ingest makes. Another ingest with equal settings need not be charged again."""
 
     data: DataConfig
+    """Its `source` is a keyed hash of the path."""
     schema_: Schema = Field(alias="schema")
     """The declared schema; whether the user confirmed it changes nothing."""
     privacy: IngestPrivacy

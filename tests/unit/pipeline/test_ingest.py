@@ -1,5 +1,6 @@
 """The stage: what it reads again and when, what it pays, and whom it warns before."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
-from localsynth.errors import BudgetError, DataError, IntegrityError
+from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError
 from localsynth.events import Event
 from localsynth.ingest import private_bounds
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
@@ -93,6 +94,20 @@ def test_nothing_is_measured_on_rows_of_another_ingest(workspace: Workspace, sou
     with pytest.raises(IntegrityError, match="not of the same ingest"):
         ingest(session(workspace, source, OPEN))
     assert ledger(workspace) == spent
+
+
+def test_schema_file_does_not_reveal_where_the_source_lies(workspace: Workspace, tmp_path: Path) -> None:
+    places = [tmp_path / name / "mueller.csv" for name in ("here", "there")]
+    for place in places:
+        place.parent.mkdir()
+        write(place, 0)
+    ingest(session(workspace, places[0], DECLARED))
+    written = workspace.schema_path.read_text()
+    assert str(tmp_path) not in written and "here" not in written and "mueller" not in written
+    assert hashlib.sha256(str(places[0]).encode()).hexdigest() not in written, "could be found by trying paths"
+    assert ingest(session(workspace, places[0], DECLARED))["done_before"]
+    with pytest.raises(ConfigError, match="have changed"):
+        ingest(session(workspace, places[1], DECLARED))
 
 
 def test_another_run_does_not_ingest_an_unchanged_table_again(workspace: Workspace, source: Path) -> None:
