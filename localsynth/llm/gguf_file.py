@@ -4,6 +4,8 @@ The `gguf` package reads every token of a vocabulary into its own array (seconds
 read (empty strings and arrays are dropped). Here metadata stays raw bytes until a value is read, so a copy has exactly the
 original's metadata. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
 
+Every byte of a file that is read belongs to its header, a tensor or padding that is zero: nothing can hide between or after them.
+
 Knows nothing about what the tensors mean.
 """
 
@@ -32,6 +34,11 @@ Rows = Iterable[NDArray[Any]]
 _MAGIC = b"GGUF"
 _VERSION = 3
 _ALIGNMENT = 32
+_MAX_DIMENSIONS = 4
+_MAX_NESTING = 4
+"""Levels of arrays in arrays. llama.cpp reads one."""
+_PART = 1 << 24
+"""Bytes of a file that are read at once."""
 _SCALARS = {
     GGUFValueType.UINT8: "<B",
     GGUFValueType.INT8: "<b",
@@ -95,16 +102,18 @@ class _Cursor:
             return [self.value(inner) for _ in range(self.number("<Q"))]
         return self.number(_SCALARS[kind])
 
-    def skip(self, kind: GGUFValueType) -> None:
+    def skip(self, kind: GGUFValueType, nesting: int = 0) -> None:
         if kind == GGUFValueType.STRING:
             self.take(self.number("<Q"))
         elif kind == GGUFValueType.ARRAY:
+            if nesting == _MAX_NESTING:
+                raise ValueError("its arrays are nested too deeply")
             inner, count = GGUFValueType(self.number("<I")), self.number("<Q")
             if inner in _SCALARS:
                 self.take(count * struct.calcsize(_SCALARS[inner]))
             else:
                 for _ in range(count):
-                    self.skip(inner)
+                    self.skip(inner, nesting + 1)
         else:
             self.take(struct.calcsize(_SCALARS[kind]))
 
@@ -113,8 +122,8 @@ class GgufFile:
     """A GGUF file opened for reading.
 
     `fields` maps each metadata key to its raw bytes (value type, then value), `tensors` each name to its `Tensor`, both in the
-    file's order. Raises IntegrityError where the file is missing, damaged or cut short, ConfigError where it is one part of
-    several.
+    file's order. Raises IntegrityError where the file is missing, damaged or cut short or holds bytes that nothing claims,
+    ConfigError where it is one part of several.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,7 +140,7 @@ class GgufFile:
             raise IntegrityError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from None
         except (ValueError, KeyError, struct.error) as error:
             raise IntegrityError(f"{path} is not a whole GGUF file: {error}.", "Fetch or export the model again.") from None
-        if self.value("split.count", 1) > 1:
+        if self.value("split.count", 1) not in (0, 1):
             raise ConfigError(
                 f"{path} is one of several parts of a model.", "Join the parts with llama-gguf-split --merge first."
             )
@@ -144,28 +153,78 @@ class GgufFile:
             raise ValueError(f"version {version} is not known")
         tensor_count, field_count = cursor.number("<Q"), cursor.number("<Q")
         for _ in range(field_count):
+            self._last_field = cursor.at
             key = cursor.string()
             start = cursor.at
             cursor.skip(GGUFValueType(cursor.number("<I")))
             if key in self.fields:
                 raise ValueError(f"it has the key {key!r} twice")
             self.fields[key] = self._data[start : cursor.at].tobytes()
+        self._fields_end = cursor.at
         for _ in range(tensor_count):
             name = cursor.string()
-            shape = tuple(reversed([cursor.number("<Q") for _ in range(cursor.number("<I"))]))
+            if not 1 <= (dimensions := cursor.number("<I")) <= _MAX_DIMENSIONS:
+                raise ValueError(f"the tensor {name!r} has {dimensions} dimensions")
+            shape = tuple(reversed([cursor.number("<Q") for _ in range(dimensions)]))
             tensor = Tensor(name, shape, GGMLQuantizationType(cursor.number("<I")))
             if name in self.tensors:
                 raise ValueError(f"it has the tensor {name!r} twice")
-            if not shape or shape[-1] % GGML_QUANT_SIZES[tensor.kind][0]:
+            if 0 in shape or shape[-1] % GGML_QUANT_SIZES[tensor.kind][0]:
                 raise ValueError(f"the tensor {name!r} has an invalid shape")
             self.tensors[name] = tensor
             self._offsets[name] = cursor.number("<Q")
-        alignment = self.value("general.alignment", _ALIGNMENT)
-        start = _padded(cursor.at, alignment)
+        self._header_end = cursor.at
+        self._alignment = self._read_alignment()
+        self._check_layout()
+
+    def _read_alignment(self) -> int:
+        raw = self.fields.get("general.alignment", uint32_field(_ALIGNMENT))
+        alignment = int.from_bytes(raw[4:], "little")
+        if raw != uint32_field(alignment & 0xFFFFFFFF) or alignment.bit_count() != 1:
+            raise ValueError("its alignment is not a power of two in 32 bits")
+        return alignment
+
+    def _check_layout(self) -> None:
+        """Make offsets count from the file's start, and check that tensors and zeros fill it to its end."""
+        end = start = self._check_padding(self._header_end, "its header")
         for name, tensor in self.tensors.items():
             self._offsets[name] += start
-            if self._offsets[name] + tensor.size > len(self._data):
-                raise ValueError(f"it ends before the content of {name!r}")
+            if self._offsets[name] != end:
+                raise ValueError(f"the tensor {name!r} does not begin where the one before it ends")
+            end = self._check_padding(end + tensor.size, repr(name))
+        if more := len(self._data) - end:
+            raise ValueError(f"it has {more} bytes after its last tensor")
+        # Reading the padding has mapped pages all over the file.
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+    def _check_padding(self, end: int, of: str) -> int:
+        """Where the padding behind `end` ends."""
+        padded = _padded(end, self._alignment)
+        if end > len(self._data):
+            raise ValueError(f"it ends before the content of {of}")
+        if padded > len(self._data):
+            raise ValueError(f"it ends before the padding of {of}")
+        if self._data[end:padded].any():
+            raise ValueError(f"the padding of {of} is not zero")
+        return padded
+
+    def parts_without(self, key: str) -> Iterator[bytes]:
+        """The file, a part at a time, as it was before `key` was added to its metadata: as it is where the key is missing.
+
+        Raises IntegrityError where the key is not the last one.
+        """
+        header = self._data[: self._header_end].tobytes()
+        if key in self.fields:
+            last = next(reversed(self.fields))
+            if key != last:
+                raise IntegrityError(f"{self.path} holds {last!r} after {key!r}.", "Export the model again.")
+            count = struct.pack("<Q", len(self.fields) - 1)
+            header = header[:16] + count + header[24 : self._last_field] + header[self._fields_end :]
+        yield header + bytes(_padded(len(header), self._alignment) - len(header))
+        for start in range(_padded(self._header_end, self._alignment), len(self._data), _PART):
+            part = self._data[start : start + _PART].tobytes()
+            self._release(start, len(part))
+            yield part
 
     def value(self, key: str, default: Any = None) -> Any:
         """A metadata value as int, float, bool, str or list of these; `default` where the key is missing."""

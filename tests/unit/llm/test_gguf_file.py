@@ -116,6 +116,93 @@ def test_a_damaged_header_raises_only_our_errors(tiny_model, tmp_path_factory, c
         GgufFile(path)
 
 
+@pytest.fixture
+def laid_out(tmp_path):
+    """Writes a file: its tensors as (name, float32 numbers, offset), and what follows the header."""
+
+    def write(content, tensors=(("a", 3, 0), ("b", 5, 32)), keys=("general.alignment", "x"), alignment=32):
+        field = {"general.alignment": alignment if isinstance(alignment, bytes) else uint32_field(alignment)}
+        parts = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), len(keys))]
+        parts += [struct.pack("<Q", len(key)) + key.encode() + field.get(key, uint32_field(1)) for key in keys]
+        parts += [struct.pack("<QsIQIQ", 1, name.encode(), 1, size, 0, offset) for name, size, offset in tensors]
+        header = b"".join(parts)
+        path = tmp_path / "laid_out.gguf"
+        path.write_bytes(header + bytes(-len(header) % 32) + content)
+        return path
+
+    return write
+
+
+WHOLE = b"\1" * 12 + bytes(20) + b"\2" * 20 + bytes(12)
+
+
+def test_a_file_without_gaps_is_read(laid_out):
+    assert list(GgufFile(laid_out(WHOLE)).tensors) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "wrong"),
+    [
+        ({"content": WHOLE + b"28 kB of rows"}, "13 bytes after its last tensor"),
+        ({"content": WHOLE + bytes(32)}, "32 bytes after its last tensor"),
+        ({"content": WHOLE[:-12]}, "ends before the padding of 'b'"),
+        ({"content": WHOLE[:-12] + b"rows of data"}, "padding of 'b' is not zero"),
+        ({"content": WHOLE[:31] + b"x" + WHOLE[32:]}, "padding of 'a' is not zero"),
+        ({"content": WHOLE, "tensors": (("a", 8, 0), ("b", 5, 0))}, "'b' does not begin where"),
+        ({"content": WHOLE[:32] + bytes(32) + WHOLE[32:], "tensors": (("a", 3, 0), ("b", 5, 64))}, "'b' does not begin where"),
+        ({"content": WHOLE, "tensors": (("b", 5, 32), ("a", 3, 0))}, "'b' does not begin where"),
+        ({"content": WHOLE, "tensors": (("a", 3, 0), ("a", 5, 32))}, "the tensor 'a' twice"),
+        ({"content": WHOLE, "keys": ("x", "x")}, "the key 'x' twice"),
+        ({"content": WHOLE, "tensors": (("a", 3, 0), ("b", 0, 32))}, "invalid shape"),
+        ({"content": WHOLE, "alignment": 0}, "alignment"),
+        ({"content": WHOLE, "alignment": 24}, "alignment"),
+        ({"content": WHOLE, "alignment": string_field("32")}, "alignment"),
+        ({"content": WHOLE, "alignment": struct.pack("<Ii", GGUFValueType.INT32, -32)}, "alignment"),
+    ],
+)
+def test_bytes_that_nothing_claims_are_refused(laid_out, layout, wrong):
+    with pytest.raises(IntegrityError, match=re.escape(wrong)) as refusal:
+        GgufFile(laid_out(**layout))
+    assert "again" in refusal.value.hint
+
+
+def test_padding_of_the_header_is_zero(tiny_model, tmp_path):
+    source = GgufFile(tiny_model())
+    content = bytearray(source.path.read_bytes())
+    start = min(source._offsets.values())
+    assert content[start - 1] == 0
+    content[start - 1] = 1
+    (tmp_path / "changed.gguf").write_bytes(content)
+    with pytest.raises(IntegrityError, match="padding of its header is not zero"):
+        GgufFile(tmp_path / "changed.gguf")
+
+
+@pytest.mark.parametrize("place", [8, 16], ids=["tensors", "keys"])
+@pytest.mark.parametrize("count", [1 << 40, (1 << 64) - 1])
+def test_a_huge_count_is_refused(laid_out, place, count):
+    path = laid_out(WHOLE)
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + struct.pack("<Q", count) + content[place + 8 :])
+    with pytest.raises(IntegrityError, match="not a whole GGUF file"):
+        GgufFile(path)
+
+
+def test_huge_and_deep_arrays_are_refused(tmp_path):
+    array = struct.pack("<I", GGUFValueType.ARRAY)
+    for inner in (array + struct.pack("<Q", 1)) * 3000, struct.pack("<IQ", GGUFValueType.STRING, 1 << 60):
+        path = tmp_path / "array.gguf"
+        write_gguf(path, {"x": array + inner + uint32_field(1)}, [], lambda tensor: [])
+        with pytest.raises(IntegrityError, match="not a whole GGUF file"):
+            GgufFile(path)
+
+
+def test_a_part_named_by_a_text_is_refused(tmp_path):
+    path = tmp_path / "part.gguf"
+    write_gguf(path, {"split.count": string_field("2")}, [], lambda tensor: [])
+    with pytest.raises(ConfigError, match="several parts"):
+        GgufFile(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a model", b"GGUF\x01\x00\x00\x00" + bytes(32)])
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "other.gguf"
