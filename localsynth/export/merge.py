@@ -78,12 +78,13 @@ def _merged_rows(base: GgufFile, tensor: Tensor, delta: Delta | None) -> Iterato
 def merge_adapter(base: Path, adapter: Path | Adapter, out: Path, metadata: Mapping[str, str]) -> None:
     """Write `out`: the model `base` with scale·B·A of `adapter` (or of its directory) added, in F16, and norms in F32.
 
-    `metadata` is added as strings under keys that begin with "localsynth."; a tied output layer stays tied. `out` appears
-    whole or not at all. Raises IntegrityError (the adapter does not fit the base), ConfigError, ResourceError.
+    `metadata` is added as strings under keys that begin with "localsynth."; those of the base are left out, since its certificate
+    is another model's. A tied output layer stays tied. `out` appears whole or not at all. Raises IntegrityError (the adapter does
+    not fit the base), ConfigError, ResourceError.
     """
     source = GgufFile(base)
     deltas = _deltas(source, adapter if isinstance(adapter, Adapter) else read_adapter(adapter))
-    fields = _with_metadata(source.fields, metadata) | {
+    fields = _with_metadata({key: raw for key, raw in source.fields.items() if not key.startswith(_OURS)}, metadata) | {
         "general.file_type": uint32_field(LlamaFileType.MOSTLY_F16),
         "general.quantization_version": uint32_field(GGML_QUANT_VERSION),
     }
@@ -93,11 +94,12 @@ def merge_adapter(base: Path, adapter: Path | Adapter, out: Path, metadata: Mapp
 def _with_metadata(fields: Mapping[str, bytes], metadata: Mapping[str, str]) -> dict[str, bytes]:
     if foreign := [key for key in metadata if not key.startswith(_OURS)]:
         raise ValueError(f"{foreign[0]} is not a key of localsynth: these begin with {_OURS}")
-    return {**fields, **{key: string_field(text) for key, text in metadata.items()}}
+    kept = {key: raw for key, raw in fields.items() if key not in metadata}
+    return kept | {key: string_field(text) for key, text in metadata.items()}
 
 
 def set_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Add or replace "localsynth." strings in a GGUF file of any quantization; everything else is copied byte for byte.
+    """Put "localsynth." strings behind the other keys of a GGUF file of any quantization, whose bytes stay as they are.
 
     The file is replaced whole or not at all. Raises IntegrityError, ResourceError.
     """

@@ -1,6 +1,5 @@
 """Adapter → runs/ID/model.<QTYPE>.gguf, with its certificate beside it and inside."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from localsynth.errors import IntegrityError
 from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, certificate_of, check_base_model, open_ledger, recorder, trained_run
-from localsynth.privacy.certificate import CERTIFICATE_KEY
+from localsynth.privacy.certificate import CERTIFICATE_KEY, certificate_text
 from localsynth.results import ExportResult
 from localsynth.system.cpu import default_threads, multiplies_bf16
 from localsynth.system.extras import need_training_parts
@@ -33,7 +32,7 @@ def export_run(session: Session, current: Run) -> ExportResult:
         return _certify_marginals(session, current)
     need_training_parts()
     from localsynth.export.export import build_gguf
-    from localsynth.privacy.model_hash import model_hash
+    from localsynth.export.model_hash import model_hash
 
     base = find_base_model(current.settings.train.model)
     wanted = config.sample.quantization
@@ -107,7 +106,7 @@ def _has_certificate(session: Session, current: Run) -> bool:
 def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, Any]:
     """Write the certificate, beside the model and into it. Returns the fields of the run's record that depend on it."""
     from localsynth.export.merge import set_metadata
-    from localsynth.privacy.model_hash import model_hash
+    from localsynth.export.model_hash import model_hash
 
     hashes = {
         "model": model_hash(path),
@@ -116,7 +115,7 @@ def _put_certificate(session: Session, current: Run, path: Path) -> dict[str, An
         "base_model": current.model.base_sha256,
     }
     certificate = _certify(session, current, hashes)
-    set_metadata(path, {CERTIFICATE_KEY: json.dumps(certificate, ensure_ascii=False)})
+    set_metadata(path, {CERTIFICATE_KEY: certificate_text(certificate)})
     return {"model_hash": hashes["model"], **_write_certificate(current, certificate)}
 
 

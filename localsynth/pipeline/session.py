@@ -166,7 +166,7 @@ def check_base_model(current: Run) -> BaseModel:
 
 def check_product(current: Run) -> None:
     """Raise IntegrityError where the exported run's model or marginals are missing or changed."""
-    from localsynth.privacy.model_hash import model_hash
+    from localsynth.export.model_hash import model_hash
 
     path, again = current.product_path, f"Make it again: localsynth export {current.directory.parents[1]}"
     if not path.is_file():

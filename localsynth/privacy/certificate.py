@@ -8,6 +8,7 @@ facts, so `localsynth.verify.certificate` recomputes and compares them. A certif
 the data only through the ledger's mechanisms.
 """
 
+import json
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "CertificateFacts",
     "Work",
     "build",
+    "certificate_text",
     "compose",
     "exceeds_target",
     "not_covered",
@@ -354,4 +356,11 @@ def build(facts: CertificateFacts, key: Ed25519PrivateKey | None) -> dict[str, A
 
 
 CERTIFICATE_KEY = "localsynth.certificate"
+
+
+def certificate_text(document: Any) -> str:
+    """A certificate as it stands in a model: JSON of one spelling, since a space in it is under no signature."""
+    return json.dumps(document, ensure_ascii=False)
+
+
 """The metadata key under which a GGUF carries its certificate."""

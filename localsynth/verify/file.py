@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import DataError, IntegrityError, LocalsynthError
-from localsynth.privacy.certificate import CERTIFICATE_KEY
-from localsynth.privacy.model_hash import OWN_PREFIX, model_hash
+from localsynth.privacy.certificate import CERTIFICATE_KEY, certificate_text
 from localsynth.privacy.signing import fingerprint
-from localsynth.system.canonical_json import parse_json
+from localsynth.system.canonical_json import canonical_json, parse_json
 from localsynth.system.files import file_sha256
 from localsynth.verify.certificate import Finding, check, check_signature
 from localsynth.workspace.erasure_record import read_statement
@@ -16,6 +15,7 @@ from localsynth.workspace.erasure_record import read_statement
 __all__ = ["verify_file"]
 
 _MAX_BYTES = 64 * 2**20
+_MODELS = "model.*.gguf"
 
 _TABLE = Finding(
     "table",
@@ -24,44 +24,65 @@ _TABLE = Finding(
 )
 
 
-def _read(path: Path) -> tuple[Any, list[Path]]:
-    """(certificate, models it should describe) of a certificate or a GGUF file."""
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.", "Give the path of a certificate.json or of a model's .gguf file.")
+def _is_model(path: Path) -> bool:
     with path.open("rb") as file:
-        is_model = file.read(4) == b"GGUF"
-    if is_model:
+        return file.read(4) == b"GGUF"
+
+
+def _read(path: Path) -> Any:
+    """The certificate in a file of its own or in a GGUF file. Raises IntegrityError where there is none."""
+    if _is_model(path):
         from localsynth.llm.gguf_file import GgufFile
 
         text = GgufFile(path).value(CERTIFICATE_KEY)
         if not isinstance(text, str):
             raise IntegrityError(f"{path} carries no certificate.", "It was not made by localsynth, or was converted since.")
-        models = [path]
     else:
         if path.stat().st_size > _MAX_BYTES:
             raise IntegrityError(f"{path} is not a certificate: it is too large.", "Give a certificate.json.")
         text = path.read_bytes().decode("utf-8", "replace")
-        names = ("model.*.gguf", "marginals.json", "text_counts.json")
-        models = sorted(found for name in names for found in path.parent.glob(name))
     try:
-        return parse_json(text), models
-    except ValueError as error:
+        document = parse_json(text)
+        if _is_model(path) and certificate_text(document) != text:
+            raise ValueError("is spelled otherwise than localsynth does")
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(
             f"{path} holds no readable certificate: it {error}.", "It is damaged: get it again from its maker."
         ) from None
+    return document
+
+
+def _products(path: Path) -> list[Path]:
+    """Models, marginals and token counts that the certificate in `path` should describe."""
+    if _is_model(path):
+        return [path]
+    return sorted(found for name in (_MODELS, "marginals.json", "text_counts.json") for found in path.parent.glob(name))
+
+
+def _check_copies(document: dict[str, Any], path: Path) -> list[Finding]:
+    """Whether the certificate in a model and the one beside it, of which `path` holds one, are the same."""
+    others = [path.parent / "certificate.json"] if _is_model(path) else sorted(path.parent.glob(_MODELS))
+    findings = []
+    for other in others:
+        if not other.is_file():
+            continue
+        try:
+            same = canonical_json(_read(other)) == canonical_json(document)
+        except (LocalsynthError, ValueError):
+            same = False
+        text = f"{other.name} holds the same certificate." if same else f"{other.name} does not hold the same certificate."
+        findings.append(Finding("copies", "ok" if same else "failed", text))
+    return findings
 
 
 def _what_is_wrong(model: Path, stated: str) -> str:
     """Why the model is not the one whose hash is `stated`; "" if it is."""
-    from localsynth.llm.gguf_file import GgufFile
+    from localsynth.export.model_hash import model_hash
 
     try:
-        # The hash leaves out what localsynth adds to the file, so nothing else may stand under such a name.
-        if more := [key for key in GgufFile(model).fields if key.startswith(OWN_PREFIX) and key != CERTIFICATE_KEY]:
-            return f"holds {more[0]!r}, which localsynth does not write"
         return "" if model_hash(model) == stated else "is not the model the certificate names"
-    except LocalsynthError:
-        return "cannot be read as a model"
+    except LocalsynthError as error:
+        return f"cannot be read as a model: {error.message.rstrip('.')}"
 
 
 def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
@@ -140,10 +161,12 @@ def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
     `known_key` is the fingerprint of the expected signer. Raises DataError for a missing file, IntegrityError for one that
     is no certificate at all.
     """
-    document, models = _read(path)
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.", "Give the path of a certificate.json or of a model's .gguf file.")
+    document = _read(path)
     findings = check(document, known_key)
     if not (len(findings) == 1 and findings[0].status == "failed"):
-        findings += [*_check_products(document, models), *_erasure(document, path)]
+        findings += [*_check_products(document, _products(path)), *_check_copies(document, path), *_erasure(document, path)]
     findings.append(_TABLE)
     valid = all(finding.status != "failed" for finding in findings)
     failed = sum(finding.status == "failed" for finding in findings)

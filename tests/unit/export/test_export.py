@@ -9,9 +9,13 @@ from localsynth.errors import IntegrityError, ResourceError
 from localsynth.export import export as stage
 from localsynth.export import verify
 from localsynth.export.export import build_gguf
+from localsynth.export.merge import set_metadata
+from localsynth.export.model_hash import model_hash
 from localsynth.llm import llama_cpp
 from localsynth.llm.adapter import write_adapter
 from localsynth.llm.gguf_file import GgufFile
+from localsynth.privacy.certificate import CERTIFICATE_KEY
+from localsynth.system.files import file_sha256
 from tests.helpers.tiny_model import random_adapter
 
 
@@ -32,6 +36,10 @@ def test_export_makes_one_verified_file(trained, tmp_path, quantization):
     assert 0 < result.kl < verify.KL_LIMITS[quantization] and result.shift > 1e-3
     assert result.size_bytes == result.path.stat().st_size and result.seconds > 0
     assert GgufFile(result.path).value("general.file_type") == {"F16": 1, "Q8_0": 7}[quantization]
+    # Of what llama.cpp's quantizer wrote, no byte changes with the certificate.
+    before = file_sha256(result.path)
+    set_metadata(result.path, {CERTIFICATE_KEY: "{}"})
+    assert model_hash(result.path) == before != file_sha256(result.path)
     assert [(event["kind"], event["stage"], event["step"], event["steps"]) for event in events] == [
         ("progress", "export", step, 5) for step in range(1, 6)
     ]

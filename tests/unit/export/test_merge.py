@@ -128,6 +128,14 @@ def test_set_metadata_changes_nothing_else(tiny_model, tmp_path, kind):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.gguf"]
 
 
+def test_the_bases_own_certificate_is_left_out(tiny_model, tmp_path):
+    base = tmp_path / "base.gguf"
+    base.write_bytes(tiny_model().read_bytes())
+    set_metadata(base, {"localsynth.certificate": "{}"})
+    merge_adapter(base, Adapter(2, 2, {}), tmp_path / "merged.gguf", {})
+    assert not [key for key in GgufFile(tmp_path / "merged.gguf").fields if key.startswith("localsynth.")]
+
+
 def test_only_our_own_keys_can_be_set(tiny_model, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(tiny_model().read_bytes())

@@ -1,5 +1,6 @@
-"""The hash of a model sees every tensor and every field but localsynth's own."""
+"""The hash of a model covers every byte of its file but the certificate."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from localsynth.errors import IntegrityError
-from localsynth.privacy.model_hash import model_hash
+from localsynth.export.merge import set_metadata
+from localsynth.export.model_hash import model_hash
+from localsynth.privacy.certificate import CERTIFICATE_KEY
 
 FIELDS: dict[str, Any] = {"general.name": "small", "llama.block_count": 2, "tokenizer.tokens": ["a", "b"]}
 TENSORS = {"b.weight": np.arange(64, dtype=np.float32).reshape(2, 32), "a.weight": np.ones(32, dtype=np.float16)}
@@ -37,9 +40,24 @@ def base(tmp_path: Path) -> str:
     return model_hash(write(tmp_path / "base.gguf", FIELDS, TENSORS))
 
 
-def test_hash_ignores_own_fields_and_order(tmp_path: Path, base: str) -> None:
-    own = {"localsynth.certificate": "{}" * 500, **dict(reversed(FIELDS.items())), "localsynth.run": "r1"}
-    assert model_hash(write(tmp_path / "other.gguf", own, dict(reversed(TENSORS.items())))) == base
+def test_hash_is_that_of_the_file_without_its_certificate(tmp_path: Path, base: str) -> None:
+    path = tmp_path / "base.gguf"
+    assert base == hashlib.sha256(path.read_bytes()).hexdigest()
+    for text in ("{}", "{}" * 500):
+        set_metadata(path, {CERTIFICATE_KEY: text})
+        assert model_hash(path) == base
+
+
+def test_certificate_is_the_last_key(tmp_path: Path) -> None:
+    """Where among the others it stands is under no hash."""
+    path = write(tmp_path / "first.gguf", {CERTIFICATE_KEY: "{}", **FIELDS}, TENSORS)
+    with pytest.raises(IntegrityError, match=r"after 'localsynth\.certificate'"):
+        model_hash(path)
+
+
+def test_hash_depends_on_the_order_of_keys_and_tensors(tmp_path: Path, base: str) -> None:
+    for fields, tensors in ((dict(reversed(FIELDS.items())), TENSORS), (FIELDS, dict(reversed(TENSORS.items())))):
+        assert model_hash(write(tmp_path / "other.gguf", fields, tensors)) != base
 
 
 @pytest.mark.parametrize(
@@ -48,6 +66,7 @@ def test_hash_ignores_own_fields_and_order(tmp_path: Path, base: str) -> None:
         ({"general.name": "Small"}, {}),
         ({"general.more": "x"}, {}),
         ({"localsynthetic": "x"}, {}),
+        ({"localsynth.run": "r1"}, {}),
         ({"llama.block_count": 3}, {}),
         ({"llama.block_count": "2"}, {}),
         ({"tokenizer.tokens": ["ab", ""]}, {}),

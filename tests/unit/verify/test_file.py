@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import gguf
@@ -10,12 +12,13 @@ import numpy as np
 import pytest
 
 from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
-from localsynth.errors import IntegrityError
+from localsynth.errors import IntegrityError, LocalsynthError
 from localsynth.export.merge import set_metadata
-from localsynth.privacy.certificate import CERTIFICATE_KEY, CertificateFacts, build
+from localsynth.export.model_hash import model_hash
+from localsynth.llm.gguf_file import GgufFile
+from localsynth.privacy.certificate import CERTIFICATE_KEY, CertificateFacts, build, certificate_text
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
-from localsynth.privacy.model_hash import model_hash
 from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.schema.columns import Integer, Schema
 from localsynth.verify.file import verify_file
@@ -27,7 +30,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
     model = directory / "model.F16.gguf"
     writer = gguf.GGUFWriter(model, "llama")
-    writer.add_tensor("a.weight", np.ones(32, dtype=np.float16))
+    writer.add_tensor("a.weight", np.ones(40, dtype=np.float16))
+    writer.add_tensor("b.weight", np.ones((2, 7), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -50,7 +54,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )
-    text = json.dumps(build(facts, None))
+    text = certificate_text(build(facts, None))
     (directory / "certificate.json").write_text(text)
     set_metadata(model, {CERTIFICATE_KEY: text})
     return directory
@@ -121,11 +125,94 @@ def test_a_number_beyond_reading_does_not_break_verify(run: Path, number: str) -
 
 def test_a_model_with_more_of_our_keys_is_refused(run: Path) -> None:
     model = run / "model.F16.gguf"
+    text = GgufFile(model).value(CERTIFICATE_KEY)
     set_metadata(model, {"localsynth.note": "rows of the original"})
+    set_metadata(model, {CERTIFICATE_KEY: text})
     for path in (run / "certificate.json", model):
+        assert statuses(verify_file(path, None))["model"] == "failed"
+
+
+def is_accepted(path: Path) -> bool:
+    """Whether `verify` accepts a model by itself: one that it cannot read it does not."""
+    with suppress(LocalsynthError):
+        return bool(verify_file(path, None)["valid"])
+    return False
+
+
+def test_appended_rows_are_refused(run: Path) -> None:
+    model = run / "model.F16.gguf"
+    assert is_accepted(model)
+    with model.open("ab") as file:
+        file.write(b"age: 41\n" * 3500)
+    assert not is_accepted(model)
+    report = verify_file(run / "certificate.json", None)
+    assert not report["valid"]
+    text = next(finding["text"] for finding in report["findings"] if finding["name"] == "model")
+    assert "28000 bytes after its last tensor" in text
+
+
+def regions(path: Path) -> dict[str, range]:
+    """The regions of a GGUF whose last key is the certificate, by what they hold."""
+    content = path.read_bytes()
+    key = content.index(CERTIFICATE_KEY.encode())
+    value = key + len(CERTIFICATE_KEY) + 12
+    after = value + int.from_bytes(content[value - 8 : value], "little")
+    reader = gguf.GGUFReader(path)
+    infos = reader.tensors[-1].field
+    end = infos.offset + sum(int(part.nbytes) for part in infos.parts)
+    data = min(int(tensor.data_offset) for tensor in reader.tensors)
+    return {
+        "magic, version and counts": range(24),
+        "other keys": range(24, key - 8),
+        "the certificate's key, type and length": range(key - 8, value),
+        "tensor infos": range(after, end),
+        "padding of the header": range(end, data),
+        "tensors and their padding": range(data, len(content)),
+    }
+
+
+def test_every_byte_but_the_certificate_counts(run: Path) -> None:
+    model = run / "model.F16.gguf"
+    (run / "certificate.json").unlink()
+    found = regions(model)
+    assert all(found.values())
+    content, random = model.read_bytes(), Random(0)
+    for name, region in found.items():
+        for place in random.sample(region, min(len(region), 48)):
+            changed = bytearray(content)
+            changed[place] ^= 1 << random.randrange(8)
+            model.write_bytes(changed)
+            assert not is_accepted(model), (name, place)
+    model.write_bytes(content)
+    assert is_accepted(model)
+
+
+def test_a_certificate_inside_is_spelled_as_we_write_it(run: Path) -> None:
+    """Spaces in it would be under no hash and no signature."""
+    model = run / "model.F16.gguf"
+    text = GgufFile(model).value(CERTIFICATE_KEY)
+    set_metadata(model, {CERTIFICATE_KEY: text.replace('": ', '":\t', 3)})
+    with pytest.raises(IntegrityError, match="spelled otherwise"):
+        verify_file(model, None)
+
+
+@pytest.mark.parametrize("name", ["certificate.json", "model.F16.gguf"])
+def test_certificates_beside_and_inside_a_model_are_compared(run: Path, name: str) -> None:
+    assert statuses(verify_file(run / name, None))["copies"] == "ok"
+    document = json.loads((run / "certificate.json").read_text())
+    document["versions"]["localsynth"] = "0.1.1"
+    other = run / ("model.F16.gguf" if name == "certificate.json" else "certificate.json")
+    text = json.dumps(document)
+    if other.suffix == ".json":
+        other.write_text(text)
+    else:
+        set_metadata(other, {CERTIFICATE_KEY: text})
+    for path in (run / name, other):
         report = verify_file(path, None)
-        assert statuses(report)["model"] == "failed"
-        assert "'localsynth.note'" in next(f["text"] for f in report["findings"] if f["name"] == "model")
+        assert not report["valid"] and statuses(report)["copies"] == "failed"
+    if other.suffix == ".json":
+        other.write_text("{")
+        assert statuses(verify_file(run / name, None))["copies"] == "failed"
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: b"no model", lambda data: data[:-1] + b"x"])
