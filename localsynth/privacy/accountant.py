@@ -12,7 +12,7 @@ The adjacency is always "add or remove one unit". A description is a JSON object
 
 All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots",
 Doroshenko et al. 2022, arXiv:2207.04380) and are composed by dp_accounting, which only this
-module imports. The ρ of zCDP are added and converted (`localsynth.privacy.zcdp`).
+module and `localsynth.privacy.group_loss` import. The ρ of zCDP are added and converted (`localsynth.privacy.zcdp`).
 """
 
 import json
@@ -50,7 +50,7 @@ MAX_RUNS = 1_000_000
 _INTERVAL = 1e-4
 """Discretization of the privacy loss, in nats."""
 _GROUP_BINS = 20_000
-"""Maximum number of points, approximately, of a group's distribution: it takes ten times longer to build than one unit's."""
+"""Maximum number of points, approximately, of a group's distribution: it takes longer to build than one unit's."""
 _MIN_NOISE = 0.05
 """With less, a step costs an ε in the hundreds and takes minutes to compute: its ε counts as infinite."""
 _MAX_NOISE = 1e5
@@ -181,6 +181,8 @@ def _distribution(text: str, units: int, interval: float) -> Any:
     from dp_accounting.pld import common
     from dp_accounting.pld import privacy_loss_distribution as pld
 
+    from localsynth.privacy.group_loss import group_distribution
+
     mechanism = json.loads(text)
     kind = mechanism["type"]
     if kind == "gaussian":
@@ -191,9 +193,7 @@ def _distribution(text: str, units: int, interval: float) -> Any:
             return pld.from_gaussian_mechanism(noise / units, sampling_prob=rate, value_discretization_interval=interval)
         # The number of the group in the batch is binomial, and in the worst case their gradients are parallel
         # (Ganesh 2024, "Tight Group-Level DP Guarantees for DP-SGD with Sampling", arXiv:2401.10294).
-        return pld.from_mixture_gaussian_mechanism(
-            noise, list(range(units + 1)), _membership_probabilities(rate, units), value_discretization_interval=interval
-        )
+        return group_distribution(noise, _membership_probabilities(rate, units), interval)
     if kind == "laplace":
         return pld.from_laplace_mechanism(mechanism["noise_multiplier"], value_discretization_interval=interval)
     epsilon, delta = _proven_bound(mechanism)
