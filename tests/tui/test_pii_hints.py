@@ -166,7 +166,7 @@ def test_unit_form_sets_sequences_and_warns_of_refusals(table):
         assert saved(table)["schema"]["columns"][3] == {"name": "amount", "kind": "identifier"}
         await sees(pilot, "Are a unit's rows ordered in time")
         app.screen.query_one("#max_rows", Input).value = "4"
-        await until(pilot, lambda: saved(table)["privacy"]["max_rows_per_unit"] == 4)
+        await until(pilot, lambda: saved(table)["privacy"].get("max_rows_per_unit") == 4)
         order = app.screen.query_one("#order", Select)
         assert "kind" not in str(order._options), "a category has no order"
         order.value = "day"
