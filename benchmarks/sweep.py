@@ -40,9 +40,11 @@ from localsynth.llm.row_text import END, Codec, Encoded
 from localsynth.marginals.domain import Domain
 from localsynth.privacy.noise import SecureRandom
 from localsynth.privacy.zcdp import rho_for
-from localsynth.sample.sampler import Request, Sampler
+from localsynth.sample.row_plan import RowPlan
+from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Record, Schema, Text
+from localsynth.schema.conditions import Conditions
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.grouping_columns import GroupingColumn
 from localsynth.text_counts.logit_bias import LogitBias, comparison_rows, first_bias, refined_bias
@@ -208,23 +210,22 @@ def generate(
 
         def write(rows: list[Record], seed: int, bias: LogitBias | None, guidance: float = guidance) -> list[Record]:
             random = np.random.default_rng(seed)
-            requests = []
-            for i, row in enumerate(rows):
-                given = split.for_model(split.with_lengths(row), {})
-                other = original[int(random.integers(len(original)))]
-                requests.append(Request(i, given, split.contrast_row(given, other, random)))
-            with Sampler(
+
+            def contrast(index: int, given: Conditions) -> Record:
+                return split.contrast_row(given, original[int(random.integers(len(original)))], random)
+
+            plan = RowPlan(
                 run / "model.gguf",
-                split.schema,
                 arguments.description,
-                threads=default_threads(),
-                seed=seed,
-                temperature=arguments.temperature,
-                guidance=guidance,
-                nulls_given=True,
+                split.schema,
+                lambda i: split.for_model(split.with_lengths(rows[i]), {}),
+                contrast=contrast,
+                hybrid=True,
                 bias=bias,
-            ) as sampler:
-                return [record for _, record in sampler.rows(iter(requests))]
+            )
+            settings = SampleConfig(seed=seed, temperature=arguments.temperature, guidance=guidance)
+            with Sampler(plan, settings) as sampler:
+                return [record for _, record in sampler.rows(map(plan.request, range(len(rows))))]
 
         bias = logit_bias(arguments, run, split, original, write) if arguments.words else None
         synthetic = write(chosen, arguments.seed, bias)

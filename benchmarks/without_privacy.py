@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from localsynth.config import SampleConfig
 from localsynth.evaluate.attacks.membership import attack_by_scores
 from localsynth.evaluate.likelihood import likelihood_gain
 from localsynth.evaluate.report import render_report, report_document
@@ -30,6 +31,7 @@ from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.noise import RandomSource
 from localsynth.sample.candidates import Request
+from localsynth.sample.row_plan import RowPlan
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
@@ -114,7 +116,7 @@ def main() -> None:
         if not model.exists():
             trained(run, split, rows, folder)
         requests = (Request(i, split.for_model(row, {})) for i, row in enumerate(sampled))
-        with Sampler(model, split.schema, "", threads=default_threads(), seed=0) as sampler:
+        with Sampler(RowPlan(model, "", split.schema, lambda _: {}), SampleConfig()) as sampler:
             sampled = [record for _, record in sampler.rows(requests)]
         order = np.random.default_rng(0).permutation
         asked = [[side[i] for i in order(len(side))[:_ASKED]] for side in (rows, holdout)]

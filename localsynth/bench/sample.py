@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from localsynth.config import SampleConfig
 from localsynth.events import Emit, note
 from localsynth.export.merge import merge_adapter
 from localsynth.llm.adapter import Adapter
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.gguf_file import GgufFile, write_gguf
 from localsynth.llm.llama_cpp import CHAT_TEMPLATE, CompletionLoop, Decoder, Step, quantize
-from localsynth.sample.sampler import Request, Sampler
+from localsynth.sample.row_plan import RowPlan
+from localsynth.sample.sampler import Sampler
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Schema, Text
 from localsynth.system.cpu import default_threads
 
@@ -121,12 +123,14 @@ def _prepare(base: Path, out: Path, quantization: str, threads: int) -> None:
 
 def _ours(path: Path, rows: int, batch_size: int | None, threads: int) -> tuple[dict[str, Any], _Recorder, int]:
     """The figures, the recorded calls, and the index of the first call for the rows."""
-    with Sampler(path, SCHEMA, "", batch_size=batch_size, max_rows=rows, threads=threads, seed=0, decoder=_Recorder) as sampler:
+    plan = RowPlan(path, "", SCHEMA, lambda _: {})
+    settings = SampleConfig(batch_size=batch_size, threads=threads, gpu_layers=0)
+    with Sampler(plan, settings, rows, decoder=_Recorder) as sampler:
         recorder = sampler.decoder
         assert isinstance(recorder, _Recorder)
         first_call = len(recorder.calls)
         begun = time.perf_counter()
-        generated = [record for _, record in sampler.rows(Request(number) for number in range(rows))]
+        generated = [record for _, record in sampler.rows(map(plan.request, range(rows)))]
         seconds = time.perf_counter() - begun
         statistics = sampler.statistics
     figures = {

@@ -174,8 +174,8 @@ def _generated(
     bias: "LogitBias | None",
 ) -> list[list[Record]]:
     """Rows with numbers from `first` on, generated as by `sample`, for each table of the grouping columns."""
-    from localsynth.sample.job import open_sampler
     from localsynth.sample.row_plan import plan_rows
+    from localsynth.sample.sampler import Sampler
     from localsynth.text_counts.comparison import comparison_requests
     from localsynth.text_counts.logit_bias import comparison_rows
 
@@ -193,7 +193,7 @@ def _generated(
         bias,
     )
     generated: list[list[Record]] = [[] for _ in requests]
-    with open_sampler(plan, settings, rows) as sampler:
+    with Sampler(plan, settings, rows) as sampler:
         for done, (number, row) in enumerate(sampler.rows(map(plan.request, range(rows))), start=1):
             generated[tables[number - first][0]].append(row)
             if done % 20 == 0 or done == rows:

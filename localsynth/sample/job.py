@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
 from localsynth.events import Emit, note
-from localsynth.llm.llama_cpp import ALL_LAYERS, gpu_offload
+from localsynth.sample.candidates import Request
 from localsynth.sample.row_plan import RowPlan
-from localsynth.sample.sampler import Request, Sampler, SampleStatistics
+from localsynth.sample.sampler import Sampler, SampleStatistics
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import Record, Text
 from localsynth.store.synthetic import Job, SyntheticStore
-from localsynth.system.cpu import default_threads
 
-__all__ = ["SampleResult", "generate_rows", "open_sampler"]
+__all__ = ["SampleResult", "generate_rows"]
 
 _MIN_SECONDS_BETWEEN_CHUNKS = 1.0
 """A transaction takes 40 ms. So rows that come quickly are written once a second, and not once a hundred rows."""
@@ -32,26 +31,6 @@ class SampleResult:
     rows: int
     seconds: float
     statistics: SampleStatistics
-
-
-def open_sampler(plan: RowPlan, settings: SampleConfig, max_rows: int) -> Sampler:
-    """A sampler with the user's `settings`, for at most `max_rows` rows of a plan."""
-    return Sampler(
-        plan.model,
-        plan.schema,
-        plan.description,
-        batch_size=settings.batch_size,
-        max_rows=max(max_rows, settings.candidates),
-        threads=settings.threads or default_threads(),
-        seed=settings.seed,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        gpu_layers=settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0,
-        candidates=settings.candidates,
-        guidance=settings.guidance if plan.contrast is not None else 0.0,
-        bias=plan.bias,
-        nulls_given=plan.hybrid,
-    )
 
 
 def generate_rows(
@@ -73,7 +52,7 @@ def generate_rows(
     missing = range(job.done, job.rows)
     texts = [column.name for column in surrogates.schema.learned() if isinstance(column, Text)]
     checks = any(name in plan.conditions(job.done) for name in texts)
-    with open_sampler(plan, settings, len(missing)) as sampler:
+    with Sampler(plan, settings, len(missing)) as sampler:
         emit(note(f"Sampling on {sampler.device}, batch size {sampler.batch_size}."))
         for i in missing if checks else ():
             sampler.check(Request(job.first_row + i, plan.conditions(i)))

@@ -30,21 +30,24 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from localsynth.config import SampleConfig
 from localsynth.errors import ConfigError, IntegrityError
-from localsynth.llm.llama_cpp import Decoder, Step, Vocabulary, sequence_bytes
+from localsynth.llm.llama_cpp import ALL_LAYERS, Decoder, Step, Vocabulary, gpu_offload, sequence_bytes
 from localsynth.llm.row_text import END, NULL, Codec
 from localsynth.sample.candidates import Candidate, CandidateGroup, Request, Stream
 from localsynth.sample.grammar import Grammars, TokenMasks
 from localsynth.sample.prefix_cache import PrefixCache
+from localsynth.sample.row_plan import RowPlan
 from localsynth.sample.scheduler import Scheduler
 from localsynth.sample.token_choice import choose_index, choose_tokens, guided, log_share
-from localsynth.schema.columns import Column, Record, Schema, Text, conform
+from localsynth.schema.columns import Column, Record, Text, conform
 from localsynth.schema.conditions import Allowed, whole
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system import random_streams
+from localsynth.system.cpu import default_threads
 from localsynth.text_counts.logit_bias import LogitBias
 
-__all__ = ["Request", "SampleStatistics", "Sampler"]
+__all__ = ["SampleStatistics", "Sampler"]
 
 MAX_ATTEMPTS = 5
 """Attempts at one row. The grammar makes a second one improbable. In the last one, the columns with constraints have the
@@ -82,56 +85,40 @@ class SampleStatistics:
 
 
 class Sampler:
-    """Generates rows of an effective schema with a merged GGUF. Use as a context manager.
+    """Generates the rows of a plan with the user's settings. Use as a context manager.
 
-    `batch_size` rows are generated at a time; None: as many as decode fastest and fit into memory, at most `max_rows`.
-    `gpu_layers` layers of the model are on the GPU (-1: all). A row under conditions is chosen among `candidates`.
-    `guidance` applies to requests with a contrast row. `bias` moves the tokens of texts, by the row's fixed values.
-    `nulls_given`: the model has not learned which columns are null. Requests say so, and no candidate is weighted by it.
+    `batch_size` is how many rows are generated at a time: as many as decode fastest and fit into memory where the settings
+    leave it open. It is not more than `max_rows`, the number of rows that will be requested, or the number of candidates.
     """
 
     def __init__(
-        self,
-        model: Path,
-        schema: Schema,
-        description: str,
-        *,
-        threads: int,
-        seed: int,
-        batch_size: int | None = None,
-        max_rows: int = _MAX_SEQUENCES,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        gpu_layers: int = 0,
-        candidates: int = 8,
-        guidance: float = 0.0,
-        bias: LogitBias | None = None,
-        nulls_given: bool = False,
-        decoder: type[Decoder] = Decoder,
+        self, plan: RowPlan, settings: SampleConfig, max_rows: int = _MAX_SEQUENCES, decoder: type[Decoder] = Decoder
     ) -> None:
-        self._feasible = FeasibleSet(schema)
-        self._schema, self._seed, self._temperature, self._top_p = schema, seed, temperature, top_p
-        self._guidance, self._nulls_given = guidance, nulls_given
-        self._vocabulary = Vocabulary(model)
+        self._plan, self._settings = plan, settings
+        self._guidance = settings.guidance if plan.contrast is not None else 0.0
+        self._feasible = FeasibleSet(plan.schema)
+        self._vocabulary = Vocabulary(plan.model)
+        bias = plan.bias
         if bias is not None and len(bias.tokens) and bias.tokens[-1] >= self._vocabulary.size:
             raise IntegrityError("The token counts are of another model's tokens.", "Restore it from a backup, or train again.")
-        self._bias = bias
         self._biased = {} if bias is None else {int(token): place for place, token in enumerate(bias.tokens)}
-        self._codec = Codec(schema, self._vocabulary.tokenize, self._vocabulary.start, description)
+        self._codec = Codec(plan.schema, self._vocabulary.tokenize, self._vocabulary.start, plan.description)
         self._grammars = Grammars(self._vocabulary.grammar_tokenizer(), self._codec.fields)
         self._end = self._vocabulary.tokenize(END)
         length = self._codec.longest_row + _TO_END_A_TEXT * len(self._codec.fields)
-        self._sequences_per_slot = 2 if guidance else 1
-        batch_size = batch_size or _default_batch_size(model, length, self._sequences_per_slot)
-        self.batch_size = min(max_rows, batch_size, _MAX_SEQUENCES // self._sequences_per_slot)
+        self._sequences_per_slot = 2 if self._guidance else 1
+        batch_size = settings.batch_size or _default_batch_size(plan.model, length, self._sequences_per_slot)
+        self.batch_size = min(max(max_rows, settings.candidates), batch_size, _MAX_SEQUENCES // self._sequences_per_slot)
         sequences = self._sequences_per_slot * self.batch_size
-        self.decoder = decoder(model, sequences + 1, length, threads, gpu_layers)
+        threads = settings.threads or default_threads()
+        gpu_layers = settings.gpu_layers if settings.gpu_layers is not None else ALL_LAYERS if gpu_offload() else 0
+        self.decoder = decoder(plan.model, sequences + 1, length, threads, gpu_layers)
         self._cache = PrefixCache(self.decoder, sequences, length)
         self._cache.fill(self._codec.fields[0].key[:-1])
         self.device = f"GPU ({gpu_layers if gpu_layers >= 0 else 'all'} layers)" if gpu_layers else f"CPU ({threads} threads)"
         # A candidate under a condition needs two masks: with the condition and without.
         self._masks = TokenMasks(2 * self.batch_size, self.decoder.vocabulary_size, threads)
-        self._candidates = min(candidates, self.batch_size)
+        self._candidates = min(settings.candidates, self.batch_size)
         self.statistics = SampleStatistics()
 
     def check(self, request: Request) -> None:
@@ -172,7 +159,7 @@ class Sampler:
         return [self._candidate(request, attempt, index, group) for index in range(group.size if group else 1)]
 
     def _candidate(self, request: Request, attempt: int, index: int, group: CandidateGroup | None) -> Candidate:
-        random = random_streams.tokens(self._seed, request.number, attempt, index)
+        random = random_streams.tokens(self._settings.seed, request.number, attempt, index)
         streams = [Stream(pending=self._codec.fields[0].key.copy()) for _ in range(self._sequences_per_slot)]
         candidate = Candidate(request, attempt, index, random, self._grammars.matcher(0), len(self._codec.fields), group, streams)
         self._begin_column(candidate)
@@ -203,9 +190,9 @@ class Sampler:
             logits = guided(logits[::2], logits[1::2], self._guidance)
         self._add_bias(logits, ready)
         for (i, _), unconditional in zip(weighted, allowed[len(ready) :], strict=True):
-            ready[i].log_weight += log_share(logits[i], allowed[i], unconditional, self._temperature)
+            ready[i].log_weight += log_share(logits[i], allowed[i], unconditional, self._settings.temperature)
         uniform = np.array([candidate.random.random() for candidate in ready])
-        tokens = choose_tokens(logits, allowed[: len(ready)], uniform, self._temperature, self._top_p)
+        tokens = choose_tokens(logits, allowed[: len(ready)], uniform, self._settings.temperature, self._settings.top_p)
         chosen = time.perf_counter()
         for candidate, token in zip(ready, tokens, strict=True):
             self._append(candidate, [int(token)])
@@ -216,7 +203,7 @@ class Sampler:
     def choose(self, group: CandidateGroup) -> Candidate:
         """One of a row's candidates, sampled by their weights; it continues as a row without others."""
         candidates = sorted(group.pending, key=lambda candidate: candidate.index)
-        uniform = random_streams.candidate_choice(self._seed, group.request.number, group.attempt).random()
+        uniform = random_streams.candidate_choice(self._settings.seed, group.request.number, group.attempt).random()
         chosen = candidates[choose_index(np.array([candidate.log_weight for candidate in candidates]), uniform)]
         chosen.group = None
         self._append_forced(chosen)
@@ -231,7 +218,7 @@ class Sampler:
         conditions = candidate.request.conditions.items()
         if (
             not record
-            or conform(self._schema, record) != record
+            or conform(self._plan.schema, record) != record
             or not all(record[name] in allowed for name, allowed in conditions)
         ):
             self.statistics.rejected += 1
@@ -287,16 +274,16 @@ class Sampler:
 
     def _add_bias(self, logits: NDArray[np.float32], candidates: list[Candidate]) -> None:
         """Add the bias of each candidate that generates a text to its row of `logits`, in place."""
-        if self._bias is None:
+        if self._plan.bias is None:
             return
         for row, candidate in zip(logits, candidates, strict=True):
             if self._has_bias(candidate):
-                row[self._bias.tokens] += candidate.bias
+                row[self._plan.bias.tokens] += candidate.bias
 
     def _has_bias(self, candidate: Candidate) -> bool:
         """Whether the next token is certain to be of a text; while the text may turn out to be null, it is not."""
         column = self._codec.fields[candidate.field].column
-        not_null = self._nulls_given or not column.nullable or not f" {NULL}".encode().startswith(candidate.value)
+        not_null = self._plan.hybrid or not column.nullable or not f" {NULL}".encode().startswith(candidate.value)
         return candidate.bias is not None and isinstance(column, Text) and not_null
 
     # --- grammar ---------------------------------------------------------------------------------------------------------
@@ -346,8 +333,8 @@ class Sampler:
         candidate.value, candidate.value_tokens, candidate.unconditional = b"", 0, None
         while not candidate.done:
             field = self._codec.fields[candidate.field]
-            if self._bias is not None and candidate.bias is None and isinstance(field.column, Text):
-                candidate.bias = self._bias_of(self._bias, candidate.request)
+            if self._plan.bias is not None and candidate.bias is None and isinstance(field.column, Text):
+                candidate.bias = self._bias_of(self._plan.bias, candidate.request)
             allowed = self._allowed(candidate, field.column)
             if allowed is None:
                 candidate.matcher = self._grammars.matcher(candidate.field)
@@ -370,11 +357,11 @@ class Sampler:
         """The bias of a row's texts, by the values that its conditions fix."""
         fixed = {name: allowed.single for name, allowed in request.conditions.items() if allowed.single is not None}
         # A logit is divided by the temperature later.
-        return self._temperature * bias.of({name: single.value for name, single in fixed.items()})
+        return self._settings.temperature * bias.of({name: single.value for name, single in fixed.items()})
 
     def _merely_read(self, allowed: Allowed) -> bool:
         """Whether a condition is a null that the model is told of, and has not learned to generate."""
-        return self._nulls_given and allowed.single is not None and allowed.single.value is None
+        return self._plan.hybrid and allowed.single is not None and allowed.single.value is None
 
     def _allowed(self, candidate: Candidate, column: Column) -> Allowed | None:
         """The values of a column that meet its condition and are feasible with the row so far; None for all."""

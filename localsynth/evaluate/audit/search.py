@@ -20,8 +20,8 @@ from localsynth.events import progress
 from localsynth.export.merge import merge_adapter
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
-from localsynth.sample.job import open_sampler
 from localsynth.sample.row_plan import RowPlan
+from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
 from localsynth.schema.conditions import Conditions
@@ -82,7 +82,7 @@ def search_endings(
         hybrid=split.hybrid,
     )
     generated: list[Record] = []
-    with open_sampler(row_plan, sampling, rows) as sampler:
+    with Sampler(row_plan, sampling, rows) as sampler:
         for number, record in sampler.rows(map(row_plan.request, range(rows))):
             generated.append(record)
             training.emit(progress("audit", number + 1, rows, "rows searched"))

@@ -194,8 +194,9 @@ def test_comparison_and_sampling_use_the_prompt_of_the_training(
 
     def watched(sampler: Sampler, *arguments: Any, **options: Any) -> None:
         begin(sampler, *arguments, **options)
-        assert options["batch_size"] == 5 and sampler._nulls_given
-        made.append(([sampler._codec.encode(row).tokens for row in rows], sampler._temperature, sampler._top_p))
+        settings = sampler._settings
+        assert settings.batch_size == 5 and sampler._plan.hybrid
+        made.append(([sampler._codec.encode(row).tokens for row in rows], settings.temperature, settings.top_p))
 
     monkeypatch.setattr(Sampler, "__init__", watched)
     session.config = today

@@ -19,7 +19,8 @@ from localsynth.pipeline.plan import plan
 from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.pipeline.train import train, train_or_resume
-from localsynth.sample.sampler import Request, Sampler
+from localsynth.sample.candidates import Request
+from localsynth.sample.sampler import Sampler
 from localsynth.schema.columns import Record, Schema, Text, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
@@ -119,7 +120,7 @@ def test_guidance_contrasts_texts_with_those_of_other_values(
 
     def rows(sampler: Sampler, requests: Iterable[Request]) -> Iterator[tuple[int, Record]]:
         requests = list(requests)
-        assert sampler._nulls_given, "a missing text is the marginals' choice, which the model has not learned"
+        assert sampler._plan.hybrid, "a missing text is the marginals' choice, which the model has not learned"
         asked.append((sampler._sequences_per_slot, requests))
         return drawing(sampler, requests)
 

@@ -14,11 +14,12 @@ from localsynth.marginals.domain import Domain
 from localsynth.marginals.inference import Factor
 from localsynth.marginals.model import MarginalModel
 from localsynth.sample import structured_rows
-from localsynth.sample.sampler import Request, Sampler
+from localsynth.sample.candidates import Request
 from localsynth.schema.columns import Boolean, Category, Column, Date, Integer, Number, Record, Schema, Text, conform
 from localsynth.schema.conditions import Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.where import parse_where
+from tests.helpers.sampling import open_sampler
 
 COLUMNS: list[Column] = [
     Category(name="sex", values=["F", "M"], nullable=False),
@@ -110,7 +111,7 @@ def test_rows_of_the_language_model_keep_the_constraints(tiny_model, texts, cond
     schema = schema_of(texts)
     conditions = asked(condition, schema)
     assume(FeasibleSet(schema).witness(conditions) is not None)
-    with Sampler(tiny_model(), schema, "", batch_size=8, threads=1, seed=seed, candidates=3) as sampler:
+    with open_sampler(tiny_model(), schema, batch_size=8, seed=seed, candidates=3) as sampler:
         rows = [row for _, row in sampler.rows(Request(number, conditions) for number in range(10))]
         check(rows, schema, conditions)
         assert sampler.statistics.rejected <= 5, "values that would break a constraint are hardly ever written"

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from localsynth.llm.llama_cpp import Decoder, Vocabulary
-from localsynth.sample.sampler import Request, Sampler
+from localsynth.sample.candidates import Request
 from localsynth.sample.token_choice import guided
 from localsynth.schema.columns import Category, Integer, Schema, Text
 from localsynth.schema.conditions import only
+from tests.helpers.sampling import open_sampler
 from tests.unit.sample.test_sampler import exact_probabilities
 
 KIND = Category(name="kind", values=["x", "a rather long other word"], nullable=False)
@@ -54,7 +55,7 @@ def test_guided_tokens_follow_the_formula(model, own, other):
     assert len(prompts[0]) != len(prompts[1]) and max(abs(expected[text] - plain[text]) for text in texts) > 0.05
     count = 3000
     requests = (Request(i, {"kind": only(KIND, KIND.values[own])}, {"kind": KIND.values[other]}) for i in range(count))
-    with Sampler(model, schema, "", batch_size=32, threads=1, seed=3, guidance=guidance) as sampler:
+    with open_sampler(model, schema, batch_size=32, seed=3, guidance=guidance) as sampler:
         rows = [row for _, row in sampler.rows(requests)]
     assert {row["kind"] for row in rows} == {KIND.values[own]}
     found = Counter(f" {row['word']}\n".encode() for row in rows)
@@ -65,10 +66,10 @@ def test_guided_tokens_follow_the_formula(model, own, other):
 def test_contrast_with_the_same_values_changes_nothing(model):
     schema = Schema(columns=[KIND, Text(name="note", max_tokens=12)])
     given = {"kind": only(KIND, "x")}
-    with Sampler(model, schema, "", batch_size=4, threads=1, seed=3) as sampler:
+    with open_sampler(model, schema, batch_size=4, seed=3) as sampler:
         plain = list(sampler.rows(Request(i, given) for i in range(30)))
     for against in ({"kind": "x"}, None):
-        with Sampler(model, schema, "", batch_size=4, threads=1, seed=3, guidance=2.0) as sampler:
+        with open_sampler(model, schema, batch_size=4, seed=3, guidance=2.0) as sampler:
             guided_rows = list(sampler.rows(Request(i, given, against) for i in range(30)))
         # Another batch composition may round differently; almost all rows come out the same.
         assert sum(a == b for a, b in zip(plain, guided_rows, strict=True)) >= 26
@@ -81,12 +82,12 @@ def test_candidates_and_last_attempts_are_guided(model, monkeypatch):
     given = {"kind": only(KIND, "x"), "u": only(second, None)}
     texts = []
     for against in ({"kind": KIND.values[1]}, {"kind": "x"}):
-        with Sampler(model, schema, "", batch_size=6, threads=1, seed=5, guidance=2.0, candidates=3) as sampler:
+        with open_sampler(model, schema, batch_size=6, seed=5, guidance=2.0, candidates=3) as sampler:
             texts.append([row["t"] for _, row in sampler.rows(Request(i, given, against) for i in range(20))])
     assert sum(a == b for a, b in zip(*texts, strict=True)) < 5
     pair = [Integer(name=name, min=0, max=9, nullable=False) for name in "ab"]
     schema = Schema(columns=[KIND, *pair], constraints=["a <= b"])
-    with Sampler(model, schema, "", batch_size=2, threads=1, seed=5, guidance=2.0) as sampler:
+    with open_sampler(model, schema, batch_size=2, seed=5, guidance=2.0) as sampler:
         request = Request(0, {"kind": only(KIND, "x")}, {"kind": KIND.values[1]})
         (candidate,) = sampler.begin(request, 4)
         assert (
@@ -102,19 +103,19 @@ def test_given_nulls_do_not_weight_candidates(model):
     missing = {"u": only(second, None)}
 
     def rows(more, count=20, **options):
-        with Sampler(model, schema, "", batch_size=8, threads=1, seed=5, guidance=0.5, **options) as sampler:
+        with open_sampler(model, schema, batch_size=8, seed=5, guidance=0.5, **options) as sampler:
             requests = (Request(i, {"kind": only(KIND, "x")} | more, {"kind": KIND.values[1]}) for i in range(count))
             return len(sampler.begin(next(requests), 0)), [row for _, row in sampler.rows(requests)]
 
     free_candidates, free = rows({})
-    candidates, given = rows(missing, nulls_given=True)
+    candidates, given = rows(missing, hybrid=True)
     assert candidates == free_candidates == 1 and all(row["u"] is None for row in given)
     # Another batch composition may round differently; almost all texts come out as without it.
     assert sum(one["t"] == other["t"] for one, other in zip(free, given, strict=True)) >= 16
     assert rows(missing, 1)[0] == 8, "else the texts before are weighed for it"
-    candidates, weighed = rows(missing | {"v": only(third, "a")}, nulls_given=True)
+    candidates, weighed = rows(missing | {"v": only(third, "a")}, hybrid=True)
     assert candidates == 8 and all((row["u"], row["v"]) == (None, "a") for row in weighed), "and so they are for a text asked for"
-    with Sampler(model, schema, "", batch_size=8, threads=1, seed=5, nulls_given=True) as sampler:
+    with open_sampler(model, schema, batch_size=8, seed=5, hybrid=True) as sampler:
         candidate = sampler.begin(Request(0, {"kind": only(KIND, "x"), "v": only(third, "a")} | missing), 0)[0]
         assert candidate.field == 1
         candidate.field = 2
@@ -158,9 +159,7 @@ def test_candidates_are_weighted_by_guided_probabilities(model):
     expected = kept(asked, weights[0])
     count = 3000
     requests = (Request(i, {"kind": only(KIND, "x"), "b": only(pair[1], asked)}, {"kind": KIND.values[1]}) for i in range(count))
-    with Sampler(
-        model, Schema(columns=[KIND, *pair]), "", batch_size=32, threads=1, seed=3, guidance=guidance, candidates=2
-    ) as sampler:
+    with open_sampler(model, Schema(columns=[KIND, *pair]), batch_size=32, seed=3, guidance=guidance, candidates=2) as sampler:
         counts = Counter(row["a"] for _, row in sampler.rows(requests))
 
     def chi_square(shares):
@@ -181,9 +180,7 @@ def test_the_shorter_stream_idles_one_token_at_a_time(model):
             calls.append([len(step.tokens) for step in steps])
             return super().decode(steps)
 
-    with Sampler(
-        model, Schema(columns=[kind, note]), "", batch_size=1, threads=1, seed=5, guidance=1.0, decoder=Counting
-    ) as sampler:
+    with open_sampler(model, Schema(columns=[kind, note]), batch_size=1, seed=5, guidance=1.0, decoder=Counting) as sampler:
         calls.clear()
         assert len(list(sampler.rows([Request(0, {"kind": only(kind, kind.values[0])}, {"kind": kind.values[1]})]))) == 1
     wide = [call for call in calls if call[0] > 1]
@@ -203,14 +200,14 @@ def test_guided_candidates_survive_a_change_of_slots(model, batch_size):
                 i, given | ({"u": only(second, None)} if i % 4 == 0 else {}), {"kind": KIND.values[i // 2 % 2], "n": 10_000 + i}
             )
 
-    with Sampler(model, schema, "", batch_size=batch_size, threads=1, seed=5, guidance=0.5, candidates=3) as sampler:
+    with open_sampler(model, schema, batch_size=batch_size, seed=5, guidance=0.5, candidates=3) as sampler:
         rows = list(sampler.rows(requests()))
         assert sampler.statistics.rejected == 0
     assert [number for number, _ in rows] == list(range(40))
     for i, row in rows:
         assert (row["kind"], row["n"]) == (KIND.values[i % 2], 7 if i % 3 else 12_345)
         assert i % 4 or row["u"] is None
-    with Sampler(model, schema, "", batch_size=5, threads=1, seed=5, guidance=0.5, candidates=3) as sampler:
+    with open_sampler(model, schema, batch_size=5, seed=5, guidance=0.5, candidates=3) as sampler:
         again = list(sampler.rows(requests()))
     if batch_size >= 3:  # with fewer there are fewer candidates
         assert sum(a == b for a, b in zip(rows, again, strict=True)) >= 34

@@ -7,9 +7,10 @@ import pytest
 
 from localsynth.errors import IntegrityError
 from localsynth.llm.llama_cpp import Vocabulary
-from localsynth.sample.sampler import Request, Sampler
+from localsynth.sample.candidates import Request
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.schema.conditions import only
+from tests.helpers.sampling import open_sampler
 
 SORT = Category(name="sort", values=["x", "y"], nullable=False)
 SCHEMA = Schema(columns=[SORT, Text(name="note", max_tokens=16, nullable=False), Text(name="more", max_tokens=6, nullable=False)])
@@ -45,7 +46,7 @@ def token(model):
 
 def notes(model, bias, sort="x", **options):
     requests = (Request(i, {"sort": only(SORT, sort)}, {"sort": "y"} if options else None) for i in range(ROWS))
-    with Sampler(model, SCHEMA, "", batch_size=16, threads=1, seed=3, bias=bias, **options) as sampler:
+    with open_sampler(model, SCHEMA, batch_size=16, seed=3, bias=bias, **options) as sampler:
         return [(row["note"], row["more"]) for _, row in sampler.rows(requests)]
 
 
@@ -82,7 +83,7 @@ def test_a_bias_leaves_other_columns_unchanged(model, token):
             return np.where(self.tokens == x, 15.0, -15.0).astype(np.float32)
 
     def sorts(bias):
-        with Sampler(model, SCHEMA, "", batch_size=16, threads=1, seed=3, bias=bias) as sampler:
+        with open_sampler(model, SCHEMA, batch_size=16, seed=3, bias=bias) as sampler:
             return [row["sort"] for _, row in sampler.rows(map(Request, range(60)))]
 
     assert sorts(Both()) == sorts(None) and "y" in sorts(None)
@@ -96,19 +97,19 @@ def test_a_bias_leaves_the_rate_of_nulls_unchanged(model, token):
 
     def texts(bias, **options):
         requests = (Request(i, {"sort": only(SORT, "x")}) for i in range(ROWS))
-        with Sampler(model, schema, "", batch_size=16, threads=1, seed=3, bias=bias, **options) as sampler:
+        with open_sampler(model, schema, batch_size=16, seed=3, bias=bias, **options) as sampler:
             return [row["note"] for _, row in sampler.rows(requests)]
 
     moved = Fixed(missing, {"x": [20.0] * len(missing)})
     plain = texts(None)
     assert [text is None for text in texts(moved)] == [text is None for text in plain]
-    assert sum(text is None for text in texts(moved, nulls_given=True)) > 100, "what would go wrong"
+    assert sum(text is None for text in texts(moved, hybrid=True)) > 100, "what would go wrong"
 
 
 def test_a_bias_is_scaled_by_the_temperature(model, token):
     """Twice the logarithm of a ratio, were it divided by a temperature of a half."""
     q = Fixed(np.array([token("q")]), {"x": [3.0], "y": [0.0]})
-    with Sampler(model, SCHEMA, "", batch_size=4, threads=1, seed=3, bias=q, temperature=0.5) as sampler:
+    with open_sampler(model, SCHEMA, batch_size=4, seed=3, bias=q, temperature=0.5) as sampler:
         seen = []
         of = sampler.begin
         sampler.begin = lambda *arguments: seen.append(of(*arguments)) or seen[-1]

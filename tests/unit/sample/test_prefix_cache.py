@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from localsynth.llm.llama_cpp import Decoder, Step, Vocabulary, sequence_logits
+from localsynth.sample.candidates import Request
 from localsynth.sample.prefix_cache import PrefixCache
-from localsynth.sample.sampler import Request, Sampler
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.schema.conditions import only
+from tests.helpers.sampling import open_sampler
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_rows_with_the_same_fixed_values_compute_them_once(model):
     schema = Schema(columns=[kind, Text(name="note", max_tokens=4)])
 
     def tokens(rows, values):
-        with Sampler(model, schema, "", batch_size=4, threads=1, seed=1) as sampler:
+        with open_sampler(model, schema, batch_size=4, seed=1) as sampler:
             requests = (Request(i, {"kind": only(kind, kind.values[values[i % len(values)]])}) for i in range(rows))
             drawn = [row for _, row in sampler.rows(requests)]
             assert [row["kind"] for row in drawn] == [kind.values[values[i % len(values)]] for i in range(rows)]
@@ -72,7 +73,7 @@ def test_a_row_with_all_values_fixed_leaves_the_cache_alone(model):
             super().copy(source, target)
 
     schema = Schema(columns=[kind, note])
-    with Sampler(model, schema, "", batch_size=4, threads=1, seed=1, decoder=Watched) as sampler:
+    with open_sampler(model, schema, batch_size=4, seed=1, decoder=Watched) as sampler:
         touched.clear()
         given = {"kind": only(kind, "a"), "note": only(note, None)}
         assert len(list(sampler.rows(Request(i, given) for i in range(10)))) == 10

@@ -8,7 +8,7 @@ import pytest
 
 from localsynth.errors import ConfigError
 from localsynth.llm.llama_cpp import Vocabulary, sequence_logits
-from localsynth.sample.sampler import Request, Sampler
+from localsynth.sample.candidates import Request
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import (
     Boolean,
@@ -24,6 +24,7 @@ from localsynth.schema.columns import (
     conform,
 )
 from localsynth.schema.where import parse_where
+from tests.helpers.sampling import open_sampler
 
 SCHEMA = Schema(
     columns=[
@@ -41,9 +42,7 @@ SCHEMA = Schema(
 
 def generate(model, schema, numbers, *, seed=3, batch_size=8, where=None, **options):
     given = parse_where(where, schema) if where else {}
-    with Sampler(
-        model, schema, options.pop("description", ""), batch_size=batch_size, threads=1, seed=seed, **options
-    ) as sampler:
+    with open_sampler(model, schema, options.pop("description", ""), batch_size=batch_size, seed=seed, **options) as sampler:
         rows = list(sampler.rows(Request(number, given) for number in numbers))
         return rows, sampler.statistics
 
@@ -189,7 +188,7 @@ def test_rows_meet_their_conditions_and_the_schema(model, where, batch_size):
 
 def test_rows_with_and_without_conditions_in_one_batch(model):
     given = parse_where("flag AND day > '2021-01-01'", SCHEMA)
-    with Sampler(model, SCHEMA, "", batch_size=7, threads=1, seed=1, candidates=3) as sampler:
+    with open_sampler(model, SCHEMA, batch_size=7, seed=1, candidates=3) as sampler:
         rows = dict(sampler.rows(Request(number, given if number % 2 else {}) for number in range(40)))
     assert sorted(rows) == list(range(40))
     assert all(rows[number]["flag"] for number in range(1, 40, 2))
@@ -198,7 +197,7 @@ def test_rows_with_and_without_conditions_in_one_batch(model):
 
 def test_a_fixed_text_that_is_too_long_is_refused(model):
     request = Request(4, parse_where("note = 'one two three four five six seven eight nine ten'", SCHEMA))
-    with Sampler(model, SCHEMA, "", batch_size=1, threads=1, seed=1) as sampler:
+    with open_sampler(model, SCHEMA, batch_size=1, seed=1) as sampler:
         sampler.check(Request(0, parse_where("note = 'short'", SCHEMA)))
         with pytest.raises(ConfigError, match=r"Row 5: the text given for column 'note' is longer than its 12 tokens"):
             sampler.check(request)
