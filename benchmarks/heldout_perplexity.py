@@ -19,7 +19,7 @@ from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
 from localsynth.store.private import PrivateStore
 from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
-from localsynth.workspace.effective_schema import read_effective
+from localsynth.workspace.effective_schema import finished_ingest
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import latest_run
 
@@ -38,7 +38,7 @@ def main() -> None:
     workspace = Workspace.open(Path(sys.argv[1]))
     wanted = int(sys.argv[2]) if len(sys.argv) > 2 else 500
     config = load_config(workspace.config_path)
-    effective, run = read_effective(workspace), latest_run(workspace)
+    effective, run = finished_ingest(workspace).effective, latest_run(workspace)
     assert run is not None
     base = find_base_model(config.train.model)
     with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:

@@ -28,7 +28,7 @@ from localsynth.results import CountTextsResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record
 from localsynth.schema.conditions import Conditions
-from localsynth.system.files import write_json
+from localsynth.system.files import file_sha256, write_json
 from localsynth.system.random_streams import COMPARISON_ROWS, REFINEMENT_ROWS
 from localsynth.workspace.effective_schema import Effective
 from localsynth.workspace.runs import Run, TextCountsOutcome
@@ -79,7 +79,7 @@ def count_texts_of(session: Session, current: Run) -> CountTextsResult:
         if not counts.refined:
             counts = _refined(session, current, effective, counts)
             write_json(current.text_counts_path, counts.to_json())
-        current.note(text_counts_sha256=current.text_counts_sha256())
+        current.note(text_counts_sha256=file_sha256(current.text_counts_path))
         # One of the tokens ends texts, and has no bias.
         columns = [column.name for column in counts.grouping_columns]
         outcome = TextCountsOutcome(tokens=len(counts.tokens) - 1, columns=columns)

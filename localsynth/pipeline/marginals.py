@@ -13,7 +13,7 @@ from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Session, installed_versions, open_budget, private_recorder, random_source
 from localsynth.results import TrainResult
 from localsynth.schema.column_split import ColumnSplit
-from localsynth.system.files import write_json
+from localsynth.system.files import file_sha256, write_json
 from localsynth.workspace.runs import MarginalsOutcome, Run, TrainOutcome
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def measure(session: Session, ledger: "Ledger", current: Run, source_sha256: str
         rows = [row for unit in units for row in unit]
         model = measure_marginals(domain, domain.encode(rows), rho, random_source(session), settings, report)
     write_json(current.marginals_path, model.to_json())
-    current.note(marginals=MarginalsOutcome(sha256=current.marginals_sha256(), measured=len(model.spends)))
+    current.note(marginals=MarginalsOutcome(sha256=file_sha256(current.marginals_path), measured=len(model.spends)))
     # From here on, what was measured is kept.
     emit({"kind": "progress", "stage": "train", "work": "marginals", "step": 100, "steps": 100})
 

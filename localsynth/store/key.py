@@ -13,7 +13,6 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def change_passphrase(workspace: Workspace, new: str | None) -> None:
     key = bytes.fromhex(read_key(workspace, unwrapped=True)) if path.exists() else secrets.token_bytes(_KEY_BYTES)
     if new is not None:
         _note(workspace, True)
-    _write(path, key, replace(workspace, passphrase=new))
+    _write(path, key, Workspace(workspace.root, new))
     if new is None:
         _note(workspace, False)
 

@@ -11,7 +11,7 @@ from localsynth.schema.columns import Column, Schema
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.record import Record
 
-__all__ = ["Effective", "IngestRecord", "IngestSettings", "TableSize", "finished_ingest", "read_effective", "read_ingest"]
+__all__ = ["Effective", "IngestRecord", "IngestSettings", "TableSize", "finished_ingest", "read_ingest"]
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,6 @@ class IngestRecord(Record):
 def read_ingest(workspace: Workspace) -> IngestRecord | None:
     """The record of the workspace's ingest, finished or not; None where there is none."""
     return IngestRecord.read(workspace.schema_path) if workspace.schema_path.exists() else None
-
-
-def read_effective(workspace: Workspace) -> Effective:
-    """The effective schema of a finished ingest. Raises ConfigError where there is none."""
-    return finished_ingest(workspace).effective
 
 
 def finished_ingest(workspace: Workspace) -> IngestRecord:

@@ -6,7 +6,6 @@ rolled back unnoticed.
 """
 
 import secrets
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from localsynth.errors import ConfigError, ResourceError
@@ -15,47 +14,23 @@ from localsynth.system.files import config_directory, make_private_directory, re
 __all__ = ["Workspace"]
 
 
-@dataclass(frozen=True)
 class Workspace:
     """The paths of one workspace. Creating the object reads and writes nothing."""
 
-    root: Path
-    passphrase: str | None = field(default=None, repr=False, compare=False)
-    """The passphrase of the key, if there is one; never stored."""
-
-    @property
-    def config_path(self) -> Path:
-        return self.root / "localsynth.toml"
-
-    @property
-    def identity_path(self) -> Path:
-        return self.root / "workspace.json"
-
-    @property
-    def schema_path(self) -> Path:
+    def __init__(self, root: Path, passphrase: str | None = None) -> None:
+        self.root = root
+        self.passphrase = passphrase
+        """The passphrase of the key, if there is one; never stored."""
+        self.config_path = root / "localsynth.toml"
+        self.identity_path = root / "workspace.json"
+        self.schema_path = root / "schema.json"
         """The effective schema: every bound declared or measured."""
-        return self.root / "schema.json"
-
-    @property
-    def private_path(self) -> Path:
-        return self.root / "private.duckdb"
-
-    @property
-    def ledger_path(self) -> Path:
-        return self.root / "ledger.json"
-
-    @property
-    def synthetic_path(self) -> Path:
-        return self.root / "synthetic.duckdb"
-
-    @property
-    def erasure_path(self) -> Path:
+        self.private_path = root / "private.duckdb"
+        self.ledger_path = root / "ledger.json"
+        self.synthetic_path = root / "synthetic.duckdb"
+        self.erasure_path = root / "erasure.json"
         """Records that, and when, the private data was erased; absent before."""
-        return self.root / "erasure.json"
-
-    @property
-    def runs_path(self) -> Path:
-        return self.root / "runs"
+        self.runs_path = root / "runs"
 
     def run_path(self, run_id: str) -> Path:
         return self.runs_path / run_id

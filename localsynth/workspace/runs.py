@@ -162,6 +162,15 @@ class Run:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.record = RunRecord.read(directory / "run.json")
+        self.adapter_path = directory / "adapter"
+        """The directory of the trained adapter."""
+        self.marginals_path = directory / "marginals.json"
+        """The fitted marginals, of a run that has some."""
+        self.text_counts_path = directory / "text_counts.json"
+        """The token counts of the original texts, of a run that has some."""
+        self.certificate_path = directory / "certificate.json"
+        self.audit_path = directory / "audit.json"
+        """What the canary audit of the run's settings found; absent where none was made."""
 
     @property
     def id(self) -> str:
@@ -175,7 +184,6 @@ class Run:
 
     @property
     def settings(self) -> RunSettings:
-        """The settings of the run."""
         return self.record.settings
 
     @property
@@ -222,22 +230,6 @@ class Run:
                 path.unlink()
 
     @property
-    def adapter_path(self) -> Path:
-        """The directory of the trained adapter."""
-        return self.directory / "adapter"
-
-    @property
-    def marginals_path(self) -> Path:
-        """The fitted marginals, of a run that has some."""
-        return self.directory / "marginals.json"
-
-    def marginals_sha256(self) -> str:
-        """The hash of the marginals' file, in hex. Raises IntegrityError where they are missing."""
-        if not self.marginals_path.is_file():
-            raise IntegrityError(f"{self.marginals_path} is missing.", "Restore it from a backup, or train again.")
-        return file_sha256(self.marginals_path)
-
-    @property
     def by_marginals(self) -> bool:
         """Whether the run's rows are generated from marginals alone, without a model."""
         return self.record.synthesizer == "marginals"
@@ -258,12 +250,7 @@ class Run:
         if self.record.synthesizer == "llm":
             return ""
         assert self.record.marginals is not None
-        if self.marginals_sha256() != self.record.marginals.sha256:
-            raise IntegrityError(
-                f"{self.marginals_path} is not what run {self.id} measured.",
-                "Put the file back, or train again with --again (that is charged again).",
-            )
-        return self.record.marginals.sha256
+        return self._check(self.marginals_path, self.record.marginals.sha256, "measured")
 
     @property
     def counts_texts(self) -> bool:
@@ -271,25 +258,15 @@ class Run:
         texts = any(column.kind == "text" for column in self.record.table.schema_.columns)
         return texts and self.settings.text_counts.share > 0
 
-    @property
-    def text_counts_path(self) -> Path:
-        """The token counts of the original texts, of a run that has some."""
-        return self.directory / "text_counts.json"
-
-    def text_counts_sha256(self) -> str:
-        """The hash of the token counts' file, in hex. Raises IntegrityError where they are missing."""
-        if not self.text_counts_path.is_file():
-            raise IntegrityError(f"{self.text_counts_path} is missing.", "Restore it from a backup, or train again.")
-        return file_sha256(self.text_counts_path)
-
     def check_text_counts(self) -> str:
         """The hash of the run's token counts, "" where it has none. Raises IntegrityError where they are not what was counted."""
         expected = self.record.text_counts_sha256
-        if expected is None:
-            return ""
-        if self.text_counts_sha256() != expected:
+        return self._check(self.text_counts_path, expected, "counted") if expected is not None else ""
+
+    def _check(self, path: Path, expected: str, learned: str) -> str:
+        if _sha256(path) != expected:
             raise IntegrityError(
-                f"{self.text_counts_path} is not what run {self.id} counted.",
+                f"{path} is not what run {self.id} {learned}.",
                 "Put the file back, or train again with --again (that is charged again).",
             )
         return expected
@@ -298,16 +275,8 @@ class Run:
         """The hash of the adapter's two files, in hex. Raises IntegrityError where one is missing."""
         digest = hashlib.sha256()
         for name in ("adapter.json", "adapter.safetensors"):
-            path = self.adapter_path / name
-            if not path.is_file():
-                raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or train again.")
-            digest.update(f"{name} {file_sha256(path)}\n".encode())
+            digest.update(f"{name} {_sha256(self.adapter_path / name)}\n".encode())
         return digest.hexdigest()
-
-    @property
-    def certificate_path(self) -> Path:
-        """The run's certificate."""
-        return self.directory / "certificate.json"
 
     def certificate(self) -> dict[str, Any]:
         """The certificate that was made of the exported run. Raises IntegrityError where what lies there is not it."""
@@ -320,10 +289,11 @@ class Run:
         document: dict[str, Any] = read_json(path)
         return document
 
-    @property
-    def audit_path(self) -> Path:
-        """What the canary audit of the run's settings found; absent where none was made."""
-        return self.directory / "audit.json"
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing.", "Restore it from a backup, or train again.")
+    return file_sha256(path)
 
 
 def new_run(workspace: Workspace, record: RunRecord) -> Run:

@@ -12,7 +12,7 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.sample.tabular import generate_from_marginals
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import read_json
-from localsynth.workspace.effective_schema import read_effective
+from localsynth.workspace.effective_schema import finished_ingest
 from localsynth.workspace.paths import Workspace
 
 NEXT = {"salary": "rent", "rent": "card", "card": "salary"}
@@ -73,7 +73,7 @@ def test_from_payments_to_payments(localsynth, tmp_path):
     localsynth.ok("sample", "ws", "--more", 50, "--set", "sample.seed=5")
     accounts = [row["account"] for row in localsynth.ok("query", "ws", SQL, "--json").json()]
     assert len(accounts) == 1050 and set(accounts[:1000]).isdisjoint(accounts[1000:]) and accounts == sorted(accounts)
-    interrupted(tmp_path / result["model"], read_effective(Workspace(tmp_path / "ws")).schema, tmp_path)
+    interrupted(tmp_path / result["model"], finished_ingest(Workspace(tmp_path / "ws")).effective.schema, tmp_path)
 
 
 def interrupted(model, schema, directory):

@@ -22,7 +22,7 @@ from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Integer, Schema, Text, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
-from localsynth.system.files import read_json
+from localsynth.system.files import file_sha256, read_json
 from localsynth.text_counts import grouping_columns
 from localsynth.text_counts.token_counts import read_token_counts
 from localsynth.verify.file import verify_file
@@ -71,7 +71,7 @@ def test_sampling_waits_for_the_count_which_the_certificate_names(session: Sessi
         assert report["valid"], report["findings"]
     certificate = read_json(run.certificate_path)
     assert certificate["guarantee"]["guaranteed_epsilon"] == pytest.approx(4.0)
-    assert certificate["hashes"]["text_counts"] == run.text_counts_sha256()
+    assert certificate["hashes"]["text_counts"] == file_sha256(run.text_counts_path)
     assert "the marginals, the model and the token counts are differentially private" in certificate["summary"]
     status = [(f["name"], f["status"]) for f in verify_file(run.certificate_path, None)["findings"]]
     assert status.count(("text_counts", "ok")) == 2 and is_kept(run.text_counts_path)
@@ -232,7 +232,7 @@ def test_token_counts_of_other_columns_are_refused(session: Session) -> None:
     tree = read_json(run.text_counts_path)
     tree["grouping_columns"][0]["attribute"]["column"]["values"] = ["a", "c"]
     run.text_counts_path.write_text(json.dumps(tree))
-    run.note(text_counts_sha256=run.text_counts_sha256())
+    run.note(text_counts_sha256=file_sha256(run.text_counts_path))
     with pytest.raises(IntegrityError, match="other columns"):
         sample(session)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,13 @@ def test_wrapped_key_needs_the_passphrase(workspace: Workspace) -> None:
     text = key_path(workspace).read_text()
     assert is_wrapped(workspace) and key not in text and WORDS not in text
     assert key_path(workspace).stat().st_mode & 0o777 == 0o600
-    assert read_key(replace(workspace, passphrase=WORDS)) == key
-    assert read_key(replace(workspace, passphrase="correct horse Gru\u0308ße")) == key, "typed on another keyboard"
+    assert read_key(Workspace(workspace.root, WORDS)) == key
+    assert read_key(Workspace(workspace.root, "correct horse Gru\u0308ße")) == key, "typed on another keyboard"
     with pytest.raises(ConfigError, match="protected by a passphrase") as none_given:
         read_key(workspace)
     assert "--passphrase-fd" in none_given.value.hint
     with pytest.raises(IntegrityError, match="passphrase is wrong") as wrong:
-        read_key(replace(workspace, passphrase="correct horse"))
+        read_key(Workspace(workspace.root, "correct horse"))
     assert "is lost" in wrong.value.hint and "localsynth ingest" in wrong.value.hint
 
 
@@ -44,12 +43,12 @@ def test_changing_the_passphrase_keeps_the_key(workspace: Workspace) -> None:
     key = make_key(workspace)
     change_passphrase(workspace, WORDS)
     with pytest.raises(IntegrityError):
-        change_passphrase(replace(workspace, passphrase="not this one"), "another one")
-    change_passphrase(replace(workspace, passphrase=WORDS), "another one")
-    assert read_key(replace(workspace, passphrase="another one")) == key
+        change_passphrase(Workspace(workspace.root, "not this one"), "another one")
+    change_passphrase(Workspace(workspace.root, WORDS), "another one")
+    assert read_key(Workspace(workspace.root, "another one")) == key
     with pytest.raises(IntegrityError):
-        read_key(replace(workspace, passphrase=WORDS))
-    change_passphrase(replace(workspace, passphrase="another one"), None)
+        read_key(Workspace(workspace.root, WORDS))
+    change_passphrase(Workspace(workspace.root, "another one"), None)
     assert read_key(workspace) == key and not is_wrapped(workspace)
     assert read_json(workspace.identity_path)["passphrase"] is False
 
@@ -69,13 +68,13 @@ def test_replacement_of_a_lost_key_is_wrapped(workspace: Workspace) -> None:
         make_key(workspace)
     with pytest.raises(ConfigError, match="passphrase"):
         check_passphrase(workspace)
-    fresh = make_key(replace(workspace, passphrase=WORDS))
-    assert fresh not in key_path(workspace).read_text() and read_key(replace(workspace, passphrase=WORDS)) == fresh
+    fresh = make_key(Workspace(workspace.root, WORDS))
+    assert fresh not in key_path(workspace).read_text() and read_key(Workspace(workspace.root, WORDS)) == fresh
 
 
 def test_bare_key_of_killed_change_is_swept_on_next_use(workspace: Workspace, tmp_path: Path) -> None:
     change_passphrase(workspace, WORDS)
-    opened = replace(workspace, passphrase=WORDS)
+    opened = Workspace(workspace.root, WORDS)
     part = workspace.keys_path / ".private.key.0a1b.part"
     part.write_text(read_key(opened) + "\n")
     os.link(part, tmp_path / "same-inode")
@@ -88,14 +87,14 @@ def test_bare_key_of_killed_change_is_swept_on_next_use(workspace: Workspace, tm
 
 def test_bare_key_is_refused_where_workspace_has_passphrase(workspace: Workspace) -> None:
     change_passphrase(workspace, WORDS)
-    key = read_key(replace(workspace, passphrase=WORDS))
-    for opened in (workspace, replace(workspace, passphrase=WORDS)):
+    key = read_key(Workspace(workspace.root, WORDS))
+    for opened in (workspace, Workspace(workspace.root, WORDS)):
         key_path(workspace).write_text(key + "\n")
         with pytest.raises(IntegrityError, match="not protected by a passphrase") as error:
             read_key(opened)
         assert "localsynth passphrase" in error.value.hint and key not in str(error.value)
     change_passphrase(workspace, WORDS)
-    assert read_key(replace(workspace, passphrase=WORDS)) == key
+    assert read_key(Workspace(workspace.root, WORDS)) == key
     key_path(workspace).write_text(key + "\n")
     change_passphrase(workspace, None)
     assert read_key(workspace) == key
@@ -106,12 +105,12 @@ def test_wrapped_key_of_another_workspace_is_refused(workspace: Workspace, tmp_p
     other = Workspace.create(tmp_path / "other")
     key_path(other).write_text(key_path(workspace).read_text())
     with pytest.raises(IntegrityError):
-        read_key(replace(other, passphrase=WORDS))
+        read_key(Workspace(other.root, WORDS))
 
 
 def test_flipped_bits_of_a_wrapped_key_are_detected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     change_passphrase(workspace, WORDS)
-    opened, whole = replace(workspace, passphrase=WORDS), key_path(workspace).read_bytes()
+    opened, whole = Workspace(workspace.root, WORDS), key_path(workspace).read_bytes()
     key = read_key(opened)
     # scrypt is what takes the time here, and its salt is one of the fields.
     monkeypatch.setattr("localsynth.store.key._derive", lambda passphrase, salt: (salt * 2)[:32])
@@ -129,7 +128,7 @@ def test_flipped_bits_of_a_wrapped_key_are_detected(workspace: Workspace, monkey
 
 def workspace_with_plain(workspace: Workspace, key: str) -> Workspace:
     key_path(workspace).write_text(key)
-    return replace(workspace, passphrase=None)
+    return Workspace(workspace.root, None)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ def test_malformed_key_files_are_refused(workspace: Workspace, content: str) -> 
     make_key(workspace)
     key_path(workspace).write_text(content)
     with pytest.raises(IntegrityError, match="does not hold a key"):
-        read_key(replace(workspace, passphrase=WORDS))
+        read_key(Workspace(workspace.root, WORDS))
 
 
 def test_destroying_a_wrapped_key_needs_no_passphrase(workspace: Workspace) -> None:
@@ -152,4 +151,4 @@ def test_destroying_a_wrapped_key_needs_no_passphrase(workspace: Workspace) -> N
 
 
 def test_passphrase_is_not_in_repr(workspace: Workspace) -> None:
-    assert WORDS not in repr(replace(workspace, passphrase=WORDS))
+    assert WORDS not in repr(Workspace(workspace.root, WORDS))
