@@ -1,14 +1,50 @@
 """Runs a command in the worker process, with its events on stderr and the key's passphrase asked for beforehand."""
 
+import functools
+import inspect
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import typer
+
+from localsynth.cli.options import PassphraseFd, RequireSeal, Set, Workspace
+from localsynth.cli.output import command
 from localsynth.errors import ConfigError
 
-__all__ = ["in_worker", "send"]
+__all__ = ["Options", "in_worker", "send", "worker_command"]
 
 R = TypeVar("R")
+Options = dict[str, Any]
+
+
+def worker_command(
+    family: typer.Typer, result: type[R], *, show: Callable[[R], str], without: Collection[str] = (), **printed: Any
+) -> Callable[[Callable[..., Options]], Callable[..., Options]]:
+    """Make a function that returns a verb's options a command of `family`, which runs the verb of the function's name.
+
+    It also has the parameters of `work` below but those in `without`. `show` and `printed` are for `command`.
+    """
+
+    def register(options: Callable[..., Options]) -> Callable[..., Options]:
+        def work(
+            workspace: Workspace,
+            require_seal: RequireSeal = None,
+            passphrase_fd: PassphraseFd = None,
+            overrides: Set = None,
+            **given: Any,
+        ) -> R:
+            return in_worker(result, options.__name__, workspace, overrides, require_seal, passphrase_fd, **options(**given))
+
+        first, *others, _ = inspect.signature(work).parameters.values()
+        own = inspect.signature(options).parameters.values()
+        functools.update_wrapper(work, options)
+        vars(work)["__signature__"] = inspect.Signature([first, *own, *(each for each in others if each.name not in without)])
+        command(family, show=show, **printed)(work)
+        return options
+
+    return register
 
 
 def in_worker(

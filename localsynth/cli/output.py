@@ -47,10 +47,10 @@ def command(
                 raise typer.Exit(ExitCode.INTEGRITY)
 
         # Typer reads the options from the signature and the annotations.
-        signature = inspect.signature(work)
         flag = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
-        vars(printing)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), flag])
-        printing.__annotations__ = {**work.__annotations__, "as_json": AsJson}
+        parameters = [*inspect.signature(work).parameters.values(), flag]
+        vars(printing)["__signature__"] = inspect.Signature(parameters)
+        printing.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         family.command(name, epilog=f"Example: {example}")(printing)
         return work
 

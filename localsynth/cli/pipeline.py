@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from localsynth.cli.in_worker import in_worker, send
+from localsynth.cli.in_worker import Options, in_worker, send, worker_command
 from localsynth.cli.options import (
     Again,
     Force,
@@ -17,7 +17,6 @@ from localsynth.cli.options import (
     ReadAgain,
     RequireSeal,
     Rows,
-    Set,
     Workspace,
 )
 from localsynth.cli.output import command
@@ -39,6 +38,10 @@ __all__ = ["app"]
 app = typer.Typer()
 
 Result = dict[str, Any]
+
+
+_LOCAL = ("require_seal", "passphrase_fd")
+"""Options that a command does not have which opens no original rows."""
 
 
 class DemoResult(Summary):
@@ -165,47 +168,34 @@ def init(
     return send(dict, "init", request, require_seal)
 
 
-@command(app, example="localsynth plan visits --set privacy.epsilon=8", show=plan_text)
-def plan(
-    workspace: Workspace, rows: Rows = None, max_units: MaxUnits = None, force: Force = False, overrides: Set = None
-) -> Result:
+@worker_command(app, dict, without=_LOCAL, example="localsynth plan visits --set privacy.epsilon=8", show=plan_text)
+def plan(rows: Rows = None, max_units: MaxUnits = None, force: Force = False) -> Options:
     """Estimate what a run would spend and how long it would take. Spends nothing."""
-    return in_worker(dict, "plan", workspace, overrides, rows=rows, max_units=max_units, force=force)
+    return {"rows": rows, "max_units": max_units, "force": force}
 
 
-@command(app, example="localsynth rehearse visits", show=rehearsal_text)
+@worker_command(app, dict, without=("passphrase_fd",), example="localsynth rehearse visits", show=rehearsal_text)
 def rehearse(
-    workspace: Workspace,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to generate; 40 if not given.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps to take; 3 if not given.")] = None,
     max_units: MaxUnits = None,
     force: Force = False,
-    require_seal: RequireSeal = None,
-    overrides: Set = None,
-) -> Result:
+) -> Options:
     """Run the pipeline on random rows of the schema, to measure time and memory. Spends nothing, reads nothing private."""
-    return in_worker(
-        dict, "rehearse", workspace, overrides, require_seal, rows=rows, max_units=max_units, force=force, rehearsal_steps=steps
-    )
+    return {"rows": rows, "max_units": max_units, "force": force, "rehearsal_steps": steps}
 
 
-def _ingest_text(result: IngestResult) -> str:
-    return (
+@worker_command(
+    app,
+    IngestResult,
+    example="localsynth ingest visits",
+    show=lambda result: (
         f"Ingested about {result['units']:,} units ({result['units_origin']}), {result['training_units']:,} of them to train on."
-    )
-
-
-@command(app, example="localsynth ingest visits", show=_ingest_text)
-def ingest(
-    workspace: Workspace,
-    max_units: MaxUnits = None,
-    again: ReadAgain = False,
-    require_seal: RequireSeal = None,
-    passphrase_fd: PassphraseFd = None,
-    overrides: Set = None,
-) -> IngestResult:
+    ),
+)
+def ingest(max_units: MaxUnits = None, again: ReadAgain = False) -> Options:
     """Read the table into the encrypted private store, and measure the bounds and lists that the schema leaves open."""
-    return in_worker(IngestResult, "ingest", workspace, overrides, require_seal, passphrase_fd, max_units=max_units, again=again)
+    return {"max_units": max_units, "again": again}
 
 
 def _train_text(result: TrainResult) -> str:
@@ -215,27 +205,22 @@ def _train_text(result: TrainResult) -> str:
     return f"{what}. Spent so far: epsilon {result['epsilon']:.3f}."
 
 
-@command(app, example="localsynth train visits", show=_train_text)
-def train(
-    workspace: Workspace,
-    force: Force = False,
-    again: Again = False,
-    require_seal: RequireSeal = None,
-    passphrase_fd: PassphraseFd = None,
-    overrides: Set = None,
-) -> TrainResult:
+@worker_command(app, TrainResult, example="localsynth train visits", show=_train_text)
+def train(force: Force = False, again: Again = False) -> Options:
     """Learn from the ingested table under differential privacy: marginals, and for text a fine-tuned base model."""
-    return in_worker(TrainResult, "train", workspace, overrides, require_seal, passphrase_fd, force=force, again=again)
+    return {"force": force, "again": again}
 
 
-def _export_text(result: ExportResult) -> str:
-    return f"Model: {result['path']} ({result['size_bytes'] / 1e6:.1f} MB, {result['quantization'] or 'marginals'})"
-
-
-@command(app, example="localsynth export visits", show=_export_text)
-def export(workspace: Workspace, no_sign: NoSign = False, overrides: Set = None) -> ExportResult:
+@worker_command(
+    app,
+    ExportResult,
+    without=_LOCAL,
+    example="localsynth export visits",
+    show=lambda done: f"Model: {done['path']} ({done['size_bytes'] / 1e6:.1f} MB, {done['quantization'] or 'marginals'})",
+)
+def export(no_sign: NoSign = False) -> Options:
     """Merge the adapter into the base model, quantize and verify it, and write the certificate."""
-    return in_worker(ExportResult, "export", workspace, overrides, sign=not no_sign)
+    return {"sign": not no_sign}
 
 
 def _count_texts_text(result: CountTextsResult) -> str:
@@ -244,29 +229,20 @@ def _count_texts_text(result: CountTextsResult) -> str:
     return f"Measured the token histogram; {result['tokens']} tokens get a logit bias."
 
 
-@command(app, name="count-texts", example="localsynth count-texts visits", show=_count_texts_text)
-def count_texts(
-    workspace: Workspace,
-    no_sign: NoSign = False,
-    require_seal: RequireSeal = None,
-    passphrase_fd: PassphraseFd = None,
-    overrides: Set = None,
-) -> CountTextsResult:
+@worker_command(app, CountTextsResult, name="count-texts", example="localsynth count-texts visits", show=_count_texts_text)
+def count_texts(no_sign: NoSign = False) -> Options:
     """Measure a noisy token histogram of the original texts (text_counts.share)."""
-    return in_worker(CountTextsResult, "count_texts", workspace, overrides, require_seal, passphrase_fd, sign=not no_sign)
+    return {"sign": not no_sign}
 
 
-def _sample_text(result: SampleResult) -> str:
-    return f"{result['new_rows']:,} rows generated; the table has {result['rows']:,}."
-
-
-@command(
+@worker_command(
     app,
+    SampleResult,
+    without=_LOCAL,
     example="localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\"",
-    show=_sample_text,
+    show=lambda result: f"{result['new_rows']:,} rows generated; the table has {result['rows']:,}.",
 )
 def sample(
-    workspace: Workspace,
     rows: Rows = None,
     more: Annotated[int | None, typer.Option("--more", min=1, help="Add this many rows.")] = None,
     where: Annotated[str | None, typer.Option("--where", metavar="SQL", help="Every new row meets this condition.")] = None,
@@ -282,13 +258,12 @@ def sample(
         Path | None,
         typer.Option("--seeds", metavar="FILE", help="CSV with values for some columns; one row is generated per line."),
     ] = None,
-    overrides: Set = None,
-) -> SampleResult:
+) -> Options:
     """Generate synthetic rows from the finished model. Costs no privacy."""
     if rows is not None and more is not None:
         raise ConfigError("--rows and --more exclude each other.", "--rows N: N rows at the end; --more N: N rows added.")
-    conditions: dict[str, Any] = {"where": where, "balance": balance, "seeds": str(seeds) if seeds is not None else None}
-    return in_worker(SampleResult, "sample", workspace, overrides, rows=rows, more=more, **conditions)
+    file = str(seeds) if seeds is not None else None
+    return {"rows": rows, "more": more, "where": where, "balance": balance, "seeds": file}
 
 
 def _evaluate_text(result: EvaluateResult) -> str:
@@ -300,9 +275,8 @@ def _evaluate_text(result: EvaluateResult) -> str:
     )
 
 
-@command(app, example="localsynth evaluate visits --target admitted", show=_evaluate_text)
+@worker_command(app, EvaluateResult, example="localsynth evaluate visits --target admitted", show=_evaluate_text)
 def evaluate(
-    workspace: Workspace,
     target: Annotated[str | None, typer.Option("--target", help="The column to predict; chosen if not given.")] = None,
     quasi_identifiers: Annotated[
         str | None,
@@ -313,18 +287,20 @@ def evaluate(
     release: Annotated[
         bool, typer.Option("--release", help="Write a second report, to publish: it reads no private data.")
     ] = False,
-    overrides: Set = None,
-    require_seal: RequireSeal = None,
-    passphrase_fd: PassphraseFd = None,
-) -> EvaluateResult:
+) -> Options:
     """Compare the synthetic rows with the original and attack them. The report is private: it reads the original."""
-    options = {"target": target, "quasi_identifiers": _list_of_columns(quasi_identifiers), "release": release}
-    return in_worker(EvaluateResult, "evaluate", workspace, overrides, require_seal, passphrase_fd, **options)
+    return {"target": target, "quasi_identifiers": _list_of_columns(quasi_identifiers), "release": release}
 
 
-@command(app, example="localsynth audit visits", show=audit_text, failed=lambda result: bool(result["status"] == "failed"))
+@worker_command(
+    app,
+    dict,
+    without=("passphrase_fd",),
+    example="localsynth audit visits",
+    show=audit_text,
+    failed=lambda result: result["status"] == "failed",
+)
 def audit(
-    workspace: Workspace,
     canaries: Annotated[
         int | None,
         typer.Option("--canaries", metavar="K", min=1, help="Random units to plant; enough to test the claim if not given."),
@@ -333,25 +309,14 @@ def audit(
         int,
         typer.Option("--search", metavar="N", min=0, help="Rows to generate and search for the canaries' texts; 0: none."),
     ] = 100,
-    require_seal: RequireSeal = None,
-    overrides: Set = None,
-) -> Result:
+) -> Options:
     """Empirically audit the guarantee: train on random canaries with this run's settings and run a membership attack."""
-    return in_worker(dict, "audit", workspace, overrides, require_seal, canaries=canaries, search=search)
+    return {"canaries": canaries, "search": search}
 
 
-@command(app, example="localsynth run visits --rows 1000", show=run_text)
+@worker_command(app, RunResult, example="localsynth run visits --rows 1000", show=run_text)
 def run(
-    workspace: Workspace,
-    rows: Rows = None,
-    max_units: MaxUnits = None,
-    force: Force = False,
-    again: Again = False,
-    no_sign: NoSign = False,
-    require_seal: RequireSeal = None,
-    passphrase_fd: PassphraseFd = None,
-    overrides: Set = None,
-) -> RunResult:
+    rows: Rows = None, max_units: MaxUnits = None, force: Force = False, again: Again = False, no_sign: NoSign = False
+) -> Options:
     """Ingest, train, export, sample and evaluate. Stopped, it resumes when you start it again."""
-    options = {"rows": rows, "max_units": max_units, "force": force, "again": again, "sign": not no_sign}
-    return in_worker(RunResult, "run", workspace, overrides, require_seal, passphrase_fd, **options)
+    return {"rows": rows, "max_units": max_units, "force": force, "again": again, "sign": not no_sign}
