@@ -69,6 +69,7 @@ def describe_synthetic(synthetic: Rows, schema: Schema) -> dict[str, Any]:
     }
 
 
+@one_thread()
 def evaluate_tables(
     train: Rows,
     holdout: Rows,
@@ -78,7 +79,7 @@ def evaluate_tables(
     target: str | None = None,
     quasi_identifiers: Sequence[str] | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
     embed: Embed | None = None,
     units: tuple[Units, Units, Units] | None = None,
 ) -> dict[str, Any]:
@@ -119,6 +120,13 @@ def evaluate_tables(
     }
     attacks: list[Attack] = []
     not_run: list[dict[str, str]] = []
+    tables = train, holdout, synthetic
+    steps, begun = 12 if units is None else 13, -1
+
+    def begin(name: str) -> None:
+        nonlocal begun
+        begun += 1
+        progress(name, begun, steps, 0.0)
 
     def collect(name: str, outcome: Attack | None, reason: str) -> None:
         if outcome is None:
@@ -126,55 +134,41 @@ def evaluate_tables(
         else:
             attacks.append(outcome)
 
-    def copies() -> None:
-        collect("exact copies", exact_copies(train, holdout, synthetic, schema, seed=seed), "")
-        collect("near copies", near_copies(train, holdout, synthetic, schema, seed=seed), "")
-        reason = "There is no text of eight words or more."
-        collect("shared passages", shared_passages(train, holdout, synthetic, schema), reason)
-
-    def link() -> None:
-        reason = "No quasi-identifier (birth date, postal code, sex) was named or recognised by its name."
-        collect("linkage", linkage(train, holdout, synthetic, schema, known, seed=seed), reason)
-
-    def infer() -> None:
-        reason = "There is no column to guess from others."
-        collect("attribute inference", attribute_inference(train, holdout, synthetic, schema, seed=seed), reason)
-
-    def nearness() -> None:
-        near = measure_nearness(train, holdout, synthetic, schema, seed=seed)
-        attacks.extend(membership(near, seed=seed))
-        figures["closest"] = distance_to_closest_record(near, seed=seed)
-
-    def embedded(done: float) -> None:
-        if progress is not None:
-            progress("texts", [name for name, _ in steps].index("texts"), len(steps), done)
-
-    def keep(name: str, compute: Callable[[], Any]) -> Callable[[], None]:
-        return lambda: figures.__setitem__(name, compute())
-
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("synthetic rows", keep("synthetic_only", lambda: describe_synthetic(synthetic, schema))),
-        ("columns", keep("columns", lambda: compare_columns(train, synthetic, schema, seed=seed))),
-        ("pairs of columns", keep("pairs", lambda: compare_pairs(train, synthetic, schema, seed=seed))),
-        ("texts", keep("writing", lambda: compare_writing(train, synthetic, schema, seed=seed, embed=embed, report=embedded))),
-        ("sdmetrics", keep("sdmetrics", lambda: sdmetrics_scores(train, synthetic, schema, seed=seed))),
-        ("utility", keep("utility", lambda: compare_utility(train, holdout, synthetic, schema, target=target, seed=seed))),
-        ("copies", copies),
-        ("singling out", lambda: attacks.extend(singling_out(train, holdout, synthetic, schema, seed=seed))),
-        ("linkage", link),
-        ("attribute inference", infer),
-        ("membership", nearness),
-        ("personal strings", keep("personal", lambda: count_personal(train, holdout, synthetic, schema, seed=seed))),
-    ]
+    begin("synthetic rows")
+    figures["synthetic_only"] = describe_synthetic(synthetic, schema)
+    begin("columns")
+    figures["columns"] = compare_columns(train, synthetic, schema, seed=seed)
+    begin("pairs of columns")
+    figures["pairs"] = compare_pairs(train, synthetic, schema, seed=seed)
+    begin("texts")
+    figures["writing"] = compare_writing(
+        train, synthetic, schema, seed=seed, embed=embed, report=lambda done: progress("texts", begun, steps, done)
+    )
+    begin("sdmetrics")
+    figures["sdmetrics"] = sdmetrics_scores(train, synthetic, schema, seed=seed)
+    begin("utility")
+    figures["utility"] = compare_utility(*tables, schema, target=target, seed=seed)
+    begin("copies")
+    attacks += [exact_copies(*tables, schema, seed=seed), near_copies(*tables, schema, seed=seed)]
+    collect("shared passages", shared_passages(*tables, schema), "There is no text of eight words or more.")
+    begin("singling out")
+    attacks += singling_out(*tables, schema, seed=seed)
+    begin("linkage")
+    reason = "No quasi-identifier (birth date, postal code, sex) was named or recognised by its name."
+    collect("linkage", linkage(*tables, schema, known, seed=seed), reason)
+    begin("attribute inference")
+    guess = attribute_inference(*tables, schema, seed=seed)
+    collect("attribute inference", guess, "There is no column to guess from others.")
+    begin("membership")
+    near = measure_nearness(*tables, schema, seed=seed)
+    attacks += membership(near, seed=seed)
+    figures["closest"] = distance_to_closest_record(near, seed=seed)
+    begin("personal strings")
+    figures["personal"] = count_personal(*tables, schema, seed=seed)
     if units is not None:
-        steps.append(("sequences", keep("sequences", lambda: compare_sequences(*units, schema))))
-    for number, (name, step) in enumerate(steps):
-        if progress is not None:
-            progress(name, number, len(steps), 0.0)
-        with one_thread():
-            step()
-    if progress is not None:
-        progress("", len(steps), len(steps), 0.0)
+        begin("sequences")
+        figures["sequences"] = compare_sequences(*units, schema)
+    begin("")
     figures["attacks"] = [attack.to_json() for attack in attacks]
     figures["attacks_not_run"] = not_run
     result: dict[str, Any] = json_able(figures)

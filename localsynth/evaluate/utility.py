@@ -13,6 +13,7 @@ import math
 import re
 import warnings
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,17 @@ from numpy.typing import NDArray
 
 from localsynth.evaluate.arrays import (
     Rows,
+    is_labelled,
     is_ordered,
     labels,
     ordered,
     sample,
     shuffled_columns,
     shuffled_texts,
-    text_columns,
     texts,
 )
 from localsynth.evaluate.stats import Interval, mean_interval
-from localsynth.evaluate.threads import one_thread
-from localsynth.schema.columns import Boolean, Category, Column, Record, Schema, Text
+from localsynth.schema.columns import Category, Column, Record, Schema, Text
 
 __all__ = ["compare_utility", "guess_target"]
 
@@ -56,7 +56,7 @@ def guess_target(schema: Schema, train: Rows) -> str | None:
     """
     usable = []
     for column in schema.learned():
-        if isinstance(column, Category | Boolean):
+        if is_labelled(column):
             counts = Counter(name for name in labels(column, train) if name is not None)
             if 2 <= len(counts) <= 100 and sum(count >= 10 for count in counts.values()) >= 2:
                 usable.append(column.name)
@@ -67,46 +67,11 @@ def guess_target(schema: Schema, train: Rows) -> str | None:
     return None
 
 
-class _Features:
-    """The features of a record: the columns except the target as one array, its texts as one string."""
-
-    def __init__(self, schema: Schema, target: str) -> None:
-        self.columns = [column for column in schema.learned() if column.name != target and not isinstance(column, Text)]
-        self.texts = [column for column in text_columns(schema) if column.name != target]
-        # From the schema, which is the same for every arm. More labels than a tree takes share the last number.
-        self._codes: dict[str, dict[str | None, int]] = {}
-        for column in self.columns:
-            if isinstance(column, Category):
-                self._codes[column.name] = {name: min(code, _MAX_LABELS) for code, name in enumerate(column.allowed())}
-            elif isinstance(column, Boolean):
-                self._codes[column.name] = {"no": 0, "yes": 1}
-        self.categorical = [column.name in self._codes for column in self.columns]
-
-    def _encode(self, column: Column, records: Rows) -> Floats:
-        if is_ordered(column):
-            return ordered(column, records)
-        codes = self._codes[column.name]
-        return np.array([codes.get(name, math.nan) for name in labels(column, records)], dtype=np.float64)
-
-    def array(self, records: Rows) -> Floats:
-        """Shape (rows, columns except target and texts)."""
-        if not self.columns:
-            return np.zeros((len(records), 0))
-        return np.column_stack([self._encode(column, records) for column in self.columns])
-
-    def joined_texts(self, records: Rows) -> list[str]:
-        """The texts of each record, joined."""
-        own = [texts(column, records) for column in self.texts]
-        return [" ".join(parts) for parts in zip(*own, strict=True)]
-
-
-def _trees(features: _Features, regression: bool, seed: int) -> Any:
+def _trees(categorical: list[bool], regression: bool, seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
-    return model(
-        max_iter=60, max_leaf_nodes=15, early_stopping=False, categorical_features=features.categorical, random_state=seed
-    )
+    return model(max_iter=60, max_leaf_nodes=15, early_stopping=False, categorical_features=categorical, random_state=seed)
 
 
 def _text_model(regression: bool) -> Any:
@@ -123,18 +88,38 @@ class _Task:
 
     def __init__(self, schema: Schema, target: str, train: Rows) -> None:
         self.column = schema.column(target)
-        self.features = _Features(schema, target)
+        others = [column for column in schema.learned() if column.name != target]
+        self.columns = [column for column in others if not isinstance(column, Text)]
+        self.texts = [column for column in others if isinstance(column, Text)]
+        # From the schema, which is the same for every arm. More labels than a tree takes share the last number.
+        self._codes: dict[str, dict[str | None, int]] = {}
+        for column in self.columns:
+            if is_labelled(column):
+                names = column.allowed() if isinstance(column, Category) else ("no", "yes")
+                self._codes[column.name] = {name: min(code, _MAX_LABELS) for code, name in enumerate(names)}
         self.regression = is_ordered(self.column)
-        names = sorted({name for name in labels(self.column, train) if name is not None}) if not self.regression else []
-        self.names = names
-        self.metric = "R2" if self.regression else "AUC" if len(names) == 2 else "macro-F1"
+        self.names = [] if self.regression else sorted({name for name in labels(self.column, train) if name is not None})
+        self.metric = "R2" if self.regression else "AUC" if len(self.names) == 2 else "macro-F1"
+
+    def _array(self, records: Rows) -> Floats:
+        """Shape (rows, columns except target and texts)."""
+
+        def encode(column: Column) -> Floats:
+            if is_ordered(column):
+                return ordered(column, records)
+            codes = self._codes[column.name]
+            return np.array([codes.get(name, math.nan) for name in labels(column, records)], dtype=np.float64)
+
+        return np.column_stack([encode(column) for column in self.columns])
+
+    def _joined_texts(self, records: Rows) -> list[str]:
+        return [" ".join(parts) for parts in zip(*(texts(column, records) for column in self.texts), strict=True)]
 
     def with_target(self, records: Rows) -> list[Record]:
         """The rows whose target is not null and, for labels, occurs in the original."""
-        return [row for row in records if row[self.column.name] is not None and self._is_known(row)]
-
-    def _is_known(self, row: Record) -> bool:
-        return self.regression or labels(self.column, [row])[0] in self.names
+        if self.regression:
+            return [row for row in records if row[self.column.name] is not None]
+        return [row for row, name in zip(records, labels(self.column, records), strict=True) if name in self.names]
 
     def answers(self, records: Rows) -> Floats:
         """The target: as numbers, or as the index of the label in `names`."""
@@ -150,23 +135,21 @@ class _Task:
         """
         answers = self.answers(records)
         if len(np.unique(answers)) < 2:
-            # Nothing to learn: a constant prediction.
-            constant = answers[:1] if self.regression else np.eye(len(self.names))[answers[:1].astype(int)]
-            return np.repeat(constant, len(questions), axis=0)
+            return self._constant(answers, len(questions))
         found = []
-        if self.features.columns:
-            array = self.features.array(records)
+        if self.columns:
+            array = self._array(records)
             # scikit-learn cannot bin a column without any value.
             array[:, np.isnan(array).all(axis=0)] = 0
-            model = _trees(self.features, self.regression, seed).fit(array, answers)
-            found.append(self._outcome(model, self.features.array(questions)))
-        if self.features.texts:
+            model = _trees([column.name in self._codes for column in self.columns], self.regression, seed).fit(array, answers)
+            found.append(self._outcome(model, self._array(questions)))
+        if self.texts:
             try:
-                model = _text_model(self.regression).fit(self.features.joined_texts(records), answers)
+                model = _text_model(self.regression).fit(self._joined_texts(records), answers)
             except ValueError:  # no word in any text
                 found.append(self._constant(answers, len(questions)))
             else:
-                found.append(self._outcome(model, self.features.joined_texts(questions)))
+                found.append(self._outcome(model, self._joined_texts(questions)))
         return np.asarray(np.mean(found, axis=0))
 
     def _constant(self, answers: Floats, n: int) -> Floats:
@@ -195,31 +178,25 @@ class _Task:
         return float(f1_score(answers, predicted.argmax(axis=1), labels=np.unique(answers), average="macro", zero_division=0))
 
 
-def _in_words(task: _Task, score: float) -> str:
-    """The meaning of a score, for a reader who does not know the metric."""
-    if task.metric == "AUC":
-        return f"ranks {100 * score:.0f} of 100 pairs of real rows with different {task.column.name} correctly"
-    if task.metric == "R2":
-        return f"explains {100 * max(0.0, score):.0f} % of the variance of {task.column.name} in real rows"
-    return f"scores {score:.2f} of 1 when it predicts {task.column.name} of real rows"
-
-
 def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None, n_test: int) -> str:
-    made, real = scores["synthetic"].value, scores["real"].value
-    short = {"AUC": f"{100 * real:.0f}, guessing 50", "R2": f"{100 * max(0.0, real):.0f} %"}.get(task.metric, f"{real:.2f}")
+    """The outcome for a reader who does not know the metric."""
+    made, real, name = scores["synthetic"].value, scores["real"].value, task.column.name
+    if task.metric == "AUC":
+        does = f"ranks {100 * made:.0f} of 100 pairs of real rows with different {name} correctly"
+        other = f"{100 * real:.0f}, guessing 50"
+    elif task.metric == "R2":
+        does = f"explains {100 * max(0.0, made):.0f} % of the variance of {name} in real rows"
+        other = f"{100 * max(0.0, real):.0f} %"
+    else:
+        does, other = f"scores {made:.2f} of 1 when it predicts {name} of real rows", f"{real:.2f}"
     first = (
-        f"A model trained on the synthetic rows {_in_words(task, made)}, one trained on the original rows {short} "
+        f"A model trained on the synthetic rows {does}, one trained on the original rows {other} "
         f"({task.metric} {made:.2f} and {real:.2f}, {n_test:,} held-out rows)"
     )
     if ratio is None:
         return f"{first}. Even the original rows hardly predict it, so this does not judge the synthetic rows."
     above = " above guessing" if task.metric == "AUC" else ""
     return f"{first}. The relative score{above} is {100 * max(0.0, ratio):.0f} %."
-
-
-def _capped(interval: Interval) -> Interval:
-    # Student's interval ignores that no score exceeds 1.
-    return Interval(interval.value, interval.low, min(1.0, interval.high), interval.n)
 
 
 def compare_utility(
@@ -265,11 +242,11 @@ def compare_utility(
             "synthetic": made,
             "marginals_only": shuffled_columns(made, schema, seed + repetition),
         }
-        if task.features.texts and task.features.columns:
+        if task.texts and task.columns:
             tables["texts_shuffled"] = shuffled_texts(made, schema, seed + repetition)
         for arm, rows in tables.items():
             resampled = [rows[i] for i in random.integers(len(rows), size=len(rows))]
-            with one_thread(), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a linear model that has not converged is good enough
                 predicted = task.predict(resampled, questions, seed + repetition)
             scores.setdefault(arm, []).append(task.score(predicted, answers))
@@ -285,7 +262,11 @@ def compare_utility(
         "labels": len(task.names) or None,
         "repetitions": SEEDS,
         "n_test": len(test),
-        "arms": {arm: {**_capped(interval).to_json(), "n": sizes[arm]} for arm, interval in intervals.items()},
+        # Student's interval ignores that no score exceeds 1.
+        "arms": {
+            arm: {**replace(interval, high=min(1.0, interval.high)).to_json(), "n": sizes[arm]}
+            for arm, interval in intervals.items()
+        },
         "ratio": ratio,
         "sentence": _sentence(task, intervals, ratio, len(test)),
     }

@@ -80,7 +80,8 @@ def test_same_seed_gives_same_figures(visits, schema):
         evaluate_tables(train, holdout, independent, small, seed=5, progress=lambda *step: steps.append(step)) for _ in range(2)
     )
     assert first == second
-    assert steps[0][1] == 0 and steps[-1] == ("", steps[-1][2], steps[-1][2], 0.0)
+    assert steps[-1] == ("", steps[-1][2], steps[-1][2], 0.0)
+    assert [number for _, number, _, _ in steps] == 2 * [*range(steps[-1][2] + 1)]
 
 
 def test_unknown_column_name_raises_before_any_work(visits, schema):
