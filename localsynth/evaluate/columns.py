@@ -138,7 +138,7 @@ def _distances(column: Column, first: Rows, second: Rows) -> dict[str, float]:
         return {"distance": ks_distance(ours, theirs), "wasserstein": wasserstein(ours, theirs, high - low)}
     if is_labelled(column):
         return {"distance": total_variation(labels(column, first), labels(column, second))}
-    ours, theirs = (np.array([len(text) for text in texts(column, rows)], dtype=np.float64) for rows in (first, second))
+    ours, theirs = (np.array([len(text) for text in texts(column, rows)], np.float64) for rows in (first, second))
     return {"distance": ks_distance(ours, theirs)}
 
 

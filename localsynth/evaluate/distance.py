@@ -7,15 +7,19 @@ anything else. The vectors are projected at random onto 512 dimensions (Johnson 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import Rows, codes, is_labelled, is_ordered, ordered, span, texts
-from localsynth.schema.columns import Column
+from localsynth.evaluate.arrays import Rows, codes, is_labelled, is_ordered, ordered, sample, span, texts
+from localsynth.schema.columns import Column, Schema
 
-__all__ = ["Distances"]
+__all__ = ["MAX_CANDIDATES", "Distances", "Nearness", "measure_nearness"]
 
+_MAX_TARGETS = 2_000
+MAX_CANDIDATES = 10_000
+"""Synthetic rows that `measure_nearness` compares with at most."""
 _DIMENSIONS = 512
 _BLOCK = 250
 
@@ -127,3 +131,22 @@ class Distances:
                 # Rounding of the subtraction must not decide between candidates at the same distance.
                 found[name][rows] = np.round(total - self._parts[name](rows), 4).argmin(axis=1)
         return found
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Distances to the nearest synthetic row, of rows that were trained on and of holdout rows."""
+
+    members: NDArray[np.float64]
+    others: NDArray[np.float64]
+    candidates: int
+    """Synthetic rows compared with."""
+
+
+def measure_nearness(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Nearness:
+    """Distances for at most 2,000 rows a side to at most 10,000 synthetic rows."""
+    members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
+    candidates = sample(synthetic, MAX_CANDIDATES, seed + 2)
+    # One call for both sides, so that the weights of words are the same.
+    distances = Distances(schema.learned(), [*members, *others], candidates, seed=seed).to_nearest()
+    return Nearness(distances[: len(members)], distances[len(members) :], len(candidates))

@@ -98,9 +98,7 @@ def intervals_plot(rows: Sequence[dict[str, Any]], *, low: float, high: float, p
         return start + room * (min(max(value, low), high) - low) / (high - low)
 
     parts, y = [], 6.0
-    tops = []
     for row in rows:
-        tops.append(y)
         marks = [mark for mark in row["marks"] if mark["value"] is not None]
         middle = y + 11 * (len(marks) or len(row["marks"])) / 2 + 3.5
         parts.append(f'<text class="name" x="{start - 10:g}" y="{middle:.1f}" text-anchor="end">{_short(row["name"], 36)}</text>')

@@ -11,10 +11,11 @@ from localsynth.evaluate.arrays import Rows, is_labelled, is_ordered, key_of, te
 from localsynth.evaluate.attacks.attributes import attribute_inference
 from localsynth.evaluate.attacks.copies import exact_copies, near_copies, shared_passages
 from localsynth.evaluate.attacks.linkage import guess_quasi_identifiers, linkage
-from localsynth.evaluate.attacks.membership import distance_to_closest_record, measure_nearness, membership
+from localsynth.evaluate.attacks.membership import distance_to_closest_record, membership
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.attacks.singling_out import singling_out
 from localsynth.evaluate.columns import compare_columns, histogram
+from localsynth.evaluate.distance import measure_nearness
 from localsynth.evaluate.pairs import compare_pairs
 from localsynth.evaluate.personal import count_personal, gather_personal
 from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
@@ -149,7 +150,8 @@ def evaluate_tables(
     begin("utility")
     figures["utility"] = compare_utility(*tables, schema, target=target, seed=seed)
     begin("copies")
-    attacks += [exact_copies(*tables, schema, seed=seed), near_copies(*tables, schema, seed=seed)]
+    near = measure_nearness(*tables, schema, seed=seed)
+    attacks += [exact_copies(*tables, schema, seed=seed), near_copies(near, train, synthetic, schema, seed=seed)]
     collect("shared passages", shared_passages(*tables, schema), "There is no text of eight words or more.")
     begin("singling out")
     attacks += singling_out(*tables, schema, seed=seed)
@@ -160,7 +162,6 @@ def evaluate_tables(
     guess = attribute_inference(*tables, schema, seed=seed)
     collect("attribute inference", guess, "There is no column to guess from others.")
     begin("membership")
-    near = measure_nearness(*tables, schema, seed=seed)
     attacks += membership(near, seed=seed)
     figures["closest"] = distance_to_closest_record(near, seed=seed)
     begin("personal strings")

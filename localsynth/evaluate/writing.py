@@ -57,12 +57,16 @@ def describe_writing(lines: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _lengths(lines: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([len(line) for line in lines], np.float64)
+
+
 def _length_bars(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
-    ours, theirs = [len(line) for line in first], [len(line) for line in second]
+    ours, theirs = _lengths(first), _lengths(second)
     # The longest tenth of a percent would leave the rest in one bar.
     edges = np.linspace(0, max(1.0, float(np.quantile([*ours, *theirs], 0.995))), _BARS + 1)
 
-    def shares(lengths: list[int]) -> list[float]:
+    def shares(lengths: NDArray[np.float64]) -> list[float]:
         counts, _ = np.histogram(np.minimum(lengths, edges[-1]), edges)
         return [round(float(share), 6) for share in counts / max(len(lengths), 1)]
 
@@ -130,7 +134,7 @@ def compare_writing(
     *,
     seed: int,
     embed: Embed | None = None,
-    report: Callable[[float], None] | None = None,
+    report: Callable[[float], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """One entry per text column. Both sides have equally many texts, since vocabulary and diversity depend on the number.
 
@@ -149,12 +153,12 @@ def compare_writing(
             "original": describe_writing(ours),
             "synthetic": describe_writing(theirs),
             "lengths": _length_bars(ours, theirs) if size else None,
-            "length_distance": ks_distance(np.array([len(t) for t in ours], float), np.array([len(t) for t in theirs], float)),
+            "length_distance": ks_distance(_lengths(ours), _lengths(theirs)),
             "words_known": _words_known(theirs, ours),
             "ceiling": {
                 "n": len(other),
                 "halves": [describe_writing(one), describe_writing(other)],
-                "length_distance": ks_distance(np.array([len(t) for t in one], float), np.array([len(t) for t in other], float)),
+                "length_distance": ks_distance(_lengths(one), _lengths(other)),
                 "words_known": _words_known(other, one),
             },
             "mauve": None,
@@ -165,8 +169,7 @@ def compare_writing(
             lines = [line for side in (one, other, theirs) for line in side[:several]]
             parts: list[NDArray[np.float32]] = []
             for start in range(0, len(lines), _EMBEDDING_BATCH):
-                if report is not None:
-                    report((len(entries) + start / len(lines)) / len(columns))
+                report((len(entries) + start / len(lines)) / len(columns))
                 parts.append(embed(lines[start : start + _EMBEDDING_BATCH]))
             vectors = np.split(np.concatenate(parts), 3) if parts else [np.empty((0, 0), np.float32)] * 3
             entry["mauve"] = {

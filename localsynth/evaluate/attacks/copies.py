@@ -4,9 +4,12 @@ Each original row is looked up in the synthetic table, so that original and hold
 fairly whatever their sizes.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
 from localsynth.evaluate.arrays import Rows, key_of, sample, shuffled_columns, text_columns, texts
 from localsynth.evaluate.attacks.outcome import Attack
-from localsynth.evaluate.distance import Distances
+from localsynth.evaluate.distance import MAX_CANDIDATES, Nearness, measure_nearness
 from localsynth.evaluate.stats import Rate
 from localsynth.schema.columns import Schema
 
@@ -15,9 +18,6 @@ __all__ = ["NEAR", "PASSAGE_WORDS", "exact_copies", "near_copies", "shared_passa
 NEAR = 0.025
 """A near copy is at most this far away, as a mean over the columns (`Distances`)."""
 PASSAGE_WORDS = 8
-
-_MAX_TARGETS = 2_000
-_MAX_CANDIDATES = 10_000
 
 
 def exact_copies(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Attack:
@@ -40,21 +40,20 @@ def exact_copies(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *,
     )
 
 
-def near_copies(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Attack:
-    """Rows with a synthetic row at a distance of `NEAR` or less. On at most 2,000 rows a side and 10,000 synthetic ones."""
-    columns = schema.learned()
-    members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
-    candidates = sample(synthetic, _MAX_CANDIDATES, seed + 2)
-    # One call for both sides, so that the weights are the same.
-    near = Distances(columns, [*members, *others], candidates, seed=seed).to_nearest() <= NEAR
-    naive = Distances(columns, members, shuffled_columns(candidates, schema, seed), seed=seed).to_nearest() <= NEAR
+def near_copies(near: Nearness, train: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Attack:
+    """Rows with a synthetic row at a distance of `NEAR` or less; `near` as measured with the same seed."""
+    shuffled = shuffled_columns(sample(synthetic, MAX_CANDIDATES, seed + 2), schema, seed)
+
+    def rate(distances: NDArray[np.float64]) -> Rate:
+        return Rate(int((distances <= NEAR).sum()), len(distances))
+
     return Attack(
         "near copies",
         "Is there a synthetic row that is almost an original one?",
-        Rate(int(near[: len(members)].sum()), len(members)),
-        Rate(int(near[len(members) :].sum()), len(others)),
-        Rate(int(naive.sum()), len(members)),
-        f"At most {NEAR:g} away on average over the columns (Gower's distance), among {len(candidates):,} synthetic rows. "
+        rate(near.members),
+        rate(near.others),
+        rate(measure_nearness(train, [], shuffled, schema, seed=seed).members),
+        f"At most {NEAR:g} away on average over the columns (Gower's distance), among {near.candidates:,} synthetic rows. "
         "Baseline: the same rows with each column shuffled.",
     )
 

@@ -86,37 +86,36 @@ def linkage(
     for i, row in enumerate(synthetic):
         matches.setdefault(key_of(row, known), []).append(i)
     random = np.random.default_rng(seed)
-    claims = Counter[str]()
 
-    def attack(rows: Rows, side: str) -> tuple[Rate, Rate]:
-        correct = lucky = 0
+    def attack(rows: Rows) -> tuple[int, int, int]:
+        """The numbers of links that were tried, that were correct, and that were at random."""
+        tried = correct = lucky = 0
         for target in rows:
             found = matches.get(key_of(target, known), [])
             if len(found) == 1:
-                claims[side] += 1
+                tried += 1
                 correct += _is_correct(target, synthetic[found[0]], others)
                 lucky += _is_correct(target, synthetic[int(random.integers(len(synthetic)))], others)
-        return Rate(correct, len(rows)), Rate(lucky, len(rows))
+        return tried, correct, lucky
 
     members, strangers = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
-    risk, baseline = attack(members, "original")
-    control, _ = attack(strangers, "holdout")
-    tried = Rate(risk.hits, claims["original"]), Rate(control.hits, claims["holdout"])
+    (tried, correct, lucky), (tried_strangers, correct_strangers, _) = attack(members), attack(strangers)
+    among = Rate(correct, tried), Rate(correct_strangers, tried_strangers)
     names = ", ".join(quasi_identifiers)
     return Attack(
         "linkage",
         f"Can somebody who knows {names} of a person find that person's row and read the rest?",
-        risk,
-        control,
-        baseline,
+        Rate(correct, len(members)),
+        Rate(correct_strangers, len(strangers)),
+        Rate(lucky, len(members)),
         f"A link is tried where exactly one of {len(synthetic):,} synthetic rows has the same {names}; it is correct if "
         f"at least {100 * AGREEING:.0f} % of the other {len(others)} columns agree (numbers: within "
         f"{100 * TOLERANCE:.0f} % of the range). Baseline: any synthetic row for the same targets.",
         {
             "quasi_identifiers": list(quasi_identifiers),
-            "links_tried": {"original": claims["original"], "holdout": claims["holdout"]},
-            "right_of_tried": {"original": tried[0].to_json(), "holdout": tried[1].to_json()},
+            "links_tried": {"original": tried, "holdout": tried_strangers},
+            "right_of_tried": {"original": among[0].to_json(), "holdout": among[1].to_json()},
             "uniqueness": _uniqueness(train, holdout, synthetic, known),
         },
-        among=tried,
+        among=among,
     )

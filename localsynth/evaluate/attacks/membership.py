@@ -4,42 +4,19 @@ The score is the distance to the nearest synthetic row (Stadler et al. 2022; Che
 GAN-Leaks, arXiv:1909.03935). An attack on the model is stronger; it reports in the same form.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import Rows, sample
 from localsynth.evaluate.attacks.outcome import Attack
-from localsynth.evaluate.distance import Distances
+from localsynth.evaluate.distance import Nearness
 from localsynth.evaluate.stats import Rate, auc, bootstrap_interval
-from localsynth.schema.columns import Schema
 
-__all__ = ["Nearness", "attack_by_scores", "distance_to_closest_record", "measure_nearness", "membership"]
+__all__ = ["attack_by_scores", "distance_to_closest_record", "membership"]
 
-_MAX_TARGETS = 2_000
-_MAX_CANDIDATES = 10_000
 SUREST = 0.05
 """The false positive rate that the careful attacker accepts."""
-
-
-@dataclass(frozen=True)
-class Nearness:
-    """Distances to the nearest synthetic row, of rows that were trained on and of holdout rows."""
-
-    members: NDArray[np.float64]
-    others: NDArray[np.float64]
-    candidates: int
-    """Synthetic rows compared with."""
-
-
-def measure_nearness(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, seed: int) -> Nearness:
-    """Distances for at most 2,000 rows a side to at most 10,000 synthetic rows."""
-    members, others = sample(train, _MAX_TARGETS, seed), sample(holdout, _MAX_TARGETS, seed + 1)
-    candidates = sample(synthetic, _MAX_CANDIDATES, seed + 2)
-    distances = Distances(schema.learned(), [*members, *others], candidates, seed=seed).to_nearest()
-    return Nearness(distances[: len(members)], distances[len(members) :], len(candidates))
 
 
 def _calls(threshold: float, distances: NDArray[np.float64], tie_probability: float, random: np.random.Generator) -> int:
@@ -54,13 +31,12 @@ def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
         -nearness.members,
         -nearness.others,
         seed=seed,
-        subject="",
         method=f"By the distance to the nearest of {nearness.candidates:,} synthetic rows.",
     )
 
 
 def attack_by_scores(
-    members: NDArray[np.float64], others: NDArray[np.float64], *, seed: int, subject: str, method: str
+    members: NDArray[np.float64], others: NDArray[np.float64], *, seed: int, method: str, subject: str = ""
 ) -> list[Attack]:
     """Two membership attacks with one score a row, higher for likely members.
 

@@ -6,22 +6,24 @@ import pytest
 from localsynth.evaluate.attacks.attributes import attribute_inference
 from localsynth.evaluate.attacks.copies import exact_copies, near_copies, shared_passages
 from localsynth.evaluate.attacks.linkage import guess_quasi_identifiers, linkage
-from localsynth.evaluate.attacks.membership import Nearness, distance_to_closest_record, measure_nearness, membership
+from localsynth.evaluate.attacks.membership import distance_to_closest_record, membership
 from localsynth.evaluate.attacks.outcome import judge
 from localsynth.evaluate.attacks.singling_out import Condition, _condition_on, _Rows, singling_out
+from localsynth.evaluate.distance import Nearness, measure_nearness
 from localsynth.evaluate.stats import Rate
 from localsynth.schema.columns import Boolean, Category, Integer, Schema, Text
 
 
 def run_all(train, holdout, synthetic, schema):
+    near = measure_nearness(train, holdout, synthetic, schema, seed=1)
     found = [
         exact_copies(train, holdout, synthetic, schema, seed=1),
-        near_copies(train, holdout, synthetic, schema, seed=1),
+        near_copies(near, train, synthetic, schema, seed=1),
         shared_passages(train, holdout, synthetic, schema),
         *singling_out(train, holdout, synthetic, schema, seed=1),
         linkage(train, holdout, synthetic, schema, ["age", "day"], seed=1),
         attribute_inference(train, holdout, synthetic, schema, seed=1),
-        *membership(measure_nearness(train, holdout, synthetic, schema, seed=1), seed=1),
+        *membership(near, seed=1),
     ]
     return {attack.name: attack for attack in found}
 
@@ -195,7 +197,7 @@ def test_numeric_condition_is_on_its_side_of_the_median():
     rows = _Rows([{"age": 10}, {"age": 50}, {"age": 90}], [column])
     found = [_condition_on(rows, column, row, np.random.default_rng(0)) for row in (0, 2)]
     assert found == [Condition("age", "at most", 10.0), Condition("age", "at least", 90.0)]
-    assert [rows.fits([condition]) for condition in found] == [1, 1]
+    assert [rows.fits((condition,)) for condition in found] == [1, 1]
 
 
 def test_surest_cases_have_five_percent_false_positives():
