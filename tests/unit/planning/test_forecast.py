@@ -26,7 +26,6 @@ from localsynth_models.catalog import GgufInfo, model_info
 
 SMALL = GgufInfo(
     architecture="llama",
-    name="SmolLM2 135M",
     parameters=134_515_008,
     context_length=8192,
     embedding_length=576,
@@ -35,8 +34,6 @@ SMALL = GgufInfo(
     head_count_kv=3,
     feed_forward_length=1536,
     vocab_size=49152,
-    tensor_types={},
-    file_type="Q4_1",
     size_bytes=98 * 10**6,
 )
 # Random weights in the shape of Llama 3.1 8B.
