@@ -273,7 +273,7 @@ def test_run_keeps_the_required_kernel_seal_on_resume(workspace, planned, play):
         app.screen.query_one("#kernel", Button).press()
         await sees(pilot, "No such seal.")
         assert app.job.request.require_seal == "kernel"
-        assert app.screen.command() == f"localsynth run {workspace} --require-seal kernel"
+        assert app.screen.commands()[0][1] == f"localsynth run {workspace} --require-seal kernel"
         await app.action_go("run")
         await pilot.press("r")
         await until(pilot, lambda: not app.job_running)

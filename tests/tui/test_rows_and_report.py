@@ -167,7 +167,7 @@ def test_report_job_has_the_options_of_the_form(finished, play, checked):
         await until(pilot, lambda: app.screen.STEP == "run")  # type: ignore[attr-defined]
         assert app.job.request.verb == "evaluate"
         assert app.job.request.options == {"target": "ok", "quasi_identifiers": ["age", "kind [k]"]}
-        assert app.screen.command().endswith("--target ok --quasi-identifiers 'age,kind [k]'")  # type: ignore[attr-defined]
+        assert app.screen.commands()[0][1].endswith("--target ok --quasi-identifiers 'age,kind [k]'")  # type: ignore[attr-defined]
         await sees(pilot, "✓ done     compare and attack")
         await pilot.press("v")
         await sees(pilot, "Next: read it (6).")

@@ -117,7 +117,7 @@ def test_palette_lists_every_action(workspace, planned):
             bindings = [*StepScreen.BINDINGS, *LocalsynthApp.BINDINGS, *app.screen.BINDINGS]
             named = {b.description for b in bindings if app.screen.check_action(b.action.partition("(")[0], ())}
             assert named <= titles, step
-            assert app.screen.HELP and app.screen.command().startswith("localsynth ")
+            assert app.screen.HELP and app.screen.commands()[0][1].startswith("localsynth ")
 
     drive(scenario, workspace)
 
@@ -364,7 +364,7 @@ def test_max_units_is_an_option_of_plan_and_run(workspace, planned):
         field.value = "2,000"
         await until(pilot, lambda: len(planned) == 2)
         assert planned[1][0].options == {"max_units": 2000}
-        assert app.screen.command().endswith("--max-units 2000")
+        assert app.screen.commands()[0][1].endswith("--max-units 2000")
         await app.action_go("data")
         await app.action_go("plan")
         await sees(pilot, "0.98 ×")
@@ -423,7 +423,7 @@ def test_size_warning_can_be_overridden(workspace, monkeypatch):
         await sees(pilot, "About 60 units are too few.")
         await pilot.press("f")
         await sees(pilot, "0.98 ×")
-        assert app.screen.command().endswith("--force")
+        assert app.screen.commands()[0][1].endswith("--force")
 
     drive(scenario, workspace, step="plan")
 
@@ -586,7 +586,7 @@ def test_rows_in_pages_and_by_sql(rows):
         await sees(pilot, "The query failed")
         await pilot.press("up", "up")
         assert field.value.startswith("select max(n)")
-        assert "localsynth query" in app.screen.command()
+        assert "localsynth query" in app.screen.commands()[0][1]
 
     drive(scenario, rows, step="synthetic")
 
@@ -641,7 +641,7 @@ def test_models_screen_lists_adds_and_verifies(home, tiny_model):
         app.screen.query_one("#name", Input).value = "tiny"
         await pilot.click("#accept")
         await sees(pilot, "✓ yes")
-        assert app.screen.command().startswith("localsynth models add")
+        assert app.screen.commands()[0][1].startswith("localsynth models add")
         app.screen.query_one(DataTable).move_cursor(row=1)
         await pilot.press("v")
         await sees(pilot, "✓ tiny matches its record")

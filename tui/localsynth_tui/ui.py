@@ -44,14 +44,8 @@ class Ui(Protocol):
     async def open_workspace(self, path: Path) -> bool:
         """Open a workspace; False, with a message, where it is none."""
 
-    async def action_go(self, step: str) -> None:
-        """Open the screen of a step."""
-
     async def action_leave(self) -> None:
         """Ask, then quit."""
-
-    def action_erase(self) -> None:
-        """Ask, then erase the private side of the open workspace."""
 
     def show_status(self) -> None:
         """Update the line under the steps: the workspace and its job."""

@@ -77,8 +77,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     @property
     def _path(self) -> Path:
-        assert self.ui.workspace is not None
-        return self.ui.workspace / "localsynth.toml"
+        return self.workspace / "localsynth.toml"
 
     def content(self) -> ComposeResult:
         from localsynth_tui.workspace.config_file import KINDS
@@ -113,15 +112,11 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         self._load()
         self._preview()
 
-    def command(self) -> str:
-        """Without the UI, this screen's settings are edited in the file; `plan` shows their effect."""
-        return command_line("plan", self.ui.workspace)
-
     def commands(self) -> list[tuple[str, str]]:
         return [
-            ("Show the plan for the file as it is", self.command()),
+            ("Show the plan for the file as it is", command_line("plan", self.workspace)),
             ("Edit the file of this screen (with any editor)", f"nano {shlex.quote(str(self._path))}"),
-            ("Ingest the table, and measure what is open", command_line("ingest", self.ui.workspace)),
+            ("Ingest the table, and measure what is open", command_line("ingest", self.workspace)),
         ]
 
     def action_tab(self, tab: str) -> None:
@@ -272,7 +267,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             else:
                 text, config = with_column_back(before, self._source[name], list(self._source), self._path.name)
         except LocalsynthError as error:
-            self.show_error(error)
+            self.ui.show_error(error)
             return
         self._save(text, config, before)
         self._fill()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
+from textual.events import Mount
 from textual.widgets import Button, Input, Select, Static
 from textual.worker import get_current_worker
 
@@ -15,44 +16,39 @@ from localsynth_tui.text.erasure import before_text
 
 __all__ = ["EraseWindow"]
 
+_REPORTS = (("erase them, too", "erase"), ("keep them (--keep-report)", "keep"))
+
 
 class EraseWindow(InputWindow[bool]):
     """The answer is whether to keep the reports; None: erase nothing."""
+
+    TITLE = "Erase the private side?"
+    STYLE = "dialog wide"
+    AUTO_FOCUS = "#name"
 
     def __init__(self, workspace: Path) -> None:
         super().__init__()
         self._workspace = workspace
         self._name_to_type = workspace.resolve().name
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide") as window:
-            window.border_title = "Erase the private side?"
-            with VerticalScroll(id="what"):
-                yield Static("Reading …", id="goes")
-            yield Static("The reports, which contain figures of the original", classes="label")
-            yield Select(
-                [("erase them, too", "erase"), ("keep them (--keep-report)", "keep")],
-                value="erase",
-                id="report",
-                allow_blank=False,
-            )
-            yield Static(
-                Content(f"This cannot be undone. To erase, type the workspace's name: {self._name_to_type}"), classes="label"
-            )
-            yield Input(id="name", select_on_focus=False)
-            yield Static("", id="command", classes="label")
-            with Horizontal(classes="buttons"):
-                yield Button("Erase nothing", variant="primary", id="cancel")
-                yield Button("Erase for good", variant="error", id="accept", disabled=True)
-
-    def on_mount(self) -> None:
-        self.query_one("#name").focus()
-        self._show()
+    def content(self) -> ComposeResult:
+        with VerticalScroll(id="what"):
+            yield Static("Reading …", id="goes")
+        yield Static("The reports, which contain figures of the original", classes="label")
+        yield Select(_REPORTS, value="erase", id="report", allow_blank=False)
+        about_name = f"This cannot be undone. To erase, type the workspace's name: {self._name_to_type}"
+        yield Static(Content(about_name), classes="label")
+        yield Input(id="name", select_on_focus=False)
+        yield Static("", id="command", classes="label")
+        with Horizontal(classes="buttons"):
+            yield Button("Erase nothing", variant="primary", id="cancel", action="screen.dismiss")
+            yield Button("Erase for good", variant="error", id="accept", action="screen.accept", disabled=True)
 
     @property
     def _keep_report(self) -> bool:
         return self.query_one("#report", Select).value == "keep"
 
+    @on(Mount)
     @on(Select.Changed)
     def _show(self) -> None:
         command = command_line("erase", self._workspace, {"keep_report": self._keep_report})
@@ -76,6 +72,6 @@ class EraseWindow(InputWindow[bool]):
     def _name_typed(self) -> bool:
         return self.query_one("#name", Input).value.strip() == self._name_to_type
 
-    def accept(self) -> None:
+    def action_accept(self) -> None:
         if self._name_typed:
             self.dismiss(self._keep_report)

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Static
 
 from localsynth.errors import LocalsynthError
-from localsynth_tui.screens.dialogs import Field, Form
+from localsynth_tui.screens.dialogs import Field, Form, Reading
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.formatting import bytes_text, cell
@@ -62,9 +62,10 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
         yield Static(Content(_WELCOME), id="welcome")
         yield DataTable(cursor_type="row", zebra_stripes=True, id="workspaces")
         with Horizontal(classes="buttons"):
-            yield Button("New …", variant="primary", id="new", tooltip="Make a workspace for your table")
-            yield Button("Open …", id="open", tooltip="A workspace that is not in the list")
-            yield Button("Demo", id="demo", tooltip="A synthetic table of hospital visits")
+            new = "Make a workspace for your table"
+            yield Button("New …", variant="primary", id="new", action="screen.new", tooltip=new)
+            yield Button("Open …", action="screen.open_other", tooltip="A workspace that is not in the list")
+            yield Button("Demo", action="screen.demo", tooltip="A synthetic table of hospital visits")
         yield Static("This machine: checking …", id="doctor")
 
     def on_mount(self) -> None:
@@ -76,13 +77,9 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
         self._read_statuses()
         self._examine_machine()
 
-    def command(self) -> str:
-        """Opening the UI."""
-        return command_line("tui", self.ui.workspace)
-
     def commands(self) -> list[tuple[str, str]]:
         return [
-            ("Open localsynth", self.command()),
+            ("Open localsynth", command_line("tui", self.ui.workspace)),
             ("New: a workspace for a table", "localsynth init visits --data visits.csv"),
             ("Demo", "localsynth demo"),
             ("This machine", "localsynth doctor"),
@@ -126,8 +123,7 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
         from localsynth.system.files import model_directory
 
         facts = examine(model_directory())
-        findings = facts["findings"]
-        problems = [finding for finding in findings if finding["level"] != "ok"]
+        problems = [finding for finding in facts["findings"] if finding["level"] != "ok"]
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             line = f"This machine: {count}. {problems[0]['text']} {problems[0]['fix']}  (M: all)"
@@ -146,29 +142,19 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
     def _open(self, path: Path) -> None:
         self.run_in_app(self.ui.open_workspace(path))
 
-    @on(Button.Pressed, "#new")
     def action_new(self) -> None:
         """Make a workspace for a table."""
         from localsynth_tui.screens.new_workspace import NewWorkspace
 
-        self.app.push_screen(NewWorkspace(), self._made)
+        self.open_window(NewWorkspace(), self._open)
 
-    def _made(self, answer: Path | None) -> None:
-        if answer is not None:
-            self._open(answer)
-
-    @on(Button.Pressed, "#open")
     def action_open_other(self) -> None:
         """Open a workspace by its path."""
         field = Field("path", "Directory of the workspace", "", "visits")
-        form = Form("Open a workspace", "A workspace is a directory with a file localsynth.toml.", [field], "Open")
-        self.app.push_screen(form, self._opened)
+        text = "A workspace is a directory with a file localsynth.toml."
+        form = Form("Open a workspace", text, [field], "Open", lambda answer: answer["path"])
+        self.open_window(form, lambda path: self._open(Path(path).expanduser()) if path else None)
 
-    def _opened(self, answer: dict[str, str] | None) -> None:
-        if answer and answer["path"]:
-            self._open(Path(answer["path"]).expanduser())
-
-    @on(Button.Pressed, "#demo")
     def action_demo(self) -> None:
         """Make the demo's workspace, or open it."""
         self.run_in_app(self._demo())
@@ -180,15 +166,13 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
         try:
             await asyncio.to_thread(prepare_demo, root, lambda _text: None)
         except LocalsynthError as error:
-            self.show_error(error)
+            self.ui.show_error(error)
             return
         self.notify("A synthetic table of visits to an emergency department. It stands for your private table.")
         await self.ui.open_workspace(root)
 
     def action_doctor(self) -> None:
         """All facts about this machine."""
-        from localsynth_tui.screens.dialogs import Reading
-
         self.app.push_screen(Reading("This machine (localsynth doctor)", self._doctor_text or "Still checking …"))
 
     def action_forget(self) -> None:
@@ -203,7 +187,7 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
         try:
             preferences.save()
         except LocalsynthError as error:
-            self.show_error(error)
+            self.ui.show_error(error)
 
 
 def _short(path: Path) -> str:

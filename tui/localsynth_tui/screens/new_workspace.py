@@ -8,9 +8,10 @@ from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import Button, DirectoryTree, Input, Select, Static
+from textual.events import Mount
+from textual.widgets import DirectoryTree, Input, Select, Static
 
 from localsynth.errors import LocalsynthError
 from localsynth_tui.jobs.client import Request, ask
@@ -37,28 +38,27 @@ class _Tables(DirectoryTree):
 class NewWorkspace(Window[Path]):
     """The answer is the new workspace."""
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide tall") as window:
-            window.border_title = "New workspace"
-            yield Static("Table: type its path, or choose it below", classes="label")
-            yield Input(placeholder="visits.csv", id="source")
-            yield _Tables(Path.cwd(), id="files")
-            yield Static("First line, strings for missing values, table name (DuckDB)", classes="label")
-            with Horizontal(id="read-as"):
-                yield Select(_HEADERS, value="detect", allow_blank=False, id="header")
-                yield Input(placeholder="none; or: ?, NA", id="missing", select_on_focus=False)
-                yield Input(placeholder="the only one", id="table", select_on_focus=False)
-            yield Static("Workspace: a new directory", classes="label")
-            yield Input(placeholder="visits", id="workspace")
-            yield Static("Passphrase for the key of the original rows (optional), twice", classes="label")
-            with Horizontal(id="secret"):
-                yield Input(password=True, placeholder="none", id="passphrase", select_on_focus=False)
-                yield Input(password=True, placeholder="repeat it", id="second", select_on_focus=False)
-            yield Static("", id="command")
-            yield Static("", id="answer")
-            with Horizontal(classes="buttons"):
-                yield Button("Create", variant="primary", id="make")
-                yield Button("Cancel", id="cancel")
+    TITLE = "New workspace"
+    STYLE = "dialog wide tall"
+
+    def content(self) -> ComposeResult:
+        yield Static("Table: type its path, or choose it below", classes="label")
+        yield Input(placeholder="visits.csv", id="source")
+        yield _Tables(Path.cwd(), id="files")
+        yield Static("First line, strings for missing values, table name (DuckDB)", classes="label")
+        with Horizontal(id="read-as"):
+            yield Select(_HEADERS, value="detect", allow_blank=False, id="header")
+            yield Input(placeholder="none; or: ?, NA", id="missing", select_on_focus=False)
+            yield Input(placeholder="the only one", id="table", select_on_focus=False)
+        yield Static("Workspace: a new directory", classes="label")
+        yield Input(placeholder="visits", id="workspace")
+        yield Static("Passphrase for the key of the original rows (optional), twice", classes="label")
+        with Horizontal(id="secret"):
+            yield Input(password=True, placeholder="none", id="passphrase", select_on_focus=False)
+            yield Input(password=True, placeholder="repeat it", id="second", select_on_focus=False)
+        yield Static("", id="command")
+        yield Static("", id="answer")
+        yield from self.buttons("Create")
 
     @on(DirectoryTree.FileSelected)
     def _chosen(self, event: DirectoryTree.FileSelected) -> None:
@@ -69,13 +69,9 @@ class NewWorkspace(Window[Path]):
     @on(Input.Changed, "#source")
     def _name_it(self, event: Input.Changed) -> None:
         """Propose the table's name for the workspace, in the present directory."""
-        workspace = self.query_one("#workspace", Input)
-        stem = Path(event.value).name.split(".")[0]
-        workspace.placeholder = stem or "visits"
+        self.query_one("#workspace", Input).placeholder = Path(event.value).name.split(".")[0] or "visits"
 
-    def on_mount(self) -> None:
-        self._show_command()
-
+    @on(Mount)
     @on(Input.Changed)
     @on(Select.Changed)
     def _show_command(self) -> None:
@@ -83,13 +79,8 @@ class NewWorkspace(Window[Path]):
 
     def _command(self) -> str:
         """The equivalent `localsynth init`. It prompts for the passphrase, which is never an argument."""
-        words = [
-            "localsynth",
-            "init",
-            str(self._root()),
-            "--data",
-            self.query_one("#source", Input).value.strip() or "visits.csv",
-        ]
+        source = self.query_one("#source", Input).value.strip() or "visits.csv"
+        words = ["localsynth", "init", str(self._root()), "--data", source]
         data = self._read_as()
         if "table" in data:
             words += ["--table", data["table"]]
@@ -121,10 +112,10 @@ class NewWorkspace(Window[Path]):
     def _next(self) -> None:
         self.query_one("#workspace", Input).focus()
 
-    @on(Button.Pressed, "#make")
     @on(Input.Submitted, "#workspace")
     @on(Input.Submitted, "#second")
-    def _make(self) -> None:
+    def action_accept(self) -> None:
+        """Make the workspace, or show what is missing."""
         source = self.query_one("#source", Input).value.strip()
         if not source:
             self._show_message("Enter the path of your table first.")

@@ -2,9 +2,9 @@
 
 from textual import work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Button, Input, Static
+from textual.widgets import Input, Static
 
 from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.jobs.client import Request, ask
@@ -54,30 +54,25 @@ def agreed_passphrase(first: str, second: str) -> str:
 class PassphraseWindow(InputWindow[str]):
     """The answer is a passphrase that opens the key, or a new one; None where the user cancelled."""
 
+    TITLE = "Passphrase"
+
     def __init__(self, request: Request, new: bool) -> None:
         """`request` is the job that is about to start."""
         super().__init__()
         self._request, self._new = request, new
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog") as window:
-            window.border_title = "Passphrase"
-            with VerticalScroll(can_focus=False):
-                yield Static(Content((_NEW if self._new else _PRESENT).format(workspace=self._request.workspace.resolve().name)))
-                yield Static("Passphrase", classes="label")
-                yield Input(password=True, id="passphrase", select_on_focus=False)
-                if self._new:
-                    yield Static("Repeat it", classes="label")
-                    yield Input(password=True, id="second", select_on_focus=False)
-                yield Static("", id="answer", classes="error")
-            with Horizontal(classes="buttons"):
-                yield Button("Continue", variant="primary", id="accept")
-                yield Button("Cancel", id="cancel")
+    def content(self) -> ComposeResult:
+        with VerticalScroll(can_focus=False):
+            yield Static(Content((_NEW if self._new else _PRESENT).format(workspace=self._request.workspace.resolve().name)))
+            yield Static("Passphrase", classes="label")
+            yield Input(password=True, id="passphrase", select_on_focus=False)
+            if self._new:
+                yield Static("Repeat it", classes="label")
+                yield Input(password=True, id="second", select_on_focus=False)
+            yield Static("", id="answer", classes="error")
+        yield from self.buttons("Continue")
 
-    def on_mount(self) -> None:
-        self.query(Input).first().focus()
-
-    def accept(self) -> None:
+    def action_accept(self) -> None:
         passphrase = self.query_one("#passphrase", Input).value
         if self._new:
             try:

@@ -111,8 +111,9 @@ shows what this machine supports)."""
             yield Static("", id="guarantee")
             yield Static("", id="warnings", classes="warning")
         with Horizontal(classes="buttons"):
-            yield Button("Rehearse on random rows", id="rehearse", tooltip="localsynth rehearse: spends nothing")
-            yield Button("Start …", variant="primary", id="start", tooltip="localsynth run: asks first")
+            rehearse, start = "localsynth rehearse: spends nothing", "localsynth run: asks first"
+            yield Button("Rehearse on random rows", action="screen.rehearse", tooltip=rehearse)
+            yield Button("Start …", variant="primary", id="start", action="screen.start", tooltip=start)
 
     def on_mount(self) -> None:
         self._load()
@@ -121,13 +122,9 @@ shows what this machine supports)."""
         """Save the last change at once."""
         self._pending.flush()
 
-    def command(self) -> str:
-        """The run that Start begins."""
-        return self._request("run").command()
-
     def commands(self) -> list[tuple[str, str]]:
         return [
-            ("Start", self.command()),
+            ("Start", self._request("run").command()),
             ("Rehearse on random rows", self._request("rehearse").command()),
             ("The plan", self._request("plan").command()),
         ]
@@ -325,14 +322,11 @@ shows what this machine supports)."""
         self._show_error("")
         self._plan()
 
-    @on(Button.Pressed, "#rehearse")
     def action_rehearse(self) -> None:
         """Run everything on random rows; spends nothing."""
-        if self.refused_while_running():
-            return
-        self.run_in_app(self.ui.start(self._request("rehearse")))
+        if not self.refused_while_running():
+            self.start(self._request("rehearse"))
 
-    @on(Button.Pressed, "#start")
     def action_start(self) -> None:
         """Show the cost, ask, and start."""
         if self.refused_while_running():
@@ -342,7 +336,7 @@ shows what this machine supports)."""
             self.notify("Wait for the plan, then start.", severity="warning")
             return
         answers = [("no", "Not yet"), ("start", "Spend and start"), ("kernel", "Start, kernel seal only")]
-        self.app.push_screen(Ask("Start the real run?", self._cost_text(planned), answers), self._confirmed)
+        self.open_window(Ask("Start the real run?", self._cost_text(planned), answers), self._confirmed)
 
     def _cost_text(self, planned: dict[str, Any]) -> str:
         status, epsilon = self._workspace_status, planned["epsilon"]
@@ -361,9 +355,9 @@ shows what this machine supports)."""
         lines.append("\nYou can stop and resume the run at any time. Stopping refunds nothing.")
         return "\n".join(lines)
 
-    def _confirmed(self, answer: str | None) -> None:
-        if answer in ("start", "kernel"):
-            self.run_in_app(self.ui.start(replace(self._request("run"), require_seal="kernel" if answer == "kernel" else None)))
+    def _confirmed(self, answer: str) -> None:
+        if answer != "no":
+            self.start(replace(self._request("run"), require_seal="kernel" if answer == "kernel" else None))
 
 
 def _differing(text: str, changes: dict[str, Any]) -> dict[str, Any]:

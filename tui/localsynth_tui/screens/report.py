@@ -72,7 +72,7 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
         Binding("a", "audit", "Audit …", id="report.run-audit"),
         Binding("o", "open", "Open report", id="report.open"),
         Binding("v", "verify", "Verify", id="report.verify"),
-        Binding("x", "erase", "Erase the private side …", show=False, id="report.erase"),
+        Binding("x", "app.erase", "Erase the private side …", show=False, id="report.erase"),
     ]
 
     def __init__(self) -> None:
@@ -89,10 +89,10 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
                 with TabPane(title, id=name), VerticalScroll(id=f"{name}-page"):
                     yield Static("Reading the newest run …", id=f"{name}-text")
         with Horizontal(classes="buttons"):
-            yield Button("Make report …", id="evaluate", variant="primary")
-            yield Button("Open report", id="open")
-            yield Button("Run audit …", id="run-audit")
-            yield Button("Erase private side …", id="erase")
+            yield Button("Make report …", variant="primary", action="screen.evaluate")
+            yield Button("Open report", action="screen.open")
+            yield Button("Run audit …", action="screen.audit")
+            yield Button("Erase private side …", action="app.erase")
 
     def on_mount(self) -> None:
         self.action_tab("certificate")
@@ -103,19 +103,13 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
         self.query_one(TabbedContent).active = tab
         self.query_one(f"#{tab}-page").focus()
 
-    def command(self) -> str:
-        """Verifying the certificate that is shown."""
-        return command_line("verify", self._certificate or Path("CERTIFICATE"))
-
     def commands(self) -> list[tuple[str, str]]:
-        assert self.ui.workspace is not None
-        workspace = self.ui.workspace
         return [
-            ("Verify the certificate", self.command()),
-            ("Make the report", Request("evaluate", workspace).command()),
-            ("Make a report for release", Request("evaluate", workspace, {"release": True}).command()),
-            ("Run the audit", Request("audit", workspace, {"search": _SEARCHED_ROWS}).command()),
-            ("Erase the private side", command_line("erase", workspace)),
+            ("Verify the certificate", command_line("verify", self._certificate or Path("CERTIFICATE"))),
+            ("Make the report", Request("evaluate", self.workspace).command()),
+            ("Make a report for release", Request("evaluate", self.workspace, {"release": True}).command()),
+            ("Run the audit", Request("audit", self.workspace, {"search": _SEARCHED_ROWS}).command()),
+            ("Erase the private side", command_line("erase", self.workspace)),
         ]
 
     @on(JobChanged)
@@ -123,19 +117,15 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
         if event.over:
             self.action_verify()
 
-    def action_verify(self) -> None:
-        """Recompute the guarantee and check hashes and signature."""
-        self._read()
-
     @work(thread=True, exclusive=True)
-    def _read(self) -> None:
+    def action_verify(self) -> None:
+        """Recompute the guarantee, check hashes and signature, and read the report and the audit."""
         from localsynth.system.files import read_json
         from localsynth.workspace.paths import Workspace
         from localsynth.workspace.runs import latest_run
         from localsynth_tui.workspace.run_schema import schema_of_rows
 
-        assert self.ui.workspace is not None
-        workspace = Workspace(self.ui.workspace)
+        workspace = Workspace(self.workspace)
         certificate, report, audit = "", "", ""
         try:
             run = latest_run(workspace)
@@ -167,7 +157,6 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
 
     # --- making and opening the report ---------------------------------------------------------------------------------------
 
-    @on(Button.Pressed, "#evaluate")
     def action_evaluate(self) -> None:
         """Ask for the report's settings, and make it."""
         if self.refused_while_running():
@@ -182,14 +171,14 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
             Field("release", "Kind of report", "no", options=(("private: reads the original", "no"), ("for release", "yes"))),
             Field("seal", "Required network seal", "any", options=SEALS),
         ]
-        self.app.push_screen(Form("Make the report", _ABOUT, fields, "Make it", self._command_for), self._evaluate)
+        form = Form("Make the report", _ABOUT, fields, "Make it", self._evaluate_request, Request.command)
+        self.open_window(form, self.start)
 
-    def _request(self, answer: dict[str, str]) -> Request:
-        assert self.ui.workspace is not None
+    def _evaluate_request(self, answer: dict[str, str]) -> Request:
         options: dict[str, Any] = {}
         seal = None if answer["seal"] == "any" else answer["seal"]
         if answer["release"] == "yes":
-            return Request("evaluate", self.ui.workspace, {"release": True}, require_seal=seal)
+            return Request("evaluate", self.workspace, {"release": True}, require_seal=seal)
         if answer["target"] != _AUTOMATIC:
             options["target"] = answer["target"]
         if answer["known"]:
@@ -197,16 +186,8 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
             for name in known:
                 if name not in self._columns:
                     raise ConfigError(f"There is no learned column {name!r}.", f"Columns: {', '.join(self._columns)}.")
-        return Request("evaluate", self.ui.workspace, options, require_seal=seal)
+        return Request("evaluate", self.workspace, options, require_seal=seal)
 
-    def _command_for(self, answer: dict[str, str]) -> str:
-        return self._request(answer).command()
-
-    def _evaluate(self, answer: dict[str, str] | None) -> None:
-        if answer is not None:
-            self.run_in_app(self.ui.start(self._request(answer)))
-
-    @on(Button.Pressed, "#run-audit")
     def action_audit(self) -> None:
         """Ask for the audit's settings, and run it."""
         if self.refused_while_running():
@@ -220,32 +201,19 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
                 Field("canaries", "Random rows (canaries) to insert", "", "automatic; or: 800"),
                 Field("search", "Rows to generate and search for their texts; 0: none", "100", "100"),
             ]
-            self.app.push_screen(Form("Audit", _ABOUT_AUDIT, fields, "Run it", self._audit_command), self._run_audit)
+            form = Form("Audit", _ABOUT_AUDIT, fields, "Run it", self._audit_request, Request.command)
+            self.open_window(form, self.start)
 
     def _audit_request(self, answer: dict[str, str]) -> Request:
-        assert self.ui.workspace is not None
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"search": _SEARCHED_ROWS}
         for name, minimum in (("canaries", _MIN_CANARIES), ("search", 0)):
             text = answer[name].replace(",", "")
             if text and not (text.isdecimal() and int(text) >= minimum):
                 raise ConfigError(f"Enter a whole number, {minimum} or more, or leave it empty.")
             if text:
                 options[name] = int(text)
-        return Request("audit", self.ui.workspace, {"search": _SEARCHED_ROWS, **options})
+        return Request("audit", self.workspace, options)
 
-    def _audit_command(self, answer: dict[str, str]) -> str:
-        return self._audit_request(answer).command()
-
-    def _run_audit(self, answer: dict[str, str] | None) -> None:
-        if answer is not None:
-            self.run_in_app(self.ui.start(self._audit_request(answer)))
-
-    @on(Button.Pressed, "#erase")
-    def action_erase(self) -> None:
-        """Ask, then destroy the key of the original rows and remove everything private."""
-        self.ui.action_erase()
-
-    @on(Button.Pressed, "#open")
     def action_open(self) -> None:
         """Open the report in a browser where there is a display; show its path in any case."""
         if not self._pages:

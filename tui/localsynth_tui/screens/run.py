@@ -84,9 +84,9 @@ and stored nowhere: do not photograph or copy them."""
             yield CurvePlot(_PRIVATE_LOSS, id="loss")
         yield RichLog(wrap=True, markup=False, max_lines=500, id="log")
         with Horizontal(classes="buttons"):
-            yield Button("Pause or cancel …", id="stop")
-            yield Button("Resume", variant="primary", id="resume")
-            yield Button("Result", variant="primary", id="result")
+            yield Button("Pause or cancel …", id="stop", action="screen.stop")
+            yield Button("Resume", variant="primary", id="resume", action="screen.resume")
+            yield Button("Result", variant="primary", id="result", action="screen.result")
 
     def on_mount(self) -> None:
         self.query_one(RichLog).border_title = "Log"
@@ -95,18 +95,16 @@ and stored nowhere: do not photograph or copy them."""
 
     @work(thread=True, exclusive=True)
     def _read_status(self) -> None:
-        if self.ui.workspace is not None:
-            self._workspace_status = read_status(self.ui.workspace)
-            self.call_ui(self._show)
+        self._workspace_status = read_status(self.workspace)
+        self.call_ui(self._show)
 
-    def command(self) -> str:
-        """The running job, otherwise the run that would start."""
-        return self._request().command()
+    def commands(self) -> list[tuple[str, str]]:
+        return [("This screen", self._request().command())]
 
     def _request(self) -> Request:
-        assert self.ui.workspace is not None
+        """The job's, otherwise that of the run that would start."""
         job = self.ui.job
-        return job.request if job is not None and job.exists else Request("run", self.ui.workspace)
+        return job.request if job is not None and job.exists else Request("run", self.workspace)
 
     @on(JobChanged)
     def _changed(self, event: JobChanged) -> None:
@@ -223,7 +221,6 @@ and stored nowhere: do not photograph or copy them."""
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
-    @on(Button.Pressed, "#stop")
     def action_stop(self) -> None:
         """Ask, then stop the job cleanly."""
         if not self.ui.job_running:
@@ -238,26 +235,24 @@ and stored nowhere: do not photograph or copy them."""
         else:
             title, stop = "Cancel the job?", "Cancel it"
             text = "It stops after the present step. It spent nothing, and can be started again."
-        self.app.push_screen(Ask(title, text, [("stay", "Keep it running"), ("stop", stop)]), self._stopped)
+        self.open_window(Ask(title, text, [("stay", "Keep it running"), ("stop", stop)]), self._stop)
 
-    def _stopped(self, answer: str | None) -> None:
+    def _stop(self, answer: str) -> None:
         if answer == "stop" and self.ui.job is not None:
             self.ui.job.stop()
             self._show()
 
-    @on(Button.Pressed, "#resume")
     def action_resume(self) -> None:
         """Resume a job that was stopped or failed."""
         if self.ui.job_running or not self._can_resume():
             self.notify("There is nothing to resume. Plan (3) starts a run.")
             return
-        self.run_in_app(self.ui.start(self._request()))
+        self.start(self._request())
 
     async def action_detach(self) -> None:
         """Quit localsynth; the job keeps running."""
         await self.ui.action_leave()
 
-    @on(Button.Pressed, "#result")
     def action_result(self) -> None:
         """Show the result as text."""
         state = self.ui.run_state

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -13,9 +13,10 @@ from textual.screen import Screen
 from textual.widgets import Footer
 from textual.worker import get_current_worker
 
-from localsynth.errors import LocalsynthError
+from localsynth_tui.jobs.client import Request
+from localsynth_tui.screens.dialogs import Answer, Window
 from localsynth_tui.ui import Ui
-from localsynth_tui.widgets.steps import StepChosen, Steps
+from localsynth_tui.widgets.steps import Steps
 
 __all__ = ["StepScreen"]
 
@@ -47,24 +48,22 @@ class StepScreen(Screen[None]):
         """The app."""
         return cast(Ui, self.app)
 
+    @property
+    def workspace(self) -> Path:
+        """The open workspace, on screens that need one."""
+        assert self.ui.workspace is not None
+        return self.ui.workspace
+
     def save_pending(self) -> None:
         """Save changes that wait for a pause in typing: called before the screen is left."""
 
-    def command(self) -> str:
-        """The equivalent command of this screen."""
-        raise NotImplementedError
-
     def commands(self) -> list[tuple[str, str]]:
-        """(description, equivalent command) of each action here; the first is `command`."""
-        return [("This screen", self.command())]
+        """(description, equivalent command) of each action here; the first is that of what the screen shows."""
+        raise NotImplementedError
 
     def on_screen_resume(self) -> None:
         """Update the status line."""
         self.ui.show_status()
-
-    @on(StepChosen)
-    def _go(self, event: StepChosen) -> None:
-        self.run_in_app(self.ui.action_go(event.step))
 
     def run_in_app(self, work: Coroutine[Any, Any, object]) -> None:
         """Run in a worker of the app what may switch screens: a worker of this screen would end together with it."""
@@ -84,9 +83,18 @@ class StepScreen(Screen[None]):
         with suppress(NoMatches):
             callback(*arguments)
 
-    def show_error(self, error: LocalsynthError) -> None:
-        """Show an error as a message with what to do."""
-        self.ui.show_error(error)
+    def open_window(self, window: Window[Answer], then: Callable[[Answer], object]) -> None:
+        """Open a window, and call `then` with its answer unless it is closed without one."""
+
+        def answered(answer: Answer | None) -> None:
+            if answer is not None:
+                then(answer)
+
+        self.app.push_screen(window, answered)
+
+    def start(self, request: Request) -> None:
+        """Start a job and show it."""
+        self.run_in_app(self.ui.start(request))
 
     def refused_while_running(self) -> bool:
         """Whether a job is running; then a message says so."""

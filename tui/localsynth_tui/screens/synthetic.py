@@ -1,5 +1,6 @@
 """Screen 5: the synthetic rows in pages, by SQL, as histograms or in a file; and more rows, at no privacy cost."""
 
+import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,11 +71,6 @@ at no privacy cost."""
         self._more = False
         self._recalled = 0
 
-    @property
-    def _root(self) -> Path:
-        assert self.ui.workspace is not None
-        return self.ui.workspace
-
     def content(self) -> ComposeResult:
         with Horizontal(id="ask"):
             yield Static("SQL")
@@ -84,26 +80,22 @@ at no privacy cost."""
         with VerticalScroll(id="shapes"):
             yield Static("", id="drawn")
         with Horizontal(classes="buttons"):
-            yield Button("Previous", id="previous")
-            yield Button("Next page", id="next")
-            yield Button("Histograms", id="histograms")
-            yield Button("Export …", variant="primary", id="export")
-            yield Button("More rows …", id="more")
+            yield Button("Previous", id="previous", action="screen.page(-1)")
+            yield Button("Next page", id="next", action="screen.page(1)")
+            yield Button("Histograms", id="histograms", action="screen.histograms")
+            yield Button("Export …", variant="primary", action="screen.export")
+            yield Button("More rows …", action="screen.more")
 
     def on_mount(self) -> None:
         self._show_histograms(False)
         self.query_one(DataTable).focus()
         self._read()
 
-    def command(self) -> str:
-        """The query that is shown."""
-        return command_line("query", self._root) + " " + _quoted(self._sql)
-
     def commands(self) -> list[tuple[str, str]]:
         return [
-            ("The rows shown", self.command()),
-            ("Export to a file", command_line("export-data", self._root, {"format": "csv", "out": "synthetic.csv"})),
-            ("More rows", Request("sample", self._root, {"more": 500}).command()),
+            ("The rows shown", f"{command_line('query', self.workspace)} {shlex.quote(self._sql)}"),
+            ("Export to a file", command_line("export-data", self.workspace, {"format": "csv", "out": "synthetic.csv"})),
+            ("More rows", Request("sample", self.workspace, {"more": 500}).command()),
         ]
 
     @on(JobChanged)
@@ -119,7 +111,7 @@ at no privacy cost."""
 
         page, sql = self._page, self._sql
         try:
-            store = SyntheticStore(self._root / "synthetic.duckdb")
+            store = SyntheticStore(self.workspace / "synthetic.duckdb")
             total = store.row_count()
             columns, rows = store.query(page_of(sql, page))
         except LocalsynthError as error:
@@ -129,7 +121,7 @@ at no privacy cost."""
 
     def _show_problem(self, error: LocalsynthError) -> None:
         text = error.message
-        if not (self._root / "synthetic.duckdb").exists():
+        if not (self.workspace / "synthetic.duckdb").exists():
             text = "There are no synthetic rows yet. Plan (3) starts a run, which generates them."
         self.query_one("#about", Static).update(Content(text))
 
@@ -151,14 +143,6 @@ at no privacy cost."""
             self._page += by
             self._show_histograms(False)
             self._read()
-
-    @on(Button.Pressed, "#next")
-    def _next(self) -> None:
-        self.action_page(1)
-
-    @on(Button.Pressed, "#previous")
-    def _previous(self) -> None:
-        self.action_page(-1)
 
     # --- SQL ---------------------------------------------------------------------------------------------------------
 
@@ -189,7 +173,6 @@ at no privacy cost."""
 
     # --- export, and more rows -----------------------------------------------------------------------------------------
 
-    @on(Button.Pressed, "#export")
     def action_export(self) -> None:
         """Write all rows to a file."""
         fields = [
@@ -198,43 +181,32 @@ at no privacy cost."""
             Field("replace", "If the file exists", "no", options=(("keep it", "no"), ("replace it", "yes"))),
         ]
         text = "All synthetic rows in one file. The spreadsheet format keeps texts from being read as formulas."
-        self.app.push_screen(Form("Export the rows", text, fields, "Export", self._export_command), self._export)
+        self.open_window(Form("Export the rows", text, fields, "Export", _export_options, self._export_command), self._export)
 
-    def _export_command(self, answer: dict[str, str]) -> str:
-        options = _export_options(answer)
-        return command_line("export-data", self._root, {**options, "out": str(options["out"])})
-
-    def _export(self, answer: dict[str, str] | None) -> None:
-        if answer is not None:
-            self._write(_export_options(answer), self._export_command(answer))
+    def _export_command(self, options: dict[str, Any]) -> str:
+        return command_line("export-data", self.workspace, options)
 
     @work(thread=True)
-    def _write(self, options: dict[str, Any], command: str) -> None:
+    def _export(self, options: dict[str, Any]) -> None:
         from localsynth.store.synthetic import SyntheticStore
 
         flags = (options.get("overwrite", False), options.get("for_spreadsheets", False))
         try:
-            rows = SyntheticStore(self._root / "synthetic.duckdb").export(options["format"], options["out"], *flags)
+            rows = SyntheticStore(self.workspace / "synthetic.duckdb").export(options["format"], options["out"], *flags)
         except LocalsynthError as error:
-            self.call_ui(self.show_error, error)
+            self.call_ui(self.ui.show_error, error)
             return
         title = f"Wrote {rows:,} rows to {options['out']}"
-        self.call_ui(lambda: self.notify(command, title=title, markup=False, timeout=10))
+        self.call_ui(lambda: self.notify(self._export_command(options), title=title, markup=False, timeout=10))
 
-    @on(Button.Pressed, "#more")
     def action_more(self) -> None:
         """Generate more rows from the finished model."""
         from localsynth_tui.screens.more_rows import MoreRows
 
-        self.app.push_screen(MoreRows(self._root), self._generate)
-
-    def _generate(self, options: dict[str, Any] | None) -> None:
-        if options is not None:
-            self.run_in_app(self.ui.start(Request("sample", self._root, options)))
+        self.open_window(MoreRows(self.workspace), lambda options: self.start(Request("sample", self.workspace, options)))
 
     # --- histograms --------------------------------------------------------------------------------------------------
 
-    @on(Button.Pressed, "#histograms")
     def action_histograms(self) -> None:
         """Show histograms of the columns instead of the rows, or the rows again."""
         self._show_histograms(not self._histograms)
@@ -263,13 +235,13 @@ at no privacy cost."""
         from localsynth_tui.workspace.run_schema import schema_of_rows
 
         try:
-            run = latest_run(Workspace(self._root))
+            run = latest_run(Workspace(self.workspace))
             report = run.directory / "report.json" if run is not None else None
             if report is not None and report.exists():
                 shapes = shapes_of_report(report)
                 about = "Original and synthetic, from the report. PRIVATE: not under the guarantee."
             else:
-                shapes = shapes_of_rows(SyntheticStore(self._root / "synthetic.duckdb"), schema_of_rows(self._root))
+                shapes = shapes_of_rows(SyntheticStore(self.workspace / "synthetic.duckdb"), schema_of_rows(self.workspace))
                 about = "The synthetic rows only. With a report (6, E) the original is shown beside them."
         except LocalsynthError as error:
             self.call_ui(self._show_problem, error)
@@ -291,9 +263,3 @@ def _export_options(answer: dict[str, str]) -> dict[str, Any]:
     extra = {"overwrite": answer["replace"] == "yes", "for_spreadsheets": chosen == "spreadsheet"}
     out = Path(answer["out"] or f"synthetic.{kind}").expanduser()
     return {"format": kind, "out": out, **{name: True for name, wanted in extra.items() if wanted}}
-
-
-def _quoted(sql: str) -> str:
-    import shlex
-
-    return shlex.quote(sql)

@@ -1,5 +1,6 @@
 """The form for the privacy unit: what it is, how many rows it has, their order, and the holdout."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textual import on
@@ -39,12 +40,13 @@ report has nothing to compare with."""
 class PrivacyUnitForm(VerticalScroll):
     """Shows the answers of a configuration with `show`, and posts `Changed` when one changes."""
 
+    @dataclass
     class Changed(Message):
         """`changes`: keys of localsynth.toml; `identifier`: a learned column that now identifies the unit. Or an `error`."""
 
-        def __init__(self, changes: dict[str, Any] | None = None, error: str = "", identifier: str | None = None) -> None:
-            super().__init__()
-            self.changes, self.error, self.identifier = changes, error, identifier
+        changes: dict[str, Any] | None = None
+        error: str = ""
+        identifier: str | None = None
 
     def __init__(self) -> None:
         super().__init__(can_focus=False)

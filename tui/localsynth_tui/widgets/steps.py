@@ -1,15 +1,13 @@
 """The two lines at the top of every screen: the steps, and the open workspace with its job."""
 
-from textual.app import ComposeResult, RenderResult
+from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.events import Click
-from textual.message import Message
-from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Static
 
-__all__ = ["STEPS", "StepChosen", "Steps"]
+__all__ = ["STEPS", "Steps"]
 
 STEPS: dict[str, str] = {
     "home": "Home",
@@ -23,14 +21,6 @@ STEPS: dict[str, str] = {
 """Names of the screens and their titles; the keys 1, 2, ... open them in this order."""
 
 
-class StepChosen(Message):
-    """A title was clicked."""
-
-    def __init__(self, step: str) -> None:
-        super().__init__()
-        self.step = step
-
-
 class _Step(Static):
     """One title; a click opens its screen."""
 
@@ -42,16 +32,8 @@ class _Step(Static):
 
     def on_click(self, event: Click) -> None:
         event.stop()
-        self.post_message(StepChosen(self._step))
-
-
-class _Status(Widget):
-    """The workspace and its job."""
-
-    text = reactive("", layout=True)
-
-    def render(self) -> RenderResult:
-        return Content(self.text)
+        # In the app, since this widget ends with its screen.
+        self.app.call_later(self.app.run_action, f"go('{self._step}')")
 
 
 class Steps(Widget):
@@ -60,7 +42,7 @@ class Steps(Widget):
     def __init__(self, here: str) -> None:
         super().__init__()
         self._here = here
-        self._status = _Status()
+        self._status = Static(id="status")
         """Made here, since the app may show a status before the widgets are mounted."""
 
     def compose(self) -> ComposeResult:
@@ -71,4 +53,4 @@ class Steps(Widget):
 
     def show(self, text: str) -> None:
         """Set the second line."""
-        self._status.text = text
+        self._status.update(Content(text))
