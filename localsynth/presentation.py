@@ -35,37 +35,28 @@ _SYNTHESIZERS = {
 }
 
 
-_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-
-
-def _adapters(plan: dict[str, Any]) -> str:
-    """The line on adapted layers."""
-    found = plan["adapters"]
-    layers = ", ".join(name.removesuffix("_proj") for name in found["layers"])
-    return f"adapters          on {layers} (chosen by the noise multiplier, measured with {found['measured']})"
-
-
 def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
     origin = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
     epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
-    choosing = f", {epsilon['text_counts']:g} to count texts" if epsilon["text_counts"] else ""
+    counting = f", {epsilon['text_counts']:g} to count texts" if epsilon["text_counts"] else ""
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
         f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
-        f"marginals, {epsilon['train']:g} for training{choosing}",
+        f"marginals, {epsilon['train']:g} for training{counting}",
         f"delta             {plan['delta']['total']:.2g}",
         f"synthesizer       {_SYNTHESIZERS[plan['synthesizer']]}",
     ]
     if counted:
         lines.append(f"noise multiplier  {plan['noise_multiplier']:.3f}, over all marginals")
     else:
+        layers = ", ".join(name.removesuffix("_proj") for name in plan["adapters"]["layers"])
         lines += [
             f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each "
             f"({plan['reserve_steps']} in reserve)",
             f"noise multiplier  {plan['noise_multiplier']:.3f}",
-            _adapters(plan),
-            f"micro-batch       {plan['micro_batch_tokens']:,} tokens ({_DEVICES[plan['device']]})",
+            f"adapters          on {layers} (chosen by the noise multiplier, measured with {plan['adapters']['measured']})",
+            f"micro-batch       {plan['micro_batch_tokens']:,} tokens ({'GPU' if plan['device'] == 'cuda' else 'CPU'})",
         ]
     lines += [
         f"time              {'measure' if counted else 'train'} {duration(seconds['train'])}, "
@@ -103,6 +94,15 @@ def rehearsal_text(result: dict[str, Any]) -> str:
 def audit_text(result: dict[str, Any]) -> str:
     """`audit`'s object for a person."""
     claimed, control, confidence = result["claimed"], result["control"], f"{100 * result['confidence']:.0f} %"
+    search = result["search"]
+    searched = (
+        []
+        if search is None
+        else [
+            f"random endings    {search['found']} of {search['inserted']} occur in {search['rows']} generated rows; exposure "
+            f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
+        ]
+    )
     lines = [
         f"Audit of run {result['run']}: {result['status'].upper()}",
         f"  {result['sentence']}",
@@ -112,21 +112,12 @@ def audit_text(result: dict[str, Any]) -> str:
         f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
         f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
         f"the most this audit could have shown: {result['ceiling']:.2f}",
-        *_search_lines(result["search"]),
+        *searched,
         f"trained           in {result['training']['precision']} on {result['training']['device']}",
         "",
         f"Nothing was spent, no original row was read: the {result['canaries']} canaries are random. File: {result['path']}",
     ]
     return "\n".join(lines)
-
-
-def _search_lines(search: dict[str, Any] | None) -> list[str]:
-    if search is None:
-        return []
-    return [
-        f"random endings    {search['found']} of {search['inserted']} occur in {search['rows']} generated rows; exposure "
-        f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
-    ]
 
 
 def _chance(value: float) -> str:
@@ -164,21 +155,18 @@ def doctor_text(facts: dict[str, Any]) -> str:
 
 def bench_sample_text(result: dict[str, Any]) -> str:
     """The sampling benchmark as a table."""
-    ours = result["ours"]
+    ours, loop = result["ours"], result["loop"]
     lines = [f"{result['model']} {result['quantization']}, {result['threads']} threads, batch size {ours['batch_size']}"]
     for name in ("ours", "limit", "loop"):
         figures = result[name]
         lines.append(f"  {name:<6} {figures['rows_per_second']:8.2f} rows/s {figures['tokens_per_second']:8.0f} tokens/s")
-    lines.append(
+    lines += [
         f"  of our time: llama_decode {ours['share_decode']:.1%}, grammar {ours['share_grammar']:.1%}, "
-        f"token choice {ours['share_choose']:.1%}"
-    )
-    lines.append(
-        f"  characters of text per row: {ours['characters_of_text']:.0f}, "
-        f"in the loop {result['loop']['characters_of_text']:.0f}; "
-        f"complete rows of the loop: {result['loop']['whole_rows']} of {result['loop']['rows']}"
-    )
-    lines.append(f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}")
+        f"token choice {ours['share_choose']:.1%}",
+        f"  characters of text per row: {ours['characters_of_text']:.0f}, in the loop {loop['characters_of_text']:.0f}; "
+        f"complete rows of the loop: {loop['whole_rows']} of {loop['rows']}",
+        f"  ratio to the loop {result['ratio_loop']:.1f}, to the limit {result['ratio_limit']:.3f}",
+    ]
     return "\n".join(lines)
 
 
@@ -187,17 +175,14 @@ def bench_train_text(result: dict[str, Any]) -> str:
     lines = [f"{result['model']} in {result['precision']}, {result['units']} rows per step"]
     for name in ("dp", "plain", "ghost"):
         if name in result:
-            figures = result[name]
-            memory = f"{figures['peak_memory'] / 2**30:.2f} GiB at most"
-            lines.append(
-                f"  {name:<6} {figures['seconds']:7.2f} s per step {figures['tokens_per_second']:7.0f} tokens/s   {memory}"
-            )
-    limit = result["limit"]
-    lines.append(
-        f"  limit  {limit['seconds']:7.2f} s per step {limit['tokens_per_second']:7.0f} tokens/s   (matrix products alone)"
-    )
-    lines.append(
+            lines.append(f"{_step_line(name, result[name])}   {result[name]['peak_memory'] / 2**30:.2f} GiB at most")
+    lines += [
+        f"{_step_line('limit', result['limit'])}   (matrix products alone)",
         f"  dp to plain: speed {result['ratio_speed']:.2f}, memory {result['ratio_memory']:.2f}; "
-        f"share of the matrix products' rate {result['ratio_matmul']:.2f}"
-    )
+        f"share of the matrix products' rate {result['ratio_matmul']:.2f}",
+    ]
     return "\n".join(lines)
+
+
+def _step_line(name: str, figures: dict[str, Any]) -> str:
+    return f"  {name:<6} {figures['seconds']:7.2f} s per step {figures['tokens_per_second']:7.0f} tokens/s"

@@ -10,7 +10,7 @@ The model is the untrained base, the schema is an invented one, and nothing priv
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,12 +151,11 @@ def _ours(path: Path, rows: int, batch_size: int | None, threads: int) -> tuple[
 
 def _limit(path: Path, recorder: _Recorder, first_call: int) -> dict[str, Any]:
     with Decoder(path, *recorder.sizes) as decoder:
-        ask: dict[str, Callable[..., Any]] = {"decode": decoder.decode, "truncate": decoder.truncate, "copy": decoder.copy}
         for name, arguments in recorder.calls[:first_call]:
-            ask[name](*arguments)
+            getattr(decoder, name)(*arguments)
         begun = time.perf_counter()
         for name, arguments in recorder.calls[first_call:]:
-            ask[name](*arguments)
+            getattr(decoder, name)(*arguments)
         return {"seconds": time.perf_counter() - begun}
 
 

@@ -21,7 +21,7 @@ def likelihood_gain(
     rows: Sequence[Record],
     threads: int,
     given: frozenset[str] = frozenset(),
-    report: Callable[[float], None] | None = None,
+    report: Callable[[float], None] = lambda _: None,
 ) -> NDArray[np.float64]:
     """For each row, the mean log-likelihood of its learned tokens under the model minus that under its base, in nats.
 
@@ -38,8 +38,7 @@ def likelihood_gain(
         found = []
         with Decoder(path, 1, max(512, *(len(row.tokens) for row in encoded)), threads) as decoder:
             for i, row in enumerate(encoded):
-                if report is not None:
-                    report((number + i / len(encoded)) / 2)
+                report((number + i / len(encoded)) / 2)
                 found.append(_likelihood(decoder, row))
         likelihoods.append(np.array(found))
     result: NDArray[np.float64] = likelihoods[0] - likelihoods[1]

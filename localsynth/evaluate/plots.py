@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 __all__ = ["bars_plot", "intervals_plot", "scatter_plot"]
 
-_ORIGINAL, _SYNTHETIC = "original", "synthetic"
 _WIDTH = 330
 
 
@@ -74,7 +73,7 @@ def _lying(figures: dict[str, Any], sides: list[str], title: str) -> Markup:
 
 def bars_plot(figures: dict[str, Any], *, has_order: bool, title: str) -> Markup:
     """The histogram of a column: `figures` as from `columns.histogram`, one side or both. The number is the synthetic share."""
-    sides = [side for side in (_ORIGINAL, _SYNTHETIC) if side in figures]
+    sides: list[str] = [side for side in ("original", "synthetic") if side in figures]
     return (_upright if has_order else _lying)(figures, sides, title)
 
 

@@ -31,8 +31,7 @@ class Interval:
 
     def to_json(self) -> dict[str, Any]:
         """{"value", "low", "high", "n"}; a figure that is not finite becomes None, which JSON can say."""
-        figures = {"value": self.value, "low": self.low, "high": self.high}
-        return {**{key: figure if math.isfinite(figure) else None for key, figure in figures.items()}, "n": self.n}
+        return {key: figure if math.isfinite(figure) else None for key, figure in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,7 @@ class Rate:
 
     def to_json(self) -> dict[str, Any]:
         """{"hits", "n", "value", "low", "high", "confidence"}; value None where nothing was tried."""
-        value = None if not self.n else self.value
-        return {
-            "hits": self.hits,
-            "n": self.n,
-            "value": value,
-            "low": self.low,
-            "high": self.high,
-            "confidence": self.confidence,
-        }
+        return {**vars(self), "value": self.value if self.n else None, "low": self.low, "high": self.high}
 
 
 def difference_interval(first: Rate, second: Rate) -> Interval:
@@ -122,16 +113,8 @@ def bootstrap_interval(
     if n < 2:
         return Interval(value, math.nan, math.nan, n)
     # One resample at a time: all together would take 300 times the memory of the data.
-    ends = stats.bootstrap(
-        samples,
-        statistic,
-        n_resamples=300,
-        batch=1,
-        vectorized=False,
-        confidence_level=confidence,
-        method="percentile",
-        rng=seed,
-    ).confidence_interval
+    options: dict[str, Any] = {"n_resamples": 300, "batch": 1, "vectorized": False, "method": "percentile"}
+    ends = stats.bootstrap(samples, statistic, confidence_level=confidence, rng=seed, **options).confidence_interval
     return Interval(value, float(ends.low), float(ends.high), n)
 
 

@@ -321,14 +321,12 @@ def write_example(directory: Path, rows: int = 1000, seed: int = 7) -> Path:
     if rows < 1:
         raise ConfigError("The example needs at least one row.", "Ask for a positive number of rows.")
     department = _Department(seed)
+    arrivals = enumerate(department.arrivals(rows), start=1)
+    visits = [{"visit_id": f"V{number:06d}", **department.visit(arrival)} for number, arrival in arrivals]
     out = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
-    for number, arrival in enumerate(department.arrivals(rows), start=1):
-        visit = {"visit_id": f"V{number:06d}", **department.visit(arrival)}
-        if writer is None:
-            writer = csv.DictWriter(out, list(visit), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(visit)
+    writer = csv.DictWriter(out, list(visits[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(visits)
     path = directory / "visits.csv"
     try:
         directory.mkdir(parents=True, exist_ok=True)

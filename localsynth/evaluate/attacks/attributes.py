@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.evaluate.arrays import Rows, codes, is_ordered, ordered, sample, span
-from localsynth.evaluate.attacks.outcome import Attack, judge
+from localsynth.evaluate.attacks.outcome import Attack, judge, rates_json
 from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import CONFIDENCE, Rate
 from localsynth.schema.columns import Column, Record, Schema, Text
@@ -80,14 +80,7 @@ def attribute_inference(train: Rows, holdout: Rows, synthetic: Rows, schema: Sch
         f"other columns; numbers are correct within {100 * TOLERANCE:.0f} % of their range. Baseline: the most common value.",
         {
             "columns": [
-                {
-                    "column": name,
-                    "status": judge(risk, control),
-                    "risk": risk.to_json(),
-                    "control": control.to_json(),
-                    "baseline": baseline.to_json(),
-                }
-                for name, (risk, control, baseline) in tried.items()
+                {"column": name, "status": judge(rates[0], rates[1]), **rates_json(*rates)} for name, rates in tried.items()
             ]
         },
     )

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from localsynth.evaluate.stats import Rate, difference_interval
 
-__all__ = ["NOTICEABLE", "Attack", "Status", "judge"]
+__all__ = ["NOTICEABLE", "Attack", "judge", "rates_json"]
 
 Status = Literal["passed", "failed", "too few rows to say"]
 
@@ -28,6 +28,11 @@ def judge(risk: Rate, control: Rate) -> Status:
     if risk.n and control.n and risk.low > control.high:
         return "failed"
     return "passed" if difference_interval(risk, control).high < NOTICEABLE else "too few rows to say"
+
+
+def rates_json(risk: Rate, control: Rate, baseline: Rate) -> dict[str, Any]:
+    """The three rates, as report.json has them."""
+    return {"risk": risk.to_json(), "control": control.to_json(), "baseline": baseline.to_json()}
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,7 @@ class Attack:
             "name": self.name,
             "question": self.question,
             "status": self.status,
-            "risk": self.risk.to_json(),
-            "control": self.control.to_json(),
-            "baseline": self.baseline.to_json(),
+            **rates_json(self.risk, self.control, self.baseline),
             "difference": difference_interval(self.risk, self.control).to_json(),
             "method": self.method,
             "detail": self.detail,

@@ -72,11 +72,12 @@ def attack_training(canaries: Sequence[Sequence[Encoded]], training: AuditedTrai
     plan, settings = training.plan, training.settings
     included = training.random.bernoulli(0.5, len(canaries))
     recorder = _NoiseRecorder(training.random)
-    released, noise = _Sum(), _Sum()
+    released = noise = torch.zeros(())
 
     def watch(gradient: torch.Tensor) -> None:
-        released.add(gradient.cpu() * plan.batch_size)
-        noise.add(recorder.take() * (plan.noise_multiplier * plan.max_grad_norm))
+        nonlocal released, noise
+        released = released + gradient.cpu() * plan.batch_size
+        noise = noise + recorder.take() * (plan.noise_multiplier * plan.max_grad_norm)
 
     still = replace(training, settings=settings.model_copy(update={"learning_rate": _LEARNING_RATE}), random=recorder)
     trained = still.train([canary for canary, taken in zip(canaries, included, strict=True) if taken], directory, watch)
@@ -91,19 +92,8 @@ def attack_training(canaries: Sequence[Sequence[Encoded]], training: AuditedTrai
         training.base, settings.rank, settings.alpha, training.targets, trained.precision, device, seed=plan.steps
     )
     private = PrivateGradients(model, plan.max_grad_norm)
-    directions = [released.total, released.total - noise.total]
-    gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, directions, report)
+    gram, products = canary_gradients(private, canaries, trained.micro_batch_tokens, [released, released - noise], report)
     # A canary is in with probability 1/2, and then in each batch with probability sample_rate.
     expected = plan.steps * plan.sample_rate / 2
     scores, control = (decode(gram, each, expected) for each in products)
     return Attacked(trained.precision, included, scores, control)
-
-
-class _Sum:
-    """A sum of vectors that begins with the first of them."""
-
-    def __init__(self) -> None:
-        self.total = torch.zeros(())
-
-    def add(self, vector: torch.Tensor) -> None:
-        self.total = self.total + vector
