@@ -94,15 +94,6 @@ def rehearsal_text(result: dict[str, Any]) -> str:
 def audit_text(result: dict[str, Any]) -> str:
     """`audit`'s object for a person."""
     claimed, control, confidence = result["claimed"], result["control"], f"{100 * result['confidence']:.0f} %"
-    search = result["search"]
-    searched = (
-        []
-        if search is None
-        else [
-            f"random endings    {search['found']} of {search['inserted']} occur in {search['rows']} generated rows; exposure "
-            f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
-        ]
-    )
     lines = [
         f"Audit of run {result['run']}: {result['status'].upper()}",
         f"  {result['sentence']}",
@@ -112,7 +103,13 @@ def audit_text(result: dict[str, Any]) -> str:
         f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
         f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
         f"the most this audit could have shown: {result['ceiling']:.2f}",
-        *searched,
+    ]
+    if search := result["search"]:
+        lines.append(
+            f"random endings    {search['found']} of {search['inserted']} occur in {search['rows']} generated rows; exposure "
+            f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
+        )
+    lines += [
         f"trained           in {result['training']['precision']} on {result['training']['device']}",
         "",
         f"Nothing was spent, no original row was read: the {result['canaries']} canaries are random. File: {result['path']}",

@@ -1,8 +1,7 @@
 """Personal strings in synthetic texts: how many there are, and how many of them occur in the original.
 
-Only counts leave this module, never the strings. A match does not prove that a person is
-meant (random numbers can have valid check digits, too), so every count comes with that of
-the holdout.
+Only counts leave this module, never the strings. A match does not prove that a person is meant (random numbers can have valid
+check digits, too), so every count comes with that of the holdout.
 """
 
 import re

@@ -1,8 +1,7 @@
 """The report: `report.json` and, from the same document, one HTML file that opens without a network.
 
-There are two of them. The private one reads the original table, is not covered by the
-guarantee, and says so on its first page. The one for release holds only the certificate and
-figures of the synthetic rows alone.
+There are two of them. The private one reads the original table, is not covered by the guarantee, and says so on its first page.
+The one for release holds only the certificate and figures of the synthetic rows alone.
 """
 
 import math

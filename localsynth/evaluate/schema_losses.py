@@ -1,7 +1,7 @@
 """Values and rows that the schema changed before training.
 
-These are values outside its bounds and lists, and rows that violate its constraints. All
-other figures use the originals after that, so this loss shows nowhere else.
+These are values outside its bounds and lists, and rows that violate its constraints. All other figures use the originals after
+that, so this loss shows nowhere else.
 """
 
 from collections import Counter

@@ -82,15 +82,15 @@ def difference_interval(first: Rate, second: Rate) -> Interval:
     return Interval(difference, max(-1.0, low), min(1.0, high), min(first.n, second.n))
 
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """The mean with Student's t interval; of a single value the ends are not known (NaN)."""
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The mean with Student's t interval at 95 %; of a single value the ends are not known (NaN)."""
     n = len(values)
     if not n:
         return Interval(math.nan, math.nan, math.nan, 0)
     mean = float(np.mean(values))
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -100,11 +100,8 @@ def mean_known(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def bootstrap_interval(
-    samples: Sequence[Floats], statistic: Callable[..., float], *, seed: int, confidence: float = CONFIDENCE
-) -> Interval:
-    """`statistic` of the samples with the percentile bootstrap, 300 resamples of each
-    (Efron & Tibshirani 1993, chapter 13).
+def bootstrap_interval(samples: Sequence[Floats], statistic: Callable[..., float], *, seed: int) -> Interval:
+    """`statistic` of the samples with the percentile bootstrap at 95 %, 300 resamples (Efron & Tibshirani 1993, chapter 13).
 
     The ends are not known (NaN) where a sample has fewer than two values.
     """
@@ -114,7 +111,7 @@ def bootstrap_interval(
         return Interval(value, math.nan, math.nan, n)
     # One resample at a time: all together would take 300 times the memory of the data.
     options: dict[str, Any] = {"n_resamples": 300, "batch": 1, "vectorized": False, "method": "percentile"}
-    ends = stats.bootstrap(samples, statistic, confidence_level=confidence, rng=seed, **options).confidence_interval
+    ends = stats.bootstrap(samples, statistic, confidence_level=CONFIDENCE, rng=seed, **options).confidence_interval
     return Interval(value, float(ends.low), float(ends.high), n)
 
 

@@ -2,18 +2,13 @@
 
 Privacy comes before usefulness, and both before what could not be judged:
 
-1. privacy     A failed attack, by the distance of its interval from its control's.
-               Of several attacks of a kind (exact and near copies) the worst one
-               stands for all and names the others. A failed canary audit. Personal
-               strings shared more often with the original than with as many holdout
-               rows.
-2. usefulness  By the fraction lost, 0 to 1: values and rows cut by the schema, TSTR
-               score, distance of the worst column beyond its split-half baseline,
-               pairwise associations (mean difference beyond the baseline, times
-               three, since a difference of 0.33 is an association lost), rare values,
-               duplicate texts, MAUVE below its split-half baseline.
-3. unknown     Attacks with too few rows to say, an audit too weak to say, usefulness
-               that could not be measured.
+1. privacy     A failed attack, by the distance of its interval from its control's. Of several attacks of a kind (exact and near
+               copies) the worst one stands for all and names the others. A failed canary audit. Personal strings shared more
+               often with the original than with as many holdout rows.
+2. usefulness  By the fraction lost, 0 to 1: values and rows cut by the schema, TSTR score, distance of the worst column beyond
+               its split-half baseline, pairwise associations (mean difference beyond the baseline, times three, since a
+               difference of 0.33 is an association lost), rare values, duplicate texts, MAUVE below its split-half baseline.
+3. unknown     Attacks with too few rows to say, an audit too weak to say, usefulness that could not be measured.
 
 Within a class the greater severity comes first. In class 2, less than 0.05 is no weakness.
 """

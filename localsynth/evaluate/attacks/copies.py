@@ -1,7 +1,6 @@
 """Copies: rows and passages of the original that occur in the synthetic table, exactly or nearly.
 
-Each original row is looked up in the synthetic table, so that original and holdout compare
-fairly whatever their sizes.
+Each original row is looked up in the synthetic table, so that original and holdout compare fairly whatever their sizes.
 """
 
 import numpy as np

@@ -52,17 +52,17 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
     return min(chance, 1.0)
 
 
-def epsilon_bound(canaries: int, guesses: int, right: int, delta: float, confidence: float = CONFIDENCE) -> float:
-    """The largest ε that so many right guesses refute at `delta` with `confidence`; 0 where they refute none.
+def epsilon_bound(canaries: int, guesses: int, right: int, delta: float) -> float:
+    """The largest ε that so many right guesses refute at `delta` with 95 % confidence; 0 where they refute none.
 
     The p-value grows with ε, so it is found by bisection, rounded towards 0.
     """
-    if p_value(canaries, guesses, right, 0.0, delta) >= 1 - confidence:
+    if p_value(canaries, guesses, right, 0.0, delta) >= 1 - CONFIDENCE:
         return 0.0
     low, high = 0.0, _MAX_EPSILON
     for _ in range(60):
         middle = (low + high) / 2
-        if p_value(canaries, guesses, right, middle, delta) < 1 - confidence:
+        if p_value(canaries, guesses, right, middle, delta) < 1 - CONFIDENCE:
             low = middle
         else:
             high = middle
