@@ -24,7 +24,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import psutil
@@ -44,6 +43,7 @@ from localsynth.schema.columns import Column, Record, Text, conform
 from localsynth.schema.conditions import Allowed, whole
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system import random_streams
+from localsynth.system.closing import Closing
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.logit_bias import LogitBias
 
@@ -84,7 +84,7 @@ class SampleStatistics:
     choose_seconds: float = 0.0
 
 
-class Sampler:
+class Sampler(Closing):
     """Generates the rows of a plan with the user's settings. Use as a context manager.
 
     `batch_size` is how many rows are generated at a time: as many as decode fastest and fit into memory where the settings
@@ -389,9 +389,3 @@ class Sampler:
         """Free the model."""
         self.decoder.close()
         self._vocabulary.close()
-
-    def __enter__(self) -> "Sampler":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

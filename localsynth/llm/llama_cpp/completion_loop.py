@@ -1,18 +1,18 @@
 """Completions with llama-cpp-python's own loop, to compare sampling with."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import llama_cpp
 
 from localsynth.llm.gguf_file import GgufFile
 from localsynth.llm.llama_cpp.library import CHAT_TEMPLATE
+from localsynth.system.closing import Closing
 
 __all__ = ["CompletionLoop"]
 
 
-class CompletionLoop:
+class CompletionLoop(Closing):
     """JSON objects from llama-cpp-python's `create_completion` under a JSON schema, one at a time. For comparison only.
 
     The file must have no chat templates: these are programs, and llama-cpp-python compiles all of them.
@@ -32,8 +32,6 @@ class CompletionLoop:
         )
         return answer["choices"][0]["text"], answer["usage"]["completion_tokens"]
 
-    def __enter__(self) -> "CompletionLoop":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Free the model."""
         self._llama.close()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import llama_cpp
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from localsynth.errors import ConfigError, ResourceError
 from localsynth.llm.gguf_file import GgufFile
 from localsynth.llm.llama_cpp.library import error_log, load_model
+from localsynth.system.closing import Closing
 
 __all__ = ["Decoder", "Step", "sequence_bytes", "sequence_logits"]
 
@@ -43,7 +43,7 @@ class Step:
     wanted: bool = True
 
 
-class Decoder:
+class Decoder(Closing):
     """A llama.cpp context with `sequences` sequences of at most `length` tokens each.
 
     `gpu_layers` layers of the model are on the GPU; ALL_LAYERS for all.
@@ -155,12 +155,6 @@ class Decoder:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)
             self._context = None
-
-    def __enter__(self) -> "Decoder":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def sequence_logits(path: Path, tokens: Sequence[int], threads: int = 2) -> NDArray[np.float32]:

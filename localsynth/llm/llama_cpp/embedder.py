@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import llama_cpp
 import numpy as np
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 from localsynth.errors import ResourceError
 from localsynth.llm.llama_cpp.library import load_model
 from localsynth.llm.llama_cpp.vocabulary import Vocabulary
+from localsynth.system.closing import Closing
 
 __all__ = ["Embedder"]
 
 
-class Embedder:
+class Embedder(Closing):
     """Embeds texts: the mean of the model's last hidden states over a text, a vector of the model's width."""
 
     _BATCH_TOKENS = 1024
@@ -70,10 +70,8 @@ class Embedder:
             vector = llama_cpp.llama_get_embeddings_seq(self._context, sequence)
             result[i] = np.ctypeslib.as_array(vector, shape=(self._width,))
 
-    def __enter__(self) -> "Embedder":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Free the model."""
         llama_cpp.llama_batch_free(self._batch)
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)

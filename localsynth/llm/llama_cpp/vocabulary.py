@@ -2,17 +2,17 @@
 
 import ctypes
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import llama_cpp
 
 from localsynth.llm.llama_cpp.library import load_model
+from localsynth.system.closing import Closing
 
 __all__ = ["Vocabulary"]
 
 
-class Vocabulary:
+class Vocabulary(Closing):
     """The tokenizer of a GGUF file, loaded without its weights."""
 
     def __init__(self, path: Path) -> None:
@@ -63,9 +63,3 @@ class Vocabulary:
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = None
-
-    def __enter__(self) -> "Vocabulary":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
