@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from localsynth.config import Config
 from localsynth.errors import ConfigError, DataError
@@ -18,24 +17,15 @@ from localsynth.events import Emit, private_note
 from localsynth.ingest.parse import UnreadableValueError, parser_for
 from localsynth.ingest.sources.base import Row, Source
 from localsynth.ingest.sources.open import open_source
+from localsynth.privacy.noise import RandomSource
 from localsynth.schema.columns import Identifier, Schema, Value
-from localsynth.store.private import PrivateStore, PrivateWriter
+from localsynth.store.private import PrivateWriter
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["LoadedTable", "SecretRandom", "load_table", "sort_key"]
+__all__ = ["LoadedTable", "load_table", "sort_key"]
 
 _BATCH = 100_000
 _SECONDS_BETWEEN_EVENTS = 0.5
-
-
-class SecretRandom(Protocol):
-    """The part of the cryptographic generator that loading needs."""
-
-    def bernoulli(self, p: float, n: int) -> Any:
-        """n independent booleans, true with probability p."""
-
-    def integers(self, high: int, n: int) -> Any:
-        """n independent integers in [0, high)."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +45,14 @@ def _check_columns(schema: Schema, source: Source, unit: str) -> None:
             f"{source.path} lacks columns of the schema: {', '.join(map(repr, absent))}.",
             "Correct the schema in localsynth.toml, or name the right file.",
         )
-    if extra and source.first_lines is not None:
-        # Names of such a source stand in its rows, and may be data: only those that the schema lists are public.
-        line = min(source.first_lines[name] for name in extra)
-        raise DataError(
-            f"{source.path} has {len(extra)} key{'' if len(extra) == 1 else 's'} that the schema does not have, the first in "
-            f"line {line}.",
-            "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
-        )
     if extra:
+        what = f"columns that the schema does not have: {', '.join(map(repr, extra))}"
+        if source.first_lines is not None:
+            # Names of such a source stand in its rows, and may be data: only those that the schema lists are public.
+            line, keys = min(source.first_lines[name] for name in extra), "key" if len(extra) == 1 else "keys"
+            what = f"{len(extra)} {keys} that the schema does not have, the first in line {line}"
         raise DataError(
-            f"{source.path} has columns that the schema does not have: {', '.join(map(repr, extra))}.",
+            f"{source.path} has {what}.",
             "Add them to the schema in localsynth.toml (kind identifier: not learned), or name those to use in data.columns.",
         )
     if unit != "row" and unit not in source.columns:
@@ -80,21 +67,16 @@ class _RowParser:
         self._source = source
         self._absent = frozenset(config.data.missing)
         self._unit = None if config.privacy.unit == "row" else source.columns.index(config.privacy.unit)
-        self._order = self._order_of(config, source)
+        order = config.data.sequence_by
+        # Stored values of a learned column order rows; of an identifier none are stored.
+        by_identifier = order is not None and isinstance(schema.column(order), Identifier)
+        self._order = source.columns.index(order) if order is not None and by_identifier else None
         self._parsers: list[tuple[int, str, Callable[[str | None], Value]]] = [
             (source.columns.index(column.name), column.name, parser_for(column, config.data.missing))
             for column in schema.learned()
         ]
         self.rows = 0
         self.saw_row_without_unit = False
-
-    @staticmethod
-    def _order_of(config: Config, source: Source) -> int | None:
-        """The index of the identifier that orders rows. None for a learned column: its stored values order them."""
-        name = config.data.sequence_by
-        if name is None or not isinstance(config.schema_.column(name), Identifier):
-            return None
-        return source.columns.index(name)
 
     def order_key(self, row: Row) -> str | None:
         """The sort key of the row among those of its unit, if an identifier orders them; None where it is missing."""
@@ -134,13 +116,13 @@ def sort_key(text: str) -> str:
     return re.sub("[0-9]+", lambda run: f"{len(run[0].lstrip('0')):06d}{run[0].lstrip('0')}", text)
 
 
-def _assign_splits(writer: PrivateWriter, units: int, random: SecretRandom, keep: float, holdout: float) -> None:
+def _assign_splits(writer: PrivateWriter, units: int, random: RandomSource, keep: float, holdout: float) -> None:
     for first in range(0, units, _BATCH):
         count = min(_BATCH, units - first)
         writer.assign_splits(first, list(random.bernoulli(keep, count)), list(random.bernoulli(holdout, count)))
 
 
-def _add_priorities(writer: PrivateWriter, random: SecretRandom) -> None:
+def _add_priorities(writer: PrivateWriter, random: RandomSource) -> None:
     # Two of a unit's rows practically never get the same of 2^62 numbers, so the lowest m are a uniform choice.
     for first in range(1, writer.rows + 1, _BATCH):
         count = min(_BATCH, writer.rows + 1 - first)
@@ -150,7 +132,7 @@ def _add_priorities(writer: PrivateWriter, random: SecretRandom) -> None:
 def load_table(
     workspace: Workspace,
     config: Config,
-    random: SecretRandom,
+    random: RandomSource,
     keep: Callable[[int], float],
     emit: Emit,
     ingest_id: str,
@@ -173,7 +155,7 @@ def load_table(
     _check_columns(config.schema_, source, privacy.unit)
     parse_row = _RowParser(config, source)
     last_event = 0.0
-    with PrivateStore.create(workspace, config.schema_, config.data.sequence_by) as writer:
+    with PrivateWriter(workspace, config.schema_, config.data.sequence_by) as writer:
         for batch in source.batches():
             writer.add_rows([parse_row(row) for row in batch], [parse_row.order_key(row) for row in batch])
             if time.monotonic() - last_event >= _SECONDS_BETWEEN_EVENTS:

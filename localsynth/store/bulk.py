@@ -15,12 +15,17 @@ from localsynth.schema.columns import Value
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["insert_rows", "quoted"]
+__all__ = ["insert_rows", "literal", "quoted"]
 
 
 def quoted(name: str) -> str:
     """`name` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: object) -> str:
+    """`text`, a string or a path, as an SQL string."""
+    return "'" + str(text).replace("'", "''") + "'"
 
 
 def _plain(value: object) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from localsynth.errors import ResourceError
+from localsynth.store.bulk import literal
 
 __all__ = ["attach", "connect"]
 
@@ -46,15 +47,11 @@ def connect(spill: Path | None = None, memory: str = _MEMORY) -> duckdb.DuckDBPy
             "temp_file_encryption": True,
         },
     )
-    connection.execute(f"LOAD '{_literal(str(_extension()))}'")
+    connection.execute(f"LOAD {literal(_extension())}")
     return connection
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path, key: str, read_only: bool) -> None:
     """Attach the encrypted file `path` as the catalog `private`. Raises duckdb.Error."""
     mode = ", READ_ONLY" if read_only else ""
-    connection.execute(f"ATTACH '{_literal(str(path))}' AS private (ENCRYPTION_KEY '{key}', ENCRYPTION_CIPHER 'GCM'{mode})")
-
-
-def _literal(text: str) -> str:
-    return text.replace("'", "''")
+    connection.execute(f"ATTACH {literal(path)} AS private (ENCRYPTION_KEY '{key}', ENCRYPTION_CIPHER 'GCM'{mode})")

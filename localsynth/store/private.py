@@ -15,8 +15,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import duckdb
 import numpy as np
@@ -27,6 +26,7 @@ from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, 
 from localsynth.store.bulk import insert_rows
 from localsynth.store.encryption import attach, connect
 from localsynth.store.key import make_key, read_key
+from localsynth.system.closing import Closing
 from localsynth.system.lock import file_lock
 from localsynth.workspace.paths import Workspace
 
@@ -68,20 +68,12 @@ def _translated(path: Path) -> Iterator[None]:
         raise IntegrityError(f"{path} is damaged.", f"Restore it from a backup, or {_READ_AGAIN}") from None
 
 
-class PrivateStore:
+class PrivateStore(Closing):
     """Reads private.duckdb. A context manager; several may be open at once."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         self._connection = connection
         self._path = path
-
-    @staticmethod
-    def create(workspace: Workspace, schema: Schema, sequence_by: str | None = None) -> "PrivateWriter":
-        """A writer for a new store, which replaces the present one when finished. Creates the key if needed.
-
-        `sequence_by`: the column that orders the rows of a unit; None: the order of the source.
-        """
-        return PrivateWriter(workspace, schema, sequence_by)
 
     @staticmethod
     def open(workspace: Workspace) -> "PrivateStore":
@@ -105,12 +97,6 @@ class PrivateStore:
         """Close the file. Open iterators become unusable."""
         self._connection.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def _rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[Value, ...]]:
         with _translated(self._path):
             # A cursor of its own: several iterators may be open.
@@ -130,11 +116,6 @@ class PrivateStore:
         """The distinct unit ids of a split, ascending: int64 of shape (units,)."""
         found = self._rows("SELECT DISTINCT unit_id FROM private.original WHERE split = ? ORDER BY unit_id", [split])
         return np.fromiter((row[0] for row in found), dtype=np.int64)
-
-    def row_count(self, split: Split) -> int:
-        """The exact number of rows of a split. Private: never show or store it outside the report."""
-        (row,) = self._rows("SELECT count(*) FROM private.original WHERE split = ?", [split])
-        return int(row[0])  # type: ignore[arg-type]
 
     def records(self, split: Split, schema: Schema, unit_ids: Iterable[int] | None = None) -> Iterator[tuple[int, Record]]:
         """(unit id, record of the learned columns) of a split, or of some of its units.
@@ -233,11 +214,13 @@ def keep_artifact(workspace: Workspace, name: str, document: Any) -> None:
         part.replace(path)
 
 
-class PrivateWriter:
+class PrivateWriter(Closing):
     """Writes a new private.duckdb in three steps: add rows, assign splits, finish.
 
     Until `finish`, all rows are in an encrypted temporary table. A writer that is closed or killed before that does not
-    change the present private.duckdb. One process at a time.
+    change the present private.duckdb. One process at a time. The key is created if there is none.
+
+    `sequence_by`: the column that orders the rows of a unit; None: the order of the source. `rows`: how many were added.
     """
 
     def __init__(self, workspace: Workspace, schema: Schema, sequence_by: str | None = None) -> None:
@@ -248,7 +231,7 @@ class PrivateWriter:
         self._types = [_sql_type(column) for column in schema.learned()]
         learned = [column.name for column in schema.learned()]
         self._order = None if sequence_by is None else f"c{learned.index(sequence_by)}" if sequence_by in learned else "place"
-        self._rows = 0
+        self.rows = 0
         self._open = ExitStack()
         with ExitStack() as failed:
             self._open.enter_context(file_lock(self._path.with_name(".private.lock"), "The private data of this workspace"))
@@ -294,17 +277,6 @@ class PrivateWriter:
         """Discard everything that is not finished."""
         self._open.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def rows(self) -> int:
-        """The number of rows added."""
-        return self._rows
-
     def add_rows(self, rows: Sequence[tuple[str | None, Sequence[Value]]], places: Sequence[str | None] | None = None) -> None:
         """Add (unit text or None, values of the learned columns) rows, numbered 1, 2, 3, ... over all calls.
 
@@ -312,10 +284,10 @@ class PrivateWriter:
         `finish` uses it; it is not stored.
         """
         placed = zip(rows, places if places is not None else [None] * len(rows), strict=True)
-        numbered = [(self._rows + i, unit, place, *values) for i, ((unit, values), place) in enumerate(placed, start=1)]
+        numbered = [(self.rows + i, unit, place, *values) for i, ((unit, values), place) in enumerate(placed, start=1)]
         with self._writing():
             insert_rows(self._connection, "source_rows", ["BIGINT", "VARCHAR", "VARCHAR", *self._types], numbered)
-        self._rows += len(rows)
+        self.rows += len(rows)
 
     def number_units(self) -> int:
         """Number the units 0, 1, 2, ... and return how many there are. A row whose unit is None is a unit of its own."""

@@ -20,7 +20,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -29,7 +29,7 @@ import duckdb
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.schema.columns import Boolean, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Value
-from localsynth.store.bulk import insert_rows, quoted
+from localsynth.store.bulk import insert_rows, literal, quoted
 from localsynth.system.lock import file_lock
 
 __all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore"]
@@ -134,24 +134,16 @@ class SyntheticStore:
     def _disk_full(self) -> ResourceError:
         return ResourceError(f"Cannot write {self._path}.", "Free some disk space, then start the command again.")
 
-    @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = self._connect(True, _CONFIG)
-        try:
-            yield connection
-        finally:
-            connection.close()
+    def _reading(self) -> duckdb.DuckDBPyConnection:
+        return self._connect(True, _CONFIG)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with file_lock(self._path.with_name(f".{self._path.stem}.lock"), str(self._path), self._wait_seconds):
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return file_lock(self._path.with_name(f".{self._path.stem}.lock"), str(self._path), self._wait_seconds)
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction; rolled back when the block fails."""
-        with self._locked():
-            connection = self._connect(False, _CONFIG)
+        with self._locked(), closing(self._connect(False, _CONFIG)) as connection:
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -160,8 +152,6 @@ class SyntheticStore:
                 if isinstance(error, duckdb.IOException) or _is_full(error):
                     raise self._disk_full() from None
                 raise
-            finally:
-                connection.close()
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -329,20 +319,18 @@ class SyntheticStore:
 
         Decimals come as float. Raises ConfigError for anything that is not a single, valid SELECT.
         """
-        connection = self._connect(True, _HARMLESS)
-        try:
-            statements = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-                raise ConfigError(
-                    "The query must be a single SELECT statement.", 'Example: localsynth query WS "select * from synthetic"'
-                )
-            connection.execute(statements[0])
-            names = [str(column[0]) for column in connection.description or []]
-            return names, [tuple(_float_for_decimal(value) for value in row) for row in connection.fetchall()]
-        except duckdb.Error as error:
-            raise ConfigError(f"The query failed: {str(error).strip()}", "The table is called synthetic.") from None
-        finally:
-            connection.close()
+        with self._connect(True, _HARMLESS) as connection:
+            try:
+                statements = connection.extract_statements(sql)
+                if [s.type for s in statements] not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
+                    raise ConfigError(
+                        "The query must be a single SELECT statement.", 'Example: localsynth query WS "select * from synthetic"'
+                    )
+                connection.execute(statements[0])
+                names = [str(column[0]) for column in connection.description or []]
+                return names, [tuple(_float_for_decimal(value) for value in row) for row in connection.fetchall()]
+            except duckdb.Error as error:
+                raise ConfigError(f"The query failed: {str(error).strip()}", "The table is called synthetic.") from None
 
     def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False, for_spreadsheets: bool = False) -> int:
         """Write the table to `out`, atomically, and return the number of rows. A null is an empty CSV field.
@@ -357,7 +345,6 @@ class SyntheticStore:
         if out.exists() and not overwrite:
             raise ConfigError(f"{out} exists already.", "Choose another name, or allow overwriting it.")
         part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-        literal = str(part).replace("'", "''")
         if for_spreadsheets and file_format != "csv":
             raise ConfigError(
                 "--for-spreadsheets needs the format CSV.", "Remove the option: the other formats mark what is text."
@@ -366,7 +353,7 @@ class SyntheticStore:
             with self._reading() as connection:
                 selected = _escape_formulas(self._present_columns(connection)) if for_spreadsheets else "*"
                 written = connection.execute(
-                    f"COPY (SELECT {selected or '*'} FROM synthetic) TO '{literal}' ({_COPY_OPTIONS[file_format]})"
+                    f"COPY (SELECT {selected or '*'} FROM synthetic) TO {literal(part)} ({_COPY_OPTIONS[file_format]})"
                 ).fetchone()
             part.replace(out)
         except duckdb.CatalogException:

@@ -11,19 +11,12 @@ import duckdb
 
 from localsynth.errors import ConfigError, DataError, ResourceError
 from localsynth.ingest.sources.base import BATCH, Row, Source
+from localsynth.store.bulk import literal, quoted
 
 __all__ = ["DuckDBSource", "ParquetSource"]
 
 _MEMORY = "1GB"
 _NO_SCALARS = ("[", "STRUCT", "MAP", "UNION", "BLOB", "BIT", "VARIANT", "GEOMETRY")
-
-
-def _literal(text: str) -> str:
-    return text.replace("'", "''")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _is_scalar(sql_type: str) -> bool:
@@ -78,7 +71,7 @@ class _TypedSource(Source):
             connection.close()
 
     def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
-        picked = ", ".join(f"CAST({_quoted(name)} AS VARCHAR)" for name in self._names)
+        picked = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in self._names)
         with self._connected(self.path) as connection:
             connection.execute(f"SELECT {picked} FROM {self._relation}")
             while batch := connection.fetchmany(size):
@@ -89,7 +82,7 @@ class ParquetSource(_TypedSource):
     """A Parquet file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, f"read_parquet('{_literal(str(path))}')")
+        super().__init__(path, f"read_parquet({literal(path)})")
 
 
 class DuckDBSource(_TypedSource):
@@ -99,7 +92,7 @@ class DuckDBSource(_TypedSource):
         super().__init__(path, self._find(path, table))
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-        connection.execute(f"ATTACH '{_literal(str(path))}' AS source (TYPE duckdb, READ_ONLY)")
+        connection.execute(f"ATTACH {literal(path)} AS source (TYPE duckdb, READ_ONLY)")
 
     def _find(self, path: Path, table: str | None) -> str:
         with self._connected(path) as connection:
@@ -109,7 +102,7 @@ class DuckDBSource(_TypedSource):
         names = [name if schema == "main" else f"{schema}.{name}" for schema, name in found]
         fitting = [table_name for table_name, name in zip(found, names, strict=True) if table is None or name == table]
         if len(fitting) == 1:
-            return f"source.{_quoted(fitting[0][0])}.{_quoted(fitting[0][1])}"
+            return f"source.{quoted(fitting[0][0])}.{quoted(fitting[0][1])}"
         if not found:
             raise DataError(f"{path} has no tables.", "Name a DuckDB file that holds the table.")
         wrong = f"has no table {table!r}" if table is not None else "has several tables"

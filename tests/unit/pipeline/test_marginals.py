@@ -165,7 +165,7 @@ def test_a_unit_counts_with_all_its_rows_under_secure_noise(session: Session, mo
     assert settings.public_rows is None, "the number of units may be public, that of rows is not"
     assert type(random) is SecureRandom
     with PrivateStore.open(session.workspace) as store:
-        assert rows == store.row_count("train") < store.row_count("train") + store.row_count("holdout")
+        assert rows == len(list(store.column_values(0, "train"))) and any(store.column_values(0, "holdout"))
 
 
 def test_verify_recomputes_the_certificate_of_marginals(session: Session) -> None:

@@ -13,7 +13,7 @@ from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.schema.columns import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
 from localsynth.store import encryption
 from localsynth.store.key import key_path
-from localsynth.store.private import PrivateStore, keep_artifact
+from localsynth.store.private import PrivateStore, PrivateWriter, keep_artifact
 from localsynth.workspace.paths import Workspace
 
 SCHEMA = Schema(
@@ -40,7 +40,7 @@ ONE_TEXT = Schema(columns=[Text(name="note")])
 def fill(
     workspace: Workspace, schema: Schema, rows: Sequence[tuple[str | None, list[Value]]], holdout: Sequence[bool] = ()
 ) -> None:
-    with PrivateStore.create(workspace, schema) as writer:
+    with PrivateWriter(workspace, schema) as writer:
         writer.add_rows(rows)
         units = writer.number_units()
         writer.assign_splits(0, [True] * units, [*holdout, *[False] * (units - len(holdout))])
@@ -65,7 +65,7 @@ def test_splits_units_and_counts(workspace: Workspace) -> None:
     with PrivateStore.open(workspace) as store:
         assert store.units("train").tolist() == [0]
         assert store.units("holdout").tolist() == [1]
-        assert (store.row_count("train"), store.row_count("holdout")) == (2, 1)
+        assert [len(list(store.column_values(0, split))) for split in ("train", "holdout")] == [2, 1]
         assert [record for _, record in store.records("train", SCHEMA)] == as_records([ROWS[0], ROWS[2]])
         assert [unit for unit, _ in store.records("holdout", SCHEMA)] == [1]
 
@@ -99,7 +99,7 @@ def test_several_open_iterators(workspace: Workspace) -> None:
 
 
 def test_order_holds_over_many_row_groups(workspace: Workspace) -> None:
-    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+    with PrivateWriter(workspace, ONE_TEXT) as writer:
         for start in range(0, 300_000, 50_000):
             writer.add_rows([(str((start + i) % 100_000), [None]) for i in range(50_000)])
         units = writer.number_units()
@@ -110,7 +110,7 @@ def test_order_holds_over_many_row_groups(workspace: Workspace) -> None:
 
 
 def test_units_not_kept_or_not_assigned_are_left_out(workspace: Workspace) -> None:
-    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+    with PrivateWriter(workspace, ONE_TEXT) as writer:
         writer.add_rows([(None, ["a"]), (None, ["b"]), (None, ["c"])])
         assert writer.number_units() == 3
         writer.assign_splits(0, [False, True], [False, False])
@@ -121,7 +121,7 @@ def test_units_not_kept_or_not_assigned_are_left_out(workspace: Workspace) -> No
 
 @pytest.mark.parametrize(("unit", "most", "good"), [("who", "3", True), ("who", "2", False), ("row", "3", False)])
 def test_store_with_too_many_rows_of_a_unit_is_refused(workspace: Workspace, unit: str, most: str, good: bool) -> None:
-    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+    with PrivateWriter(workspace, ONE_TEXT) as writer:
         writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
         writer.assign_splits(0, [True] * writer.number_units(), [False, False])
         writer.finish(3, {"unit": unit, "max_rows_per_unit": most})
@@ -134,7 +134,7 @@ def test_store_with_too_many_rows_of_a_unit_is_refused(workspace: Workspace, uni
 
 
 def test_rows_of_lowest_priority_number_are_kept(workspace: Workspace) -> None:
-    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+    with PrivateWriter(workspace, ONE_TEXT) as writer:
         writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
         writer.assign_splits(0, [True] * writer.number_units(), [False, False])
         writer.add_priorities(1, [2**61, 5, 4, 2**62 - 1])
@@ -178,7 +178,7 @@ def test_no_original_value_is_readable_on_disk_while_spilling(workspace: Workspa
     connect = encryption.connect
     monkeypatch.setattr("localsynth.store.private.connect", lambda spill=None: connect(spill, memory="40MB"))
     spilled = 0
-    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+    with PrivateWriter(workspace, ONE_TEXT) as writer:
         for batch in range(15):
             writer.add_rows([(f"{PLANTED}unit{batch}{i}", [f"{PLANTED} {os.urandom(500).hex()}"]) for i in range(4000)])
         spilled = sum(path.stat().st_size for path in workspace.root.glob(".private.spill/*"))
@@ -260,25 +260,25 @@ def test_changed_byte_or_truncation_is_detected(workspace: Workspace, part: floa
 def test_unfinished_writer_keeps_the_old_store(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["old"])])
     before = workspace.private_path.read_bytes()
-    with PrivateStore.create(workspace, ONE_TEXT) as writer:
+    with PrivateWriter(workspace, ONE_TEXT) as writer:
         writer.add_rows([(None, ["new"])])
     assert workspace.private_path.read_bytes() == before
     assert {path.name for path in workspace.root.iterdir()} == {"workspace.json", "private.duckdb", ".private.lock"}
 
 
 def test_two_writers_at_once_are_refused(workspace: Workspace) -> None:
-    with PrivateStore.create(workspace, ONE_TEXT), pytest.raises(ResourceError, match="in use by process"):
-        PrivateStore.create(workspace, ONE_TEXT)
-    PrivateStore.create(workspace, ONE_TEXT).close()
+    with PrivateWriter(workspace, ONE_TEXT), pytest.raises(ResourceError, match="in use by process"):
+        PrivateWriter(workspace, ONE_TEXT)
+    PrivateWriter(workspace, ONE_TEXT).close()
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from localsynth.schema.columns import Schema, Text
-from localsynth.store.private import PrivateStore, keep_artifact
+from localsynth.store.private import PrivateWriter
 from localsynth.workspace.paths import Workspace
-writer = PrivateStore.create(Workspace(Path(sys.argv[1])), Schema(columns=[Text(name="note")]))
+writer = PrivateWriter(Workspace(Path(sys.argv[1])), Schema(columns=[Text(name="note")]))
 writer.add_rows([(None, ["x"])])
 os.kill(os.getpid(), signal.SIGKILL)
 """
