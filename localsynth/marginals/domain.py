@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from localsynth.errors import ConfigError, DataError
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Record, Schema, Value
-from localsynth.schema.ordinals import Structured, from_ordinal, is_structured, special_ordinals, to_ordinal, value_count
+from localsynth.schema.ordinals import Structured, from_ordinal, special_ordinals, to_ordinal, value_count
 
 __all__ = ["EQUAL_WIDTH_BINS", "MAX_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
 
@@ -148,7 +148,7 @@ class Domain:
 
         Records to encode hold the extra attributes under their names; these must differ from the columns'.
         """
-        attributes = [Attribute(column, _starts(column)) for column in schema.learned() if is_structured(column)]  # type: ignore[arg-type]
+        attributes = [Attribute(column, _starts(column)) for column in schema.learned() if isinstance(column, Structured)]
         names = {column.name for column in schema.columns}
         for attribute in extra:
             if attribute.name in names:

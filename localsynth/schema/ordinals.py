@@ -11,26 +11,13 @@ size limit in Python: neither have ordinals.
 import datetime as dt
 from typing import Any
 
-from localsynth.schema.columns import (
-    Boolean,
-    Category,
-    Column,
-    Date,
-    DateTime,
-    Identifier,
-    Integer,
-    Number,
-    Surrogate,
-    Text,
-    Value,
-)
+from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Value
 
 __all__ = [
     "Ordered",
     "Structured",
     "from_int",
     "from_ordinal",
-    "is_structured",
     "special_ordinals",
     "to_int",
     "to_ordinal",
@@ -38,14 +25,10 @@ __all__ = [
 ]
 
 Ordered = Integer | Number | Date | DateTime
-Structured = Category | Boolean | Integer | Number | Date | DateTime
+Structured = Category | Boolean | Ordered
+"""Columns whose values have ordinals."""
 
 _EPOCH = dt.datetime(1970, 1, 1)
-
-
-def is_structured(column: Column) -> bool:
-    """Whether the column's values have ordinals: not so text, identifiers and surrogates."""
-    return not isinstance(column, Text | Identifier | Surrogate)
 
 
 def to_int(column: Ordered, value: Any) -> int:

@@ -4,28 +4,15 @@ Every value is uniform over what the schema allows. So the rows have the form of
 and none of its content. A row that violates a constraint is repaired.
 """
 
-import datetime as dt
 import random
 from collections.abc import Iterator
 
 from faker.providers.lorem.en_US import Provider as EnglishWords
 
-from localsynth.schema.columns import (
-    Boolean,
-    Category,
-    Column,
-    Date,
-    DateTime,
-    Identifier,
-    Integer,
-    Number,
-    Record,
-    Schema,
-    Text,
-    Value,
-)
+from localsynth.schema.columns import Boolean, Column, Identifier, Record, Schema, Text, Value
 from localsynth.schema.conditions import Allowed, Conditions, only
 from localsynth.schema.feasible import FeasibleSet
+from localsynth.schema.ordinals import Structured, from_ordinal, value_count
 
 __all__ = ["random_rows"]
 
@@ -74,27 +61,10 @@ def _any_of(allowed: Allowed, rng: random.Random) -> Value:
 def _value(column: Column, number: int, rng: random.Random) -> Value:
     if column.nullable and rng.random() < _NULL_FRACTION:
         return None
-    if isinstance(column, Category):
-        return rng.choice(column.allowed())
-    if isinstance(column, Boolean):
-        return rng.random() < 0.5
+    if isinstance(column, Structured):
+        return from_ordinal(column, rng.randrange(value_count(column)))
     if isinstance(column, Text):
         words = rng.uniform(0, _MAX_TEXT_FRACTION * column.max_tokens) / _TOKENS_PER_WORD
         return " ".join(rng.choices(EnglishWords.word_list, k=max(1, round(words))))
-    if isinstance(column, Integer | Number | Date | DateTime):
-        return _between(column, rng)
     # Identifiers and surrogates are not learned: any value will do.
     return f"{number + 1}" if isinstance(column, Identifier) else f"somebody {number + 1}"
-
-
-def _between(column: Integer | Number | Date | DateTime, rng: random.Random) -> Value:
-    assert column.min is not None and column.max is not None
-    if isinstance(column, Integer):
-        assert isinstance(column.min, int) and isinstance(column.max, int)
-        return rng.randint(column.min, column.max)
-    if isinstance(column, Number):
-        return round(rng.uniform(column.min, column.max), column.decimals)
-    span = column.max - column.min
-    if isinstance(column, DateTime):
-        return column.min + dt.timedelta(seconds=rng.randint(0, int(span.total_seconds())))
-    return column.min + dt.timedelta(days=rng.randint(0, span.days))
