@@ -14,6 +14,7 @@ Knows the schema and a tokenize function; nothing about files, models or privacy
 
 import datetime as dt
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
@@ -26,9 +27,8 @@ __all__ = ["END", "NULL", "Codec", "Encoded", "Field", "allowed_pattern", "forma
 NULL = r"\N"
 END = "\n"
 
-_ESCAPES = {"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _UNESCAPES = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
-_ESCAPED = re.compile(r"[\\\n\r\t]")
 _UNESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 # Any character but the control characters and the backslash, or one of the escapes above.
@@ -36,7 +36,7 @@ _TEXT_PATTERN = r"(?:[^\x00-\x1f\x7f\\]|\\[\\nrt])*"
 
 
 def _escape(text: str) -> str:
-    return _ESCAPED.sub(lambda match: _ESCAPES[match.group()], text)
+    return text.translate(_ESCAPES)
 
 
 def _unescape(text: str) -> str:
@@ -186,16 +186,13 @@ class Codec:
         return tokens + self._end
 
     def _cut(self, text: str, max_tokens: int) -> list[int]:
-        """The longest prefix of `text`, in whole characters, with at most `max_tokens` tokens (by bisection)."""
-        low, high, best = 0, len(text), list[int]()
-        while low <= high:
-            middle = (low + high) // 2
-            tokens = self._tokenize(" " + _escape(text[:middle]))
-            if len(tokens) <= max_tokens:
-                low, best = middle + 1, tokens
-            else:
-                high = middle - 1
-        return best
+        """The longest prefix of `text`, in whole characters, with at most `max_tokens` tokens."""
+
+        def tokens(length: int) -> list[int]:
+            return self._tokenize(" " + _escape(text[:length]))
+
+        longer = bisect_right(range(len(text) + 1), max_tokens, key=lambda length: len(tokens(length)))
+        return tokens(longer - 1)
 
     def encode(self, record: Record) -> Encoded:
         """The tokens of a whole record that conforms to the schema."""

@@ -4,6 +4,7 @@ Not left to llguidance, whose number ranges admit `20` beside `20.00` and refuse
 The patterns use only literals, classes, groups, alternation and `{n}`, so Python's `re` and llguidance read them alike.
 """
 
+import calendar
 import datetime as dt
 
 __all__ = ["date_range", "datetime_range", "decimal_range", "integer_range"]
@@ -103,17 +104,12 @@ _COMMON_YEAR = (
 )
 
 
-def _days_in(year: int, month: int) -> int:
-    following = dt.date(year + (month == 12), month % 12 + 1, 1) if (year, month) != (9999, 12) else None
-    return 31 if following is None else (following - dt.timedelta(days=1)).day
-
-
 def _within_year(low: dt.date, high: dt.date) -> str:
     """Days of one year, `MM-DD`."""
     patterns = []
     for month in range(low.month, high.month + 1):
         first = low.day if month == low.month else 1
-        last = high.day if month == high.month else _days_in(low.year, month)
+        last = high.day if month == high.month else calendar.monthrange(low.year, month)[1]
         patterns.append(f"{month:02d}-{_two(first, last)}")
     return _any_of(patterns)
 
@@ -128,7 +124,7 @@ def date_range(low: dt.date, high: dt.date) -> str:
             patterns.append(f"{year:04d}-{_within_year(first, last)}")
             continue
         common.append(year)
-        if _days_in(year, 2) == 29:
+        if calendar.isleap(year):
             leap.append(year)
     if common:
         patterns.append(f"{_fixed_width(f'{common[0]:04d}', f'{common[-1]:04d}')}-{_COMMON_YEAR}")

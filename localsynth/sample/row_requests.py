@@ -7,6 +7,8 @@ and what the user wrote: no private data.
 import csv
 import hashlib
 import hmac
+import itertools
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,21 +79,15 @@ def read_row_requests(
 class _Shares:
     column: str
     values: list[Allowed]
-    shares: list[float]
+    cumulative: list[float]
+    """For each value, the share of rows that have it or one before."""
 
     def conditions(self, i: int) -> Conditions:
         """The value of the i-th row."""
-        return {self.column: self.values[self._index(i)]}
-
-    def _index(self, i: int) -> int:
         # Row i gets the value whose part of the unit interval holds the i-th point of the golden-ratio sequence. So any run of
         # rows has nearly the requested shares, and an interrupted job needs no counts to resume.
-        point, total = ((i + 0.5) * 0.6180339887498949) % 1.0, 0.0
-        for index, share in enumerate(self.shares):
-            total += share
-            if point < total:
-                return index
-        return len(self.shares) - 1
+        index = bisect_right(self.cumulative, ((i + 0.5) * 0.6180339887498949) % 1.0)
+        return {self.column: self.values[min(index, len(self.values) - 1)]}
 
 
 def _read_shares(schema: Schema, text: str, conditions: Conditions) -> _Shares:
@@ -117,7 +113,8 @@ def _read_shares(schema: Schema, text: str, conditions: Conditions) -> _Shares:
     else:
         weights = [(value, 1.0) for value in values_of(column)]
     total = sum(share for _, share in weights)
-    return _Shares(column.name, [exactly(column, value) for value, _ in weights], [share / total for _, share in weights])
+    cumulative = list(itertools.accumulate(share / total for _, share in weights))
+    return _Shares(column.name, [exactly(column, value) for value, _ in weights], cumulative)
 
 
 # --- rows to complete ------------------------------------------------------------------------------------------------
