@@ -91,10 +91,9 @@ def bench_sample(
         emit(note(f"Generating {rows} rows with localsynth ({quantization}, {threads} threads) ..."))
         ours, recorder, first_call = _ours(path, rows, batch_size, threads)
         emit(note("Replaying the same batches through llama.cpp alone ..."))
-        limit = _limit(path, recorder, first_call)
+        limit = _rates(rows, ours["tokens"], _replay_seconds(path, recorder, first_call))
         emit(note(f"Generating {loop_rows} rows with a loop of completions ..."))
         loop = _loop(path, loop_rows, threads)
-    limit |= {"rows_per_second": rows / limit["seconds"], "tokens_per_second": ours["tokens"] / limit["seconds"]}
     return {
         "model": model,
         "quantization": quantization,
@@ -135,10 +134,7 @@ def _ours(path: Path, rows: int, batch_size: int | None, threads: int) -> tuple[
         statistics = sampler.statistics
     figures = {
         "rows": len(generated),
-        "seconds": seconds,
-        "rows_per_second": rows / seconds,
-        "tokens": statistics.tokens,
-        "tokens_per_second": statistics.tokens / seconds,
+        **_rates(rows, statistics.tokens, seconds),
         "batch_size": sampler.batch_size,
         "rejected": statistics.rejected,
         "characters_of_text": float(np.mean([len(str(record["message"])) for record in generated])),
@@ -149,14 +145,19 @@ def _ours(path: Path, rows: int, batch_size: int | None, threads: int) -> tuple[
     return figures, recorder, first_call
 
 
-def _limit(path: Path, recorder: _Recorder, first_call: int) -> dict[str, Any]:
+def _rates(rows: int, tokens: int, seconds: float) -> dict[str, Any]:
+    speeds = {"rows_per_second": rows / seconds, "tokens_per_second": tokens / seconds}
+    return {"seconds": seconds, "tokens": tokens, **speeds}
+
+
+def _replay_seconds(path: Path, recorder: _Recorder, first_call: int) -> float:
     with Decoder(path, *recorder.sizes) as decoder:
         for name, arguments in recorder.calls[:first_call]:
             getattr(decoder, name)(*arguments)
         begun = time.perf_counter()
         for name, arguments in recorder.calls[first_call:]:
             getattr(decoder, name)(*arguments)
-        return {"seconds": time.perf_counter() - begun}
+        return time.perf_counter() - begun
 
 
 def _loop(path: Path, rows: int, threads: int) -> dict[str, Any]:
@@ -176,9 +177,6 @@ def _loop(path: Path, rows: int, threads: int) -> dict[str, Any]:
     return {
         "rows": rows,
         "whole_rows": whole,
-        "seconds": seconds,
-        "rows_per_second": rows / seconds,
-        "tokens": tokens,
-        "tokens_per_second": tokens / seconds,
+        **_rates(rows, tokens, seconds),
         "characters_of_text": float(np.mean(texts)),
     }

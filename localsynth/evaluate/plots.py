@@ -71,10 +71,10 @@ def _lying(figures: dict[str, Any], sides: list[str], title: str) -> Markup:
     return _svg(_WIDTH, max(row * len(names), 1), title, parts)
 
 
-def bars_plot(figures: dict[str, Any], *, has_order: bool, title: str) -> Markup:
+def bars_plot(figures: dict[str, Any], *, title: str) -> Markup:
     """The histogram of a column: `figures` as from `columns.histogram`, one side or both. The number is the synthetic share."""
     sides: list[str] = [side for side in ("original", "synthetic") if side in figures]
-    return (_upright if has_order else _lying)(figures, sides, title)
+    return (_upright if "ends" in figures else _lying)(figures, sides, title)
 
 
 _MARKS = {

@@ -79,6 +79,14 @@ def _one_in(share: float) -> str:
     return f"1 in {1 / share:,.0f}"
 
 
+def _histograms(columns: list[dict[str, Any]], what: str) -> dict[str, str]:
+    return {
+        column["column"]: bars_plot(column["histogram"], title=f"{column['column']}: {what}")
+        for column in columns
+        if column.get("histogram") is not None
+    }
+
+
 def _plots(figures: dict[str, Any]) -> dict[str, Any]:
     """The plots of the full report."""
     attacks = [
@@ -87,17 +95,9 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
     ]
     plots: dict[str, Any] = {
         "attacks": intervals_plot(attacks, low=0, high=1, percent=True, title="Success of each attack") if attacks else "",
-        "columns": {
-            column["column"]: bars_plot(
-                column["histogram"],
-                has_order=column["measure"] != "total variation",
-                title=f"{column['column']}: original and synthetic shares",
-            )
-            for column in figures["columns"]
-            if "histogram" in column
-        },
+        "columns": _histograms(figures["columns"], "original and synthetic shares"),
         "lengths": {
-            column["column"]: bars_plot(column["lengths"], has_order=True, title=f"{column['column']}: length in characters")
+            column["column"]: bars_plot(column["lengths"], title=f"{column['column']}: length in characters")
             for column in figures["writing"]
             if column["lengths"] is not None
         },
@@ -106,7 +106,7 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
     }
     if figures["sequences"] is not None:
         bars = figures["sequences"]["rows_per_unit"]["histogram"]
-        plots["rows_per_unit"] = bars_plot(bars, has_order=True, title="Rows per unit: original and synthetic shares")
+        plots["rows_per_unit"] = bars_plot(bars, title="Rows per unit: original and synthetic shares")
     known = [pair for pair in figures["pairs"]["pairs"] if pair["original"] is not None and pair["synthetic"] is not None]
     points = [(pair["original"], pair["synthetic"], " and ".join(pair["columns"])) for pair in known]
     plots["pairs"] = scatter_plot(points, title="Association of each pair of columns") if points else ""
@@ -119,18 +119,6 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
         low = 0.5 if utility["metric"] == "AUC" and lowest >= 0.5 else 0.0 if lowest >= 0 else -1.0
         plots["utility"] = intervals_plot(rows, low=low, high=1, percent=False, title=f"{utility['metric']} on real rows")
     return plots
-
-
-def _release_plots(synthetic_only: dict[str, Any]) -> dict[str, Any]:
-    return {
-        column["column"]: bars_plot(
-            column["histogram"],
-            has_order=column["kind"] not in ("category", "boolean"),
-            title=f"{column['column']}: shares in the synthetic table",
-        )
-        for column in synthetic_only["columns"]
-        if column["histogram"] is not None
-    }
 
 
 def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, release: bool) -> str:
@@ -156,7 +144,9 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
     document = report_document(figures, certificate, release)
     shared = {"style": (folder / "report.css").read_text(encoding="utf-8"), **document}
     if release:
-        return template.render(**shared, plots=_release_plots(document["synthetic_only"]))
+        return template.render(
+            **shared, plots=_histograms(document["synthetic_only"]["columns"], "shares in the synthetic table")
+        )
     pairs = [pair for pair in figures["pairs"]["pairs"] if pair["difference"] is not None]
     return template.render(
         **shared,

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from localsynth.evaluate.arrays import Rows, is_labelled, is_ordered, key_of, text_columns, texts
 from localsynth.evaluate.attacks.attributes import attribute_inference
@@ -20,16 +22,24 @@ from localsynth.evaluate.pairs import compare_pairs
 from localsynth.evaluate.personal import count_personal, gather_personal
 from localsynth.evaluate.sdmetrics_scores import sdmetrics_scores
 from localsynth.evaluate.sequences import Units, compare_sequences
-from localsynth.evaluate.threads import one_thread
 from localsynth.evaluate.utility import compare_utility
 from localsynth.evaluate.writing import Embed, compare_writing, describe_writing
 from localsynth.schema.columns import Schema
 
-__all__ = ["Progress", "describe_synthetic", "evaluate_tables", "json_able"]
+__all__ = ["Progress", "describe_synthetic", "evaluate_tables", "json_able", "one_thread"]
 
 Progress = Callable[[str, int, int, float], None]
 """Called before each step with (name, index from 0, number of steps, 0.0), during a long step
 again with the fraction of it that is done, and after the last with ("", n, n, 0.0)."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps BLAS and OpenMP to one thread: on a busy machine, waiting threads turn seconds into minutes."""
+    import sklearn.ensemble  # noqa: F401 - only libraries that are loaded already can be limited
+
+    with threadpool_limits(1):
+        yield
 
 
 def json_able(value: Any) -> Any:

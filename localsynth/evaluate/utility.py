@@ -206,7 +206,7 @@ def compare_utility(
     schema: Schema,
     *,
     target: str | None,
-    seed: int,
+    seed: int
 ) -> dict[str, Any]:
     """Scores on the holdout of a model trained on each of four or five tables, with 95 % intervals over five repetitions.
 

@@ -217,17 +217,7 @@ def _of_writing(figures: dict[str, Any]) -> Iterator[Weakness]:
             yield Weakness("usefulness", made - original, f"Many texts in {name} are duplicates", text, "writing")
 
 
-_FINDERS = (
-    _of_attacks,
-    _of_audit,
-    _of_personal,
-    _of_schema,
-    _of_utility,
-    _of_columns,
-    _of_pairs,
-    _of_sequences,
-    _of_writing,
-)
+_FINDERS = (_of_attacks, _of_audit, _of_personal, _of_schema, _of_utility, _of_columns, _of_pairs, _of_sequences, _of_writing)
 
 
 def find_weaknesses(figures: dict[str, Any]) -> list[Weakness]:

@@ -64,7 +64,7 @@ class Architecture:
     """`model_type` is transformers' name of the architecture, `lora_targets` the names of the layers that can get an adapter."""
 
     model_type: str
-    lora_targets: tuple[str, ...]
+    lora_targets: list[str]
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,7 @@ def catalog() -> dict[str, ModelEntry]:
 
 def architectures() -> dict[str, Architecture]:
     """The architectures that can be trained, by the name GGUF files use."""
-    return {
-        name: Architecture(fields["model_type"], tuple(fields["lora_targets"]))
-        for name, fields in _document()["architectures"].items()
-    }
+    return {name: Architecture(**fields) for name, fields in _document()["architectures"].items()}
 
 
 def local_catalog_path(directory: Path) -> Path:

@@ -15,10 +15,10 @@ from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import CONFIDENCE, Rate
 from localsynth.schema.columns import Column, Record, Schema, Text
 
-__all__ = ["attribute_inference"]
+__all__ = ["TOLERANCE", "attribute_inference"]
 
 TOLERANCE = 0.05
-"""A guessed number is correct if it is off by at most this fraction of the schema's range."""
+"""A number is correct if it is off by at most this fraction of the schema's range."""
 
 _MAX_TARGETS = 1_000
 _MAX_CANDIDATES = 5_000

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from localsynth.evaluate.arrays import Rows, is_ordered, key_of, sample, span, to_float
+from localsynth.evaluate.attacks.attributes import TOLERANCE
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.stats import Rate
 from localsynth.schema.columns import Column, Record, Schema, Text
 
 __all__ = ["guess_quasi_identifiers", "linkage"]
 
-TOLERANCE = 0.05
-"""Numbers agree if they differ by at most this fraction of the schema's range."""
 AGREEING = 0.75
 """Fraction of the other columns that must agree for a link to be correct."""
 
@@ -68,7 +67,7 @@ def linkage(
     schema: Schema,
     quasi_identifiers: Sequence[str],
     *,
-    seed: int,
+    seed: int
 ) -> Attack | None:
     """The attacker takes the only synthetic row with a person's quasi-identifiers for that person's.
 

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from localsynth.evaluate.threads import one_thread
+from localsynth.evaluate.tables import one_thread
 from localsynth.schema.columns import Category, Date, Integer, Schema, Text
 
 WORDS = [f"{first}{second}" for first in "bcdfghklmnprstvw" for second in ("a", "el", "im", "ot", "un")]
