@@ -200,13 +200,7 @@ def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None, n_t
 
 
 def compare_utility(
-    train: Rows,
-    holdout: Rows,
-    synthetic: Rows,
-    schema: Schema,
-    *,
-    target: str | None,
-    seed: int
+    train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *, target: str | None, seed: int
 ) -> dict[str, Any]:
     """Scores on the holdout of a model trained on each of four or five tables, with 95 % intervals over five repetitions.
 

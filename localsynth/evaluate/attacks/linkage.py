@@ -61,13 +61,7 @@ def _uniqueness(train: Rows, holdout: Rows, synthetic: Rows, known: Sequence[Col
 
 
 def linkage(
-    train: Rows,
-    holdout: Rows,
-    synthetic: Rows,
-    schema: Schema,
-    quasi_identifiers: Sequence[str],
-    *,
-    seed: int
+    train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, quasi_identifiers: Sequence[str], *, seed: int
 ) -> Attack | None:
     """The attacker takes the only synthetic row with a person's quasi-identifiers for that person's.
 
