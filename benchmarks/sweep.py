@@ -168,7 +168,7 @@ def main() -> None:
             rate = event.get("rate", rate)
 
         trained = train(
-            units=units,
+            load_units=lambda: units,
             base=base.path,
             targets=targets,
             micro_batch_tokens=config.micro_batch_tokens or (1024 if choose_device(config.device) == "cpu" else 8192),

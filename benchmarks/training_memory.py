@@ -44,7 +44,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as directory:
         result = train(
-            units=[[row() for _ in range(arguments.rows_a_unit)] for _ in range(count)],
+            load_units=lambda: [[row() for _ in range(arguments.rows_a_unit)] for _ in range(count)],
             base=base.path,
             targets=base.targets,
             micro_batch_tokens=arguments.positions,

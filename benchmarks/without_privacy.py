@@ -77,7 +77,7 @@ def trained(run: Run, split: ColumnSplit, rows: list[Record], folder: Path) -> N
         codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, "", split.given)
         units = [[codec.encode(split.with_lengths(row))] for row in rows]
     train(
-        units=[unit for unit in units if any(unit[0].learned)],
+        load_units=lambda: [unit for unit in units if any(unit[0].learned)],
         base=base.path,
         targets=run.model.targets,
         micro_batch_tokens=run.model.micro_batch_tokens,

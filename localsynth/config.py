@@ -149,7 +149,8 @@ class SampleConfig(_Section):
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Seed of the sampler only. Sampling from the finished model costs no privacy, so it may be known."""
     batch_size: int | None = Field(default=None, ge=1, le=255)
-    """Rows generated at a time; None: from the available memory. With guidance each takes twice the memory, at most 127."""
+    """Rows generated at a time; None: as many as fit into an eighth of the memory.
+    With guidance each takes twice the memory, at most 127."""
     threads: int | None = Field(default=None, ge=1)
     """None: one for each physical core."""
     gpu_layers: int | None = Field(default=None, ge=-1)

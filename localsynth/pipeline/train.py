@@ -171,7 +171,7 @@ def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> Mod
 
 def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256: str) -> TrainResult:
     from localsynth.llm.llama_cpp import Vocabulary
-    from localsynth.llm.row_text import Codec
+    from localsynth.llm.row_text import Codec, Encoded
     from localsynth.store.private import PrivateStore
     from localsynth.train.checkpoint import remove_checkpoint
     from localsynth.train.loop import choose_device
@@ -183,17 +183,19 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256
     plan = TrainPlan(**current.model.plan)
     emit = private_recorder(session, current)
     random = random_source(session)
-    with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
-        open_budget(session, ledger, "train", current.id, EpsilonDelta(plan.epsilon, plan.delta), source_sha256)
-        split = ColumnSplit(current.effective.schema, hybrid=current.hybrid)
-        codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, config.data.description, split.given)
-        units = [
-            [codec.encode(split.with_lengths(row)) for row in unit]
-            for unit in store.conformed_units("train", current.effective.schema)
-        ]
-    # A row without a text has nothing to teach in a hybrid.
-    units = [[row for row in unit if any(row.learned)] for unit in units]
     run_id = current.id
+
+    def load_units() -> list[list[Encoded]]:
+        with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
+            open_budget(session, ledger, "train", run_id, EpsilonDelta(plan.epsilon, plan.delta), source_sha256)
+            split = ColumnSplit(current.effective.schema, hybrid=current.hybrid)
+            codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, config.data.description, split.given)
+            encoded = [
+                [codec.encode(split.with_lengths(row)) for row in unit]
+                for unit in store.conformed_units("train", current.effective.schema)
+            ]
+        # A row without a text has nothing to teach in a hybrid.
+        return [[row for row in unit if any(row.learned)] for unit in encoded]
 
     shown = {"epsilon": 0.0, "at": 0.0}
 
@@ -205,7 +207,7 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256
         return shown["epsilon"]
 
     result = train_adapter(
-        units=units,
+        load_units=load_units,
         base=base.path,
         targets=current.model.targets,
         micro_batch_tokens=resumed_micro_batch_tokens(

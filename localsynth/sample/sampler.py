@@ -62,13 +62,14 @@ _MAX_BATCH_SIZE = 128
 _MAX_SEQUENCES = 255
 """llama.cpp holds at most 256 sequences, and one is spare."""
 
-_MEMORY_FRACTION = 0.25
-"""Of the available memory, for the KV cache."""
+_MEMORY_FRACTION = 0.125
+"""Of the memory, for the KV cache. Not of what is free now: that depends on what this process has read, and rows depend on the
+batch size by rounding."""
 
 
 def _default_batch_size(model: Path, length: int, sequences_per_slot: int) -> int:
-    available = _MEMORY_FRACTION * psutil.virtual_memory().available
-    sequences = int(min(_MAX_BATCH_SIZE, available // sequence_bytes(model, length)))
+    room = _MEMORY_FRACTION * psutil.virtual_memory().total
+    sequences = int(min(_MAX_BATCH_SIZE, room // sequence_bytes(model, length)))
     return max(1, sequences // sequences_per_slot)
 
 

@@ -77,7 +77,7 @@ def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> torc
 
 def train(
     *,
-    units: Sequence[Sequence[Encoded]],
+    load_units: Callable[[], Sequence[Sequence[Encoded]]],
     base: Path,
     targets: list[str],
     micro_batch_tokens: int,
@@ -90,9 +90,10 @@ def train(
     should_stop: Callable[[], bool],
     released: Callable[[torch.Tensor], None] | None = None,
 ) -> TrainResult:
-    """Train an adapter on `units` (the encoded rows of each) and write it to `run_directory`/adapter.
+    """Train an adapter on units (the encoded rows of each) and write it to `run_directory`/adapter.
 
-    The layers named in `targets` get one. A micro-batch has `micro_batch_tokens`, or fewer where memory runs out.
+    The layers named in `targets` get one. A micro-batch has `micro_batch_tokens`, or fewer where memory runs out. `load_units` is
+    called once that is tried: the memory that private rows take must not decide it.
     `charge_step` records one step in the ledger, raises BudgetError where it does not fit, and returns the ε spent so far.
     Raises Cancelled after a checkpoint when `should_stop()`; the next call resumes from it. The last checkpoint stays: the
     caller removes it once it has recorded that training is done. `released` gets each step's noisy mean gradient, which is all
@@ -108,6 +109,7 @@ def train(
     optimizer = torch.optim.AdamW(private.weights, lr=settings.learning_rate, weight_decay=0.0)
     checkpoint, kept = run_directory / "checkpoint", kept_weights(model)
     first = load_checkpoint(checkpoint, kept, optimizer)
+    units = load_units()
 
     saved_at, tokens_done, computing = time.monotonic(), 0, 0.0
     step, spent = first, None

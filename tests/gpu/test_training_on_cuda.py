@@ -56,7 +56,7 @@ class Run:
         settings = TrainConfig(epochs=2, batch_size=8, device="cuda", **settings)
         self.plan = make_train_plan(settings, 40, 8.0, 1e-6)
         return train(
-            units=units(40),
+            load_units=lambda: units(40),
             base=self.base,
             targets=TARGETS,
             micro_batch_tokens=tokens,

@@ -37,7 +37,7 @@ class AuditedTraining:
     ) -> TrainResult:
         """Train on `units` and write the adapter into `directory`. Raises what `train` raises."""
         return train(
-            units=units,
+            load_units=lambda: units,
             base=self.base,
             targets=self.targets,
             micro_batch_tokens=self.micro_batch_tokens,

@@ -44,7 +44,7 @@ def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path:
     honest = training.train
 
     def watched(**arguments: Any) -> Any:
-        given.append(arguments)
+        given.append({**arguments, "units": arguments["load_units"]()})
         return honest(**arguments)
 
     monkeypatch.setattr(training, "train", watched)

@@ -76,7 +76,7 @@ def quick_training(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     def trained(**given: Any) -> TrainResult:
-        calls.append(given)
+        calls.append({**given, "units": given["load_units"]()})
         for step in range(1, given["plan"].steps + 1):
             figures = {"rate": 99.0 + step, "unit": "tokens/s", "seconds_left": 7.0 * step, "memory": 10**9 + step}
             told = {"kind": "progress", "stage": "train", "step": step, "steps": given["plan"].steps, **figures}

@@ -38,7 +38,7 @@ def test_an_audit_reads_nothing_private_and_spends_nothing(
     honest = loop.train
 
     def watched(**arguments: Any) -> Any:
-        given.append(arguments)
+        given.append({**arguments, "units": arguments["load_units"]()})
         return honest(**arguments)
 
     monkeypatch.setattr(training, "train", watched)

@@ -2,12 +2,14 @@
 
 import datetime as dt
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from localsynth.errors import ConfigError
 from localsynth.llm.llama_cpp import Vocabulary, sequence_logits
+from localsynth.sample import sampler
 from localsynth.sample.candidates import Request
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import (
@@ -50,6 +52,17 @@ def generate(model, schema, numbers, *, seed=3, batch_size=8, where=None, **opti
 @pytest.fixture(scope="module")
 def model(tiny_model):
     return tiny_model()
+
+
+def test_batch_size_does_not_depend_on_free_memory(tiny_model, monkeypatch):
+    """Free memory depends on the private rows that this process has read, and the batch size decides who shares a batch."""
+
+    def size(available):
+        memory = SimpleNamespace(total=16 * 2**20, available=available)
+        monkeypatch.setattr(sampler.psutil, "virtual_memory", lambda: memory)
+        return sampler._default_batch_size(tiny_model(), 512, 1)
+
+    assert size(16 * 2**20) == size(2**20) and 1 < size(2**20) < sampler._MAX_BATCH_SIZE
 
 
 def test_every_row_satisfies_the_schema_and_is_new(model):

@@ -65,7 +65,7 @@ def test_cpu_without_batch_invariant_bf16_trains_in_fp32(tiny_model, tmp_path, m
     monkeypatch.setattr(loop, "max_gradient_change", change)
     plan = make_train_plan(SETTINGS, 8, 8.0, 1e-6)
     given = {
-        "units": [],
+        "load_units": list,
         "base": tiny_model(),
         "targets": ["q_proj"],
         "micro_batch_tokens": 128,
@@ -108,7 +108,7 @@ def on_gpu(tiny_model, tmp_path, monkeypatch):
         monkeypatch.setattr(loop, "choose_device", lambda wanted: device)
         monkeypatch.setattr(loop, "max_attention_change", test)
         result = loop.train(
-            units=[],
+            load_units=list,
             base=tiny_model(),
             targets=["q_proj"],
             micro_batch_tokens=64,

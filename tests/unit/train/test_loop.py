@@ -40,9 +40,9 @@ class Run:
         self.charged += 1
         return self.charged / 100
 
-    def __call__(self, data=None, stop=lambda: False, plan=None, settings=SETTINGS):
+    def __call__(self, load=lambda: units(40), stop=lambda: False, plan=None, settings=SETTINGS):
         return train(
-            units=units(40) if data is None else data,
+            load_units=load,
             base=self.base,
             targets=TARGETS,
             micro_batch_tokens=256,
@@ -69,6 +69,15 @@ def test_steps_taken_are_steps_charged_and_the_adapter_moves(tiny_model, tmp_pat
     assert (tmp_path / "checkpoint" / "state.pt").exists(), "kept until the caller has recorded that training is done"
 
 
+def test_units_are_loaded_after_the_trial_of_memory(tiny_model, tmp_path, monkeypatch):
+    """Else the memory that private rows take would decide how long micro-batches are."""
+    run, order = Run(tiny_model, tmp_path), []
+    honest = loop.try_memory
+    monkeypatch.setattr(loop, "try_memory", lambda *given: (order.append("tried"), honest(*given)))
+    run(load=lambda: (order.append("loaded"), units(40))[1])
+    assert order == ["tried", "loaded"] and run.charged == run.plan.steps
+
+
 def test_a_base_in_four_bits_is_trained_by_the_same_loop(tiny_model, tmp_path):
     """bitsandbytes' kernels run on the CPU, too, slowly: the path that a GPU takes."""
     run = Run(tiny_model, tmp_path)
@@ -80,7 +89,7 @@ def test_a_base_in_four_bits_is_trained_by_the_same_loop(tiny_model, tmp_path):
 
 def test_factor_a_is_not_trained(tiny_model, tmp_path):
     first, second = Run(tiny_model, tmp_path / "1"), Run(tiny_model, tmp_path / "2")
-    first(), second(data=[])
+    first(), second(load=list)
     pairs, others = (read_adapter(run.directory / "adapter").pairs for run in (first, second))
     assert all(np.array_equal(a, others[name][0]) and np.abs(a).max() > 0 for name, (a, _) in pairs.items())
 
@@ -116,7 +125,7 @@ def test_every_run_has_other_noise(tiny_model, tmp_path):
 
 def test_an_empty_table_still_takes_every_noisy_step(tiny_model, tmp_path):
     run = Run(tiny_model, tmp_path)
-    assert run(data=[]).steps == run.charged == run.plan.steps
+    assert run(load=list).steps == run.charged == run.plan.steps
     assert np.abs(run.weights()).max() > 0
 
 

@@ -72,7 +72,7 @@ def run(tiny_model, tmp_path):
     def train(units, random, **changed):
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
         return loop.train(
-            units=units,
+            load_units=lambda: units,
             base=tiny_model(),
             targets=["q_proj", "v_proj"],
             micro_batch_tokens=64,
