@@ -9,6 +9,7 @@ import asyncio
 import importlib
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,13 +19,13 @@ from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
+from localsynth.events import Event
+from localsynth.worker import failure_event
 from localsynth_tui.app_text import bug_text, keys_text, status_line
 from localsynth_tui.jobs.client import Job, PlanServer, Request
-from localsynth_tui.jobs.follow import find_job, read_job
 from localsynth_tui.jobs.model_download import ModelTask
 from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.messages import JobChanged, ModelTaskChanged
-from localsynth_tui.palette import palette_commands
 from localsynth_tui.preferences import Preferences
 from localsynth_tui.screens.dialogs import Ask, Choose, Reading
 from localsynth_tui.screens.erase import EraseWindow
@@ -152,22 +153,38 @@ class LocalsynthApp(App[None]):
     def _find_job(self, workspace: Path, status: WorkspaceStatus) -> None:
         self.job, self.run_state = None, None
         try:
-            self.job, self.run_state = find_job(workspace, status.counts_texts, status.report)
+            job = Job(workspace)
+            if job.exists:
+                state = RunState(job.request.verb, status.counts_texts, status.report)
+                if (outcome := job.outcome()) is not None:
+                    state.end(outcome)
+                self.job, self.run_state = job, state
         except LocalsynthError as error:
             self.show_error(error)
 
     def _poll_job(self) -> None:
-        if self.job is None or self.run_state is None or self.run_state.outcome is not None:
+        job, state = self.job, self.run_state
+        if job is None or state is None or state.outcome is not None:
             return
-        if not read_job(self.job, self.run_state, _MAX_EVENTS_PER_POLL):
-            return
-        outcome = self.run_state.outcome
-        if outcome is not None and outcome["kind"] == "result":
-            self.notify(f"{self.run_state.verb}: finished", severity="information", markup=False)
-        elif outcome is not None:
-            self.notify(outcome["message"], severity="warning", markup=False, timeout=10)
-        self.show_status()
-        self.screen.post_message(JobChanged(over=outcome is not None))
+        events: list[Event] = []
+        try:
+            # The outcome first: events that were written before it are then still read before it is applied.
+            outcome = job.outcome()
+            events = job.new_events(_MAX_EVENTS_PER_POLL)
+        except LocalsynthError as error:
+            outcome = failure_event(error)
+        for event in events:
+            state.apply(event)
+        over = outcome is not None and not events
+        if outcome is not None and over:
+            state.end(outcome)
+            if outcome["kind"] == "result":
+                self.notify(f"{state.verb}: finished", severity="information", markup=False)
+            else:
+                self.notify(outcome["message"], severity="warning", markup=False, timeout=10)
+        if events or over:
+            self.show_status()
+            self.screen.post_message(JobChanged(over))
 
     # --- what every screen shows -------------------------------------------------------------------------------------
 
@@ -272,7 +289,18 @@ class LocalsynthApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every action of this screen and of the app, for the command palette."""
-        return palette_commands(self, screen)
+        listed: set[str] = set()
+        for node, binding, *_ in screen.active_bindings.values():
+            if binding.id and binding.description and binding.id not in listed:
+                listed.add(binding.id)
+                run = partial(self.run_action, binding.action, node)
+                yield SystemCommand(binding.description, f"Key: {self.get_key_display(binding)}", run)
+        if "report.erase" not in listed:
+            yield SystemCommand("Erase the private side …", "Shows what is erased and what stays, then asks", self.action_erase)
+        for theme in THEMES:
+            change = partial(setattr, self, "theme", theme.name)
+            yield SystemCommand(f"Theme: {theme.name.removeprefix('localsynth-')}", "Change the colours", change)
+        yield SystemCommand("Theme: others", "Choose among all themes", self.action_change_theme)
 
     def _fatal_error(self) -> None:
         """Report where a bug is, and no more. Textual's own report shows variables, and with them private values."""

@@ -1,8 +1,8 @@
 """Screen 2: the columns and the privacy unit. Changes are checked as they are typed and saved in localsynth.toml."""
 
 import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -12,7 +12,10 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Checkbox, DataTable, Input, Label, Select, Static, TabbedContent, TabPane
 
+from localsynth.config import Config
 from localsynth.errors import ConfigError, LocalsynthError
+from localsynth.schema.columns import Column, Schema
+from localsynth.system.files import read_json
 from localsynth_tui.jobs.client import AnswerError, Request, ask
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
@@ -23,10 +26,7 @@ from localsynth_tui.widgets.debounce import Debounce
 from localsynth_tui.widgets.privacy_unit import PrivacyUnitForm
 from localsynth_tui.widgets.table import fill
 from localsynth_tui.workspace.column_form import FORM_FIELDS, changes_of, fields_shown, outside_choices, range_text, values_of
-
-if TYPE_CHECKING:
-    from localsynth.config import Config
-    from localsynth.schema.columns import Column
+from localsynth_tui.workspace.config_file import KINDS, read, save, with_column, with_column_back, with_keys, without_column
 
 __all__ = ["DataScreen"]
 
@@ -75,13 +75,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         self._notes: dict[str, str] = {}
         self._pending = Debounce(self, _SAVE_DELAY)
 
-    @property
-    def _path(self) -> Path:
-        return self.workspace / "localsynth.toml"
-
     def content(self) -> ComposeResult:
-        from localsynth_tui.workspace.config_file import KINDS
-
         with TabbedContent(initial="columns"):
             with TabPane("Columns", id="columns"):
                 yield DataTable(cursor_type="row", zebra_stripes=True, id="table")
@@ -115,7 +109,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
     def commands(self) -> list[tuple[str, str]]:
         return [
             ("Show the plan for the file as it is", command_line("plan", self.workspace)),
-            ("Edit the file of this screen (with any editor)", f"nano {shlex.quote(str(self._path))}"),
+            ("Edit the file of this screen (with any editor)", f"nano {shlex.quote(str(self.config_path))}"),
             ("Ingest the table, and measure what is open", command_line("ingest", self.workspace)),
         ]
 
@@ -129,19 +123,12 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     @work(thread=True, exclusive=True, group="load")
     def _load(self) -> None:
-        from localsynth.config import parse_config
-        from localsynth.system.files import read_json
-
         try:
-            text = self._path.read_text(encoding="utf-8")
-            config = parse_config(text, self._path.name)
-            schema_path = self._path.with_name("schema.json")
+            text, config = read(self.config_path)
+            schema_path = self.config_path.with_name("schema.json")
             effective = read_json(schema_path) if schema_path.exists() else {}
         except LocalsynthError as error:
             self.call_ui(self._show_message, f"{error.message} {error.hint}")
-            return
-        except OSError as error:
-            self.call_ui(self._show_message, f"{self._path} cannot be read: {error.strerror}.")
             return
         self._text, self._config, self._effective = text, config, effective
         self.call_ui(self._fill)
@@ -158,7 +145,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         if self.focused is None:
             self.query_one("#table").focus()
 
-    def _cells(self, column: "Column", measured: "Column | None", confirmed: bool) -> list[Text]:
+    def _cells(self, column: Column, measured: Column | None, confirmed: bool) -> list[Text]:
         flagged = flag(column, self._hints.get(column.name))
         if column.kind in _NOT_LEARNED or column.kind in ("boolean", "text"):
             source = "checked" if confirmed else "inferred"
@@ -179,7 +166,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
     @work(exclusive=True, group="preview")
     async def _preview(self) -> None:
         try:
-            found = await ask(Request("preview", self._path.parent), module="localsynth_tui.jobs.preview_server")
+            found = await ask(Request("preview", self.workspace), module="localsynth_tui.jobs.preview_server")
         except AnswerError as error:
             text = Content(f"{error.message} {error.hint}")
             self._call_if_mounted(lambda: self.query_one("#about-rows", Static).update(text))
@@ -202,7 +189,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     # --- the column under the cursor ---------------------------------------------------------------------------------
 
-    def _used(self) -> "list[Column]":
+    def _used(self) -> list[Column]:
         return [] if self._config is None else self._config.schema_.columns
 
     def _excluded(self) -> list[str]:
@@ -218,7 +205,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         names = [*(column.name for column in self._used()), *self._excluded()]
         return names[table.cursor_row] if table.cursor_row < len(names) else None
 
-    def _column(self) -> "Column | None":
+    def _column(self) -> Column | None:
         """The column under the cursor, where it is used."""
         name = self._under_cursor()
         return next((column for column in self._used() if column.name == name), None)
@@ -252,8 +239,6 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     def action_exclude(self) -> None:
         """Exclude the column under the cursor from the table, or include it again."""
-        from localsynth_tui.workspace.config_file import with_column_back, without_column
-
         name, column = self._under_cursor(), self._column()
         if name is None:
             return
@@ -263,9 +248,9 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             if column is not None:
                 if not self._source:
                     raise ConfigError("The first rows are not read yet.", "Wait a moment, then try again.")
-                text, config = without_column(before, name, self._path.name)
+                text, config = without_column(before, name, self.config_path.name)
             else:
-                text, config = with_column_back(before, self._source[name], list(self._source), self._path.name)
+                text, config = with_column_back(before, self._source[name], list(self._source), self.config_path.name)
         except LocalsynthError as error:
             self.ui.show_error(error)
             return
@@ -320,7 +305,10 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             changes["of"] = str(self.query_one("#of", Select).value)
         if kind != column.kind and kind in _NOT_LEARNED:
             changes["nullable"] = False
-        self._save_later("column", column.name, changes)
+        # `nullable = true` is the default of learned columns, and false that of others: it is not written.
+        if changes["nullable"] == (kind not in _NOT_LEARNED):
+            changes["nullable"] = None
+        self._save_later(lambda text: with_column(text, column.name, changes, self.config_path.name))
 
     # --- the privacy unit --------------------------------------------------------------------------------------------
 
@@ -330,7 +318,12 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             self._pending.cancel()
             self._show_message(event.error)
             return
-        self._save_later("unit" if event.identifier else "keys", event.identifier or "", event.changes)
+        self._save_later(lambda text: self._with_unit(text, event), event.identifier)
+
+    def _with_unit(self, text: str, event: PrivacyUnitForm.Changed) -> tuple[str, Config]:
+        if event.identifier is not None:
+            text, _ = with_column(text, event.identifier, {"kind": "identifier", "nullable": None}, self.config_path.name)
+        return with_keys(text, event.changes or {}, self.config_path.name)
 
     def action_confirm(self) -> None:
         """Check or uncheck the box that the schema was checked."""
@@ -339,33 +332,30 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     @on(Checkbox.Changed, "#confirmed")
     def _confirmed(self, event: Checkbox.Changed) -> None:
-        self._save_later("keys", "", {"schema.confirmed": event.value})
+        self._save_later(lambda text: with_keys(text, {"schema.confirmed": event.value}, self.config_path.name))
         if event.value:
             self.notify("Next: the privacy unit (W), then the plan (3).")
 
     # --- saving ------------------------------------------------------------------------------------------------------
 
     def save_pending(self) -> None:
-        """Save the last change at once."""
         self._pending.flush()
 
-    def _save_later(self, what: str, name: str, changes: dict[str, Any]) -> None:
+    def _save_later(self, edit: Callable[[str], tuple[str, Config]], new_unit: str | None = None) -> None:
         """Check a change at once, and save it when typing pauses."""
         self._pending.cancel()
         before = self._text
         try:
-            text, config = _edited(before, what, name, changes, self._path.name)
+            text, config = edit(before)
         except LocalsynthError as error:
             self._show_message(error.message)
             return
         self._show_message("")
-        self._pending.schedule(lambda: self._save(text, config, before, new_unit=name if what == "unit" else None))
+        self._pending.schedule(lambda: self._save(text, config, before, new_unit))
 
-    def _save(self, text: str, config: "Config", before: str, new_unit: str | None = None) -> None:
-        from localsynth_tui.workspace.config_file import save
-
+    def _save(self, text: str, config: Config, before: str, new_unit: str | None = None) -> None:
         try:
-            save(self._path, text, before)
+            save(self.config_path, text, before)
         except LocalsynthError as error:
             self._show_message(f"{error.message} {error.hint}")
             return
@@ -386,8 +376,6 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     def _fill_table(self) -> None:
         """Update the table of columns, and not the form: the user may be typing there."""
-        from localsynth.schema.columns import Schema
-
         measured = {c.name: c for c in Schema.model_validate(self._effective["schema"]).columns} if self._effective else {}
         confirmed = self._config is not None and self._config.schema_.confirmed
         names = [cell(name) for name in ("Column", "Kind", "Values", "Empty", "Source")]
@@ -403,31 +391,14 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
         message.display = bool(text)
 
 
-def _synthesizer(config: "Config") -> str:
+def _synthesizer(config: Config) -> str:
     try:
         return config.synthesizer
     except LocalsynthError:
         return str(config.train.synthesizer)
 
 
-def _edited(text: str, what: str, name: str, changes: dict[str, Any], where: str) -> "tuple[str, Config]":
-    """The file's text with changes of a "column", of "keys", or of keys and of the column of the "unit"."""
-    from localsynth_tui.workspace.config_file import with_column, with_keys
-
-    if what == "column":
-        return with_column(text, name, _without_defaults(changes), where)
-    if what == "unit":
-        text, _ = with_column(text, name, {"kind": "identifier", "nullable": None}, where)
-    return with_keys(text, changes, where)
-
-
 def _field(name: str) -> ComposeResult:
     label, hint = FORM_FIELDS[name]
     yield Label(label, id=f"label-{name}")
     yield Input(placeholder=hint, id=name, select_on_focus=False)
-
-
-def _without_defaults(changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes` without default values: `nullable = true` is not written."""
-    learned = changes.get("kind") not in _NOT_LEARNED
-    return {**changes, "nullable": None if changes["nullable"] == learned else changes["nullable"]}

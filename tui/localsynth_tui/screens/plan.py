@@ -2,6 +2,7 @@
 
 import textwrap
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -22,7 +23,7 @@ from localsynth_tui.widgets.debounce import Debounce
 from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 
 if TYPE_CHECKING:
-    from localsynth.config import TrainConfig
+    from localsynth.config import Config
 
 __all__ = ["PlanScreen"]
 
@@ -30,21 +31,16 @@ _SAVE_DELAY = 0.6
 """Seconds without a change before it is saved and the plan is updated."""
 _EPSILONS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
 
-_CONTROLS: dict[str, tuple[str, str, type]] = {
-    "epsilon": ("privacy.epsilon", "Epsilon", float),
-    "delta": ("privacy.delta", "Delta", float),
-    "size": ("privacy.public_size", "Public size", int),
-    "epochs": ("train.epochs", "Epochs", float),
-    "rows": ("sample.rows", "Rows", int),
+_CONTROLS: dict[str, tuple[str, str, type, str]] = {
+    "epsilon": ("privacy.epsilon", "Epsilon", float, "4"),
+    "delta": ("privacy.delta", "Delta", float, ""),
+    "size": ("privacy.public_size", "Public size", int, "measured"),
+    "epochs": ("train.epochs", "Epochs", float, "4"),
+    "rows": ("sample.rows", "Rows", int, "like the original"),
 }
-"""Of each input: its key in localsynth.toml, its label, its type."""
+"""Of each input: its key in localsynth.toml, its label, its type, its placeholder."""
 
-_SYNTHESIZERS = (
-    ("automatic", "auto"),
-    ("hybrid", "hybrid"),
-    ("LLM", "llm"),
-    ("DP marginals", "marginals"),
-)
+_SYNTHESIZERS = (("automatic", "auto"), ("hybrid", "hybrid"), ("LLM", "llm"), ("DP marginals", "marginals"))
 
 
 class PlanScreen(StepScreen):
@@ -92,10 +88,10 @@ shows what this machine supports)."""
     def content(self) -> ComposeResult:
         with Horizontal(id="plan"):
             with Vertical(id="controls"):
-                for name, (_, label, _) in _CONTROLS.items():
+                for name, (_, label, _, placeholder) in _CONTROLS.items():
                     with Horizontal():
                         yield Label(label)
-                        yield Input(id=name, select_on_focus=False)
+                        yield Input(placeholder=placeholder, id=name, select_on_focus=False)
                 with Horizontal():
                     yield Label("Max units")
                     yield Input(placeholder="all", id="max-units", select_on_focus=False)
@@ -130,65 +126,46 @@ shows what this machine supports)."""
         ]
 
     def _request(self, verb: str) -> Request:
-        assert self.ui.workspace is not None
         options: dict[str, Any] = {"force": True} if self._force else {}
         if self.ui.max_units is not None:
             options["max_units"] = self.ui.max_units
         if verb == "run" and self._workspace_status is not None and self._workspace_status.finished:
             options["again"] = True
-        return Request(verb, self.ui.workspace, options)
+        return Request(verb, self.workspace, options)
 
     # --- the file and the controls -----------------------------------------------------------------------------------
 
     @work(thread=True, exclusive=True, group="load")
     def _load(self) -> None:
-        from localsynth.config import parse_config
         from localsynth.llm.base_models import list_base_models
+        from localsynth_tui.workspace.config_file import read
 
-        assert self.ui.workspace is not None
-        path = self.ui.workspace / "localsynth.toml"
         try:
-            text = path.read_text(encoding="utf-8")
-            config, models = parse_config(text, path.name), list_base_models()
+            text, config = read(self.config_path)
+            models = list_base_models()
         except LocalsynthError as error:
             self.call_ui(self._show_error, f"{error.message} {error.hint}")
             return
-        except OSError as error:
-            self.call_ui(self._show_error, f"{path} cannot be read: {error.strerror}.")
-            return
-        self._workspace_status = read_status(self.ui.workspace)
+        self._workspace_status = read_status(self.workspace)
         self._text, self._unit = text, config.privacy.unit
         self._order = config.data.sequence_by
-        values = {
-            "epsilon": config.privacy.epsilon,
-            "delta": config.privacy.delta,
-            "size": config.privacy.public_size,
-            "epochs": config.train.epochs,
-            "rows": config.sample.rows,
-        }
         names = {model["name"]: model["present"] for model in models}
         names.setdefault(config.train.model, True)
         options = [(name + ("" if here else "  (not installed: Models, 7)"), name) for name, here in names.items()]
-        self.call_ui(self._fill, values, options, config.train, config.delta())
+        self.call_ui(self._fill, config, options)
 
-    def _fill(self, values: dict[str, Any], models: list[tuple[str, str]], train: "TrainConfig", delta: float) -> None:
-        hints = {
-            "delta": f"automatic: {delta:.0e}",
-            "size": "measured",
-            "rows": "like the original",
-            "epsilon": "4",
-            "epochs": "4",
-        }
+    def _fill(self, config: "Config", models: list[tuple[str, str]]) -> None:
         with self.prevent(Input.Changed, Select.Changed):
-            for name, value in values.items():
-                field = self.query_one(f"#{name}", Input)
-                field.placeholder = hints[name]
-                field.value = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+            for name, (key, *_) in _CONTROLS.items():
+                value = attrgetter(key)(config)
+                text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+                self.query_one(f"#{name}", Input).value = text
+            self.query_one("#delta", Input).placeholder = f"automatic: {config.delta():.0e}"
             self.query_one("#max-units", Input).value = "" if self.ui.max_units is None else str(self.ui.max_units)
-            self.query_one("#synthesizer", Select).value = train.synthesizer
+            self.query_one("#synthesizer", Select).value = config.train.synthesizer
             select = self.query_one("#model", Select)
             select.set_options([(Content(label), name) for label, name in models])
-            select.value = train.model
+            select.value = config.train.model
         self._filled = True
         if self._workspace_status is not None and self._workspace_status.finished:
             self.query_one("#start", Button).label = "Run again … (charged again)"
@@ -222,7 +199,7 @@ shows what this machine supports)."""
     def _changes(self) -> dict[str, Any] | None:
         """The values of the controls; None, with a message, where one is invalid."""
         changes: dict[str, Any] = {}
-        for name, (key, label, kind) in _CONTROLS.items():
+        for name, (key, label, kind, _) in _CONTROLS.items():
             text = self.query_one(f"#{name}", Input).value.strip().replace(",", "")
             try:
                 changes[key] = kind(text) if text else None
@@ -243,11 +220,9 @@ shows what this machine supports)."""
     def _save(self, changes: dict[str, Any]) -> None:
         from localsynth_tui.workspace.config_file import save, with_keys
 
-        assert self.ui.workspace is not None
-        path = self.ui.workspace / "localsynth.toml"
         try:
-            text, _ = with_keys(self._text, _differing(self._text, changes), path.name)
-            save(path, text, self._text)
+            text, _ = with_keys(self._text, _differing(self._text, changes), self.config_path.name)
+            save(self.config_path, text, self._text)
         except LocalsynthError as error:
             self._show_error(f"{error.message} {error.hint}")
             return
@@ -365,9 +340,7 @@ def _differing(text: str, changes: dict[str, Any]) -> dict[str, Any]:
     from localsynth.config import parse_config
 
     config = parse_config(text, "localsynth.toml")
-    return {
-        key: value for key, value in changes.items() if getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) != value
-    }
+    return {key: value for key, value in changes.items() if attrgetter(key)(config) != value}
 
 
 _PARTS = {"schema": "schema", "marginals": "marginals", "train": "LLM", "text_counts": "texts"}

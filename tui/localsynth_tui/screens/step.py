@@ -54,6 +54,11 @@ class StepScreen(Screen[None]):
         assert self.ui.workspace is not None
         return self.ui.workspace
 
+    @property
+    def config_path(self) -> Path:
+        """The path of its localsynth.toml."""
+        return self.workspace / "localsynth.toml"
+
     def save_pending(self) -> None:
         """Save changes that wait for a pause in typing: called before the screen is left."""
 

@@ -4,7 +4,6 @@ A histogram is {"bars": names, "ends": bounds (ordered columns only), NAME: frac
 as in report.json. Histograms of the report are private; counts in synthetic.duckdb are not.
 """
 
-import datetime as dt
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from localsynth.errors import ConfigError
+from localsynth.evaluate.arrays import span
 from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Schema
 from localsynth.store.bulk import quoted
 from localsynth.store.synthetic import SyntheticStore
@@ -97,26 +97,19 @@ def _labelled(column: Category | Boolean, counts: Mapping[Any, int]) -> dict[str
 
 def _ordered(store: SyntheticStore, column: Integer | Number | Date | DateTime, name: str) -> dict[str, Any]:
     """Counts in equal bins over the range of the schema: the same bins as in the report."""
-    low, high = (_number(bound) for bound in (column.min, column.max))
+    low, high = span(column)
     if isinstance(column, Integer):
         width: float = math.ceil((high - low + 1) / _BINS)
         bins = math.ceil((high - low + 1) / width)
     else:
         width, bins = max(high - low, 1e-9) / _BINS, _BINS
-    value = f"epoch({name}::TIMESTAMP)" if isinstance(column, Date | DateTime) else f"{name}::DOUBLE"
+    value = f"epoch({name}::TIMESTAMP) / 86400" if isinstance(column, Date | DateTime) else f"{name}::DOUBLE"
     place = f"greatest(0, least({bins - 1}, floor(({value} - {low!r}) / {width!r})))::INTEGER"
     _, rows = store.query(f"SELECT {place}, count(*) FROM synthetic WHERE {name} IS NOT NULL GROUP BY 1")
     counts = dict(rows)
     total = max(1, sum(counts.values()))
     shares = [counts.get(index, 0) / total for index in range(bins)]
     return {"bars": [""] * bins, "ends": [str(column.min), str(column.max)], "synthetic": shares}
-
-
-def _number(bound: Any) -> float:
-    if isinstance(bound, dt.date):
-        moment = bound if isinstance(bound, dt.datetime) else dt.datetime(bound.year, bound.month, bound.day)
-        return (moment - dt.datetime(1970, 1, 1)).total_seconds()
-    return float(bound)
 
 
 # --- drawing ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ data. Hints are fixed phrases; no value goes into them.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,31 +31,16 @@ _NUMBERS = {
     "vin": "a vehicle number",
 }
 _KEY_WORDS = {"id", "uuid", "guid", "nbr", "nr", "no", "num", "number", "key", "account", "customer", "patient", "client"}
-_INDIRECT = {
-    "birth": "a birth date",
-    "birthday": "a birth date",
-    "birthdate": "a birth date",
-    "dob": "a birth date",
-    "born": "a birth date",
-    "geburtsdatum": "a birth date",
-    "zip": "a postal code",
-    "zipcode": "a postal code",
-    "postcode": "a postal code",
-    "postal": "a postal code",
-    "plz": "a postal code",
-    "street": "a place",
-    "city": "a place",
-    "town": "a place",
-    "latitude": "a place",
-    "longitude": "a place",
-    "religion": "a religion",
-    "ethnicity": "an origin",
-    "race": "an origin",
-    "nationality": "an origin",
-    "employer": "an employer",
-    "salary": "an income",
-    "income": "an income",
+_INDIRECT_WORDS = {
+    "a birth date": ("birth", "birthday", "birthdate", "dob", "born", "geburtsdatum"),
+    "a postal code": ("zip", "zipcode", "postcode", "postal", "plz"),
+    "a place": ("street", "city", "town", "latitude", "longitude"),
+    "a religion": ("religion",),
+    "an origin": ("ethnicity", "race", "nationality"),
+    "an employer": ("employer",),
+    "an income": ("salary", "income"),
 }
+_INDIRECT = {word: description for description, words in _INDIRECT_WORDS.items() for word in words}
 _MIN_ROWS = 2
 """Rows whose texts must contain a kind of personal data before it is reported."""
 
@@ -107,11 +93,8 @@ def _hint(column: Column, values: list[str]) -> PiiHint | None:
 def _kinds_contained(values: Sequence[str]) -> list[str]:
     from localsynth.evaluate.personal import KINDS, find_personal
 
-    counts: dict[str, int] = {}
-    for value in values:
-        for kind in {kind for kind, _ in find_personal(value)}:
-            counts[kind] = counts.get(kind, 0) + 1
-    return [kind.name for kind in KINDS if counts.get(kind.name, 0) >= _MIN_ROWS]
+    counts = Counter(kind for value in values for kind in {kind for kind, _ in find_personal(value)})
+    return [kind.name for kind in KINDS if counts[kind.name] >= _MIN_ROWS]
 
 
 def _plural(kind: str) -> str:

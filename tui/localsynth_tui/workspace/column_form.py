@@ -8,7 +8,7 @@ from typing import Any, get_args
 from localsynth.errors import ConfigError
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Surrogate, Text
 from localsynth_tui.text.formatting import plain
-from localsynth_tui.workspace.config_file import type_of
+from localsynth_tui.workspace.config_file import KINDS
 
 __all__ = ["FORM_FIELDS", "changes_of", "fields_shown", "outside_choices", "range_text", "values_of"]
 
@@ -48,7 +48,7 @@ _OUTSIDE = {
 
 def outside_choices(kind: str) -> list[tuple[str, str]]:
     """(label, value) of what can happen to values outside the list or range, the default first; none for other kinds."""
-    field = type_of(kind).model_fields.get("outside")
+    field = KINDS[kind].model_fields.get("outside")
     return [] if field is None else [(_OUTSIDE[value], value) for value in get_args(field.annotation)]
 
 

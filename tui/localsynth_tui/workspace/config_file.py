@@ -16,21 +16,10 @@ from localsynth.errors import ConfigError
 from localsynth.schema import columns as kinds
 from localsynth.system.files import write_file
 
-__all__ = ["KINDS", "fields_of", "save", "type_of", "with_column", "with_column_back", "with_keys", "without_column"]
+__all__ = ["KINDS", "read", "save", "with_column", "with_column_back", "with_keys", "without_column"]
 
-_COLUMN_TYPES = {get_args(t.model_fields["kind"].annotation)[0]: t for t in get_args(get_args(kinds.Column)[0])}
-KINDS: tuple[str, ...] = tuple(_COLUMN_TYPES)
-"""Every kind a column can have."""
-
-
-def type_of(kind: str) -> Any:
-    """The schema's class for columns of this kind."""
-    return _COLUMN_TYPES[kind]
-
-
-def fields_of(kind: str) -> set[str]:
-    """The fields of a column of this kind, besides its name and kind."""
-    return set(_COLUMN_TYPES[kind].model_fields) - {"name", "kind", "measured"}
+KINDS = {get_args(t.model_fields["kind"].annotation)[0]: t for t in get_args(get_args(kinds.Column)[0])}
+"""The schema's class for each kind of column."""
 
 
 def _set(table: Any, key: str, value: Any) -> None:
@@ -59,11 +48,9 @@ def with_keys(text: str, changes: Mapping[str, Any], where: str) -> tuple[str, C
 def with_column(text: str, name: str, changes: Mapping[str, Any], where: str) -> tuple[str, Config]:
     """`text` with fields of one column changed (None removes one). A new kind keeps the fields that it has, too."""
     document = tomlkit.parse(text)
-    columns = document["schema"]["columns"]
-    assert isinstance(columns, AoT)
-    column: Table = next(column for column in columns if column["name"] == name)
+    column: Table = next(column for column in _columns(document) if column["name"] == name)
     kind = str(changes.get("kind", column["kind"]))
-    for key in [key for key in column if key not in {"name", "kind", *fields_of(kind)}]:
+    for key in set(column) - (set(KINDS[kind].model_fields) - {"measured"}):
         column.pop(key)
     for key, value in changes.items():
         _set(column, key, value)
@@ -73,10 +60,10 @@ def with_column(text: str, name: str, changes: Mapping[str, Any], where: str) ->
 def without_column(text: str, name: str, where: str) -> tuple[str, Config]:
     """`text` with one column excluded: not ingested and not generated. Raises ConfigError where it is needed."""
     document = tomlkit.parse(text)
-    columns = document["schema"]["columns"]
-    assert isinstance(columns, AoT)
-    for key, what in (("unit", "is the privacy unit"), ("sequence_by", "gives the order of rows")):
-        if document["privacy" if key == "unit" else "data"].get(key) == name:
+    columns = _columns(document)
+    uses = (("privacy", "unit", "is the privacy unit"), ("data", "sequence_by", "gives the order of rows"))
+    for section, key, what in uses:
+        if document[section].get(key) == name:
             raise ConfigError(f"{name!r} {what}: it cannot be excluded.", "Choose another column for that first (W).")
     names = [str(column["name"]) for column in columns]
     if len(names) == 1:
@@ -89,13 +76,11 @@ def without_column(text: str, name: str, where: str) -> tuple[str, Config]:
 def with_column_back(text: str, column: Mapping[str, Any], source: Sequence[str], where: str) -> tuple[str, Config]:
     """`text` with an excluded column included again, as inferred, in the order of `source`; unconfirms the schema."""
     document = tomlkit.parse(text)
-    columns = document["schema"]["columns"]
-    assert isinstance(columns, AoT)
+    columns = _columns(document)
     names = {str(other["name"]) for other in columns} | {str(column["name"])}
     order = [name for name in source if name in names]
     table = tomlkit.table()
-    for key, value in column.items():
-        table.add(key, value)
+    table.update(column)
     table.add(tomlkit.nl())
     columns.insert(order.index(str(column["name"])), table)
     if len(order) == len(source):
@@ -106,9 +91,24 @@ def with_column_back(text: str, column: Mapping[str, Any], source: Sequence[str]
     return _checked(document, where)
 
 
+def _columns(document: tomlkit.TOMLDocument) -> AoT:
+    columns = document["schema"]["columns"]
+    assert isinstance(columns, AoT)
+    return columns
+
+
 def _checked(document: tomlkit.TOMLDocument, where: str) -> tuple[str, Config]:
     text = tomlkit.dumps(document)
     return text, parse_config(text, where)
+
+
+def read(path: Path) -> tuple[str, Config]:
+    """The text of localsynth.toml, and its configuration. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    return text, parse_config(text, path.name)
 
 
 def save(path: Path, text: str, before: str) -> None:

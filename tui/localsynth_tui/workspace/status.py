@@ -22,8 +22,6 @@ class WorkspaceStatus:
     epsilon: float | None = None
     target: float | None = None
     rows: int = 0
-    confirmed: bool = False
-    ingested: bool = False
     unfinished: bool = False
     finished: bool = False
     """The newest run is finished; `unfinished`: it was started and is not finished."""
@@ -49,14 +47,12 @@ def read_status(path: Path) -> WorkspaceStatus:
         epsilon = _reserved_epsilon(workspace)
         run = latest_run(workspace)
         sampled = run.record.sample if run is not None else None
-        rows = sampled.rows if sampled is not None else 0
     except LocalsynthError as error:
         return WorkspaceStatus(path, "cannot be read", "data", problem=f"{error.message} {error.hint}".strip())
     stage, step = "check the inferred schema", "data"
-    ingested = workspace.schema_path.exists()
     if config.schema_.confirmed:
         stage, step = "schema checked", "plan"
-    if ingested:
+    if workspace.schema_path.exists():
         stage, step = "table ingested", "plan"
     if run is not None:
         done = [name for name in ("train", "export", "sample") if getattr(run.record, name) is not None]
@@ -68,9 +64,7 @@ def read_status(path: Path) -> WorkspaceStatus:
         next_step=step,
         epsilon=epsilon,
         target=config.privacy.epsilon,
-        rows=rows,
-        confirmed=config.schema_.confirmed,
-        ingested=ingested,
+        rows=sampled.rows if sampled is not None else 0,
         unfinished=run is not None and not run.finished,
         finished=run is not None and run.finished,
         run=run.id if run is not None else None,
