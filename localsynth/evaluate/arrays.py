@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
 
 __all__ = [
+    "Floats",
     "Ordered",
     "Rows",
     "codes",
@@ -26,7 +27,6 @@ __all__ = [
     "ordered",
     "sample",
     "shuffled_columns",
-    "shuffled_texts",
     "span",
     "text_columns",
     "texts",
@@ -139,10 +139,3 @@ def shuffled_columns(records: Rows, schema: Schema, seed: int) -> list[Record]:
     random = np.random.default_rng(seed)
     orders = {column.name: random.permutation(len(records)) for column in schema.learned()}
     return [{name: records[order[i]][name] for name, order in orders.items()} for i in range(len(records))]
-
-
-def shuffled_texts(records: Rows, schema: Schema, seed: int) -> list[Record]:
-    """The texts of each row, together, permuted among the rows: associations among the other columns stay."""
-    order = np.random.default_rng(seed).permutation(len(records))
-    names = [column.name for column in text_columns(schema)]
-    return [{**row, **{name: records[i][name] for name in names}} for row, i in zip(records, order, strict=True)]

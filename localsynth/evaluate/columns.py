@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats as distributions
 
-from localsynth.evaluate.arrays import Ordered, Rows, halves, is_labelled, is_ordered, known, labels, ordered, span, texts
+from localsynth.evaluate.arrays import Floats, Ordered, Rows, halves, is_labelled, is_ordered, known, labels, ordered, span, texts
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Schema
 
 __all__ = ["compare_columns", "histogram", "ks_distance", "total_variation", "wasserstein"]
@@ -19,8 +18,6 @@ RARE = 0.01
 
 _BINS = 24
 _MAX_BARS = 12
-
-Floats = NDArray[np.float64]
 
 
 def total_variation(first: Iterable[Any] | Counter[Any], second: Iterable[Any] | Counter[Any]) -> float:

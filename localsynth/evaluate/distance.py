@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import Rows, codes, is_labelled, is_ordered, ordered, sample, span, texts
+from localsynth.evaluate.arrays import Floats, Rows, codes, is_labelled, is_ordered, ordered, sample, span, texts
 from localsynth.schema.columns import Column, Schema
 
 __all__ = ["MAX_CANDIDATES", "Distances", "Nearness", "measure_nearness"]
@@ -112,7 +112,7 @@ class Distances:
                 total += part(rows)
             yield rows, total
 
-    def to_nearest(self) -> NDArray[np.float64]:
+    def to_nearest(self) -> Floats:
         """The distance of each target to its nearest candidate, shape (targets,); infinite where there is no candidate."""
         nearest = np.full(self._rows, np.inf)
         if self._candidates:
@@ -137,8 +137,8 @@ class Distances:
 class Nearness:
     """Distances to the nearest synthetic row, of rows that were trained on and of holdout rows."""
 
-    members: NDArray[np.float64]
-    others: NDArray[np.float64]
+    members: Floats
+    others: Floats
     candidates: int
     """Synthetic rows compared with."""
 

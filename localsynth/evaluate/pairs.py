@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, entropy, spearmanr
 from scipy.stats.contingency import crosstab
 
-from localsynth.evaluate.arrays import Rows, codes, halves, is_ordered, ordered, sample
+from localsynth.evaluate.arrays import Floats, Rows, codes, halves, is_ordered, ordered, sample
 from localsynth.evaluate.stats import mean_known
 from localsynth.schema.columns import Column, Schema, Text
 
@@ -18,7 +18,6 @@ __all__ = ["compare_pairs", "correlation_ratio", "cramers_v", "mutual_informatio
 _MAX_ROWS = 5_000
 _MAX_PAIRS = 600
 
-Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 

@@ -75,10 +75,6 @@ def _factor(epsilon: float) -> str:
     return f"at most {factor:,.0f}" if factor >= 10 else f"at most {factor:.1f}"
 
 
-def _one_in(share: float) -> str:
-    return f"1 in {1 / share:,.0f}"
-
-
 def _histograms(columns: list[dict[str, Any]], what: str) -> dict[str, str]:
     return {
         column["column"]: bars_plot(column["histogram"], title=f"{column['column']}: {what}")
@@ -137,7 +133,7 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
         "count": _count,
         "interval": _interval,
         "factor": _factor,
-        "one_in": _one_in,
+        "one_in": lambda share: f"1 in {1 / share:,.0f}",
     }
     folder = files("localsynth.evaluate")
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))

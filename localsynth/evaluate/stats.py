@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
+
+from localsynth.evaluate.arrays import Floats
 
 __all__ = ["CONFIDENCE", "Interval", "Rate", "auc", "bootstrap_interval", "difference_interval", "mean_interval", "mean_known"]
 
 CONFIDENCE = 0.95
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,24 @@
 """Usefulness by TSTR: train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633).
 
-A model is trained on the synthetic rows and tested on the holdout. It is compared with
-the same model trained on:
+A model is trained on the synthetic rows and tested on the holdout. It is compared with the same model trained on:
 
 - the original rows, all of them and as many as there are synthetic ones
 - the synthetic rows with every column shuffled, which removes all associations
-- where there are texts and other columns to predict from: the synthetic rows with their
-  texts shuffled, which shows what the columns teach without the texts
+- where there are texts and other columns to predict from: the synthetic rows with their texts shuffled, which shows what the
+  columns teach without the texts
 """
 
 import math
 import re
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import (
-    Rows,
-    is_labelled,
-    is_ordered,
-    labels,
-    ordered,
-    sample,
-    shuffled_columns,
-    shuffled_texts,
-    texts,
-)
+from localsynth.evaluate.arrays import Floats, Rows, is_labelled, is_ordered, labels, ordered, sample, shuffled_columns, texts
 from localsynth.evaluate.stats import Interval, mean_interval
 from localsynth.schema.columns import Category, Column, Record, Schema, Text
 
@@ -43,8 +32,6 @@ _NAMES = re.compile(
     r"target|label|class|outcome|result|readmi|income|type|category|intent|topic|diagnos|rating|churn|default|fraud",
     re.IGNORECASE,
 )
-
-Floats = NDArray[np.float64]
 
 
 def guess_target(schema: Schema, train: Rows) -> str | None:
@@ -178,6 +165,14 @@ class _Task:
         return float(f1_score(answers, predicted.argmax(axis=1), labels=np.unique(answers), average="macro", zero_division=0))
 
 
+def _shuffled_texts(records: Rows, columns: Sequence[Column], seed: int) -> list[Record]:
+    """The texts of each row, together, permuted among the rows: associations among the other columns stay."""
+    order = np.random.default_rng(seed).permutation(len(records))
+    return [
+        {**row, **{column.name: records[i][column.name] for column in columns}} for row, i in zip(records, order, strict=True)
+    ]
+
+
 def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None, n_test: int) -> str:
     """The outcome for a reader who does not know the metric."""
     made, real, name = scores["synthetic"].value, scores["real"].value, task.column.name
@@ -237,7 +232,7 @@ def compare_utility(
             "marginals_only": shuffled_columns(made, schema, seed + repetition),
         }
         if task.texts and task.columns:
-            tables["texts_shuffled"] = shuffled_texts(made, schema, seed + repetition)
+            tables["texts_shuffled"] = _shuffled_texts(made, task.texts, seed + repetition)
         for arm, rows in tables.items():
             resampled = [rows[i] for i in random.integers(len(rows), size=len(rows))]
             with warnings.catch_warnings():

@@ -119,8 +119,12 @@ def _parse(source: _Bytes) -> Header:
             raise source.damaged("its header gives one key twice")
         if type_id == _ARRAY:
             array_lengths[key] = _skip_array(source)
+        elif type_id == _STRING:
+            values[key] = source.text()
+        elif type_id in _SCALARS:
+            values[key] = source.number(_SCALARS[type_id])
         else:
-            values[key] = _scalar(source, type_id)
+            raise source.damaged("its header holds a value of an unknown type")
     listed = [_tensor(source) for _ in range(tensor_count)]
     alignment = values.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
@@ -129,14 +133,6 @@ def _parse(source: _Bytes) -> Header:
     if any(begin + tensor.offset + tensor.size_bytes > len(source.data) for tensor in listed):
         raise source.cut_short()
     return Header(values, array_lengths, listed)
-
-
-def _scalar(source: _Bytes, type_id: int) -> Scalar:
-    if type_id == _STRING:
-        return source.text()
-    if type_id not in _SCALARS:
-        raise source.damaged("its header holds a value of an unknown type")
-    return source.number(_SCALARS[type_id])
 
 
 def _skip_array(source: _Bytes) -> int:

@@ -3,10 +3,7 @@
 Each original row is looked up in the synthetic table, so that original and holdout compare fairly whatever their sizes.
 """
 
-import numpy as np
-from numpy.typing import NDArray
-
-from localsynth.evaluate.arrays import Rows, key_of, sample, shuffled_columns, text_columns, texts
+from localsynth.evaluate.arrays import Floats, Rows, key_of, sample, shuffled_columns, text_columns, texts
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import MAX_CANDIDATES, Nearness, measure_nearness
 from localsynth.evaluate.stats import Rate
@@ -43,7 +40,7 @@ def near_copies(near: Nearness, train: Rows, synthetic: Rows, schema: Schema, *,
     """Rows with a synthetic row at a distance of `NEAR` or less; `near` as measured with the same seed."""
     shuffled = shuffled_columns(sample(synthetic, MAX_CANDIDATES, seed + 2), schema, seed)
 
-    def rate(distances: NDArray[np.float64]) -> Rate:
+    def rate(distances: Floats) -> Rate:
         return Rate(int((distances <= NEAR).sum()), len(distances))
 
     return Attack(

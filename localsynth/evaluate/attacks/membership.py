@@ -7,8 +7,8 @@ GAN-Leaks, arXiv:1909.03935). An attack on the model is stronger; it reports in 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from localsynth.evaluate.arrays import Floats
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import Nearness
 from localsynth.evaluate.stats import Rate, auc, bootstrap_interval
@@ -19,7 +19,7 @@ SUREST = 0.05
 """The false positive rate that the careful attacker accepts."""
 
 
-def _calls(threshold: float, distances: NDArray[np.float64], tie_probability: float, random: np.random.Generator) -> int:
+def _calls(threshold: float, distances: Floats, tie_probability: float, random: np.random.Generator) -> int:
     """The number of rows called members: nearer than `threshold`, or at it, with `tie_probability` each."""
     ties = int((distances == threshold).sum())
     return int((distances < threshold).sum()) + int(random.binomial(ties, tie_probability))
@@ -35,9 +35,7 @@ def membership(nearness: Nearness, *, seed: int) -> list[Attack]:
     )
 
 
-def attack_by_scores(
-    members: NDArray[np.float64], others: NDArray[np.float64], *, seed: int, method: str, subject: str = ""
-) -> list[Attack]:
+def attack_by_scores(members: Floats, others: Floats, *, seed: int, method: str, subject: str = "") -> list[Attack]:
     """Two membership attacks with one score a row, higher for likely members.
 
     One guesses about every row, the other only where it is most confident; the second matters more to a person
