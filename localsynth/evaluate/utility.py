@@ -168,9 +168,8 @@ class _Task:
 def _shuffled_texts(records: Rows, columns: Sequence[Column], seed: int) -> list[Record]:
     """The texts of each row, together, permuted among the rows: associations among the other columns stay."""
     order = np.random.default_rng(seed).permutation(len(records))
-    return [
-        {**row, **{column.name: records[i][column.name] for column in columns}} for row, i in zip(records, order, strict=True)
-    ]
+    names = [column.name for column in columns]
+    return [row | {name: records[i][name] for name in names} for row, i in zip(records, order, strict=True)]
 
 
 def _sentence(task: _Task, scores: dict[str, Interval], ratio: float | None, n_test: int) -> str:

