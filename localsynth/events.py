@@ -125,8 +125,7 @@ def mark_private(event: Event) -> Event:
 def for_the_record(event: Event) -> dict[str, Any] | None:
     """The part of an event that may be written to `events.jsonl`: stage, step, ε and seal; None to write nothing.
 
-    The ε of a training step is left out. It is recomputed every few seconds, so the steps at which it changes would show how
-    long each step took.
+    The ε of a training step is left out: it lags by some steps, and the ledger has every charge.
     """
     if event.get("kind") not in _RECORDED_KINDS:
         return None

@@ -8,13 +8,13 @@ from localsynth.presentation import duration, printable
 
 __all__ = ["Narrator"]
 
-_SECONDS_BETWEEN_LINES = 10.0
-"""Between progress lines where stderr is a file."""
+_LINES = 20
+"""Progress lines of a stage where stderr is a file. By steps, not by time: how long a step takes depends on the private rows."""
 _FIXED_PLACE = ("rate", "unit", "seconds_left", "memory")
 
 
 class Narrator:
-    """Prints a stream of events: one changing line on a terminal, a line every few seconds in a file.
+    """Prints a stream of events: one changing line on a terminal, some lines a stage in a file.
 
     What depends on the original rows (`private` in an event) is printed on a terminal only: a file would keep it.
     """
@@ -24,6 +24,7 @@ class Narrator:
         self._live = stream.isatty()
         self._line_is_open = False
         self._last = 0.0
+        self._share: tuple[Any, ...] = ()
         self._printed = ""
 
     def __call__(self, event: Event) -> None:
@@ -40,12 +41,23 @@ class Narrator:
     def _private(self, event: Event) -> dict[str, Any]:
         return dict(event.get("private") or {}) if self._live else {}
 
-    def _progress(self, event: Event) -> None:
+    def _is_due(self, event: Event) -> bool:
         now = time.monotonic()
         last_step = event.get("step") is not None and event.get("step") == event.get("steps")
-        if now - self._last < (0.1 if self._live else _SECONDS_BETWEEN_LINES) and not last_step:
-            return
+        if now - self._last < 0.1 and not last_step:
+            return False
         self._last = now
+        return True
+
+    def _has_come_far(self, event: Event) -> bool:
+        if not event.get("steps"):
+            return False
+        before, self._share = self._share, (event["stage"], event.get("work"), _LINES * event["step"] // event["steps"])
+        return self._share != before
+
+    def _progress(self, event: Event) -> None:
+        if not (self._is_due(event) if self._live else self._has_come_far(event)):
+            return
         private = self._private(event)
         # Speed, time left and memory have fixed places, whether they are private (in training) or not.
         known: dict[str, Any] = {**event, **{key: private.pop(key) for key in _FIXED_PLACE if key in private}}

@@ -1,6 +1,5 @@
 """A new run, or the unfinished one: noisy counts → runs/ID/marginals.json, DP-SGD → runs/ID/adapter, or one after the other."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +41,8 @@ __all__ = ["need_device", "source_of", "train", "train_or_resume"]
 
 _SHOWN = 3
 """Rows shown before the model is trained."""
+_COMPOSITIONS = 100
+"""How often the epsilon that is shown during training is computed."""
 
 
 def train(session: Session) -> TrainResult:
@@ -197,14 +198,17 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256
         # A row without a text has nothing to teach in a hybrid.
         return [[row for row in unit if any(row.learned)] for unit in encoded]
 
-    shown = {"epsilon": 0.0, "at": 0.0}
+    charged, epsilon = 0, 0.0
 
     def charge_step() -> float:
+        nonlocal charged, epsilon
         ledger.charge(budget="train", run=run_id, stage="train", what="DP-SGD step", mechanism=plan.step_mechanism)
-        # Composing takes some tenths of a second: what is shown may lag by a few seconds, what is charged never does.
-        if time.monotonic() - shown["at"] > 3:
-            shown.update(epsilon=ledger.spent().epsilon, at=time.monotonic())
-        return shown["epsilon"]
+        # Composing takes some tenths of a second: what is shown may lag by some steps, what is charged never does. By steps, not
+        # by time: the epsilon in a log would show how long each step took.
+        if charged % max(1, plan.steps // _COMPOSITIONS) == 0:
+            epsilon = ledger.spent().epsilon
+        charged += 1
+        return epsilon
 
     result = train_adapter(
         load_units=load_units,

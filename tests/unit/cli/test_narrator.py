@@ -1,6 +1,7 @@
 """What the command line prints of events: what a terminal shows and a file must not keep."""
 
 import io
+import itertools
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_file_gets_the_public_figures_of_sampling() -> None:
 
 def test_only_a_terminal_shows_the_number_of_rows_read() -> None:
     reading: Event = {"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": 4321}}
-    assert printed(io.StringIO(), reading) == "ingest  rows\n"
+    assert printed(io.StringIO(), reading, reading) == "", "the number of lines would tell how long it took"
     assert "rows 4.32e+03" in printed(Terminal(), reading)
 
 
@@ -71,8 +72,13 @@ def test_progress_names_the_work_of_a_stage() -> None:
     assert printed(io.StringIO(), counting, counting) == "train: marginals  100/100\n"
 
 
-def test_progress_lines_in_a_file_are_ten_seconds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([100.0, 101.0, 111.0])
-    monkeypatch.setattr(narrator.time, "monotonic", lambda: next(now))
-    steps = [mark_private({**STEP, "step": step}) for step in (1, 2, 3)]
-    assert printed(io.StringIO(), *steps).splitlines() == ["train  1/13  ε spent 7.682", "train  3/13  ε spent 7.682"]
+def test_progress_lines_in_a_file_do_not_tell_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a step takes depends on the private rows in its batch."""
+    steps = [mark_private({**STEP, "step": step, "steps": 200}) for step in range(1, 201)]
+    outputs = []
+    for seconds in (0.01, 7.0, 100.0):
+        now = itertools.count(100.0, seconds)
+        monkeypatch.setattr(narrator.time, "monotonic", lambda now=now: next(now))
+        outputs.append(printed(io.StringIO(), *steps).splitlines())
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert [line.split()[1] for line in outputs[0]] == ["1/200", *(f"{step}/200" for step in range(10, 201, 10))]
