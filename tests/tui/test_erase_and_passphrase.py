@@ -103,7 +103,7 @@ def test_erase_can_keep_reports_and_needs_the_name(erasable):
         assert key_path(erasable).exists()
         await app.action_go("run")
         (command,) = [each for each in app.get_system_commands(app.screen) if each.title.startswith("Erase")]
-        await command.callback()
+        command.callback()
         await until(pilot, lambda: opened(app, EraseWindow))
         app.screen.query_one("#report", Select).value = "keep"
         await until(pilot, lambda: "report.html" not in text_of(app, "#goes") and "private.duckdb" in text_of(app, "#goes"))
