@@ -1,19 +1,18 @@
 """The structured columns that tokens are counted by, chosen from what was released with noise before."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from localsynth.marginals.bin_merging import CLEAR, merge_bins
-from localsynth.marginals.domain import Attribute, Domain
+from localsynth.marginals.domain import Attribute
 from localsynth.marginals.model import MarginalModel
 from localsynth.schema.column_split import ColumnSplit
-from localsynth.schema.columns import Record, Schema
+from localsynth.schema.columns import Record
 
-__all__ = ["GroupingColumn", "belong_to", "choose_grouping_columns"]
+__all__ = ["GroupingColumn", "choose_grouping_columns"]
 
 _MAX_COLUMNS = 3
 """Columns with value descriptions that tokens are counted by: each takes its part of the budget. Without descriptions, one."""
@@ -85,9 +84,3 @@ def choose_grouping_columns(
         if (np.bincount(groups, weights=counts) >= min_rows).sum() > 1:
             columns.append(GroupingColumn(attribute, groups))
     return sorted(columns, key=lambda column: -column.size)[:max_columns]
-
-
-def belong_to(columns: Sequence[GroupingColumn], schema: Schema) -> bool:
-    """Whether the grouping columns are those of an effective schema."""
-    attributes = Domain.of_schema(ColumnSplit(schema, hybrid=True).schema).attributes if columns else ()
-    return all(column.attribute in attributes for column in columns)

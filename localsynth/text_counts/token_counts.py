@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.marginals.accounting import Budget, Spend
+from localsynth.marginals.domain import Domain
 from localsynth.privacy.noise import RandomSource
+from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record, Schema
 from localsynth.system.canonical_json import parse_json
-from localsynth.text_counts.grouping_columns import GroupingColumn, belong_to
+from localsynth.text_counts.grouping_columns import GroupingColumn
 
 __all__ = ["NoisyCounts", "Row", "TokenCounts", "count_tokens", "each_table", "histogram", "read_token_counts", "tables_of"]
 
@@ -99,15 +101,12 @@ class TokenCounts:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that holds everything."""
         return {
+            **vars(self),
             "tokens": self.tokens.tolist(),
             "grouping_columns": [column.to_json() for column in self.grouping_columns],
             "target": [table.tolist() for table in self.target],
             "biases": [table.tolist() for table in self.biases],
-            "refined": self.refined,
-            "sigma": self.sigma,
-            "rho": self.rho,
             "spends": [spend.to_json() for spend in self.spends],
-            "noise": self.noise,
         }
 
     @classmethod
@@ -128,23 +127,15 @@ class TokenCounts:
             if not (_MIN_SIGMA <= sigma <= _MAX_SIGMA and 0 < rho < math.inf):
                 raise ValueError("no noise")
             spends = [Spend(s["kind"], float(s["parameter"]), tuple(map(str, s["columns"]))) for s in tree["spends"]]
-            return cls(
-                tokens.astype(np.int64),
-                grouping_columns,
-                target,
-                biases,
-                tree["refined"] is True,
-                sigma,
-                rho,
-                spends,
-                str(tree["noise"]),
-            )
+            refined, noise = tree["refined"] is True, str(tree["noise"])
+            return cls(tokens.astype(np.int64), grouping_columns, target, biases, refined, sigma, rho, spends, noise)
         except (ArithmeticError, AssertionError, AttributeError, KeyError, MemoryError, TypeError, ValueError, ConfigError):
             raise IntegrityError("The token counts cannot be read.", "Restore it from a backup, or train again.") from None
 
     def fits(self, schema: Schema) -> bool:
         """Whether the columns that tokens were counted by are those of an effective schema."""
-        return belong_to(self.grouping_columns, schema)
+        attributes = Domain.of_schema(ColumnSplit(schema, hybrid=True).schema).attributes if self.grouping_columns else ()
+        return all(column.attribute in attributes for column in self.grouping_columns)
 
 
 def read_token_counts(path: Path) -> TokenCounts:
