@@ -6,6 +6,7 @@ The patterns use only literals, classes, groups, alternation and `{n}`, so Pytho
 
 import calendar
 import datetime as dt
+from collections.abc import Callable
 
 __all__ = ["date_range", "datetime_range", "decimal_range", "integer_range"]
 
@@ -51,14 +52,15 @@ def _natural_range(low: int, high: int, min_digits: int = 1) -> list[str]:
     return patterns
 
 
+def _signed_range(low: int, high: int, natural: Callable[[int, int], list[str]]) -> str:
+    """Numbers low..high, where `natural` gives patterns of those that are not negative."""
+    negative = ["-" + pattern for pattern in natural(max(1, -high), -low)] if low < 0 else []
+    return _any_of(negative + (natural(max(0, low), high) if high >= 0 else []))
+
+
 def integer_range(low: int, high: int) -> str:
     """Whole numbers low..high as `str(int)` writes them."""
-    patterns = []
-    if low < 0:
-        patterns += ["-" + p for p in _natural_range(max(1, -high), -low)]
-    if high >= 0:
-        patterns += _natural_range(max(0, low), high)
-    return _any_of(patterns)
+    return _signed_range(low, high, _natural_range)
 
 
 def decimal_range(low: float, high: float, decimals: int) -> str:
@@ -87,12 +89,7 @@ def decimal_range(low: float, high: float, decimals: int) -> str:
             patterns.append(f"{_any_of(_natural_range(whole_a, whole_b))}\\.[0-9]{{{decimals}}}")
         return patterns
 
-    patterns = []
-    if bottom < 0:
-        patterns += ["-" + p for p in positive(max(1, -top), -bottom)]
-    if top >= 0:
-        patterns += positive(max(0, bottom), top)
-    return _any_of(patterns)
+    return _signed_range(bottom, top, positive)
 
 
 def _two(low: int, high: int) -> str:

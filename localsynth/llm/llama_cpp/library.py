@@ -1,6 +1,6 @@
 """llama.cpp for this process: its start, its errors, and loading a model file.
 
-Importing this module starts llama.cpp (`_start`). OpenMP reads its settings then, so `system.cpu.let_threads_sleep` must be
+Importing this module starts llama.cpp. OpenMP reads its settings then, so `system.cpu.let_threads_sleep` must be
 called before.
 """
 
@@ -35,9 +35,6 @@ class ErrorLog:
         self._lines: list[str] = []
         # llama.cpp keeps only the address of the callback.
         self._callback = llama_cpp.llama_log_callback(self._receive)
-
-    def attach(self) -> None:
-        """Let llama.cpp log to this object."""
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def _receive(self, level: int, text: bytes, _user_data: object) -> None:
@@ -86,15 +83,9 @@ def model_parameters() -> Any:
     return parameters
 
 
-def _start() -> None:
-    """Start llama.cpp for this process."""
-    llama_cpp.llama_cpp.llama_model_default_params = model_parameters  # where llama-cpp-python's own class finds it, too
-    error_log.attach()
-    _load_cpu_code()
-    llama_cpp.llama_backend_init()
-
-
-_start()
+llama_cpp.llama_cpp.llama_model_default_params = model_parameters  # where llama-cpp-python's own class finds it, too
+_load_cpu_code()
+llama_cpp.llama_backend_init()
 
 
 def gpu_offload() -> bool:
