@@ -19,16 +19,17 @@ Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """The names of the columns, and the rows."""
 
 
-def _table_text(table: Table) -> str:
-    return table_text(*table)
-
-
 def _records(table: Table) -> list[dict[str, Any]]:
     names, rows = table
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-@command(app, example='localsynth query visits "select count(*) from synthetic"', show=_table_text, data=_records)
+@command(
+    app,
+    example='localsynth query visits "select count(*) from synthetic"',
+    show=lambda table: table_text(*table),
+    data=_records,
+)
 def query(
     workspace: Workspace,
     sql: Annotated[str, typer.Argument(help="One SELECT over the table synthetic.")],

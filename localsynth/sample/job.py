@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from localsynth.config import SampleConfig
 from localsynth.errors import Cancelled
-from localsynth.events import Emit, note
+from localsynth.events import Emit, note, progress
 from localsynth.sample.candidates import Request
 from localsynth.sample.row_plan import RowPlan
 from localsynth.sample.sampler import Sampler, SampleStatistics
@@ -73,12 +73,8 @@ def generate_rows(
                 emitted_at = now
                 emit(
                     {
-                        "kind": "progress",
-                        "stage": "sample",
-                        "step": done,
-                        "steps": job.rows,
+                        **progress("sample", done, job.rows, "tokens/s"),
                         "rate": sampler.statistics.tokens / (now - begun),
-                        "unit": "tokens/s",
                         "device": sampler.device,
                         "seconds_left": _seconds_left(now - begun, done - job.done, len(missing), sampler.batch_size),
                     }

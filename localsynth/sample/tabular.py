@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from localsynth.errors import Cancelled, IntegrityError
-from localsynth.events import Emit
+from localsynth.events import Emit, progress
 from localsynth.marginals.file import read_marginals
 from localsynth.marginals.sample_sequences import sample_rows
 from localsynth.marginals.sequence_model import SequenceModel
@@ -52,12 +52,8 @@ def generate_from_marginals(
         seconds = time.monotonic() - started
         emit(
             {
-                "kind": "progress",
-                "stage": "sample",
-                "step": done,
-                "steps": job.rows,
+                **progress("sample", done, job.rows, "rows/s"),
                 "rate": (done - job.done) / seconds,
-                "unit": "rows/s",
                 "seconds_left": (job.rows - done) * seconds / (done - job.done),
             }
         )

@@ -10,6 +10,7 @@ Knows the effective schema and conditions, which are public; nothing about sampl
 
 import datetime as dt
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -156,25 +157,26 @@ def check_constraints(schema: Schema) -> None:
     """Raise ConfigError where no row can satisfy all constraints. Bounds and lists may be open: then any value may come."""
     if not schema.constraints:
         return
-    constants: dict[str, set[str]] = {}
+    constants: dict[str, set[str]] = defaultdict(set)
     for constraint in schema.read_constraints():
         for leaf in constraint.comparisons:
             if isinstance(leaf.right, Constant):
-                constants.setdefault(leaf.left.name, set()).add(str(leaf.right.value))
-    widest = [_widest(column, constants.get(column.name, set())) for column in schema.columns]
-    if FeasibleSet(schema.model_copy(update={"columns": widest})).witness({}) is not None:
+                constants[leaf.left.name].add(str(leaf.right.value))
+    widest = [_widest(column, constants[column.name]) for column in schema.columns]
+
+    def can_hold(constraints: list[str]) -> bool:
+        update = {"columns": widest, "constraints": constraints}
+        return FeasibleSet(schema.model_copy(update=update)).witness({}) is not None
+
+    if can_hold(schema.constraints):
         return
-    alone = [text for text in schema.constraints if _is_infeasible(schema, widest, text)]
+    alone = [text for text in schema.constraints if not can_hold([text])]
     raise ConfigError(
         f"No row that the schema allows can satisfy the constraint {alone[0]!r}."
         if alone
         else "No row was found that the schema allows and that satisfies all of schema.constraints together.",
         "Correct it, or widen the bounds and lists of its columns, in localsynth.toml.",
     )
-
-
-def _is_infeasible(schema: Schema, columns: list[Column], text: str) -> bool:
-    return FeasibleSet(schema.model_copy(update={"columns": columns, "constraints": [text]})).witness({}) is None
 
 
 def _widest(column: Column, constants: set[str]) -> Column:
