@@ -15,8 +15,7 @@ from localsynth.config import load_config
 from localsynth.evaluate.columns import compare_columns
 from localsynth.evaluate.writing import compare_writing
 from localsynth.events import progress, stage_done, stage_started, warning
-from localsynth.example.demo import prepare_demo
-from localsynth.example.visits import write_example
+from localsynth.example.visits import prepare_demo, write_example
 from localsynth.ingest.parse import parse_value
 from localsynth.planning.warnings import size_warning
 from localsynth.sample.surrogates import Surrogates
@@ -42,7 +41,7 @@ def visits(schema: Schema, rows: int, seed: int) -> list[Record]:
 
 def finished_workspace(root: Path) -> None:
     """The demo's workspace with a finished run, 1,000 rows and the part of a report that the screenshots show."""
-    prepare_demo(root, lambda _text: None)
+    prepare_demo(root)
     workspace = Workspace(root)
     config = load_config(workspace.config_path)
     schema = config.schema_

@@ -91,10 +91,10 @@ def demo(
     ),
 ) -> DemoResult:
     """Run the whole pipeline on a bundled table of random rows, on the CPU. Stop it with ctrl-C; start it again to resume."""
-    from localsynth.example.demo import prepare_demo
+    from localsynth.example.visits import prepare_demo
     from localsynth.store.synthetic import SyntheticStore
 
-    prepare_demo(workspace, lambda text: print(text, file=sys.stderr))
+    print(prepare_demo(workspace), file=sys.stderr)
     result: Summary = _finished_demo(workspace) or in_worker(RunResult, "run", workspace, None)
     store, out = SyntheticStore(workspace / "synthetic.duckdb"), workspace / "synthetic.csv"
     store.export("csv", out, overwrite=True)

@@ -11,7 +11,7 @@ from scipy import stats as distributions
 from localsynth.evaluate.arrays import Floats, Ordered, Rows, halves, is_labelled, is_ordered, known, labels, ordered, span, texts
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Schema
 
-__all__ = ["compare_columns", "histogram", "ks_distance", "total_variation", "wasserstein"]
+__all__ = ["binned_shares", "compare_columns", "histogram", "ks_distance", "total_variation", "wasserstein"]
 
 RARE = 0.01
 """A value is rare when fewer than this share of the original's rows have it."""
@@ -63,6 +63,12 @@ def _edges(column: Ordered) -> Floats:
     return np.linspace(low, max(high, low + 1e-9), _BINS + 1)
 
 
+def binned_shares(values: Floats, edges: Floats) -> list[float]:
+    """The share of the values in each bin, rounded."""
+    counts, _ = np.histogram(values, edges)
+    return [round(float(share), 6) for share in counts / max(int(counts.sum()), 1)]
+
+
 def histogram(column: Column, tables: dict[str, Rows]) -> dict[str, Any]:
     """Shares per bar for each named table: {"bars": names, NAME: shares}; the bars come from the schema, not from the rows.
 
@@ -73,10 +79,7 @@ def histogram(column: Column, tables: dict[str, Rows]) -> dict[str, Any]:
     """
     if is_ordered(column):
         edges = _edges(column)
-        shares = {}
-        for name, records in tables.items():
-            counts, _ = np.histogram(known(ordered(column, records)), edges)
-            shares[name] = [round(float(share), 6) for share in counts / max(int(counts.sum()), 1)]
+        shares = {name: binned_shares(known(ordered(column, records)), edges) for name, records in tables.items()}
         return {"bars": _bin_names(column, edges), "ends": [str(column.min), str(column.max)], **shares}
     names: list[str | None] = [*column.allowed()] if isinstance(column, Category) else ["yes", "no"]
     counted = {name: Counter(labels(column, records)) for name, records in tables.items()}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localsynth.evaluate.arrays import Rows, halves, sample, text_columns, texts
-from localsynth.evaluate.columns import ks_distance
+from localsynth.evaluate.arrays import Floats, Rows, halves, sample, text_columns, texts
+from localsynth.evaluate.columns import binned_shares, ks_distance
 from localsynth.schema.columns import Schema
 
 __all__ = ["Embed", "compare_writing", "describe_writing", "distinct", "frontier_integral", "mauve"]
@@ -57,7 +57,7 @@ def describe_writing(lines: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _lengths(lines: Sequence[str]) -> NDArray[np.float64]:
+def _lengths(lines: Sequence[str]) -> Floats:
     return np.array([len(line) for line in lines], np.float64)
 
 
@@ -65,13 +65,9 @@ def _length_bars(first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
     ours, theirs = _lengths(first), _lengths(second)
     # The longest tenth of a percent would leave the rest in one bar.
     edges = np.linspace(0, max(1.0, float(np.quantile([*ours, *theirs], 0.995))), _BARS + 1)
-
-    def shares(lengths: NDArray[np.float64]) -> list[float]:
-        counts, _ = np.histogram(np.minimum(lengths, edges[-1]), edges)
-        return [round(float(share), 6) for share in counts / max(len(lengths), 1)]
-
+    original, synthetic = (binned_shares(np.minimum(lengths, edges[-1]), edges) for lengths in (ours, theirs))
     bars = [f"{edge:.0f}" for edge in edges[:-1]]
-    return {"bars": bars, "ends": ["0", f"{edges[-1]:.0f}"], "original": shares(ours), "synthetic": shares(theirs)}
+    return {"bars": bars, "ends": ["0", f"{edges[-1]:.0f}"], "original": original, "synthetic": synthetic}
 
 
 def _words_known(made: Sequence[str], original: Sequence[str]) -> float | None:
@@ -81,13 +77,13 @@ def _words_known(made: Sequence[str], original: Sequence[str]) -> float | None:
     return sum(word in known for word in written) / len(written) if written else None
 
 
-def frontier_integral(first: NDArray[np.float64], second: NDArray[np.float64], *, scale: float = 5.0, points: int = 100) -> float:
+def frontier_integral(first: Floats, second: Floats, *, scale: float = 5.0, points: int = 100) -> float:
     """MAUVE's area under the divergence curve of two histograms, 0 (nothing in common) to 1 (equal).
 
     Pillutla et al. 2021 (arXiv:2102.01454), equations 1 and 2, with their scale c = 5.
     """
 
-    def divergence(one: NDArray[np.float64], mixture: NDArray[np.float64]) -> float:
+    def divergence(one: Floats, mixture: Floats) -> float:
         filled = one > 0
         return float((one[filled] * np.log(one[filled] / mixture[filled])).sum())
 

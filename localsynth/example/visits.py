@@ -1,4 +1,4 @@
-"""The bundled example: a synthetic table of visits to an emergency department, and its configuration.
+"""The bundled example: a synthetic table of visits to an emergency department, its configuration, and the demo's workspace.
 
 No visit in it ever happened. Columns depend on each other the way they do in such tables (age and triage decide who is
 admitted, the complaint decides temperature and note, the hour of the day has its pattern), and a few notes hold planted
@@ -17,8 +17,9 @@ from pathlib import Path
 
 from localsynth.errors import ConfigError, ResourceError
 from localsynth.system.files import write_file
+from localsynth.workspace.paths import Workspace
 
-__all__ = ["example_config", "write_example"]
+__all__ = ["example_config", "prepare_demo", "write_example"]
 
 _YEAR = 2025
 _LAST_DAY = dt.date(_YEAR, 12, 31)
@@ -457,3 +458,14 @@ def example_config(source: Path, workspace: str, rows: int = 1000) -> str:
         year=_YEAR,
         complaints="\n".join(f'  "{name}",' for name in _COMPLAINTS),
     )
+
+
+def prepare_demo(root: Path) -> str:
+    """Make the demo's workspace unless it exists, so that an interrupted demo resumes; returns what was done, in words."""
+    workspace = Workspace(root)
+    if workspace.config_path.exists():
+        return f"Resuming the demo in {root}."
+    Workspace.create(root)
+    source = write_example(root.with_name(root.name + "-source"))
+    write_file(workspace.config_path, example_config(source, str(root)))
+    return f"Made {source}: synthetic visits to an emergency department. They stand in for the private table."

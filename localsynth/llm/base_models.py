@@ -8,8 +8,8 @@ from typing import Any
 
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
 from localsynth.system.files import model_directory
+from localsynth_models import ModelError
 from localsynth_models.catalog import GgufInfo, architectures, catalog, local_models, locate, model_info, verify_model
-from localsynth_models.errors import ModelError
 
 __all__ = ["BaseModel", "find_base_model", "list_base_models", "model_errors"]
 

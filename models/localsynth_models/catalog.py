@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from localsynth_models.errors import ModelError
+from localsynth_models import ModelError
 from localsynth_models.header import read_header
 
 __all__ = [

@@ -22,8 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
+from localsynth_models import ModelError
 from localsynth_models.catalog import ModelEntry, Wheel, catalog, entry, file_sha256, local_catalog_path, local_models, model_info
-from localsynth_models.errors import ModelError
 
 __all__ = ["Progress", "add", "fetch"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from localsynth_models.errors import ModelError
+from localsynth_models import ModelError
 
 __all__ = ["Header", "Tensor", "read_header"]
 

@@ -7,7 +7,7 @@ from localsynth.evaluate.arrays import Floats, Rows, key_of, sample, shuffled_co
 from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import MAX_CANDIDATES, Nearness, measure_nearness
 from localsynth.evaluate.stats import Rate
-from localsynth.schema.columns import Schema
+from localsynth.schema.columns import Schema, Value
 
 __all__ = ["NEAR", "PASSAGE_WORDS", "exact_copies", "near_copies", "shared_passages"]
 
@@ -22,15 +22,15 @@ def exact_copies(train: Rows, holdout: Rows, synthetic: Rows, schema: Schema, *,
     found = {key_of(record, columns) for record in synthetic}
     naive = {key_of(record, columns) for record in shuffled_columns(synthetic, schema, seed)}
 
-    def rate(rows: Rows, among: set[tuple[object, ...]]) -> Rate:
+    def rate(rows: Rows, among: set[tuple[Value, ...]]) -> Rate:
         return Rate(sum(key_of(row, columns) in among for row in rows), len(rows))
 
     return Attack(
         "exact copies",
         "Does an original row occur in the synthetic table, word for word?",
-        rate(train, found),  # type: ignore[arg-type]
-        rate(holdout, found),  # type: ignore[arg-type]
-        rate(train, naive),  # type: ignore[arg-type]
+        rate(train, found),
+        rate(holdout, found),
+        rate(train, naive),
         f"Every value of {len(columns)} learned columns compared with all {len(synthetic):,} synthetic rows. "
         "Baseline: the synthetic table with each column shuffled.",
     )

@@ -160,11 +160,11 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
         self.run_in_app(self._demo())
 
     async def _demo(self) -> None:
-        from localsynth.example.demo import prepare_demo
+        from localsynth.example.visits import prepare_demo
 
         root = Path("localsynth-demo")
         try:
-            await asyncio.to_thread(prepare_demo, root, lambda _text: None)
+            await asyncio.to_thread(prepare_demo, root)
         except LocalsynthError as error:
             self.ui.show_error(error)
             return
