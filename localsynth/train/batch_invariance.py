@@ -11,9 +11,9 @@ import torch
 from localsynth.llm.row_text import Encoded
 from localsynth.train.attention import attention_change
 from localsynth.train.batches import WIDTH_STEPS
-from localsynth.train.private_gradients import PrivateGradients
+from localsynth.train.private_gradients import HEADROOM, PrivateGradients
 
-__all__ = ["max_attention_change", "max_gradient_change", "try_memory"]
+__all__ = ["max_attention_change", "max_gradient_change", "tolerance", "try_memory"]
 
 _WEIGHT_STD = 0.02
 """Standard deviation of the random weights of the test: about that of trained ones."""
@@ -24,11 +24,20 @@ def _unit(rng: random.Random, rows: int, longest: int, vocabulary: int) -> list[
     return [Encoded([rng.randrange(vocabulary) for _ in range(n)], [False] + [True] * (n - 1)) for n in lengths]
 
 
-def _gradients(private: PrivateGradients, units: list[list[Encoded]], token_budget: int) -> torch.Tensor:
-    """The clipped gradients (units, size) of units that fit one micro-batch."""
+def tolerance(batch_size: int) -> float:
+    """The largest accepted relative change of a unit's clipped gradient by the other rows, for batches of this expected size.
+
+    A unit's presence may change all others, at worst in one direction: those of a batch of twice the expected size then use half
+    of the headroom of clipping. Float32 has eight digits, so large batches need gradients that do not change at all.
+    """
+    return min(1e-6, HEADROOM / 2 / (2 * batch_size))
+
+
+def _gradients(private: PrivateGradients, units: list[list[Encoded]], token_budget: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients (units, size) of units that fit one micro-batch, and the factors (units,) that clip them."""
     (micro,) = private.micro_batches(units, token_budget)
     gradients, factors, _, _ = private.clipped(micro)
-    return gradients * factors[:, None]
+    return gradients.clone(), factors
 
 
 def try_memory(private: PrivateGradients, token_budget: int) -> None:
@@ -80,11 +89,15 @@ def _change(private: PrivateGradients, token_budget: int) -> float:
     longest = max(4, min(40, token_budget // 8))
     units: list[list[Encoded]] = []
     while not private.micro_batches(units, token_budget)[1:]:
-        rows = 2 if len(units) % 5 == 4 else 1
+        rows = 3 if len(units) % 5 == 4 else 1  # of which a library may add up two and then the third in any order
         units.append(_unit(rng, rows, longest, vocabulary))
     # In packing order; without the last, they fit into one micro-batch.
     units = sorted(units[:-1], key=private.model.padded_width)
     if len(units) < 2:  # no two share a micro-batch
         return 0.0
-    whole, without = _gradients(private, units, token_budget), _gradients(private, units[1:], token_budget)
-    return float(((without - whole[1:]).norm(dim=1) / whole[1:].norm(dim=1)).max())
+    whole, factors = _gradients(private, units, token_budget)
+    without, other_factors = _gradients(private, units[1:], token_budget)
+    clipped = zip(whole[1:], factors[1:], without, other_factors, strict=True)
+    # A unit at a time: in float64, all of them would take twice the memory of a micro-batch again.
+    changes = [(g.double() * f - h.double() * e).norm() / (g.double() * f).norm() for g, f, h, e in clipped]
+    return float(torch.stack(changes).max())

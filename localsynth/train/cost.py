@@ -101,8 +101,9 @@ def training_memory(
     number, trained = 4 if precision == "fp32" else 2, trained_parameters(info, targets, train)
     # The maximum number of units, which training computes once before its first step (train/batch_invariance.py).
     units = tokens / _SHORTEST_UNIT[device]
-    # Weights, their copy, gradient, sum and AdamW's two moments in float32; on a processor the noise in float64 and its sum.
-    step = trained * (6 * 4 + (2 * 8 if device == "cpu" else 0))
+    # Weights, their copy, gradient and AdamW's two moments in float32, the sum in float64; on a processor so are the noise and
+    # its sum.
+    step = trained * (5 * 4 + 8 + (2 * 8 if device == "cpu" else 0))
     return (
         _FIXED_BYTES[device]
         + _weight_bytes(info, precision)

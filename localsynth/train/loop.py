@@ -22,7 +22,7 @@ from localsynth.llm.adapter import write_adapter
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 from localsynth.train.base_model import Precision
-from localsynth.train.batch_invariance import max_attention_change, max_gradient_change, try_memory
+from localsynth.train.batch_invariance import max_attention_change, max_gradient_change, tolerance, try_memory
 from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
 from localsynth.train.cost import Device
@@ -35,10 +35,6 @@ __all__ = ["TrainResult", "choose_device", "train"]
 
 _CHECKPOINT_SECONDS = 20.0
 """A checkpoint costs tens of milliseconds; a crash then loses at most this much and a step."""
-
-_MAX_CHANGE = 1e-6
-"""Largest relative change of a unit's clipped gradient by the other rows. A thousand units changed by so much are within the
-headroom of clipping."""
 
 _MIN_TOKENS = 32
 """Micro-batches of fewer tokens are not halved further: hardly a row fits."""
@@ -72,7 +68,7 @@ def noisy_mean(total: ClippedSum, plan: TrainPlan, random: RandomSource) -> torc
     """The released gradient, (size,): (clipped sum + noise) / expected batch size. Fresh noise for every coordinate."""
     noise = torch.from_numpy(random.gaussian(total.gradient.numel()))
     scale = plan.noise_multiplier * plan.max_grad_norm
-    return ((total.gradient.double().cpu() + scale * noise) / plan.batch_size).float().to(total.gradient.device)
+    return ((total.gradient.cpu() + scale * noise) / plan.batch_size).float().to(total.gradient.device)
 
 
 def train(
@@ -185,7 +181,7 @@ def _load_batch_invariant(
 
     private = loaded()
     while True:
-        tokens, invariant = _fit_micro_batch(private, tokens, device, emit)
+        tokens, invariant = _fit_micro_batch(private, tokens, tolerance(plan.batch_size), device, emit)
         if invariant:
             return private, precision, tokens
         if device == "cuda" and precision != "fp32" and not private.model.attention_in_float32:
@@ -199,14 +195,17 @@ def _load_batch_invariant(
             raise ResourceError(
                 f"On this machine a row's gradient in {precision} depends on the rows computed with it, which would break the"
                 " guarantee.",
-                "Set train.precision to 'fp32', and where it is that already, train.device to 'cpu'.",
+                "Set train.precision to 'fp32'; where it is that already, train.device to 'cpu', or a smaller train.batch_size.",
             )
         text = f"bf16 is not batch-invariant on this machine, which would break the guarantee: {instead}."
         emit(warning(text))
 
 
-def _fit_micro_batch(private: PrivateGradients, tokens: int, device: str, emit: Emit) -> tuple[int, bool]:
-    """The tokens of a micro-batch, halved until a full one fits into memory, and whether it is batch-invariant then."""
+def _fit_micro_batch(private: PrivateGradients, tokens: int, most: float, device: str, emit: Emit) -> tuple[int, bool]:
+    """The tokens of a micro-batch, halved until a full one fits into memory, and whether a unit then changes by at most `most`.
+
+    That is a share of the norm of its gradient.
+    """
     tests = [max_gradient_change]
     if device == "cuda":  # whose library chooses kernels by the number of rows
         tests.append(max_attention_change)
@@ -214,7 +213,7 @@ def _fit_micro_batch(private: PrivateGradients, tokens: int, device: str, emit: 
         try:
             try_memory(private, tokens)
             # NaN counts as a large change.
-            return tokens, all(test(private, tokens) <= _MAX_CHANGE for test in tests)
+            return tokens, all(test(private, tokens) <= most for test in tests)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or tokens < _MIN_TOKENS:
                 raise

@@ -60,6 +60,8 @@ class UnitGradients:
     def _put(into: torch.Tensor, micro: MicroBatch, rows: torch.Tensor) -> None:
         if micro.units == len(micro.unit):  # a row each
             into.copy_(rows)
+        elif rows.is_cuda:  # where index_add_ adds in any order
+            into.zero_().index_put_((micro.unit,), rows, accumulate=True)
         else:
             into.zero_().index_add_(0, micro.unit, rows)
 

@@ -47,7 +47,7 @@ def canary_gradients(
     def flat_gradients(of: Sequence[Sequence[Encoded]]) -> Iterator[torch.Tensor]:
         for micro in private.micro_batches(of, token_budget):
             gradients, factors, _, _ = private.clipped(micro)
-            yield gradients * factors[:, None]
+            yield gradients * factors[:, None].float()
 
     # What all gradients share is taken out before folding and put back exactly: its error would be the same for all, and add up.
     some = canaries[:_SHARED]

@@ -88,7 +88,7 @@ def test_folded_gradients_are_told_apart_without_what_they_share(
 
 def test_a_training_that_adds_no_noise_is_caught(audited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def noiseless(total: ClippedSum, plan: TrainPlan, random: Any) -> torch.Tensor:
-        return total.gradient / plan.batch_size
+        return total.gradient.float() / plan.batch_size
 
     monkeypatch.setattr(loop, "noisy_mean", noiseless)
     assert audited().status == "failed"
@@ -132,7 +132,7 @@ def test_products_are_those_of_the_clipped_gradients(tiny_model: Any, canaries: 
         total: ClippedSum = private.new_sum()
         (micro,) = private.micro_batches([unit], 256)
         private.add(total, micro)
-        alone.append(total.gradient)
+        alone.append(total.gradient.float())
     wanted = torch.stack(alone)
     np.testing.assert_allclose(gram, (wanted @ wanted.T).numpy(), atol=0.01)
     np.testing.assert_allclose(products[0], (wanted @ direction).numpy(), rtol=1e-3, atol=1e-3)

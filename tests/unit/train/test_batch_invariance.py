@@ -1,6 +1,7 @@
 """On the real model in bf16: one unit's presence must not change how the others' gradients are rounded."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,11 +12,11 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import SecureRandom
 from localsynth.system.files import model_directory
-from localsynth.train.batch_invariance import max_attention_change, max_gradient_change
+from localsynth.train.batch_invariance import max_attention_change, max_gradient_change, tolerance
 from localsynth.train.lora_layer import LoraLinear
 from localsynth.train.model import build_model
 from localsynth.train.plan import make_train_plan
-from localsynth.train.private_gradients import PrivateGradients
+from localsynth.train.private_gradients import HEADROOM, PrivateGradients
 
 C = 1.0
 SETTINGS = TrainConfig(epochs=1, batch_size=4, rank=4, device="cpu", precision="bf16")
@@ -81,6 +82,34 @@ def test_cpu_without_batch_invariant_bf16_trains_in_fp32(tiny_model, tmp_path, m
     dependent.add(torch.float32)
     with pytest.raises(ResourceError, match="would break the guarantee"):
         loop.train(**given, run_directory=tmp_path / "two")
+
+
+@pytest.mark.parametrize(("batch_size", "refused"), [(200, False), (100_000, True)])
+def test_the_accepted_change_shrinks_with_the_batch(tiny_model, tmp_path, monkeypatch, batch_size, refused):
+    """Last digits of float32, all changed in one direction: a large batch would add them up to more than the headroom."""
+    from localsynth.train import loop
+
+    monkeypatch.setattr(loop, "max_gradient_change", lambda private, token_budget: 5e-7)
+    settings = SETTINGS.model_copy(update={"batch_size": batch_size, "precision": "fp32"})
+    with pytest.raises(ResourceError, match="would break the guarantee") if refused else nullcontext():
+        loop.train(
+            load_units=list,
+            base=tiny_model(),
+            targets=["q_proj"],
+            micro_batch_tokens=64,
+            plan=make_train_plan(settings, 2 * batch_size, 8.0, 1e-6),
+            settings=settings,
+            charge_step=lambda: 0.0,
+            random=SecureRandom(),
+            run_directory=tmp_path,
+            emit=lambda event: None,
+            should_stop=lambda: False,
+        )
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 1024, 65_536, 262_144])
+def test_all_accepted_changes_stay_within_the_headroom(batch_size):
+    assert 2 * batch_size * tolerance(batch_size) <= HEADROOM / 2
 
 
 @pytest.fixture

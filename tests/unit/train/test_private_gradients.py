@@ -1,13 +1,14 @@
 """One unit moves a step by at most C, whatever its number of rows and wherever micro-batching puts them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from localsynth.llm.row_text import Encoded
 from localsynth.train.model import LossModel, adapted_base, build_model
-from localsynth.train.private_gradients import _HEADROOM as HEADROOM
-from localsynth.train.private_gradients import PrivateGradients, _norms
+from localsynth.train.private_gradients import HEADROOM, PrivateGradients, _norms
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 C = 0.1
@@ -52,7 +53,7 @@ def clipped_sum(model, units, budget=400, c=C):
 def by_hand(plain, units, c=C):
     """The same sum from transformers, PEFT and autograd: an example at a time, without padding, in PyTorch's cross-entropy."""
     weights = [w for w in plain.parameters() if w.requires_grad]
-    result = torch.zeros(sum(w.numel() for w in weights))
+    result = torch.zeros(sum(w.numel() for w in weights), dtype=torch.float64)
     for unit in units:
         loss = torch.zeros(())
         for example in unit:
@@ -173,4 +174,44 @@ def test_padding_and_neighbours_do_not_change_an_example(model):
 @pytest.mark.parametrize("size", [622_080, 92_160, 10_007])
 def test_norms_keep_their_digits_whatever_the_number_of_weights(size):
     gradients = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(_norms(gradients).double(), gradients.double().norm(dim=1), rtol=5e-7, atol=0)
+    torch.testing.assert_close(_norms(gradients), gradients.double().norm(dim=1), rtol=1e-12, atol=0)
+
+
+def aligned_sum(tiny_model, monkeypatch, count, others=()):
+    """The sum of `others` and then of `count` units of one gradient at the clipping bound: eight units a micro-batch."""
+    private = PrivateGradients(build_model(tiny_model(), 4, 8, ["q_proj"], "fp32", "cpu", seed=1), C)
+    total = private.new_sum()
+    one = torch.randn(len(total.gradient), generator=torch.Generator().manual_seed(0))
+
+    def clipped(gradients):
+        norms = gradients.double().norm(dim=1)
+        return gradients, (1 - HEADROOM) * C / norms, norms, 0.0
+
+    monkeypatch.setattr(private, "clipped", lambda micro: clipped(micro.gradients))
+    for gradients in (*others, *[one.expand(8, -1).contiguous()] * (count // 8)):
+        private.add(total, SimpleNamespace(gradients=gradients, units=len(gradients)))
+    return total.gradient
+
+
+@pytest.mark.parametrize("count", [1024, 65_536, 262_144])
+def test_many_units_at_the_bound_add_up_to_no_more(tiny_model, monkeypatch, count):
+    """In float32, each addition to a large sum rounds in the same direction."""
+    total = aligned_sum(tiny_model, monkeypatch, count)
+    assert float(total.norm()) == pytest.approx(count * (1 - HEADROOM) * C, rel=1e-9)
+
+
+def test_a_unit_moves_the_sum_of_many_by_at_most_c(tiny_model, monkeypatch):
+    """It stands before the others, so it moves the rounding of all the sums that follow."""
+    without = aligned_sum(tiny_model, monkeypatch, 65_536)
+    other = torch.randn(1, len(without), generator=torch.Generator().manual_seed(1))
+    difference = aligned_sum(tiny_model, monkeypatch, 65_536, [other]) - without
+    assert float(difference.norm()) == pytest.approx((1 - HEADROOM) * C, rel=1e-6)
+
+
+def test_a_clipped_gradient_is_at_the_bound_to_the_last_digits(model):
+    private = PrivateGradients(model, C)
+    (micro,) = private.micro_batches([rows(1 + i % 3, seed=i) for i in range(20)], 10_000)
+    gradients, factors, norms, _ = private.clipped(micro)
+    found = (gradients.double() * factors.double()[:, None]).norm(dim=1)
+    assert bool((norms > C).all())
+    torch.testing.assert_close(found, torch.full_like(found, (1 - HEADROOM) * C), rtol=1e-12, atol=0)
