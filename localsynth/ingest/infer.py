@@ -8,7 +8,6 @@ values, and is not learned.
 
 import itertools
 import re
-from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from localsynth.errors import DataError
@@ -162,7 +161,7 @@ class _ColumnGuess:
                 "looks like a key: not learned, replaced by 1, 2, ... If it identifies the unit, set privacy.unit to this column."
             )
             return Identifier(name=self._name, kind="identifier")
-        return self._typed() or self._category_or_text()
+        return self._boolean() or self._coded() or self._numeric() or self._dated() or self._category_or_text()
 
     def _note_missing_markers(self) -> None:
         markers = sorted(value for value in self._distinct if value.lower() in _MISSING_MARKERS)
@@ -220,11 +219,6 @@ class _ColumnGuess:
         return len(numbers) > 10 and numbers == list(range(numbers[0], numbers[0] + len(self._values)))
 
     # --- learned -----------------------------------------------------------------------------------------------------
-
-    def _typed(self) -> Column | None:
-        """A kind that every value can be parsed as, or None."""
-        rules: list[Callable[[], Column | None]] = [self._boolean, self._coded, self._numeric, self._dated]
-        return next((column for rule in rules if (column := rule()) is not None), None)
 
     def _boolean(self) -> Column | None:
         words = {value.lower() for value in self._distinct}

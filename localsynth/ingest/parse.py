@@ -8,6 +8,7 @@ import decimal
 import math
 import re
 from collections.abc import Callable, Collection
+from functools import partial
 
 from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Text, Value
 
@@ -53,13 +54,14 @@ def _whole_decimal(text: str) -> int:
     raise UnreadableValueError("not a whole number")
 
 
-def _number(text: str) -> float | None:
+def _number(text: str, decimals: int) -> float | None:
     if not _DECIMAL.fullmatch(text):
         if _NOT_FINITE.fullmatch(text):
             return None
         raise UnreadableValueError("not a number (written with a decimal point and no thousands separators)")
     value = float(text)
-    return value if math.isfinite(value) else None
+    # Adding 0.0 turns a rounded-away "-0.0" into "0.0".
+    return round(value, decimals) + 0.0 if math.isfinite(value) else None
 
 
 def _boolean(text: str) -> Value:
@@ -103,24 +105,13 @@ def _category(text: str) -> Value:
     return " ".join(_text(text).split()) or None
 
 
-def _converter(column: Column) -> Callable[[str], Value]:
-    if isinstance(column, Number):
-        decimals = column.decimals
-
-        def rounded(text: str) -> Value:
-            value = _number(text)
-            # Adding 0.0 turns a rounded-away "-0.0" into "0.0".
-            return None if value is None else round(value, decimals) + 0.0
-
-        return rounded
-    converters: dict[type, Callable[[str], Value]] = {
-        Integer: _integer,
-        Boolean: _boolean,
-        Date: _date,
-        DateTime: _datetime,
-        Category: _category,
-    }
-    return converters[type(column)]
+_CONVERTERS: dict[type, Callable[[str], Value]] = {
+    Integer: _integer,
+    Boolean: _boolean,
+    Date: _date,
+    DateTime: _datetime,
+    Category: _category,
+}
 
 
 def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None], Value]:
@@ -141,7 +132,7 @@ def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None
             return None if text is None or text in absent or text.strip() in absent else _text(text)
 
         return parse_text
-    convert = _converter(column)
+    convert = partial(_number, decimals=column.decimals) if isinstance(column, Number) else _CONVERTERS[type(column)]
     # Structured columns repeat their values: a cache halves the time of a wide table.
     known: dict[str | None, Value] = {None: None}
 

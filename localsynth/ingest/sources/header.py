@@ -55,9 +55,7 @@ def looks_like_data(fields: Sequence[str], rows: Iterable[Sequence[str]]) -> lis
 def _looks_like_value(text: str) -> bool:
     if _DIGIT.search(text) and not _LETTERS.search(text):
         return True
-    if _WITH_EXPONENT.fullmatch(text) or DATE.fullmatch(text):
-        return True
-    return bool(EMAIL.search(text) or UUID.search(text))
+    return any(match for match in (_WITH_EXPONENT.fullmatch(text), DATE.fullmatch(text), EMAIL.search(text), UUID.search(text)))
 
 
 def _resembles(field: str, values: list[str]) -> bool:
