@@ -114,10 +114,8 @@ def mark_private(event: Event) -> Event:
     """The event with speed, time left and memory under `private`: for stages in which these depend on the original rows."""
     if event["kind"] != "progress":
         return event
-    marked, private = event.copy(), dict[str, Any]()
-    for key in _PRIVATE_IN_TRAINING:
-        if key in marked:
-            private[key] = marked.pop(key)  # type: ignore[misc]
+    marked = event.copy()
+    private = {key: marked.pop(key) for key in _PRIVATE_IN_TRAINING if key in marked}  # type: ignore[misc]
     marked["private"] = {**private, **event.get("private", {})}
     return marked
 

@@ -278,14 +278,11 @@ class Sampler(Closing):
         if self._plan.bias is None:
             return
         for row, candidate in zip(logits, candidates, strict=True):
-            if self._has_bias(candidate):
+            column = self._codec.fields[candidate.field].column
+            # While the text may turn out to be null, the next token is not certain to be of a text.
+            not_null = self._plan.hybrid or not column.nullable or not f" {NULL}".encode().startswith(candidate.value)
+            if candidate.bias is not None and isinstance(column, Text) and not_null:
                 row[self._plan.bias.tokens] += candidate.bias
-
-    def _has_bias(self, candidate: Candidate) -> bool:
-        """Whether the next token is certain to be of a text; while the text may turn out to be null, it is not."""
-        column = self._codec.fields[candidate.field].column
-        not_null = self._plan.hybrid or not column.nullable or not f" {NULL}".encode().startswith(candidate.value)
-        return candidate.bias is not None and isinstance(column, Text) and not_null
 
     # --- grammar ---------------------------------------------------------------------------------------------------------
 

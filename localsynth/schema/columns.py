@@ -296,35 +296,33 @@ class Schema(BaseModel):
         raise KeyError(name)
 
 
-class _Drop:
-    """Marks a value whose row is to be left out."""
+_DROP = object()
+"""Stands for a value whose row is to be left out."""
 
 
-def _conform_value(column: Column, value: Value) -> Value | _Drop:
+def _conform_value(column: Column, value: Any) -> Any:
     if value is None:
         return None
     if isinstance(column, Category):
         if value in (column.values or []) or value == column.other:
             return value
         if column.outside == "drop":
-            return _Drop()
+            return _DROP
         return column.other if column.outside == "other" else None
     if isinstance(column, Integer | Number | Date | DateTime):
         if isinstance(column, Number):
-            value = round(float(value), column.decimals)  # type: ignore[arg-type]
+            value = round(float(value), column.decimals)
             if not math.isfinite(value):
                 return None
-        low: Any = column.min
-        high: Any = column.max
+        low, high = column.min, column.max
         assert low is not None and high is not None, "conform() needs the effective schema"
         if low <= value <= high:
             return value
         if column.outside == "drop":
-            return _Drop()
+            return _DROP
         if column.outside == "null":
             return None
-        bound: Value = low if value < low else high
-        return bound
+        return low if value < low else high
     return value
 
 
@@ -337,7 +335,7 @@ def conform(schema: Schema, record: Record) -> Record | None:
     result: Record = {}
     for column in schema.learned():
         value = _conform_value(column, record[column.name])
-        if isinstance(value, _Drop) or (value is None and not column.nullable):
+        if value is _DROP or (value is None and not column.nullable):
             return None
         result[column.name] = value
     return None if any(constraint.violated(result) for constraint in schema.read_constraints()) else result
