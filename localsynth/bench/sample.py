@@ -59,9 +59,9 @@ _PROMPT = "A customer's message to a shop, as a JSON object with topic, stars, a
 class _Recorder(Decoder):
     """A decoder that records its calls, so that they can be replayed."""
 
-    def __init__(self, path: Path, sequences: int, length: int, threads: int, gpu_layers: int = 0) -> None:
-        super().__init__(path, sequences, length, threads, gpu_layers)
-        self.sizes = (sequences, length, threads, gpu_layers)
+    def __init__(self, path: Path, *sizes: int) -> None:
+        super().__init__(path, *sizes)
+        self.sizes = sizes
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
     def decode(self, steps: Sequence[Step]) -> NDArray[np.float32]:

@@ -10,7 +10,6 @@ Rows are texts of the bundled example; nothing private is read. Each variant run
 """
 
 import csv
-import io
 import logging
 import multiprocessing
 import statistics
@@ -98,7 +97,7 @@ def _limit_seconds(base: BaseModel, precision: str, device: str, tokens: float, 
 def _rows(base: BaseModel, units: int) -> list[Encoded]:
     with tempfile.TemporaryDirectory() as directory:
         text = write_example(Path(directory), units).read_text(encoding="utf-8")
-    notes = [row["note"] for row in csv.DictReader(io.StringIO(text))]
+    notes = [row["note"] for row in csv.DictReader(text.splitlines())]
     with Vocabulary(base.path) as vocabulary:
         codec = Codec(_SCHEMA, vocabulary.tokenize, vocabulary.start)
         return [codec.encode({"note": note}) for note in notes]

@@ -75,11 +75,12 @@ def _factor(epsilon: float) -> str:
     return f"at most {factor:,.0f}" if factor >= 10 else f"at most {factor:.1f}"
 
 
-def _histograms(columns: list[dict[str, Any]], what: str) -> dict[str, str]:
+def _histograms(columns: list[dict[str, Any]], key: str, what: str) -> dict[str, str]:
+    """The plots of the columns that have a histogram under `key`."""
     return {
-        column["column"]: bars_plot(column["histogram"], title=f"{column['column']}: {what}")
+        column["column"]: bars_plot(column[key], title=f"{column['column']}: {what}")
         for column in columns
-        if column.get("histogram") is not None
+        if column.get(key) is not None
     }
 
 
@@ -91,12 +92,8 @@ def _plots(figures: dict[str, Any]) -> dict[str, Any]:
     ]
     plots: dict[str, Any] = {
         "attacks": intervals_plot(attacks, low=0, high=1, percent=True, title="Success of each attack") if attacks else "",
-        "columns": _histograms(figures["columns"], "original and synthetic shares"),
-        "lengths": {
-            column["column"]: bars_plot(column["lengths"], title=f"{column['column']}: length in characters")
-            for column in figures["writing"]
-            if column["lengths"] is not None
-        },
+        "columns": _histograms(figures["columns"], "histogram", "original and synthetic shares"),
+        "lengths": _histograms(figures["writing"], "lengths", "length in characters"),
         "utility": "",
         "rows_per_unit": "",
     }
@@ -140,9 +137,8 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
     document = report_document(figures, certificate, release)
     shared = {"style": (folder / "report.css").read_text(encoding="utf-8"), **document}
     if release:
-        return template.render(
-            **shared, plots=_histograms(document["synthetic_only"]["columns"], "shares in the synthetic table")
-        )
+        plots = _histograms(figures["synthetic_only"]["columns"], "histogram", "shares in the synthetic table")
+        return template.render(**shared, plots=plots)
     pairs = [pair for pair in figures["pairs"]["pairs"] if pair["difference"] is not None]
     return template.render(
         **shared,
