@@ -207,8 +207,6 @@ def test_plan_server_reports_config_errors(workspace):
 
 
 def test_equivalent_command_of_a_request():
-    request = Request(
-        "run", Path("my visits"), {"rows": 5, "again": True, "force": False, "sign": False, "more": None}, ("a.b=1",)
-    )
-    assert request.command() == "localsynth run 'my visits' --rows 5 --again --no-sign --set a.b=1"
+    request = Request("run", Path("my visits"), {"rows": 5, "again": True, "force": False, "more": None})
+    assert request.command() == "localsynth run 'my visits' --rows 5 --again"
     assert Request("count_texts", Path("visits")).command() == "localsynth count-texts visits"

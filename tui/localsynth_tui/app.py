@@ -242,14 +242,12 @@ class LocalsynthApp(App[None]):
         """Quit, after a question."""
         if isinstance(self.screen, Ask):
             return
-        if not self.job_running:
-            text = "No job is running. Everything you set is saved."
-            question = Ask("Quit localsynth?", text, [("leave", "Quit"), ("stay", "Stay")])
-        else:
+        text = "No job is running. Everything you set is saved."
+        answers = [("leave", "Quit"), ("stay", "Stay")]
+        if self.job_running:
             text = "A job is running in this workspace. It does not need this window: open localsynth again to see its progress."
             answers = [("leave", "Quit, keep it running"), ("stop", "Stop it and quit"), ("stay", "Stay")]
-            question = Ask("Quit localsynth?", text, answers)
-        self.push_screen(question, self._leave)
+        self.push_screen(Ask("Quit localsynth?", text, answers), self._leave)
 
     def _leave(self, answer: str | None) -> None:
         if answer == "stop" and self.job is not None:

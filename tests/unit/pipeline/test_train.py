@@ -15,7 +15,6 @@ from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.events import Event
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
-from localsynth.pipeline import train as train_stage
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,20 +52,18 @@ class Request:
     verb: str
     workspace: Path
     options: dict[str, Any] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
     data: dict[str, Any] | None = None
     require_seal: str | None = None
     """"kernel": refused where the kernel does not enforce the network seal."""
 
     def document(self) -> dict[str, Any]:
         """The JSON object that the worker reads."""
-        extra = {name: value for name in ("data", "require_seal") if (value := getattr(self, name)) is not None}
-        workspace = str(self.workspace)
-        return {"verb": self.verb, "workspace": workspace, "options": self.options, "overrides": list(self.overrides), **extra}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return given | {"workspace": str(self.workspace)}
 
     def command(self) -> str:
         """The equivalent command."""
-        return command_line(self.verb, self.workspace, {**self.options, "require_seal": self.require_seal}, self.overrides)
+        return command_line(self.verb, self.workspace, {**self.options, "require_seal": self.require_seal})
 
 
 def _runtime_directory() -> Path:
@@ -152,13 +150,7 @@ class Job:
     def request(self) -> Request:
         """The request that started it."""
         document = read_json(self.directory / _REQUEST)
-        return Request(
-            document["verb"],
-            Path(document["workspace"]),
-            document["options"],
-            tuple(document["overrides"]),
-            require_seal=document.get("require_seal"),
-        )
+        return Request(**document | {"workspace": Path(document["workspace"])})
 
     def new_events(self, limit: int = 1000) -> list[Event]:
         """The next events, at most `limit`; none where there are none yet, or where the job is over."""

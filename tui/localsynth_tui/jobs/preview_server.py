@@ -50,13 +50,14 @@ def first_rows(workspace: Path) -> dict[str, Any]:
 
 def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
     """Each column's notes in one string."""
-    found: dict[str, list[str]] = {name: [] for name in names}
+    found = {}
     for name in names:
         start = f"{name!r}: "
         texts = [note.removeprefix(start) for note in notes if note.startswith(start)]
         # PII hints and the treatment of texts are shown for every column anyway.
-        found[name] += [text for text in texts if not text.startswith(("looks like", "free text"))]
-    return {name: " ".join(texts) for name, texts in found.items() if texts}
+        if kept := [text for text in texts if not text.startswith(("looks like", "free text"))]:
+            found[name] = " ".join(kept)
+    return found
 
 
 def main() -> int:

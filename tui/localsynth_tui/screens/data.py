@@ -21,7 +21,6 @@ from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.formatting import cell
 from localsynth_tui.text.pii_hints import PiiHint, flag, treatment
-from localsynth_tui.widgets.checkbox import SignCheckbox
 from localsynth_tui.widgets.debounce import Debounce
 from localsynth_tui.widgets.privacy_unit import PrivacyUnitForm
 from localsynth_tui.widgets.table import fill
@@ -34,6 +33,14 @@ _SAVE_DELAY = 0.4
 """Seconds without a change before it is saved."""
 _SURROGATES = ("name", "email", "phone", "address")
 _NOT_LEARNED = ("identifier", "surrogate")
+
+
+class _SignCheckbox(Checkbox):
+    """`[✓]` or `[ ]`: its state by a sign, not by colour alone."""
+
+    @property
+    def _button(self) -> Content:
+        return Content("[✓]" if self.value else "[ ]")
 
 
 class DataScreen(StepScreen):
@@ -85,7 +92,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                         yield Label("", id="column-name")
                         yield Select([(kind, kind) for kind in KINDS], id="kind", allow_blank=False)
                         yield Select([(f"a fake {kind}", kind) for kind in _SURROGATES], id="of", allow_blank=False)
-                        yield SignCheckbox("may be empty", id="nullable")
+                        yield _SignCheckbox("may be empty", id="nullable")
                     with Horizontal():
                         for name in FORM_FIELDS:
                             if name != "other":
@@ -94,7 +101,7 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
                         yield Label("", id="label-outside")
                         yield Select[str]([], id="outside", prompt="…")
                         yield from _field("other")
-                    yield SignCheckbox("I have checked this: kinds, decimals, empty values, text lengths", id="confirmed")
+                    yield _SignCheckbox("I have checked this: kinds, decimals, empty values, text lengths", id="confirmed")
             with TabPane("Privacy unit", id="unit-tab"):
                 yield PrivacyUnitForm()
             with TabPane("First rows (private)", id="rows"):

@@ -16,6 +16,7 @@ from localsynth_tui.jobs.client import Request
 from localsynth_tui.screens.dialogs import InputWindow
 from localsynth_tui.text.formatting import plain
 from localsynth_tui.workspace.column_form import range_text
+from localsynth_tui.workspace.status import schema_of_rows
 
 if TYPE_CHECKING:
     from localsynth.schema.columns import Schema
@@ -66,7 +67,6 @@ class MoreRows(InputWindow[dict[str, Any]]):
         import sqlglot  # noqa: F401
 
         from localsynth.config import load_config
-        from localsynth_tui.workspace.run_schema import schema_of_rows
 
         error, schema = None, None
         try:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.formatting import SEALS
 from localsynth_tui.text.report import audit_figures, certificate_text, report_text
+from localsynth_tui.workspace.status import schema_of_rows
 
 __all__ = ["ReportScreen"]
 
@@ -123,7 +125,6 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
         from localsynth.system.files import read_json
         from localsynth.workspace.paths import Workspace
         from localsynth.workspace.runs import latest_run
-        from localsynth_tui.workspace.run_schema import schema_of_rows
 
         workspace = Workspace(self.workspace)
         certificate, report, audit = "", "", ""
@@ -228,14 +229,9 @@ it erases, what stays and what is out of reach, and asks you to type the workspa
 
 def _audit(path: Path, by_marginals: bool) -> str:
     if not path.exists():
-        hint = (
-            _NO_LLM if by_marginals else "A runs one: it tries to refute the guarantee, reads nothing private and spends nothing."
-        )
-        return f"NO AUDIT of this run yet. {hint}"
-    try:
-        return f"{audit_figures(json.loads(path.read_text(encoding='utf-8')))}\n\nFile: {path}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{path} cannot be read. Run the audit again: A."
+        how = "A runs one: it tries to refute the guarantee, reads nothing private and spends nothing."
+        return f"NO AUDIT of this run yet. {_NO_LLM if by_marginals else how}"
+    return _shown(path, lambda audit: f"{audit_figures(audit)}\n\nFile: {path}", "Run the audit again: A.")
 
 
 def _report(path: Path, run: str, erased: bool) -> str:
@@ -246,7 +242,12 @@ def _report(path: Path, run: str, erased: bool) -> str:
             f"NO REPORT of run {run} yet. Without it, the quality of these rows and the success of attacks are unknown. "
             "E makes one. Look at the rows (5) before you rely on them."
         )
+    return _shown(path, report_text, "Make it again: E.")
+
+
+def _shown(path: Path, text: Callable[[dict[str, Any]], str], hint: str) -> str:
+    """The text of a JSON file, or that it cannot be read."""
     try:
-        return report_text(json.loads(path.read_text(encoding="utf-8")))
+        return text(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{path} cannot be read. Make it again: E."
+        return f"{path} cannot be read. {hint}"

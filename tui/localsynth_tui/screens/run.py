@@ -118,10 +118,9 @@ and stored nowhere: do not photograph or copy them."""
         state, status = self.ui.run_state, self._workspace_status
         self.query_one("#stages", Static).update(self._stages(state))
         self.query_one("#figures", Static).update(Content(self._figures(state)))
-        running = self.ui.job_running
         self.refresh_bindings()
-        self.query_one("#stop").display = running
-        self.query_one("#resume").display = not running and self._can_resume()
+        self.query_one("#stop").display = self.ui.job_running
+        self.query_one("#resume").display = self._can_resume()
         self.query_one("#result").display = self._has_result()
         if state is None:
             if status is not None and self._lines == 0:
@@ -145,9 +144,9 @@ and stored nowhere: do not photograph or copy them."""
 
     def _can_resume(self) -> bool:
         state, status = self.ui.run_state, self._workspace_status
-        if state is not None and state.outcome is not None:
-            return bool(state.outcome["kind"] == "failed")
-        return state is None and status is not None and status.unfinished
+        if state is None:
+            return status is not None and status.unfinished
+        return state.outcome is not None and bool(state.outcome["kind"] == "failed")
 
     def _has_result(self) -> bool:
         state = self.ui.run_state
@@ -158,25 +157,22 @@ and stored nowhere: do not photograph or copy them."""
         if action in ("stop", "detach"):
             return self.ui.job_running
         if action == "resume":
-            return not self.ui.job_running and self._can_resume()
+            return self._can_resume()
         return self._has_result() if action == "result" else True
 
     def _stages(self, state: RunState | None) -> Text:
         text = Text()
-        if state is not None:
-            shown = state.stages
-        else:
-            status = self._workspace_status
-            names = () if status is None else stages_of("run", status.counts_texts, status.report)
-            shown = [Stage(name, "done" if status is not None and status.finished else "waiting") for name in names]
+        status, shown = self._workspace_status, [] if state is None else state.stages
+        if state is None and status is not None:
+            names = stages_of("run", status.counts_texts, status.report)
+            shown = [Stage(name, "done" if status.finished else "waiting") for name in names]
         for stage in shown:
             colour = {"done": "green", "running": "bold", "failed": "red", "stopped": "yellow"}.get(stage.status, "dim")
             text.append(f" {_SIGNS[stage.status]:<10}", style=colour)
             what = _WORK.get(stage.work or "") or _TITLES.get(stage.name, stage.name)
             text.append(f" {what}\n", style=colour)
-        running = state.running if state is not None else None
-        if running is not None:
-            text.append(_progress_line(running))
+        if state is not None and state.running is not None:
+            text.append(_progress_line(state.running))
         return text
 
     def _figures(self, state: RunState | None) -> str:
@@ -244,7 +240,7 @@ and stored nowhere: do not photograph or copy them."""
 
     def action_resume(self) -> None:
         """Resume a job that was stopped or failed."""
-        if self.ui.job_running or not self._can_resume():
+        if not self._can_resume():
             self.notify("There is nothing to resume. Plan (3) starts a run.")
             return
         self.start(self._request())
@@ -256,7 +252,7 @@ and stored nowhere: do not photograph or copy them."""
     def action_result(self) -> None:
         """Show the result as text."""
         state = self.ui.run_state
-        if state is None or state.outcome is None or state.outcome["kind"] != "result":
+        if state is None or state.outcome is None or not self._has_result():
             self.notify("There is no result yet.")
             return
         self.app.push_screen(Reading(f"Result of {state.verb}", result_text(state.verb, state.outcome["result"])))

@@ -20,6 +20,7 @@ from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.formatting import cell
 from localsynth_tui.widgets.table import fill
+from localsynth_tui.workspace.status import schema_of_rows
 
 __all__ = ["PAGE", "SyntheticScreen", "page_of"]
 
@@ -190,13 +191,13 @@ at no privacy cost."""
     def _export(self, options: dict[str, Any]) -> None:
         from localsynth.store.synthetic import SyntheticStore
 
-        flags = (options.get("overwrite", False), options.get("for_spreadsheets", False))
+        file_format, out, overwrite, for_spreadsheets = options.values()
         try:
-            rows = SyntheticStore(self.workspace / "synthetic.duckdb").export(options["format"], options["out"], *flags)
+            rows = SyntheticStore(self.workspace / "synthetic.duckdb").export(file_format, out, overwrite, for_spreadsheets)
         except LocalsynthError as error:
             self.call_ui(self.ui.show_error, error)
             return
-        title = f"Wrote {rows:,} rows to {options['out']}"
+        title = f"Wrote {rows:,} rows to {out}"
         self.call_ui(lambda: self.notify(self._export_command(options), title=title, markup=False, timeout=10))
 
     def action_more(self) -> None:
@@ -232,7 +233,6 @@ at no privacy cost."""
         from localsynth.workspace.paths import Workspace
         from localsynth.workspace.runs import latest_run
         from localsynth_tui.text.histograms import shapes_of_report, shapes_of_rows
-        from localsynth_tui.workspace.run_schema import schema_of_rows
 
         try:
             run = latest_run(Workspace(self.workspace))
@@ -258,8 +258,7 @@ at no privacy cost."""
 
 def _export_options(answer: dict[str, str]) -> dict[str, Any]:
     """The options of `export-data` for a form's answer."""
-    chosen = answer["format"]
-    kind = "csv" if chosen == "spreadsheet" else chosen
-    extra = {"overwrite": answer["replace"] == "yes", "for_spreadsheets": chosen == "spreadsheet"}
+    spreadsheet = answer["format"] == "spreadsheet"
+    kind = "csv" if spreadsheet else answer["format"]
     out = Path(answer["out"] or f"synthetic.{kind}").expanduser()
-    return {"format": kind, "out": out, **{name: True for name, wanted in extra.items() if wanted}}
+    return {"format": kind, "out": out, "overwrite": answer["replace"] == "yes", "for_spreadsheets": spreadsheet}

@@ -14,6 +14,15 @@ SEALS = (("any seal of this machine", "any"), ("kernel seal only (--require-seal
 """Choices of the network seal that a job requires: (label, value)."""
 
 
+_VERDICTS = (
+    (1, "a strong guarantee"),
+    (4, "a reasonable guarantee"),
+    (10, "a modest guarantee, common for text"),
+    (math.inf, "a weak guarantee: it says little"),
+)
+"""Of an epsilon up to a limit."""
+
+
 def plain(value: Any) -> str:
     """A value on one line, with control characters made visible; "" for a null."""
     text = "" if value is None else str(value).replace("\N{NO-BREAK SPACE}", " ")
@@ -44,13 +53,5 @@ def epsilon_sentence(epsilon: float, unit: str) -> str:
     rows = "any one row as without it" if unit == "row" else f"all rows of one {unit!r} as without them"
     factor = math.exp(epsilon)
     times = f"{factor:.1f}" if factor < 10 else f"about {float(f'{factor:.1g}'):,.0f}"
-    verdict = (
-        "a strong guarantee"
-        if epsilon <= 1
-        else "a reasonable guarantee"
-        if epsilon <= 4
-        else "a modest guarantee, common for text"
-        if epsilon <= 10
-        else "a weak guarantee: it says little"
-    )
+    verdict = next(text for limit, text in _VERDICTS if epsilon <= limit)
     return f"At worst, any result is {times} times as likely with {rows}: {verdict}."

@@ -38,7 +38,7 @@ class Shape:
     column: str
     label: str
     histogram: Mapping[str, Any] | None = None
-    note: str = ""
+    note: str = "no histogram"
 
 
 # --- reading and counting --------------------------------------------------------------------------------------------
@@ -51,13 +51,10 @@ def shapes_of_report(path: Path) -> list[Shape]:
         lengths = {entry["column"]: entry["lengths"] for entry in figures["writing"]}
         found = []
         for entry in figures["columns"]:
-            name, histogram = entry["column"], entry.get("histogram")
-            if histogram is not None:
-                found.append(Shape(name, entry["kind"], histogram))
-            elif lengths.get(name) is not None:
-                found.append(Shape(name, f"{entry['kind']}, length in characters", lengths[name]))
-            else:
-                found.append(Shape(name, entry["kind"], note="no histogram"))
+            name, kind, histogram = entry["column"], entry["kind"], entry.get("histogram")
+            if histogram is None and (histogram := lengths.get(name)) is not None:
+                kind += ", length in characters"
+            found.append(Shape(name, kind, histogram))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{path} cannot be read.", "Make the report again: Report (6), E.") from None
     return found

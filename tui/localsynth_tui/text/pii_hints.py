@@ -160,13 +160,11 @@ def _treatment(column: Column, unit: str, synthesizer: str) -> str:
         condition = ", conditioned on the other columns" if synthesizer == "hybrid" else ""
         return f"Learned with noise, up to {column.max_tokens} tokens a value: the language model generates new texts{condition}."
     by = "as DP marginals" if synthesizer in ("hybrid", "marginals") else "by the language model"
-    if isinstance(column, Category):
-        how = "its values are measured, and rare ones become 'other'" if column.unmeasured() else _OUTSIDE[column.outside]
-    elif isinstance(column, Boolean):
-        how = ""
-    else:
-        how = "its range is measured" if column.unmeasured() else _OUTSIDE[column.outside]
-    return f"Learned with noise, {by}" + (f"; {how}." if how else ".")
+    if isinstance(column, Boolean):
+        return f"Learned with noise, {by}."
+    is_list = isinstance(column, Category)
+    measured = "its values are measured, and rare ones become 'other'" if is_list else "its range is measured"
+    return f"Learned with noise, {by}; {measured if column.unmeasured() else _OUTSIDE[column.outside]}."
 
 
 _OUTSIDE: Mapping[Any, str] = {

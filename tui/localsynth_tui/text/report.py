@@ -57,14 +57,8 @@ def report_text(document: Mapping[str, Any]) -> str:
     ]
     for number, weakness in enumerate(document["weaknesses"], 1):
         lines.append(f"  {number}. {plain(weakness['title'])}. {plain(weakness['text'])}")
-    lines += [
-        "",
-        "Utility for machine learning",
-        f"  {_utility(figures['utility'])}",
-        "",
-        *_fidelity(figures),
-        *_sequences(figures["sequences"]),
-    ]
+    lines += ["", "Utility for machine learning", f"  {_utility(figures['utility'])}", ""]
+    lines += [*_fidelity(figures), *_sequences(figures["sequences"])]
     lines += ["", "Attacks, each with a control on holdout rows (success rate, 95 % interval, n)"]
     for attack in figures["attacks"]:
         lines += [

@@ -2,11 +2,11 @@
 
 import csv
 import datetime as dt
-import io
 from typing import Any, get_args
 
 from localsynth.errors import ConfigError
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Surrogate, Text
+from localsynth_tui.text.command_line import comma_separated
 from localsynth_tui.text.formatting import plain
 from localsynth_tui.workspace.config_file import KINDS
 
@@ -61,13 +61,11 @@ def values_of(column: Column) -> dict[str, str]:
             shown[field] = ""
         elif isinstance(value, list | dict):
             listed = [f"{one} = {words}" for one, words in value.items()] if isinstance(value, dict) else value
-            out = io.StringIO()
-            csv.writer(out, lineterminator="").writerow(listed)
-            shown[field] = out.getvalue()
+            shown[field] = comma_separated(listed)
+        elif isinstance(value, dt.date):
+            shown[field] = value.isoformat()
         else:
-            shown[field] = (
-                value.isoformat() if isinstance(value, dt.date) else f"{value:.15g}" if isinstance(value, float) else str(value)
-            )
+            shown[field] = f"{value:.15g}" if isinstance(value, float) else str(value)
     return shown
 
 
@@ -93,8 +91,11 @@ _EXAMPLES = {
     "number": "a number, such as 12.5",
     "date": "a day, such as 2026-01-31",
     "datetime": "2026-01-31T08:00:00",
+    "decimals": "a whole number",
+    "max_tokens": "a whole number",
     "descriptions": "values and their descriptions, such as: J45 = asthma, I10 = high blood pressure",
 }
+"""What to enter, by input or by kind."""
 
 
 def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
@@ -105,10 +106,7 @@ def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
         try:
             changes[field] = _read(kind, field, text) if text else None
         except (ValueError, StopIteration):
-            kind_of_value = (
-                "integer" if field in ("decimals", "max_tokens") else "descriptions" if field == "descriptions" else kind
-            )
-            expected = _EXAMPLES.get(kind_of_value, "a list, such as: ham, spam")
+            expected = _EXAMPLES.get(field) or _EXAMPLES.get(kind, "a list, such as: ham, spam")
             raise ConfigError(f"{FORM_FIELDS[field][0]}: enter {expected}.") from None
     return changes
 
@@ -124,6 +122,6 @@ def range_text(column: Column) -> str:
         return f"{low} … {high}"
     if isinstance(column, Text):
         return f"up to {column.max_tokens} tokens"
-    return {"identifier": "not learned: new numbers", "boolean": "yes or no"}.get(
-        column.kind, f"not learned: fake {column.of}" if isinstance(column, Surrogate) else ""
-    )
+    if isinstance(column, Surrogate):
+        return f"not learned: fake {column.of}"
+    return "yes or no" if column.kind == "boolean" else "not learned: new numbers"

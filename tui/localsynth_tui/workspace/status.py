@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localsynth.errors import LocalsynthError
+from localsynth.errors import ConfigError, LocalsynthError
 
 if TYPE_CHECKING:
+    from localsynth.schema.columns import Schema
     from localsynth.workspace.paths import Workspace
 
-__all__ = ["WorkspaceStatus", "read_status"]
+__all__ = ["WorkspaceStatus", "read_status", "schema_of_rows"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,14 @@ def _reserved_epsilon(workspace: "Workspace") -> float:
         return 0.0
     ledger = Ledger.open(workspace.ledger_path, workspace.keys_path / "ledger-head.json", workspace.id)
     return float(sum(event["epsilon"] for event in ledger.budgets()))
+
+
+def schema_of_rows(root: Path) -> "Schema":
+    """The effective schema of the workspace's newest run. Raises ConfigError where there is none, IntegrityError."""
+    from localsynth.workspace.paths import Workspace
+    from localsynth.workspace.runs import latest_run
+
+    run = latest_run(Workspace(root))
+    if run is None:
+        raise ConfigError("There is no run yet to generate rows from.", "Start one in Plan (3).")
+    return run.effective.schema
