@@ -50,7 +50,7 @@ def test_one_column_and_odd_names_are_no_problem(localsynth, tmp_path):
     names = ['select "x"', "größe 😀", "a.b[0]", "../../etc", "x: y"]
     header = ",".join('"' + name.replace('"', '""') + '"' for name in names)
     (tmp_path / "odd.csv").write_text(header + "\n" + "".join(f"a,b,{i % 7},word {i} here,{i % 3}\n" for i in range(150)))
-    localsynth.ok("init", "odd", "--data", "odd.csv")
+    localsynth.init("odd", "odd.csv")
     result = localsynth.ok("run", "odd", "--rows", 4, *localsynth.quick(), "--json").json()
     assert result["rows"] == 4
     rows = localsynth.ok("query", "odd", "select * from synthetic", "--json").json()
@@ -69,7 +69,7 @@ def test_texts_longer_than_the_limit_are_cut_and_said(localsynth, tmp_path):
 @pytest.fixture
 def workspace(localsynth, tmp_path):
     (tmp_path / "good.csv").write_text(GOOD)
-    localsynth.ok("init", "ws", "--data", "good.csv")
+    localsynth.init("ws", "good.csv")
     return tmp_path / "ws"
 
 
@@ -113,7 +113,7 @@ def test_unusable_base_models(localsynth, workspace, tmp_path):
 
 def test_a_table_that_is_too_small(localsynth, tmp_path):
     (tmp_path / "small.csv").write_text("note\n" + "".join(f"hello {i} there\n" for i in range(30)))
-    localsynth.ok("init", "ws", "--data", "small.csv")
+    localsynth.init("ws", "small.csv")
     refused(localsynth("plan", "ws", *localsynth.quick(), "--set", "privacy.public_size=30"), 4, "--force")
     assert localsynth("run", "ws", *localsynth.quick(), "--set", "privacy.public_size=30").code == 4
     forced = localsynth("run", "ws", "--rows", 2, "--force", *localsynth.quick(), "--set", "privacy.public_size=30")

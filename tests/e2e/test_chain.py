@@ -115,7 +115,7 @@ def no_planted_value_outside_the_private_store(workspace):
 
 
 def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
-    localsynth.ok("init", "ws", "--data", tickets)
+    localsynth.init("ws", tickets)
     result = localsynth.ok("run", "ws", "--rows", 3, *localsynth.quick(), "--json").json()
     text = (tmp_path / result["certificate"]).read_text()
     spent = str(json.loads(text)["guarantee"]["spent_epsilon"])
@@ -129,8 +129,8 @@ def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_run_resumes_within_its_budget(localsynth, tickets, tmp_path, sent):
-    localsynth.ok("init", "ws", "--data", tickets)
-    slow = [*localsynth.quick(), "--set", "train.epochs=12"]
+    localsynth.init("ws", tickets)
+    slow = [*localsynth.quick(), "--set", "train.epochs=5"]
     line = [sys.executable, "-m", "localsynth.cli.main", "run", "ws", "--rows", "20", *slow]
     process = subprocess.Popen(
         line,
@@ -146,7 +146,6 @@ def test_stopped_run_resumes_within_its_budget(localsynth, tickets, tmp_path, se
     while time.monotonic() < deadline and not train_steps(workspace):
         time.sleep(0.1)
     before = train_steps(workspace)
-    assert 0 < before < 60
     os.killpg(process.pid, sent)
     process.communicate(timeout=240)
     if sent == signal.SIGINT:
@@ -155,7 +154,7 @@ def test_stopped_run_resumes_within_its_budget(localsynth, tickets, tmp_path, se
     assert result["rows"] == 20
     assert result["epsilon_spent"] <= 4.0
     record = json.loads(next((workspace / "runs").glob("*/run.json")).read_text())
-    assert record["reruns"] == 1
+    assert record["reruns"] == 1 and 0 < before < record["model"]["plan"]["steps"]
     repeated = train_steps(workspace) - record["train"]["steps"]
     assert train_steps(workspace) <= record["model"]["plan"]["steps"] + record["model"]["plan"]["reserve"]
     # A killed run repeats what came after its last checkpoint; past the reserve it ends early rather than overspend.
@@ -171,7 +170,7 @@ def train_steps(workspace):
 
 
 def test_stages_one_by_one(localsynth, tickets, tmp_path):
-    localsynth.ok("init", "ws", "--data", tickets)
+    localsynth.init("ws", tickets)
     assert localsynth("train", "ws").code == 2  # nothing ingested
     assert localsynth("export", "ws").code == 2  # nothing trained
     assert localsynth("sample", "ws").code == 2

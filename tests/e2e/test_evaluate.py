@@ -10,7 +10,7 @@ from localsynth.store.synthetic import SyntheticStore
 
 @pytest.fixture
 def finished(localsynth, tickets, tmp_path):
-    localsynth.ok("init", "ws", "--data", tickets)
+    localsynth.init("ws", tickets)
     result = localsynth.ok("run", "ws", "--rows", 60, "--json", *localsynth.quick(), "--set", "evaluate.report=true").json()
     assert result["stages"][-1]["stage"] == "evaluate" and "do not publish" in (tmp_path / result["report"]).read_text()
     return localsynth
@@ -41,7 +41,7 @@ def test_a_report_and_one_for_release(finished, tmp_path):
 
 
 def test_what_cannot_be_evaluated_is_said(localsynth, tickets, tmp_path):
-    localsynth.ok("init", "ws", "--data", tickets)
+    localsynth.init("ws", tickets)
     early = localsynth("evaluate", "ws")
     assert early.code == 2 and "no trained run" in early.err
     localsynth.ok("run", "ws", "--rows", 20, *localsynth.quick())

@@ -26,7 +26,7 @@ from tests.helpers.records import run_record
 
 @pytest.fixture
 def workspace(localsynth, tickets, tmp_path):
-    localsynth.ok("init", "ws", "--data", tickets)
+    localsynth.init("ws", tickets)
     return tmp_path / "ws"
 
 

@@ -15,7 +15,7 @@ def test_a_few_steps_on_smollm2(localsynth, tickets, tmp_path):
     if not any(model_directory().glob("*.gguf")):
         pytest.skip("the base model is not here: localsynth models fetch " + NAME)
     localsynth.environment["LOCALSYNTH_MODELS"] = os.environ.get("LOCALSYNTH_MODELS") or str(model_directory())
-    localsynth.ok("init", "ws", "--data", tickets)
+    localsynth.init("ws", tickets)
     few = ["train.epochs=0.06", "train.batch_size=8", "privacy.public_size=400", "sample.chunk_rows=2"]
     few += ["text_counts.share=0", "evaluate.report=false"]  # they generate and embed hundreds of texts: minutes
     result = localsynth.ok("run", "ws", "--rows", 4, *[part for key in few for part in ("--set", key)], "--json").json()

@@ -16,7 +16,7 @@ from localsynth.workspace.paths import Workspace
 
 @pytest.fixture
 def workspace(localsynth, tickets, tmp_path):
-    localsynth.ok("init", "ws", "--data", tickets)
+    localsynth.init("ws", tickets)
     return tmp_path / "ws"
 
 

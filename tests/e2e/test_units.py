@@ -23,7 +23,7 @@ def visits(localsynth, tmp_path):
         for visit in range(1 + i % 5)
     )
     (tmp_path / "visits.csv").write_text("person,kind,visit,note\n" + rows)
-    localsynth.ok("init", "ws", "--data", "visits.csv")
+    localsynth.init("ws", "visits.csv")
     path = tmp_path / "ws" / "localsynth.toml"
     text = path.read_text()
     assert 'unit = "row"\n' in text

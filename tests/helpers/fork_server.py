@@ -118,9 +118,13 @@ def _serve(listening: socket.socket) -> None:
 def main() -> None:
     """Serve until a client says nothing."""
     # So that every fork has them. Nothing here may start a thread that a fork would miss.
+    import pandas  # noqa: F401  # DuckDB imports it, where it is installed, for the first value that it binds
+
     import localsynth.cli.main
     import localsynth.evaluate.tables
+    import localsynth.ingest.private_bounds
     import localsynth.pipeline.run
+    import localsynth.privacy.group_loss
     import localsynth.sample.job
     import localsynth.train.loop
     import localsynth.worker  # noqa: F401
