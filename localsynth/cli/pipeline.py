@@ -151,15 +151,10 @@ def init(
     require_seal: RequireSeal = None,
 ) -> Result:
     """Make a workspace with a schema inferred from the table's first rows. Check the schema before you run."""
+    markers = ["", *missing] if missing is not None else None
+    given = {"table": table, "columns": _list_of_columns(columns), "missing": markers, "header": header}
     source: dict[str, Any] = {"source": str(data), "format": file_format, "encoding": encoding}
-    if table is not None:
-        source["table"] = table
-    if columns is not None:
-        source["columns"] = _list_of_columns(columns)
-    if missing is not None:
-        source["missing"] = ["", *missing]
-    if header is not None:
-        source["header"] = header
+    source |= {key: value for key, value in given.items() if value is not None}
     request: dict[str, Any] = {"workspace": str(workspace), "data": source}
     if passphrase or passphrase_fd is not None:
         from localsynth.cli.prompt import ask_passphrase
