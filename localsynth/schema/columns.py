@@ -306,10 +306,8 @@ def _conform_value(column: Column, value: Any) -> Any:
     if isinstance(column, Category):
         if value in (column.values or []) or value == column.other:
             return value
-        if column.outside == "drop":
-            return _DROP
-        return column.other if column.outside == "other" else None
-    if isinstance(column, Integer | Number | Date | DateTime):
+        replacement: Value = column.other
+    elif isinstance(column, Integer | Number | Date | DateTime):
         if isinstance(column, Number):
             value = round(float(value), column.decimals)
             if not math.isfinite(value):
@@ -318,12 +316,10 @@ def _conform_value(column: Column, value: Any) -> Any:
         assert low is not None and high is not None, "conform() needs the effective schema"
         if low <= value <= high:
             return value
-        if column.outside == "drop":
-            return _DROP
-        if column.outside == "null":
-            return None
-        return low if value < low else high
-    return value
+        replacement = low if value < low else high
+    else:
+        return value
+    return {"drop": _DROP, "null": None}.get(column.outside, replacement)
 
 
 def conform(schema: Schema, record: Record) -> Record | None:
