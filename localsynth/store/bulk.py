@@ -15,7 +15,15 @@ from localsynth.schema.columns import Value
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["insert_rows", "literal", "quoted"]
+__all__ = ["OFFLINE", "insert_rows", "literal", "quoted"]
+
+
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
+"""Settings of a connection that fetches nothing, and whose SQL reads no variable of Python."""
 
 
 def quoted(name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from localsynth.errors import ResourceError
-from localsynth.store.bulk import literal
+from localsynth.store.bulk import OFFLINE, literal
 
 __all__ = ["attach", "connect"]
 
@@ -39,10 +39,8 @@ def connect(spill: Path | None = None, memory: str = _MEMORY) -> duckdb.DuckDBPy
     connection = duckdb.connect(
         ":memory:",
         config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
+            **OFFLINE,
             "memory_limit": memory,
-            "python_enable_replacements": False,
             "temp_directory": "" if spill is None else str(spill),
             "temp_file_encryption": True,
         },

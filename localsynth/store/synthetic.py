@@ -29,7 +29,7 @@ import duckdb
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.schema.columns import Boolean, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Value
-from localsynth.store.bulk import insert_rows, literal, quoted
+from localsynth.store.bulk import OFFLINE, insert_rows, literal, quoted
 from localsynth.system.lock import file_lock
 
 __all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore"]
@@ -39,12 +39,7 @@ ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
 _WAIT_SECONDS = 10.0
 _PAUSE = 0.05
 _FETCH = 2000
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "python_enable_replacements": False,
-    "temp_directory": "",
-}
+_CONFIG = {**OFFLINE, "temp_directory": ""}
 _HARMLESS = {**_CONFIG, "enable_external_access": False, "lock_configuration": True}
 _COPY_OPTIONS: dict[str, str] = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet", "jsonl": "FORMAT json, ARRAY false"}
 _TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Identifier: "BIGINT", Integer: "BIGINT"}

@@ -11,7 +11,7 @@ import duckdb
 
 from localsynth.errors import ConfigError, DataError, ResourceError
 from localsynth.ingest.sources.base import BATCH, Row, Source
-from localsynth.store.bulk import literal, quoted
+from localsynth.store.bulk import OFFLINE, literal, quoted
 
 __all__ = ["DuckDBSource", "ParquetSource"]
 
@@ -47,10 +47,8 @@ class _TypedSource(Source):
         connection = duckdb.connect(
             ":memory:",
             config={
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
+                **OFFLINE,
                 "memory_limit": _MEMORY,
-                "python_enable_replacements": False,
                 "temp_directory": "",  # original values must not reach the disk unencrypted
             },
         )
