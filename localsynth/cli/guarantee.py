@@ -36,11 +36,14 @@ def verify(
     key: Annotated[
         str | None, typer.Option("--key", metavar="FINGERPRINT", help="The signer's fingerprint, if you know it.")
     ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", metavar="FILE", help="An exported table, with its manifest beside it.")
+    ] = None,
 ) -> Result:
     """Recompute the guarantee and check hashes and signature. Needs no private data and no network."""
     from localsynth.verify.file import verify_file
 
-    return verify_file(path, key)
+    return verify_file(path, key, table)
 
 
 def _erase_text(result: Result) -> str:

@@ -92,12 +92,14 @@ def demo(
 ) -> DemoResult:
     """Run the whole pipeline on a bundled table of random rows, on the CPU. Stop it with ctrl-C; start it again to resume."""
     from localsynth.example.visits import prepare_demo
+    from localsynth.pipeline.export_table import export_table
     from localsynth.store.synthetic import SyntheticStore
+    from localsynth.workspace.paths import Workspace as Directory
 
     print(prepare_demo(workspace), file=sys.stderr)
     result: Summary = _finished_demo(workspace) or in_worker(RunResult, "run", workspace, None)
     store, out = SyntheticStore(workspace / "synthetic.duckdb"), workspace / "synthetic.csv"
-    store.export("csv", out, overwrite=True)
+    export_table(Directory.open(workspace), "csv", out, overwrite=True)
     columns, rows = store.query("select * from synthetic limit 5")
     return {**result, "csv": str(out), "first_rows": [dict(zip(columns, row, strict=True)) for row in rows]}
 

@@ -42,7 +42,12 @@ def query(
 
 
 def _export_text(result: dict[str, Any]) -> str:
-    return f"Wrote {result['rows']:,} rows to {result['out']}."
+    tied = (
+        f"{result['manifest']} ties them to the certificate."
+        if result["manifest"]
+        else "No manifest: the run has no certificate."
+    )
+    return f"Wrote {result['rows']:,} rows to {result['out']}. {tied}"
 
 
 @command(app, name="export-data", example="localsynth export-data visits --format csv --out synthetic.csv", show=_export_text)
@@ -55,12 +60,10 @@ def export_data(
         bool, typer.Option("--for-spreadsheets", help="CSV only: put an apostrophe before texts that look like formulas.")
     ] = False,
 ) -> dict[str, Any]:
-    """Write the synthetic rows to a file."""
-    from localsynth.store.synthetic import SyntheticStore
+    """Write the synthetic rows to a file, and beside it a manifest that ties them to the certificate."""
+    from localsynth.pipeline.export_table import export_table
     from localsynth.workspace.paths import Workspace as Directory
 
     if file_format not in ("csv", "parquet", "jsonl"):
         raise ConfigError(f"--format {file_format!r} is not known.", "Use csv, parquet or jsonl.")
-    store = SyntheticStore(Directory.open(workspace).synthetic_path)
-    rows = store.export(file_format, out, overwrite, for_spreadsheets)  # type: ignore[arg-type]
-    return {"rows": rows, "out": str(out), "format": file_format}
+    return export_table(Directory.open(workspace), file_format, out, overwrite, for_spreadsheets)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ Reads what was released with noise, no private data.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from localsynth.errors import Cancelled, IntegrityError
@@ -20,7 +20,7 @@ from localsynth.schema.columns import Record, conform
 from localsynth.schema.conditions import Conditions
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["generate_from_marginals"]
+__all__ = ["generate_from_marginals", "rows_by_marginals"]
 
 _CHUNK = 2_000
 """Rows of a transaction."""
@@ -61,6 +61,17 @@ def generate_from_marginals(
             raise Cancelled(f"Stopped after {done} of {job.rows} rows.", "`localsynth sample` generates the rest.")
     statistics = SampleStatistics(rows=max(0, job.rows - job.done), rejected=single.rejected if single is not None else 0)
     return SampleResult(statistics.rows, time.monotonic() - started, statistics)
+
+
+def rows_by_marginals(path: Path, surrogates: Surrogates, job: Job, conditions: Callable[[int], Conditions]) -> Iterator[Record]:
+    """All rows of `job`, as `generate_from_marginals` writes them. Raises IntegrityError where `path` holds no marginals."""
+    model = read_marginals(path)
+    if isinstance(model, SequenceModel):
+        chunk_of = _sequences(model, surrogates, job)
+    else:
+        chunk_of = _single_rows(StructuredRows(model, surrogates.schema, surrogates.seed), surrogates, job, conditions)
+    for first in range(0, job.rows, _CHUNK):
+        yield from chunk_of(range(first, min(first + _CHUNK, job.rows)))
 
 
 def _single_rows(

@@ -32,7 +32,7 @@ from localsynth.schema.columns import Boolean, Column, Date, DateTime, Identifie
 from localsynth.store.bulk import OFFLINE, insert_rows, literal, quoted
 from localsynth.system.lock import file_lock
 
-__all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore"]
+__all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore", "escape_formula"]
 
 ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
 
@@ -366,11 +366,16 @@ _FORMULA = r"^[=+\-@\t\r]"
 _NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?$"
 
 
+def escape_formula(text: str) -> str:
+    """`text`, with an apostrophe before it where a spreadsheet would evaluate it as a formula."""
+    return f"'{text}" if re.match(_FORMULA, text) and not re.match(_NUMBER, text) else text
+
+
 def _escape_formulas(columns: list[tuple[str, str]]) -> str:
     """The select list of (name, SQL type) columns with formulas escaped."""
     selected = []
     for name, kind in columns:
-        value, shown = quoted(name), quoted(f"'{name}" if re.match(_FORMULA, name) and not re.match(_NUMBER, name) else name)
+        value, shown = quoted(name), quoted(escape_formula(name))
         if kind == "VARCHAR":
             harmless = f"NOT regexp_matches({value}, '{_FORMULA}') OR regexp_matches({value}, '{_NUMBER}')"
             value = f"CASE WHEN {harmless} THEN {value} ELSE '''' || {value} END"

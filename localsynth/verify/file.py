@@ -10,18 +10,13 @@ from localsynth.privacy.signing import fingerprint
 from localsynth.system.canonical_json import canonical_json, parse_json
 from localsynth.system.files import file_sha256
 from localsynth.verify.certificate import Finding, check, check_signature
+from localsynth.verify.table import NO_TABLE, check_table
 from localsynth.workspace.erasure_record import read_statement
 
 __all__ = ["verify_file"]
 
 _MAX_BYTES = 64 * 2**20
 _MODELS = "model.*.gguf"
-
-_TABLE = Finding(
-    "table",
-    "not checked",
-    "No hash ties a table of synthetic rows to this certificate: that rows came from this model is their sender's word.",
-)
 
 
 def _is_model(path: Path) -> bool:
@@ -155,11 +150,11 @@ def _erasure(document: dict[str, Any], path: Path) -> list[Finding]:
     return [] if said is None else [Finding("erasure", said.status, said.text)]
 
 
-def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
+def verify_file(path: Path, known_key: str | None, table: Path | None = None) -> dict[str, Any]:
     """Every finding as a JSON object: valid, verdict, summary, not_covered, findings.
 
-    `known_key` is the fingerprint of the expected signer. Raises DataError for a missing file, IntegrityError for one that
-    is no certificate at all.
+    `known_key` is the fingerprint of the expected signer, `table` an exported table with its manifest beside it. Raises
+    DataError for a missing file, IntegrityError for one that is no certificate at all.
     """
     if not path.is_file():
         raise DataError(f"There is no file {path}.", "Give the path of a certificate.json or of a model's .gguf file.")
@@ -167,7 +162,9 @@ def verify_file(path: Path, known_key: str | None) -> dict[str, Any]:
     findings = check(document, known_key)
     if not (len(findings) == 1 and findings[0].status == "failed"):
         findings += [*_check_products(document, _products(path)), *_check_copies(document, path), *_erasure(document, path)]
-    findings.append(_TABLE)
+        findings += [NO_TABLE] if table is None else check_table(document, path, table)
+    else:
+        findings.append(Finding("table", "not checked", "No table can be tied to a certificate that does not hold."))
     valid = all(finding.status != "failed" for finding in findings)
     failed = sum(finding.status == "failed" for finding in findings)
     unchecked = [finding.name for finding in findings if finding.status == "not checked"]

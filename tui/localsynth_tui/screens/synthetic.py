@@ -189,11 +189,12 @@ at no privacy cost."""
 
     @work(thread=True)
     def _export(self, options: dict[str, Any]) -> None:
-        from localsynth.store.synthetic import SyntheticStore
+        from localsynth.pipeline.export_table import export_table
+        from localsynth.workspace.paths import Workspace
 
         file_format, out, overwrite, for_spreadsheets = options.values()
         try:
-            rows = SyntheticStore(self.workspace / "synthetic.duckdb").export(file_format, out, overwrite, for_spreadsheets)
+            rows = export_table(Workspace.open(self.workspace), file_format, out, overwrite, for_spreadsheets)["rows"]
         except LocalsynthError as error:
             self.call_ui(self.ui.show_error, error)
             return
