@@ -68,10 +68,10 @@ class Command:
         self.ok("init", name, "--data", data)
         self.shorten_texts(name)
 
-    def shorten_texts(self, name: str) -> None:
-        """Cut texts after 16 tokens, in the configuration that `init` wrote."""
+    def shorten_texts(self, name: str, tokens: int = 16) -> None:
+        """Cut texts after so many tokens, in the configuration that `init` wrote."""
         path = self.directory / name / "localsynth.toml"
-        path.write_text(re.sub("^# max_tokens = .*", "max_tokens = 16", path.read_text(), flags=re.MULTILINE))
+        path.write_text(re.sub("^# max_tokens = .*", f"max_tokens = {tokens}", path.read_text(), flags=re.MULTILINE))
 
     def quick(self) -> list[str]:
         """Overrides that make a run on the tiny model take seconds."""

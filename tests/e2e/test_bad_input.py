@@ -61,6 +61,7 @@ def test_texts_longer_than_the_limit_are_cut_and_said(localsynth, tmp_path):
     (tmp_path / "long.csv").write_text("note\n" + "".join(f"word{i} " * 400 + "\n" for i in range(120)))
     made = localsynth.ok("init", "ws", "--data", "long.csv")
     assert "cut" in made.err
+    localsynth.shorten_texts("ws")
     assert (
         localsynth.ok("run", "ws", "--rows", 2, *localsynth.quick(), "--set", "sample.chunk_rows=1", "--json").json()["rows"] == 2
     )

@@ -24,6 +24,7 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
     made = localsynth.ok("init", "ws", "--data", tickets, "--json").json()
     kinds = {column["name"]: column["kind"] for column in made["columns"]}
     assert list(kinds.values()) == ["identifier", "surrogate", "category", "integer", "number", "date", "boolean", "text"]
+    localsynth.shorten_texts("ws", 48)  # none is longer
     planned = localsynth.ok("plan", "ws", *localsynth.quick(), "--json").json()
     assert planned["units_origin"] == "assumed" and planned["noise_multiplier"] > 0
     assert not (tmp_path / "ws" / "ledger.json").exists(), "plan must spend nothing"
