@@ -46,7 +46,7 @@ def check_table(document: dict[str, Any], certificate: Path, table: Path) -> lis
             return [found, _sample_again(manifest, document, certificate.parent / "marginals.json", table)]
     except LocalsynthError as error:
         return [Finding("table", "failed", error.message)]
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
         return [Finding("table", "failed", f"{path.name} cannot be compared with the table.")]
     return [found]
 

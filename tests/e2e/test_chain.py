@@ -60,9 +60,14 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
 
     counted = localsynth.ok("query", "ws", "select count(*) as n from synthetic", "--json").json()
     assert counted == [{"n": 70}]
+    manifests = set()
     for kind in ("csv", "parquet", "jsonl"):
         localsynth.ok("export-data", "ws", "--format", kind, "--out", f"out.{kind}")
         assert duckdb.sql(f"select count(*) from '{tmp_path}/out.{kind}'").fetchone() == (70,)
+        tied = localsynth.ok("verify", result["model"], "--table", f"out.{kind}", "--json").json()["findings"]
+        assert [finding["status"] for finding in tied if finding["name"] == "table"] == ["ok"]
+        manifests.add(json.loads((tmp_path / f"out.{kind}.manifest.json").read_text())["rows_sha256"])
+    assert len(manifests) == 1, "the same rows, whatever the format"
 
     assert localsynth("run", "ws", *localsynth.quick()).code == 2, "a finished run needs --again"
     assert localsynth.ok("sample", "ws", "--more", 5, *localsynth.quick(), "--json").json()["rows"] == 75

@@ -171,7 +171,17 @@ def test_rows_sampled_again_need_nobodys_word(finished: Session, table: Path) ->
     write(table, [*rows[:7], *lines(table)[8:], rows[1]])
     assert forge(table, schema)["rows"] == ROWS
     assert found(finished, table)["rows"][0] == "failed"
-    for jobs in ([], [{}], [{"seed": "x", "first_row": 0, "rows": ROWS, "asked": {}}], [{"seed": 0, "first_row": 0}], {"a": 1}):
+    job = {"seed": 0, "first_row": 0, "rows": ROWS, "asked": {}}
+    odd = [
+        {"seed": "x"},
+        {"seed": -1},
+        {"rows": 1.5},
+        {"rows": None},
+        {"asked": "where"},
+        {"asked": {"where": 3}},
+        {"first_row": []},
+    ]
+    for jobs in ([], [{}], [5], {"a": 1}, *([job | change] for change in odd)):
         forge(table, schema, jobs=jobs)
         assert "failed" in {status for status, _ in found(finished, table).values()}, jobs
 
