@@ -42,7 +42,7 @@ def test_a_run_under_a_passphrase_opens_no_socket(localsynth, tickets, tmp_path)
     assert not (tmp_path / "ws" / "ledger.json").exists(), "a wrong passphrase costs nothing"
 
     trace, strace = tmp_path / "trace", shutil.which("strace")
-    wrap = [strace, "-f", "-qq", "-s", "4096", "-e", "trace=%network,execve", "-o", trace] if strace else []
+    wrap = [strace, "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-e", "trace=%network,execve", "-o", trace] if strace else []
     seen, stop = set(), threading.Event()
 
     def watch():
