@@ -13,6 +13,7 @@ import torch
 from localsynth.config import TrainConfig
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.row_text import Encoded
+from localsynth.privacy.account import Account
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train.loop import noisy_mean
 from localsynth.train.model import build_model, choose_precision
@@ -38,7 +39,7 @@ def main() -> None:
     base = find_base_model(settings.model)
     model = build_model(base.path, settings.rank, settings.alpha, base.targets, choose_precision("auto", "cpu"), "cpu", seed=0)
     private = PrivateGradients(model, 1.0)
-    plan = make_train_plan(settings, 10_000, 8.0, 1e-6)
+    plan = make_train_plan(settings, 10_000, Account(8.0, 1e-6).noise)
     total, random = private.new_sum(), SecureRandom()
     count = sum(weight.numel() for weight in private.weights)
 

@@ -28,6 +28,7 @@ from localsynth.config import TrainConfig
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
+from localsynth.privacy.account import Account
 from localsynth.privacy.noise import SecureRandom
 from localsynth.schema.columns import Schema, Text
 from localsynth.train.base_model import load_base_model
@@ -137,7 +138,7 @@ def main() -> None:
         config = TrainConfig.model_validate(shared | own)
         rows = [with_placeholders(row, arguments.prompt_tokens) for row in encoded] if method == "prompt" else encoded
         held_out, units = rows[: arguments.held_out], [[row] for row in rows[arguments.held_out :]]
-        plan = make_train_plan(config, len(units), arguments.epsilon, 1e-5)
+        plan = make_train_plan(config, len(units), Account(arguments.epsilon, 1e-5).noise)
         targets = choose_preset(plan).among(base.targets)
         model = (
             build_prompt_model(base.path, arguments.prompt_tokens, precision, seed=plan.steps)

@@ -38,6 +38,7 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import END, Codec, Encoded
 from localsynth.marginals.domain import Domain
+from localsynth.privacy.account import Account
 from localsynth.privacy.noise import SecureRandom
 from localsynth.privacy.zcdp import rho_for
 from localsynth.sample.row_plan import RowPlan
@@ -148,7 +149,7 @@ def main() -> None:
         swapped = [{**row, label: str(random.choice(others[str(row[label])]))} for row in test[: arguments.held_out]]
         mislabelled = [codec.encode(split.with_lengths(row)) for row in swapped]
     left = 1 - arguments.words
-    plan = make_train_plan(config, len(units), left * arguments.epsilon, left * _DELTA)
+    plan = make_train_plan(config, len(units), Account(left * arguments.epsilon, left * _DELTA).noise)
     targets = arguments.targets or choose_preset(plan).among(base.targets)
     result: dict[str, Any] = {
         "settings": settings,

@@ -48,7 +48,7 @@ def main() -> None:
             base=base.path,
             targets=base.targets,
             micro_batch_tokens=arguments.positions,
-            plan=TrainPlan(count, count, 1.0, arguments.steps, 2, 0.5, 1.0, 8.0, 1e-5),
+            plan=TrainPlan(count, count, 1.0, arguments.steps, 2, 0.5, 1.0),
             settings=settings,
             charge_step=lambda: 0.0,
             random=SecureRandom(),

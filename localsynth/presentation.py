@@ -35,16 +35,18 @@ _SYNTHESIZERS = {
 }
 
 
+_STAGE_NAMES = {"schema": "schema", "marginals": "marginals", "train": "training", "text_counts": "token counts"}
+
+
 def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
     origin = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
     epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
-    counting = f", {epsilon['text_counts']:g} to count texts" if epsilon["text_counts"] else ""
+    alone = ", ".join(f"{_STAGE_NAMES[stage]} {value:.3g}" for stage, value in epsilon.items() if stage != "total")
     lines = [
         f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
-        f"epsilon           {epsilon['total']:g} in all: {epsilon['schema']:g} for the schema, {epsilon['marginals']:g} for "
-        f"marginals, {epsilon['train']:g} for training{counting}",
-        f"delta             {plan['delta']['total']:.2g}",
+        f"epsilon           {epsilon['total']:g} in all, composed jointly; alone: {alone}",
+        f"delta             {plan['delta']:.2g}",
         f"synthesizer       {_SYNTHESIZERS[plan['synthesizer']]}",
     ]
     if counted:

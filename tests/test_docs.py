@@ -132,18 +132,19 @@ def test_the_factors_of_the_guarantee_are_those_of_its_epsilons():
 
 def test_the_group_figures_of_the_guarantee_are_those_of_the_code():
     from localsynth.config import TrainConfig
+    from localsynth.privacy.account import Account
     from localsynth.privacy.accountant import epsilon_of, group_epsilon, max_repetitions
     from localsynth.train.plan import make_train_plan
 
     units, epsilon, delta = 9000, 3.6, 9e-7
     assert f"{units:,} expected units, ε {epsilon} and δ 9e-7 for training, default settings" in GUARANTEE
-    plan = make_train_plan(TrainConfig(), units, epsilon, delta)
-    most = max_repetitions(lambda n: epsilon_of([plan.step_mechanism] * n, plan.delta) <= plan.epsilon)
+    plan = make_train_plan(TrainConfig(), units, Account(epsilon, delta).noise)
+    most = max_repetitions(lambda n: epsilon_of([plan.step_mechanism] * n, delta) <= epsilon)
     assert (
         f"q = {plan.sample_rate:.4f}, σ = {plan.noise_multiplier:.3f}, {plan.steps} steps and a reserve of {plan.reserve};"
         f" the budget has room for {most} steps" in GUARANTEE
     )
-    found = [group_epsilon([plan.step_mechanism] * most, plan.delta, k)[0] for k in (2, 5, 10)]
+    found = [group_epsilon([plan.step_mechanism] * most, delta, k)[0] for k in (2, 5, 10)]
     two, five, ten = (f"{math.ceil(10 * figure) / 10:.1f}" for figure in found)
     assert "| units together | 1 | 2 | 5 | 10 |" in GUARANTEE
     assert f"| ε | {epsilon:.2f} | {two} | {five} | {ten} |" in GUARANTEE

@@ -139,7 +139,7 @@ def _dp_step(adapted: PeftModel, units: int) -> Step:
     fuse_adapters(adapted)
     private, random = PrivateGradients(LossModel(adapted), 1.0), SecureRandom()
     optimizer = torch.optim.AdamW(private.weights, lr=1e-3, weight_decay=0.0)
-    plan = TrainPlan(units, units, 1.0, 1, 0, _NOISE, 1.0, 1.0, 1e-6)
+    plan = TrainPlan(units, units, 1.0, 1, 0, _NOISE, 1.0)
 
     def step(batch: list[MicroBatch]) -> None:
         total = private.new_sum()

@@ -1,61 +1,40 @@
 """Bounds, category lists and the number of units, measured under differential privacy.
 
 Exact minima, maxima or lists of values would reveal single rows. Each measurement here is
-an OpenDP mechanism, charged before it runs. All share one budget in equal parts, fixed
-beforehand.
+an OpenDP mechanism, charged before it runs.
 """
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from localsynth.ingest.measurement import Measurement
 from localsynth.privacy.accountant import Mechanism
 from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
 from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
-from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Schema
+from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number
 from localsynth.store.private import PrivateStore
 
-__all__ = ["Charge", "MeasurementBudget", "measure_column", "measure_unit_count", "split_budget"]
+__all__ = ["Charge", "measure_column", "measure_unit_count"]
 
 Charge = Callable[[str, Mechanism], None]
 """Records (what is measured, its mechanism) in the ledger, or raises BudgetError; called before anything is released."""
 
 
-@dataclass(frozen=True)
-class MeasurementBudget:
-    """The cost of one measurement. `contributions` is the maximum number of rows of a unit."""
-
-    epsilon: float
-    delta: float
-    contributions: int
-
-
-def split_budget(
-    schema: Schema, size_declared: bool, epsilon: float, delta: float, contributions: int
-) -> MeasurementBudget | None:
-    """An equal part of (ε, δ) for every measurement that the schema needs; None where it needs none."""
-    columns = {name for name, _ in schema.unmeasured()}
-    measurements = len(columns) + (not size_declared)
-    lists = sum(isinstance(column, Category) and column.values is None for column in schema.columns)
-    if not measurements:
-        return None
-    return MeasurementBudget(epsilon / measurements, delta / max(1, lists), contributions)
-
-
-def measure_unit_count(units: int, budget: MeasurementBudget, charge: Charge) -> int:
+def measure_unit_count(units: int, budget: Measurement, charge: Charge) -> int:
     """The noisy number of units. A unit counts once, however many rows it has."""
-    plan = CountPlan(budget.epsilon, 1)
+    plan = CountPlan(budget.epsilon, budget.contributions)
     charge("number of units", plan.mechanism)
     return plan.release(units)
 
 
-def measure_column(column: Column, index: int, store: PrivateStore, budget: MeasurementBudget, charge: Charge) -> Column:
+def measure_column(column: Column, index: int, store: PrivateStore, budget: Measurement, charge: Charge) -> Column:
     """`column` (the `index`-th learned one) with its open bounds or list filled in from the training rows."""
     fields = column.unmeasured()
     if isinstance(column, Category):
+        assert budget.delta is not None
         plan = CategoriesPlan(budget.epsilon, budget.delta, budget.contributions)
         charge(f"list of values of column {column.name}", plan.mechanism)
         values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None])

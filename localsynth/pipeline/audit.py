@@ -68,7 +68,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
     device = choose_device(settings.device)
     base = check_base_model(current)
     session.emit(stage_started("audit", session.seal))
-    curve = claimed_curve(plan)
+    certified = session.config.model_copy(update={"privacy": current.settings.privacy}).delta()
+    curve = claimed_curve(plan, certified)
     canaries = session.options.canaries or enough_canaries(plan.sample_rate, plan.steps, curve)
     guesses = guesses_of(canaries, plan.sample_rate, plan.steps)
     random = SecureRandom()
@@ -113,8 +114,8 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
         guesses=guesses,
         right=right_guesses(attacked.scores, attacked.included, guesses),
         control_right=right_guesses(attacked.control, attacked.included, guesses),
-        epsilon=plan.epsilon,
-        delta=plan.delta,
+        epsilon=curve[0][0],
+        delta=curve[0][1],
         curve=curve,
         search=searched,
     )
@@ -164,10 +165,10 @@ def _keep(session: Session, current: Run, evidence: dict[str, Any]) -> str | Non
     return workspace.private_path.name
 
 
-def claimed_curve(plan: "TrainPlan") -> list[tuple[float, float]]:
-    """(ε, δ) pairs of the steps that the audit takes, from the certified δ upwards."""
+def claimed_curve(plan: "TrainPlan", certified: float) -> list[tuple[float, float]]:
+    """(ε, δ) pairs of the steps that the audit takes, from the `certified` δ upwards."""
     from localsynth.privacy.accountant import epsilon_of
 
     steps = [{"type": "repeated", "count": plan.steps, "of": plan.step_mechanism}]
-    pairs = [(epsilon_of(steps, delta), delta) for delta in (plan.delta, *(each for each in _DELTAS if each > plan.delta))]
+    pairs = [(epsilon_of(steps, delta), delta) for delta in (certified, *(each for each in _DELTAS if each > certified))]
     return [(epsilon, delta) for epsilon, delta in pairs if math.isfinite(epsilon)]

@@ -1,6 +1,6 @@
 """Model → runs/ID/text_counts.json: a noisy token histogram of the original texts.
 
-It is one release. Its whole budget is charged before an original row is read; earlier, only the integrity of the private file
+It is one release. Its whole cost is charged before an original row is read; earlier, only the integrity of the private file
 is checked. It comes after the export, because it is compared with what the model generates. The certificate is then issued
 again, with what it cost.
 """
@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 from localsynth.errors import Cancelled
 from localsynth.events import progress, stage_started, warning
 from localsynth.pipeline.export import certify_model
-from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import (
     Session,
     check_product,
     exported_run,
-    open_budget,
     open_ledger,
     private_recorder,
     random_source,
 )
 from localsynth.pipeline.train import source_of
+from localsynth.planning.budgets import shares_of
 from localsynth.results import CountTextsResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record
@@ -72,7 +71,7 @@ def count_texts_of(session: Session, current: Run) -> CountTextsResult:
     emit = private_recorder(session, current)
     emit(stage_started("count_texts", session.seal))
     effective = current.effective
-    if not any(event["budget"] == "text_counts" for event in ledger.spends(current.id)):
+    if not any(event["stage"] == "count_texts" for event in ledger.spends(current.id)):
         _count(session, ledger, current, effective)
     if current.text_counts_path.exists():
         counts = read_token_counts(current.text_counts_path)
@@ -107,15 +106,15 @@ def _result(current: Run, outcome: TextCountsOutcome, done_before: bool) -> Coun
 
 def _count(session: Session, ledger: "Ledger", current: Run, effective: Effective) -> None:
     """Charge the budget, count, and write `text_counts.json`."""
-    from localsynth.privacy.zcdp import rho_for
+    from localsynth.privacy.zcdp import gaussian_of_rho
     from localsynth.store.private import PrivateStore
     from localsynth.text_counts.grouping_columns import choose_grouping_columns
     from localsynth.text_counts.logit_bias import first_bias
     from localsynth.text_counts.token_counts import count_tokens
 
-    source_sha256 = source_of(session, current.record.table)
-    budget, rows_per_unit = remaining_budgets(session, ledger).text_counts, session.config.privacy.rows_per_unit
-    rho = rho_for(budget.epsilon, budget.delta)
+    source_of(session, current.record.table)
+    rho, rows_per_unit = shares_of(session.config).text_counts, session.config.privacy.rows_per_unit
+    assert rho is not None
     # Whatever can fail without the rows fails before they are paid for.
     columns: list[GroupingColumn] = []
     if marginals := _marginals(current):
@@ -127,9 +126,9 @@ def _count(session: Session, ledger: "Ledger", current: Run, effective: Effectiv
         raise Cancelled("Stopped before anything was counted.", "`localsynth count-texts` begins it again.")
     with PrivateStore.open(session.workspace) as store:
         store.check_readable()
-        open_budget(session, ledger, "text_counts", current.id, budget, source_sha256)
-        mechanism = {"type": "zcdp", "rho": rho}
-        ledger.charge(budget="text_counts", run=current.id, stage="count_texts", what="tokens of the texts", mechanism=mechanism)
+        # Gaussian counts alone, of noise that is fixed by now.
+        mechanism = gaussian_of_rho(rho)
+        ledger.charge(budget=current.budget, run=current.id, stage="count_texts", what="tokens of the texts", mechanism=mechanism)
         original = [row for unit in store.conformed_units("train", effective.schema) for row in unit]
     with _text_tokens(current, effective) as tokens:
         size = tokens.vocabulary_size

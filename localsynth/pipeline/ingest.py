@@ -2,15 +2,17 @@
 
 import hashlib
 import hmac
+import math
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import note, private_note, stage_done, stage_started, warning
-from localsynth.pipeline.repeated_spends import repeat_budget
 from localsynth.pipeline.session import Session, open_budget, open_ledger, warn_of_other_spends
-from localsynth.planning.budgets import EpsilonDelta, budgets
+from localsynth.planning.budgets import account_of, shares_of
 from localsynth.planning.warnings import list_warning
+from localsynth.privacy.account import Account
 from localsynth.results import IngestResult
 from localsynth.schema.columns import Schema, conform
 from localsynth.workspace.effective_schema import Effective, IngestRecord, IngestSettings, TableSize, read_ingest
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
     from localsynth.store.private import PrivateStore
 
-__all__ = ["ingest", "ingest_if_needed", "ingest_settings"]
+__all__ = ["ingest", "ingest_if_needed", "ingest_settings", "size_epsilon"]
 
 
 def ingest_settings(session: Session) -> IngestSettings:
@@ -32,7 +34,8 @@ def ingest_settings(session: Session) -> IngestSettings:
     """
     config = session.config
     source = hmac.new(hash_secret(session.workspace), config.data.source.encode(), hashlib.sha256).hexdigest()
-    settings = IngestSettings.of(config, budgets(config).schema.epsilon, session.options.max_units)
+    shares = shares_of(config)
+    settings = IngestSettings.of(config, shares.schema_epsilon if shares.columns else 0.0, session.options.max_units)
     return settings.model_copy(update={"data": config.data.model_copy(update={"source": source})})
 
 
@@ -40,7 +43,7 @@ def ingest(session: Session) -> IngestResult:
     """Read the source into the private store and measure what the schema leaves open. Without --again, it is done once.
 
     An interrupted ingest resumes: what was measured is in schema.json and is not charged twice. What was charged and not
-    written is measured again, at the cost of the training's budget, so that the total holds. Where private.duckdb is gone,
+    written is charged and measured again, and leaves less for the training, so that the total holds. Where private.duckdb is gone,
     the rows are read again and nothing is measured: earlier measurements are public, whatever rows are read now, and the
     ledger counts them once for everybody they were made on. With --again everything is read and measured again, on a budget
     of its own.
@@ -118,61 +121,81 @@ def _begin_or_resume(
 
 
 def _new_budget(ledger: "Ledger", earlier: str | None) -> str:
-    """The name of another ingest's budget; the first one is called plainly "schema". `earlier` is that of schema.json."""
-    opened: list[str] = [event["budget"] for event in ledger.budgets() if event["budget"].startswith("schema")]
-    names = list(dict.fromkeys(name.partition("-repeat")[0] for name in opened))
-    if names and names[-1] != earlier and not any(event["budget"] == names[-1] for event in ledger.spends()):
+    """The name of another ingest's budgets; those of the first start with "ingest". `earlier` is that of schema.json."""
+    opened = [event["budget"] for event in ledger.budgets() if event["run"] is None]
+    names: list[str] = list(dict.fromkeys(name.partition(_SIZE)[0] for name in opened))
+    if names and names[-1] != earlier and not any(_is_of(event["budget"], names[-1]) for event in ledger.spends()):
         # Opened by a process that was killed before it wrote schema.json.
         return names[-1]
-    return "schema" if not names else f"schema-{len(names) + 1}"
+    return "ingest" if not names else f"ingest-{len(names) + 1}"
+
+
+_SIZE = "-size"
+"""Follows an ingest's name in the name of a budget for the number of units."""
+
+
+def _is_of(budget: str, ingest: str) -> bool:
+    return budget == ingest or budget.startswith(ingest + _SIZE)
+
+
+def size_epsilon(ledger: "Ledger", budget: str) -> float:
+    """The ε of the budgets in which the ingest named `budget` measured the number of units."""
+    return math.fsum(event["epsilon"] for event in ledger.budgets() if event["budget"].startswith(budget + _SIZE))
 
 
 class _Ingest:
     """An ingest at work. `record` is what schema.json says.
 
     A measurement is charged to the ledger, made, and then written to schema.json together with the index of its charge.
-    A process that is killed in between leaves a charge that no record names. The next process sees that, measures again,
-    and takes the cost from the training's budget (`repeat_budget`).
+    A process that is killed in between leaves a charge that no record names. The next process sees that and measures again,
+    at another charge.
     """
 
     def __init__(self, session: Session, ledger: "Ledger", source_sha256: str, record: IngestRecord) -> None:
-        """Open the ingest's budget, where something is to be measured, then write the record.
+        """Open the ingest's first budget, where something is to be measured, then write the record.
 
         In this order a budget that is refused leaves the record of an earlier ingest as it was.
         """
-        from localsynth.ingest.private_bounds import split_budget
-
         self._session, self._ledger, self._source_sha256 = session, ledger, source_sha256
         self._measured_by = dict(record.measured_by)
-        privacy, budget = session.config.privacy, budgets(session.config).schema
-        self._parts = split_budget(
-            session.config.schema_, privacy.public_size is not None, budget.epsilon, budget.delta, privacy.rows_per_unit
-        )
-        if self._parts is not None:
-            open_budget(session, ledger, record.budget, None, budget, source_sha256)
+        self._shares = shares_of(session.config)
+        self.record = record
+        if record.size.units is None:
+            self._open_size_budget()
+        else:
+            self._open_account()
         self._write(record)
 
     def _write(self, record: IngestRecord) -> None:
         record.write(self._session.workspace.schema_path)
         self.record = record
 
-    def _charge(self, what: str, mechanism: dict[str, Any]) -> None:
-        budget = self.record.budget
-        if (repeat := repeat_budget(self._ledger, budget, what, self._measured_by.values())) is not None:
-            budget, epsilon = repeat, mechanism["epsilon"]
+    def _open_size_budget(self) -> str:
+        """The name of a budget for the number of units that was not charged yet."""
+        size, charged = self._shares.size, {event["budget"] for event in self._ledger.spends()}
+        assert size is not None
+        name, number = f"{self.record.budget}{_SIZE}", 1
+        while name in charged:
+            number += 1
+            name = f"{self.record.budget}{_SIZE}-{number}"
+        open_budget(self._session, self._ledger, name, None, Account(size.epsilon, 0.0), self._source_sha256)
+        return name
+
+    def _open_account(self) -> None:
+        """Open the account of the columns' measurements and of the first run; without any, each run opens its own."""
+        if self._shares.columns:
+            budget = self.record.budget
+            account = account_of(self._session.config, self.record.effective.training_units, size_epsilon(self._ledger, budget))
+            open_budget(self._session, self._ledger, budget, None, account, self._source_sha256)
+
+    def _charge(self, budget: str, what: str, mechanism: dict[str, Any]) -> None:
+        lost = [e for e in self._ledger.spends() if _is_of(e["budget"], self.record.budget) and e["what"] == what]
+        if lost and lost[-1]["index"] not in self._measured_by.values():
             self._session.emit(
                 warning(
-                    f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured again; "
-                    f"the epsilon of {epsilon:.3g} that this costs is taken from the training's."
+                    f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is charged and measured "
+                    f"again; the epsilon of {mechanism['epsilon']:.3g} that this costs is taken from the training's."
                 )
-            )
-            open_budget(
-                self._session,
-                self._ledger,
-                budget,
-                None,
-                EpsilonDelta(epsilon, mechanism.get("delta", 0.0)),
-                self._source_sha256,
             )
         event = self._ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)
         self._measured_by[what] = event["index"]
@@ -194,8 +217,9 @@ class _Ingest:
 
         size = self.record.size
         if size.units is None:
-            assert self._parts is not None
-            size = TableSize(units=measure_unit_count(units, self._parts, self._charge), origin="measured")
+            assert self._shares.size is not None
+            charge = partial(self._charge, self._open_size_budget())
+            size = TableSize(units=measure_unit_count(units, self._shares.size, charge), origin="measured")
         self._write(self.record.size_known(size, self._measured_by))
         return self.record.keep_probability
 
@@ -205,6 +229,7 @@ class _Ingest:
         from localsynth.store.private import PrivateStore
 
         session = self._session
+        self._open_account()
         if text := list_warning(session.config, self.record.effective.training_units):
             session.emit(warning(text))
         with PrivateStore.open(session.workspace) as store:
@@ -214,8 +239,8 @@ class _Ingest:
             for index, column in enumerate(self.record.schema_.learned()):
                 if not column.unmeasured():
                     continue
-                assert self._parts is not None
-                measured = measure_column(column, index, store, self._parts, self._charge)
+                charge = partial(self._charge, self.record.budget)
+                measured = measure_column(column, index, store, self._shares.columns[column.name], charge)
                 self._write(self.record.column_measured(measured, self._measured_by))
                 session.emit({"kind": "progress", "stage": "ingest", "epsilon": self._ledger.spent().epsilon})
             if self.record.schema_.constraints:

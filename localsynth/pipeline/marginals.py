@@ -1,7 +1,7 @@
 """DP marginals of columns and pairs of columns → runs/ID/marginals.json: a run without a model, or the first half of a hybrid.
 
-The marginals are one release. Their whole budget is charged before a row is read (except to check that the file is complete), as
-the ρ of zero-concentrated differential privacy that fits into it; the measurements add up to at most that. A run that is
+The marginals are one release. Their whole cost is charged before a row is read (except to check that the file is complete), as
+a ρ of zero-concentrated differential privacy; the measurements add up to at most that. A run that is
 interrupted between the charge and the file is over: measuring again would be charged again.
 """
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import BudgetError, Cancelled
 from localsynth.events import stage_done
-from localsynth.pipeline.repeated_spends import remaining_budgets
-from localsynth.pipeline.session import Session, installed_versions, open_budget, private_recorder, random_source
+from localsynth.pipeline.session import Session, installed_versions, private_recorder, random_source
+from localsynth.planning.budgets import shares_of
 from localsynth.results import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.files import file_sha256, write_json
@@ -24,17 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["finish", "measure"]
 
 
-def measure(session: Session, ledger: "Ledger", current: Run, source_sha256: str) -> None:
-    """Charge the marginals' budget, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
+def measure(session: Session, ledger: "Ledger", current: Run) -> None:
+    """Charge the marginals, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
     from localsynth.marginals.domain import Domain
     from localsynth.marginals.measure import MarginalSettings, measure_marginals
     from localsynth.marginals.measure_transitions import measure_sequences
     from localsynth.marginals.transitions import Layout
-    from localsynth.privacy.zcdp import rho_for
     from localsynth.store.private import PrivateStore
 
     config, workspace = session.config, session.workspace
-    budget = remaining_budgets(session, ledger).marginals
     emit = private_recorder(session, current)
 
     def report(done: int, of: int) -> None:
@@ -51,16 +49,15 @@ def measure(session: Session, ledger: "Ledger", current: Run, source_sha256: str
         raise Cancelled("Stopped before anything was measured.", "Start the command again to resume.")
     with PrivateStore.open(workspace) as store:
         store.check_readable()
-        open_budget(session, ledger, "marginals", current.id, budget, source_sha256)
-        if any(event["budget"] == "marginals" for event in ledger.spends(current.id)):
+        if any(event["what"] == "marginals" for event in ledger.spends(current.id)):
             raise BudgetError(
                 f"Run {current.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
                 "Delete its directory in runs/ and add --again to measure again, which is charged on top.",
             )
-        rho = rho_for(budget.epsilon, budget.delta)
-        # The ledger works out what that ρ costs, and refuses it where it is more than the budget.
+        rho = _rho(session, ledger, current)
+        # The ledger works out what that ρ costs, and refuses it where it is more than is left.
         mechanism = {"type": "zcdp", "rho": rho}
-        ledger.charge(budget="marginals", run=current.id, stage="train", what="marginals", mechanism=mechanism)
+        ledger.charge(budget=current.budget, run=current.id, stage="train", what="marginals", mechanism=mechanism)
         report(0, 100)
         units = [[split.with_lengths(row) for row in unit] for unit in store.conformed_units("train", schema) if unit]
     model: MarginalModel | SequenceModel
@@ -73,6 +70,17 @@ def measure(session: Session, ledger: "Ledger", current: Run, source_sha256: str
     current.note(marginals=MarginalsOutcome(sha256=file_sha256(current.marginals_path), measured=len(model.spends)))
     # From here on, what was measured is kept.
     emit({"kind": "progress", "stage": "train", "work": "marginals", "step": 100, "steps": 100})
+
+
+def _rho(session: Session, ledger: "Ledger", current: Run) -> float:
+    """The ρ of a hybrid's marginals, or all that is left in the account of a run without a model."""
+    if current.hybrid:
+        rho = shares_of(session.config).marginals
+        assert rho is not None
+        return rho
+    opened = ledger.budget(current.budget)
+    assert opened is not None
+    return opened.account.rho(ledger.charged(current.budget))
 
 
 def finish(session: Session, ledger: "Ledger", current: Run) -> TrainResult:

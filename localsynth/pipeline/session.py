@@ -1,6 +1,6 @@
 """What all stages share: the session, the ledger, the budgets, and the record of a run.
 
-Every stage opens its budget before it touches data, and charges before it spends.
+An account is opened before data is touched, and every spend is charged before it happens.
 """
 
 import platform
@@ -13,12 +13,12 @@ from localsynth.config import Config
 from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.events import Emit, Recorder, mark_private, warning
 from localsynth.llm.base_models import BaseModel, find_base_model
-from localsynth.planning.budgets import EpsilonDelta
 from localsynth.system.files import file_sha256
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
 if TYPE_CHECKING:
+    from localsynth.privacy.account import Account
     from localsynth.privacy.ledger import Ledger
     from localsynth.privacy.noise import SecureRandom
 
@@ -96,9 +96,9 @@ def open_ledger(session: Session) -> "Ledger":
 
 
 def open_budget(
-    session: Session, ledger: "Ledger", name: str, run_id: str | None, budget: EpsilonDelta, source_sha256: str
+    session: Session, ledger: "Ledger", name: str, run_id: str | None, account: "Account", source_sha256: str
 ) -> None:
-    """Reserve a stage's budget. Exceeds the configured total only with --again, since that weakens the guarantee."""
+    """Reserve an account. Exceeds the configured total only with --again, since that weakens the guarantee."""
     from localsynth.privacy.ledger_chain import Basis
     from localsynth.privacy.spend_registry import register_spend
 
@@ -109,8 +109,7 @@ def open_budget(
         ledger.open_budget(
             name,
             run_id,
-            budget.epsilon,
-            budget.delta,
+            account,
             limit=config.privacy.epsilon,
             limit_delta=config.delta(),
             basis=basis,

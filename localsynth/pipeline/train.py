@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localsynth.config import Config
-from localsynth.errors import ConfigError, IntegrityError
+from localsynth.errors import BudgetError, ConfigError, IntegrityError
 from localsynth.events import note, stage_done, stage_started, warning
 from localsynth.llm.base_models import find_base_model
-from localsynth.pipeline.ingest import ingest_settings
+from localsynth.pipeline.ingest import ingest_settings, size_epsilon
 from localsynth.pipeline.marginals import finish, measure, train_result
-from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import (
     Session,
     check_base_model,
@@ -21,9 +20,12 @@ from localsynth.pipeline.session import (
     random_source,
     warn_of_other_spends,
 )
-from localsynth.planning.budgets import EpsilonDelta
+from localsynth.planning.budgets import plan_training, shares_of
 from localsynth.planning.forecast import training_setup
 from localsynth.planning.warnings import accept_size, delta_warning, text_warning
+from localsynth.privacy.account import Account
+from localsynth.privacy.accountant import Mechanism
+from localsynth.privacy.zcdp import gaussian_of_rho
 from localsynth.results import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.feasible import check_constraints
@@ -71,21 +73,43 @@ def train_or_resume(session: Session) -> tuple[Run, TrainResult]:
     current = _run_to_resume(session, settings, table)
     source_sha256 = source_of(session, table)
     if current is None:
-        model = None if synthesizer == "marginals" else _model_plan(session, ledger, table.effective)
-        record = RunRecord(synthesizer=synthesizer, settings=settings, table=table, model=model)
-        current = new_run(session.workspace, record)
+        current = _new_run(session, ledger, settings, table)
     elif synthesizer != "marginals":
         check_base_model(current)
         current.note(reruns=current.record.reruns + 1)
     private_recorder(session, current)(stage_started("train", session.seal))
     warn_of_other_spends(session, source_sha256)
+    if current.record.budget is None:
+        open_budget(session, ledger, current.budget, current.id, _own_account(session, ledger, table), source_sha256)
     if synthesizer != "llm" and current.record.marginals is None:
-        measure(session, ledger, current, source_sha256)
+        measure(session, ledger, current)
         if synthesizer == "hybrid":
             _show_first_rows(session, current)
     if synthesizer == "marginals":
         return current, finish(session, ledger, current)
-    return current, _train_model(session, ledger, current, source_sha256)
+    return current, _train_model(session, ledger, current)
+
+
+def _new_run(session: Session, ledger: "Ledger", settings: RunSettings, table: IngestRecord) -> Run:
+    """A run in the account that the ingest opened, if no run has spent from it, or in one of its own."""
+    opened = ledger.budget(table.budget)
+    joins = opened is not None and all(e["run"] is None for e in ledger.spends() if e["budget"] == table.budget)
+    account = opened.account if joins and opened is not None else _own_account(session, ledger, table)
+    measured = ledger.charged(table.budget) if joins else []
+    synthesizer = session.config.synthesizer
+    model = None if synthesizer == "marginals" else _model_plan(session, account, measured, table.effective)
+    budget = table.budget if joins else None
+    return new_run(
+        session.workspace, RunRecord(synthesizer=synthesizer, settings=settings, table=table, budget=budget, model=model)
+    )
+
+
+def _own_account(session: Session, ledger: "Ledger", table: IngestRecord) -> Account:
+    """The account of a run on a table that is measured: its parameters are fixed before its first mechanism runs.
+
+    Whatever the ingest measured has a budget of its own, and the sum holds whichever parameters were chosen after it.
+    """
+    return Account(session.config.privacy.epsilon - size_epsilon(ledger, table.budget), session.config.delta())
 
 
 def _checked_table(session: Session) -> IngestRecord:
@@ -147,12 +171,11 @@ def need_device(config: Config) -> None:
         choose_device("cuda")
 
 
-def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> ModelPlan:
-    """How the model will be trained, fixed before a row is read."""
+def _model_plan(session: Session, account: Account, measured: list[Mechanism], effective: Effective) -> ModelPlan:
+    """How the model will be trained in `account`, beside what was `measured` in it; fixed before the run reads a row."""
     from localsynth.train.loop import choose_device
     from localsynth.train.memory import memory_room
     from localsynth.train.model import choose_precision
-    from localsynth.train.plan import make_train_plan
 
     # Loading torch and calibrating the noise take some seconds.
     session.emit(note("Computing the number of training steps and the noise multiplier."))
@@ -162,15 +185,14 @@ def _model_plan(session: Session, ledger: "Ledger", effective: Effective) -> Mod
     precision = choose_precision(config.train.precision, device)
     base = find_base_model(config.train.model)
     _check_own_model(config.train.model, base.path)
-    budget = remaining_budgets(session, ledger).train
-    plan = make_train_plan(config.train, effective.training_units, budget.epsilon, budget.delta)
+    plan = plan_training(config, account, effective.training_units, measured)
     if session.options.rehearsal_steps is not None:
         plan = replace(plan, steps=min(plan.steps, session.options.rehearsal_steps))
     setup = training_setup(config, base, effective.schema, plan, precision, device, memory_room(device))
     return ModelPlan(plan=vars(plan), targets=setup.targets, micro_batch_tokens=setup.tokens, base_sha256=file_sha256(base.path))
 
 
-def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256: str) -> TrainResult:
+def _train_model(session: Session, ledger: "Ledger", current: Run) -> TrainResult:
     from localsynth.llm.llama_cpp import Vocabulary
     from localsynth.llm.row_text import Codec, Encoded
     from localsynth.store.private import PrivateStore
@@ -184,11 +206,14 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256
     plan = TrainPlan(**current.model.plan)
     emit = private_recorder(session, current)
     random = random_source(session)
-    run_id = current.id
+    steps_left = plan.steps + plan.reserve - sum(e["mechanism"] == plan.step_mechanism for e in ledger.spends(current.id))
+    # Composed once: every step is then known to fit, and so are the token counts after them.
+    counts = [] if (rho := shares_of(config).text_counts) is None else [gaussian_of_rho(rho)]
+    if steps_left > 0:
+        ledger.fits(current.budget, [{"type": "repeated", "count": steps_left, "of": plan.step_mechanism}, *counts])
 
     def load_units() -> list[list[Encoded]]:
         with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:
-            open_budget(session, ledger, "train", run_id, EpsilonDelta(plan.epsilon, plan.delta), source_sha256)
             split = ColumnSplit(current.effective.schema, hybrid=current.hybrid)
             codec = Codec(split.schema, vocabulary.tokenize, vocabulary.start, config.data.description, split.given)
             encoded = [
@@ -201,8 +226,11 @@ def _train_model(session: Session, ledger: "Ledger", current: Run, source_sha256
     charged, epsilon = 0, 0.0
 
     def charge_step() -> float:
-        nonlocal charged, epsilon
-        ledger.charge(budget="train", run=run_id, stage="train", what="DP-SGD step", mechanism=plan.step_mechanism)
+        nonlocal charged, epsilon, steps_left
+        if steps_left <= 0:
+            raise BudgetError("The planned steps and their reserve are used up.", "Completed work is kept.")
+        ledger.charge(budget=current.budget, run=current.id, stage="train", what="DP-SGD step", mechanism=plan.step_mechanism)
+        steps_left -= 1
         # Composing takes some tenths of a second: what is shown may lag by some steps, what is charged never does. By steps, not
         # by time: the epsilon in a log would show how long each step took.
         if charged % max(1, plan.steps // _COMPOSITIONS) == 0:

@@ -1,76 +1,137 @@
-"""The division of a run's (ε, δ) between its stages, from the configuration alone."""
+"""How a run uses its (ε, δ), from the configuration and the public size alone.
 
+The number of units, where it is measured, has a small budget of its own, because the plan of everything else follows from it.
+All other mechanisms compose in one account (`localsynth.privacy.account`). Each measurement gets a share of ε, as if it ran
+alone. The training, or the marginals of a run without a model, then fill the account.
+"""
+
+import math
 from dataclasses import dataclass
 
 from localsynth.config import Config
 from localsynth.errors import ConfigError
+from localsynth.ingest.measurement import Measurement
+from localsynth.privacy.account import Account, choose_order
+from localsynth.privacy.accountant import Mechanism, epsilon_of
+from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
+from localsynth.schema.columns import Category
+from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 
-__all__ = ["Budgets", "EpsilonDelta", "budgets"]
+__all__ = ["Shares", "account_of", "epsilons_alone", "plan_training", "shares_of"]
 
-_SCHEMA_EPSILON_SHARE = 0.1
-"""Of privacy.epsilon, where privacy.schema_epsilon is not set."""
-_SCHEMA_DELTA_SHARE = 0.1
+_SIZE_SHARE = 0.02
+"""Of privacy.epsilon, for the number of units where it is not declared."""
+_SCHEMA_SHARE = 0.1
+"""Of privacy.epsilon, where privacy.schema_epsilon is not set. Composed with the rest it costs that less than a hundredth."""
+_LISTS_DELTA_SHARE = 0.1
 """Of δ, where lists of values are measured."""
 
 
 @dataclass(frozen=True)
-class EpsilonDelta:
-    """A part of the privacy budget."""
+class Shares:
+    """What a run measures beside its training.
 
-    epsilon: float
-    delta: float
+    schema_epsilon  ε of all measurements of the schema's columns, added up
+    size            the measurement of the number of units; None where it is declared
+    columns         the measurement of each column that leaves something open
+    marginals       ρ of the marginals of a hybrid; None where there are none, or where they fill the account
+    text_counts     ρ of the token histogram; None where there is none
+    """
 
-    def __add__(self, other: "EpsilonDelta") -> "EpsilonDelta":
-        return EpsilonDelta(self.epsilon + other.epsilon, self.delta + other.delta)
+    schema_epsilon: float
+    size: Measurement | None
+    columns: dict[str, Measurement]
+    marginals: float | None
+    text_counts: float | None
 
-    def __sub__(self, other: "EpsilonDelta") -> "EpsilonDelta":
-        return EpsilonDelta(self.epsilon - other.epsilon, self.delta - other.delta)
+    @property
+    def size_epsilon(self) -> float:
+        """What the measurement of the size costs."""
+        return 0.0 if self.size is None else self.size.epsilon
 
-    def scaled(self, epsilon_factor: float, delta_factor: float) -> "EpsilonDelta":
-        """Both parts multiplied by their factor."""
-        return EpsilonDelta(epsilon_factor * self.epsilon, delta_factor * self.delta)
+    @property
+    def schema(self) -> list[Mechanism]:
+        """The measurements of the columns, as they are charged."""
+        return [measurement.mechanism for measurement in self.columns.values()]
 
-
-@dataclass(frozen=True)
-class Budgets:
-    """The (ε, δ) of each stage; zero for a stage that the run does not have."""
-
-    schema: EpsilonDelta
-    marginals: EpsilonDelta
-    train: EpsilonDelta
-    text_counts: EpsilonDelta
-
-    def to_json(self) -> dict[str, dict[str, float]]:
-        """{"epsilon": {stage: ε, ..., "total"}, "delta": the same}."""
-        found = {}
-        for name in ("epsilon", "delta"):
-            parts = {stage: float(getattr(part, name)) for stage, part in vars(self).items()}
-            # The parts were made by dividing the total, so the last digits of their sum are rounding.
-            found[name] = {"total": float(f"{sum(parts.values()):.12g}"), **parts}
-        return found
+    @property
+    def counts(self) -> list[Mechanism]:
+        """The noisy counts beside the training of a model, as they are charged."""
+        marginals = [] if self.marginals is None else [{"type": "zcdp", "rho": self.marginals}]
+        return [*marginals, *([] if self.text_counts is None else [gaussian_of_rho(self.text_counts)])]
 
 
-def budgets(config: Config) -> Budgets:
-    """The division for `config`. Raises ConfigError where the schema's part leaves nothing for the rest."""
-    schema = _schema_budget(config)
-    rest = EpsilonDelta(config.privacy.epsilon, config.delta()) - schema
-    share = {"marginals": 1.0, "llm": 0.0, "hybrid": config.train.marginals_share}[config.synthesizer]
-    marginals = rest.scaled(share, share)
-    model = rest - marginals
-    share = config.text_counts.share if config.counts_texts else 0.0
-    text_counts = model.scaled(share, share)
-    return Budgets(schema, marginals, model - text_counts, text_counts)
-
-
-def _schema_budget(config: Config) -> EpsilonDelta:
-    privacy, schema = config.privacy, config.schema_
-    if not schema.unmeasured() and privacy.public_size is not None:
-        return EpsilonDelta(0.0, 0.0)
-    epsilon = privacy.schema_epsilon or _SCHEMA_EPSILON_SHARE * privacy.epsilon
-    if epsilon >= privacy.epsilon:
+def shares_of(config: Config) -> Shares:
+    """The measurements of a run under `config`. Raises ConfigError where the schema's leave nothing for the rest."""
+    privacy, delta, synthesizer = config.privacy, config.delta(), config.synthesizer
+    schema_epsilon = privacy.schema_epsilon or _SCHEMA_SHARE * privacy.epsilon
+    if schema_epsilon >= privacy.epsilon:
         raise ConfigError(
-            f"privacy.schema_epsilon ({epsilon}) leaves nothing of privacy.epsilon ({privacy.epsilon}) for training.",
+            f"privacy.schema_epsilon ({schema_epsilon}) leaves nothing of privacy.epsilon ({privacy.epsilon}) for training.",
             "Lower schema_epsilon, or declare bounds and category lists that are public.",
         )
-    lists = any(field == "values" for _, field in schema.unmeasured())
-    return EpsilonDelta(epsilon, _SCHEMA_DELTA_SHARE * config.delta() if lists else 0.0)
+    size = None if privacy.public_size is not None else Measurement(_SIZE_SHARE * privacy.epsilon, None, 1)
+    marginals = config.train.marginals_share if synthesizer == "hybrid" else 0.0
+    text_counts = (1 - marginals) * config.text_counts.share if config.counts_texts else 0.0
+
+    def rho(share: float) -> float | None:
+        return rho_for(share * privacy.epsilon, share * delta) if share else None
+
+    return Shares(schema_epsilon, size, _measurements(config, schema_epsilon), rho(marginals), rho(text_counts))
+
+
+def _measurements(config: Config, epsilon: float) -> dict[str, Measurement]:
+    """Equal parts of `epsilon` for all open columns, and of δ for those with lists."""
+    columns = [column for column in config.schema_.columns if column.unmeasured()]
+    lists = sum(isinstance(column, Category) for column in columns)
+    delta = _LISTS_DELTA_SHARE * config.delta() / max(1, lists)
+    return {
+        column.name: Measurement(
+            epsilon / len(columns), delta if isinstance(column, Category) else None, config.privacy.rows_per_unit
+        )
+        for column in columns
+    }
+
+
+def account_of(config: Config, units: int, size_epsilon: float) -> Account:
+    """The account of a run on `units` expected training units, of what the size, measured for `size_epsilon`, leaves.
+
+    Where columns are measured, later parameters may depend on what was found (a person may change the settings on seeing it), so
+    the account has an order, chosen for the run as it is planned.
+    """
+    shares = shares_of(config)
+    account = Account(config.privacy.epsilon - size_epsilon, config.delta())
+    if not shares.columns:
+        return account
+    lists = math.fsum(measurement.delta or 0.0 for measurement in shares.columns.values())
+    account = Account(account.epsilon, account.delta, failure=lists)
+    if config.synthesizer == "marginals":
+        return choose_order(account, 1.0, 0, shares.schema)
+    planned = schedule(config.train, units)
+    return choose_order(account, planned.sample_rate, planned.steps + planned.reserve, [*shares.schema, *shares.counts])
+
+
+def plan_training(config: Config, account: Account, units: int, measured: list[Mechanism]) -> TrainPlan:
+    """The plan of a training that fills `account` beside the run's counts and what was `measured` in it before."""
+    others = [*measured, *shares_of(config).counts]
+    return make_train_plan(config.train, units, lambda rate, steps: account.noise(rate, steps, others))
+
+
+def epsilons_alone(config: Config, plan: TrainPlan | None) -> dict[str, float]:
+    """{"total": ε, stage: ε of that stage if it were alone at the run's δ, ...}; `plan`: None for a run without a model.
+
+    Composed, they cost "total", less than their sum.
+    """
+    shares, delta = shares_of(config), config.delta()
+    found = {"total": config.privacy.epsilon}
+    if shares.columns or shares.size:
+        found["schema"] = shares.size_epsilon + (shares.schema_epsilon if shares.columns else 0.0)
+    if shares.marginals is not None:
+        found["marginals"] = epsilon_of([{"type": "zcdp", "rho": shares.marginals}], delta)
+    if plan is None:
+        found["marginals"] = found["total"] - shares.size_epsilon
+    else:
+        found["train"] = epsilon_of([{"type": "repeated", "count": plan.steps, "of": plan.step_mechanism}], delta)
+    if shares.text_counts is not None:
+        found["text_counts"] = epsilon_of([gaussian_of_rho(shares.text_counts)], delta)
+    return found

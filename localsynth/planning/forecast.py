@@ -11,14 +11,13 @@ from typing import Any
 from localsynth.config import Config
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Codec
-from localsynth.planning.budgets import budgets
-from localsynth.privacy.zcdp import rho_for
+from localsynth.planning.budgets import account_of, epsilons_alone, plan_training, shares_of
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.logit_bias import ROUNDS, comparison_rows
 from localsynth.train.cost import Device, fitting_tokens, trained_parameters, training_memory, training_rate
-from localsynth.train.plan import TrainPlan, make_train_plan
+from localsynth.train.plan import TrainPlan
 from localsynth.train.presets import Preset, choose_preset
 
 __all__ = ["Machine", "Size", "TrainingSetup", "expected_rows", "forecast", "forecast_marginals", "training_setup"]
@@ -104,8 +103,8 @@ def _mean_rows(config: Config) -> float:
 
 def forecast_marginals(config: Config, size: Size) -> dict[str, Any]:
     """`forecast` for a run with marginals alone: no model, one release of noisy counts."""
-    budget = budgets(config)
-    columns = len(config.schema_.learned())
+    shares, columns = shares_of(config), len(config.schema_.learned())
+    account = account_of(config, size.training_units, shares.size_epsilon)
     return {
         "synthesizer": "marginals",
         "units": size.units,
@@ -116,9 +115,10 @@ def forecast_marginals(config: Config, size: Size) -> dict[str, Any]:
         "batch_size": size.training_units,
         "sample_rate": 1.0,
         # Of one Gaussian mechanism of the same cost, for comparison; the counts divide it.
-        "noise_multiplier": 1 / math.sqrt(2 * rho_for(budget.marginals.epsilon, budget.marginals.delta)),
+        "noise_multiplier": 1 / math.sqrt(2 * account.rho(shares.schema)),
         "max_grad_norm": 1.0,
-        **budget.to_json(),
+        "epsilon": epsilons_alone(config, None),
+        "delta": config.delta(),
         "seconds": {"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + size.rows * columns * _SECONDS_A_VALUE},
         "tokens_per_row": 0.0,
         "precision": "fp64",
@@ -176,8 +176,9 @@ def training_setup(
 
 def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machine: Machine) -> dict[str, Any]:
     """All estimates as a JSON object."""
-    budget, synthesizer = budgets(config), config.synthesizer
-    plan = make_train_plan(config.train, size.training_units, budget.train.epsilon, budget.train.delta)
+    shares, synthesizer = shares_of(config), config.synthesizer
+    account = account_of(config, size.training_units, shares.size_epsilon)
+    plan = plan_training(config, account, size.training_units, shares.schema)
     info, train = base.info, config.train
     setup = training_setup(config, base, schema, plan, machine.precision, machine.device, machine.memory)
     tokens = setup.row
@@ -201,7 +202,8 @@ def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machin
         "sample_rate": plan.sample_rate,
         "noise_multiplier": plan.noise_multiplier,
         "max_grad_norm": plan.max_grad_norm,
-        **budget.to_json(),
+        "epsilon": epsilons_alone(config, plan),
+        "delta": config.delta(),
         "seconds": {
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,

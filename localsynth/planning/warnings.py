@@ -3,7 +3,7 @@
 from localsynth.config import Config
 from localsynth.errors import BudgetError
 from localsynth.events import Emit
-from localsynth.planning.budgets import budgets
+from localsynth.planning.budgets import shares_of
 from localsynth.schema.columns import Category, Text
 
 __all__ = [
@@ -63,16 +63,14 @@ def delta_warning(config: Config, units: int) -> str | None:
 
 def list_warning(config: Config, units: int) -> str | None:
     """The warning about values that measured lists will lose; None where they are rare. `units`: expected to train on."""
-    from localsynth.ingest.private_bounds import split_budget
     from localsynth.privacy.mechanisms import CategoriesPlan
 
     open_lists = [c.name for c in config.schema_.columns if isinstance(c, Category) and c.values is None]
     if not open_lists:
         return None
-    privacy, budget = config.privacy, budgets(config).schema
-    parts = split_budget(config.schema_, privacy.public_size is not None, budget.epsilon, budget.delta, privacy.rows_per_unit)
-    assert parts is not None
-    threshold = CategoriesPlan(parts.epsilon, parts.delta, parts.contributions).threshold
+    measurement = shares_of(config).columns[open_lists[0]]
+    assert measurement.delta is not None
+    threshold = CategoriesPlan(measurement.epsilon, measurement.delta, measurement.contributions).threshold
     if threshold <= _RARE * units:
         return None
     return (

@@ -12,7 +12,9 @@ The adjacency is always "add or remove one unit". A description is a JSON object
 
 All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots",
 Doroshenko et al. 2022, arXiv:2207.04380) and are composed by dp_accounting, which only this
-module and `localsynth.privacy.group_loss` import. The ρ of zCDP are added and converted (`localsynth.privacy.zcdp`).
+module and `localsynth.privacy.group_loss` import. The ρ of zCDP are added, and composed as the PLD of their privacy profile
+(`localsynth.privacy.zcdp`): a mechanism whose δ(ε) is bounded for every ε is dominated by the pair
+with that profile, also in composition (Zhu, Dong & Wang 2022, arXiv:2106.08567, theorems 10 and 12).
 """
 
 import json
@@ -23,7 +25,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from localsynth.errors import BudgetError, ConfigError
-from localsynth.privacy.zcdp import epsilon_of_rho
+from localsynth.privacy.zcdp import epsilon_of_rho, privacy_profile
 from localsynth.system.canonical_json import canonical_json
 
 __all__ = [
@@ -31,13 +33,15 @@ __all__ = [
     "TOLERANCE",
     "Mechanism",
     "calibrate_noise",
+    "check_delta",
     "dp_sgd_step",
     "epsilon_of",
     "flatten",
+    "flatten_parsed",
     "group_epsilon",
+    "least_noise",
     "max_repetitions",
     "to_dp_event",
-    "total_rho",
 ]
 
 Mechanism: TypeAlias = dict[str, Any]
@@ -54,6 +58,8 @@ _GROUP_BINS = 20_000
 _MIN_NOISE = 0.05
 """With less, a step costs an ε in the hundreds and takes minutes to compute: its ε counts as infinite."""
 _MAX_NOISE = 1e5
+_MAX_RHO = 300.0
+"""A privacy profile holds exp(ε) up to ε = ρ + 12 √ρ, which must be a finite number."""
 _MAX_BINS = 1e7
 """More points take gigabytes. A distribution with a larger mean (a thousand nats for one unit) has infinite ε."""
 
@@ -116,6 +122,11 @@ def flatten(mechanisms: list[Mechanism]) -> Counter[str]:
     return counts
 
 
+def flatten_parsed(mechanisms: list[Mechanism]) -> list[tuple[Mechanism, int]]:
+    """Each mechanism without `repeated`, and how often it runs. Raises ConfigError."""
+    return [(json.loads(text), count) for text, count in flatten(mechanisms).items()]
+
+
 def dp_sgd_step(noise_multiplier: float, rate: float) -> Mechanism:
     """One step of DP-SGD: the noisy sum of the clipped gradients of a Poisson sample of the units."""
     return _checked({"type": "poisson_sampled", "rate": rate, "of": {"type": "gaussian", "noise_multiplier": noise_multiplier}})
@@ -142,8 +153,12 @@ def to_dp_event(mechanism: Mechanism) -> Any:
     raise ConfigError(f"dp_accounting has no event for a mechanism of type {kind!r}.", "Compose it with epsilon_of.")
 
 
-def _is_gaussian(mechanism: Mechanism) -> bool:
-    return mechanism["type"] in ("gaussian", "poisson_sampled")
+def _noise_of(mechanism: Mechanism) -> float | None:
+    """The noise multiplier of a Gaussian, Poisson sampled or not, or of the Gaussian with this ρ; None for a proven bound."""
+    if mechanism["type"] == "zcdp":
+        return 1 / math.sqrt(2 * mechanism["rho"])
+    found = mechanism.get("of", mechanism)
+    return float(found["noise_multiplier"]) if found["type"] == "gaussian" else None
 
 
 def _proven_bound(mechanism: Mechanism) -> tuple[float, float]:
@@ -164,10 +179,10 @@ def _mean_loss(text: str, units: int) -> float:
     import numpy as np
 
     mechanism = json.loads(text)
-    if not _is_gaussian(mechanism):
+    noise, rate = _noise_of(mechanism), mechanism.get("rate", 1.0)
+    if noise is None:
         epsilon, _ = _proven_bound(mechanism)
         return units * epsilon * math.tanh(units * epsilon / 2)
-    noise, rate = mechanism.get("of", mechanism)["noise_multiplier"], mechanism.get("rate", 1.0)
     x = np.linspace(-8.0, 8.0 + units / noise, 20_001)
     base, shifted = -(x**2) / 2, -((x[:, None] - np.arange(units + 1) / noise) ** 2) / 2
     with np.errstate(divide="ignore"):
@@ -194,6 +209,8 @@ def _distribution(text: str, units: int, interval: float) -> Any:
         # The number of the group in the batch is binomial, and in the worst case their gradients are parallel
         # (Ganesh 2024, "Tight Group-Level DP Guarantees for DP-SGD with Sampling", arXiv:2401.10294).
         return group_distribution(noise, _membership_probabilities(rate, units), interval)
+    if kind == "zcdp":
+        return _zcdp_distribution(units**2 * mechanism["rho"], interval)
     if kind == "laplace":
         return pld.from_laplace_mechanism(mechanism["noise_multiplier"], value_discretization_interval=interval)
     epsilon, delta = _proven_bound(mechanism)
@@ -201,15 +218,42 @@ def _distribution(text: str, units: int, interval: float) -> Any:
     return pld.from_privacy_parameters(parameters, value_discretization_interval=interval)
 
 
+def _zcdp_distribution(rho: float, interval: float) -> Any:
+    """The PLD of any ρ-zCDP mechanism, from the upper bound on its δ at every ε, the same in both directions."""
+    import numpy as np
+    from dp_accounting.pld import pld_pmf
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    # Beyond it δ is below 1e-15, and that mass counts as an infinite loss.
+    reach = math.ceil((rho + 2 * math.sqrt(rho * 35)) / interval) + 1
+    epsilons = np.arange(-reach, reach + 1)
+    above = privacy_profile(rho, interval * np.arange(reach + 1))
+    # δ(-ε) of (P, Q) is 1 - exp(-ε) + exp(-ε) δ(ε) of (Q, P).
+    below = 1 - np.exp(-interval * np.arange(1, reach + 1)) * (1 - above[1:])
+    return pld.PrivacyLossDistribution(
+        pld_pmf.create_pmf_pessimistic_connect_dots(interval, epsilons, np.concatenate([below[::-1], above]))
+    )
+
+
+def _with_one_rho(counts: dict[str, int]) -> dict[str, int]:
+    """The same mechanisms with all zCDP as one, whose ρ is the sum."""
+    mechanisms = {text: json.loads(text) for text in counts}
+    rho = math.fsum(counts[text] * m["rho"] for text, m in mechanisms.items() if m["type"] == "zcdp")
+    others = {text: count for text, count in counts.items() if mechanisms[text]["type"] != "zcdp"}
+    return {**others, canonical_json({"type": "zcdp", "rho": rho}).decode("ascii"): 1} if rho else others
+
+
 def _min_noise(counts: Iterable[str]) -> float:
-    """The smallest noise multiplier of the Gaussian mechanisms among them; infinite where there is none."""
-    mechanisms = [json.loads(text) for text in counts]
-    return min((float(m.get("of", m)["noise_multiplier"]) for m in mechanisms if _is_gaussian(m)), default=math.inf)
+    """The smallest noise multiplier of the mechanisms with one; infinite where there is none."""
+    return min((noise for text in counts if (noise := _noise_of(json.loads(text))) is not None), default=math.inf)
 
 
 def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: float = _INTERVAL) -> float:
     """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small or ε too large to compute."""
+    counts = _with_one_rho(counts)
     if counts and (delta <= 0 or _min_noise(counts) < _MIN_NOISE):
+        return math.inf
+    if units**2 * math.fsum(json.loads(text).get("rho", 0.0) for text in counts) > _MAX_RHO:
         return math.inf
     if math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MAX_BINS * interval:
         return math.inf
@@ -220,31 +264,17 @@ def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: fl
     return 0.0 if total is None else max(0.0, float(total.get_epsilon_for_delta(delta)))
 
 
-def _split(counts: dict[str, int]) -> tuple[dict[str, int], float, list[tuple[float, float, int]]]:
-    """The Gaussian part, the ρ of the zCDP part, and (ε, δ, count) of each other mechanism."""
-    gaussian: dict[str, int] = {}
-    rho: list[float] = []
+def _split(counts: dict[str, int]) -> tuple[dict[str, int], list[tuple[float, float, int]]]:
+    """The mechanisms with a noise multiplier or a ρ, and (ε, δ, count) of those with a proven bound."""
+    noisy: dict[str, int] = {}
     proven: list[tuple[float, float, int]] = []
     for text, count in counts.items():
         mechanism = json.loads(text)
-        if _is_gaussian(mechanism):
-            gaussian[text] = count
-        elif mechanism["type"] == "zcdp":
-            rho.append(mechanism["rho"] * count)
+        if _noise_of(mechanism) is not None:
+            noisy[text] = count
         else:
             proven.append((*_proven_bound(mechanism), count))
-    return gaussian, math.fsum(rho), proven
-
-
-def total_rho(mechanisms: list[Mechanism]) -> float | None:
-    """The sum of their ρ where all of them are of type zcdp, else None. Raises ConfigError."""
-    gaussian, rho, proven = _split(flatten(mechanisms))
-    return None if gaussian or proven else rho
-
-
-def _zcdp_epsilon(rho: float, delta: float) -> float:
-    """`epsilon_of_rho`, and infinite where there is a ρ but no δ for it."""
-    return 0.0 if rho == 0 else epsilon_of_rho(rho, delta) if delta > 0 else math.inf
+    return noisy, proven
 
 
 def _remaining_delta(delta: float, proven: list[tuple[float, float, int]]) -> float:
@@ -253,31 +283,34 @@ def _remaining_delta(delta: float, proven: list[tuple[float, float, int]]) -> fl
     return 0.0 if abs(left) <= 1e-9 * delta else left
 
 
-def _check_delta(delta: float) -> None:
+def check_delta(delta: float) -> None:
+    """Raise ConfigError unless 0 <= `delta` < 1."""
     if not 0 <= delta < 1:
         raise ConfigError(f"delta must be at least 0 and below 1, not {delta}.", "Correct privacy.delta; 1e-6 is common.")
 
 
 @lru_cache(maxsize=512)
 def _epsilon(counts: tuple[tuple[str, int], ...], delta: float) -> float:
-    gaussian, rho, proven = _split(dict(counts))
+    noisy, proven = _split(dict(counts))
     left = _remaining_delta(delta, proven)
-    if gaussian and rho:
-        left /= 2  # one half for each, since they are composed by different methods
-    added = math.inf
-    if left >= 0:
-        added = math.fsum(e * count for e, _, count in proven) + _composed(gaussian, left) + _zcdp_epsilon(rho, left)
-    # PLD rounds each proven ε up to its grid, so for many small ones their sum is the better of two valid bounds.
-    return min(added, _composed(dict(counts), delta)) if proven and not rho else added
+    if not noisy:
+        # PLD rounds each proven ε up to its grid, so for many small ones their sum is the better of two valid bounds.
+        added = math.fsum(e * count for e, _, count in proven) if left >= 0 else math.inf
+        return min(added, _composed(dict(counts), delta)) if proven else 0.0
+    (one, *more) = _with_one_rho(dict(counts))
+    mechanism = json.loads(one)
+    if mechanism["type"] == "zcdp" and not more:
+        # Without the grid.
+        return epsilon_of_rho(mechanism["rho"], delta) if delta > 0 else math.inf
+    return _composed(dict(counts), delta)
 
 
 def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
     """The ε, at `delta`, of running all of `mechanisms` on the same data, their parameters fixed beforehand.
 
-    The lower of two upper bounds: everything by PLD; or the Gaussian mechanisms by PLD, plus the
-    rest, with all zCDP as one. Infinite where `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
+    Composed by PLD. Infinite where `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
     """
-    _check_delta(delta)
+    check_delta(delta)
     return _epsilon(tuple(sorted(flatten(mechanisms).items())), delta)
 
 
@@ -301,26 +334,25 @@ def max_repetitions(fits: Callable[[int], bool]) -> int:
     return enough
 
 
-def _composed_group(gaussian: dict[str, int], delta: float, units: int) -> float:
-    """ε at `delta` of Gaussian mechanisms for a group.
+def _composed_group(noisy: dict[str, int], delta: float, units: int) -> float:
+    """ε at `delta` of mechanisms with a noise multiplier or a ρ, for a group.
 
     On a grid of 0.2 % of one unit's ε, coarser where little noise spreads the losses; this costs about 2 %.
     """
-    one = _composed(gaussian, delta)
+    one = _composed(noisy, delta)
     if math.isinf(one):
         return math.inf
-    reach = units / _min_noise(gaussian)
-    return _composed(gaussian, delta, units, max(2e-3 * one, (reach**2 / 2 + 10 * reach) / _GROUP_BINS))
+    reach = units / _min_noise(_with_one_rho(noisy))
+    return _composed(noisy, delta, units, max(2e-3 * one, (reach**2 / 2 + 10 * reach) / _GROUP_BINS))
 
 
 @lru_cache(maxsize=128)
 def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tuple[float, float]:
-    gaussian, rho, proven = _split(dict(counts))
+    noisy, proven = _split(dict(counts))
     left = max(0.0, _remaining_delta(delta, proven))
-    share = left / 2 if gaussian and rho else left
-    epsilon = math.fsum(units * e * count for e, _, count in proven) + _zcdp_epsilon(units**2 * rho, share)
-    if gaussian:
-        epsilon += _composed_group(gaussian, share, units)
+    epsilon = math.fsum(units * e * count for e, _, count in proven)
+    if noisy:
+        epsilon += _composed_group(noisy, left, units)
     own = math.fsum(min(1.0, units * d * math.exp(min((units - 1) * e, 700.0))) * count for e, d, count in proven)
     return epsilon, min(1.0, left + own)
 
@@ -328,21 +360,22 @@ def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tup
 def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tuple[float, float]:
     """(ε, δ) for a group of `units` units who are added or removed together.
 
-    Gaussian mechanisms keep their share of `delta` and are composed as the group's own dominating pair (arXiv:2401.10294);
-    r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9); an (e, d)-DP
-    mechanism is (k e, k exp((k-1) e) d)-DP for k units. A δ of 1 or an infinite ε guarantees nothing.
-    Raises ConfigError.
+    Gaussian and zCDP mechanisms keep their share of `delta` and are composed as the group's own dominating pair
+    (arXiv:2401.10294); r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9). Proven
+    bounds are added: an (e, d)-DP mechanism is (k e, k exp((k-1) e) d)-DP for k units. A δ of 1 or an infinite ε guarantees
+    nothing. Raises ConfigError.
     """
-    _check_delta(delta)
+    check_delta(delta)
     if units < 1:
         raise ConfigError(f"A group has at least 1 unit, not {units}.", "Ask for a group of 1 or more.")
     return _group(tuple(sorted(flatten(mechanisms).items())), delta, units)
 
 
-def calibrate_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
+def calibrate_noise(epsilon: float, delta: float, rate: float, steps: int, others: list[Mechanism] | None = None) -> float:
     """The smallest noise multiplier, to 0.2 %, for `steps` Poisson-sampled Gaussian steps to cost at most `epsilon` at `delta`.
 
-    Conservative: `epsilon_of` of the answer is at most `epsilon`. Never below 0.05.
+    `others` are mechanisms that compose with the steps within the same (ε, δ). Conservative: `epsilon_of` of all of them is
+    at most `epsilon`. Never below 0.05.
 
     Raises ConfigError on invalid arguments, BudgetError where no noise is enough.
     """
@@ -351,30 +384,41 @@ def calibrate_noise(epsilon: float, delta: float, rate: float, steps: int) -> fl
             f"Noise cannot be calibrated for epsilon {epsilon}, delta {delta}, rate {rate} and {steps} steps.",
             "epsilon must be positive, delta between 0 and 1, the rate above 0 and at most 1, steps at least 1.",
         )
+    fixed = dict(flatten(others or []))
 
-    def cost(noise: float, interval: float) -> float:
-        return _composed(flatten([{"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}]), delta, 1, interval)
+    def fits(noise: float, interval: float) -> bool:
+        step = flatten([{"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}])
+        return _composed({**fixed, **step}, delta, 1, interval) <= epsilon
 
     # The search uses a coarser grid than the check of its answer, off by up to 0.3 % of ε at 10,000 steps.
     interval = max(_INTERVAL, 2.5e-4 * epsilon)
+    noise = least_noise(lambda noise: fits(noise, interval), f"{steps} steps within epsilon {epsilon:g} at delta {delta:g}")
+    while not fits(noise, _INTERVAL):
+        noise *= 1.0005
+    return noise
+
+
+def least_noise(fits: Callable[[float], bool], what: str) -> float:
+    """The smallest noise multiplier from 0.05 on, to 0.1 %, for which the monotone predicate `fits` holds.
+
+    Raises BudgetError, naming `what` should fit, where none does.
+    """
     enough = 1.0
-    while cost(enough, interval) > epsilon:
+    while not fits(enough):
         enough *= 2
         if enough > _MAX_NOISE:
             raise BudgetError(
-                f"No amount of noise keeps {steps} steps within epsilon {epsilon:g} at delta {delta:g}.",
+                f"No amount of noise keeps {what}.",
                 "Raise privacy.epsilon, or train for fewer epochs.",
             )
     too_little = enough / 2
-    while too_little >= _MIN_NOISE and cost(too_little, interval) <= epsilon:
+    while too_little >= _MIN_NOISE and fits(too_little):
         enough, too_little = too_little, too_little / 2
     too_little = max(too_little, _MIN_NOISE)
     while enough / too_little > 1.001:
         middle = math.sqrt(enough * too_little)
-        if cost(middle, interval) <= epsilon:
+        if fits(middle):
             enough = middle
         else:
             too_little = middle
-    while cost(enough, _INTERVAL) > epsilon:
-        enough *= 1.0005
     return enough

@@ -19,7 +19,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from localsynth.privacy.accountant import flatten
-from localsynth.privacy.ledger_chain import Basis, Event, genesis_hash, group_bound, recompute, the_basis, the_target
+from localsynth.privacy.ledger_chain import Basis, Budget, Event, genesis_hash, group_bound, recompute, the_basis, the_target
 from localsynth.privacy.signing import sign
 from localsynth.schema.columns import Category, Column, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
@@ -110,7 +110,7 @@ def work_of(mechanisms: list[dict[str, Any]]) -> Work:
     """The stages whose mechanisms these are."""
     kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] not in ("schema", "count_texts")}
     return Work(
-        trains=bool(kinds - {"zcdp"}),
+        trains="poisson_sampled" in kinds,
         counts="zcdp" in kinds,
         counts_tokens=any(part["stage"] == "count_texts" for part in mechanisms),
     )
@@ -123,14 +123,14 @@ def _sampler(mechanisms: list[dict[str, Any]]) -> str:
     return f"{POISSON} (the training); {NO_SAMPLER} ({counted})" if counted else POISSON
 
 
-def _accountant(mechanisms: list[dict[str, Any]]) -> str:
-    kinds = {part["mechanism"]["type"] for part in mechanisms}
-    methods = ["privacy loss distributions"] if kinds - {"zcdp"} else []
-    if "zcdp" in kinds:
-        methods.append(
-            f"zero-concentrated differential privacy, converted to epsilon and delta for {work_of(mechanisms).counted},"
-        )
-    return f"{' and '.join(methods)} inside a stage's budget, sums over budgets and runs"
+def _accountant(budgets: list[Budget]) -> str:
+    """How the mechanisms of the charged budgets compose."""
+    methods = []
+    if any(budget.account.order is None and budget.account.delta > 0 for budget in budgets):
+        methods.append("privacy loss distributions, all parameters fixed beforehand,")
+    for order in sorted({budget.account.order for budget in budgets if budget.account.order is not None}):
+        methods.append(f"Renyi differential privacy of the fixed order {order}, parameters chosen by earlier noisy results,")
+    return f"{' and '.join(methods) or 'basic composition'} inside a budget, sums over budgets"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "adjacency": ADJACENCY,
         "mechanisms": mechanisms,
         "sampler": _sampler(mechanisms),
-        "accountant": _accountant(mechanisms),
+        "accountant": _accountant([budget for budget, _ in spent.budgets]),
         "noise": facts.noise_label,
         "runs": count_runs(events),
         "groups": groups,

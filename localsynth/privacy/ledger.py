@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
-from localsynth.privacy.accountant import TOLERANCE, Mechanism, epsilon_of, flatten, max_repetitions
+from localsynth.privacy.account import Account
+from localsynth.privacy.accountant import TOLERANCE, Mechanism, flatten
 from localsynth.privacy.ledger_chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
 from localsynth.system.canonical_json import canonical_json, sha256_of
 from localsynth.system.files import read_json, write_file, write_json
@@ -44,10 +45,10 @@ class Ledger:
         self._workspace_id = workspace_id
         self._events: list[Event] = []
         self._lines: list[str] = []
-        self._budgets: dict[tuple[str, str | None], Budget] = {}
-        self._charged: dict[tuple[str, str | None], Counter[str]] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._charged: dict[str, Counter[str]] = {}
         # Counts of mechanisms known to fit into a budget: any subset fits, too, without computing it.
-        self._known_to_fit: dict[tuple[str, str | None], Counter[str]] = {}
+        self._known_to_fit: dict[str, Counter[str]] = {}
         self._head_on_disk = head
         for event in events:
             self._add(event)
@@ -90,12 +91,13 @@ class Ledger:
             return ledger
 
     def _add(self, event: Event) -> None:
-        key = (event["budget"], event["run"])
+        name = event["budget"]
         if event["kind"] == "budget":
-            self._budgets[key] = Budget(*key, event["epsilon"], event["delta"])
-            self._charged[key] = Counter()
+            account = Account(event["epsilon"], event["delta"], event["order"], event["failure"])
+            self._budgets[name] = Budget(name, account)
+            self._charged[name] = Counter()
         else:
-            self._charged[key].update(flatten([event["mechanism"]]))
+            self._charged[name].update(flatten([event["mechanism"]]))
         self._events.append(event)
         self._lines.append(canonical_json(event).decode("ascii"))
 
@@ -145,45 +147,45 @@ class Ledger:
         """The events that opened budgets, in order."""
         return [event for event in self._events if event["kind"] == "budget"]
 
-    def budget(self, name: str, run: str | None) -> Budget | None:
-        """The budget of that name and run, if it was opened."""
-        return self._budgets.get((name, run))
+    def budget(self, name: str) -> Budget | None:
+        """The budget of that name, if it was opened."""
+        return self._budgets.get(name)
 
     def open_budget(
         self,
         name: str,
         run: str | None,
-        epsilon: float,
-        delta: float,
+        account: Account,
         *,
         limit: float,
         limit_delta: float,
         basis: Basis,
         beyond_limit: bool = False,
     ) -> Budget:
-        """Fix the (ε, δ) a stage may spend, before it reads the data. Opening it again with the same figures has no effect.
+        """Fix what may be spent under that name, before the data is read. Opening it again with the same account has no effect.
 
-        The budgets of a workspace must agree on `basis`, since their costs are added. Raises
-        BudgetError where they do not; where all budgets together would exceed `limit` (ε) or
-        `limit_delta`, or those of the first budget, unless `beyond_limit` (another run, charged on
-        top); and where it is open with other figures.
+        The budgets of a workspace must agree on `basis`, since their costs are added. `run` is the run it belongs to, if any.
+        Raises BudgetError where they do not; where all budgets together would exceed `limit` (ε) or `limit_delta`, or those of
+        the first budget, unless `beyond_limit` (another run, charged on top); and where it is open with another account.
         """
-        found = self.budget(name, run)
+        found = self.budget(name)
         if found is not None:
-            if (found.epsilon, found.delta) != (epsilon, delta):
+            if found.account != account:
                 raise BudgetError(
-                    f"The budget {name!r} was fixed at epsilon {found.epsilon:g}, delta {found.delta:g}; it cannot be changed.",
+                    f"The budget {name!r} was fixed at epsilon {found.account.epsilon:g}, delta {found.account.delta:g}; it cannot "
+                    "be changed.",
                     "Put back the privacy settings it was started with, or start another run with --again.",
                 )
             return found
+        epsilon, delta = account.epsilon, account.delta
         if not (epsilon > 0 and 0 <= delta < 1):
             raise BudgetError(
                 f"The budget {name!r} has epsilon {epsilon:g} and delta {delta:g}: nothing to spend.",
                 "Raise privacy.epsilon, or give less of it to other stages.",
             )
         self._check_basis(basis)
-        total = epsilon + sum(budget.epsilon for budget in self._budgets.values())
-        total_delta = delta + sum(budget.delta for budget in self._budgets.values())
+        total = epsilon + sum(budget.account.epsilon for budget in self._budgets.values())
+        total_delta = delta + sum(budget.account.delta for budget in self._budgets.values())
         # The limit fixed before anything was spent; raising it later has no effect.
         max_epsilon = min([limit, *(event["limit"] for event in self.budgets()[:1])])
         max_delta = min([limit_delta, *(event["limit_delta"] for event in self.budgets()[:1])])
@@ -193,16 +195,10 @@ class Ledger:
                 f"and the limit is epsilon {max_epsilon:.4g}, delta {max_delta:.3g}, the lower of the present and the first one.",
                 "To spend more on the same data, add --again; the certificate will state it.",
             )
-        body: dict[str, Any] = {
-            "epsilon": epsilon,
-            "delta": delta,
-            "limit": limit,
-            "limit_delta": limit_delta,
-            "beyond_limit": beyond_limit,
-        }
-        body["basis"] = dataclasses.asdict(basis)
+        limits = {"limit": limit, "limit_delta": limit_delta, "beyond_limit": beyond_limit}
+        body = {**dataclasses.asdict(account), **limits, "basis": dataclasses.asdict(basis)}
         self._append(run, "budget", name, "budget opened before reading the data", name, body)
-        return self._budgets[(name, run)]
+        return self._budgets[name]
 
     def _check_basis(self, basis: Basis) -> None:
         """Raise BudgetError unless all budgets protect the same unit. Whether the size was declared may differ."""
@@ -217,33 +213,31 @@ class Ledger:
                     "Put back privacy.unit and max_rows_per_unit, or make a new workspace.",
                 )
 
-    def _opened(self, name: str, run: str | None) -> Budget:
-        found = self.budget(name, run)
+    def _opened(self, name: str) -> Budget:
+        found = self.budget(name)
         if found is None:
-            raise BudgetError(f"No budget {name!r} was opened for this run.", "Open the budget before the data is read.")
+            raise BudgetError(f"No budget {name!r} was opened.", "Open the budget before the data is read.")
         return found
 
     def _fits(self, budget: Budget, counts: Counter[str]) -> bool:
-        key = (budget.name, budget.run)
-        if counts <= self._known_to_fit.get(key, Counter()):
+        if counts <= self._known_to_fit.get(budget.name, Counter()):
             return True
-        if epsilon_of(_counts_json(counts), budget.delta) > budget.epsilon + TOLERANCE:
+        if not budget.account.fits(_counts_json(counts)):
             return False
-        self._known_to_fit[key] = counts
+        self._known_to_fit[budget.name] = counts
         return True
 
-    def allowance(self, budget: str, run: str | None, mechanism: Mechanism) -> int:
-        """How often `mechanism` still fits into the budget, at most a million times.
+    def charged(self, budget: str) -> list[Mechanism]:
+        """What was charged to a budget. Raises BudgetError where it is not open."""
+        self._opened(budget)
+        return _counts_json(self._charged[budget])
 
-        Takes about twenty compositions (seconds); `charge` then needs none. Raises BudgetError, ConfigError.
+    def fits(self, budget: str, mechanisms: list[Mechanism]) -> bool:
+        """Whether all of `mechanisms` still fit into the budget; `charge` then takes each without composing again.
+
+        Raises BudgetError, ConfigError.
         """
-        opened = self._opened(budget, run)
-        charged, each = self._charged[(budget, run)], flatten([mechanism])
-
-        def fits(times: int) -> bool:
-            return self._fits(opened, charged + Counter({text: count * times for text, count in each.items()}))
-
-        return max_repetitions(fits)
+        return self._fits(self._opened(budget), self._charged[budget] + flatten(mechanisms))
 
     def charge(
         self,
@@ -259,18 +253,13 @@ class Ledger:
 
         Raises BudgetError, before anything is written, where the budget's spends with this one exceed its ε at its δ.
         """
-        opened = self._opened(budget, run)
-        charged, each = self._charged[(budget, run)], flatten([mechanism])
-        if not charged + each <= self._known_to_fit.get((budget, run), Counter()):
-            if not self._fits(opened, charged + each):
-                raise BudgetError(
-                    f"The privacy budget {budget!r} (epsilon {opened.epsilon:g}, delta {opened.delta:g}) is used up: "
-                    f"{what!r} was not done.",
-                    "Completed work is kept. Start another run with --again to spend more.",
-                )
-            if each <= charged:
-                # The second of possibly thousands of equal steps: compute once how many fit.
-                self.allowance(budget, run, mechanism)
+        opened = self._opened(budget)
+        if not self.fits(budget, [mechanism]):
+            raise BudgetError(
+                f"The privacy budget {budget!r} (epsilon {opened.account.epsilon:g}, delta {opened.account.delta:g}) is used up: "
+                f"{what!r} was not done.",
+                "Completed work is kept. Start another run with --again to spend more.",
+            )
         return self._append(run, "spend", stage, what, budget, {"mechanism": mechanism, "details": details or {}})
 
     def spent(self) -> Spent:

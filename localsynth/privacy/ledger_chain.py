@@ -3,30 +3,20 @@
     {"format": 1, "workspace": id, "events": [event, ...]}
 
 Every event has index, time, run (or null), kind, stage, what, budget, previous and hash. Kind "budget" opens a budget
-(epsilon, delta, limit, limit_delta, beyond_limit, basis), kind "spend" charges it (mechanism,
+(epsilon, delta, order, failure, limit, limit_delta, beyond_limit, basis), kind "spend" charges it (mechanism,
 details). `hash` is the SHA-256 of the canonical JSON of the rest. `previous` is the hash of
 the event before; of the first event, a hash of the format and the workspace.
 """
 
-import json
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from localsynth.errors import IntegrityError
-from localsynth.privacy.accountant import (
-    MAX_RUNS,
-    TOLERANCE,
-    Mechanism,
-    epsilon_of,
-    flatten,
-    group_epsilon,
-    max_repetitions,
-    total_rho,
-)
+from localsynth.privacy.account import Account
+from localsynth.privacy.accountant import MAX_RUNS, Mechanism, flatten, flatten_parsed, group_epsilon, max_repetitions
 from localsynth.privacy.zcdp import rho_for
-from localsynth.system.canonical_json import canonical_json, sha256_of
+from localsynth.system.canonical_json import sha256_of
 
 __all__ = [
     "FORMAT",
@@ -44,12 +34,13 @@ __all__ = [
 
 FORMAT = 1
 _MAX_EPSILON = 1e6
+_MAX_ORDER = 1024
 _DISTRUST = "Do not trust it. Ask its author."
 Event = dict[str, Any]
 
 _COMMON_FIELDS = {"index", "time", "run", "kind", "stage", "what", "budget", "previous", "hash"}
 _FIELDS = {
-    "budget": _COMMON_FIELDS | {"epsilon", "delta", "limit", "limit_delta", "beyond_limit", "basis"},
+    "budget": _COMMON_FIELDS | {"epsilon", "delta", "order", "failure", "limit", "limit_delta", "beyond_limit", "basis"},
     "spend": _COMMON_FIELDS | {"mechanism", "details"},
 }
 
@@ -66,12 +57,10 @@ class Basis:
 
 @dataclass(frozen=True)
 class Budget:
-    """The (ε, δ) that one stage of one run may spend; `run` is None where all runs share it (the schema)."""
+    """An account that was opened: what one run, or the ingest and the first run on it, may spend."""
 
     name: str
-    run: str | None
-    epsilon: float
-    delta: float
+    account: Account
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ class Spent:
         that failed on a large batch, may have stopped for reasons that depend on the data. Only
         the budgets were fixed beforehand.
         """
-        return math.fsum(max(budget.epsilon, epsilon) for budget, epsilon in self.budgets)
+        return math.fsum(max(budget.account.epsilon, epsilon) for budget, epsilon in self.budgets)
 
 
 def _is_below(value: Any, limit: float) -> bool:
@@ -111,6 +100,11 @@ def _is_well_formed(event: Any) -> bool:
     if not isinstance(basis, dict) or set(basis) != set(Basis.__dataclass_fields__) or not isinstance(basis["unit"], str):
         return False
     if type(basis["max_rows_per_unit"]) is not int or basis["max_rows_per_unit"] < 1 or type(basis["size_declared"]) is not bool:
+        return False
+    order = event["order"]
+    if order is not None and (type(order) is not int or not 2 <= order <= _MAX_ORDER):
+        return False
+    if not (_is_below(event["failure"], 1) and event["failure"] <= event["delta"] / 2):
         return False
     numbers = _is_below(event["epsilon"], _MAX_EPSILON) and _is_below(event["limit"], _MAX_EPSILON)
     return numbers and _is_below(event["delta"], 1) and _is_below(event["limit_delta"], 1) and type(event["beyond_limit"]) is bool
@@ -149,30 +143,30 @@ def break_in_chain(document: Any) -> str:
 
 def _by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:
     """The mechanisms charged to each budget that was opened. Raises IntegrityError."""
-    opened: dict[tuple[str, str | None], tuple[Budget, list[Mechanism]]] = {}
+    opened: dict[str, tuple[Budget, list[Mechanism]]] = {}
     for event in events:
-        key = (event["budget"], event["run"])
+        name = event["budget"]
         if event["kind"] == "budget":
-            if key in opened:
-                raise IntegrityError(f"The ledger opens the budget {key[0]!r} twice.", _DISTRUST)
-            opened[key] = (Budget(*key, event["epsilon"], event["delta"]), [])
-        elif key not in opened:
-            raise IntegrityError(f"The ledger charges the budget {key[0]!r} before opening it.", _DISTRUST)
+            if name in opened:
+                raise IntegrityError(f"The ledger opens the budget {name!r} twice.", _DISTRUST)
+            account = Account(event["epsilon"], event["delta"], event["order"], event["failure"])
+            opened[name] = (Budget(name, account), [])
+        elif name not in opened:
+            raise IntegrityError(f"The ledger charges the budget {name!r} before opening it.", _DISTRUST)
         else:
-            opened[key][1].append(event["mechanism"])
+            opened[name][1].append(event["mechanism"])
     return list(opened.values())
 
 
 def recompute(events: list[Event]) -> Spent:
     """The spent (ε, δ) of `events`.
 
-    PLD or zCDP inside each budget, whose parameters were fixed beforehand, and basic composition
-    over budgets and runs. A budget that was never charged costs nothing. Raises IntegrityError,
-    ConfigError.
+    Joint composition inside each budget, by its account's method, and sums over budgets. A budget that was never charged
+    costs nothing. Raises IntegrityError, ConfigError.
     """
-    budgets = [(budget, epsilon_of(mechanisms, budget.delta)) for budget, mechanisms in _by_budget(events) if mechanisms]
+    budgets = [(budget, budget.account.spent(mechanisms)) for budget, mechanisms in _by_budget(events) if mechanisms]
     epsilon = math.fsum(epsilon for _, epsilon in budgets)
-    return Spent(epsilon, math.fsum(budget.delta for budget, _ in budgets), tuple(budgets))
+    return Spent(epsilon, math.fsum(budget.account.delta for budget, _ in budgets), tuple(budgets))
 
 
 def the_basis(events: list[Event]) -> Basis:
@@ -192,58 +186,40 @@ def the_target(events: list[Event]) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-@lru_cache(maxsize=64)
-def _max_runs(mechanism: str, epsilon: float, delta: float) -> int:
-    """How often the mechanism with this canonical JSON fits into a budget of (ε, δ)."""
-
-    def fits(times: int) -> bool:
-        repeated = {"type": "repeated", "count": times, "of": json.loads(mechanism)}
-        return epsilon_of([repeated], delta) <= epsilon + TOLERANCE
-
-    return max_repetitions(fits)
-
-
 def _textbook(epsilon: float, delta: float, units: int) -> tuple[float, float]:
     """Group privacy of anything that is (ε, δ)-DP (Dwork & Roth 2014, theorem 2.2 and its (ε, δ) form)."""
     return units * epsilon, min(1.0, units * delta * math.exp(min((units - 1) * epsilon, 700.0)))
 
 
-def _group_bound(budget: Budget, mechanisms: list[Mechanism], units: int) -> tuple[float, float]:
-    counts = flatten(mechanisms)
-    rho = total_rho(mechanisms)
-    if rho is not None and budget.delta > 0:
-        # Parts of one ρ: assume all that fits into the budget.
-        whole = max(rho, rho_for(budget.epsilon, budget.delta))
-        return group_epsilon([{"type": "zcdp", "rho": whole}], budget.delta, units)
-    costs = {json.loads(text).get("epsilon") for text in counts}
-    (cost,) = costs if len(costs) == 1 else (None,)
-    charged = counts.total()
-    if cost is None and len(counts) == 1:
-        # One repeated step: assume the longest run inside the budget.
-        (text,) = counts
-        count = max(charged, _max_runs(text, budget.epsilon, budget.delta))
-        if count < MAX_RUNS:
-            return group_epsilon([{"type": "repeated", "count": count, "of": json.loads(text)}], budget.delta, units)
-    elif cost is not None:
-        # Equal parts with proven bounds: assume as many as fit, and the whole δ of the budget.
-        each = canonical_json({"type": "pure_dp", "epsilon": cost}).decode("ascii")
-        count = max(charged, _max_runs(each, budget.epsilon, budget.delta))
-        if count < MAX_RUNS:
-            own = math.fsum(json.loads(text).get("delta", 0.0) * times for text, times in counts.items())
-            _, delta = _textbook(cost, max(budget.delta, own), units)
-            return units * count * cost, delta
-    return _textbook(max(budget.epsilon, epsilon_of(mechanisms, budget.delta)), budget.delta, units)
+def _longest(account: Account, mechanisms: list[Mechanism]) -> list[Mechanism]:
+    """`mechanisms` with as many training steps as fit into the account, or, of zCDP alone, with all of its ρ."""
+    steps = [m for m, _ in flatten_parsed(mechanisms) if m["type"] == "poisson_sampled"]
+    if {m["type"] for m, _ in flatten_parsed(mechanisms)} == {"zcdp"}:
+        rho = math.fsum(m["rho"] * count for m, count in flatten_parsed(mechanisms))
+        return [{"type": "zcdp", "rho": max(rho, rho_for(account.epsilon, account.delta))}]
+    if len(steps) != 1:
+        return mechanisms
+    more = max_repetitions(lambda times: account.fits([*mechanisms, {"type": "repeated", "count": times, "of": steps[0]}]))
+    return [*mechanisms, *([{"type": "repeated", "count": more, "of": steps[0]}] if more else [])]
+
+
+def _group_bound(account: Account, mechanisms: list[Mechanism], units: int) -> tuple[float, float]:
+    spent = max(account.epsilon, account.spent(mechanisms))
+    textbook = _textbook(spent, account.delta, units)
+    kinds = {m["type"] for m, _ in flatten_parsed(mechanisms)}
+    if account.order is not None or kinds <= {"pure_dp"}:
+        return textbook
+    longest = _longest(account, mechanisms)
+    return group_epsilon(longest, account.delta, units) if flatten(longest).total() < MAX_RUNS else textbook
 
 
 def group_bound(events: list[Event], units: int) -> tuple[float, float]:
     """The (ε, δ) of a group of `units` units, δ at most 1, for the charged budgets in full.
 
-    As with `Spent.bound`, the spent amounts are no bound: a run may have stopped for reasons that
-    depend on the data. One repeated step counts as often as it fits, which covers every shorter
-    run; zCDP counts with all the ρ that fits; equal proven bounds count as often as they fit; any
-    other budget counts as an (ε, δ)-DP mechanism. The result depends on which mechanisms were
-    charged, not on how often, unless they exceed their budget.
+    As with `Spent.bound`, the spent amounts are no bound: a run may have stopped for reasons that depend on the data. Where all
+    parameters were fixed beforehand, training counts with as many steps as fit, which covers every shorter run, and marginals
+    alone with all the ρ that fits. An account with an order counts as an (ε, δ)-DP mechanism: its filter bounds single units.
     Raises IntegrityError, ConfigError.
     """
-    parts = [_group_bound(budget, mechanisms, units) for budget, mechanisms in _by_budget(events) if mechanisms]
+    parts = [_group_bound(budget.account, mechanisms, units) for budget, mechanisms in _by_budget(events) if mechanisms]
     return math.fsum(epsilon for epsilon, _ in parts), min(1.0, math.fsum(delta for _, delta in parts))

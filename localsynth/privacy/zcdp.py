@@ -5,10 +5,18 @@ The ρ of mechanisms add up, and a group of k units has k²ρ (proposition 1.9 t
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError
 
-__all__ = ["epsilon_of_rho", "rho_for"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["epsilon_of_rho", "gaussian_of_rho", "privacy_profile", "rho_for"]
+
+_PROFILE_POINTS = 2000
+"""Points at which a privacy profile is computed; between them it is bounded by lines."""
 
 
 def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
@@ -51,3 +59,41 @@ def rho_for(epsilon: float, delta: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if epsilon_of_rho(middle, delta) <= epsilon else (low, middle)
     return low
+
+
+def gaussian_of_rho(rho: float) -> dict[str, Any]:
+    """The one Gaussian mechanism that several compose to, exactly, whose 1 / (2 σ²) add up to a `rho` fixed beforehand."""
+    return {"type": "gaussian", "noise_multiplier": 1 / math.sqrt(2 * rho)}
+
+
+def privacy_profile(rho: float, epsilons: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Upper bounds on the δ of a ρ-zCDP mechanism at `epsilons` (ascending, from 0 on), the bound of `epsilon_of_rho` solved for δ.
+
+    The true δ is convex in exp(ε), so the largest convex function below bounds at some points is a bound at all of them.
+    """
+    import numpy as np
+
+    some = np.unique(np.append(epsilons[:: math.ceil(len(epsilons) / _PROFILE_POINTS)], epsilons[-1]))
+    over_one = np.logspace(-4, 7, 1000)
+    order = 1 + over_one
+    fixed = rho * order * over_one + over_one * np.log(over_one / order) - np.log(order)
+    logs = np.array([np.min(fixed - over_one * epsilon) for epsilon in some])
+    return _convex_below(np.exp(epsilons), np.exp(some), np.exp(np.minimum(0.0, logs)))
+
+
+def _convex_below(
+    x: "NDArray[np.float64]", points: "NDArray[np.float64]", values: "NDArray[np.float64]"
+) -> "NDArray[np.float64]":
+    """At `x`, the largest convex function below `values` at `points` (Andrew's lower hull)."""
+    import numpy as np
+
+    hull: list[int] = []
+
+    def slope(i: int, j: int) -> float:
+        return float((values[j] - values[i]) / (points[j] - points[i]))
+
+    for i in range(len(points)):
+        while len(hull) > 1 and slope(hull[-2], hull[-1]) >= slope(hull[-1], i):
+            hull.pop()
+        hull.append(i)
+    return np.interp(x, points[hull], values[hull])

@@ -99,7 +99,7 @@ def _charge(model: MarginalModel, document: dict[str, Any]) -> str:
     charged = [
         event["mechanism"]
         for event in document["ledger"]["events"]
-        if event["kind"] == "spend" and event["budget"] == "marginals" and event["run"] == runs[-1]
+        if event["kind"] == "spend" and event["what"] == "marginals" and event["run"] == runs[-1]
     ]
     if charged != [{"type": "zcdp", "rho": model.rho}] or total_rho(model.spends) > model.rho:
         return "More was measured than was charged for this run, or something else"

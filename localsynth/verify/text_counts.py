@@ -4,6 +4,7 @@ from typing import Any
 
 from localsynth.errors import LocalsynthError
 from localsynth.marginals.accounting import total_rho
+from localsynth.privacy.zcdp import gaussian_of_rho
 from localsynth.schema.columns import Schema
 from localsynth.text_counts.token_counts import TokenCounts
 
@@ -33,9 +34,9 @@ def _charge(counts: TokenCounts, document: dict[str, Any]) -> str:
     charged = [
         event["mechanism"]
         for event in events
-        if event["kind"] == "spend" and event["budget"] == "text_counts" and event["run"] == newest
+        if event["kind"] == "spend" and event["stage"] == "count_texts" and event["run"] == newest
     ]
-    if charged != [{"type": "zcdp", "rho": counts.rho}] or total_rho(counts.spends) > counts.rho:
+    if charged != [gaussian_of_rho(counts.rho)] or total_rho(counts.spends) > counts.rho:
         return "More tokens were counted than was charged for this run, or something else"
     expected = [("gaussian", columns) for columns in counts.tables]
     if [(spend.kind, spend.columns) for spend in counts.spends] != expected:

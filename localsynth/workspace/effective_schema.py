@@ -44,6 +44,8 @@ class IngestPrivacy(Record):
     public_size: int | None
     holdout: float
     schema_epsilon: float
+    target: tuple[float, float] | None
+    """(ε, δ) of the run, where the ingest measures something and so opens its account."""
 
 
 class IngestSettings(Record):
@@ -58,10 +60,12 @@ class IngestSettings(Record):
 
     @staticmethod
     def of(config: Config, schema_epsilon: float, max_units: int | None) -> "IngestSettings":
-        """The settings of an ingest under this configuration."""
+        """The settings of an ingest under this configuration. `schema_epsilon` is for the columns' measurements, if any."""
+        measures = config.privacy.public_size is None or bool(config.schema_.unmeasured())
         privacy = IngestPrivacy(
             **config.privacy.model_dump(include={"unit", "max_rows_per_unit", "public_size", "holdout"}),
             schema_epsilon=schema_epsilon,
+            target=(config.privacy.epsilon, config.delta()) if measures else None,
         )
         schema = config.schema_.model_copy(update={"confirmed": False})
         return IngestSettings(data=config.data, schema=schema, privacy=privacy, max_units=max_units)

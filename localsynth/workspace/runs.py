@@ -145,6 +145,8 @@ class RunRecord(Record):
     settings: RunSettings
     table: IngestRecord
     """The ingest that the run learned from. The table may be ingested again later."""
+    budget: str | None = None
+    """The ingest's budget in the ledger, where the run spends from it; None: from one of its own, named by its id."""
     model: ModelPlan | None = None
     reruns: int = 0
     """How often the run was resumed."""
@@ -181,6 +183,11 @@ class Run:
         """Replace fields of the record and write it."""
         self.record = RunRecord.model_validate({**dict(self.record), **facts})
         self.record.write(self.directory / "run.json")
+
+    @property
+    def budget(self) -> str:
+        """The name of the budget that the run spends from."""
+        return self.record.budget or self.id
 
     @property
     def settings(self) -> RunSettings:

@@ -8,6 +8,7 @@ from localsynth.config import TrainConfig
 from localsynth.errors import Cancelled
 from localsynth.llm.adapter import read_adapter
 from localsynth.llm.row_text import Encoded
+from localsynth.privacy.account import Account
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train import loop
 from localsynth.train.batch_invariance import try_memory
@@ -54,7 +55,7 @@ class Run:
 
     def __call__(self, tokens=512, stop=lambda: False, **settings):
         settings = TrainConfig(epochs=2, batch_size=8, device="cuda", **settings)
-        self.plan = make_train_plan(settings, 40, 8.0, 1e-6)
+        self.plan = make_train_plan(settings, 40, Account(8.0, 1e-6).noise)
         return train(
             load_units=lambda: units(40),
             base=self.base,

@@ -10,6 +10,7 @@ import pytest
 from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit import search, training
 from localsynth.evaluate.audit.outcome import Audit, Search, exposures, written_endings
+from localsynth.privacy.account import Account
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.plan import make_train_plan
@@ -48,7 +49,7 @@ def test_a_search_from_training_to_rows(hybrid: bool, tiny_model: Any, tmp_path:
         return honest(**arguments)
 
     monkeypatch.setattr(training, "train", watched)
-    plan = make_train_plan(SETTINGS, 600, 8.0, 1e-6)
+    plan = make_train_plan(SETTINGS, 600, Account(8.0, 1e-6).noise)
     events: list[dict[str, Any]] = []
     found = search.search_endings(
         schema=SCHEMA,
@@ -93,7 +94,7 @@ def test_a_model_that_remembers_is_exposed(tiny_model: Any, tmp_path: Path) -> N
             base=tiny_model(),
             targets=["q_proj", "v_proj", "down_proj"],
             micro_batch_tokens=512,
-            plan=make_train_plan(settings, 160, 8.0, 1e-6),
+            plan=make_train_plan(settings, 160, Account(8.0, 1e-6).noise),
             settings=settings,
             random=NoNoise(1),
             emit=lambda event: None,

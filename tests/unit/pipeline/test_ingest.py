@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from localsynth.pipeline.repeated_spends import remaining_budgets
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError
@@ -14,7 +15,6 @@ from localsynth.events import Event
 from localsynth.ingest import private_bounds
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
 from localsynth.pipeline.init import initialise
-from localsynth.pipeline.repeated_spends import remaining_budgets
 from localsynth.pipeline.session import Options, Session, open_budget, open_ledger
 from localsynth.planning.budgets import EpsilonDelta
 from localsynth.privacy.ledger import Ledger

@@ -10,6 +10,7 @@ from localsynth.config import TrainConfig
 from localsynth.errors import ResourceError
 from localsynth.llm.base_models import find_base_model
 from localsynth.llm.row_text import Encoded
+from localsynth.privacy.account import Account
 from localsynth.privacy.noise import SecureRandom
 from localsynth.system.files import model_directory
 from localsynth.train.batch_invariance import max_attention_change, max_gradient_change, tolerance
@@ -64,7 +65,7 @@ def test_cpu_without_batch_invariant_bf16_trains_in_fp32(tiny_model, tmp_path, m
         return 1e-5 if precision in dependent else 0.0
 
     monkeypatch.setattr(loop, "max_gradient_change", change)
-    plan = make_train_plan(SETTINGS, 8, 8.0, 1e-6)
+    plan = make_train_plan(SETTINGS, 8, Account(8.0, 1e-6).noise)
     given = {
         "load_units": list,
         "base": tiny_model(),
@@ -141,7 +142,7 @@ def on_gpu(tiny_model, tmp_path, monkeypatch):
             base=tiny_model(),
             targets=["q_proj"],
             micro_batch_tokens=64,
-            plan=make_train_plan(SETTINGS, 8, 8.0, 1e-6),
+            plan=make_train_plan(SETTINGS, 8, Account(8.0, 1e-6).noise),
             settings=SETTINGS.model_copy(update={"precision": precision}),
             charge_step=lambda: 0.0,
             random=SecureRandom(),

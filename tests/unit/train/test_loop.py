@@ -11,6 +11,7 @@ from localsynth.config import TrainConfig
 from localsynth.errors import BudgetError, Cancelled, IntegrityError
 from localsynth.llm.adapter import read_adapter
 from localsynth.llm.row_text import Encoded
+from localsynth.privacy.account import Account
 from localsynth.privacy.noise import SecureRandom
 from localsynth.train import loop
 from localsynth.train.loop import learning_rate, noisy_mean, train
@@ -32,7 +33,7 @@ class Run:
     def __init__(self, tiny_model, directory, random=None, limit=10**9):
         self.base, self.directory, self.random, self.limit = tiny_model(), directory, random or SecureRandom(), limit
         self.charged, self.events = 0, []
-        self.plan = make_train_plan(SETTINGS, 40, 8.0, 1e-6)
+        self.plan = make_train_plan(SETTINGS, 40, Account(8.0, 1e-6).noise)
 
     def charge(self):
         if self.charged == self.limit:
@@ -130,7 +131,7 @@ def test_an_empty_table_still_takes_every_noisy_step(tiny_model, tmp_path):
 
 
 def test_the_noise_has_the_standard_deviation_the_plan_says():
-    plan = make_train_plan(SETTINGS, 40, 8.0, 1e-6)
+    plan = make_train_plan(SETTINGS, 40, Account(8.0, 1e-6).noise)
     total = ClippedSum(torch.cat([torch.zeros(100_000), torch.ones(100_000)]))
     noise, shifted = noisy_mean(total, plan, SecureRandom()).split(100_000)
     expected = plan.noise_multiplier * plan.max_grad_norm / plan.batch_size
@@ -220,10 +221,10 @@ def test_bf16_trains_too(tiny_model, tmp_path):
 
 
 def test_the_plan_depends_on_public_figures_alone():
-    plan = make_train_plan(TrainConfig(epochs=4), 4574, 7.2, 1e-6)
+    plan = make_train_plan(TrainConfig(epochs=4), 4574, Account(7.2, 1e-6).noise)
     assert (plan.batch_size, plan.steps) == (457, 40)
     assert plan.reserve >= 2 and plan.sample_rate == plan.batch_size / 4574
-    tighter = make_train_plan(TrainConfig(epochs=4), 4574, 1.0, 1e-6)
+    tighter = make_train_plan(TrainConfig(epochs=4), 4574, Account(1.0, 1e-6).noise)
     assert tighter.noise_multiplier > plan.noise_multiplier
     assert dataclasses.replace(plan).step_mechanism["of"]["noise_multiplier"] == plan.noise_multiplier
 

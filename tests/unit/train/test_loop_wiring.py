@@ -17,9 +17,7 @@ from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 
 UNITS = 12
-PLAN = TrainPlan(
-    units=40, batch_size=5, sample_rate=0.3, steps=4, reserve=2, noise_multiplier=1.7, max_grad_norm=0.37, epsilon=1, delta=1e-6
-)
+PLAN = TrainPlan(units=40, batch_size=5, sample_rate=0.3, steps=4, reserve=2, noise_multiplier=1.7, max_grad_norm=0.37)
 """No figure follows from another, so that none can stand in for another."""
 SETTINGS = TrainConfig(rank=4, alpha=8, max_grad_norm=9.0, batch_size=7, device="cpu", precision="fp32")
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from localsynth.config import TrainConfig
+from localsynth.privacy.account import Account
 from localsynth.train.plan import TrainPlan, make_train_plan
 from localsynth.train.presets import choose_preset
 from localsynth_models.catalog import architectures
@@ -13,7 +14,7 @@ FEW = {"v_proj", "down_proj"}
 
 
 def plan(noise_multiplier: float, batch_size: int) -> TrainPlan:
-    return TrainPlan(10 * batch_size, batch_size, 0.1, 40, 2, noise_multiplier, 1.0, 1.0, 1e-5)
+    return TrainPlan(10 * batch_size, batch_size, 0.1, 40, 2, noise_multiplier, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def plan(noise_multiplier: float, batch_size: int) -> TrainPlan:
     [(500, 1, True), (500, 2, True), (500, 8, False), (4574, 8, False), (500, 100, False)],
 )
 def test_measured_tables_get_the_layers_that_did_better(units: int, epsilon: float, few: bool) -> None:
-    preset = choose_preset(make_train_plan(TrainConfig(), units, epsilon, 1e-5))
+    preset = choose_preset(make_train_plan(TrainConfig(), units, Account(epsilon, 1e-5).noise))
     assert (preset.layers == FEW) is few
 
 

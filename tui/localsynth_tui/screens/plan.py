@@ -317,7 +317,7 @@ shows what this machine supports)."""
         status, epsilon = self._workspace_status, planned["epsilon"]
         lines = [
             f"This reserves epsilon {epsilon['total']:g} ({_shares(epsilon)}), "
-            f"delta {planned['delta']['total']:.1g}. It is not refundable.",
+            f"delta {planned['delta']:.1g}. It is not refundable.",
             f"It takes about {duration(sum(planned['seconds'].values()))} and {bytes_text(planned['memory_bytes'])} of memory.",
         ]
         if status is not None and status.unfinished:
@@ -351,7 +351,7 @@ _WIDTH = 39
 
 def _shares(epsilon: dict[str, float]) -> str:
     """The epsilon of each part."""
-    return ", ".join(f"{name} {epsilon[stage]:g}" for stage, name in _PARTS.items() if epsilon[stage])
+    return "alone " + ", ".join(f"{name} {epsilon[stage]:.3g}" for stage, name in _PARTS.items() if stage in epsilon)
 
 
 def figures_text(planned: dict[str, Any], order: str | None = None) -> str:

@@ -1,0 +1,80 @@
+"""The account of a run: one (ε, δ) in which all of its mechanisms compose."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from localsynth.errors import BudgetError
+from localsynth.privacy.accountant import TOLERANCE, Mechanism, calibrate_noise, dp_sgd_step, epsilon_of, least_noise
+from localsynth.privacy.renyi import ORDERS, epsilon_at_order, rho_left
+from localsynth.privacy.zcdp import rho_for
+
+__all__ = ["Account", "choose_order"]
+
+
+@dataclass(frozen=True)
+class Account:
+    """An (ε, δ) and how mechanisms compose in it.
+
+    order    None: by privacy loss distributions, which needs every parameter fixed before the first mechanism runs.
+             Otherwise the order, fixed beforehand, of Rényi differential privacy (RDP), where parameters may depend on
+             earlier noisy results.
+    failure  with an order: the part of δ, fixed beforehand, for measured lists, which may fail with a δ of their own
+    """
+
+    epsilon: float
+    delta: float
+    order: int | None = None
+    failure: float = 0.0
+
+    def spent(self, mechanisms: list[Mechanism]) -> float:
+        """The ε of `mechanisms` at the account's δ; infinite where δ is too small for them. Raises ConfigError."""
+        if self.order is None:
+            return epsilon_of(mechanisms, self.delta)
+        return epsilon_at_order(mechanisms, self.delta, self.failure, self.order)
+
+    def fits(self, mechanisms: list[Mechanism]) -> bool:
+        """Whether all of `mechanisms` together stay within the account. Raises ConfigError."""
+        return self.spent(mechanisms) <= self.epsilon + TOLERANCE
+
+    def noise(self, rate: float, steps: int, others: Sequence[Mechanism] = ()) -> float:
+        """The smallest noise multiplier, to 0.2 %, with which `steps` Poisson-sampled steps fit beside `others`.
+
+        Raises BudgetError where none does.
+        """
+        if self.order is None:
+            return calibrate_noise(self.epsilon, self.delta, rate, steps, list(others))
+
+        def fits(noise: float) -> bool:
+            return self.fits([*others, {"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}])
+
+        return least_noise(fits, f"{steps} steps within what is left of epsilon {self.epsilon:g} at delta {self.delta:g}")
+
+    def rho(self, others: list[Mechanism]) -> float:
+        """The ρ of the zCDP mechanism that, with `others`, fills the account. Raises BudgetError where they leave nothing."""
+        if self.order is None:
+            assert not others
+            return rho_for(self.epsilon, self.delta)
+        rho = rho_left(self.epsilon, self.delta, self.failure, self.order, others)
+        if rho <= 0:
+            raise BudgetError(
+                "The measurements for the schema leave nothing of the privacy budget.",
+                "Declare bounds and lists that are public, or start a new workspace and let its ingest finish.",
+            )
+        return rho
+
+
+def choose_order(account: Account, rate: float, steps: int, others: list[Mechanism]) -> Account:
+    """`account` with the order at which the planned steps need the least noise beside `others`.
+
+    With no steps, the one at which most ρ is left. Every order is valid; the choice may use public figures only.
+    """
+
+    def cost(order: int) -> float:
+        candidate = replace(account, order=order)
+        try:
+            return candidate.noise(rate, steps, others) if steps else -candidate.rho(others)
+        except BudgetError:
+            return math.inf
+
+    return replace(account, order=min(ORDERS, key=cost))
