@@ -43,8 +43,8 @@ def ingest(session: Session) -> IngestResult:
     """Read the source into the private store and measure what the schema leaves open. Without --again, it is done once.
 
     An interrupted ingest resumes: what was measured is in schema.json and is not charged twice. What was charged and not
-    written is charged and measured again, and leaves less for the training, so that the total holds. Where private.duckdb is gone,
-    the rows are read again and nothing is measured: earlier measurements are public, whatever rows are read now, and the
+    written is charged and measured again, and leaves less for the training, so that the total holds. Where private.duckdb is
+    gone, the rows are read again and nothing is measured: earlier measurements are public, whatever rows are read now, and the
     ledger counts them once for everybody they were made on. With --again everything is read and measured again, on a budget
     of its own.
     """
@@ -193,8 +193,8 @@ class _Ingest:
         if lost and lost[-1]["index"] not in self._measured_by.values():
             self._session.emit(
                 warning(
-                    f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is charged and measured "
-                    f"again; the epsilon of {mechanism['epsilon']:.3g} that this costs is taken from the training's."
+                    f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured at another "
+                    f"charge; the epsilon of {mechanism['epsilon']:.3g} that this costs is taken from the training's."
                 )
             )
         event = self._ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)

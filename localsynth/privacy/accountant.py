@@ -227,7 +227,7 @@ def _zcdp_distribution(rho: float, interval: float) -> Any:
     # Beyond it δ is below 1e-15, and that mass counts as an infinite loss.
     reach = math.ceil((rho + 2 * math.sqrt(rho * 35)) / interval) + 1
     epsilons = np.arange(-reach, reach + 1)
-    above = privacy_profile(rho, interval * np.arange(reach + 1))
+    above = privacy_profile(rho, np.linspace(0.0, reach * interval, reach + 1))
     # δ(-ε) of (P, Q) is 1 - exp(-ε) + exp(-ε) δ(ε) of (Q, P).
     below = 1 - np.exp(-interval * np.arange(1, reach + 1)) * (1 - above[1:])
     return pld.PrivacyLossDistribution(

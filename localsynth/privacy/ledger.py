@@ -172,8 +172,8 @@ class Ledger:
         if found is not None:
             if found.account != account:
                 raise BudgetError(
-                    f"The budget {name!r} was fixed at epsilon {found.account.epsilon:g}, delta {found.account.delta:g}; it cannot "
-                    "be changed.",
+                    f"The budget {name!r} was fixed at epsilon {found.account.epsilon:g}, delta {found.account.delta:g}; "
+                    "it cannot be changed.",
                     "Put back the privacy settings it was started with, or start another run with --again.",
                 )
             return found

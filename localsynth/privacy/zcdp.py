@@ -67,7 +67,7 @@ def gaussian_of_rho(rho: float) -> dict[str, Any]:
 
 
 def privacy_profile(rho: float, epsilons: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Upper bounds on the δ of a ρ-zCDP mechanism at `epsilons` (ascending, from 0 on), the bound of `epsilon_of_rho` solved for δ.
+    """Upper bounds on the δ of a ρ-zCDP mechanism at `epsilons` (ascending, from 0 on): `epsilon_of_rho` solved for δ.
 
     The true δ is convex in exp(ε), so the largest convex function below bounds at some points is a bound at all of them.
     """

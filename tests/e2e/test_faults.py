@@ -13,6 +13,7 @@ import pytest
 
 from localsynth.pipeline.run import VERBS
 from localsynth.privacy import ledger as ledger_module
+from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
@@ -154,7 +155,7 @@ def test_a_clock_that_goes_back(tmp_path, monkeypatch):
     monkeypatch.setattr(ledger_module.dt, "datetime", Clock)
     head = workspace.keys_path / "ledger-head.json"
     ledger = Ledger.open(workspace.ledger_path, head, workspace.id)
-    ledger.open_budget("train", "r", 4.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
+    ledger.open_budget("train", "r", Account(4.0, 1e-6), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
     for _ in range(2):
         ledger.charge(budget="train", run="r", stage="train", what="step", mechanism=dp_sgd_step(6.0, 0.1))
     again = Ledger.open(workspace.ledger_path, head, workspace.id)

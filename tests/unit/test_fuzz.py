@@ -21,6 +21,7 @@ from localsynth.llm.gguf_file import GgufFile
 from localsynth.llm.row_text import Codec, format_value, parse_value
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import measure_marginals
+from localsynth.privacy.account import Account
 from localsynth.privacy.certificate import CertificateFacts, build
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
@@ -289,7 +290,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[CertificateFacts
     directory = tmp_path_factory.mktemp("ledger")
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
     privacy, rho = PrivacyConfig(public_size=500), rho_for(4.0, 1e-6)
-    ledger.open_budget("marginals", "r1", 4.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
+    ledger.open_budget(
+        "marginals", "r1", Account(4.0, 1e-6), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True)
+    )
     mechanism = {"type": "zcdp", "rho": rho}
     ledger.charge(budget="marginals", run="r1", stage="train", what="marginals", mechanism=mechanism)
     domain = Domain.of_schema(MARGINALS)

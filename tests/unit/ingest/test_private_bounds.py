@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import BudgetError
 from localsynth.ingest import private_bounds
-from localsynth.ingest.private_bounds import MeasurementBudget, measure_column, measure_unit_count, split_budget
+from localsynth.ingest.measurement import Measurement
+from localsynth.ingest.private_bounds import measure_column, measure_unit_count
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.session import Options, Session
-from localsynth.planning.budgets import budgets
+from localsynth.planning.budgets import account_of, shares_of
 from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
-from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Text
+from localsynth.schema.columns import Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Text
 from localsynth.workspace.paths import Workspace
 
 OPEN: list[Column] = [
@@ -35,7 +35,7 @@ VALUES: dict[str, list[Any]] = {
     "day": [dt.date(2024, 5, 6)] * 500,
     "moment": [dt.datetime(2024, 5, 6, 7, 8, 9)] * 500,
 }
-BUDGET = MeasurementBudget(2.0, 1e-6, 3)
+BUDGET = Measurement(2.0, 1e-6, 3)
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
         return self._values[OPEN[index].name]
 
 
-def measured(column: Column, budget: MeasurementBudget = BUDGET, values: list[Any] | None = None, **declared: Any) -> Any:
+def measured(column: Column, budget: Measurement = BUDGET, values: list[Any] | None = None, **declared: Any) -> Any:
     index = [known.name for known in OPEN].index(column.name)
     store: Any = Store(values=VALUES if values is None else {column.name: values})
     return measure_column(column.model_copy(update=declared), index, store, budget, lambda what, mechanism: None)
@@ -69,25 +69,6 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-# --- how the budget is shared -----------------------------------------------------------------------------------------
-
-
-def test_budget_is_split_equally() -> None:
-    two_lists = Schema(columns=[*OPEN, Category(name="other kind"), Text(name="t"), Boolean(name="b"), Identifier(name="id")])
-    assert split_budget(two_lists, False, 7.0, 1e-6, 4) == MeasurementBudget(1.0, 5e-7, 4)
-    assert split_budget(two_lists, True, 6.0, 1e-6, 4) == MeasurementBudget(1.0, 5e-7, 4)
-
-
-def test_only_open_columns_share_the_budget() -> None:
-    schema = Schema(columns=[Integer(name="a", min=0), Integer(name="b", min=0, max=1), Category(name="c", values=["x"])])
-    assert split_budget(schema, True, 1.0, 0.0, 1) == MeasurementBudget(1.0, 0.0, 1)
-    assert split_budget(schema, False, 1.0, 0.0, 1) == MeasurementBudget(0.5, 0.0, 1)
-
-
-def test_declared_schema_needs_no_budget() -> None:
-    assert split_budget(Schema(columns=[Text(name="t"), Boolean(name="b")]), True, 0.0, 0.0, 1) is None
-
-
 COLUMNS = st.sampled_from(
     [
         *(column.model_copy() for column in OPEN),
@@ -97,19 +78,6 @@ COLUMNS = st.sampled_from(
         Text(name="t"),
     ]
 )
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(COLUMNS, min_size=1, max_size=9), st.booleans(), st.floats(1e-3, 50), st.floats(1e-12, 1e-3))
-def test_parts_add_up_to_at_most_the_budget(columns: list[Column], size_declared: bool, epsilon: float, delta: float) -> None:
-    columns = [column.model_copy(update={"name": f"{column.name}{i}"}) for i, column in enumerate(columns)]
-    parts = split_budget(Schema(columns=columns), size_declared, epsilon, delta, 1)
-    measured_ones = [column for column in columns if column.unmeasured()]
-    if parts is None:
-        assert not measured_ones and size_declared
-        return
-    assert (len(measured_ones) + (not size_declared)) * parts.epsilon <= epsilon * (1 + 1e-12)
-    assert sum(column.kind == "category" for column in measured_ones) * parts.delta <= delta * (1 + 1e-12)
 
 
 # --- what is charged, and when ----------------------------------------------------------------------------------------
@@ -174,7 +142,7 @@ def test_a_refused_charge_counts_no_units(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
 def test_noise_covers_all_rows_of_a_unit(column: Column, contributions: int, plans: list[Any]) -> None:
     """OpenDP's own word: one unit's rows together cost the charged ε, and neither more nor much less."""
-    measured(column, MeasurementBudget(1.5, 1e-6, contributions))
+    measured(column, Measurement(1.5, 1e-6, contributions))
     (plan,) = plans
     spent = plan._measure.map(contributions)
     if isinstance(column, Category):
@@ -186,8 +154,7 @@ def test_noise_covers_all_rows_of_a_unit(column: Column, contributions: int, pla
 def test_unit_counts_once_in_the_number_of_units(plans: list[Any]) -> None:
     charged: list[Any] = []
     released = [
-        measure_unit_count(1000, MeasurementBudget(1.0, 1e-6, 20), lambda what, mechanism: charged.append(mechanism))
-        for _ in range(40)
+        measure_unit_count(1000, Measurement(1.0, 1e-6, 20), lambda what, mechanism: charged.append(mechanism)) for _ in range(40)
     ]
     assert 0.999 <= plans[0]._measure.map(1) <= 1.0
     assert charged == [{"type": "pure_dp", "epsilon": 1.0}] * 40
@@ -255,20 +222,22 @@ def ingested(workspace: Workspace, tmp_path: Path, **privacy: Any) -> tuple[Conf
 @pytest.mark.parametrize("rows", [3, 11])
 def test_stage_measures_with_max_rows_and_charges_once(workspace: Workspace, tmp_path: Path, plans: list[Any], rows: int) -> None:
     config, document, events = ingested(workspace, tmp_path, unit="who", max_rows_per_unit=rows)
-    size, *columns = plans
     assert [type(plan).__name__ for plan in plans] == ["CountPlan", "CategoriesPlan", "RangePlan", "RangePlan"]
-    assert 0.999 <= size._measure.map(1) <= 1.0
-    for plan in columns:
-        spent = plan._measure.map(rows)
-        assert 0.999 <= (spent[0] if isinstance(spent, tuple) else spent) <= 1.0
+    share = shares_of(config)
+    for plan, planned, contributions in zip(plans, [0.02 * 8, *[4 / 3] * 3], [1, rows, rows, rows], strict=True):
+        spent = plan._measure.map(contributions)
+        assert 0.999 * planned <= (spent[0] if isinstance(spent, tuple) else spent) <= planned
     spends = [event for event in events if event["kind"] == "spend"]
     assert [event["mechanism"] for event in spends] == [plan.mechanism for plan in plans]
-    share = budgets(config)
-    assert sum(event["mechanism"]["epsilon"] for event in spends) == pytest.approx(share.schema.epsilon) == 4.0
-    assert sum(event["mechanism"].get("delta", 0) for event in spends) == pytest.approx(share.schema.delta)
-    opened = events[0]
-    assert opened["kind"] == "budget" and (opened["epsilon"], opened["delta"]) == (share.schema.epsilon, share.schema.delta)
-    assert opened["basis"] == {"unit": "who", "max_rows_per_unit": rows, "size_declared": False}
+    assert sum(event["mechanism"]["epsilon"] for event in spends[1:]) == pytest.approx(4.0)
+    opened = [event for event in events if event["kind"] == "budget"]
+    assert [(event["budget"], event["epsilon"], event["delta"]) for event in opened] == [
+        ("ingest-size", share.size_epsilon, 0.0),
+        ("ingest", 8 - share.size_epsilon, config.delta()),
+    ]
+    units = document["size"]["units"]
+    assert opened[1]["order"] == account_of(config, round(units * (1 - config.privacy.holdout)), share.size_epsilon).order
+    assert opened[1]["basis"] == {"unit": "who", "max_rows_per_unit": rows, "size_declared": False}
     assert set(document["measured_by"].values()) == {event["index"] for event in spends} and len(spends) == 4
 
 

@@ -62,7 +62,7 @@ def test_sampling_waits_for_the_count_which_the_certificate_names(session: Sessi
     assert counted["columns"] == ["kind"]
     run = run_of(session)
     budgets, spends = budgets_and_spends(session)
-    assert budgets == ["marginals", "train", "text_counts"] and spends[-1] == "tokens of the texts"
+    assert budgets == [run_of(session).id] and spends[-1] == "tokens of the texts"
     share = open_share(session)
     assert read_token_counts(run.text_counts_path).rho == rho_for(*share)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsynth.pipeline.repeated_spends import remaining_budgets
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError
@@ -15,8 +14,8 @@ from localsynth.events import Event
 from localsynth.ingest import private_bounds
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
 from localsynth.pipeline.init import initialise
-from localsynth.pipeline.session import Options, Session, open_budget, open_ledger
-from localsynth.planning.budgets import EpsilonDelta
+from localsynth.pipeline.session import Options, Session, open_ledger
+from localsynth.privacy.account import Account
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.spend_registry import register_spend
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema
@@ -45,7 +44,7 @@ def session(workspace: Workspace, source: Path, columns: list[Column], events: A
     config = Config(
         data=DataConfig(source=str(source)),
         schema=Schema(columns=columns),
-        privacy=PrivacyConfig(epsilon=8, schema_epsilon=4, public_size=size, holdout=0.0),
+        privacy=PrivacyConfig(epsilon=8, schema_epsilon=1, public_size=size, holdout=0.0),
     )
     return Session(workspace, config, (events if events is not None else []).append, lambda: False, Options(**options))
 
@@ -78,7 +77,7 @@ def test_again_reads_the_source_and_charges_what_it_measures(workspace: Workspac
     again, second = stored(workspace, columns)
     assert min(again) == 500 and second != name and document(workspace)["ingest"] == second
     budgets = [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"]
-    assert budgets == ([] if columns is DECLARED else ["schema", "schema-2"])
+    assert budgets == ([] if columns is DECLARED else ["ingest-size", "ingest", "ingest-2-size", "ingest-2"])
     # An unchanged source is read again, too.
     ingest(session(workspace, source, columns, again=True))
     assert stored(workspace, columns)[1] != second
@@ -137,9 +136,8 @@ def test_a_lost_store_is_read_again_without_new_charges(
     assert len(stored(workspace, columns)[0]) == UNITS
 
 
-@pytest.mark.parametrize("killed", [0, 1, 2])
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_charge_without_a_result_is_repeated_from_later_budgets(
+@pytest.mark.parametrize(("killed", "times"), [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)])
+def test_a_charge_without_a_result_is_repeated_from_what_is_left(
     workspace: Workspace, source: Path, killed: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the charge for the size, the range and the list, once or twice: it ends right, and in all within epsilon."""
@@ -166,16 +164,17 @@ def test_a_charge_without_a_result_is_repeated_from_later_budgets(
     opened = open_ledger(now)
     spends = [event["what"] for event in opened.spends()]
     assert sorted(spends) == sorted([*wanted, *[wanted[killed]] * times])
-    budgets = {event["budget"]: event["epsilon"] for event in opened.budgets()}
-    assert list(budgets) == ["schema", *[f"schema-repeat-{i + 1}" for i in range(times)]]
-    share = remaining_budgets(now, opened)
-    epsilon, delta = share.marginals.epsilon + share.train.epsilon, share.marginals.delta + share.train.delta
-    assert epsilon == pytest.approx(8 - sum(budgets.values())) and epsilon == pytest.approx(4 - times * 4 / 3)
-    assert delta + sum(event["delta"] for event in opened.budgets()) == pytest.approx(now.config.delta())
-    open_budget(now, opened, "train", "r", EpsilonDelta(epsilon, delta), file_sha256(source))
-    # Another ingest has a budget of its own, under the next name.
+    sizes = ["ingest-size", *[f"ingest-size-{i + 2}" for i in range(times * (killed == 0))]]
+    assert [event["budget"] for event in opened.budgets()] == [*sizes, "ingest"]
+    assert math.fsum(event["epsilon"] for event in opened.budgets()) == pytest.approx(8.0)
+    # What the lost measurements cost is missing from the rest, and the whole is within the target.
+    account = opened.budgets()[-1]
+    rho = Account(*(account[key] for key in ("epsilon", "delta", "order", "failure"))).rho(opened.charged("ingest"))
+    opened.charge(budget="ingest", run="r", stage="train", what="marginals", mechanism={"type": "zcdp", "rho": rho})
+    assert 7.99 < opened.spent().bound <= 8.0 + 1e-9
+    # Another ingest has budgets of its own, under the next name.
     ingest(session(workspace, source, all_open, again=True))
-    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "schema-2"
+    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "ingest-2"
 
 
 def test_a_kill_after_opening_the_budget_leads_to_no_second_one(
@@ -192,7 +191,7 @@ def test_a_kill_after_opening_the_budget_leads_to_no_second_one(
         with pytest.raises(KeyboardInterrupt):
             ingest(session(workspace, source, OPEN))
     ingest(session(workspace, source, OPEN))
-    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"] == ["schema"]
+    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"] == ["ingest-size", "ingest"]
 
 
 def test_an_ingest_whose_budget_is_refused_leaves_the_earlier_one(
@@ -208,14 +207,6 @@ def test_an_ingest_whose_budget_is_refused_leaves_the_earlier_one(
         with pytest.raises(BudgetError, match="refused"):
             ingest(session(workspace, source, OPEN, again=True))
     assert document(workspace) == before and ingest(session(workspace, source, OPEN))["done_before"]
-
-
-def test_training_without_a_remaining_budget_is_refused(workspace: Workspace, source: Path) -> None:
-    now = session(workspace, source, OPEN)
-    opened = open_ledger(now)
-    open_budget(now, opened, "schema-repeat-1", None, EpsilonDelta(4.0, 0.0), file_sha256(source))
-    with pytest.raises(BudgetError, match="leave nothing"):
-        remaining_budgets(now, opened)
 
 
 def test_a_failed_reading_leaves_the_ingest_unfinished(workspace: Workspace, source: Path) -> None:

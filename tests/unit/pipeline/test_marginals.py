@@ -21,7 +21,7 @@ from localsynth.pipeline.plan import plan
 from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session, open_ledger
 from localsynth.pipeline.train import train
-from localsynth.planning.budgets import budgets
+from localsynth.planning.budgets import shares_of
 from localsynth.privacy import zcdp
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
@@ -321,10 +321,9 @@ def test_marginals_get_the_budget_that_the_schema_leaves(make_session: Any) -> N
     ingest(session)
     train(session)
     export(session)
-    share = budgets(session.config)
-    assert share.schema.epsilon > 0 and share.marginals.epsilon == privacy.epsilon - share.schema.epsilon
+    share = shares_of(session.config)
     model = read_marginals(run_of(session).marginals_path)
-    assert model.rho == rho_for(share.marginals.epsilon, share.marginals.delta)
+    assert share.size_epsilon > 0 and model.rho == rho_for(privacy.epsilon - share.size_epsilon, session.config.delta())
     assert verify_file(run_of(session).certificate_path, None)["valid"]
 
 

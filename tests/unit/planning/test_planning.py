@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Event
+from localsynth.ingest.measurement import Measurement
 from localsynth.planning import forecast
-from localsynth.planning.budgets import Budgets, EpsilonDelta, budgets
+from localsynth.planning.budgets import account_of, plan_training, shares_of
 from localsynth.planning.warnings import (
     FEW_TEXT_UNITS,
     FEW_UNITS,
@@ -20,13 +21,15 @@ from localsynth.planning.warnings import (
     size_warning,
     text_warning,
 )
+from localsynth.privacy.account import Account
+from localsynth.privacy.renyi import ORDERS
+from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema, Text
 
 TEXT = Text(name="note")
 LIST = Category(name="kind")
 RANGE = Integer(name="n", min=0)
 BOUNDED = Integer(name="n", min=0, max=9)
-NOTHING = EpsilonDelta(0.0, 0.0)
 SETTLED: list[Column] = [Category(name="kind", values=["a"]), Integer(name="n", min=0, max=9), TEXT]
 
 
@@ -109,71 +112,80 @@ def test_delta_above_one_in_the_number_of_units_warns() -> None:
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 
-def test_schema_without_measurements_gets_no_budget() -> None:
+def test_declared_table_has_one_account_without_an_order() -> None:
     writes = config([TEXT], public_size=5000, epsilon=3)
-    share = budgets(writes)
-    assert (share.schema, share.marginals) == (NOTHING, NOTHING)
-    assert (share.train.epsilon, share.text_counts.epsilon) == pytest.approx((2.4, 0.6)), "a fifth is for counting the texts"
-    assert (share.train.delta, share.text_counts.delta) == pytest.approx((8e-6, 2e-6))
-    assert budgets(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)) == budgets(writes)
+    share = shares_of(writes)
+    assert (share.size, share.columns, share.marginals) == (None, {}, None)
+    assert share.counts == [gaussian_of_rho(rho_for(0.6, 2e-6))], "a fifth, as if it ran alone"
+    assert account_of(writes, 4500, 0.0) == Account(3.0, 1e-5)
+    assert shares_of(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)).counts == share.counts
 
 
-def test_budget_of_marginals() -> None:
-    alone = budgets(config([BOUNDED], public_size=5000, epsilon=3))
-    assert alone == Budgets(NOTHING, EpsilonDelta(3.0, 1e-5), NOTHING, NOTHING)
-    share = budgets(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
-    assert (share.marginals.epsilon, share.train.epsilon, share.text_counts.epsilon) == pytest.approx((0.6, 1.92, 0.48))
-    assert (share.marginals.delta, share.train.delta, share.text_counts.delta) == pytest.approx((2e-6, 6.4e-6, 1.6e-6))
-    assert (share.to_json()["epsilon"]["total"], share.to_json()["delta"]["total"]) == (3, 1e-5)
+def test_shares_of_a_hybrid_and_of_marginals() -> None:
+    assert shares_of(config([BOUNDED], public_size=5000, epsilon=3)).counts == []
+    share = shares_of(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
+    assert share.counts == [{"type": "zcdp", "rho": rho_for(0.6, 2e-6)}, gaussian_of_rho(rho_for(0.48, 1.6e-6))]
 
 
-def test_unknown_size_costs_a_tenth_of_epsilon_and_no_delta() -> None:
-    share = budgets(config([TEXT], epsilon=3))
-    assert share.schema.epsilon == pytest.approx(0.3) and share.train.epsilon == pytest.approx(0.8 * 2.7)
-    assert share.schema.delta == 0.0 and share.train.delta + share.text_counts.delta == pytest.approx(1e-6)
+def test_unknown_size_has_a_budget_of_its_own() -> None:
+    share = shares_of(config([TEXT], epsilon=3))
+    assert share.size == Measurement(pytest.approx(0.06), None, 1) and share.columns == {}
+    assert account_of(config([TEXT], epsilon=3), 4500, 0.06) == Account(2.94, 1e-6), "the rest is planned after it"
 
 
-@pytest.mark.parametrize(("columns", "of_delta"), [([LIST], 0.1), ([RANGE], 0.0), ([LIST, RANGE], 0.1)])
-def test_only_an_open_list_costs_delta(columns: list[Column], of_delta: float) -> None:
-    share = budgets(config(columns, public_size=100))
-    assert share.schema.epsilon == pytest.approx(0.4)
-    assert share.schema.delta == pytest.approx(of_delta * 1e-5)
+@pytest.mark.parametrize(("columns", "failure"), [([LIST], 0.1), ([RANGE], 0.0), ([LIST, RANGE], 0.1)])
+def test_measured_columns_give_the_account_an_order(columns: list[Column], failure: float) -> None:
+    chosen = config(columns, public_size=100)
+    share, account = shares_of(chosen), account_of(chosen, 90, 0.0)
+    assert [m["epsilon"] for m in share.schema] == pytest.approx([0.4 / len(columns)] * len(columns))
+    assert [m.get("delta") for m in share.schema] == [pytest.approx(0.05 * 1e-5) if c is LIST else None for c in columns]
+    assert account.order in ORDERS and (account.epsilon, account.delta) == (4.0, 1e-5)
+    assert account.failure == pytest.approx(failure * 1e-5)
+    assert account.fits([*share.schema, {"type": "zcdp", "rho": account.rho(share.schema)}])
 
 
-def test_schema_epsilon_can_be_set() -> None:
-    assert budgets(config([LIST], epsilon=3, schema_epsilon=1.25)).schema.epsilon == 1.25
+def test_only_open_columns_share_the_schema_epsilon() -> None:
+    columns: list[Column] = [RANGE, BOUNDED, Category(name="c", values=["x"]), *[Category(name=name) for name in "ab"]]
+    columns[1] = BOUNDED.model_copy(update={"name": "m"})
+    parts = shares_of(config(columns, unit="row", epsilon=3, schema_epsilon=1.5)).columns
+    assert list(parts) == ["n", "a", "b"] and {part.epsilon for part in parts.values()} == {0.5}
+    assert parts["n"].delta is None and parts["a"].delta == parts["b"].delta == pytest.approx(0.025 * 1e-6)
+
+
+def test_measurements_take_all_rows_of_a_unit() -> None:
+    parts = shares_of(config([Identifier(name="who"), LIST, RANGE], unit="who", max_rows_per_unit=4)).columns
+    assert [part.contributions for part in parts.values()] == [4, 4]
 
 
 @pytest.mark.parametrize("schema_epsilon", [3, 4])
 def test_schema_epsilon_that_leaves_nothing_is_refused(schema_epsilon: float) -> None:
     with pytest.raises(ConfigError, match="leaves nothing"):
-        budgets(config([LIST], epsilon=3, schema_epsilon=schema_epsilon))
+        shares_of(config([LIST], epsilon=3, schema_epsilon=schema_epsilon))
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     columns=st.sampled_from([[TEXT], [LIST], [RANGE], [LIST, RANGE, TEXT], SETTLED]),
     size=st.none() | st.integers(1, 10**7),
-    epsilon=st.floats(0.01, 100),
-    delta=st.none() | st.floats(1e-12, 0.09),
-    part=st.none() | st.floats(0.001, 0.999),
+    epsilon=st.floats(0.1, 30),
+    delta=st.none() | st.floats(1e-12, 0.01),
+    part=st.none() | st.floats(0.001, 0.5),
 )
-def test_budgets_add_up_to_the_total(
+def test_a_planned_run_fills_its_account_and_no_more(
     columns: list[Column], size: int | None, epsilon: float, delta: float | None, part: float | None
 ) -> None:
     chosen = config(
         columns, public_size=size, epsilon=epsilon, delta=delta, schema_epsilon=None if part is None else part * epsilon
     )
-    share = budgets(chosen)
-    parts = (share.schema.epsilon, share.marginals.epsilon, share.train.epsilon, share.text_counts.epsilon)
-    assert sum(parts) == pytest.approx(epsilon, rel=1e-12)
-    parts = (share.schema.delta, share.marginals.delta, share.train.delta, share.text_counts.delta)
-    assert sum(parts) == pytest.approx(chosen.delta(), rel=1e-12)
-    writes, counts = TEXT in columns, columns != [TEXT]
-    assert (share.train.epsilon > 0, share.train.delta > 0) == (writes, writes)
-    assert (share.text_counts.epsilon > 0, share.text_counts.delta > 0) == (writes, writes)
-    assert (share.marginals.epsilon > 0, share.marginals.delta > 0) == (counts, counts)
-    assert share.schema.epsilon >= 0 and share.schema.delta >= 0
-    assert (share.schema.epsilon > 0) == (size is None or bool(chosen.schema_.unmeasured()))
+    share = shares_of(chosen)
+    account = account_of(chosen, 900, share.size_epsilon)
+    assert account.epsilon + share.size_epsilon == pytest.approx(epsilon, rel=1e-12) and account.delta == chosen.delta()
+    if TEXT in columns:
+        plan = plan_training(chosen, account, 900, share.schema)
+        mechanisms = [*share.schema, *share.counts, plan.all_steps]
+    else:
+        mechanisms = [*share.schema, {"type": "zcdp", "rho": account.rho(share.schema)}]
+    assert 0.97 * account.epsilon <= account.spent(mechanisms) <= account.epsilon * (1 + 1e-9)
 
 
 # --- the size of the table --------------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import BudgetError, IntegrityError
-from localsynth.ingest.private_bounds import MeasurementBudget, measure_column, measure_unit_count
+from localsynth.ingest.measurement import Measurement
+from localsynth.ingest.private_bounds import measure_column, measure_unit_count
+from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.certificate import CertificateFacts, Work, build, not_covered, stated
 from localsynth.privacy.ledger import Ledger
@@ -63,12 +65,12 @@ def measure(ledger: Ledger, *what: str) -> None:
 def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
     directory = tmp_path_factory.mktemp("ledger")
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
-    ledger.open_budget("schema", None, 0.4, 1e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
+    ledger.open_budget("schema", None, Account(0.4, 1e-7), limit=4.0, limit_delta=1e-6, basis=BASIS)
     measure(ledger, "number of units", "range of column age")
     step = {"type": "repeated", "count": 20, "of": dp_sgd_step(6.0, 0.1)}
     for run in ("r1", "r2"):
-        ledger.open_budget("train", run, 1.8, 4e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
-        ledger.charge(budget="train", run=run, stage="train", what="20 steps", mechanism=step)
+        ledger.open_budget(run, run, Account(1.8, 4e-7), limit=4.0, limit_delta=1e-6, basis=BASIS)
+        ledger.charge(budget=run, run=run, stage="train", what="20 steps", mechanism=step)
     return CertificateFacts(
         noise_label=SECURE_LABEL,
         ledger=ledger.document(),
@@ -254,8 +256,8 @@ def test_exceeding_the_target_is_stated(tmp_path: Path, facts: CertificateFacts)
     """The target is the one configured when the first budget was opened; a later, larger one does not hide the excess."""
     ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
     for run, limit in (("r1", 1.8), ("r2", 20.0)):
-        ledger.open_budget("train", run, 1.8, 4e-7, limit=limit, limit_delta=1e-6, basis=BASIS, beyond_limit=True)
-        ledger.charge(budget="train", run=run, stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
+        ledger.open_budget(run, run, Account(1.8, 4e-7), limit=limit, limit_delta=1e-6, basis=BASIS, beyond_limit=True)
+        ledger.charge(budget=run, run=run, stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
     document = build(dataclasses.replace(facts, ledger=ledger.document()), KEY)
     assert document["guarantee"]["target_epsilon"] == 1.8
     assert "More was spent than the target allows" in document["summary"]
@@ -266,11 +268,11 @@ def test_exceeding_the_target_is_stated(tmp_path: Path, facts: CertificateFacts)
 def test_unit_is_the_ledgers_and_unique(tmp_path: Path, signed: dict[str, Any]) -> None:
     assert (signed["guarantee"]["unit"], signed["guarantee"]["max_rows_per_unit"]) == ("patient", 3)
     ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
-    ledger.open_budget("train", "r1", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, True))
+    ledger.open_budget("train", "r1", Account(1.0, 4e-7), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, True))
     for other in (BASIS, Basis("row", 2, True)):
         with pytest.raises(BudgetError, match="cannot be added"):
-            ledger.open_budget("train", "r2", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=other)
-    ledger.open_budget("train", "r2", 1.0, 4e-7, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, False))
+            ledger.open_budget("train-2", "r2", Account(1.0, 4e-7), limit=4.0, limit_delta=1e-6, basis=other)
+    ledger.open_budget("train-2", "r2", Account(1.0, 4e-7), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, False))
 
 
 @pytest.mark.parametrize("document", [None, [], {}, 3, "x", {"format": 1}])
@@ -331,11 +333,11 @@ def test_not_covered_depends_on_schema_unit_and_runs() -> None:
 @pytest.mark.parametrize("trains", [False, True])
 def test_sentences_follow_from_the_mechanisms(tmp_path: Path, facts: CertificateFacts, trains: bool) -> None:
     ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
-    ledger.open_budget("marginals", "r1", 1.0, 2e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
+    ledger.open_budget("marginals", "r1", Account(1.0, 2e-7), limit=4.0, limit_delta=1e-6, basis=BASIS)
     mechanism = {"type": "zcdp", "rho": rho_for(1.0, 2e-7)}
     ledger.charge(budget="marginals", run="r1", stage="train", what="marginals", mechanism=mechanism)
     if trains:
-        ledger.open_budget("train", "r1", 1.8, 4e-7, limit=4.0, limit_delta=1e-6, basis=BASIS)
+        ledger.open_budget("train", "r1", Account(1.8, 4e-7), limit=4.0, limit_delta=1e-6, basis=BASIS)
         ledger.charge(budget="train", run="r1", stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
     declared = Schema(confirmed=True, columns=[Integer(name="age", min=0, max=9)])
     document = build(dataclasses.replace(facts, schema=declared, ledger=ledger.document()), None)
@@ -418,7 +420,7 @@ def test_names_of_measurements_match_the_charges(facts: CertificateFacts) -> Non
             return ["a"] * 50 if index == 0 else [dt.date(2020, 1, 1)] * 50
 
     names: list[str] = []
-    budget = MeasurementBudget(1.0, 1e-3, 1)
+    budget = Measurement(1.0, 1e-3, 1)
     open_columns = [Category(name="ward"), Date(name="born")]
     measure_unit_count(50, budget, lambda what, _: names.append(what))
     settled = [

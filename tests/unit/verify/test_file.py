@@ -16,6 +16,7 @@ from localsynth.errors import IntegrityError, LocalsynthError
 from localsynth.export.merge import set_metadata
 from localsynth.export.model_hash import model_hash
 from localsynth.llm.gguf_file import GgufFile
+from localsynth.privacy.account import Account
 from localsynth.privacy.certificate import CERTIFICATE_KEY, CertificateFacts, build, certificate_text
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
@@ -38,7 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.close()
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
     privacy = PrivacyConfig(public_size=10_000)
-    ledger.open_budget("train", "r1", 4.0, 1e-6, limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
+    ledger.open_budget("train", "r1", Account(4.0, 1e-6), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
     ledger.charge(budget="train", run="r1", stage="train", what="a step", mechanism={"type": "pure_dp", "epsilon": 1.0})
     facts = CertificateFacts(
         noise_label=SECURE_LABEL,
