@@ -25,7 +25,7 @@ Charge = Callable[[str, Mechanism], None]
 
 def measure_unit_count(units: int, budget: Measurement, charge: Charge) -> int:
     """The noisy number of units. A unit counts once, however many rows it has."""
-    plan = CountPlan(budget.epsilon, budget.contributions)
+    plan = CountPlan(budget.epsilon, 1)
     charge("number of units", plan.mechanism)
     return plan.release(units)
 

@@ -5,7 +5,6 @@ All other mechanisms compose in one account (`localsynth.privacy.account`). Each
 alone. The training, or the marginals of a run without a model, then fill the account.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 from localsynth.config import Config
@@ -22,7 +21,7 @@ __all__ = ["Shares", "account_of", "epsilons_alone", "plan_training", "shares_of
 _SIZE_SHARE = 0.02
 """Of privacy.epsilon, for the number of units where it is not declared."""
 _SCHEMA_SHARE = 0.1
-"""Of privacy.epsilon, where privacy.schema_epsilon is not set. Composed with the rest, it raises the noise of training by 0.3 % (21 columns) to 6 % (one)."""
+"""Of privacy.epsilon, where privacy.schema_epsilon is not set. The noise of training grows by 0.3 % (21 columns) to 6 % (one)."""
 _FAILURE_SHARE = 0.1
 """Of δ, for measured lists; half of it is planned with, and half is for lists that an interruption lost."""
 
@@ -131,7 +130,7 @@ def epsilons_alone(config: Config, plan: TrainPlan | None) -> dict[str, float]:
     if plan is None:
         found["marginals"] = found["total"] - shares.size_epsilon
     else:
-        found["train"] = epsilon_of([{"type": "repeated", "count": plan.steps, "of": plan.step_mechanism}], delta)
+        found["train"] = epsilon_of([plan.all_steps], delta)
     if shares.text_counts is not None:
         found["text_counts"] = epsilon_of([gaussian_of_rho(shares.text_counts)], delta)
     return found

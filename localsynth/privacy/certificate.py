@@ -123,14 +123,20 @@ def _sampler(mechanisms: list[dict[str, Any]]) -> str:
     return f"{POISSON} (the training); {NO_SAMPLER} ({counted})" if counted else POISSON
 
 
-def _accountant(budgets: list[Budget]) -> str:
+def _accountant(budgets: list[Budget], mechanisms: list[dict[str, Any]]) -> str:
     """How the mechanisms of the charged budgets compose."""
     methods = []
-    if any(budget.account.order is None and budget.account.delta > 0 for budget in budgets):
-        methods.append("privacy loss distributions, all parameters fixed beforehand,")
-    for order in sorted({budget.account.order for budget in budgets if budget.account.order is not None}):
-        methods.append(f"Renyi differential privacy of the fixed order {order}, parameters chosen by earlier noisy results,")
-    return f"{' and '.join(methods) or 'basic composition'} inside a budget, sums over budgets"
+    for budget in budgets:
+        kinds = {part["mechanism"]["type"] for part in mechanisms if part["budget"] == budget.name}
+        if (order := budget.account.order) is not None:
+            methods.append(
+                f"Renyi differential privacy of order {order}, fixed beforehand, where parameters follow noisy results,"
+            )
+        elif kinds == {"zcdp"}:
+            methods.append("zero-concentrated differential privacy, converted to epsilon and delta,")
+        elif kinds != {"pure_dp"}:
+            methods.append("privacy loss distributions, all parameters fixed beforehand,")
+    return f"{' and '.join([*dict.fromkeys(methods)] or ['basic composition'])} inside a budget, sums over budgets"
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "adjacency": ADJACENCY,
         "mechanisms": mechanisms,
         "sampler": _sampler(mechanisms),
-        "accountant": _accountant([budget for budget, _ in spent.budgets]),
+        "accountant": _accountant([budget for budget, _ in spent.budgets], mechanisms),
         "noise": facts.noise_label,
         "runs": count_runs(events),
         "groups": groups,

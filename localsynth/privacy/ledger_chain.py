@@ -104,10 +104,10 @@ def _is_well_formed(event: Any) -> bool:
     order = event["order"]
     if order is not None and (type(order) is not int or not 2 <= order <= _MAX_ORDER):
         return False
-    if not (_is_below(event["failure"], 1) and event["failure"] <= event["delta"] / 2):
-        return False
     numbers = _is_below(event["epsilon"], _MAX_EPSILON) and _is_below(event["limit"], _MAX_EPSILON)
-    return numbers and _is_below(event["delta"], 1) and _is_below(event["limit_delta"], 1) and type(event["beyond_limit"]) is bool
+    if not (numbers and all(_is_below(event[field], 1) for field in ("delta", "failure", "limit_delta"))):
+        return False
+    return type(event["beyond_limit"]) is bool and event["failure"] <= event["delta"] / 2
 
 
 def genesis_hash(workspace_id: str) -> str:

@@ -4,7 +4,8 @@ Each is a plan, which holds the mechanism to charge, and then a release, which r
 Charge between the two. `contributions` is the maximum number of rows of a unit, so adding or
 removing a unit changes at most that many rows (OpenDP's symmetric distance). The noise is
 OpenDP's exact discrete Laplace noise with randomness from the operating system. Every plan
-checks with OpenDP's privacy map that its mechanism costs no more than it is charged.
+checks with OpenDP's privacy map that its mechanism costs no more than it is charged. The δ of a
+list must hold by our own sum as well (`release_probability`).
 """
 
 import math
@@ -81,6 +82,26 @@ class CountPlan:
         return max(1, int(self._measure(count)))
 
 
+def release_probability(scale: float, threshold: int, contributions: int) -> float:
+    """The probability that a value of one unit alone is released, at the worst split of its rows over such values.
+
+    A value of c rows is released where c plus discrete Laplace noise of that scale reaches the threshold (Ghosh, Roughgarden
+    & Sundararajan 2012, for the distribution). OpenDP 0.16 releases at the threshold, too, but its map counts noise beyond it
+    alone, which is up to exp(1 / scale) times less. For several rows its map is larger; a list satisfies both.
+    """
+    counts = np.arange(1, contributions + 1)
+    beyond = threshold - counts
+    ratio = -1 / scale
+    tail = np.where(beyond >= 1, np.exp(ratio * beyond), 0.0) / (1 + math.exp(ratio))
+    inside = np.where(beyond < 1, np.exp(ratio * (1 - np.minimum(beyond, 0))), 0.0) / (1 + math.exp(ratio))
+    # -log of the probability that such a value is not released, which adds up over values.
+    each = np.where(beyond >= 1, -np.log1p(-tail), -np.log(np.maximum(inside, 1e-300)))
+    worst = np.zeros(contributions + 1)
+    for rows in range(1, contributions + 1):
+        worst[rows] = np.max(each[:rows] + worst[rows - 1 :: -1][:rows])
+    return float(-np.expm1(-worst[-1]))
+
+
 class CategoriesPlan:
     """The values of enough rows: noisy counts above a threshold, which values of a single unit exceed with probability ≤ δ."""
 
@@ -94,14 +115,13 @@ class CategoriesPlan:
             return counts >> dp.m.then_laplace_threshold(scale=scale, threshold=threshold)
 
         def enough(threshold: int) -> bool:
-            return bool(measurement(scale, threshold).map(contributions)[1] <= delta)
+            own = release_probability(scale, threshold, contributions)
+            return max(own, measurement(scale, threshold).map(contributions)[1]) <= delta
 
-        scale = contributions / epsilon * (1 + 1e-9)
-        # The tail of the noise, exp(-t / scale), falls below δ near this; OpenDP's map decides.
-        high = contributions + math.ceil(scale * (math.log(contributions / delta) + 1)) + 1
-        low = contributions
-        if not enough(high):
-            raise AssertionError("the threshold for the list of categories costs more than its delta")
+        scale = contributions / epsilon * (1 + 1e-8)
+        low, high = contributions, contributions + 1
+        while not enough(high):
+            low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if enough(middle) else (middle, high)

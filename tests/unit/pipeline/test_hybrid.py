@@ -238,7 +238,7 @@ def test_the_audit_trains_on_texts_alone_too(
     monkeypatch.setattr(attack, "attack_training", attacked)
     session.options = Options(canaries=40)
     found = audit(session)
-    assert found["claimed"]["epsilon"] == pytest.approx(3.2), "the model's part, not that of the marginals"
+    assert 2.5 < found["claimed"]["epsilon"] < 3.6, "the training's part, not that of the marginals"
     (canaries,) = seen
     assert len(canaries) == 40
     assert all(0 < sum(row.learned) < len(row.tokens) / 2 for unit in canaries for row in unit)

@@ -22,7 +22,7 @@ from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session, open_ledger
 from localsynth.pipeline.train import train
 from localsynth.planning.budgets import shares_of
-from localsynth.privacy import zcdp
+from localsynth.privacy import account
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
 from localsynth.privacy.zcdp import rho_for
@@ -86,7 +86,7 @@ def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatc
 
 
 def test_a_rho_beyond_the_budget_is_refused_before_a_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zcdp, "rho_for", lambda *share: rho_for(*share) * (1 + 1e-6))
+    monkeypatch.setattr(account, "rho_for", lambda *share: rho_for(*share) * (1 + 1e-6))
     monkeypatch.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read"))
     with pytest.raises(BudgetError, match="used up"):
         train(session)

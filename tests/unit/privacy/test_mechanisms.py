@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from localsynth.errors import ConfigError
 from localsynth.privacy import mechanisms
 from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
-from localsynth.privacy.mechanisms import MAX_CATEGORIES, CategoriesPlan, CountPlan, RangePlan
+from localsynth.privacy.mechanisms import MAX_CATEGORIES, CategoriesPlan, CountPlan, RangePlan, release_probability
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def test_opendp_map_confirms_the_charge(epsilon: float, contributions: int, expo
     assert categories.mechanism == {"type": "approximate_dp", "epsilon": epsilon, "delta": 10.0**-exponent}
     spent = private_map(categories, contributions)
     assert 0.999 * epsilon <= spent[0] <= epsilon and 0 < spent[1] <= 10.0**-exponent
+    assert release_probability(contributions / epsilon, categories.threshold, contributions) <= 10.0**-exponent
 
 
 def test_plan_that_costs_too_much_is_refused() -> None:
@@ -73,6 +74,38 @@ def test_noise_grows_with_rows_per_unit() -> None:
     one, ten = CountPlan(0.5, 1), CountPlan(0.5, 10)
     assert np.std([ten.release(5000) for _ in range(1000)]) > 5 * np.std([one.release(5000) for _ in range(1000)])
     assert CategoriesPlan(0.5, 1e-7, 10).threshold > 9 * CategoriesPlan(0.5, 1e-7, 1).threshold
+
+
+@pytest.mark.parametrize(("epsilon", "delta", "contributions"), [(1.0, 0.02, 1), (2.0, 0.02, 2), (3.0, 0.3, 3), (0.5, 0.02, 2)])
+def test_values_of_one_unit_are_released_as_often_as_charged(epsilon: float, delta: float, contributions: int) -> None:
+    """At the worst split of a unit's rows, over 4,000 releases. OpenDP's own δ lets through up to exp(epsilon / rows) times more."""
+    plan = CategoriesPlan(epsilon, delta, contributions)
+    trials = 4000
+    for split in (["a"] * contributions, list("abc")[:contributions]):
+        released = sum(bool(plan.release(split)) for _ in range(trials))
+        assert released <= delta * trials + 4 * math.sqrt(delta * trials)
+
+
+@pytest.mark.parametrize("scale", [0.7, 2.0, 15.0])
+@pytest.mark.parametrize("contributions", [1, 2, 5])
+def test_release_probability_against_brute_force(scale: float, contributions: int) -> None:
+    """Over all splits, each value's probability summed from the exact distribution."""
+    noise = np.arange(-2000, 2001)
+    probability = np.exp(-np.abs(noise) / scale)
+    probability /= probability.sum()
+
+    def splits(left: int, largest: int) -> Any:
+        yield []
+        for rows in range(min(left, largest), 0, -1):
+            for rest in splits(left - rows, rows):
+                yield [rows, *rest]
+
+    for threshold in (1, contributions, contributions + 3, contributions + 40):
+        released = [
+            1 - math.prod(1 - probability[rows + noise >= threshold].sum() for rows in split)
+            for split in splits(contributions, contributions)
+        ]
+        assert release_probability(scale, threshold, contributions) == pytest.approx(max(released), rel=1e-6, abs=1e-13)
 
 
 def test_frequent_categories_are_found_in_order() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from localsynth.marginals.domain import Attribute
+from localsynth.privacy.zcdp import gaussian_of_rho
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.text_counts.grouping_columns import GroupingColumn
 from localsynth.text_counts.logit_bias import first_bias
@@ -27,8 +28,8 @@ DOCUMENT: Tree = {
     "guarantee": {"max_rows_per_unit": MOST, "noise": InsecureRandom(0).label},
     "ledger": {
         "events": [
-            {"kind": "budget", "budget": "text_counts", "run": "r"},
-            {"kind": "spend", "budget": "text_counts", "run": "r", "mechanism": {"type": "zcdp", "rho": RHO}},
+            {"kind": "budget", "budget": "r", "run": "r", "stage": "r"},
+            {"kind": "spend", "budget": "r", "run": "r", "stage": "count_texts", "mechanism": gaussian_of_rho(RHO)},
         ]
     },
 }
