@@ -230,9 +230,9 @@ def _zcdp_distribution(rho: float, interval: float) -> Any:
     above = privacy_profile(rho, np.linspace(0.0, reach * interval, reach + 1))
     # δ(-ε) of (P, Q) is 1 - exp(-ε) + exp(-ε) δ(ε) of (Q, P).
     below = 1 - np.exp(-interval * np.arange(1, reach + 1)) * (1 - above[1:])
-    return pld.PrivacyLossDistribution(
-        pld_pmf.create_pmf_pessimistic_connect_dots(interval, epsilons, np.concatenate([below[::-1], above]))
-    )
+    # Rounding must not make them rise.
+    deltas = np.maximum.accumulate(np.concatenate([below[::-1], above])[::-1])[::-1]
+    return pld.PrivacyLossDistribution(pld_pmf.create_pmf_pessimistic_connect_dots(interval, epsilons, deltas))
 
 
 def _with_one_rho(counts: dict[str, int]) -> dict[str, int]:

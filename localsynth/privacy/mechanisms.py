@@ -116,7 +116,7 @@ class CategoriesPlan:
 
         def enough(threshold: int) -> bool:
             own = release_probability(scale, threshold, contributions)
-            return max(own, measurement(scale, threshold).map(contributions)[1]) <= delta
+            return bool(max(own, measurement(scale, threshold).map(contributions)[1]) <= delta)
 
         scale = contributions / epsilon * (1 + 1e-8)
         low, high = contributions, contributions + 1

@@ -50,7 +50,7 @@ def test_plan_shows_the_budget_of_token_counts(session: Session) -> None:
     planned = plan(session)
     alone = planned["epsilon"]
     assert list(alone) == ["total", "marginals", "train", "text_counts"] and alone["total"] == 4.0
-    assert 0.65 < alone["text_counts"] == pytest.approx(alone["marginals"]) < 0.8
+    assert 0.6 < alone["text_counts"] < alone["marginals"] < 0.8, "a Gaussian mechanism, and a bound on all of the same cost"
     assert planned["seconds"]["count_texts"] > 0
 
 

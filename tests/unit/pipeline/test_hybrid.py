@@ -67,7 +67,7 @@ def test_plan_shows_what_each_stage_costs_alone(session: Session) -> None:
     assert 0.7 < alone["marginals"] < 0.8 and alone["train"] < 4.0 < alone["marginals"] + alone["train"]
     session.config = session.config.model_copy(update={"text_counts": TextCountsConfig()})
     counted = plan(session)["epsilon"]
-    assert 0.55 < counted["text_counts"] < 0.64 and counted["marginals"] == alone["marginals"]
+    assert 0.5 < counted["text_counts"] < 0.64 and counted["marginals"] == alone["marginals"]
     assert counted["train"] < alone["train"]
 
 

@@ -78,7 +78,7 @@ def test_noise_grows_with_rows_per_unit() -> None:
 
 @pytest.mark.parametrize(("epsilon", "delta", "contributions"), [(1.0, 0.02, 1), (2.0, 0.02, 2), (3.0, 0.3, 3), (0.5, 0.02, 2)])
 def test_values_of_one_unit_are_released_as_often_as_charged(epsilon: float, delta: float, contributions: int) -> None:
-    """At the worst split of a unit's rows, over 4,000 releases. OpenDP's own δ lets through up to exp(epsilon / rows) times more."""
+    """At both splits of a unit's rows, over 4,000 releases. OpenDP's own δ lets through up to exp(epsilon / rows) times more."""
     plan = CategoriesPlan(epsilon, delta, contributions)
     trials = 4000
     for split in (["a"] * contributions, list("abc")[:contributions]):
