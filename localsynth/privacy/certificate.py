@@ -40,7 +40,7 @@ __all__ = [
     "work_of",
 ]
 
-FORMAT = 1
+FORMAT = 2
 ADJACENCY = "add or remove one unit"
 POISSON = "Poisson sampling: each unit independently at each step, in secret"
 NO_SAMPLER = "no subsampling, apart from the holdout and --max-units"

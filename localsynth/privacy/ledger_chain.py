@@ -1,6 +1,6 @@
 """The ledger's document: its hash chain, and the sum of its events. Pure functions.
 
-    {"format": 1, "workspace": id, "events": [event, ...]}
+    {"format": 2, "workspace": id, "events": [event, ...]}
 
 Every event has index, time, run (or null), kind, stage, what, budget, previous and hash. Kind "budget" opens a budget
 (epsilon, delta, order, failure, limit, limit_delta, beyond_limit, basis), kind "spend" charges it (mechanism,
@@ -32,7 +32,7 @@ __all__ = [
     "the_target",
 ]
 
-FORMAT = 1
+FORMAT = 2
 _MAX_EPSILON = 1e6
 _MAX_ORDER = 1024
 _DISTRUST = "Do not trust it. Ask its author."

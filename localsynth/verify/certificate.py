@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import LocalsynthError
-from localsynth.privacy.accountant import TOLERANCE
+from localsynth.privacy.accountant import TOLERANCE, flatten_parsed
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
 from localsynth.privacy.ledger_chain import Event, break_in_chain, the_basis, the_target
 from localsynth.privacy.noise import SECURE_LABEL
@@ -88,6 +88,24 @@ def _form_error(document: Any) -> str:
     return ""
 
 
+def _earlier_format_error(document: Any) -> str:
+    """For a certificate of format 1, that it is one, and what δ its measured lists have; else ""."""
+    try:
+        if document["format"] != 1:
+            return ""
+        events = document["ledger"]["events"]
+        rows = the_basis(events).max_rows_per_unit
+        lists = [m for event in events for m in [event.get("mechanism", {})] if m.get("type") == "approximate_dp"]
+        corrected = math.fsum(m["delta"] * math.exp(m["epsilon"] / rows) for m in lists)
+    except (LocalsynthError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return ""
+    text = "It is of format 1, which an earlier version wrote; get it again from its maker, exported by the present one."
+    if lists:
+        stated = math.fsum(m["delta"] for m in lists)
+        text += f" Its delta is too low: its measured lists are charged {stated:.3g} in all, and have up to {corrected:.3g}."
+    return text
+
+
 def _same(found: Any, expected: Any) -> bool:
     """Equal in value and, unlike ==, in type: 1 is not True."""
     if isinstance(found, dict) and isinstance(expected, dict):
@@ -123,7 +141,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
 
     `known_key` is the fingerprint of the expected signer. The caller, who has the files, checks their hashes.
     """
-    wrong = _form_error(document)
+    wrong = _earlier_format_error(document) or _form_error(document)
     if wrong:
         return [Finding("form", "failed", wrong)]
     findings = [Finding("form", "ok", "It has all the parts of a certificate.")]
@@ -156,6 +174,8 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         *_compare_parts(document, expected),
         _check_target(events, expected["guarantee"]),
         _check_measured(schema, events),
+        _check_mechanisms(events),
+        _check_products(document["hashes"], events),
         _check_settings(document["settings"], events),
         Finding("seal", "stated", f"Seal of the run ({document['seal']}): {IN_WORDS[document['seal']]}."),
     ]
@@ -193,6 +213,57 @@ def _check_measured(schema: Schema, events: list[Event]) -> Finding:
     if missing:
         return Finding("measured", "failed", f"Marked as measured, but not charged in the ledger: {missing[0]!r}.")
     return Finding("measured", "ok", "Every bound, list and number marked as measured was charged.")
+
+
+def _spends(events: list[Event]) -> list[tuple[Event, str]]:
+    """Each spend with the type of its mechanism, whose form the accountant has checked."""
+    return [
+        (event, kind["type"]) for event in events if event["kind"] == "spend" for kind, _ in flatten_parsed([event["mechanism"]])
+    ]
+
+
+def _check_mechanisms(events: list[Event]) -> Finding:
+    """Every spend is of its stage's mechanism, and parameters that follow noisy results are in an account with an order."""
+    orders = {event["budget"]: event["order"] for event in events if event["kind"] == "budget"}
+    for event, kind in _spends(events):
+        what = event["what"]
+        if event["stage"] == "schema":
+            expected = {"approximate_dp"} if what.startswith("list of values") else {"pure_dp"}
+        else:
+            expected = (
+                {"gaussian"} if event["stage"] == "count_texts" else {"zcdp"} if what == "marginals" else {"poisson_sampled"}
+            )
+        if kind not in expected:
+            return Finding("spends", "failed", f"The mechanism charged for {what!r} is not the one that measures it: {kind}.")
+        others = any(other["budget"] == event["budget"] and other["what"] != what for other, _ in _spends(events))
+        if event["stage"] == "schema" and orders[event["budget"]] is None and (others or what != "number of units"):
+            text = f"{what!r} is charged where all parameters must be fixed beforehand, and later ones may follow from it."
+            return Finding("spends", "failed", text)
+    return Finding("spends", "ok", "Every spend is of the mechanism that its stage uses.")
+
+
+def _check_products(hashes: dict[str, str], events: list[Event]) -> Finding:
+    """What the certificate names was paid for by the newest run, and the reverse."""
+    spends = [(event, kind) for event, kind in _spends(events) if event["run"] is not None]
+    newest = [(event["stage"], kind) for event, kind in spends if event["run"] == spends[-1][0]["run"]]
+    for product, spend in (
+        ("model", ("train", "poisson_sampled")),
+        ("marginals", ("train", "zcdp")),
+        ("text_counts", ("count_texts", "gaussian")),
+    ):
+        if hashes[product] and spend not in newest:
+            return Finding(
+                "products", "failed", f"The certificate names {_PRODUCTS[product]}, which its newest run did not pay for."
+            )
+        # A count that was interrupted stays charged, and there is none.
+        if spend in newest and not hashes[product] and product != "text_counts":
+            return Finding(
+                "products", "failed", f"The newest run paid for {_PRODUCTS[product]}, which the certificate does not name."
+            )
+    return Finding("products", "ok", "What the certificate names is what its newest run paid for.")
+
+
+_PRODUCTS = {"model": "a model", "marginals": "marginals", "text_counts": "token counts"}
 
 
 def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:

@@ -57,7 +57,7 @@ SETTINGS = {
 
 def measure(ledger: Ledger, *what: str) -> None:
     for each in what:
-        mechanism = {"type": "pure_dp", "epsilon": 0.2}
+        mechanism = {"type": "pure_dp", "epsilon": 0.02}
         ledger.charge(budget="schema", run=None, stage="schema", what=each, mechanism=mechanism, details={})
 
 
@@ -65,7 +65,7 @@ def measure(ledger: Ledger, *what: str) -> None:
 def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
     directory = tmp_path_factory.mktemp("ledger")
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
-    ledger.open_budget("schema", None, Account(0.4, 1e-7), limit=4.0, limit_delta=1e-6, basis=BASIS)
+    ledger.open_budget("schema", None, Account(0.4, 1e-7, 64, 1e-8), limit=4.0, limit_delta=1e-6, basis=BASIS)
     measure(ledger, "number of units", "range of column age")
     step = {"type": "repeated", "count": 20, "of": dp_sgd_step(6.0, 0.1)}
     for run in ("r1", "r2"):
@@ -76,7 +76,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> CertificateFacts:
         ledger=ledger.document(),
         schema=SCHEMA,
         settings=SETTINGS,
-        hashes={"model": "00", "marginals": "11", "text_counts": "33", "base_model": "22"},
+        hashes={"model": "00", "marginals": "", "text_counts": "", "base_model": "22"},
         versions={"localsynth": "0.1.0"},
         seal="namespace",
     )
@@ -126,7 +126,7 @@ def test_correct_certificate_is_valid(signed: dict[str, Any]) -> None:
     (stated_alone,) = [finding for finding in findings if finding.status != "ok"]
     assert (stated_alone.name, stated_alone.status) == ("seal", "stated")
     figures = {"ledger", "guarantee", "epsilon", "delta", "groups", "mechanisms", "summary", "not covered", "schema", "noise"}
-    backed = {"target", "measured", "settings"}
+    backed = {"target", "measured", "settings", "spends", "products"}
     assert {finding.name for finding in findings} == figures | backed | {"form", "signature", "signer", "seal"}
 
 
@@ -410,7 +410,7 @@ def test_measured_fields_must_be_charged(facts: CertificateFacts, unsigned: dict
 @pytest.mark.parametrize("which", [1, 2])
 def test_other_spends_do_not_cover_a_measurement(facts: CertificateFacts, which: int) -> None:
     assert failed(forged(facts, lambda events: events[which].update(what="range of column weight"))) == {"measured"}
-    assert failed(forged(facts, lambda events: events[which].update(stage="train"))) == {"measured"}
+    assert failed(forged(facts, lambda events: events[which].update(stage="train"))) == {"measured", "spends"}
 
 
 def test_names_of_measurements_match_the_charges(facts: CertificateFacts) -> None:
@@ -431,7 +431,9 @@ def test_names_of_measurements_match_the_charges(facts: CertificateFacts) -> Non
 
     def charge(events: list[dict[str, Any]]) -> None:
         for event, what in zip(events[1:4], names, strict=True):
-            event.update(what=what, mechanism={"type": "pure_dp", "epsilon": 0.1})
+            event.update(what=what, mechanism={"type": "pure_dp", "epsilon": 0.02})
+            if what.startswith("list"):
+                event.update(mechanism={"type": "approximate_dp", "epsilon": 0.02, "delta": 1e-9})
 
     ledger = copy.deepcopy(facts.ledger)
     ledger["events"] = [*ledger["events"][:2], *(copy.deepcopy(ledger["events"][1]) for _ in range(2)), *ledger["events"][3:]]
@@ -441,8 +443,52 @@ def test_names_of_measurements_match_the_charges(facts: CertificateFacts) -> Non
     assert failed(forged(facts, charge)) == set()
     for position in range(3):
         taken, names[position] = names[position], "something else"
-        assert failed(forged(facts, charge)) == {"measured"}
+        assert "measured" in failed(forged(facts, charge))
         names[position] = taken
+
+
+@pytest.mark.parametrize(
+    ("product", "named"), [("model", False), ("marginals", True), ("text_counts", True)], ids=["no model", "marginals", "counts"]
+)
+def test_products_are_those_that_the_newest_run_paid_for(facts: CertificateFacts, product: str, named: bool) -> None:
+    hashes = {**facts.hashes, product: "44" if named else ""}
+    assert failed(build(dataclasses.replace(facts, hashes=hashes), KEY)) == {"products"}
+
+
+def test_an_earlier_runs_spends_pay_for_no_product(facts: CertificateFacts) -> None:
+    def only_counts(events: list[dict[str, Any]]) -> None:
+        events[-1].update(what="marginals", mechanism={"type": "zcdp", "rho": 0.001})
+
+    assert failed(forged(facts, only_counts)) == {"products"}
+
+
+@pytest.mark.parametrize(
+    ("which", "change"),
+    [
+        (2, {"what": "list of values of column ward"}),
+        (1, {"mechanism": {"type": "approximate_dp", "epsilon": 0.02, "delta": 1e-9}}),
+        (-1, {"mechanism": {"type": "zcdp", "rho": 1e-4}}),
+        (-1, {"what": "marginals"}),
+        (-1, {"stage": "count_texts"}),
+    ],
+    ids=["a list as pure", "a count with delta", "training as zcdp", "marginals as training", "counts as training"],
+)
+def test_each_spend_has_the_mechanism_of_its_stage(facts: CertificateFacts, which: int, change: dict[str, Any]) -> None:
+    assert "spends" in failed(forged(facts, lambda events: events[which].update(change)))
+
+
+def test_a_certificate_of_format_1_states_the_corrected_delta_of_its_lists(unsigned: dict[str, Any]) -> None:
+    old = copy.deepcopy(unsigned)
+    old["format"] = old["ledger"]["format"] = 1
+    (finding,) = check(old)
+    assert finding.status == "failed" and "format 1" in finding.text and "delta" not in finding.text
+    old["ledger"]["events"][1].update(mechanism={"type": "approximate_dp", "epsilon": 3.0, "delta": 1e-7})
+    (finding,) = check(old)
+    assert "1e-07 in all, and have up to 2.72e-07" in finding.text, "three rows a unit: e to the 1"
+
+
+def test_measured_columns_need_an_account_with_an_order(facts: CertificateFacts) -> None:
+    assert "spends" in failed(forged(facts, lambda events: events[0].update(order=None)))
 
 
 def test_exceeding_the_target_needs_beyond_limit(facts: CertificateFacts, unsigned: dict[str, Any]) -> None:

