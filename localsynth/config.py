@@ -78,7 +78,7 @@ class PrivacyConfig(_Section):
     public_size: int | None = Field(default=None, ge=1)
     """How many units the table has, where that is public knowledge; otherwise it is measured under DP."""
     schema_epsilon: float | None = Field(default=None, gt=0)
-    """The part of epsilon for measuring bounds, category lists and the number of units; None: a tenth."""
+    """Epsilon of measuring bounds and category lists, as if alone; None: a tenth of epsilon."""
     holdout: float = Field(default=0.1, ge=0, lt=0.9)
     """Probability with which each unit is held out for the evaluation."""
 
@@ -100,7 +100,7 @@ class TrainConfig(_Section):
     hybrid: marginals for the structured columns, then the model generates the texts. auto: hybrid for texts with other
     columns, llm for texts alone, marginals without texts."""
     marginals_share: float = Field(default=0.2, gt=0, lt=1)
-    """hybrid: the marginals' part of the epsilon (and delta) that the schema leaves; the model gets the rest."""
+    """hybrid: the marginals are measured as if alone with this part of epsilon and delta; the model gets what is left."""
     model: str = "smollm2-135m-instruct"
     """The base model: a name from `localsynth models list`, or the path of a GGUF file."""
     epochs: float = Field(default=4.0, gt=0, le=1000)
@@ -128,7 +128,7 @@ class TextCountsConfig(_Section):
     """A noisy token histogram of the original texts, which becomes a logit bias of the model when rows are generated."""
 
     share: float = Field(default=0.2, ge=0, lt=1)
-    """The part of the model's epsilon (and delta) that is reserved for it. 0: nothing is counted."""
+    """It is measured as if alone with this part of what the marginals leave. 0: nothing is counted."""
 
 
 class SampleConfig(_Section):

@@ -98,7 +98,7 @@ def test_the_accepted_change_shrinks_with_the_batch(tiny_model, tmp_path, monkey
             base=tiny_model(),
             targets=["q_proj"],
             micro_batch_tokens=64,
-            plan=make_train_plan(settings, 2 * batch_size, 8.0, 1e-6),
+            plan=make_train_plan(settings, 2 * batch_size, Account(8.0, 1e-6).noise),
             settings=settings,
             charge_step=lambda: 0.0,
             random=SecureRandom(),
