@@ -130,6 +130,7 @@ def _new_budget(ledger: "Ledger", earlier: str | None) -> str:
     return "ingest" if not names else f"ingest-{len(names) + 1}"
 
 
+_SOME_UNITS = 10_000
 _SIZE = "-size"
 """Follows an ingest's name in the name of a budget for the number of units."""
 
@@ -161,6 +162,8 @@ class _Ingest:
         self._shares = shares_of(session.config)
         self.record = record
         if record.size.units is None:
+            # Raises where epsilon is too small, before the size is paid for.
+            account_of(session.config, _SOME_UNITS, self._shares.size_epsilon)
             self._open_size_budget()
         else:
             self._open_account()
@@ -182,9 +185,12 @@ class _Ingest:
         return name
 
     def _open_account(self) -> None:
-        """Open the account of the columns' measurements and of the first run; without any, each run opens its own."""
-        if self._shares.columns:
-            budget = self.record.budget
+        """Open the account of the columns' measurements and of the first run; without any, each run opens its own.
+
+        One that is open was fixed beforehand, and stays whatever the settings of the run have become.
+        """
+        budget = self.record.budget
+        if self._shares.columns and self._ledger.budget(budget) is None:
             account = account_of(self._session.config, self.record.effective.training_units, size_epsilon(self._ledger, budget))
             open_budget(self._session, self._ledger, budget, None, account, self._source_sha256)
 

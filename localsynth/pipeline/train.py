@@ -209,8 +209,13 @@ def _train_model(session: Session, ledger: "Ledger", current: Run) -> TrainResul
     steps_left = plan.steps + plan.reserve - sum(e["mechanism"] == plan.step_mechanism for e in ledger.spends(current.id))
     # Composed once: every step is then known to fit, and so are the token counts after them.
     counts = [] if (rho := shares_of(config).text_counts) is None else [gaussian_of_rho(rho)]
-    if steps_left > 0:
-        ledger.fits(current.budget, [{"type": "repeated", "count": steps_left, "of": plan.step_mechanism}, *counts])
+    if steps_left > 0 and not ledger.fits(
+        current.budget, [{"type": "repeated", "count": steps_left, "of": plan.step_mechanism}, *counts]
+    ):
+        raise BudgetError(
+            f"What is left of the budget {current.budget!r} does not hold the planned steps.",
+            "Start another run with --again, which is charged on top.",
+        )
 
     def load_units() -> list[list[Encoded]]:
         with PrivateStore.open(workspace) as store, Vocabulary(base.path) as vocabulary:

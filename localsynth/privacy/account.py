@@ -67,7 +67,8 @@ class Account:
 def choose_order(account: Account, rate: float, steps: int, others: list[Mechanism]) -> Account:
     """`account` with the order at which the planned steps need the least noise beside `others`.
 
-    With no steps, the one at which most ρ is left. Every order is valid; the choice may use public figures only.
+    With no steps, the one at which most ρ is left. Every order is valid; the choice may use public figures only. Raises
+    BudgetError where no order leaves anything.
     """
 
     def cost(order: int) -> float:
@@ -77,4 +78,10 @@ def choose_order(account: Account, rate: float, steps: int, others: list[Mechani
         except BudgetError:
             return math.inf
 
-    return replace(account, order=min(ORDERS, key=cost))
+    least, order = min((cost(order), order) for order in ORDERS)
+    if math.isinf(least):
+        raise BudgetError(
+            f"Epsilon {account.epsilon:g} at delta {account.delta:g} is too small for what is to be measured.",
+            "Raise privacy.epsilon, or declare bounds and lists that are public.",
+        )
+    return replace(account, order=order)

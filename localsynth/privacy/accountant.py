@@ -226,13 +226,10 @@ def _zcdp_distribution(rho: float, interval: float) -> Any:
 
     # Beyond it δ is below 1e-15, and that mass counts as an infinite loss.
     reach = math.ceil((rho + 2 * math.sqrt(rho * 35)) / interval) + 1
-    epsilons = np.arange(-reach, reach + 1)
-    above = privacy_profile(rho, np.linspace(0.0, reach * interval, reach + 1))
-    # δ(-ε) of (P, Q) is 1 - exp(-ε) + exp(-ε) δ(ε) of (Q, P).
-    below = 1 - np.exp(-interval * np.arange(1, reach + 1)) * (1 - above[1:])
-    # Rounding must not make them rise.
-    deltas = np.maximum.accumulate(np.concatenate([below[::-1], above])[::-1])[::-1]
-    return pld.PrivacyLossDistribution(pld_pmf.create_pmf_pessimistic_connect_dots(interval, epsilons, deltas))
+    profile = privacy_profile(rho, interval * np.arange(-reach, reach + 1, dtype=np.float64))
+    # Rounding must not make it rise.
+    deltas = np.maximum.accumulate(profile[::-1])[::-1]
+    return pld.PrivacyLossDistribution(pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(interval, -reach, reach, deltas))
 
 
 def _with_one_rho(counts: dict[str, int]) -> dict[str, int]:
@@ -384,11 +381,11 @@ def calibrate_noise(epsilon: float, delta: float, rate: float, steps: int, other
             f"Noise cannot be calibrated for epsilon {epsilon}, delta {delta}, rate {rate} and {steps} steps.",
             "epsilon must be positive, delta between 0 and 1, the rate above 0 and at most 1, steps at least 1.",
         )
-    fixed = dict(flatten(others or []))
+    fixed = flatten(others or [])
 
     def fits(noise: float, interval: float) -> bool:
         step = flatten([{"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}])
-        return _composed({**fixed, **step}, delta, 1, interval) <= epsilon
+        return _composed(fixed + step, delta, 1, interval) <= epsilon
 
     # The search uses a coarser grid than the check of its answer, off by up to 0.3 % of ε at 10,000 steps.
     interval = max(_INTERVAL, 2.5e-4 * epsilon)

@@ -128,7 +128,7 @@ class CategoriesPlan:
         self.threshold = high
         """The noisy count that a value needs to be released."""
         self._measure = _within_epsilon(lambda s: measurement(s, high), lambda m: m.map(contributions)[0], epsilon, scale)
-        if self._measure.map(contributions)[1] > delta:
+        if max(self._measure.map(contributions)[1], release_probability(scale, high, contributions)) > delta:
             raise AssertionError("the threshold for the list of categories costs more than its delta")
 
     def release(self, values: list[str]) -> list[str]:

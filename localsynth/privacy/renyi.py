@@ -2,7 +2,8 @@
 
 At an order α fixed beforehand the RDP of mechanisms add up, also where each was chosen by what the ones before it released, as
 long as the sum stays within a bound fixed beforehand (Feldman & Zrnic 2021, arXiv:2008.11193, theorem 4.3). Each mechanism may
-fail with a δ of its own; those are added.
+fail with a δ of its own: where none fails, the moments are bounded as before, and the probability that one fails is at most
+the sum of those δ.
 """
 
 import math

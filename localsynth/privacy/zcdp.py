@@ -67,9 +67,10 @@ def gaussian_of_rho(rho: float) -> dict[str, Any]:
 
 
 def privacy_profile(rho: float, epsilons: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Upper bounds on the δ of a ρ-zCDP mechanism at `epsilons` (ascending, from 0 on): `epsilon_of_rho` solved for δ.
+    """Upper bounds on the δ of a ρ-zCDP mechanism at `epsilons` (ascending, below 0 too): `epsilon_of_rho` solved for δ.
 
-    The true δ is convex in exp(ε), so the largest convex function below bounds at some points is a bound at all of them.
+    The δ of (P, Q) at -ε is 1 - exp(-ε) (1 - δ), with the δ of (Q, P) at ε, for which the same bound holds. The true δ is
+    convex in exp(ε), so the largest convex function below bounds at some points is a bound at all of them.
     """
     import numpy as np
 
@@ -77,8 +78,9 @@ def privacy_profile(rho: float, epsilons: "NDArray[np.float64]") -> "NDArray[np.
     over_one = np.logspace(-4, 7, 1000)
     order = 1 + over_one
     fixed = rho * order * over_one + over_one * np.log(over_one / order) - np.log(order)
-    logs = np.array([np.min(fixed - over_one * epsilon) for epsilon in some])
-    return _convex_below(np.exp(epsilons), np.exp(some), np.exp(np.minimum(0.0, logs)))
+    logs = np.array([np.min(fixed - over_one * abs(epsilon)) for epsilon in some])
+    above = np.exp(np.minimum(0.0, logs))
+    return _convex_below(np.exp(epsilons), np.exp(some), np.where(some < 0, 1 - np.exp(some) * (1 - above), above))
 
 
 def _convex_below(

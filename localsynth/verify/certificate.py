@@ -1,6 +1,7 @@
 """Verify a certificate by recomputing its contents. Needs no private data, no key and no network."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,10 +11,11 @@ from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import LocalsynthError
 from localsynth.privacy.accountant import TOLERANCE, flatten_parsed
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
-from localsynth.privacy.ledger_chain import Event, break_in_chain, the_basis, the_target
+from localsynth.privacy.ledger_chain import Event, break_in_chain, recompute, the_basis, the_target
 from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, is_signature_valid
 from localsynth.schema.columns import Category, Schema
+from localsynth.system.canonical_json import canonical_json
 from localsynth.system.network_seal import IN_WORDS
 
 __all__ = ["Finding", "check", "check_signature"]
@@ -174,7 +176,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         *_compare_parts(document, expected),
         _check_target(events, expected["guarantee"]),
         _check_measured(schema, events),
-        _check_mechanisms(events),
+        _check_spends(events),
         _check_products(document["hashes"], events),
         _check_settings(document["settings"], events),
         Finding("seal", "stated", f"Seal of the run ({document['seal']}): {IN_WORDS[document['seal']]}."),
@@ -222,24 +224,35 @@ def _spends(events: list[Event]) -> list[tuple[Event, str]]:
     ]
 
 
-def _check_mechanisms(events: list[Event]) -> Finding:
-    """Every spend is of its stage's mechanism, and parameters that follow noisy results are in an account with an order."""
-    orders = {event["budget"]: event["order"] for event in events if event["kind"] == "budget"}
+def _check_spends(events: list[Event]) -> Finding:
+    """Every spend is of its stage's mechanism, and every budget keeps the conditions under which its spends compose."""
+    spends: dict[str, list[tuple[Event, str]]] = {}
     for event, kind in _spends(events):
         what = event["what"]
         if event["stage"] == "schema":
-            expected = {"approximate_dp"} if what.startswith("list of values") else {"pure_dp"}
+            expected = "approximate_dp" if what.startswith("list of values") else "pure_dp"
         else:
-            expected = (
-                {"gaussian"} if event["stage"] == "count_texts" else {"zcdp"} if what == "marginals" else {"poisson_sampled"}
-            )
-        if kind not in expected:
+            expected = "gaussian" if event["stage"] == "count_texts" else "zcdp" if what == "marginals" else "poisson_sampled"
+        if kind != expected:
             return Finding("spends", "failed", f"The mechanism charged for {what!r} is not the one that measures it: {kind}.")
-        others = any(other["budget"] == event["budget"] and other["what"] != what for other, _ in _spends(events))
-        if event["stage"] == "schema" and orders[event["budget"]] is None and (others or what != "number of units"):
-            text = f"{what!r} is charged where all parameters must be fixed beforehand, and later ones may follow from it."
+        spends.setdefault(event["budget"], []).append((event, kind))
+    for budget, epsilon in recompute(events).budgets:
+        if epsilon > budget.account.epsilon + TOLERANCE:
+            return Finding("spends", "failed", f"More was charged to the budget {budget.name!r} than it holds.")
+        if budget.account.order is None and not _are_fixed_beforehand(spends[budget.name]):
+            text = f"The budget {budget.name!r} needs parameters fixed beforehand, and its spends could follow from one another."
             return Finding("spends", "failed", text)
-    return Finding("spends", "ok", "Every spend is of the mechanism that its stage uses.")
+    return Finding("spends", "ok", "Every spend is of its stage's mechanism, in a budget that holds it.")
+
+
+def _are_fixed_beforehand(spends: list[tuple[Event, str]]) -> bool:
+    """Whether these are the number of units alone, or the marginals, the equal steps and the token counts of one run."""
+    if all(event["what"] == "number of units" for event, _ in spends):
+        return True
+    kinds = Counter(kind for _, kind in spends)
+    steps = {canonical_json(flatten_parsed([event["mechanism"]])[0][0]) for event, kind in spends if kind == "poisson_sampled"}
+    runs = {event["run"] for event, _ in spends}
+    return len(runs) == 1 and None not in runs and len(steps) <= 1 and kinds["zcdp"] <= 1 and kinds["gaussian"] <= 1
 
 
 def _check_products(hashes: dict[str, str], events: list[Event]) -> Finding:
@@ -274,9 +287,9 @@ def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:
         TextCountsConfig.model_validate(settings["text_counts"])
     except ValidationError:
         return Finding("settings", "failed", "Its settings are not ones that localsynth writes.")
-    budgets = [event for event in events if event["kind"] == "budget"]
-    newest = [event for event in budgets if event["run"] is not None] or budgets
-    event = newest[-1]
+    budgets = {event["budget"]: event for event in events if event["kind"] == "budget"}
+    spends = [event for event in events if event["kind"] == "spend"]
+    event = budgets[([each for each in spends if each["run"] is not None] or spends)[-1]["budget"]]
     stated = (privacy.unit, privacy.rows_per_unit, privacy.public_size is not None, privacy.epsilon)
     basis = event["basis"]
     if stated != (basis["unit"], basis["max_rows_per_unit"], basis["size_declared"], event["limit"]):

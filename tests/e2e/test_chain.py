@@ -86,6 +86,7 @@ RUN_FACTS = {
     "reruns": None,
     "synthesizer": None,
     "marginals": {"sha256", "measured"},
+    "budget": None,
     "table": {"budget", "complete", "ingest", "settings", "schema", "size", "keep_probability", "measured_by"},
     "train": {"steps", "precision", "noise", "seal", "versions", "adapter_sha256"},
     "export": {"quantization", "kl", "shift", "size_bytes", "seconds", "model_hash", "signed", "certificate_sha256"},

@@ -111,8 +111,10 @@ def test_the_search_itself_finds_what_is_there(tmp_path):
     write_gguf(tmp_path / "h.gguf", {}, [tensor], lambda _: [quantized])
     writer = GGUFWriter(tmp_path / "i.gguf", "llama")
     writer.add_token_list([word[:5], word[5:]])
+    writer.add_tensor("w", np.zeros(32, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
     writer.close()
     assert (
         [path.name[0] for path in sorted(tmp_path.iterdir())] == sorted(name[0] for name in found(tmp_path)) == list("abcdefghi")

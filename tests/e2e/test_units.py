@@ -50,7 +50,7 @@ def test_unit_is_in_ledger_and_certificate_and_cannot_change(localsynth, visits,
     result = localsynth.ok("run", "ws", "--rows", 5, *localsynth.quick(), "--json").json()
     events = ledger(visits)
     budgets = [event for event in events if event["kind"] == "budget"]
-    assert [event["budget"] for event in budgets] == ["schema", "marginals", "train", "text_counts"]
+    assert [event["budget"] for event in budgets] == ["ingest-size", "ingest"]
     for event in budgets:
         assert event["basis"] == {"unit": "person", "max_rows_per_unit": MOST, "size_declared": False}
     # About 300 people, and not the 900 rows: all that follows from the size counts people.
@@ -84,7 +84,7 @@ def test_unfinished_run_does_not_resume_with_another_ingest(localsynth, visits):
     model = ModelPlan(
         plan={
             **{"units": 180, "batch_size": 60, "sample_rate": 1 / 3, "steps": 3, "reserve": 2},
-            **{"noise_multiplier": 2.0, "max_grad_norm": 1.0, "epsilon": 3.6, "delta": 9e-7},
+            **{"noise_multiplier": 2.0, "max_grad_norm": 1.0},
         },
         targets=["v_proj"],
         micro_batch_tokens=1024,

@@ -330,17 +330,17 @@ def test_plan_follows_the_controls_and_starts_nothing(workspace, planned):
 def test_plan_shows_synthesizer_and_epsilon_by_stage(workspace, planned, monkeypatch):
     async def scenario(app, pilot):
         await sees(pilot, "Synthesizer hybrid (marginals + LLM)")
-        await sees(pilot, "Epsilon     4: schema 0.4, marginals")
+        await sees(pilot, "Epsilon     4: alone schema 0.4,")
         assert "cannot be left empty" not in screen_text(app)
         assert app.screen.query_one("#base").display
         monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
-        monkeypatch.setitem(PLANNED, "epsilon", {**PLANNED["epsilon"], "marginals": 3.6, "train": 0.0})
+        monkeypatch.setitem(PLANNED, "epsilon", {**PLANNED["epsilon"], "marginals": 3.6})
         app.screen.query_one("#synthesizer", Select).value = "marginals"
         await sees(pilot, "Synthesizer DP marginals")
         assert "Steps" not in screen_text(app) and not app.screen.query_one("#base").display
         assert planned[-1][1]["train"]["synthesizer"] == "marginals"
         await pilot.press("s")
-        await sees(pilot, "epsilon 4 (schema 0.4, marginals 3.6)")
+        await sees(pilot, "epsilon 4 (alone schema 0.4, marginals 3.6")
 
     drive(scenario, workspace, step="plan")
 

@@ -9,7 +9,7 @@ from localsynth import presentation
 def test_a_plan_without_a_model_has_no_steps(synthesizer: str, steps: bool) -> None:
     plan = {
         "units": 9, "units_origin": "declared", "training_units": 8, "synthesizer": synthesizer, "steps": 1, "batch_size": 8,
-        "epsilon": {"total": 1.0, "schema": 0.0, "marginals": 1.0, "train": 0.0, "text_counts": 0.0}, "delta": {"total": 1e-6},
+        "epsilon": {"total": 1.0, "marginals": 1.0}, "delta": 1e-6,
         "reserve_steps": 0, "noise_multiplier": 1.4, "seconds": {"train": 1.0, "export": 1.0, "sample": 1.0}, "rows_wanted": 8,
         "adapters": {"preset": "few", "layers": ["v_proj", "down_proj"], "measured": "some table"}, "device": "cuda",
         "micro_batch_tokens": 2048, "precision": "fp64", "memory_bytes": 1, "disk_bytes": 1, "free_disk_bytes": 1,

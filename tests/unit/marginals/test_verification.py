@@ -58,7 +58,7 @@ DOCUMENT: Tree = {
     "guarantee": {"max_rows_per_unit": MOST, "noise": InsecureRandom(0).label},
     "ledger": {
         "events": [
-            {"kind": "spend", "budget": "marginals", "run": "r", "mechanism": {"type": "zcdp", "rho": RHO}},
+            {"kind": "spend", "budget": "r", "what": "marginals", "run": "r", "mechanism": {"type": "zcdp", "rho": RHO}},
         ]
     },
 }

@@ -136,6 +136,20 @@ def test_a_lost_store_is_read_again_without_new_charges(
     assert len(stored(workspace, columns)[0]) == UNITS
 
 
+@pytest.mark.parametrize("stage", [ingest, ingest_if_needed])
+def test_other_settings_of_the_run_do_not_hinder_a_lost_store(workspace: Workspace, source: Path, stage: Any) -> None:
+    """The order of the account that was opened stays, though another would be chosen for these settings."""
+    now = session(workspace, source, OPEN)
+    ingest(now)
+    opened = ledger(workspace)
+    workspace.private_path.unlink()
+    with pytest.MonkeyPatch.context() as patched:
+        other = Account(*(opened[2][key] for key in ("epsilon", "delta")), order=2)
+        patched.setattr("localsynth.pipeline.ingest.account_of", lambda *_: other)
+        assert not stage(now)["done_before"]
+    assert opened[2]["order"] != 2 and ledger(workspace) == opened
+
+
 @pytest.mark.parametrize(("killed", "times"), [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)])
 def test_a_charge_without_a_result_is_repeated_from_what_is_left(
     workspace: Workspace, source: Path, killed: int, times: int, monkeypatch: pytest.MonkeyPatch

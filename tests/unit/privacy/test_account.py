@@ -168,6 +168,12 @@ def test_measuring_the_schema_costs_the_training_little() -> None:
         assert choose_order(Account(epsilon, DELTA), RATE, STEPS, others).noise(RATE, STEPS, others) < 1.02 * alone
 
 
+def test_epsilon_that_leaves_nothing_at_any_order_is_refused() -> None:
+    for steps in (0, STEPS):
+        with pytest.raises(BudgetError, match="too small"):
+            choose_order(Account(0.02, 1e-6, failure=1e-7), RATE, steps, measured(0.02))
+
+
 def test_no_noise_is_enough_beside_what_is_spent() -> None:
     for account in (Account(1.0, DELTA), Account(1.0, DELTA, 16)):
         with pytest.raises(BudgetError, match="No amount of noise"):

@@ -487,6 +487,43 @@ def test_a_certificate_of_format_1_states_the_corrected_delta_of_its_lists(unsig
     assert "1e-07 in all, and have up to 2.72e-07" in finding.text, "three rows a unit: e to the 1"
 
 
+@pytest.mark.parametrize("which", ["too much", "steps that change", "two runs", "marginals twice"])
+def test_budgets_keep_their_conditions(facts: CertificateFacts, which: str) -> None:
+    def change(events: list[dict[str, Any]]) -> None:
+        first, second = (copy.deepcopy(events[4]) for _ in range(2))
+        if which == "too much":
+            events[3].update(epsilon=1e-3)
+        if which == "steps that change":
+            second.update(mechanism=dp_sgd_step(9.0, 0.1))
+        if which == "two runs":
+            second.update(run="r9")
+        if which == "marginals twice":
+            for event in (first, second):
+                event.update(what="marginals", mechanism={"type": "zcdp", "rho": 1e-6})
+        events[4:5] = [first, second] if which != "too much" else [first]
+        for index, event in enumerate(events):
+            event["index"] = index
+
+    assert "spends" in failed(forged(facts, change))
+
+
+def test_settings_are_those_of_the_budget_that_the_newest_run_spent_from(facts: CertificateFacts) -> None:
+    """A run that joins the budget of a later ingest, whose own name is in none of the budgets."""
+
+    def change(events: list[dict[str, Any]]) -> None:
+        joined = copy.deepcopy(events[0])
+        joined.update(budget="ingest-2", limit=8.0, beyond_limit=True)
+        step = copy.deepcopy(events[-1])
+        step.update(budget="ingest-2", run="r3", mechanism=dp_sgd_step(60.0, 0.1))
+        events += [joined, step]
+        for index, event in enumerate(events):
+            event["index"] = index
+
+    settings = {**SETTINGS, "privacy": {**SETTINGS["privacy"], "epsilon": 8.0}}
+    assert failed(forged(dataclasses.replace(facts, settings=settings), change)) == set()
+    assert failed(forged(facts, change)) == {"settings"}
+
+
 def test_measured_columns_need_an_account_with_an_order(facts: CertificateFacts) -> None:
     assert "spends" in failed(forged(facts, lambda events: events[0].update(order=None)))
 
@@ -516,7 +553,7 @@ def test_exceeding_the_target_needs_beyond_limit(facts: CertificateFacts, unsign
         events[0].update(epsilon=0.1)
         events[1].update(mechanism={"type": "pure_dp", "epsilon": 9.0})
 
-    assert failed(forged(facts, past_its_budget)) == {"target"}
+    assert failed(forged(facts, past_its_budget)) == {"target", "spends"}
 
     def later_without(events: list[dict[str, Any]]) -> None:
         lower(events, again=True)

@@ -93,18 +93,19 @@ def test_zcdp_beside_proven_bounds() -> None:
 
 @pytest.mark.parametrize("rho", [1e-4, 0.05, 3.0, 200.0])
 def test_privacy_profile_bounds_gaussians_and_is_convex(rho: float) -> None:
-    epsilons = np.linspace(0.0, rho + 10 * math.sqrt(rho), 5000)
+    epsilons = np.linspace(-rho - 10 * math.sqrt(rho), rho + 10 * math.sqrt(rho), 9999)
     profile, noise = privacy_profile(rho, epsilons), 1 / math.sqrt(2 * rho)
     # Balle & Wang 2018 (arXiv:1805.06530), theorem 5.
     a, b = 1 / (2 * noise), epsilons * noise
     exact = scipy.stats.norm.cdf(a - b) - np.exp(epsilons + scipy.stats.norm.logcdf(-a - b))
-    assert (profile >= exact).all() and profile[0] <= 1
-    some = np.flatnonzero(profile < 0.9)[:3000]  # below 1, where rounding does not decide
+    assert (profile >= exact - 1e-14).all() and profile[0] <= 1
+    some = np.flatnonzero((profile < 0.9) & (epsilons > 0))[:3000]  # below 1, where rounding does not decide
     slopes = np.diff(profile[some]) / np.diff(np.exp(epsilons[some] - epsilons[some[0]]))
     assert (np.diff(slopes) >= -1e-9 * np.abs(slopes[1:])).all()
-    for epsilon in epsilons[some[[50, 500]]]:
-        at = float(np.interp(epsilon, epsilons, profile))
-        assert epsilon_of_rho(rho, at) == pytest.approx(epsilon, rel=2e-3)
+    # Near 0 the profile is less than the conversion gives; in the tail it is the same.
+    for at in (1e-4, 1e-8):
+        epsilon = epsilons[np.searchsorted(-profile, -at)]
+        assert epsilon_of_rho(rho, at) == pytest.approx(epsilon, rel=2e-3, abs=1e-3 * math.sqrt(rho))
 
 
 def test_group_scales_rho_by_its_square() -> None:
