@@ -210,7 +210,7 @@ class Config(_Section):
 
     @property
     def counts_texts(self) -> bool:
-        """Whether part of the model's budget is reserved for a token histogram of the original texts."""
+        """Whether the tokens of the original texts are counted, with noise."""
         return bool(self._text_columns()) and self.text_counts.share > 0
 
     def _text_columns(self) -> list[str]:

@@ -45,9 +45,9 @@ def text_warning(config: Config, units: int) -> str | None:
         return None
     texts = ", ".join(repr(column.name) for column in config.schema_.learned() if isinstance(column, Text))
     return (
-        f"With fewer than about {FEW_TEXT_UNITS:,} units the LLM usually learns little, yet it gets "
-        f"{1 - config.train.marginals_share:.0%} of the budget. Consider dropping {texts} (data.columns): the remaining columns "
-        "then get the whole budget and are generated in seconds."
+        f"With fewer than about {FEW_TEXT_UNITS:,} units the LLM usually learns little, while the marginals are measured as if "
+        f"alone with {config.train.marginals_share:.0%} of epsilon. Consider dropping {texts} (data.columns): the marginals then "
+        "fill the budget, and rows are generated in seconds."
     )
 
 

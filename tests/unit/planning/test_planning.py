@@ -225,7 +225,7 @@ def test_few_units_with_texts_warn() -> None:
     mixed = config(SETTLED)
     assert text_warning(mixed, FEW_TEXT_UNITS) is None
     text = text_warning(mixed, FEW_TEXT_UNITS - 1) or ""
-    assert "2,000" in text and "80%" in text and "'note'" in text and "data.columns" in text
+    assert "2,000" in text and "with 20% of epsilon" in text and "'note'" in text and "data.columns" in text
     assert text_warning(config([TEXT]), 500) is None, "without its texts, nothing would be left"
     assert text_warning(config([BOUNDED]), 500) is None, "it is made from marginals as it is"
 
