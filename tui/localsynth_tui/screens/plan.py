@@ -52,6 +52,9 @@ Epsilon limits how much the result may depend on any one person (privacy unit). 
 with them as without; at 8, about 3,000 times. Smaller values protect more and keep less detail. Up and Down in the field step \
 through common values. If unsure, keep 4 for a first plan and read the warnings.
 
+"Alone" in the plan is what each part of the run would cost by itself. All parts share one epsilon, which is mostly less than \
+the sum of theirs.
+
 Delta is the small probability that this limit fails. Left empty, localsynth chooses one far below one in the table's size.
 
 Public size: how many privacy units the table has, only if that is public knowledge. Otherwise it is measured, at a small cost.
