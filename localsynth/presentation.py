@@ -1,5 +1,6 @@
 """Plans, findings and benchmarks as text for a person."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ __all__ = [
     "plan_text",
     "printable",
     "rehearsal_text",
+    "sweep_text",
     "table_text",
 ]
 
@@ -38,13 +40,15 @@ _SYNTHESIZERS = {
 _STAGE_NAMES = {"schema": "schema", "marginals": "marginals", "train": "training", "text_counts": "token counts"}
 
 
+_ORIGINS = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
+
+
 def plan_text(plan: dict[str, Any]) -> str:
     """`plan`'s object for a person."""
-    origin = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
     epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
     alone = ", ".join(f"{_STAGE_NAMES[stage]} {value:.3g}" for stage, value in epsilon.items() if stage != "total")
     lines = [
-        f"units             about {plan['units']:,} ({origin[plan['units_origin']]}), {plan['training_units']:,} to train on",
+        f"units             about {plan['units']:,} ({_ORIGINS[plan['units_origin']]}), {plan['training_units']:,} to train on",
         f"epsilon           {epsilon['total']:g} in all, composed jointly; alone: {alone}",
         f"delta             {plan['delta']:.2g}",
         f"synthesizer       {_SYNTHESIZERS[plan['synthesizer']]}",
@@ -72,6 +76,77 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines += [f"warning: {printable(text)}" for text in plan["warnings"]]
     lines.append("Nothing was spent.")
     return "\n".join(lines)
+
+
+def sweep_text(result: dict[str, Any]) -> str:
+    """The object of `plan --sweep` for a person: a table, what its columns are, and what it assumes."""
+    rows = result["rows"]
+    columns = [("epsilon", [f"{row['epsilon']:g}" for row in rows])]
+    notes = []
+    if result["single_tables"] is not None:
+        columns.append(("single", [_error_text(row["single"]) for row in rows]))
+        notes.append("single    standard deviation of a noisy count of one column, in rows (% of the training units)")
+    if result["pair_tables"] is not None:
+        columns.append(("pair", [_error_text(row["pair"]) for row in rows]))
+        notes.append("pair      the same of a pair of columns")
+    if any(row["list_threshold"] for row in rows):
+        columns.append(("lists", [f"{row['list_threshold']:,}" for row in rows]))
+        notes.append("lists     rows that a value needs to be found in an open list")
+    if result["steps"] is not None:
+        columns.append(("noise", [f"{row['noise_multiplier']:.3f}" for row in rows]))
+        columns.append(("step", [f"{row['step_noise']:.2g}" for row in rows]))
+        notes += [
+            f"noise     noise multiplier of training, over {result['steps']:,} steps",
+            "step      noise in each coordinate of a step's mean gradient: noise × clipping norm "
+            f"{result['max_grad_norm']:g} / batch size {result['batch_size']:,}",
+        ]
+    if any(row["measured"] for row in rows):
+        columns.append(("measured", [", ".join(f"{value:.2f}" for value in row["measured"]) for row in rows]))
+        notes.append(
+            "measured  on public tables, as a share of what originals give; a guide, not a forecast: "
+            + "; ".join(result["measured_on"])
+        )
+    widths = [max(map(len, [name, *cells])) for name, cells in columns]
+    table = zip(*([name, *cells] for name, cells in columns), strict=True)
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines += ["", *(textwrap.fill(note, _SWEEP_WIDTH, subsequent_indent=" " * 10) for note in notes)]
+    lines += ["", *(textwrap.fill(text, _SWEEP_WIDTH) for text in _sweep_assumptions(result)), "Nothing was read or spent."]
+    return "\n".join(lines)
+
+
+_SWEEP_WIDTH = 68
+"""Characters of a line, which fit into a window with a scroll bar in a terminal of 80 columns."""
+
+
+def _sweep_assumptions(result: dict[str, Any]) -> list[str]:
+    single, pair, most = result["single_tables"], result["pair_tables"], result["rows_per_unit"]
+    texts = [
+        f"Assumed: a new run as configured; about {result['units']:,} units ({_ORIGINS[result['units_origin']]}), "
+        f"{result['training_units']:,} to train on{f', of at most {most:,} rows each' if most > 1 else ''}; "
+        f"delta {result['delta']:.2g}; {_SYNTHESIZERS[result['synthesizer']]}."
+    ]
+    if pair is not None:
+        texts.append(
+            f"Estimated: of the marginals' rho, {single['fraction']:.0%} is for {single['count']} tables of single columns, "
+            f"{pair['fraction']:.0%} for {pair['count']} of pairs, the rest to choose pairs ({result['selection']})."
+            + (
+                " Where pairs show nothing new, AIM measures fewer of them with less noise."
+                if result["selection"] == "AIM"
+                else ""
+            )
+        )
+    if result["left_out"]:
+        left_out = ", ".join(f"{epsilon:g}" for epsilon in result["left_out"])
+        texts.append(f"Left out: epsilon {left_out}, of which privacy.schema_epsilon leaves nothing for the rest.")
+    return texts
+
+
+def _error_text(error: dict[str, float]) -> str:
+    return f"{_two_digits(error['rows'])} ({_two_digits(100 * error['share'])}%)"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def rehearsal_text(result: dict[str, Any]) -> str:

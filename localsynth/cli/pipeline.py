@@ -21,7 +21,7 @@ from localsynth.cli.options import (
 )
 from localsynth.cli.output import command
 from localsynth.errors import ConfigError
-from localsynth.presentation import audit_text, plan_text, rehearsal_text
+from localsynth.presentation import audit_text, plan_text, rehearsal_text, sweep_text
 from localsynth.results import (
     CountTextsResult,
     EvaluateResult,
@@ -165,10 +165,21 @@ def init(
     return send(dict, "init", request, require_seal)
 
 
-@worker_command(app, dict, without=_LOCAL, example="localsynth plan visits --set privacy.epsilon=8", show=plan_text)
-def plan(rows: Rows = None, max_units: MaxUnits = None, force: Force = False) -> Options:
+def _plan_text(result: Result) -> str:
+    return sweep_text(result) if "left_out" in result else plan_text(result)
+
+
+@worker_command(app, dict, without=_LOCAL, example="localsynth plan visits --set privacy.epsilon=8", show=_plan_text)
+def plan(
+    rows: Rows = None,
+    max_units: MaxUnits = None,
+    force: Force = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Compare what epsilons from 0.5 to 16 buy; takes some ten seconds.")
+    ] = False,
+) -> Options:
     """Estimate what a run would spend and how long it would take. Spends nothing."""
-    return {"rows": rows, "max_units": max_units, "force": force}
+    return {"rows": rows, "max_units": max_units, "force": force, "sweep": sweep}
 
 
 @worker_command(app, dict, without=("passphrase_fd",), example="localsynth rehearse visits", show=rehearsal_text)

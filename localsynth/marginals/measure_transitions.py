@@ -28,12 +28,12 @@ from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, as_before, before, since
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["measure_sequences", "transitions_workload"]
+__all__ = ["OWN_FRACTION", "measure_sequences", "transitions_workload"]
 
 _OWN_WEIGHT, _CROSS_WEIGHT = 2.0, 0.5
 _FINAL_ITERATIONS = 2000
 _SMALL = 1e-9
-_OWN_FRACTION = 0.5
+OWN_FRACTION = 0.5
 """Of the budget for a tree, for each column with itself in the row before."""
 
 _IMPOSSIBLE = -100.0
@@ -178,7 +178,7 @@ def _select_tree(
 ) -> list[Measurement]:
     """For wide tables: half of the budget for each column with itself in the row before, the rest for a tree."""
     pairs = [(name, before(name)) for name in layout.described]
-    noise_multiplier = math.sqrt(len(pairs) / (2 * _OWN_FRACTION * budget.left))
+    noise_multiplier = math.sqrt(len(pairs) / (2 * OWN_FRACTION * budget.left))
     measured = [Measurement(p, counts.noisy_counts(p, noise_multiplier), counts.sigma(noise_multiplier)) for p in pairs]
     return measured + select_mst(counts, budget, single, total)
 

@@ -18,9 +18,9 @@ from localsynth.marginals.fit import Measurement, fit_potentials
 from localsynth.marginals.inference import Conditional, Factor, Names, cells, eliminate, marginal
 from localsynth.marginals.mechanisms import PrivateCounts
 
-__all__ = ["Workload", "pairs_workload", "select_aim"]
+__all__ = ["MEASURED_FRACTION", "Workload", "pairs_workload", "select_aim"]
 
-_MEASURED_FRACTION = 0.9
+MEASURED_FRACTION = 0.9
 """Fraction of a round's ρ for the measurement; the rest chooses what to measure (as in the paper)."""
 _ANNEALING_FACTOR = 2.0
 _ITERATIONS = 500
@@ -47,11 +47,11 @@ class _Pace:
 
     @property
     def noise_multiplier(self) -> float:
-        return math.sqrt(1 / (2 * _MEASURED_FRACTION * self.rho))
+        return math.sqrt(1 / (2 * MEASURED_FRACTION * self.rho))
 
     @property
     def epsilon(self) -> float:
-        return math.sqrt(8 * (1 - _MEASURED_FRACTION) * self.rho)
+        return math.sqrt(8 * (1 - MEASURED_FRACTION) * self.rho)
 
 
 def _choose_some(

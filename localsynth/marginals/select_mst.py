@@ -15,9 +15,9 @@ from localsynth.marginals.fit import Measurement
 from localsynth.marginals.inference import Names
 from localsynth.marginals.mechanisms import PrivateCounts
 
-__all__ = ["select_mst"]
+__all__ = ["CHOICE_FRACTION", "select_mst"]
 
-_CHOICE = 1 / 3
+CHOICE_FRACTION = 1 / 3
 """Fraction of the remaining budget for choosing the tree; the rest measures its pairs."""
 
 
@@ -33,7 +33,7 @@ def select_mst(
     if edges < 1:
         return []
     left = budget.left
-    epsilon = math.sqrt(8 * _CHOICE * left / edges)
+    epsilon = math.sqrt(8 * CHOICE_FRACTION * left / edges)
     expected = {(a, b): total * np.outer(single[a], single[b]) for a, b in itertools.combinations(names, 2)}
     part = {name: name for name in names}
     chosen: list[Names] = []
@@ -44,5 +44,5 @@ def select_mst(
         chosen.append(pair)
         joined, gone = part[pair[0]], part[pair[1]]
         part = {name: joined if of == gone else of for name, of in part.items()}
-    noise_multiplier = math.sqrt(edges / (2 * (1 - _CHOICE) * left))
+    noise_multiplier = math.sqrt(edges / (2 * (1 - CHOICE_FRACTION) * left))
     return [Measurement(p, counts.noisy_counts(p, noise_multiplier), counts.sigma(noise_multiplier)) for p in chosen]

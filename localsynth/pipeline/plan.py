@@ -1,6 +1,7 @@
 """Estimates of a run, before anything is spent. Reads no row."""
 
 import shutil
+from dataclasses import asdict
 from typing import Any
 
 from localsynth.errors import BudgetError, ResourceError
@@ -8,6 +9,7 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device
 from localsynth.planning.forecast import Machine, Size, expected_rows, forecast, forecast_marginals
+from localsynth.planning.sweep import sweep
 from localsynth.planning.warnings import MIN_UNITS, delta_warning, list_warning, size_warning, text_warning
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
@@ -57,11 +59,13 @@ def _forecast(session: Session, schema: Schema, size: Size) -> dict[str, Any]:
 
 
 def plan(session: Session) -> dict[str, Any]:
-    """Estimates of a run. Spends nothing and reads no row."""
+    """Estimates of a run, or of runs with several epsilons (`Sweep`). Spends nothing and reads no row."""
     config, workspace = session.config, session.workspace
     schema, origin, kept, training = known_size(session)
     rows = session.options.rows or config.sample.rows or expected_rows(config, kept)
     size, with_model = Size(kept, training, rows), config.synthesizer != "marginals"
+    if session.options.sweep:
+        return asdict(sweep(config, schema, origin, size))
     facts = _forecast(session, schema, size) if with_model else forecast_marginals(config, size)
     lists = list_warning(config, training) if schema.unmeasured() else None
     warnings = [text for text in [size_warning(kept), text_warning(config, kept), delta_warning(config, kept), lists] if text]

@@ -53,6 +53,8 @@ class Options:
     quasi_identifiers: list[str] | None = None
     release: bool = False
     max_units: int | None = None
+    sweep: bool = False
+    """Plan for several epsilons, in place of the configured one."""
     force: bool = False
     again: bool = False
     sign: bool = True

@@ -17,7 +17,7 @@ from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
-from localsynth_tui.screens.plan import figures_text
+from localsynth_tui.screens.plan import SweepWindow, figures_text
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.widgets.steps import Steps
 from tests.helpers.tui.driving import drive, screen_text, sees, until
@@ -424,6 +424,46 @@ def test_size_warning_can_be_overridden(workspace, monkeypatch):
         await pilot.press("f")
         await sees(pilot, "0.98 ×")
         assert app.screen.commands()[0][1].endswith("--force")
+
+    drive(scenario, workspace, step="plan")
+
+
+def test_epsilons_are_compared_in_a_window(workspace, monkeypatch):
+    requests = []
+    swept = {
+        "units": 1000, "units_origin": "declared", "training_units": 900, "rows_per_unit": 1, "delta": 1e-5,
+        "synthesizer": "marginals", "single_tables": {"count": 3, "fraction": 0.15},
+        "pair_tables": {"count": 6, "fraction": 0.765}, "selection": "AIM", "steps": None, "batch_size": None,
+        "max_grad_norm": None, "measured_on": [], "left_out": [],
+        "rows": [
+            {
+                "epsilon": 2.0, "single": {"rows": 45.0, "share": 0.05}, "pair": {"rows": 18.0, "share": 0.02},
+                "list_threshold": 73, "noise_multiplier": None, "step_noise": None, "measured": [],
+            }
+        ],
+    }  # fmt: skip
+
+    async def plan(_self, request):
+        requests.append(request)
+        if not request.options.get("sweep"):
+            return PLANNED
+        if len(requests) > 2:
+            raise AnswerError("The table is [gone].", "Look for it.", ExitCode.DATA)
+        return swept
+
+    monkeypatch.setattr(PlanServer, "plan", plan)
+
+    async def scenario(app, pilot):
+        await sees(pilot, "0.98 ×")
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, SweepWindow))
+        await sees(pilot, "      2  45 (5%)  18 (2%)     73")
+        assert requests[-1].options == {"sweep": True} and requests[-1].command().endswith("tickets --sweep")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen.STEP == "plan")
+        assert not (workspace / "ledger.json").exists() and not Job(workspace).exists
+        await pilot.press("c")
+        await sees(pilot, "The table is [gone]. Look for it.")
 
     drive(scenario, workspace, step="plan")
 

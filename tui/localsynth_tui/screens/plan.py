@@ -3,7 +3,7 @@
 import textwrap
 from dataclasses import replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -14,18 +14,19 @@ from textual.events import Key
 from textual.widgets import Button, Input, Label, Select, Static
 
 from localsynth.errors import ExitCode, LocalsynthError
-from localsynth.presentation import duration
+from localsynth.presentation import duration, sweep_text
 from localsynth_tui.jobs.client import AnswerError, Request
-from localsynth_tui.screens.dialogs import Ask
+from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.formatting import bytes_text, epsilon_sentence, plain
+from localsynth_tui.ui import Ui
 from localsynth_tui.widgets.debounce import Debounce
 from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 
 if TYPE_CHECKING:
     from localsynth.config import Config
 
-__all__ = ["PlanScreen"]
+__all__ = ["PlanScreen", "SweepWindow"]
 
 _SAVE_DELAY = 0.6
 """Seconds without a change before it is saved and the plan is updated."""
@@ -43,6 +44,22 @@ _CONTROLS: dict[str, tuple[str, str, type, str]] = {
 _SYNTHESIZERS = (("automatic", "auto"), ("hybrid", "hybrid"), ("LLM", "llm"), ("DP marginals", "marginals"))
 
 
+class SweepWindow(Reading):
+    """What several epsilons buy, as soon as it is calculated."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__("What epsilon buys", "Calculating … (some ten seconds)")
+        self._request = request
+
+    @work
+    async def on_mount(self) -> None:
+        try:
+            text = sweep_text(await cast(Ui, self.app).plan_server.plan(self._request))
+        except AnswerError as error:
+            text = f"{error.message} {error.hint}"
+        self.query_one(Static).update(Content(text))
+
+
 class PlanScreen(StepScreen):
     """Settings on the left, the plan on the right. Valid changes are saved in localsynth.toml as they are made."""
 
@@ -54,6 +71,8 @@ through common values. If unsure, keep 4 for a first plan and read the warnings.
 
 "Alone" in the plan is what each part of the run would cost by itself. All parts share one epsilon, which is mostly less than \
 the sum of theirs.
+
+C compares what epsilons from 0.5 to 16 buy: the errors of counts and the noise of training. It reads and spends nothing.
 
 Delta is the small probability that this limit fails. Left empty, localsynth chooses one far below one in the table's size.
 
@@ -75,6 +94,7 @@ shows what this machine supports)."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "rehearse", "Rehearse", id="plan.rehearse"),
         Binding("s", "start", "Start …", id="plan.start"),
+        Binding("c", "compare", "Compare epsilons", id="plan.compare"),
         Binding("f", "force", "Override size warning", show=False, id="plan.force"),
     ]
 
@@ -126,6 +146,7 @@ shows what this machine supports)."""
             ("Start", self._request("run").command()),
             ("Rehearse on random rows", self._request("rehearse").command()),
             ("The plan", self._request("plan").command()),
+            ("Compare epsilons", self._sweep_request().command()),
         ]
 
     def _request(self, verb: str) -> Request:
@@ -135,6 +156,10 @@ shows what this machine supports)."""
         if verb == "run" and self._workspace_status is not None and self._workspace_status.finished:
             options["again"] = True
         return Request(verb, self.workspace, options)
+
+    def _sweep_request(self) -> Request:
+        request = self._request("plan")
+        return replace(request, options={**request.options, "sweep": True})
 
     # --- the file and the controls -----------------------------------------------------------------------------------
 
@@ -299,6 +324,11 @@ shows what this machine supports)."""
         self.notify("Override size warning: " + ("yes (--force)" if self._force else "no"))
         self._show_error("")
         self._plan()
+
+    def action_compare(self) -> None:
+        """Show what several epsilons buy."""
+        self.save_pending()
+        self.app.push_screen(SweepWindow(self._sweep_request()))
 
     def action_rehearse(self) -> None:
         """Run everything on random rows; spends nothing."""

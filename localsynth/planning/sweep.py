@@ -1,0 +1,202 @@
+"""What each of several ε buys: the errors of noisy counts and the noise of training, from public figures alone.
+
+Reads no row and spends nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from localsynth.config import Config, Synthesizer
+from localsynth.errors import BudgetError, ConfigError
+from localsynth.marginals.measure import MAX_AIM_COLUMNS, MarginalSettings
+from localsynth.marginals.measure_transitions import OWN_FRACTION
+from localsynth.marginals.select_aim import MEASURED_FRACTION
+from localsynth.marginals.select_mst import CHOICE_FRACTION
+from localsynth.marginals.transitions import Layout
+from localsynth.planning.budgets import account_of, plan_training, shares_of
+from localsynth.planning.forecast import Size, with_placeholders
+from localsynth.privacy.mechanisms import CategoriesPlan
+from localsynth.schema.column_split import ColumnSplit
+from localsynth.schema.columns import Category, Schema
+from localsynth.schema.ordinals import Structured
+from localsynth.train.plan import schedule
+
+__all__ = ["EPSILONS", "MEASURED", "CountError", "Reference", "Sweep", "SweepRow", "Tables", "sweep"]
+
+EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A score on a public table, as a share of what its original rows give, at the ε that were measured.
+
+    what: the score, the table, and the lab note.
+    """
+
+    what: str
+    by_epsilon: dict[float, float]
+
+
+MEASURED: dict[Synthesizer, tuple[Reference, ...]] = {
+    "marginals": (Reference("AUC on Adult (docs/lab/marginals.md)", {1.0: 0.97}),),
+    "hybrid": (
+        Reference("TSTR F1 on 4,574 messages", {1.0: 0.73, 8.0: 0.80}),
+        Reference("on 9,003 questions, all of epsilon for training (docs/lab/adapters.md)", {1.0: 0.52, 8.0: 0.58}),
+    ),
+    "llm": (),
+}
+"""Of each synthesizer, from the lab notes. Empty where none has such figures."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables of counts that share a fraction of the marginals' ρ equally."""
+
+    count: int
+    fraction: float
+
+    def noise_multiplier(self, rho: float) -> float:
+        """Of each table, where the marginals cost `rho`."""
+        return math.sqrt(self.count / (2 * self.fraction * rho))
+
+
+@dataclass(frozen=True)
+class CountError:
+    """The standard deviation of a noisy count: in rows, and as a share of the expected training units."""
+
+    rows: float
+    share: float
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """What one ε buys.
+
+    single            error of a count of one column's values; None without marginals
+    pair              error of a count of a pair of columns; None without marginals, or with one column
+    list_threshold    rows that a value needs to be found in a measured list; None where no list is open
+    noise_multiplier  of DP-SGD; None without a model
+    step_noise        standard deviation of the noise in each coordinate of a step's mean gradient; None without a model
+    measured          the score of each of `Sweep.measured_on` at this ε; empty where none was measured
+    """
+
+    epsilon: float
+    single: CountError | None
+    pair: CountError | None
+    list_threshold: int | None
+    noise_multiplier: float | None
+    step_noise: float | None
+    measured: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rows, and what they assume.
+
+    units_origin    "measured", "declared" or "assumed"
+    rows_per_unit   the maximum number of rows of a unit: the sensitivity of every count
+    selection       how pairs are chosen; None without pairs
+    steps           of training, without the reserve; None without a model
+    left_out        epsilons at which no run is possible
+    """
+
+    units: int
+    units_origin: str
+    training_units: int
+    rows_per_unit: int
+    delta: float
+    synthesizer: Synthesizer
+    single_tables: Tables | None
+    pair_tables: Tables | None
+    selection: Literal["AIM", "MST"] | None
+    steps: int | None
+    batch_size: int | None
+    max_grad_norm: float | None
+    measured_on: tuple[str, ...]
+    rows: tuple[SweepRow, ...]
+    left_out: tuple[float, ...]
+
+
+def sweep(config: Config, schema: Schema, origin: str, size: Size) -> Sweep:
+    """What each of `EPSILONS` buys in a new run under `config`, whose own epsilon is ignored.
+
+    `schema` is the effective one, or that of `config` before anything is measured. Raises ConfigError.
+    """
+    synthesizer = config.synthesizer
+    single, pair, selection = _tables(config, schema) if synthesizer != "llm" else (None, None, None)
+    planned = schedule(config.train, size.training_units) if synthesizer != "marginals" else None
+    rows, left_out = [], []
+    for epsilon in EPSILONS:
+        privacy = config.privacy.model_copy(update={"epsilon": epsilon})
+        try:
+            rows.append(_row(config.model_copy(update={"privacy": privacy}), size.training_units, single, pair))
+        except (BudgetError, ConfigError):
+            # privacy.schema_epsilon leaves nothing for the rest.
+            left_out.append(epsilon)
+    return Sweep(
+        units=size.units,
+        units_origin=origin,
+        training_units=size.training_units,
+        rows_per_unit=config.privacy.rows_per_unit,
+        delta=config.delta(),
+        synthesizer=synthesizer,
+        single_tables=single,
+        pair_tables=pair,
+        selection=selection,
+        steps=planned.steps if planned else None,
+        batch_size=planned.batch_size if planned else None,
+        max_grad_norm=config.train.max_grad_norm if planned else None,
+        measured_on=tuple(reference.what for reference in MEASURED[synthesizer]),
+        rows=tuple(rows),
+        left_out=tuple(left_out),
+    )
+
+
+def _tables(config: Config, schema: Schema) -> tuple[Tables, Tables | None, Literal["AIM", "MST"] | None]:
+    """The tables of single columns and of pairs that marginals measure, and how the pairs are chosen.
+
+    An estimate: AIM measures fewer tables with less noise once they show nothing new, and MST of sequences measures each
+    column with itself in the row before more precisely than the pairs given here.
+    """
+    fraction, own = MarginalSettings().single_fraction, 1.0
+    if config.data.sequence_by is None:
+        learned = ColumnSplit(schema, hybrid=config.synthesizer == "hybrid").schema.learned()
+        variables = singles = sum(isinstance(column, Structured) for column in learned)
+    else:
+        layout = Layout.of_schema(with_placeholders(schema), config.data.sequence_by, config.privacy.rows_per_unit)
+        variables = len(layout.own)
+        # The index in the sequence and the end are counted as one table.
+        singles, own = variables - 1 + len(layout.repeated), 1 - OWN_FRACTION
+    if variables == 1:
+        return Tables(1, 1.0), None, None
+    if variables <= MAX_AIM_COLUMNS:
+        return Tables(singles, fraction), Tables(2 * variables, (1 - fraction) * MEASURED_FRACTION), "AIM"
+    return Tables(singles, fraction), Tables(variables - 1, (1 - fraction) * own * (1 - CHOICE_FRACTION)), "MST"
+
+
+def _row(config: Config, units: int, single: Tables | None, pair: Tables | None) -> SweepRow:
+    """What the ε of `config` buys. Raises BudgetError or ConfigError where no run is possible."""
+    shares = shares_of(config)
+    account = account_of(config, units, shares.size_epsilon)
+    plan = plan_training(config, account, units, shares.schema) if config.synthesizer != "marginals" else None
+    rho = account.rho(shares.schema) if plan is None else shares.marginals
+
+    def error(tables: Tables | None) -> CountError | None:
+        if tables is None or rho is None:
+            return None
+        rows = tables.noise_multiplier(rho) * config.privacy.rows_per_unit
+        return CountError(rows, rows / units)
+
+    lists = [shares.columns[c.name] for c in config.schema_.columns if isinstance(c, Category) and c.name in shares.columns]
+    thresholds = [CategoriesPlan(m.epsilon, m.delta, m.contributions).threshold for m in lists[:1] if m.delta is not None]
+    references = MEASURED[config.synthesizer]
+    return SweepRow(
+        epsilon=config.privacy.epsilon,
+        single=error(single),
+        pair=error(pair),
+        list_threshold=thresholds[0] if thresholds else None,
+        noise_multiplier=plan.noise_multiplier if plan else None,
+        step_noise=plan.noise_multiplier * plan.max_grad_norm / plan.batch_size if plan else None,
+        measured=tuple(r.by_epsilon[config.privacy.epsilon] for r in references if config.privacy.epsilon in r.by_epsilon),
+    )
