@@ -9,12 +9,12 @@ __all__ = ["Measurement"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """The cost of one measurement. `delta` is None unless a list is measured.
+    """The noise of one measured column, over its sensitivity. `delta` is None unless a list is measured.
 
     `contributions` is the maximum number of rows of a unit.
     """
 
-    epsilon: float
+    noise_multiplier: float
     delta: float | None
     contributions: int
 
@@ -22,5 +22,5 @@ class Measurement:
     def mechanism(self) -> Mechanism:
         """As the ledger records it."""
         if self.delta is None:
-            return {"type": "pure_dp", "epsilon": self.epsilon}
-        return {"type": "approximate_dp", "epsilon": self.epsilon, "delta": self.delta}
+            return {"type": "gaussian", "noise_multiplier": self.noise_multiplier}
+        return {"type": "thresholded_gaussian", "noise_multiplier": self.noise_multiplier, "delta": self.delta}

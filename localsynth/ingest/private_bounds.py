@@ -1,7 +1,7 @@
 """Bounds, category lists and the number of units, measured under differential privacy.
 
 Exact minima, maxima or lists of values would reveal single rows. Each measurement here is
-an OpenDP mechanism, charged before it runs.
+charged before it runs.
 """
 
 import datetime as dt
@@ -14,6 +14,7 @@ from localsynth.ingest.measurement import Measurement
 from localsynth.privacy.accountant import Mechanism
 from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
 from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
+from localsynth.privacy.noise import RandomSource
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number
 from localsynth.store.private import PrivateStore
 
@@ -23,31 +24,34 @@ Charge = Callable[[str, Mechanism], None]
 """Records (what is measured, its mechanism) in the ledger, or raises BudgetError; called before anything is released."""
 
 
-def measure_unit_count(units: int, budget: Measurement, charge: Charge) -> int:
+def measure_unit_count(units: int, epsilon: float, charge: Charge) -> int:
     """The noisy number of units. A unit counts once, however many rows it has."""
-    plan = CountPlan(budget.epsilon, 1)
+    plan = CountPlan(epsilon)
     charge("number of units", plan.mechanism)
     return plan.release(units)
 
 
-def measure_column(column: Column, index: int, store: PrivateStore, budget: Measurement, charge: Charge) -> Column:
+def measure_column(
+    column: Column, index: int, store: PrivateStore, measurement: Measurement, charge: Charge, random: RandomSource
+) -> Column:
     """`column` (the `index`-th learned one) with its open bounds or list filled in from the training rows."""
     fields = column.unmeasured()
     if isinstance(column, Category):
-        assert budget.delta is not None
-        plan = CategoriesPlan(budget.epsilon, budget.delta, budget.contributions)
+        assert measurement.delta is not None
+        plan = CategoriesPlan(measurement.noise_multiplier, measurement.delta, measurement.contributions)
         charge(f"list of values of column {column.name}", plan.mechanism)
-        values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None])
+        values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None], random)
         other = column.other or _unused_name(values)
         listed = [value for value in values if value != other]
         found = [*listed, other]
         descriptions = _usable_descriptions(column, found)
         return column.model_copy(update={"values": found, "other": other, "descriptions": descriptions, "measured": fields})
     assert isinstance(column, Integer | Number | Date | DateTime)
-    ranges = RangePlan(budget.epsilon, budget.contributions, _grid(column))
+    ranges = RangePlan(measurement.noise_multiplier, measurement.contributions, _grid(column))
     charge(f"range of column {column.name}", ranges.mechanism)
     present = [value for value in store.column_values(index, "train") if value is not None]
-    low, high = (_from_number(column, value) for value in ranges.release(np.array([_to_number(v) for v in present], dtype=float)))
+    released = ranges.release(np.array([_to_number(value) for value in present], dtype=float), random)
+    low, high = (_from_number(column, value) for value in released)
     declared = {"min": column.min, "max": column.max}
     bounds: dict[str, Any] = {"min": low, "max": high} | {k: v for k, v in declared.items() if v is not None}
     if bounds["min"] > bounds["max"]:

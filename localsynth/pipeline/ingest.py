@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import note, private_note, stage_done, stage_started, warning
-from localsynth.pipeline.session import Session, open_budget, open_ledger, warn_of_other_spends
+from localsynth.pipeline.session import Session, open_budget, open_ledger, random_source, warn_of_other_spends
 from localsynth.planning.budgets import account_of, shares_of
 from localsynth.planning.warnings import list_warning
 from localsynth.privacy.account import Account
@@ -175,13 +175,12 @@ class _Ingest:
 
     def _open_size_budget(self) -> str:
         """The name of a budget for the number of units that was not charged yet."""
-        size, charged = self._shares.size, {event["budget"] for event in self._ledger.spends()}
-        assert size is not None
+        charged = {event["budget"] for event in self._ledger.spends()}
         name, number = f"{self.record.budget}{_SIZE}", 1
         while name in charged:
             number += 1
             name = f"{self.record.budget}{_SIZE}-{number}"
-        open_budget(self._session, self._ledger, name, None, Account(size.epsilon, 0.0), self._source_sha256)
+        open_budget(self._session, self._ledger, name, None, Account(self._shares.size_epsilon, 0.0), self._source_sha256)
         return name
 
     def _open_account(self) -> None:
@@ -200,7 +199,7 @@ class _Ingest:
             self._session.emit(
                 warning(
                     f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured at another "
-                    f"charge; the epsilon of {mechanism['epsilon']:.3g} that this costs is taken from the training's."
+                    "charge, which is taken from what is left for the training."
                 )
             )
         event = self._ledger.charge(budget=budget, run=None, stage="schema", what=what, mechanism=mechanism)
@@ -223,9 +222,8 @@ class _Ingest:
 
         size = self.record.size
         if size.units is None:
-            assert self._shares.size is not None
             charge = partial(self._charge, self._open_size_budget())
-            size = TableSize(units=measure_unit_count(units, self._shares.size, charge), origin="measured")
+            size = TableSize(units=measure_unit_count(units, self._shares.size_epsilon, charge), origin="measured")
         self._write(self.record.size_known(size, self._measured_by))
         return self.record.keep_probability
 
@@ -236,6 +234,7 @@ class _Ingest:
 
         session = self._session
         self._open_account()
+        random = random_source(session)
         if text := list_warning(session.config, self.record.effective.training_units):
             session.emit(warning(text))
         with PrivateStore.open(session.workspace) as store:
@@ -245,8 +244,8 @@ class _Ingest:
             for index, column in enumerate(self.record.schema_.learned()):
                 if not column.unmeasured():
                     continue
-                charge = partial(self._charge, self.record.budget)
-                measured = measure_column(column, index, store, self._shares.columns[column.name], charge)
+                charge, measurement = partial(self._charge, self.record.budget), self._shares.columns[column.name]
+                measured = measure_column(column, index, store, measurement, charge, random)
                 self._write(self.record.column_measured(measured, self._measured_by))
                 session.emit({"kind": "progress", "stage": "ingest", "epsilon": self._ledger.spent().epsilon})
             if self.record.schema_.constraints:

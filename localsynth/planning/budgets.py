@@ -5,6 +5,7 @@ All other mechanisms compose in one account (`localsynth.privacy.account`). Each
 alone. The training, or the marginals of a run without a model, then fill the account.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from localsynth.config import Config
@@ -20,8 +21,8 @@ __all__ = ["Shares", "account_of", "epsilons_alone", "plan_training", "shares_of
 
 _SIZE_SHARE = 0.02
 """Of privacy.epsilon, for the number of units where it is not declared."""
-_SCHEMA_SHARE = 0.1
-"""Of privacy.epsilon, where privacy.schema_epsilon is not set. The noise of training grows by 0.3 % (21 columns) to 6 % (one)."""
+_SCHEMA_SHARE = 0.2
+"""Of privacy.epsilon, as if alone, where privacy.schema_epsilon is not set."""
 _FAILURE_SHARE = 0.1
 """Of δ, for measured lists; half of it is planned with, and half is for lists that an interruption lost."""
 
@@ -30,23 +31,18 @@ _FAILURE_SHARE = 0.1
 class Shares:
     """What a run measures beside its training.
 
-    schema_epsilon  ε of all measurements of the schema's columns, added up
-    size            the measurement of the number of units; None where it is declared
+    schema_epsilon  ε of all measurements of the schema's columns, as if alone
+    size_epsilon    of the measurement of the number of units; 0 where it is declared
     columns         the measurement of each column that leaves something open
     marginals       ρ of the marginals of a hybrid; None where there are none, or where they fill the account
     text_counts     ρ of the token histogram; None where there is none
     """
 
     schema_epsilon: float
-    size: Measurement | None
+    size_epsilon: float
     columns: dict[str, Measurement]
     marginals: float | None
     text_counts: float | None
-
-    @property
-    def size_epsilon(self) -> float:
-        """What the measurement of the size costs."""
-        return 0.0 if self.size is None else self.size.epsilon
 
     @property
     def schema(self) -> list[Mechanism]:
@@ -69,7 +65,7 @@ def shares_of(config: Config) -> Shares:
             f"privacy.schema_epsilon ({schema_epsilon}) leaves nothing of privacy.epsilon ({privacy.epsilon}) for training.",
             "Lower schema_epsilon, or declare bounds and category lists that are public.",
         )
-    size = None if privacy.public_size is not None else Measurement(_SIZE_SHARE * privacy.epsilon, None, 1)
+    size = _SIZE_SHARE * privacy.epsilon if privacy.public_size is None else 0.0
     marginals = config.train.marginals_share if synthesizer == "hybrid" else 0.0
     text_counts = (1 - marginals) * config.text_counts.share if config.counts_texts else 0.0
 
@@ -80,14 +76,15 @@ def shares_of(config: Config) -> Shares:
 
 
 def _measurements(config: Config, epsilon: float) -> dict[str, Measurement]:
-    """Equal parts of `epsilon` for all open columns, and of δ for those with lists."""
+    """Equal parts of the ρ of `epsilon` for all open columns, and of δ for those with lists."""
     columns = [column for column in config.schema_.columns if column.unmeasured()]
+    if not columns:
+        return {}
+    noise = math.sqrt(len(columns) / (2 * rho_for(epsilon, config.delta())))
     lists = sum(isinstance(column, Category) for column in columns)
     delta = _FAILURE_SHARE / 2 * config.delta() / max(1, lists)
     return {
-        column.name: Measurement(
-            epsilon / len(columns), delta if isinstance(column, Category) else None, config.privacy.rows_per_unit
-        )
+        column.name: Measurement(noise, delta if isinstance(column, Category) else None, config.privacy.rows_per_unit)
         for column in columns
     }
 
@@ -123,7 +120,7 @@ def epsilons_alone(config: Config, plan: TrainPlan | None) -> dict[str, float]:
     """
     shares, delta = shares_of(config), config.delta()
     found = {"total": config.privacy.epsilon}
-    if shares.columns or shares.size:
+    if shares.columns or shares.size_epsilon:
         found["schema"] = shares.size_epsilon + (shares.schema_epsilon if shares.columns else 0.0)
     if shares.marginals is not None:
         found["marginals"] = epsilon_of([{"type": "zcdp", "rho": shares.marginals}], delta)

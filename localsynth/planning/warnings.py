@@ -70,7 +70,7 @@ def list_warning(config: Config, units: int) -> str | None:
         return None
     measurement = shares_of(config).columns[open_lists[0]]
     assert measurement.delta is not None
-    threshold = CategoriesPlan(measurement.epsilon, measurement.delta, measurement.contributions).threshold
+    threshold = CategoriesPlan(measurement.noise_multiplier, measurement.delta, measurement.contributions).threshold
     if threshold <= _RARE * units:
         return None
     return (

@@ -7,6 +7,7 @@ The adjacency is always "add or remove one unit". A description is a JSON object
     {"type": "pure_dp", "epsilon": e}                      any mechanism with a proof of e-DP
     {"type": "approximate_dp", "epsilon": e, "delta": d}   any mechanism with a proof of (e, d)-DP
     {"type": "zcdp", "rho": r}                             any mechanism with a proof of r-zCDP
+    {"type": "thresholded_gaussian", "noise_multiplier": s, "delta": d}   gaussian, except for outputs of probability d
     {"type": "poisson_sampled", "rate": q, "of": gaussian} each unit is sampled independently
     {"type": "repeated", "count": k, "of": mechanism}      k times, independently
 
@@ -79,6 +80,7 @@ _FIELDS = {
     "pure_dp": {"epsilon"},
     "approximate_dp": {"epsilon", "delta"},
     "zcdp": {"rho"},
+    "thresholded_gaussian": {"noise_multiplier", "delta"},
     "poisson_sampled": {"rate", "of"},
     "repeated": {"count", "of"},
 }
@@ -106,6 +108,10 @@ def _checked(mechanism: Any) -> Mechanism:
     return mechanism
 
 
+def _text(mechanism: Mechanism) -> str:
+    return canonical_json(mechanism).decode("ascii")
+
+
 def flatten(mechanisms: list[Mechanism]) -> Counter[str]:
     """Count the runs of each mechanism, keyed by canonical JSON and without `repeated`. Raises ConfigError."""
     counts: Counter[str] = Counter()
@@ -116,7 +122,7 @@ def flatten(mechanisms: list[Mechanism]) -> Counter[str]:
             mechanism = mechanism["of"]
             if times > _RANGES["count"][1]:
                 raise _wrong("it is repeated too often")
-        counts[canonical_json(mechanism).decode("ascii")] += times
+        counts[_text(mechanism)] += times
     if any(count > _RANGES["count"][1] for count in counts.values()):
         raise _wrong("it is repeated too often")
     return counts
@@ -158,7 +164,7 @@ def _noise_of(mechanism: Mechanism) -> float | None:
     if mechanism["type"] == "zcdp":
         return 1 / math.sqrt(2 * mechanism["rho"])
     found = mechanism.get("of", mechanism)
-    return float(found["noise_multiplier"]) if found["type"] == "gaussian" else None
+    return float(found["noise_multiplier"]) if found["type"] in ("gaussian", "thresholded_gaussian") else None
 
 
 def _proven_bound(mechanism: Mechanism) -> tuple[float, float]:
@@ -202,6 +208,12 @@ def _distribution(text: str, units: int, interval: float) -> Any:
     kind = mechanism["type"]
     if kind == "gaussian":
         return pld.from_gaussian_mechanism(mechanism["noise_multiplier"] / units, value_discretization_interval=interval)
+    if kind == "thresholded_gaussian":
+        # Of more units than one, nothing is known of the outputs apart.
+        apart = mechanism["delta"] if units == 1 else _RANGES["delta"][1]
+        alone = _distribution(_text({"type": "gaussian", "noise_multiplier": mechanism["noise_multiplier"]}), units, interval)
+        parameters = common.DifferentialPrivacyParameters(0.0, apart)
+        return alone.compose(pld.from_privacy_parameters(parameters, value_discretization_interval=interval))
     if kind == "poisson_sampled":
         noise, rate = mechanism["of"]["noise_multiplier"], mechanism["rate"]
         if units == 1 or rate == 1:
@@ -237,7 +249,7 @@ def _with_one_rho(counts: dict[str, int]) -> dict[str, int]:
     mechanisms = {text: json.loads(text) for text in counts}
     rho = math.fsum(counts[text] * m["rho"] for text, m in mechanisms.items() if m["type"] == "zcdp")
     others = {text: count for text, count in counts.items() if mechanisms[text]["type"] != "zcdp"}
-    return {**others, canonical_json({"type": "zcdp", "rho": rho}).decode("ascii"): 1} if rho else others
+    return {**others, _text({"type": "zcdp", "rho": rho}): 1} if rho else others
 
 
 def _min_noise(counts: Iterable[str]) -> float:

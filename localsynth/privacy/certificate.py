@@ -318,8 +318,8 @@ def summarize(guarantee: dict[str, Any], signed: bool, sequence_by: str | None =
     text += f" Groups of related units are protected less: {'; '.join(parts)}."
     text += " The list of what is not covered is part of this statement. It is no legal assessment."
     text += f" Noise of {work.name}: {guarantee['noise']}."
-    if any(part["stage"] == "schema" for part in guarantee["mechanisms"]):
-        text += " Noise of the counts, lists and ranges: OpenDP's discrete mechanisms."
+    if any(part["mechanism"]["type"] == "pure_dp" for part in guarantee["mechanisms"]):
+        text += " Noise of the number of units: OpenDP's discrete Laplace mechanism."
     if not signed:
         text += " This certificate is not signed: its figures can be recomputed, but its author is unknown."
     return text

@@ -26,7 +26,7 @@ def rdp(mechanism: Mechanism, order: int) -> float:
     kind = mechanism["type"]
     if kind == "zcdp":
         return float(order * mechanism["rho"])
-    if kind == "gaussian":
+    if kind in ("gaussian", "thresholded_gaussian"):
         return float(order / (2 * mechanism["noise_multiplier"] ** 2))
     if kind == "poisson_sampled":
         return _sampled_gaussian(mechanism["rate"], mechanism["of"]["noise_multiplier"], order)

@@ -230,7 +230,8 @@ def _check_spends(events: list[Event]) -> Finding:
     for event, kind in _spends(events):
         what = event["what"]
         if event["stage"] == "schema":
-            expected = "approximate_dp" if what.startswith("list of values") else "pure_dp"
+            lists, ranges = what.startswith("list of values"), what.startswith("range")
+            expected = "thresholded_gaussian" if lists else "gaussian" if ranges else "pure_dp"
         else:
             expected = "gaussian" if event["stage"] == "count_texts" else "zcdp" if what == "marginals" else "poisson_sampled"
         if kind != expected:

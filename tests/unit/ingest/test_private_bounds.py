@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.session import Options, Session
 from localsynth.planning.budgets import account_of, shares_of
 from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
+from localsynth.privacy.noise import SecureRandom
+from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Text
 from localsynth.workspace.paths import Workspace
 
@@ -35,6 +38,7 @@ VALUES: dict[str, list[Any]] = {
     "day": [dt.date(2024, 5, 6)] * 500,
     "moment": [dt.datetime(2024, 5, 6, 7, 8, 9)] * 500,
 }
+RANDOM = SecureRandom()
 BUDGET = Measurement(2.0, 1e-6, 3)
 
 
@@ -52,7 +56,7 @@ class Store:
 def measured(column: Column, budget: Measurement = BUDGET, values: list[Any] | None = None, **declared: Any) -> Any:
     index = [known.name for known in OPEN].index(column.name)
     store: Any = Store(values=VALUES if values is None else {column.name: values})
-    return measure_column(column.model_copy(update=declared), index, store, budget, lambda what, mechanism: None)
+    return measure_column(column.model_copy(update=declared), index, store, budget, lambda what, mechanism: None, RANDOM)
 
 
 @pytest.fixture
@@ -92,7 +96,9 @@ def test_measurement_is_charged_once_beforehand(column: Column, plans: list[Any]
     log: list[str] = []
     for plan in (CategoriesPlan, RangePlan):
         release = plan.release
-        monkeypatch.setattr(plan, "release", lambda self, v, release=release: (log.append("release"), release(self, v))[1])
+        monkeypatch.setattr(
+            plan, "release", lambda self, v, random, release=release: (log.append("release"), release(self, v, random))[1]
+        )
     charged: list[Any] = []
 
     def charge(what: str, mechanism: dict[str, Any]) -> None:
@@ -100,12 +106,12 @@ def test_measurement_is_charged_once_beforehand(column: Column, plans: list[Any]
         charged.append((what, mechanism))
 
     store: Any = Store(log)
-    measure_column(column, OPEN.index(column), store, BUDGET, charge)
+    measure_column(column, OPEN.index(column), store, BUDGET, charge, RANDOM)
     assert log.index("charge") < log.index("release") and log.count("release") == log.count("charge") == 1
     assert set(log) == {"charge", "release", "read train"}, "the holdout is not measured"
-    price: dict[str, Any] = {"type": "pure_dp", "epsilon": 2.0}
+    price: dict[str, Any] = {"type": "gaussian", "noise_multiplier": 2.0}
     if isinstance(column, Category):
-        price = {"type": "approximate_dp", "epsilon": 2.0, "delta": 1e-6}
+        price = {**price, "type": "thresholded_gaussian", "delta": 1e-6}
     ((what, mechanism),) = charged
     assert mechanism == price == plans[0].mechanism and len(plans) == 1
     assert column.name in what
@@ -114,10 +120,10 @@ def test_measurement_is_charged_once_beforehand(column: Column, plans: list[Any]
 @pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
 def test_a_refused_charge_measures_nothing(column: Column, monkeypatch: pytest.MonkeyPatch) -> None:
     for plan in (CategoriesPlan, RangePlan):
-        monkeypatch.setattr(plan, "release", lambda self, values: pytest.fail("measured without a charge"))
+        monkeypatch.setattr(plan, "release", lambda self, values, random: pytest.fail("measured without a charge"))
     store: Any = Store()
     with pytest.raises(BudgetError):
-        measure_column(column, OPEN.index(column), store, BUDGET, refuse)
+        measure_column(column, OPEN.index(column), store, BUDGET, refuse, RANDOM)
 
 
 @pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
@@ -125,14 +131,14 @@ def test_nothing_is_read_before_the_charge(column: Column) -> None:
     log: list[str] = []
     store: Any = Store(log)
     with pytest.raises(BudgetError):
-        measure_column(column, OPEN.index(column), store, BUDGET, refuse)
+        measure_column(column, OPEN.index(column), store, BUDGET, refuse, RANDOM)
     assert log == []
 
 
 def test_a_refused_charge_counts_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CountPlan, "release", lambda self, units: pytest.fail("counted without a charge"))
     with pytest.raises(BudgetError):
-        measure_unit_count(900, BUDGET, refuse)
+        measure_unit_count(900, 1.0, refuse)
 
 
 # --- how much noise ---------------------------------------------------------------------------------------------------
@@ -141,21 +147,15 @@ def test_a_refused_charge_counts_no_units(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("contributions", [1, 3, 20])
 @pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
 def test_noise_covers_all_rows_of_a_unit(column: Column, contributions: int, plans: list[Any]) -> None:
-    """OpenDP's own word: one unit's rows together cost the charged ε, and neither more nor much less."""
+    """The deviation of each count is the charged multiple of what one unit's rows can move it by."""
     measured(column, Measurement(1.5, 1e-6, contributions))
     (plan,) = plans
-    spent = plan._measure.map(contributions)
-    if isinstance(column, Category):
-        spent, delta = spent
-        assert 0 < delta <= 1e-6
-    assert 0.999 * 1.5 <= spent <= 1.5 and plan.mechanism["epsilon"] == 1.5
+    assert plan.sigma == 1.5 * contributions and plan.mechanism["noise_multiplier"] == 1.5
 
 
 def test_unit_counts_once_in_the_number_of_units(plans: list[Any]) -> None:
     charged: list[Any] = []
-    released = [
-        measure_unit_count(1000, Measurement(1.0, 1e-6, 20), lambda what, mechanism: charged.append(mechanism)) for _ in range(40)
-    ]
+    released = [measure_unit_count(1000, 1.0, lambda what, mechanism: charged.append(mechanism)) for _ in range(40)]
     assert 0.999 <= plans[0]._measure.map(1) <= 1.0
     assert charged == [{"type": "pure_dp", "epsilon": 1.0}] * 40
     assert len(set(released)) > 2 and abs(float(np.mean(released)) - 1000) < 5
@@ -224,12 +224,11 @@ def test_stage_measures_with_max_rows_and_charges_once(workspace: Workspace, tmp
     config, document, events = ingested(workspace, tmp_path, unit="who", max_rows_per_unit=rows)
     assert [type(plan).__name__ for plan in plans] == ["CountPlan", "CategoriesPlan", "RangePlan", "RangePlan"]
     share = shares_of(config)
-    for plan, planned, contributions in zip(plans, [0.02 * 8, *[4 / 3] * 3], [1, rows, rows, rows], strict=True):
-        spent = plan._measure.map(contributions)
-        assert 0.999 * planned <= (spent[0] if isinstance(spent, tuple) else spent) <= planned
+    assert plans[0]._measure.map(1) <= 0.02 * 8 < plans[0]._measure.map(1) * 1.001
+    noise = math.sqrt(3 / (2 * rho_for(4.0, config.delta())))
+    assert [plan.sigma for plan in plans[1:]] == [pytest.approx(noise * rows)] * 3
     spends = [event for event in events if event["kind"] == "spend"]
     assert [event["mechanism"] for event in spends] == [plan.mechanism for plan in plans]
-    assert sum(event["mechanism"]["epsilon"] for event in spends[1:]) == pytest.approx(4.0)
     opened = [event for event in events if event["kind"] == "budget"]
     assert [(event["budget"], event["epsilon"], event["delta"]) for event in opened] == [
         ("ingest-size", share.size_epsilon, 0.0),

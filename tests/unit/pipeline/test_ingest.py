@@ -174,7 +174,7 @@ def test_a_charge_without_a_result_is_repeated_from_what_is_left(
     now = session(workspace, source, all_open, events)
     assert not ingest(now)["done_before"] and document(workspace)["complete"]
     (warned,) = [event["text"] for event in events if event["kind"] == "warning" and "interrupted" in event["text"]]
-    assert wanted[killed] in warned and "taken from the training's" in warned
+    assert wanted[killed] in warned and "taken from what is left" in warned
     opened = open_ledger(now)
     spends = [event["what"] for event in opened.spends()]
     assert sorted(spends) == sorted([*wanted, *[wanted[killed]] * times])

@@ -1,5 +1,6 @@
 """Budgets, δ and the warnings that go with them, from the configuration alone."""
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Event
-from localsynth.ingest.measurement import Measurement
 from localsynth.planning import forecast
 from localsynth.planning.budgets import account_of, plan_training, shares_of
 from localsynth.planning.warnings import (
@@ -115,7 +115,7 @@ def test_delta_above_one_in_the_number_of_units_warns() -> None:
 def test_declared_table_has_one_account_without_an_order() -> None:
     writes = config([TEXT], public_size=5000, epsilon=3)
     share = shares_of(writes)
-    assert (share.size, share.columns, share.marginals) == (None, {}, None)
+    assert (share.size_epsilon, share.columns, share.marginals) == (0.0, {}, None)
     assert share.counts == [gaussian_of_rho(rho_for(0.6, 2e-6))], "a fifth, as if it ran alone"
     assert account_of(writes, 4500, 0.0) == Account(3.0, 1e-5)
     assert shares_of(config([TEXT], public_size=5000, epsilon=3, schema_epsilon=1)).counts == share.counts
@@ -130,7 +130,7 @@ def test_shares_of_a_hybrid_and_of_marginals() -> None:
 
 def test_unknown_size_has_a_budget_of_its_own() -> None:
     share = shares_of(config([TEXT], epsilon=3))
-    assert share.size == Measurement(pytest.approx(0.06), None, 1) and share.columns == {}
+    assert share.size_epsilon == pytest.approx(0.06) and share.columns == {}
     assert account_of(config([TEXT], epsilon=3), 4500, 0.06) == Account(2.94, 1e-6), "the rest is planned after it"
 
 
@@ -138,7 +138,8 @@ def test_unknown_size_has_a_budget_of_its_own() -> None:
 def test_measured_columns_give_the_account_an_order(columns: list[Column], failure: float) -> None:
     chosen = config(columns, public_size=100)
     share, account = shares_of(chosen), account_of(chosen, 90, 0.0)
-    assert [m["epsilon"] for m in share.schema] == pytest.approx([0.4 / len(columns)] * len(columns))
+    alone = math.fsum(1 / (2 * m["noise_multiplier"] ** 2) for m in share.schema)
+    assert alone == pytest.approx(rho_for(0.2 * 4.0, 1e-5)), "what they cost together, if alone"
     assert [m.get("delta") for m in share.schema] == [pytest.approx(0.05 * 1e-5) if c is LIST else None for c in columns]
     assert account.order in ORDERS and (account.epsilon, account.delta) == (4.0, 1e-5)
     assert account.failure == pytest.approx(failure * 1e-5)
@@ -149,7 +150,8 @@ def test_only_open_columns_share_the_schema_epsilon() -> None:
     columns: list[Column] = [RANGE, BOUNDED, Category(name="c", values=["x"]), *[Category(name=name) for name in "ab"]]
     columns[1] = BOUNDED.model_copy(update={"name": "m"})
     parts = shares_of(config(columns, unit="row", epsilon=3, schema_epsilon=1.5)).columns
-    assert list(parts) == ["n", "a", "b"] and {part.epsilon for part in parts.values()} == {0.5}
+    assert list(parts) == ["n", "a", "b"]
+    assert [part.noise_multiplier for part in parts.values()] == [pytest.approx(math.sqrt(3 / (2 * rho_for(1.5, 1e-6))))] * 3
     assert parts["n"].delta is None and parts["a"].delta == parts["b"].delta == pytest.approx(0.025 * 1e-6)
 
 
