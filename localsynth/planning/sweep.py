@@ -189,7 +189,9 @@ def _row(config: Config, units: int, single: Tables | None, pair: Tables | None)
         return CountError(rows, rows / units)
 
     lists = [shares.columns[c.name] for c in config.schema_.columns if isinstance(c, Category) and c.name in shares.columns]
-    thresholds = [CategoriesPlan(m.epsilon, m.delta, m.contributions).threshold for m in lists[:1] if m.delta is not None]
+    thresholds = [
+        CategoriesPlan(m.noise_multiplier, m.delta, m.contributions).threshold for m in lists[:1] if m.delta is not None
+    ]
     references = MEASURED[config.synthesizer]
     return SweepRow(
         epsilon=config.privacy.epsilon,

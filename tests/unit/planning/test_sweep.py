@@ -51,7 +51,7 @@ def hybrid() -> Sweep:
 
 
 def test_a_row_by_hand(hybrid: Sweep) -> None:
-    """At ε = 2 and δ = 1e-5, with a fifth for marginals, and a tenth of ε and a twentieth of δ for the list."""
+    """At ε = 2 and δ = 1e-5, with a fifth for marginals, and a fifth of ε and a twentieth of δ for the list."""
     row = next(row for row in hybrid.rows if row.epsilon == 2)
     rho = rho_for(0.2 * 2, 0.2 * 1e-5)
     # Three columns, the length of the text among them; AIM measures twice as many tables, with 90 % of what is left.
@@ -59,10 +59,11 @@ def test_a_row_by_hand(hybrid: Sweep) -> None:
     assert row.single.rows == pytest.approx(math.sqrt(3 / (2 * 0.15 * rho)))
     assert row.pair.rows == pytest.approx(math.sqrt(6 / (2 * 0.85 * 0.9 * rho)))
     assert (row.single.share, row.pair.share) == (row.single.rows / 900, row.pair.rows / 900)
-    # Discrete Laplace noise of scale 1 / 0.2 takes a value of one row to the threshold with at most the list's δ.
-    alpha = math.exp(-0.2)
+    # Rounded Gaussian noise takes a value of one row to the threshold with at most the list's δ.
+    deviation = 1 / math.sqrt(2 * rho_for(0.2 * 2, 1e-5))
     assert row.list_threshold is not None
-    reached = [alpha ** (threshold - 1) / (1 + alpha) for threshold in (row.list_threshold, row.list_threshold - 1)]
+    thresholds = (row.list_threshold, row.list_threshold - 1)
+    reached = [0.5 * math.erfc((threshold - 1.5) / deviation / math.sqrt(2)) for threshold in thresholds]
     assert reached[0] <= 0.05 * 1e-5 < reached[1]
     wanted = config([LIST, BOUNDED, TEXT], epsilon=2)
     shares, account = shares_of(wanted), account_of(wanted, 900, 0.0)
