@@ -110,7 +110,7 @@ def _begin_or_resume(
     warn_of_other_spends(session, source_sha256)
     ledger = open_ledger(session)
     if record is None:
-        record = IngestRecord.begin(settings, _new_budget(ledger, earlier_budget))
+        record = IngestRecord.begin(settings, session.config.schema_, _new_budget(ledger, earlier_budget))
     work = _Ingest(session, ledger, source_sha256, record)
     if record.ingest is None:
         work.read_rows(source)

@@ -95,10 +95,10 @@ class IngestRecord(Record):
     complete: bool = False
 
     @staticmethod
-    def begin(settings: IngestSettings, budget: str) -> "IngestRecord":
-        """Nothing is read and nothing is measured yet."""
+    def begin(settings: IngestSettings, schema: Schema, budget: str) -> "IngestRecord":
+        """Nothing is read and nothing is measured yet. `schema`: as declared, and confirmed or not."""
         size = TableSize(units=settings.privacy.public_size, origin="declared")
-        return IngestRecord(settings=settings, schema=settings.schema_, size=size, budget=budget)
+        return IngestRecord(settings=settings, schema=schema, size=size, budget=budget)
 
     def size_known(self, size: TableSize, measured_by: dict[str, int]) -> Self:
         """The number of units is declared or measured, which fixes the probability to keep one."""

@@ -19,7 +19,7 @@ def _config(schema: Schema) -> Config:
 def ingest_record(schema: Schema = _SCHEMA) -> IngestRecord:
     """A finished ingest of a table with 400 units."""
     settings = IngestSettings.of(_config(schema), 0.4, None)
-    return IngestRecord.begin(settings, "schema").store_written("0" * 16).finish()
+    return IngestRecord.begin(settings, schema, "schema").store_written("0" * 16).finish()
 
 
 def stage_outcomes(rows: int = 200) -> dict[str, Any]:

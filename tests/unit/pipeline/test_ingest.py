@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from localsynth.privacy.spend_registry import register_spend
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema
 from localsynth.store.private import PrivateStore
 from localsynth.system.files import file_sha256
+from localsynth.workspace.effective_schema import finished_ingest
 from localsynth.workspace.paths import Workspace
 
 UNITS = 300
@@ -60,6 +62,14 @@ def ledger(workspace: Workspace) -> list[dict[str, Any]]:
 def stored(workspace: Workspace, columns: list[Column]) -> tuple[set[Any], str]:
     with PrivateStore.open(workspace) as store:
         return {record["n"] for _, record in store.records("train", Schema(columns=columns))}, store.info()["ingest"]
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_the_schema_of_the_table_is_confirmed_as_the_declared_one(workspace: Workspace, source: Path, confirmed: bool) -> None:
+    asked = session(workspace, source, DECLARED)
+    schema = asked.config.schema_.model_copy(update={"confirmed": confirmed})
+    ingest(replace(asked, config=asked.config.model_copy(update={"schema_": schema})))
+    assert finished_ingest(workspace).effective.schema.confirmed is confirmed
 
 
 # --- reading again ----------------------------------------------------------------------------------------------------
