@@ -26,6 +26,8 @@ MAX_CATEGORIES = 200
 """Of a measured list, the most frequent ones by their noisy counts."""
 
 _MIN_EPSILON = 1e-4
+_SIGNIFICANT, _SIGNIFICANT_BESIDE = 4.5, 3.5
+"""Standard deviations beyond which a run of buckets holds more than noise: anywhere, in 10,000 runs, and next to the span."""
 _MAX_NOISE = 1e5
 """Of the sensitivity: with more, no list or range means anything."""
 
@@ -111,9 +113,9 @@ class CategoriesPlan:
 class RangePlan:
     """The range that holds nearly all values of a column: noisy counts of the buckets of a public grid, then a cut.
 
-    Each row lies in one bucket, so all counts are one Gaussian mechanism. The cut is post-processing: the run of buckets with
-    the largest sum of (noisy count - two standard deviations). It spans gaps, drops outliers and does not follow noise far
-    beyond the data, unlike two DP quantiles near 0 and 1 when the noise is large beside the rows beyond them.
+    Each row lies in one bucket, so all counts are one Gaussian mechanism. The cut (`_span`) is post-processing. It finds values
+    that are spread thinly, spans gaps, drops outliers and does not follow noise beyond the data, unlike two DP quantiles near 0
+    and 1 when the noise is large beside the rows beyond them.
     """
 
     def __init__(self, noise_multiplier: float, contributions: int, grid: Grid) -> None:
@@ -130,19 +132,34 @@ class RangePlan:
         starts = self._grid.starts
         buckets = np.searchsorted(starts, self._grid.steps(values), side="right") - 1
         counts = np.bincount(buckets, minlength=len(starts) - 1)
-        first, last = _heaviest_run(_noisy(counts, self.sigma, random) - 2 * self.sigma)
+        first, last = _span(_noisy(counts, self.sigma, random), self.sigma)
         return self._grid.value(int(starts[first])), self._grid.value(int(starts[last + 1]) - 1)
 
 
-def _heaviest_run(weights: NDArray[np.floating]) -> tuple[int, int]:
-    """First and last index of the run of `weights` with the largest sum (Kadane's algorithm); never empty."""
-    best = -math.inf
-    first = last = start = 0
-    total = 0.0
-    for index, weight in enumerate(weights.tolist()):
-        if total <= 0:
-            start, total = index, 0.0
-        total += weight
-        if total > best:
-            best, first, last = total, start, index
-    return first, last
+def _span(counts: NDArray[np.int64], sigma: float) -> tuple[int, int]:
+    """First and last bucket of the span of all runs of buckets that hold more than noise; of the likeliest run, if none does.
+
+    From single buckets to runs of twice the length each time, half overlapping: the noise of a run grows with the root of its
+    length, so values spread over many buckets show in a long run, though in no single bucket. Longer runs are looked for
+    outside of the span alone, so that they extend it only by what they hold themselves.
+    """
+    total = np.concatenate([[0], np.cumsum(counts)])
+    first, last, length = len(counts), -1, 1
+    likeliest = (-math.inf, 0, 0)
+    while length <= len(counts):
+        begun, step = last >= 0, max(1, length // 2)
+        left = np.arange(first - length, -1, -step)
+        right = np.arange(last + 1, len(counts) - length + 1, step) if begun else left[:0]
+        for starts in (left, right):
+            needed = np.full(len(starts), _SIGNIFICANT)
+            if begun:
+                needed[:1] = _SIGNIFICANT_BESIDE
+            deviations = (total[starts + length] - total[starts]) / (sigma * math.sqrt(length))
+            found = starts[deviations > needed]
+            if not begun and starts.size:
+                start = int(starts[deviations.argmax()])
+                likeliest = max(likeliest, (float(deviations.max()), start, start + length - 1))
+            if found.size:
+                first, last = min(first, int(found.min())), max(last, int(found.max()) + length - 1)
+        length *= 2
+    return (first, last) if last >= 0 else likeliest[1:]
