@@ -1,7 +1,8 @@
 """Plans, findings and benchmarks as text for a person."""
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -10,9 +11,12 @@ __all__ = [
     "bench_train_text",
     "doctor_text",
     "duration",
+    "percent_at_most",
     "plan_text",
     "printable",
     "rehearsal_text",
+    "risk_figures",
+    "risk_sentences",
     "sweep_text",
     "table_text",
 ]
@@ -28,6 +32,49 @@ def duration(seconds: float) -> str:
 def printable(text: str) -> str:
     """Control characters (a column name may hold an escape sequence) made visible."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def percent_at_most(share: float) -> str:
+    """A probability in percent, rounded up at two digits of it or of what is missing to 100 %."""
+    percent = 100 * share
+    missing = max(1e-3, min(percent, 100 - percent))
+    digits = max(0, 1 - math.floor(math.log10(missing)))
+    return f"{math.ceil(round(percent * 10**digits, 6)) / 10**digits:g} %"
+
+
+def risk_figures(risks: Mapping[str, Any]) -> list[str]:
+    """A plan's or certificate's `risks`: one line for membership inference, one for other inference."""
+
+    def listed(kind: str, field: str) -> str:
+        return ", ".join(percent_at_most(risk[field]) for risk in risks[kind])
+
+    return [
+        f"at a false-positive rate of {listed('membership', 'false_positive_rate')}, "
+        f"a true-positive rate of at most {listed('membership', 'true_positive_rate')}",
+        f"from a base rate of {listed('inference', 'base_rate')}, success of at most {listed('inference', 'success')}",
+    ]
+
+
+_LOOSER = {
+    "order": "These bounds would be lower if the schema were declared, not measured.",
+    "epsilon and delta": "These bounds follow from epsilon and delta alone; they would be lower for a single run with a declared "
+    "number of units.",
+}
+
+
+def risk_sentences(risks: Mapping[str, Any]) -> list[str]:
+    """`risks` in plain words, with the assumptions, of one rate each."""
+    member, guess = risks["membership"][1], risks["inference"][1]
+    wrong, found = (percent_at_most(member[rate]) for rate in ("false_positive_rate", "true_positive_rate"))
+    base_rate, success = (percent_at_most(guess[rate]) for rate in ("base_rate", "success"))
+    looser = _LOOSER.get(risks["basis"])
+    return [
+        f"Membership inference: an attacker who wrongly takes {wrong} of those outside the table for members recognizes at most "
+        f"{found} of the members, even one who knows every other row.",
+        "Re-identification and attribute inference: a guess about a unit that would be right with probability "
+        f"{base_rate} if its rows had not been used is right with probability at most {success}.",
+        *([] if looser is None else [looser]),
+    ]
 
 
 _SYNTHESIZERS = {
@@ -51,6 +98,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"units             about {plan['units']:,} ({_ORIGINS[plan['units_origin']]}), {plan['training_units']:,} to train on",
         f"epsilon           {epsilon['total']:g} in all, composed jointly; alone: {alone}",
         f"delta             {plan['delta']:.2g}",
+        *(f"{name:<18}{text}" for name, text in zip(("membership", "inference"), risk_figures(plan["risks"]), strict=True)),
         f"synthesizer       {_SYNTHESIZERS[plan['synthesizer']]}",
     ]
     if counted:

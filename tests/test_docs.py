@@ -150,6 +150,34 @@ def test_the_group_figures_of_the_guarantee_are_those_of_the_code():
     assert f"| ε | {epsilon:.2f} | {two} | {five} | {ten} |" in GUARANTEE
 
 
+def test_what_attacks_can_gain_is_what_the_code_computes():
+    from localsynth.config import TrainConfig
+    from localsynth.presentation import percent_at_most
+    from localsynth.privacy.account import Account
+    from localsynth.privacy.risk import risks_of
+    from localsynth.train.plan import make_train_plan
+
+    def found(epsilon, delta):
+        """The bounds of a declared run, and those of nothing but its ε and δ."""
+        account = Account(epsilon, delta)
+        steps = make_train_plan(TrainConfig(), 9000, account.noise).all_steps
+        # Half of the budget twice: two budgets count with their sums.
+        halves = [(Account(epsilon / 2, delta / 2), [{"type": "pure_dp", "epsilon": 1e-6}])] * 2
+        both = [risks_of([(account, [steps])]), risks_of(halves)]
+        return list(zip(*[[*risks.membership, *risks.inference] for risks in both], strict=True))
+
+    rates = ["false-positive rate"] * 3 + ["base rate"] * 3
+    for rate, (curve, pair) in zip(rates, found(3.6, 9e-7), strict=True):
+        shown = f"| {rate} {percent_at_most(curve.without)} | {percent_at_most(curve.most)} | {percent_at_most(pair.most)} |"
+        assert shown in GUARANTEE
+    explanation = (ROOT / "docs" / "explanation.md").read_text(encoding="utf-8")
+    for epsilon in (1, 4, 8):
+        (_, (member, by_pair), *_, (guess, guess_by_pair), _) = found(epsilon, 1e-6)
+        assert f"| {epsilon} | {percent_at_most(member.most)} | {percent_at_most(guess.most)} |" in explanation
+        told = f"at ε = {epsilon} that is {percent_at_most(by_pair.most)} and {percent_at_most(guess_by_pair.most)}"
+        assert (told in explanation) is (epsilon == 4)
+
+
 def test_the_reference_is_what_the_code_says():
     script = packaging_script("docs_reference")
     assert script.TARGET.read_text(encoding="utf-8") == script.reference(), "write it anew with: make docs"

@@ -10,6 +10,7 @@ from typing import Any
 
 from localsynth.evaluate.plots import bars_plot, intervals_plot, scatter_plot
 from localsynth.evaluate.weaknesses import find_weaknesses, percent
+from localsynth.presentation import risk_figures, risk_sentences
 from localsynth.privacy.signing import fingerprint
 
 __all__ = ["render_report", "report_document"]
@@ -130,6 +131,8 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
         "count": _count,
         "interval": _interval,
         "factor": _factor,
+        "risk_figures": risk_figures,
+        "risk_sentences": risk_sentences,
         "one_in": lambda share: f"1 in {1 / share:,.0f}",
     }
     folder = files("localsynth.evaluate")

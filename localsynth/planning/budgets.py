@@ -13,11 +13,12 @@ from localsynth.errors import ConfigError
 from localsynth.ingest.measurement import Measurement
 from localsynth.privacy.account import Account, choose_order
 from localsynth.privacy.accountant import Mechanism, epsilon_of
+from localsynth.privacy.risk import Risks, risks_of
 from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
 from localsynth.schema.columns import Category
 from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 
-__all__ = ["Shares", "account_of", "epsilons_alone", "plan_training", "shares_of"]
+__all__ = ["Shares", "account_of", "epsilons_alone", "plan_training", "planned_risks", "shares_of"]
 
 _SIZE_SHARE = 0.02
 """Of privacy.epsilon, for the number of units where it is not declared."""
@@ -111,6 +112,14 @@ def plan_training(config: Config, account: Account, units: int, measured: list[M
     """The plan of a training that fills `account` beside the run's counts and what was `measured` in it before."""
     others = [*measured, *shares_of(config).counts]
     return make_train_plan(config.train, units, lambda rate, steps: account.noise(rate, steps, others))
+
+
+def planned_risks(config: Config, account: Account, main: Mechanism) -> Risks:
+    """The risks of a run whose `account` is filled by `main`: the training, or the marginals of a run without a model."""
+    shares = shares_of(config)
+    epsilon = shares.size_epsilon
+    size = [(Account(epsilon, 0.0), [{"type": "pure_dp", "epsilon": epsilon}])] if epsilon else []
+    return risks_of([*size, (account, [*shares.schema, *shares.counts, main])])
 
 
 def epsilons_alone(config: Config, plan: TrainPlan | None) -> dict[str, float]:

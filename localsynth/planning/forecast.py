@@ -11,7 +11,7 @@ from typing import Any
 from localsynth.config import Config
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Codec
-from localsynth.planning.budgets import account_of, epsilons_alone, plan_training, shares_of
+from localsynth.planning.budgets import account_of, epsilons_alone, plan_training, planned_risks, shares_of
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.system.cpu import default_threads
@@ -105,6 +105,7 @@ def forecast_marginals(config: Config, size: Size) -> dict[str, Any]:
     """`forecast` for a run with marginals alone: no model, one release of noisy counts."""
     shares, columns = shares_of(config), len(config.schema_.learned())
     account = account_of(config, size.training_units, shares.size_epsilon)
+    rho = account.rho(shares.schema)
     return {
         "synthesizer": "marginals",
         "units": size.units,
@@ -115,10 +116,11 @@ def forecast_marginals(config: Config, size: Size) -> dict[str, Any]:
         "batch_size": size.training_units,
         "sample_rate": 1.0,
         # Of one Gaussian mechanism of the same cost, for comparison; the counts divide it.
-        "noise_multiplier": 1 / math.sqrt(2 * account.rho(shares.schema)),
+        "noise_multiplier": 1 / math.sqrt(2 * rho),
         "max_grad_norm": 1.0,
         "epsilon": epsilons_alone(config, None),
         "delta": config.delta(),
+        "risks": planned_risks(config, account, {"type": "zcdp", "rho": rho}).document(),
         "seconds": {"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + size.rows * columns * _SECONDS_A_VALUE},
         "tokens_per_row": 0.0,
         "precision": "fp64",
@@ -204,6 +206,7 @@ def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machin
         "max_grad_norm": plan.max_grad_norm,
         "epsilon": epsilons_alone(config, plan),
         "delta": config.delta(),
+        "risks": planned_risks(config, account, plan.all_steps).document(),
         "seconds": {
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from localsynth.errors import BudgetError
-from localsynth.privacy.accountant import TOLERANCE, Mechanism, calibrate_noise, dp_sgd_step, epsilon_of, least_noise
+from localsynth.privacy.accountant import (
+    TOLERANCE,
+    Mechanism,
+    calibrate_noise,
+    dp_sgd_step,
+    epsilon_of,
+    flatten_parsed,
+    least_noise,
+    max_repetitions,
+)
 from localsynth.privacy.renyi import ORDERS, epsilon_at_order, rho_left
 from localsynth.privacy.zcdp import rho_for
 
@@ -36,6 +45,18 @@ class Account:
     def fits(self, mechanisms: list[Mechanism]) -> bool:
         """Whether all of `mechanisms` together stay within the account. Raises ConfigError."""
         return self.spent(mechanisms) <= self.epsilon + TOLERANCE
+
+    def in_full(self, mechanisms: list[Mechanism]) -> list[Mechanism]:
+        """`mechanisms` with as many training steps as fit, or, of zCDP alone, with all the ρ: it covers every shorter run."""
+        parts = flatten_parsed(mechanisms)
+        steps = [mechanism for mechanism, _ in parts if mechanism["type"] == "poisson_sampled"]
+        if {mechanism["type"] for mechanism, _ in parts} == {"zcdp"}:
+            rho = math.fsum(mechanism["rho"] * count for mechanism, count in parts)
+            return [{"type": "zcdp", "rho": max(rho, rho_for(self.epsilon, self.delta))}]
+        if len(steps) != 1:
+            return mechanisms
+        more = max_repetitions(lambda times: self.fits([*mechanisms, {"type": "repeated", "count": times, "of": steps[0]}]))
+        return [*mechanisms, *([{"type": "repeated", "count": more, "of": steps[0]}] if more else [])]
 
     def noise(self, rate: float, steps: int, others: Sequence[Mechanism] = ()) -> float:
         """The smallest noise multiplier, to 0.2 %, with which `steps` Poisson-sampled steps fit beside `others`.

@@ -21,7 +21,7 @@ with that profile, also in composition (Zhu, Dong & Wang 2022, arXiv:2106.08567,
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ __all__ = [
     "Mechanism",
     "calibrate_noise",
     "check_delta",
+    "deltas_of",
     "dp_sgd_step",
     "epsilon_of",
     "flatten",
@@ -257,20 +258,33 @@ def _min_noise(counts: Iterable[str]) -> float:
     return min((noise for text in counts if (noise := _noise_of(json.loads(text))) is not None), default=math.inf)
 
 
+def _is_too_much(counts: dict[str, int], units: int, interval: float) -> bool:
+    """Whether ε is too large to compute a PLD of everything in `counts`, whose zCDP is one mechanism."""
+    return (
+        _min_noise(counts) < _MIN_NOISE
+        or units**2 * math.fsum(json.loads(text).get("rho", 0.0) for text in counts) > _MAX_RHO
+        or math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MAX_BINS * interval
+    )
+
+
+@lru_cache(maxsize=2)
+def _composition(counts: tuple[tuple[str, int], ...], units: int, interval: float) -> Any:
+    """The PLD of everything in `counts`."""
+    total: Any = None
+    for text, count in counts:
+        part = _distribution(text, units, interval).self_compose(count)
+        total = part if total is None else total.compose(part)
+    return total
+
+
 def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: float = _INTERVAL) -> float:
     """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small or ε too large to compute."""
     counts = _with_one_rho(counts)
-    if counts and (delta <= 0 or _min_noise(counts) < _MIN_NOISE):
+    if not counts:
+        return 0.0
+    if delta <= 0 or _is_too_much(counts, units, interval):
         return math.inf
-    if units**2 * math.fsum(json.loads(text).get("rho", 0.0) for text in counts) > _MAX_RHO:
-        return math.inf
-    if math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MAX_BINS * interval:
-        return math.inf
-    total: Any = None
-    for text, count in counts.items():
-        part = _distribution(text, units, interval).self_compose(count)
-        total = part if total is None else total.compose(part)
-    return 0.0 if total is None else max(0.0, float(total.get_epsilon_for_delta(delta)))
+    return max(0.0, float(_composition(tuple(sorted(counts.items())), units, interval).get_epsilon_for_delta(delta)))
 
 
 def _split(counts: dict[str, int]) -> tuple[dict[str, int], list[tuple[float, float, int]]]:
@@ -321,6 +335,18 @@ def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
     """
     check_delta(delta)
     return _epsilon(tuple(sorted(flatten(mechanisms).items())), delta)
+
+
+def deltas_of(mechanisms: list[Mechanism], epsilons: Sequence[float]) -> list[float]:
+    """δ at each of `epsilons` (ascending, from 0 on) of running all of `mechanisms`, their parameters fixed beforehand.
+
+    By PLD, the larger of both directions; 1 where it cannot be computed. Raises ConfigError.
+    """
+    counts = _with_one_rho(dict(flatten(mechanisms)))
+    if not counts or _is_too_much(counts, 1, _INTERVAL):
+        return [1.0 if counts else 0.0] * len(epsilons)
+    deltas = _composition(tuple(sorted(counts.items())), 1, _INTERVAL).get_delta_for_epsilon(list(epsilons))
+    return [min(1.0, max(0.0, float(delta))) for delta in deltas]
 
 
 def max_repetitions(fits: Callable[[int], bool]) -> int:

@@ -18,8 +18,20 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from localsynth.presentation import risk_sentences
 from localsynth.privacy.accountant import flatten
-from localsynth.privacy.ledger_chain import Basis, Budget, Event, genesis_hash, group_bound, recompute, the_basis, the_target
+from localsynth.privacy.ledger_chain import (
+    Basis,
+    Budget,
+    Event,
+    by_budget,
+    genesis_hash,
+    group_bound,
+    recompute,
+    the_basis,
+    the_target,
+)
+from localsynth.privacy.risk import risks_of
 from localsynth.privacy.signing import sign
 from localsynth.schema.columns import Category, Column, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
@@ -221,6 +233,7 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "noise": facts.noise_label,
         "runs": count_runs(events),
         "groups": groups,
+        "risks": risks_of([(budget.account, charged) for budget, charged in by_budget(events) if charged]).document(),
     }
 
 
@@ -316,6 +329,7 @@ def summarize(guarantee: dict[str, Any], signed: bool, sequence_by: str | None =
         )
     parts = [_group(**group) for group in guarantee["groups"]]
     text += f" Groups of related units are protected less: {'; '.join(parts)}."
+    text += " " + " ".join(risk_sentences(guarantee["risks"]))
     text += " The list of what is not covered is part of this statement. It is no legal assessment."
     text += f" Noise of {work.name}: {guarantee['noise']}."
     if any(part["mechanism"]["type"] == "pure_dp" for part in guarantee["mechanisms"]):

@@ -14,8 +14,7 @@ from typing import Any
 
 from localsynth.errors import IntegrityError
 from localsynth.privacy.account import Account
-from localsynth.privacy.accountant import MAX_RUNS, Mechanism, flatten, flatten_parsed, group_epsilon, max_repetitions
-from localsynth.privacy.zcdp import rho_for
+from localsynth.privacy.accountant import MAX_RUNS, Mechanism, flatten, flatten_parsed, group_epsilon
 from localsynth.system.canonical_json import sha256_of
 
 __all__ = [
@@ -25,6 +24,7 @@ __all__ = [
     "Event",
     "Spent",
     "break_in_chain",
+    "by_budget",
     "genesis_hash",
     "group_bound",
     "recompute",
@@ -141,7 +141,7 @@ def break_in_chain(document: Any) -> str:
     return ""
 
 
-def _by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:
+def by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:
     """The mechanisms charged to each budget that was opened. Raises IntegrityError."""
     opened: dict[str, tuple[Budget, list[Mechanism]]] = {}
     for event in events:
@@ -164,7 +164,7 @@ def recompute(events: list[Event]) -> Spent:
     Joint composition inside each budget, by its account's method, and sums over budgets. A budget that was never charged
     costs nothing. Raises IntegrityError, ConfigError.
     """
-    budgets = [(budget, budget.account.spent(mechanisms)) for budget, mechanisms in _by_budget(events) if mechanisms]
+    budgets = [(budget, budget.account.spent(mechanisms)) for budget, mechanisms in by_budget(events) if mechanisms]
     epsilon = math.fsum(epsilon for _, epsilon in budgets)
     return Spent(epsilon, math.fsum(budget.account.delta for budget, _ in budgets), tuple(budgets))
 
@@ -191,25 +191,13 @@ def _textbook(epsilon: float, delta: float, units: int) -> tuple[float, float]:
     return units * epsilon, min(1.0, units * delta * math.exp(min((units - 1) * epsilon, 700.0)))
 
 
-def _longest(account: Account, mechanisms: list[Mechanism]) -> list[Mechanism]:
-    """`mechanisms` with as many training steps as fit into the account, or, of zCDP alone, with all of its ρ."""
-    steps = [m for m, _ in flatten_parsed(mechanisms) if m["type"] == "poisson_sampled"]
-    if {m["type"] for m, _ in flatten_parsed(mechanisms)} == {"zcdp"}:
-        rho = math.fsum(m["rho"] * count for m, count in flatten_parsed(mechanisms))
-        return [{"type": "zcdp", "rho": max(rho, rho_for(account.epsilon, account.delta))}]
-    if len(steps) != 1:
-        return mechanisms
-    more = max_repetitions(lambda times: account.fits([*mechanisms, {"type": "repeated", "count": times, "of": steps[0]}]))
-    return [*mechanisms, *([{"type": "repeated", "count": more, "of": steps[0]}] if more else [])]
-
-
 def _group_bound(account: Account, mechanisms: list[Mechanism], units: int) -> tuple[float, float]:
     spent = max(account.epsilon, account.spent(mechanisms))
     textbook = _textbook(spent, account.delta, units)
     kinds = {m["type"] for m, _ in flatten_parsed(mechanisms)}
     if account.order is not None or kinds <= {"pure_dp"}:
         return textbook
-    longest = _longest(account, mechanisms)
+    longest = account.in_full(mechanisms)
     return group_epsilon(longest, account.delta, units) if flatten(longest).total() < MAX_RUNS else textbook
 
 
@@ -221,5 +209,5 @@ def group_bound(events: list[Event], units: int) -> tuple[float, float]:
     alone with all the ρ that fits. An account with an order counts as an (ε, δ)-DP mechanism: its filter bounds single units.
     Raises IntegrityError, ConfigError.
     """
-    parts = [_group_bound(budget.account, mechanisms, units) for budget, mechanisms in _by_budget(events) if mechanisms]
+    parts = [_group_bound(budget.account, mechanisms, units) for budget, mechanisms in by_budget(events) if mechanisms]
     return math.fsum(epsilon for epsilon, _ in parts), min(1.0, math.fsum(delta for _, delta in parts))

@@ -10,7 +10,7 @@ import math
 
 from localsynth.privacy.accountant import Mechanism, flatten_parsed
 
-__all__ = ["ORDERS", "epsilon_at_order", "rdp", "rho_left"]
+__all__ = ["ORDERS", "epsilon_at_order", "rdp", "rdp_within", "rho_left"]
 
 ORDERS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256)
 """Orders to choose from. Whole numbers: the RDP of Poisson sampling is then a finite sum."""
@@ -78,6 +78,11 @@ def epsilon_at_order(mechanisms: list[Mechanism], delta: float, failure: float, 
     return max(0.0, _summed(mechanisms, order) + _conversion(order, delta - failure))
 
 
+def rdp_within(epsilon: float, delta: float, failure: float, order: int) -> float:
+    """The RDP at `order` that (ε, δ) has room for, `failure` of δ being for what may fail; negative where there is none."""
+    return epsilon - _conversion(order, delta - failure)
+
+
 def rho_left(epsilon: float, delta: float, failure: float, order: int, others: list[Mechanism]) -> float:
     """The ρ of the zCDP mechanism that fits into (ε, δ) beside `others`; not positive where none does."""
-    return (epsilon - _conversion(order, delta - failure) - _summed(others, order)) / order
+    return (rdp_within(epsilon, delta, failure, order) - _summed(others, order)) / order

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import LocalsynthError
+from localsynth.presentation import risk_figures
 from localsynth.privacy.accountant import TOLERANCE, flatten_parsed
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
 from localsynth.privacy.ledger_chain import Event, break_in_chain, recompute, the_basis, the_target
@@ -300,7 +301,7 @@ def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:
 
 def _compare_parts(document: dict[str, Any], expected: dict[str, Any]) -> list[Finding]:
     found, made = document["guarantee"], expected["guarantee"]
-    figures = {"guaranteed_epsilon", "spent_epsilon", "spent_delta", "groups"}
+    figures = {"guaranteed_epsilon", "spent_epsilon", "spent_delta", "groups", "risks"}
 
     def without_figures(guarantee: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in guarantee.items() if key not in figures}
@@ -315,6 +316,7 @@ def _compare_parts(document: dict[str, Any], expected: dict[str, Any]) -> list[F
         ("epsilon", found.get("spent_epsilon"), epsilon, f"The spent epsilon is the ledger's, {epsilon}"),
         ("delta", found.get("spent_delta"), delta, f"The spent delta is the ledger's, {delta}"),
         ("groups", found.get("groups"), made["groups"], "The group figures are the ledger's"),
+        ("risks", found.get("risks"), made["risks"], f"The risks are the ledger's: {'; '.join(risk_figures(made['risks']))}"),
         ("mechanisms", without_figures(found), without_figures(made), "Mechanisms, sampler and number of runs are the ledger's"),
         ("summary", document["summary"], expected["summary"], "The summary matches the figures"),
         ("not covered", document["not_covered"], expected["not_covered"], "The list of what is not covered is complete"),

@@ -292,7 +292,7 @@ def test_report_text():
     document = report()
     text = report_text(document)
     assert "150 original rows in training, 100 held out for comparison, 120 synthetic" in text
-    assert "Guaranteed: epsilon 2" in text and "7.4 times" in text
+    assert "Guaranteed: epsilon 2" in text and "7.4 times" in text and "recognizes at most 5.1 % of the members" in text
     assert document["figures"]["utility"]["sentence"] in text
     for entry in document["figures"]["columns"]:
         assert f"{entry['distance']:.3f}" in text

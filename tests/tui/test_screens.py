@@ -12,6 +12,7 @@ from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 
 import localsynth_tui
 from localsynth.errors import ExitCode
+from localsynth.presentation import risk_sentences
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
@@ -323,6 +324,17 @@ def test_plan_follows_the_controls_and_starts_nothing(workspace, planned):
         await sees(pilot, "less than or equal to 100")
         assert saved(workspace)["privacy"]["epsilon"] == 2
         assert not (workspace / "ledger.json").exists() and not Job(workspace).exists
+
+    drive(scenario, workspace, step="plan")
+
+
+def test_plan_says_what_attacks_can_gain(workspace, planned):
+    async def scenario(app, pilot):
+        risks = app.screen.query_one("#risks", Static)
+        await until(pilot, lambda: risk_sentences(PLANNED["risks"])[1] in str(risks.render()))
+        app.screen.query_one("#epsilon", Input).value = "2"
+        await until(pilot, lambda: not str(risks.render()))
+        await until(pilot, lambda: "recognizes at most 5.1 %" in str(risks.render()) and len(planned) == 2)
 
     drive(scenario, workspace, step="plan")
 

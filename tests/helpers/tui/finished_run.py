@@ -13,6 +13,7 @@ from localsynth.schema.columns import Boolean, Category, Date, Integer, Record, 
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import write_json
 from tests.helpers.records import run_record, stage_outcomes
+from tests.helpers.tui.planned import RISKS
 
 __all__ = ["CERTIFICATE", "SCHEMA", "finish", "fresh_report", "report", "table"]
 
@@ -32,7 +33,7 @@ SCHEMA = Schema(
 
 CERTIFICATE = {
     "summary": "The synthetic table is differentially private.",
-    "guarantee": {"guaranteed_epsilon": 2.0, "spent_epsilon": 1.9, "spent_delta": 1e-5, "unit": "row"},
+    "guarantee": {"guaranteed_epsilon": 2.0, "spent_epsilon": 1.9, "spent_delta": 1e-5, "unit": "row", "risks": RISKS},
     "not_covered": ["What <others> & [all] know."],
     "signature": None,
 }

@@ -13,8 +13,10 @@ from localsynth.evaluate.plots import intervals_plot
 from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
 from localsynth.evaluate.weaknesses import find_weaknesses
+from localsynth.presentation import risk_sentences
 from localsynth.privacy.signing import fingerprint
 from localsynth.schema.columns import Category, Schema
+from tests.helpers.tui.planned import RISKS
 
 CERTIFICATE = {
     "summary": "The synthetic table is differentially private.",
@@ -23,6 +25,7 @@ CERTIFICATE = {
         "spent_delta": 1e-5,
         "unit": "row",
         "groups": [{"units": 2, "epsilon": 4.1, "delta": 1e-5}, {"units": 5, "epsilon": 10.9, "delta": 1e-5}],
+        "risks": RISKS,
     },
     "not_covered": ["What <others> & all know."],
     "signature": {"public_key": "ab" * 32, "value": "not for the report"},
@@ -119,6 +122,8 @@ def test_first_page_states_guarantee_and_body_quotes_certificate(figures):
         front = " ".join(read(html[html.index('<section class="front">') : html.index("</section>") + 10]).text.split())
         for said in ("epsilon 2, delta 1e-05, for each single row", "a factor of at most 7.4", "1 in 100,000", "epsilon 10.9"):
             assert said in front, said
+        assert all(sentence in front for sentence in risk_sentences(RISKS))
+        assert "from a base rate of 1 %, 10 %, 50 %" in read(html).text
         assert fingerprint(bytes.fromhex("ab" * 32)) in front and "not for the report" not in html
         assert CERTIFICATE["summary"] not in front and read(html).text.count(CERTIFICATE["summary"]) == 1
 

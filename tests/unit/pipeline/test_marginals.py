@@ -175,6 +175,7 @@ def test_verify_recomputes_the_certificate_of_marginals(session: Session) -> Non
     certificate = read_json(run.certificate_path)
     guarantee = certificate["guarantee"]
     assert guarantee["spent_epsilon"] <= guarantee["guaranteed_epsilon"] <= session.config.privacy.epsilon
+    assert guarantee["risks"] == plan(session)["risks"], "known before anything is spent"
     assert guarantee["sampler"].startswith("no subsampling") and guarantee["noise"] == SECURE_LABEL
     report = verify_file(run.certificate_path, None)
     status = {finding["name"]: finding["status"] for finding in report["findings"]}

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import datetime as dt
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
 from localsynth.errors import BudgetError, IntegrityError
 from localsynth.ingest.measurement import Measurement
 from localsynth.ingest.private_bounds import measure_column, measure_unit_count
+from localsynth.presentation import risk_sentences
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.certificate import CertificateFacts, Work, build, not_covered, stated
@@ -128,7 +130,7 @@ def test_correct_certificate_is_valid(signed: dict[str, Any]) -> None:
     (stated_alone,) = [finding for finding in findings if finding.status != "ok"]
     assert (stated_alone.name, stated_alone.status) == ("seal", "stated")
     figures = {"ledger", "guarantee", "epsilon", "delta", "groups", "mechanisms", "summary", "not covered", "schema", "noise"}
-    backed = {"target", "measured", "settings", "spends", "products"}
+    backed = {"target", "measured", "settings", "spends", "products", "risks"}
     assert {finding.name for finding in findings} == figures | backed | {"form", "signature", "signer", "seal"}
 
 
@@ -202,6 +204,7 @@ def test_lowered_figures_are_named(unsigned: dict[str, Any]) -> None:
         "epsilon": ("guarantee", "spent_epsilon"),
         "delta": ("guarantee", "spent_delta"),
         "groups": ("guarantee", "groups", 0, "epsilon"),
+        "risks": ("guarantee", "risks", "membership", 1, "true_positive_rate"),
         "mechanisms": ("guarantee", "mechanisms", 1, "count"),
         "summary": ("summary",),
         "not covered": ("not_covered", 0),
@@ -358,6 +361,22 @@ def test_summary_states_epsilon_and_delta_of_groups(signed: dict[str, Any]) -> N
     for group in signed["guarantee"]["groups"]:
         told = f"epsilon {group['epsilon']:g}, delta {group['delta']:g}" if group["epsilon"] is not None else "no bound"
         assert f"{group['units']} units: {told}" in signed["summary"]
+
+
+def test_summary_states_what_attacks_can_gain(tmp_path: Path, facts: CertificateFacts, signed: dict[str, Any]) -> None:
+    """With several budgets from epsilon and delta alone; the tighter curve needs one budget with all parameters declared."""
+    ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
+    ledger.open_budget("r1", "r1", Account(4.0, 9e-7), limit=4.0, limit_delta=1e-6, basis=BASIS)
+    ledger.charge(budget="r1", run="r1", stage="train", what="a step", mechanism=dp_sgd_step(1.2, 0.1))
+    declared = build(dataclasses.replace(facts, ledger=ledger.document()), None)
+    for document, basis in ((signed, "epsilon and delta"), (declared, "curve")):
+        risks = document["guarantee"]["risks"]
+        assert risks["basis"] == basis
+        assert all(sentence in document["summary"] for sentence in risk_sentences(risks))
+    loose, tight = (document["guarantee"]["risks"]["membership"][1] for document in (signed, declared))
+    assert loose["true_positive_rate"] == pytest.approx(0.01 * math.exp(signed["guarantee"]["guaranteed_epsilon"]), rel=1e-3)
+    assert tight["true_positive_rate"] < loose["true_positive_rate"] / 10
+    assert ("alone" in signed["summary"]) is not ("alone" in declared["summary"])
 
 
 def test_stated_figures_are_rounded_up() -> None:

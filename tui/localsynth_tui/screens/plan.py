@@ -14,7 +14,7 @@ from textual.events import Key
 from textual.widgets import Button, Input, Label, Select, Static
 
 from localsynth.errors import ExitCode, LocalsynthError
-from localsynth.presentation import duration, sweep_text
+from localsynth.presentation import duration, risk_sentences, sweep_text
 from localsynth_tui.jobs.client import AnswerError, Request
 from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
@@ -129,6 +129,7 @@ shows what this machine supports)."""
             yield Static("", id="error", classes="error")
             yield Static("", id="guarantee")
             yield Static("", id="warnings", classes="warning")
+            yield Static("", id="risks")
         with Horizontal(classes="buttons"):
             rehearse, start = "localsynth rehearse: spends nothing", "localsynth run: asks first"
             yield Button("Rehearse on random rows", action="screen.rehearse", tooltip=rehearse)
@@ -221,6 +222,7 @@ shows what this machine supports)."""
             return
         self.ui.max_units = int(max_units) if max_units else None
         self.query_one("#figures", Static).update(Content("…"))
+        self.query_one("#risks", Static).update(Content(""))
         self._pending.schedule(lambda: self._save(changes))
         self._show_guarantee()
 
@@ -299,6 +301,7 @@ shows what this machine supports)."""
 
     def _show(self, planned: dict[str, Any]) -> None:
         self.query_one("#figures", Static).update(Content(figures_text(planned, self._order)))
+        self.query_one("#risks", Static).update(Content("\n".join(risk_sentences(planned["risks"]))))
         self.query_one("#base").display = planned["synthesizer"] != "marginals"
         warnings = "\n".join(f"! {plain(warning)}" for warning in planned["warnings"])
         self.query_one("#warnings", Static).update(Content(warnings))

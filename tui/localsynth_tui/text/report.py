@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from localsynth.presentation import risk_sentences
 from localsynth_tui.text.formatting import bar, epsilon_sentence, plain
 
 __all__ = ["audit_figures", "certificate_text", "guarantee_text", "report_text"]
@@ -20,11 +21,12 @@ _MEASURES = {"Kolmogorov-Smirnov": "KS", "total variation": "TV"}
 
 
 def guarantee_text(guarantee: Mapping[str, Any]) -> str:
-    """A certificate's `guarantee` in one or two sentences."""
+    """A certificate's `guarantee` in a few sentences, one a line: the factor e^ε, and what attacks can gain."""
     epsilon, delta = guarantee["guaranteed_epsilon"], guarantee["spent_delta"]
     if epsilon is None:
         return "Epsilon is unbounded: there is no guarantee."
-    return f"Guaranteed: epsilon {epsilon:g}, delta {delta:.1e}. {epsilon_sentence(epsilon, guarantee['unit'])}"
+    worst = f"Guaranteed: epsilon {epsilon:g}, delta {delta:.1e}. {epsilon_sentence(epsilon, guarantee['unit'])}"
+    return "\n".join([worst, *risk_sentences(guarantee["risks"])])
 
 
 def certificate_text(found: Mapping[str, Any], guarantee: Mapping[str, Any] | None) -> str:

@@ -1,0 +1,122 @@
+"""What the guarantee means for an attack: the most that any attacker can succeed, however much they know besides.
+
+Two figures, each a bound for one unit:
+
+- Membership inference. The attacker says of a unit whether it was in the table. At a false-positive rate x, the true-positive
+  rate is at most T(x): the trade-off curve of the mechanism (Dong, Roth & Su 2019, arXiv:1905.02383).
+- Re-identification and attribute inference. The attacker guesses something about a unit. A guess that is right with
+  probability x had the unit's rows not been used is right with probability at most T(x): "the guess is right" is a test of
+  membership (Kulynych et al. 2025, arXiv:2507.06969). What follows about the unit from all other rows is in the base rate x.
+
+(ε, δ) in both directions gives T(x) <= e^ε x + δ and T(x) <= 1 - e^-ε (1 - δ - x). The smallest over any (ε, δ) that hold is
+again an upper bound; both directions count, since add and remove are both neighbours.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from localsynth.privacy.account import Account
+from localsynth.privacy.accountant import MAX_RUNS, Mechanism, deltas_of, flatten
+from localsynth.privacy.renyi import rdp_within
+
+__all__ = ["BASE_RATES", "FALSE_POSITIVE_RATES", "Risk", "Risks", "risks_of"]
+
+FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
+BASE_RATES = (0.01, 0.1, 0.5)
+_POINTS = 4000
+"""Values of ε at which a profile is read. Fewer give a larger bound, never a wrong one."""
+
+
+@dataclass(frozen=True)
+class Risk:
+    """An attack's success: its rate without the unit's rows (a false-positive rate or a base rate), and the largest with them."""
+
+    without: float
+    most: float
+    """Rounded up at six decimals."""
+
+
+@dataclass(frozen=True)
+class Risks:
+    """The largest success of attacks, and what it follows from.
+
+    basis  "curve": privacy loss distributions, one budget with all parameters fixed beforehand
+           "order": (ε, δ), and Rényi differential privacy of the only budget's order
+           "epsilon and delta": nothing but (ε, δ), summed over budgets
+    """
+
+    membership: tuple[Risk, ...]
+    inference: tuple[Risk, ...]
+    basis: str
+
+    def document(self) -> dict[str, Any]:
+        """As certificates and plans state them."""
+        return {
+            "basis": self.basis,
+            "membership": [{"false_positive_rate": risk.without, "true_positive_rate": risk.most} for risk in self.membership],
+            "inference": [{"base_rate": risk.without, "success": risk.most} for risk in self.inference],
+        }
+
+
+def risks_of(charged: Sequence[tuple[Account, list[Mechanism]]]) -> Risks:
+    """The risks of all charged accounts in full, whatever was executed of them.
+
+    One account without an order: from the privacy loss distribution of its longest run (`Account.in_full`). Otherwise parameters
+    followed noisy results, and only what the accounts bound beforehand counts. Raises ConfigError.
+    """
+    epsilon = math.fsum(max(account.epsilon, account.spent(mechanisms)) for account, mechanisms in charged)
+    delta = min(1.0, math.fsum(account.delta for account, _ in charged))
+    basis, profile, order = "epsilon and delta", [(epsilon, delta)], None
+    if len(charged) == 1:
+        ((account, mechanisms),) = charged
+        longest = account.in_full(mechanisms) if account.order is None else []
+        if account.order is not None:
+            basis, order = "order", account
+        elif flatten(longest).total() < MAX_RUNS and math.isfinite(epsilon):
+            epsilons = [epsilon * step / _POINTS for step in range(_POINTS + 1)]
+            basis, profile = "curve", [*profile, *zip(epsilons, deltas_of(longest, epsilons), strict=True)]
+
+    def most(rate: float) -> float:
+        found = min(_by_epsilon(rate, *pair) for pair in profile)
+        if order is not None:
+            found = min(found, _by_order(rate, epsilon, order))
+        # The last digits are rounding errors, which differ between machines.
+        return math.ceil(round(1e6 * found, 6)) / 1e6
+
+    membership, inference = (tuple(Risk(x, most(x)) for x in rates) for rates in (FALSE_POSITIVE_RATES, BASE_RATES))
+    return Risks(membership, inference, basis)
+
+
+def _by_epsilon(rate: float, epsilon: float, delta: float) -> float:
+    """The largest true-positive rate at the false-positive rate `rate` of an (ε, δ)-DP mechanism."""
+    above = math.exp(epsilon) * rate + delta if epsilon < 700 else 1.0
+    return min(1.0, above, 1 - math.exp(-epsilon) * (1 - delta - rate))
+
+
+def _by_order(rate: float, epsilon: float, account: Account) -> float:
+    """The same from the Rényi differential privacy that bounds an account with an order, by bisection, rounded up.
+
+    A test is post-processing: true- and false-positive rate t and x are two Bernoulli distributions with a Rényi divergence of
+    at most that bound, in both directions. What may fail (a value that only this unit has enters a list) fails where the unit
+    is present: it adds its probability to the true-positive rate and none to the false-positive rate.
+    """
+    assert account.order is not None
+    order, bound = account.order, rdp_within(epsilon, account.delta, account.failure, account.order)
+
+    def is_possible(found: float) -> bool:
+        return max(_divergence(found, rate, order), _divergence(rate, found, order)) <= bound
+
+    low, high = rate, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_possible(middle) else (low, middle)
+    return min(1.0, high + account.failure)
+
+
+def _divergence(p: float, q: float, order: int) -> float:
+    """The Rényi divergence of Bernoulli(p) from Bernoulli(q); 0 < p, q < 1."""
+    logs = [order * math.log(a) + (1 - order) * math.log(b) for a, b in ((p, q), (1 - p, 1 - q))]
+    top = max(logs)
+    return (top + math.log(math.fsum(math.exp(value - top) for value in logs))) / (order - 1)
