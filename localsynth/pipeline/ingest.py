@@ -189,8 +189,9 @@ class _Ingest:
         One that is open was fixed beforehand, and stays whatever the settings of the run have become.
         """
         budget = self.record.budget
-        if self._shares.columns and self._ledger.budget(budget) is None:
-            account = account_of(self._session.config, self.record.effective.training_units, size_epsilon(self._ledger, budget))
+        if self._shares.columns:
+            opened, units = self._ledger.budget(budget), self.record.effective.training_units
+            account = opened.account if opened else account_of(self._session.config, units, size_epsilon(self._ledger, budget))
             open_budget(self._session, self._ledger, budget, None, account, self._source_sha256)
 
     def _charge(self, budget: str, what: str, mechanism: dict[str, Any]) -> None:

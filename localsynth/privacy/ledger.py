@@ -168,6 +168,7 @@ class Ledger:
         Raises BudgetError where they do not; where all budgets together would exceed `limit` (ε) or `limit_delta`, or those of
         the first budget, unless `beyond_limit` (another run, charged on top); and where it is open with another account.
         """
+        self._check_basis(basis)
         found = self.budget(name)
         if found is not None:
             if found.account != account:
@@ -183,7 +184,6 @@ class Ledger:
                 f"The budget {name!r} has epsilon {epsilon:g} and delta {delta:g}: nothing to spend.",
                 "Raise privacy.epsilon, or give less of it to other stages.",
             )
-        self._check_basis(basis)
         total = epsilon + sum(budget.account.epsilon for budget in self._budgets.values())
         total_delta = delta + sum(budget.account.delta for budget in self._budgets.values())
         # The limit fixed before anything was spent; raising it later has no effect.

@@ -6,9 +6,10 @@ The file may come from anyone, and from another program: numbers may have other 
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from localsynth.system.canonical_json import canonical_json
 __all__ = ["TableHash", "canonical_row", "hash_table", "read_rows"]
 
 _LONGEST_FIELD = 2**24
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LARGEST_EXPONENT = 60
 """Of a number; the schema's have at most 38 digits."""
 
@@ -70,10 +72,9 @@ def _canonical(text: str, column: Column) -> str | None:
 
 
 def _canonical_number(text: str) -> str:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
+    if not _NUMBER.fullmatch(text):
         return text
+    number = Decimal(text)
     if not number.is_finite() or abs(number.adjusted()) > _LARGEST_EXPONENT:
         return text
     plain = format(number, "f") if number else "0"
@@ -112,16 +113,25 @@ def _json_lines(path: Path) -> Iterator[list[Any]]:
     names: list[str] | None = None
     with path.open(encoding="utf-8") as file:
         for line in file:
-            row = json.loads(line, parse_float=str, parse_int=str)
+            row = json.loads(line, parse_float=str, parse_int=str, object_pairs_hook=_once)
             if names is None:
                 names = list(row)
                 yield names
             yield list(row.values()) if list(row) == names else []
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object each of whose keys stands once. Raises ValueError."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
 def _parquet(path: Path) -> Iterator[list[Any]]:
     with duckdb.connect(config=OFFLINE) as connection:
-        found = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM read_parquet({literal(path)})")
+        # The very file: DuckDB takes these characters of a path for patterns, and a directory a=1 for a column.
+        exact = re.sub(r"[\[*?]", lambda found: f"[{found[0]}]", str(path))
+        found = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM read_parquet({literal(exact)}, hive_partitioning = false)")
         yield [column[0] for column in found.description or []]
         while batch := found.fetchmany(2000):
             yield from (list(row) for row in batch)

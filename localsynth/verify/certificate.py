@@ -204,7 +204,8 @@ def _check_target(events: list[Event], made: dict[str, Any]) -> Finding:
 def _check_measured(schema: Schema, events: list[Event]) -> Finding:
     """Everything marked as measured must be charged, under the names that `ingest.private_bounds` uses."""
     charged = {event["what"] for event in events if event["kind"] == "spend" and event["stage"] == "schema"}
-    needed = [] if the_basis(events).size_declared else ["number of units"]
+    declared = all(event["basis"]["size_declared"] for event in events if event["kind"] == "budget")
+    needed = [] if declared else ["number of units"]
     for column in schema.columns:
         if not column.measured:
             continue
@@ -235,6 +236,8 @@ def _check_spends(events: list[Event]) -> Finding:
             expected = "thresholded_gaussian" if lists else "gaussian" if ranges else "pure_dp"
         else:
             expected = "gaussian" if event["stage"] == "count_texts" else "zcdp" if what == "marginals" else "poisson_sampled"
+        if event["stage"] not in ("schema", "train", "count_texts") or (event["stage"] == "schema") != (event["run"] is None):
+            return Finding("spends", "failed", f"{what!r} is charged to a stage or a run that it does not belong to.")
         if kind != expected:
             return Finding("spends", "failed", f"The mechanism charged for {what!r} is not the one that measures it: {kind}.")
         spends.setdefault(event["budget"], []).append((event, kind))
@@ -247,9 +250,12 @@ def _check_spends(events: list[Event]) -> Finding:
     return Finding("spends", "ok", "Every spend is of its stage's mechanism, in a budget that holds it.")
 
 
+_UNITS = ("number of units", "schema", "pure_dp", None)
+
+
 def _are_fixed_beforehand(spends: list[tuple[Event, str]]) -> bool:
     """Whether these are the number of units alone, or the marginals, the equal steps and the token counts of one run."""
-    if all(event["what"] == "number of units" for event, _ in spends):
+    if all((event["what"], event["stage"], kind, event["run"]) == _UNITS for event, kind in spends):
         return True
     kinds = Counter(kind for _, kind in spends)
     steps = {canonical_json(flatten_parsed([event["mechanism"]])[0][0]) for event, kind in spends if kind == "poisson_sampled"}
@@ -296,6 +302,8 @@ def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:
     basis = event["basis"]
     if stated != (basis["unit"], basis["max_rows_per_unit"], basis["size_declared"], event["limit"]):
         return Finding("settings", "failed", "The privacy settings do not match the ledger.")
+    if privacy.delta not in (None, event["limit_delta"]):
+        return Finding("settings", "failed", "The delta of the settings is not the ledger's.")
     return Finding("settings", "ok", "The privacy settings match the ledger.")
 
 

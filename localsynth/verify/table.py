@@ -42,7 +42,7 @@ def check_table(document: dict[str, Any], certificate: Path, table: Path) -> lis
         if wrong := _what_is_wrong(manifest, document):
             return [Finding("table", "failed", f"{path.name} {wrong}.")]
         found = _compare(manifest, schema, table)
-        if found.status == "ok" and manifest["jobs"] is not None and not document["hashes"]["model"]:
+        if found.status != "failed" and not document["hashes"]["model"]:
             return [found, _sample_again(manifest, document, certificate.parent / "marginals.json", table)]
     except LocalsynthError as error:
         return [Finding("table", "failed", error.message)]
@@ -77,7 +77,7 @@ def _compare(manifest: dict[str, Any], schema: Schema, table: Path) -> Finding:
     else:
         text = f"{table.name} holds the {found.rows:,} rows that were exported with this certificate; the file was written again."
     if manifest["signature"] is None:
-        text += " Neither is signed: their author is unknown."
+        return Finding("table", "not checked", f"{text} Neither is signed: their author is unknown.")
     return Finding("table", "ok", text)
 
 
@@ -85,11 +85,16 @@ def _sample_again(manifest: dict[str, Any], document: dict[str, Any], marginals:
     """Rows by marginals alone, sampled again and compared with the table, one by one."""
     if not marginals.is_file() or file_sha256(marginals) != document["hashes"]["marginals"]:
         return Finding("rows", "not checked", "Not sampled again: marginals.json is not beside the certificate.")
+    if manifest["jobs"] is None:
+        return Finding("rows", "not checked", "Not sampled again: the manifest does not state how the rows were made.")
     if any("seeds" in job["asked"] for job in manifest["jobs"]):
         return Finding("rows", "not checked", "Not sampled again: some rows continue a file (--seeds) that is not at hand.")
     number = _first_difference(manifest, document, marginals, table)
     if number is None:
-        return Finding("rows", "ok", f"Sampled again from marginals.json: all {manifest['rows']:,} rows match.")
+        text = f"Sampled again from marginals.json: all {manifest['rows']:,} rows match."
+        if asked := sum(job["rows"] for job in manifest["jobs"] if job["asked"]):
+            text += f" {asked:,} of them were made under conditions, which choose among the rows that can be made."
+        return Finding("rows", "ok", text)
     return Finding("rows", "failed", f"Sampled again from marginals.json: row {number:,} is the first that differs.")
 
 

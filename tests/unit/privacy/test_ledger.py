@@ -454,3 +454,11 @@ def test_events_have_a_date_and_no_time(paths: tuple[Path, Path], monkeypatch: p
     assert all(not isinstance(v, int | float) or v < 1e6 for event in events for v in event.values()), (
         "nor a timestamp as a number"
     )
+
+
+def test_open_budget_is_not_taken_over_for_another_unit(paths: tuple[Path, Path]) -> None:
+    ledger = start(paths, 0.4)
+    with pytest.raises(BudgetError, match="protect unit 'row'"):
+        ledger.open_budget(
+            "schema", None, Account(0.4, 0.0), limit=4.0, limit_delta=1e-6, basis=Basis("who", 2, size_declared=False)
+        )
