@@ -18,11 +18,11 @@ from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
 from localsynth.schema.columns import Category
 from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 
-__all__ = ["Shares", "account_of", "epsilons_alone", "plan_training", "planned_risks", "shares_of"]
+__all__ = ["SCHEMA_SHARE", "Shares", "account_of", "epsilons_alone", "plan_training", "planned_risks", "shares_of"]
 
 _SIZE_SHARE = 0.02
 """Of privacy.epsilon, for the number of units where it is not declared."""
-_SCHEMA_SHARE = 0.2
+SCHEMA_SHARE = 0.2
 """Of privacy.epsilon, as if alone, where privacy.schema_epsilon is not set."""
 _FAILURE_SHARE = 0.1
 """Of δ, for measured lists; half of it is planned with, and half is for lists that an interruption lost."""
@@ -60,7 +60,7 @@ class Shares:
 def shares_of(config: Config) -> Shares:
     """The measurements of a run under `config`. Raises ConfigError where the schema's leave nothing for the rest."""
     privacy, delta, synthesizer = config.privacy, config.delta(), config.synthesizer
-    schema_epsilon = privacy.schema_epsilon or _SCHEMA_SHARE * privacy.epsilon
+    schema_epsilon = privacy.schema_epsilon or SCHEMA_SHARE * privacy.epsilon
     if schema_epsilon >= privacy.epsilon:
         raise ConfigError(
             f"privacy.schema_epsilon ({schema_epsilon}) leaves nothing of privacy.epsilon ({privacy.epsilon}) for training.",

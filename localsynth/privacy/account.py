@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from localsynth.errors import BudgetError
 from localsynth.privacy.accountant import (
@@ -11,9 +12,11 @@ from localsynth.privacy.accountant import (
     calibrate_noise,
     dp_sgd_step,
     epsilon_of,
+    flatten,
     flatten_parsed,
     least_noise,
     max_repetitions,
+    unflatten,
 )
 from localsynth.privacy.renyi import ORDERS, epsilon_at_order, rho_left
 from localsynth.privacy.zcdp import rho_for
@@ -55,7 +58,7 @@ class Account:
             return [{"type": "zcdp", "rho": max(rho, rho_for(self.epsilon, self.delta))}]
         if len(steps) != 1:
             return mechanisms
-        more = max_repetitions(lambda times: self.fits([*mechanisms, {"type": "repeated", "count": times, "of": steps[0]}]))
+        more = _more_steps(self, tuple(sorted(flatten(mechanisms).items())), steps[0]["rate"], steps[0]["of"]["noise_multiplier"])
         return [*mechanisms, *([{"type": "repeated", "count": more, "of": steps[0]}] if more else [])]
 
     def noise(self, rate: float, steps: int, others: Sequence[Mechanism] = ()) -> float:
@@ -83,6 +86,14 @@ class Account:
                 "Declare bounds and lists that are public, or start a new workspace and let its ingest finish.",
             )
         return rho
+
+
+@lru_cache(maxsize=64)
+def _more_steps(account: Account, counts: tuple[tuple[str, int], ...], rate: float, noise: float) -> int:
+    """How many more of these steps fit beside the mechanisms with these canonical texts. Takes some twenty compositions."""
+    charged = unflatten(dict(counts))
+    step = dp_sgd_step(noise, rate)
+    return max_repetitions(lambda times: account.fits([*charged, {"type": "repeated", "count": times, "of": step}]))
 
 
 def choose_order(account: Account, rate: float, steps: int, others: list[Mechanism]) -> Account:

@@ -21,7 +21,7 @@ with that profile, also in composition (Zhu, Dong & Wang 2022, arXiv:2106.08567,
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -44,6 +44,7 @@ __all__ = [
     "least_noise",
     "max_repetitions",
     "to_dp_event",
+    "unflatten",
 ]
 
 Mechanism: TypeAlias = dict[str, Any]
@@ -127,6 +128,11 @@ def flatten(mechanisms: list[Mechanism]) -> Counter[str]:
     if any(count > _RANGES["count"][1] for count in counts.values()):
         raise _wrong("it is repeated too often")
     return counts
+
+
+def unflatten(counts: Mapping[str, int]) -> list[Mechanism]:
+    """The mechanisms that `flatten` gives these counts for."""
+    return [{"type": "repeated", "count": count, "of": json.loads(text)} for text, count in counts.items()]
 
 
 def flatten_parsed(mechanisms: list[Mechanism]) -> list[tuple[Mechanism, int]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy.account import Account
-from localsynth.privacy.accountant import TOLERANCE, Mechanism, flatten
+from localsynth.privacy.accountant import TOLERANCE, Mechanism, flatten, unflatten
 from localsynth.privacy.ledger_chain import FORMAT, Basis, Budget, Event, Spent, break_in_chain, genesis_hash, recompute
 from localsynth.system.canonical_json import canonical_json, sha256_of
 from localsynth.system.files import read_json, write_file, write_json
@@ -30,10 +30,6 @@ _START_OVER = "Restore it from a backup of the same moment, or start over in a n
 def exclusive(path: Path) -> AbstractContextManager[None]:
     """Exclude other processes from `path` with a lock file beside it. Raises ResourceError."""
     return file_lock(path.with_name(path.name + ".lock"), str(path), wait_seconds=_WAIT_SECONDS)
-
-
-def _counts_json(counts: Counter[str]) -> list[Mechanism]:
-    return [{"type": "repeated", "count": count, "of": json.loads(text)} for text, count in counts.items()]
 
 
 class Ledger:
@@ -222,7 +218,7 @@ class Ledger:
     def _fits(self, budget: Budget, counts: Counter[str]) -> bool:
         if counts <= self._known_to_fit.get(budget.name, Counter()):
             return True
-        if not budget.account.fits(_counts_json(counts)):
+        if not budget.account.fits(unflatten(counts)):
             return False
         self._known_to_fit[budget.name] = counts
         return True
@@ -230,7 +226,7 @@ class Ledger:
     def charged(self, budget: str) -> list[Mechanism]:
         """What was charged to a budget. Raises BudgetError where it is not open."""
         self._opened(budget)
-        return _counts_json(self._charged[budget])
+        return unflatten(self._charged[budget])
 
     def fits(self, budget: str, mechanisms: list[Mechanism]) -> bool:
         """Whether all of `mechanisms` still fit into the budget; `charge` then takes each without composing again.

@@ -15,10 +15,11 @@ again an upper bound; both directions count, since add and remove are both neigh
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from localsynth.privacy.account import Account
-from localsynth.privacy.accountant import MAX_RUNS, Mechanism, deltas_of, flatten
+from localsynth.privacy.accountant import MAX_RUNS, Mechanism, deltas_of, flatten, unflatten
 from localsynth.privacy.renyi import rdp_within
 
 __all__ = ["BASE_RATES", "FALSE_POSITIVE_RATES", "Risk", "Risks", "risks_of"]
@@ -66,6 +67,12 @@ def risks_of(charged: Sequence[tuple[Account, list[Mechanism]]]) -> Risks:
     One account without an order: from the privacy loss distribution of its longest run (`Account.in_full`). Otherwise parameters
     followed noisy results, and only what the accounts bound beforehand counts. Raises ConfigError.
     """
+    return _risks_of(tuple((account, tuple(sorted(flatten(mechanisms).items()))) for account, mechanisms in charged))
+
+
+@lru_cache(maxsize=16)
+def _risks_of(counted: tuple[tuple[Account, tuple[tuple[str, int], ...]], ...]) -> Risks:
+    charged = [(account, unflatten(dict(counts))) for account, counts in counted]
     epsilon = math.fsum(max(account.epsilon, account.spent(mechanisms)) for account, mechanisms in charged)
     delta = min(1.0, math.fsum(account.delta for account, _ in charged))
     basis, profile, order = "epsilon and delta", [(epsilon, delta)], None
