@@ -26,6 +26,7 @@ from localsynth.schema.columns import Record, Schema, Text, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json
+from localsynth.train import loop
 from localsynth.verify.file import verify_file
 from localsynth.workspace.runs import Run, latest_run
 
@@ -242,3 +243,23 @@ def test_the_audit_trains_on_texts_alone_too(
     (canaries,) = seen
     assert len(canaries) == 40
     assert all(0 < sum(row.learned) < len(row.tokens) / 2 for unit in canaries for row in unit)
+
+
+def test_training_takes_no_more_than_its_steps_and_reserve(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is left of the budget then is for counting the texts."""
+    session.config = session.config.model_copy(update={"text_counts": TextCountsConfig()})
+    ingest(session)
+    charged = 0
+
+    def without_end(**given: Any) -> None:
+        nonlocal charged
+        while True:
+            given["charge_step"]()
+            charged += 1
+
+    monkeypatch.setattr(loop, "train", without_end)
+    monkeypatch.setattr("localsynth.pipeline.train._check_own_model", lambda name, path: None)
+    with pytest.raises(BudgetError, match="reserve"):
+        train(session)
+    plan = run_of(session).model.plan
+    assert charged == plan["steps"] + plan["reserve"]
