@@ -131,6 +131,7 @@ def _new_budget(ledger: "Ledger", earlier: str | None) -> str:
 
 
 _SOME_UNITS = 10_000
+"""In place of a size that is still to be measured."""
 _SIZE = "-size"
 """Follows an ingest's name in the name of a budget for the number of units."""
 
@@ -155,7 +156,7 @@ class _Ingest:
     def __init__(self, session: Session, ledger: "Ledger", source_sha256: str, record: IngestRecord) -> None:
         """Open the ingest's first budget, where something is to be measured, then write the record.
 
-        In this order a budget that is refused leaves the record of an earlier ingest as it was.
+        In this order a budget that is refused leaves the record of an earlier ingest unchanged.
         """
         self._session, self._ledger, self._source_sha256 = session, ledger, source_sha256
         self._measured_by = dict(record.measured_by)
