@@ -122,7 +122,7 @@ def planned_risks(config: Config, account: Account, main: Mechanism) -> Risks:
     return risks_of([*size, (account, [*shares.schema, *shares.counts, main])])
 
 
-def epsilons_alone(config: Config, plan: TrainPlan | None) -> dict[str, float]:
+def epsilons_alone(config: Config, account: Account, plan: TrainPlan | None) -> dict[str, float]:
     """{"total": ε, stage: ε of that stage if it were alone at the run's δ, ...}; `plan`: None for a run without a model.
 
     Composed, they cost "total", less than their sum.
@@ -131,11 +131,10 @@ def epsilons_alone(config: Config, plan: TrainPlan | None) -> dict[str, float]:
     found = {"total": config.privacy.epsilon}
     if shares.columns or shares.size_epsilon:
         found["schema"] = shares.size_epsilon + (shares.schema_epsilon if shares.columns else 0.0)
-    if shares.marginals is not None:
-        found["marginals"] = epsilon_of([{"type": "zcdp", "rho": shares.marginals}], delta)
-    if plan is None:
-        found["marginals"] = found["total"] - shares.size_epsilon
-    else:
+    rho = account.rho(shares.schema) if plan is None else shares.marginals
+    if rho is not None:
+        found["marginals"] = epsilon_of([{"type": "zcdp", "rho": rho}], delta)
+    if plan is not None:
         found["train"] = epsilon_of([plan.all_steps], delta)
     if shares.text_counts is not None:
         found["text_counts"] = epsilon_of([gaussian_of_rho(shares.text_counts)], delta)

@@ -118,7 +118,7 @@ def forecast_marginals(config: Config, size: Size) -> dict[str, Any]:
         # Of one Gaussian mechanism of the same cost, for comparison; the counts divide it.
         "noise_multiplier": 1 / math.sqrt(2 * rho),
         "max_grad_norm": 1.0,
-        "epsilon": epsilons_alone(config, None),
+        "epsilon": epsilons_alone(config, account, None),
         "delta": config.delta(),
         "risks": planned_risks(config, account, {"type": "zcdp", "rho": rho}).document(),
         "seconds": {"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + size.rows * columns * _SECONDS_A_VALUE},
@@ -204,7 +204,7 @@ def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machin
         "sample_rate": plan.sample_rate,
         "noise_multiplier": plan.noise_multiplier,
         "max_grad_norm": plan.max_grad_norm,
-        "epsilon": epsilons_alone(config, plan),
+        "epsilon": epsilons_alone(config, account, plan),
         "delta": config.delta(),
         "risks": planned_risks(config, account, plan.all_steps).document(),
         "seconds": {

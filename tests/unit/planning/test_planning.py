@@ -11,7 +11,7 @@ from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError
 from localsynth.events import Event
 from localsynth.planning import forecast
-from localsynth.planning.budgets import account_of, plan_training, shares_of
+from localsynth.planning.budgets import account_of, epsilons_alone, plan_training, shares_of
 from localsynth.planning.warnings import (
     FEW_TEXT_UNITS,
     FEW_UNITS,
@@ -240,3 +240,11 @@ def test_placeholders_fill_only_open_fields() -> None:
     schema = Schema(columns=[LIST, TEXT, Integer(name="n", min=3, max=4)])
     filled = forecast.with_placeholders(schema)
     assert not filled.unmeasured() and filled.columns[1:] == schema.columns[1:]
+
+
+def test_marginals_alone_cost_less_than_the_whole_beside_a_measured_schema() -> None:
+    for columns, fills in (([BOUNDED], True), ([RANGE, LIST], False)):
+        wanted = config(columns, public_size=5000, epsilon=3)
+        alone = epsilons_alone(wanted, account_of(wanted, 4500, 0.0), None)
+        assert (alone["marginals"] == pytest.approx(3.0, rel=1e-6)) is fills and alone["marginals"] > 2.5
+        assert ("schema" in alone) is not fills
