@@ -96,11 +96,12 @@ def _command(request: dict[str, Any], streams: list[int]) -> None:
 def _serve(listening: socket.socket) -> None:
     working: dict[int, socket.socket] = {}
     while True:
-        if select.select([listening], [], [], 0.01)[0]:
+        readable = select.select([listening, sys.stdin], [], [], 0.01)[0]
+        if sys.stdin in readable:
+            return
+        if listening in readable:
             client, _ = listening.accept()
             message, streams, _, _ = socket.recv_fds(client, _MAX_REQUEST, 3)
-            if not message:
-                return
             request = json.loads(message)
             pid = os.fork()
             if pid == 0:
@@ -116,7 +117,7 @@ def _serve(listening: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve until a client says nothing."""
+    """Serve until standard input is closed: by the client, or because its process has ended."""
     # So that every fork has them. Nothing here may start a thread that a fork would miss.
     import pandas  # noqa: F401  # DuckDB imports it, where it is installed, for the first value that it binds
 
@@ -144,28 +145,22 @@ class ForkServer:
         self._path = directory / "fork-server"
         root = Path(__file__).parents[2]
         command = [sys.executable, "-m", "tests.helpers.fork_server", str(self._path)]
-        self._process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
-
-    def _connect(self) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        client.connect(str(self._path))
-        return client
 
     def run(self, directory: Path, environment: dict[str, str], arguments: list[str], streams: tuple[int, int, int]) -> int:
         """The exit code of `localsynth ARGUMENTS`, with these file descriptors as its standard streams."""
         request = {"directory": str(directory), "environment": environment, "arguments": arguments}
-        with self._connect() as client:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            client.connect(str(self._path))
             client.settimeout(1800)
             socket.send_fds(client, [json.dumps(request).encode()], list(streams))
             return int(client.recv(64))
 
     def close(self) -> None:
         """End the server."""
-        with self._connect() as client:
-            client.shutdown(socket.SHUT_WR)
-            self._process.wait(10)
+        self._process.communicate(timeout=10)
 
 
 if __name__ == "__main__":
