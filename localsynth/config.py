@@ -374,7 +374,8 @@ unit = "row"
 
 _SCHEMA_NOTE = """\
 # Inferred from the first rows. Kinds: category, integer, number, boolean, date, datetime, text,
-# identifier (not learned, numbered from 1), surrogate (not learned, fake values; of = name | email | phone | address).
+# identifier (not learned, numbered from 1), surrogate (not learned, fake values; of = name | email | phone | address),
+# derived (not learned, calculated; formula = "net + tax", or "year(arrival) - year(born)").
 # Where min/max or values are missing, they are measured under differential privacy. If you know them from
 # public sources (a code book), declare them: that costs nothing. Example: values = ["ham", "spam"]
 # Where texts go with codes, describe these for the model: descriptions = {J45 = "asthma"}

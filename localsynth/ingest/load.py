@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from localsynth.config import Config
 from localsynth.errors import ConfigError, DataError
 from localsynth.events import Emit, private_note
-from localsynth.ingest.parse import UnreadableValueError, parser_for
+from localsynth.ingest.parse import UnreadableValueError, parse_value, parser_for
 from localsynth.ingest.sources.base import Row, Source
 from localsynth.ingest.sources.open import open_source
 from localsynth.privacy.noise import RandomSource
-from localsynth.schema.columns import Identifier, Schema, Value
+from localsynth.schema.columns import Derived, Identifier, Number, Record, Schema, Value
 from localsynth.store.private import PrivateWriter
 from localsynth.workspace.paths import Workspace
 
@@ -38,7 +38,8 @@ class LoadedTable:
 
 def _check_columns(schema: Schema, source: Source, unit: str) -> None:
     declared = [column.name for column in schema.columns]
-    absent = [name for name in declared if name not in source.columns]
+    calculated = {column.name for column in schema.columns if isinstance(column, Derived)}
+    absent = [name for name in declared if name not in source.columns and name not in calculated]
     extra = [name for name in source.columns if name not in declared]
     if absent:
         raise DataError(
@@ -75,7 +76,14 @@ class _RowParser:
             (source.columns.index(column.name), column.name, parser_for(column, config.data.missing))
             for column in schema.learned()
         ]
+        self._derived = [
+            (source.columns.index(column.name), schema.formula(column), column)
+            for column in schema.columns
+            if isinstance(column, Derived) and column.name in source.columns
+        ]
         self.rows = 0
+        self.not_as_derived = dict.fromkeys((column.name for _, _, column in self._derived), 0)
+        """Column → the number of rows whose value is not its formula's."""
         self.saw_row_without_unit = False
 
     def order_key(self, row: Row) -> str | None:
@@ -96,7 +104,18 @@ class _RowParser:
                     f"{self._source.path}: row {self.rows}, column {name!r}: {error}.",
                     "Correct the row, change the column's kind, or add the string to data.missing if it means 'no value'.",
                 ) from None
+        if self._derived:
+            self._compare_derived(row, dict(zip((name for _, name, _ in self._parsers), values, strict=True)))
         return self._unit_of(row), values
+
+    def _compare_derived(self, row: Row, values: Record) -> None:
+        for index, formula, column in self._derived:
+            number = Number(name=column.name, kind="number", decimals=column.decimals)
+            try:
+                written = parse_value(number, row[index], self._absent)
+            except UnreadableValueError:
+                written = None
+            self.not_as_derived[column.name] += written != formula.value(values, column.decimals)
 
     def _unit_of(self, row: Row) -> str | None:
         if self._unit is None:
@@ -164,6 +183,9 @@ def load_table(
         if parse_row.saw_row_without_unit:
             text = f"Some rows have no {privacy.unit!r}: each of them counts as a unit of its own."
             emit(private_note(text))
+        for name, rows in parse_row.not_as_derived.items():
+            if rows:
+                emit(private_note(f"{name!r}: in {rows:,} of {parse_row.rows:,} rows its formula gives another value."))
         units = writer.number_units()
         keep_probability = keep(units)
         _assign_splits(writer, units, random, keep_probability, privacy.holdout)

@@ -1,11 +1,11 @@
-"""Values for the columns that are never learned: row numbers for identifiers, fake names and addresses for surrogates.
+"""Values for the columns that are never learned: numbers for identifiers, fake names for surrogates, results for derived ones.
 
 Faker makes them from the seed and the row number alone. No original value is read, so none can be copied.
 """
 
 from faker import Faker
 
-from localsynth.schema.columns import Identifier, Record, Schema, Surrogate, Value
+from localsynth.schema.columns import Derived, Identifier, Record, Schema, Surrogate, Value
 
 __all__ = ["Surrogates"]
 
@@ -19,6 +19,7 @@ class Surrogates:
         self.seed = seed
         self._unit_column = unit_column
         self._has_surrogates = any(isinstance(column, Surrogate) for column in schema.columns)
+        self._formulas = {column.name: schema.formula(column) for column in schema.columns if isinstance(column, Derived)}
         self._faker = Faker("en_US")
 
     def complete(self, row_number: int, learned: Record, unit: int | None = None) -> Record:
@@ -35,6 +36,8 @@ class Surrogates:
                 record[column.name] = (unit if unit is not None and column.name == self._unit_column else row_number) + 1
             elif isinstance(column, Surrogate):
                 record[column.name] = self._fake(column)
+            elif isinstance(column, Derived):
+                record[column.name] = self._formulas[column.name].value(learned, column.decimals)
             else:
                 record[column.name] = learned[column.name]
         return record

@@ -21,7 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from localsynth.errors import ConfigError
 from localsynth.schema.constraints import Constraint, read_constraints
+from localsynth.schema.formulas import Formula, read_formula
 from localsynth.schema.sql_conditions import Constant
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Column",
     "Date",
     "DateTime",
+    "Derived",
     "Identifier",
     "Integer",
     "Number",
@@ -230,8 +233,18 @@ class Surrogate(_Column):
     nullable: bool = False
 
 
+class Derived(_Column):
+    """A number that follows from other columns of its row. Never learned: it is calculated for each synthetic row."""
+
+    kind: Literal["derived"] = "derived"
+    formula: str = Field(max_length=1000)
+    """How to calculate it, e.g. "net + tax", "quantity * price", "year(arrival) - year(born)"."""
+    decimals: int = Field(default=0, ge=0, le=9)
+    """Digits after the point, rounded half up; 0: a whole number."""
+
+
 Column = Annotated[
-    Category | Integer | Number | Boolean | Date | DateTime | Text | Identifier | Surrogate,
+    Category | Integer | Number | Boolean | Date | DateTime | Text | Identifier | Surrogate | Derived,
     Field(discriminator="kind"),
 ]
 
@@ -258,7 +271,17 @@ class Schema(BaseModel):
                 raise ValueError(f"two columns are named {column.name!r} (upper and lower case count as the same)")
             seen.add(column.name.casefold())
         if not self.learned():
-            raise ValueError("no column is learned: every one is an identifier or a surrogate")
+            raise ValueError("no column is learned: every one is an identifier, a surrogate or derived")
+        return self
+
+    @model_validator(mode="after")
+    def _formulas_are_about_the_columns(self) -> "Schema":
+        for column in self.columns:
+            if isinstance(column, Derived):
+                try:
+                    self.formula(column)
+                except ConfigError as error:
+                    raise ValueError(f"derived column {column.name!r}: {error.message} {error.hint}") from None
         return self
 
     @model_validator(mode="after")
@@ -280,9 +303,13 @@ class Schema(BaseModel):
             return ()
         return read_constraints(tuple(self.constraints), tuple((column.name, column.kind) for column in self.columns))
 
+    def formula(self, column: Derived) -> Formula:
+        """The formula of a derived column. Raises ConfigError."""
+        return read_formula(column.formula, tuple((column.name, column.kind) for column in self.learned()))
+
     def learned(self) -> list[Column]:
-        """The columns the model learns and writes: all but identifiers and surrogates."""
-        return [column for column in self.columns if not isinstance(column, Identifier | Surrogate)]
+        """The columns the model learns and writes: all but identifiers, surrogates and derived ones."""
+        return [column for column in self.columns if not isinstance(column, Identifier | Surrogate | Derived)]
 
     def unmeasured(self) -> list[tuple[str, str]]:
         """(column, field) pairs that are neither declared nor measured yet."""

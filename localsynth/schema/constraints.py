@@ -21,7 +21,7 @@ __all__ = ["Constraint", "read_constraints"]
 
 MAX_LENGTH = 1000
 """Characters of a constraint."""
-_REFUSED = ("text", "identifier", "surrogate")
+_REFUSED = ("text", "identifier", "surrogate", "derived")
 """Kinds of columns whose values no generator can be held to."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from faker.providers.lorem.en_US import Provider as EnglishWords
 
-from localsynth.schema.columns import Boolean, Column, Identifier, Record, Schema, Text, Value
+from localsynth.schema.columns import Boolean, Column, Derived, Identifier, Record, Schema, Text, Value
 from localsynth.schema.conditions import Allowed, Conditions, only
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.ordinals import Structured, from_ordinal, value_count
@@ -29,6 +29,7 @@ def random_rows(schema: Schema, units: int, unit: str, max_rows_per_unit: int, s
     """
     rng = random.Random(seed)
     feasible = FeasibleSet(schema)
+    derived = [(column.name, schema.formula(column), column.decimals) for column in schema.columns if isinstance(column, Derived)]
     for number in range(units):
         # The unit's name, the same in all its rows.
         own: Record = {}
@@ -36,8 +37,9 @@ def random_rows(schema: Schema, units: int, unit: str, max_rows_per_unit: int, s
             column = next(column for column in schema.columns if column.name == unit)
             own[unit] = _value(column.model_copy(update={"nullable": False}), number, rng)
         for _ in range(1 if unit == "row" else rng.randint(1, max_rows_per_unit)):
-            row = {column.name: _value(column, number, rng) for column in schema.columns} | own
-            yield row if feasible.satisfied(row) else _repaired(schema, feasible, row, own, rng)
+            row = {column.name: _value(column, number, rng) for column in schema.columns if not isinstance(column, Derived)} | own
+            row = row if feasible.satisfied(row) else _repaired(schema, feasible, row, own, rng)
+            yield row | {name: formula.value(row, decimals) for name, formula, decimals in derived}
 
 
 def _repaired(schema: Schema, feasible: FeasibleSet, row: Record, own: Record, rng: random.Random) -> Record:

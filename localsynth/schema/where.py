@@ -31,7 +31,7 @@ def parse_where(text: str, schema: Schema) -> Conditions:
 
     Raises ConfigError where it is no condition, or where no value can satisfy it.
     """
-    tree = read_condition(text, {c.name: c.kind for c in schema.columns}, ("identifier", "surrogate"))
+    tree = read_condition(text, {c.name: c.kind for c in schema.columns}, ("identifier", "surrogate", "derived"))
     found: dict[str, Allowed] = {}
     for part in _conjuncts(tree):
         column = schema.column(_only_name(part))

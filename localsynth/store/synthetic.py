@@ -28,7 +28,19 @@ from typing import Any, Literal, TypeAlias
 import duckdb
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
-from localsynth.schema.columns import Boolean, Column, Date, DateTime, Identifier, Integer, Number, Record, Schema, Value
+from localsynth.schema.columns import (
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Derived,
+    Identifier,
+    Integer,
+    Number,
+    Record,
+    Schema,
+    Value,
+)
 from localsynth.store.bulk import OFFLINE, insert_rows, literal, quoted
 from localsynth.system.lock import file_lock
 
@@ -51,6 +63,8 @@ def _sql_type(column: Column) -> str:
         # 18 digits fit into 64 bits; larger ranges take 128.
         largest = max(abs(bound) for bound in (column.min, column.max, 0.0) if bound is not None)
         return f"DECIMAL({18 if largest < 10 ** (18 - column.decimals) else 38},{column.decimals})"
+    if isinstance(column, Derived):
+        return f"DECIMAL(18,{column.decimals})" if column.decimals else "BIGINT"
     return _TYPES.get(type(column), "VARCHAR")
 
 

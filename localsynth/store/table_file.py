@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from localsynth.errors import IntegrityError
-from localsynth.schema.columns import Boolean, Column, DateTime, Identifier, Integer, Number, Schema
+from localsynth.schema.columns import Boolean, Column, DateTime, Derived, Identifier, Integer, Number, Schema
 from localsynth.store.bulk import OFFLINE, literal
 from localsynth.system.canonical_json import canonical_json
 
@@ -64,7 +64,7 @@ def canonical_row(values: list[Any], schema: Schema) -> Row:
 def _canonical(text: str, column: Column) -> str | None:
     if text == "":
         return None
-    if isinstance(column, Integer | Number | Identifier):
+    if isinstance(column, Integer | Number | Identifier | Derived):
         return _canonical_number(text)
     if isinstance(column, Boolean):
         return text.lower()

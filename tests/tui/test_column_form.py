@@ -1,10 +1,10 @@
-"""Value descriptions in the form and in localsynth.toml."""
+"""Value descriptions and formulas in the form and in localsynth.toml."""
 
 import pytest
 
 from localsynth.errors import ConfigError
 from localsynth.schema.columns import Category
-from localsynth_tui.workspace.column_form import changes_of, values_of
+from localsynth_tui.workspace.column_form import changes_of, range_text, values_of
 from localsynth_tui.workspace.config_file import with_column
 
 TEXT = """\
@@ -34,3 +34,13 @@ def test_description_without_its_value_is_refused() -> None:
         changes_of("category", {"values": "J45", "descriptions": "asthma"})
     with pytest.raises(ConfigError, match="not in the list"):
         with_column(TEXT, "diagnosis", changes_of("category", {"values": "J45", "descriptions": "J54 = asthma"}), "here")
+
+
+def test_a_derived_column_round_trips_through_the_form() -> None:
+    text = TEXT + '[[schema.columns]]\nname = "n"\nkind = "integer"\n[[schema.columns]]\nname = "twice"\nkind = "integer"\n'
+    changes = {"kind": "derived", **changes_of("derived", {"formula": "2 * n", "decimals": ""})}
+    _, config = with_column(text, "twice", changes, "here")
+    column = config.schema_.columns[2]
+    assert column.kind == "derived" and column.formula == "2 * n" and range_text(column) == "not learned: 2 * n"
+    with pytest.raises(ConfigError, match="no column 'm'"):
+        with_column(text, "twice", {**changes, "formula": "2 * m"}, "here")

@@ -12,7 +12,19 @@ from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import ConfigError, DataError
 from localsynth.events import Event, for_the_record
 from localsynth.ingest.load import LoadedTable, load_table, sort_key
-from localsynth.schema.columns import Boolean, Category, Date, Identifier, Integer, Number, Record, Schema, Surrogate, Text
+from localsynth.schema.columns import (
+    Boolean,
+    Category,
+    Date,
+    Derived,
+    Identifier,
+    Integer,
+    Number,
+    Record,
+    Schema,
+    Surrogate,
+    Text,
+)
 from localsynth.store.private import PrivateStore
 from localsynth.workspace.paths import Workspace
 from tests.helpers.seeded_random import InsecureRandom
@@ -107,6 +119,22 @@ def test_no_original_value_is_readable_in_the_workspace(workspace: Workspace, tm
         assert not file.is_file() or SECRET.encode() not in file.read_bytes(), file
     assert SECRET not in json.dumps(events)
     assert len(stored(workspace, schema)) + len(stored(workspace, schema, "holdout")) == 3000
+
+
+def test_values_that_differ_from_a_formula_are_counted_privately(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("net,tax,gross\n0.1,0.2,0.3\n1,2,3.00\n1,2,4\n1,,\n1,2,much\n")
+    columns = [Number(name="net"), Number(name="tax"), Derived(name="gross", formula="net + tax", decimals=2)]
+    _, events = run(workspace, path, Schema(columns=columns))
+    (told,) = [event for event in events if "formula" in str(event)]
+    assert "'gross': in 2 of 5 rows its formula gives another value." in str(told)
+    assert "formula" not in json.dumps(for_the_record(told))
+
+
+def test_a_derived_column_may_be_absent_from_the_source(workspace: Workspace, tmp_path: Path) -> None:
+    schema = Schema(columns=[*NUMBERS.columns, Derived(name="twice", formula="2 * n")])
+    run(workspace, people(tmp_path, [("a", 3)]), schema, holdout=0.0)
+    assert stored(workspace, schema) == [(0, {"n": 3})]
 
 
 def test_size_of_the_table_stays_private(workspace: Workspace, tmp_path: Path) -> None:

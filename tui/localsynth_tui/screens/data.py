@@ -32,7 +32,7 @@ __all__ = ["DataScreen"]
 _SAVE_DELAY = 0.4
 """Seconds without a change before it is saved."""
 _SURROGATES = ("name", "email", "phone", "address")
-_NOT_LEARNED = ("identifier", "surrogate")
+_NOT_LEARNED = ("identifier", "surrogate", "derived")
 
 
 class _SignCheckbox(Checkbox):

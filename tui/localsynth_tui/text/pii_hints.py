@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from localsynth.schema.columns import Boolean, Category, Column, Identifier, Surrogate, Text
+from localsynth.schema.columns import Boolean, Category, Column, Derived, Identifier, Surrogate, Text
 from localsynth_tui.text.formatting import plain
 
 __all__ = ["PiiHint", "find_pii_hints", "flag", "treatment"]
@@ -112,7 +112,7 @@ def _and(parts: Sequence[str]) -> str:
 
 
 def _learned(column: Column) -> bool:
-    return not isinstance(column, Identifier | Surrogate)
+    return not isinstance(column, Identifier | Surrogate | Derived)
 
 
 def flag(column: Column, hint: PiiHint | None) -> str:
@@ -156,6 +156,8 @@ def _treatment(column: Column, unit: str, synthesizer: str) -> str:
         return f"Not learned: each synthetic {'unit' if column.name == unit else 'row'} gets a new number."
     if isinstance(column, Surrogate):
         return f"Not learned: each synthetic row gets a fake {_SURROGATES[column.of]}."
+    if isinstance(column, Derived):
+        return "Not learned: each synthetic row's value is calculated from its other columns."
     if isinstance(column, Text):
         condition = ", conditioned on the other columns" if synthesizer == "hybrid" else ""
         return f"Learned with noise, up to {column.max_tokens} tokens a value: the language model generates new texts{condition}."

@@ -5,7 +5,7 @@ import datetime as dt
 from typing import Any, get_args
 
 from localsynth.errors import ConfigError
-from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number, Surrogate, Text
+from localsynth.schema.columns import Category, Column, Date, DateTime, Derived, Integer, Number, Surrogate, Text
 from localsynth_tui.text.command_line import comma_separated
 from localsynth_tui.text.formatting import plain
 from localsynth_tui.workspace.config_file import KINDS
@@ -19,6 +19,7 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "values": ("Values", "measured; or: ham, spam"),
     "descriptions": ("Value descriptions", "e.g. J45 = asthma, M = male"),
     "max_tokens": ("Max tokens", "128"),
+    "formula": ("Formula", "net + tax"),
     "other": ("named", "none; measured: other"),
 }
 """Inputs of the form: (label, placeholder)."""
@@ -30,6 +31,7 @@ _INPUTS = {
     "date": ("min", "max"),
     "datetime": ("min", "max"),
     "text": ("max_tokens",),
+    "derived": ("formula", "decimals"),
 }
 
 
@@ -70,7 +72,7 @@ def values_of(column: Column) -> dict[str, str]:
 
 
 def _read(kind: str, field: str, text: str) -> Any:
-    if field == "other":
+    if field in ("other", "formula"):
         return text
     if field == "values":
         return next(csv.reader([text], skipinitialspace=True))
@@ -124,4 +126,6 @@ def range_text(column: Column) -> str:
         return f"up to {column.max_tokens} tokens"
     if isinstance(column, Surrogate):
         return f"not learned: fake {column.of}"
+    if isinstance(column, Derived):
+        return f"not learned: {plain(column.formula)}"
     return "yes or no" if column.kind == "boolean" else "not learned: new numbers"
