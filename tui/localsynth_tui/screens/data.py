@@ -310,10 +310,11 @@ Everything is saved in localsynth.toml as you type, and its comments stay."""
             changes["outside"] = None if outside == choices[0][1] or not isinstance(outside, str) else outside
         if kind == "surrogate":
             changes["of"] = str(self.query_one("#of", Select).value)
+        usual = KINDS[kind].model_fields["nullable"].default
         if kind != column.kind and kind in _NOT_LEARNED:
-            changes["nullable"] = False
-        # `nullable = true` is the default of learned columns, and false that of others: it is not written.
-        if changes["nullable"] == (kind not in _NOT_LEARNED):
+            changes["nullable"] = usual
+        # What is the default of the kind is not written.
+        if changes["nullable"] == usual:
             changes["nullable"] = None
         self._save_later(lambda text: with_column(text, column.name, changes, self.config_path.name))
 
