@@ -2,6 +2,7 @@
 
 import pytest
 
+from localsynth.privacy.accountant import dp_sgd_step, epsilon_of
 from localsynth.system.files import read_json
 
 
@@ -21,7 +22,9 @@ def test_from_the_command_to_the_report(localsynth, tickets, tmp_path):
     assert outcome.code == (6 if found["status"] == "failed" else 0), outcome.err
     assert found["canaries"] == 100 and found["search"]["rows"] == 3 and found["search"]["found"] == 0
     plan = read_json(run / "run.json")["model"]["plan"]
-    assert found["epsilon"] <= found["ceiling"] and found["claimed"]["epsilon"] == plan["epsilon"]
+    steps = [{"type": "repeated", "count": plan["steps"], "of": dp_sgd_step(plan["noise_multiplier"], plan["sample_rate"])}]
+    claimed = found["claimed"]
+    assert found["epsilon"] <= found["ceiling"] and claimed["epsilon"] == epsilon_of(steps, claimed["delta"])
     assert (workspace / "ledger.json").read_bytes() == ledger and registry.read_bytes() == spent and not private.exists()
     assert not (run / "audit").exists()
     text = localsynth("audit", "ws", "--canaries", 60, "--search", 0, *quick).out

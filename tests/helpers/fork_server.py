@@ -117,7 +117,7 @@ def _serve(listening: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve until standard input is closed: by the client, or because its process has ended."""
+    """Serve until standard input is closed, because the client has ended."""
     # So that every fork has them. Nothing here may start a thread that a fork would miss.
     import pandas  # noqa: F401  # DuckDB imports it, where it is installed, for the first value that it binds
 
@@ -160,7 +160,8 @@ class ForkServer:
 
     def close(self) -> None:
         """End the server."""
-        self._process.communicate(timeout=10)
+        with self._process:  # closes its pipes and waits for it
+            self._process.kill()
 
 
 if __name__ == "__main__":
