@@ -13,10 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import roc_auc_score
+from judges import boosting_auc
 
 _NUMBERS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
 
@@ -26,30 +24,11 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, skipinitialspace=True)
 
 
-def features(rows: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
-    """Shape (rows, columns without income): numbers, and categories by their place among all known values."""
-    columns = {}
-    for name in known.columns.drop("income"):
-        if name in _NUMBERS:
-            columns[name] = pd.to_numeric(rows[name], errors="coerce")
-        else:
-            columns[name] = rows[name].astype(pd.CategoricalDtype(sorted(known[name].dropna().unique()))).cat.codes
-    return pd.DataFrame(columns).to_numpy(float)
-
-
-def auc(train: pd.DataFrame, test: pd.DataFrame) -> float:
-    """Of gradient boosting, target income."""
-    train = train[train["income"].isin(test["income"].unique())]
-    known = pd.concat([train, test])
-    model = HistGradientBoostingClassifier(random_state=0).fit(features(train, known), train["income"].str.contains(">"))
-    return float(roc_auc_score(test["income"].str.contains(">"), model.predict_proba(features(test, known))[:, 1]))
-
-
 def main() -> None:
     """Print a line a seed."""
     folder, epsilon, seeds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     train, test = read(folder / "adult_train.csv.gz"), read(folder / "adult_test.csv.gz")
-    print(f"original rows: AUC {auc(train, test):.4f}")
+    print(f"original rows: AUC {boosting_auc(train, test, 'income', _NUMBERS):.4f}")
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch)
@@ -71,7 +50,8 @@ def main() -> None:
             lost = {name: float((~train[name].dropna().isin(values)).mean()) for name, values in lists.items()}
             made = read(place / "made.csv").reindex(columns=test.columns)
             worst = ", ".join(f"{name} {share:.3f}" for name, share in sorted(lost.items(), key=lambda item: -item[1])[:3])
-            print(f"epsilon {epsilon}: AUC {auc(made, test):.4f}, {seconds:.0f} s; left out of lists: {worst}", flush=True)
+            figures = f"AUC {boosting_auc(made, test, 'income', _NUMBERS):.4f}, {seconds:.0f} s"
+            print(f"epsilon {epsilon}: {figures}; left out of lists: {worst}", flush=True)
 
 
 if __name__ == "__main__":
