@@ -205,4 +205,7 @@ def load_table(
                 "ingested": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             },
         )
+    if privacy.unit != "row" and rows < parse_row.rows:
+        text = f"{rows:,} of {parse_row.rows:,} rows are used: at most {privacy.max_rows_per_unit} of each unit"
+        emit(private_note(f"{text}, and as many units as the settings ask for." if keep_probability < 1 else f"{text}."))
     return LoadedTable(rows=rows, units=units)

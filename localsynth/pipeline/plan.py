@@ -10,7 +10,7 @@ from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device
 from localsynth.planning.forecast import Machine, Size, expected_rows, forecast, forecast_marginals
 from localsynth.planning.sweep import sweep
-from localsynth.planning.warnings import MIN_UNITS, delta_warning, list_warning, size_warning, text_warning
+from localsynth.planning.warnings import MIN_UNITS, delta_warning, list_warning, rows_warning, size_warning, text_warning
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.effective_schema import read_ingest
@@ -68,7 +68,8 @@ def plan(session: Session) -> dict[str, Any]:
         return asdict(sweep(config, schema, origin, size))
     facts = _forecast(session, schema, size) if with_model else forecast_marginals(config, size)
     lists = list_warning(config, training) if schema.unmeasured() else None
-    warnings = [text for text in [size_warning(kept), text_warning(config, kept), delta_warning(config, kept), lists] if text]
+    found = [size_warning(kept), rows_warning(config), text_warning(config, kept), delta_warning(config, kept), lists]
+    warnings = [text for text in found if text]
     free = shutil.disk_usage(workspace.root).free
     if free < facts["disk_bytes"]:
         warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")

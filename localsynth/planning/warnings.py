@@ -13,6 +13,7 @@ __all__ = [
     "accept_size",
     "delta_warning",
     "list_warning",
+    "rows_warning",
     "size_warning",
     "text_warning",
 ]
@@ -58,6 +59,16 @@ def delta_warning(config: Config, units: int) -> str | None:
     return (
         f"privacy.delta is {config.delta():g}, more than one in {units:,} units: a mechanism that publishes a random unit "
         "would satisfy it. Choose a delta well below one in the number of units."
+    )
+
+
+def rows_warning(config: Config) -> str | None:
+    """The warning that a unit counts with one row; None where rows are units, or more rows of a unit are used."""
+    if config.privacy.unit == "row" or config.privacy.max_rows_per_unit > 1:
+        return None
+    return (
+        f"Of each {config.privacy.unit!r}, one row is used, chosen at random. If it has several rows, set "
+        "privacy.max_rows_per_unit (5, say; more rows, more noise), and data.sequence_by to keep their order."
     )
 
 

@@ -211,8 +211,10 @@ def test_keep_probability_may_depend_on_the_unit_count(workspace: Workspace, tmp
 def test_excess_rows_are_dropped_at_random(workspace: Workspace, tmp_path: Path) -> None:
     """Of four rows a person two stay; each place and each pair is as likely as any other."""
     rows = [(f"p{i % 3000}", i // 3000) for i in range(12_000)]
-    result, _ = run(workspace, people(tmp_path, rows), NUMBERS, unit="person", max_rows_per_unit=2, holdout=0.0)
+    result, events = run(workspace, people(tmp_path, rows), NUMBERS, unit="person", max_rows_per_unit=2, holdout=0.0)
     assert result == LoadedTable(6000, 3000)
+    assert "6,000 of 12,000 rows are used: at most 2 of each unit." in str(events)
+    assert "6,000" not in json.dumps([for_the_record(event) for event in events])
     places: dict[int, list[int]] = {}
     for unit, record in stored(workspace, NUMBERS):
         places.setdefault(unit, []).append(int(record["n"]))  # type: ignore[arg-type]

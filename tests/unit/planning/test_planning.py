@@ -18,6 +18,7 @@ from localsynth.planning.warnings import (
     MIN_UNITS,
     accept_size,
     delta_warning,
+    rows_warning,
     size_warning,
     text_warning,
 )
@@ -212,6 +213,13 @@ def test_large_table_has_no_warning() -> None:
 def test_small_table_warns(units: int) -> None:
     ((kind, text),) = [event.values() for event in accepted(units)]
     assert kind == "warning" and text == size_warning(units) and f"{units:,} units" in text and "10,000" in text
+
+
+def test_a_unit_that_counts_with_one_row_warns() -> None:
+    text = rows_warning(config(VISITS, unit="who"))
+    assert text is not None and "'who', one row is used" in text and "max_rows_per_unit" in text
+    assert rows_warning(config(VISITS, unit="who", max_rows_per_unit=2)) is None
+    assert rows_warning(config(VISITS)) is None
 
 
 @pytest.mark.parametrize("units", [1, 99])
