@@ -5,6 +5,7 @@ distributions, P(v | the variables it was connected to when eliminated), which a
 masked: then the chain is that of the conditional distribution.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -193,6 +194,73 @@ def sample(chain: Sequence[Conditional], uniforms: Mapping[str, NDArray[np.float
     return sampled
 
 
+class _Sums:
+    """The sums of a table to some of its variables, for several sets of them.
+
+    One variable is summed out at a time, the largest first, and what sets have in common is computed once. As products with
+    ones, which numpy computes several times faster than sums along a short axis.
+    """
+
+    def __init__(self, scope: Names, sizes: Mapping[str, int], wanted: Iterable[Names]) -> None:
+        self._found: dict[Names, int] = {scope: 0}
+        self._steps: list[tuple[int, tuple[int, int, int], NDArray[np.float64]]] = []
+        self._readings: dict[Names, tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
+        for names in wanted:
+            kept = tuple(name for name in scope if name in names)
+            index = self._plan(scope, sizes, kept)
+            self._readings[names] = index, tuple(sizes[n] for n in kept), tuple(kept.index(n) for n in names)
+
+    def _plan(self, scope: Names, sizes: Mapping[str, int], kept: Names) -> int:
+        left = scope
+        for name in sorted((n for n in scope if n not in kept), key=lambda n: -sizes[n]):
+            source, axis = self._found[left], left.index(name)
+            before, after = (math.prod(sizes[n] for n in part) for part in (left[:axis], left[axis + 1 :]))
+            left = (*left[:axis], *left[axis + 1 :])
+            if left not in self._found:
+                self._steps.append((source, (before, sizes[name], after), np.ones(sizes[name])))
+                self._found[left] = len(self._steps)
+        return self._found[left]
+
+    def __call__(self, table: NDArray[np.float64]) -> dict[Names, NDArray[np.float64]]:
+        tables = [table]
+        for source, (before, size, after), ones in self._steps:
+            if after == 1:
+                tables.append(tables[source].reshape(before, size) @ ones)
+            else:
+                tables.append(np.matmul(ones, tables[source].reshape(before, size, after)))
+        return {n: tables[index].reshape(shape).transpose(order) for n, (index, shape, order) in self._readings.items()}
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """How a table is given the axes of a larger one, for addition to it."""
+
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, names: Names, scope: Names, sizes: Mapping[str, int]) -> "_Spread":
+        order = tuple(names.index(name) for name in scope if name in names)
+        return cls(order, tuple(sizes[name] if name in names else 1 for name in scope))
+
+    def __call__(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        return table.transpose(self.order).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class _Clique:
+    """A variable, first, and its neighbours when it is eliminated. The variable's message goes to the clique `parent`.
+
+    `inside`: the scopes whose potentials belong to it. `children`: the cliques whose messages do, by their index.
+    """
+
+    names: Names
+    shape: tuple[int, ...]
+    inside: list[tuple[Names, _Spread]]
+    children: list[tuple[int, _Spread]]
+    parent: int | None
+
+
 class Marginals:
     """The marginals of a product of potentials over fixed scopes, for changing potentials.
 
@@ -202,48 +270,44 @@ class Marginals:
     def __init__(self, sizes: Mapping[str, int], scopes: Sequence[Names]) -> None:
         order = elimination_order(sizes, scopes)
         position = {name: index for index, (name, _) in enumerate(order)}
-        self._sizes = sizes
-        self._cliques = [(*others, name) for name, others in order]
-        # A scope, and the message of a clique, belong to the clique of the first of their variables to be eliminated.
-        self._homes = {scope: min(position[name] for name in scope) for scope in scopes}
-        self._parents = [min((position[name] for name in others), default=None) for _, others in order]
-        self._inside: list[list[Names]] = [[] for _ in order]
-        for scope, home in self._homes.items():
-            self._inside[home].append(scope)
-        self._children: list[list[int]] = [[] for _ in order]
-        for index, parent in enumerate(self._parents):
-            if parent is not None:
-                self._children[parent].append(index)
-
-    def _summed(self, clique: int, table: NDArray[np.float64], names: Names) -> NDArray[np.float64]:
-        """The table of a clique summed to `names`, axes in that order."""
-        scope = self._cliques[clique]
-        kept = [name for name in scope if name in names]
-        result: NDArray[np.float64] = table.sum(axis=tuple(axis for axis, name in enumerate(scope) if name not in names))
-        return result.transpose([kept.index(name) for name in names])
+        self._cliques: list[_Clique] = []
+        for name, others in order:
+            parent = min((position[other] for other in others), default=None)
+            self._cliques.append(_Clique((name, *others), tuple(sizes[n] for n in (name, *others)), [], [], parent))
+        wanted: list[list[Names]] = [[] for _ in order]
+        for index, clique in enumerate(self._cliques):
+            if clique.parent is not None:
+                above, message = self._cliques[clique.parent], clique.names[1:]
+                above.children.append((index, _Spread.of(message, above.names, sizes)))
+                wanted[clique.parent].append(message)
+        for scope in scopes:
+            # A scope belongs to the clique of the first of its variables to be eliminated.
+            home = min(position[name] for name in scope)
+            self._cliques[home].inside.append((scope, _Spread.of(scope, self._cliques[home].names, sizes)))
+            wanted[home].append(scope)
+        self._sums = [_Sums(clique.names, sizes, names) for clique, names in zip(self._cliques, wanted, strict=True)]
 
     def of(self, potentials: Mapping[Names, NDArray[np.float64]]) -> dict[Names, NDArray[np.float64]]:
         """For each scope its probabilities, which sum to 1. `potentials` are logarithms."""
         conditionals: list[NDArray[np.float64]] = []
         messages: list[NDArray[np.float64]] = []
-        for index, scope in enumerate(self._cliques):
-            table = np.zeros([self._sizes[name] for name in scope])
-            for names in self._inside[index]:
-                table += Factor(names, potentials[names]).onto(scope)
-            for child in self._children[index]:
-                table += Factor(self._cliques[child][:-1], messages[child]).onto(scope)
-            top = table.max(axis=-1)
-            np.exp(table - top[..., None], out=table)
-            sums = table.sum(axis=-1)
-            table /= sums[..., None]
+        for clique in self._cliques:
+            table = np.zeros(clique.shape)
+            for names, spread in clique.inside:
+                table += spread(potentials[names])
+            for child, spread in clique.children:
+                table += spread(messages[child])
+            top = table.max(axis=0)
+            table -= top
+            np.exp(table, out=table)
+            sums = table.sum(axis=0)
+            table /= sums
             conditionals.append(table)
             messages.append(np.log(sums) + top)
-        beliefs: list[NDArray[np.float64]] = [np.empty(0)] * len(self._cliques)
-        for index in reversed(range(len(self._cliques))):
-            parent = self._parents[index]
-            if parent is None:
-                beliefs[index] = conditionals[index]
-            else:
-                above = self._summed(parent, beliefs[parent], self._cliques[index][:-1])
-                beliefs[index] = conditionals[index] * above[..., None]
-        return {scope: self._summed(home, beliefs[home], scope) for scope, home in self._homes.items()}
+        found: list[dict[Names, NDArray[np.float64]]] = [{} for _ in conditionals]
+        for index in reversed(range(len(conditionals))):
+            clique, belief = self._cliques[index], conditionals[index]
+            if clique.parent is not None:
+                belief *= found[clique.parent][clique.names[1:]]
+            found[index] = self._sums[index](belief)
+        return {scope: sums[scope] for clique, sums in zip(self._cliques, found, strict=True) for scope, _ in clique.inside}
