@@ -11,7 +11,7 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import note, private_note, stage_done, stage_started, warning
 from localsynth.pipeline.session import Session, open_budget, open_ledger, random_source, warn_of_other_spends
 from localsynth.planning.budgets import account_of, shares_of
-from localsynth.planning.warnings import list_warning
+from localsynth.planning.warnings import list_warning, range_warning
 from localsynth.privacy.account import Account
 from localsynth.results import IngestResult
 from localsynth.schema.columns import Schema, conform
@@ -237,8 +237,9 @@ class _Ingest:
         session = self._session
         self._open_account()
         random = random_source(session)
-        if text := list_warning(session.config, self.record.effective.training_units):
-            session.emit(warning(text))
+        for rule in (list_warning, range_warning):
+            if text := rule(session.config, self.record.effective.training_units):
+                session.emit(warning(text))
         with PrivateStore.open(session.workspace) as store:
             if self.record.schema_.unmeasured():
                 assert self.record.ingest is not None

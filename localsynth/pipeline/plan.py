@@ -10,7 +10,15 @@ from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device
 from localsynth.planning.forecast import Machine, Size, expected_rows, forecast, forecast_marginals
 from localsynth.planning.sweep import sweep
-from localsynth.planning.warnings import MIN_UNITS, delta_warning, list_warning, rows_warning, size_warning, text_warning
+from localsynth.planning.warnings import (
+    MIN_UNITS,
+    delta_warning,
+    list_warning,
+    range_warning,
+    rows_warning,
+    size_warning,
+    text_warning,
+)
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.effective_schema import read_ingest
@@ -67,8 +75,9 @@ def plan(session: Session) -> dict[str, Any]:
     if session.options.sweep:
         return asdict(sweep(config, schema, origin, size))
     facts = _forecast(session, schema, size) if with_model else forecast_marginals(config, size)
-    lists = list_warning(config, training) if schema.unmeasured() else None
-    found = [size_warning(kept), rows_warning(config), text_warning(config, kept), delta_warning(config, kept), lists]
+    found = [size_warning(kept), rows_warning(config), text_warning(config, kept), delta_warning(config, kept)]
+    if schema.unmeasured():
+        found += [list_warning(config, training), range_warning(config, training)]
     warnings = [text for text in found if text]
     free = shutil.disk_usage(workspace.root).free
     if free < facts["disk_bytes"]:

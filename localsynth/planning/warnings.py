@@ -13,6 +13,7 @@ __all__ = [
     "accept_size",
     "delta_warning",
     "list_warning",
+    "range_warning",
     "rows_warning",
     "size_warning",
     "text_warning",
@@ -25,7 +26,7 @@ FEW_TEXT_UNITS = 2_000
 MIN_UNITS = 100
 """Below this many units a run is refused without --force."""
 _RARE = 0.05
-"""Warn of a list that loses values of more than this fraction of the units."""
+"""Warn of a list that loses values, or of a range that loses an end, of more than this fraction of the units."""
 
 
 def size_warning(units: int) -> str | None:
@@ -88,6 +89,25 @@ def list_warning(config: Config, units: int) -> str | None:
         f"The lists of values of {', '.join(map(repr, open_lists))} will be measured. With about {units:,} training units, only "
         f"values in about {threshold:,} rows or more will be found; all others become 'other'. Declare public lists "
         "(values = [...]), or raise privacy.schema_epsilon."
+    )
+
+
+def range_warning(config: Config, units: int) -> str | None:
+    """The warning about rows that measured ranges will cut off; None where they are few. `units`: expected to train on."""
+    from localsynth.privacy.grids import date_grid
+    from localsynth.privacy.mechanisms import RangePlan
+
+    open_ranges = [c.name for c in config.schema_.columns if c.unmeasured() and not isinstance(c, Category)]
+    if not open_ranges:
+        return None
+    measurement = shares_of(config).columns[open_ranges[0]]
+    needed = RangePlan(measurement.noise_multiplier, measurement.contributions, date_grid()).rows_found_at_an_end
+    if needed <= _RARE * units:
+        return None
+    return (
+        f"The ranges of {', '.join(map(repr, open_ranges))} will be measured. With about {units:,} training units, up to about "
+        f"{needed:,} rows at either end of a range may be cut off. Declare public ranges (min, max), or raise "
+        "privacy.schema_epsilon."
     )
 
 

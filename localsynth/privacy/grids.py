@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 
 __all__ = ["Grid", "date_grid", "datetime_grid", "integer_grid", "number_grid"]
 
-_MAX_VALUE = 10**12
+_MAX_STEPS = 2**62
+"""The largest number of steps that a column may hold."""
+_MAX_NUMBER = 10**15
+"""The largest decimal number that a column may hold."""
 _DIGITS = (1, 2, 3, 5)
+_YEARS = range(1900, 2101, 10)
+"""Whole numbers among which many columns hold years: buckets of ten."""
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
@@ -37,36 +42,43 @@ class Grid:
         return step if self.decimals == 0 else round(step / 10**self.decimals, self.decimals)
 
 
-def _round_numbers(one: int) -> NDArray[np.int64]:
+def _round_numbers(one: int, largest: int, others: range = range(0)) -> NDArray[np.int64]:
     """Buckets that end at round numbers away from zero: ..., -1, 0, 1, 2, 3, 4..5, ..., 51..100, 101..200, ...
 
-    Below `one` they end at powers of ten only: every bucket between the data and zero costs a signed column noise.
+    Below `one` they end at powers of ten only: every bucket between the data and zero costs a signed column noise. `others`
+    begin buckets, too.
     """
-    ends = {digit * 10**power for power in range(13) for digit in _DIGITS}
-    upper = sorted(end for end in ends if one <= end <= _MAX_VALUE or (end < one and str(end).startswith("1")))
-    return np.array([*(-end for end in reversed(upper)), 0, 1, *(end + 1 for end in upper)], dtype=np.int64)
+    ends = {digit * 10**power for power in range(19) for digit in _DIGITS}
+    upper = sorted(end for end in ends if one <= end < largest or (end < one and str(end).startswith("1")))
+    negative = (-end for end in reversed([*upper, largest]))
+    positive = sorted({0, 1, *(end + 1 for end in [*upper, largest]), *others})
+    return np.array([*negative, *positive], dtype=np.int64)
 
 
 def integer_grid() -> Grid:
-    """Whole numbers to ±10**12."""
-    return Grid(_round_numbers(1))
+    """Whole numbers to ±2**62, with decades from 1900 to 2100."""
+    return Grid(_round_numbers(1, _MAX_STEPS, _YEARS))
 
 
 def number_grid(decimals: int) -> Grid:
-    """Numbers with `decimals` digits after the point, to ±10**12 steps."""
-    return Grid(_round_numbers(10**decimals), decimals)
+    """Numbers with `decimals` digits after the point, to ±10**15, or to ±2**62 steps where that is less."""
+    return Grid(_round_numbers(10**decimals, min(_MAX_STEPS, _MAX_NUMBER * 10**decimals)), decimals)
 
 
-def _half_years() -> list[dt.date]:
-    return [*(dt.date(year, month, 1) for year in range(1900, 2101) for month in (1, 7)), dt.date(2101, 1, 1)]
+def _calendar() -> list[dt.date]:
+    """The first days of buckets of years 1 to 9999: half-years from 1900 to 2100, and decades or centuries beyond."""
+    before = [1, *range(1000, 1800, 100), *range(1800, 1900, 10)]
+    after = [*range(2101, 2201, 10), *range(2201, 9901, 100), 9901, 9999]
+    half_years = [dt.date(year, month, 1) for year in range(1900, 2101) for month in (1, 7)]
+    return [*(dt.date(year, 1, 1) for year in before), *half_years, *(dt.date(year, 1, 1) for year in after)]
 
 
 def date_grid() -> Grid:
-    """Days as `date.toordinal()`, in half-years from 1900 to 2100."""
-    return Grid(np.array([day.toordinal() for day in _half_years()], dtype=np.int64))
+    """Days as `date.toordinal()`, from year 1 to 9999."""
+    return Grid(np.array([*(day.toordinal() for day in _calendar()), dt.date.max.toordinal() + 1], dtype=np.int64))
 
 
 def datetime_grid() -> Grid:
-    """Date-times as seconds since 1970-01-01 00:00 without time zone, in half-years from 1900 to 2100."""
-    moments = [dt.datetime(day.year, day.month, day.day) for day in _half_years()]
-    return Grid(np.array([int((moment - _EPOCH).total_seconds()) for moment in moments], dtype=np.int64))
+    """Date-times as seconds since 1970-01-01 00:00 without time zone, from year 1 to 9999."""
+    days = date_grid().starts - _EPOCH.toordinal()
+    return Grid(days * 86_400)

@@ -10,6 +10,10 @@ of a Gaussian mechanism.
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import scipy.special
@@ -26,8 +30,11 @@ MAX_CATEGORIES = 200
 """Of a measured list, the most frequent ones by their noisy counts."""
 
 _MIN_EPSILON = 1e-4
-_SIGNIFICANT, _SIGNIFICANT_BESIDE = 4.5, 3.5
-"""Standard deviations beyond which a run of buckets holds more than noise: anywhere, in 10,000 runs, and next to the span."""
+_LEVELS = 7
+"""Of the counts for a range: of single buckets, pairs, fours, ... and runs of 64."""
+_SIGNIFICANT, _SIGNIFICANT_BESIDE, _SIGNIFICANT_REST = 4.5, 2.5, 1.5
+"""Standard deviations beyond which a run of buckets holds more than noise: anywhere, next to the span, and the far part of a run
+that does. Chosen by benchmarks/measured_ranges.py: lower ones follow noise beyond the data, higher ones cut small tables."""
 _MAX_NOISE = 1e5
 """Of the sensitivity: with more, no list or range means anything."""
 
@@ -110,19 +117,61 @@ class CategoriesPlan:
         return sorted(released, key=lambda value: (-released[value], value))[:MAX_CATEGORIES]
 
 
-class RangePlan:
-    """The range that holds nearly all values of a column: noisy counts of the buckets of a public grid, then a cut.
+@dataclass(frozen=True)
+class _Tree:
+    """Counts of runs of 1, 2, 4, ... buckets, and the estimates that follow from all of them by least squares.
 
-    Each row lies in one bucket, so all counts are one Gaussian mechanism. The cut (`_span`) is post-processing. It finds values
-    that are spread thinly, spans gaps, drops outliers and does not follow noise beyond the data, unlike two DP quantiles near 0
-    and 1 when the noise is large beside the rows beyond them.
+    Hay, Rastogi, Miklau & Suciu 2010 (arXiv:0904.0942): the noise of a long run is then that of few counts, not of all its
+    buckets. A row counts once at each level, so the counts have an L2 sensitivity of the root of `_LEVELS` a row.
+    """
+
+    counted: NDArray[np.float64]
+    """Shape (counts, buckets): 1 where a count holds a bucket."""
+    estimate: NDArray[np.float64]
+    """Shape (buckets, counts): from the counts to estimates of the buckets."""
+    covariance: NDArray[np.float64]
+    """Shape (buckets + 1, buckets + 1): of the sums of the first i and the first j buckets, for counts of variance 1."""
+
+    def deviation(self, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> NDArray[np.float64]:
+        """The standard deviations of the estimates of runs of buckets, for counts of variance 1."""
+        ends, covariance = starts + lengths, self.covariance
+        variance = covariance[ends, ends] - 2 * covariance[starts, ends] + covariance[starts, starts]
+        return np.asarray(np.sqrt(variance))
+
+
+@lru_cache(maxsize=8)
+def _tree(buckets: int) -> _Tree:
+    levels = []
+    for level in range(_LEVELS):
+        places = np.arange(buckets) >> level
+        levels.append((places == np.arange(places[-1] + 1)[:, None]).astype(np.float64))
+    counted = np.concatenate(levels)
+    inverse = np.linalg.inv(counted.T @ counted)
+    covariance = np.zeros((buckets + 1, buckets + 1))
+    covariance[1:, 1:] = inverse.cumsum(axis=0).cumsum(axis=1)
+    return _Tree(counted, inverse @ counted.T, covariance)
+
+
+class RangePlan:
+    """The range that holds nearly all values of a column: noisy counts over the buckets of a public grid, then a cut.
+
+    Runs of 1, 2, 4, ... neighbouring buckets are counted, too (`_Tree`): values that are spread thinly show in a long run. All
+    counts are one Gaussian mechanism. The cut (`_span`) is post-processing. It spans gaps, drops outliers and does not follow
+    noise beyond the data, unlike two DP quantiles near 0 and 1 when the noise is large beside the rows beyond them.
     """
 
     def __init__(self, noise_multiplier: float, contributions: int, grid: Grid) -> None:
         _check(noise_multiplier, contributions)
         self.mechanism: Mechanism = {"type": "gaussian", "noise_multiplier": noise_multiplier}
-        self.sigma = noise_multiplier * contributions
+        self.sigma = noise_multiplier * contributions * math.sqrt(_LEVELS)
+        """Of each count. A unit with all its rows in one bucket moves that many counts, one a level, by its number of rows."""
         self._grid = grid
+
+    @property
+    def rows_found_at_an_end(self) -> int:
+        """How many rows beside the rest of the data are found about every other time."""
+        tree = _tree(len(self._grid.starts) - 1)
+        return math.ceil(_SIGNIFICANT_BESIDE * self.sigma * float(tree.deviation(np.array([0]), 1)[0]))
 
     def release(self, values: NDArray[np.float64] | NDArray[np.int64], random: RandomSource) -> tuple[int | float, int | float]:
         """(low, high), low ≤ high, both edges of buckets, as int (or float on a grid with decimals).
@@ -130,36 +179,49 @@ class RangePlan:
         `values` has shape (rows,), nulls and NaN left out; infinities count as the ends of the grid.
         """
         starts = self._grid.starts
+        tree = _tree(len(starts) - 1)
         buckets = np.searchsorted(starts, self._grid.steps(values), side="right") - 1
-        counts = np.bincount(buckets, minlength=len(starts) - 1)
-        first, last = _span(_noisy(counts, self.sigma, random), self.sigma)
+        counts = tree.counted @ np.bincount(buckets, minlength=len(starts) - 1)
+        noisy = _noisy(counts.astype(np.int64), self.sigma, random)
+        first, last = _span(tree.estimate @ noisy, lambda starts, lengths: self.sigma * tree.deviation(starts, lengths))
         return self._grid.value(int(starts[first])), self._grid.value(int(starts[last + 1]) - 1)
 
 
-def _span(counts: NDArray[np.int64], sigma: float) -> tuple[int, int]:
+Deviation: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64] | int], NDArray[np.float64]]
+"""Of (starts, lengths) of runs of buckets: the standard deviations of the noise in their estimates."""
+
+
+def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int]:
     """First and last bucket of the span of all runs of buckets that hold more than noise; of the likeliest run, if none does.
 
-    From single buckets to runs of twice the length each time, half overlapping: the noise of a run grows with the root of its
-    length, so values spread over many buckets show in a long run, though in no single bucket. Longer runs are looked for
-    outside of the span alone, so that they extend it only by what they hold themselves.
+    From single buckets to runs of twice the length each time, half overlapping. Longer runs are looked for outside of the span
+    alone, and extend it by their near part alone where the rest may be noise.
     """
     total = np.concatenate([[0], np.cumsum(counts)])
+
+    def deviations(starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> NDArray[np.float64]:
+        return np.asarray((total[starts + lengths] - total[starts]) / deviation(starts, lengths))
+
     first, last, length = len(counts), -1, 1
     likeliest = (-math.inf, 0, 0)
     while length <= len(counts):
         begun, step = last >= 0, max(1, length // 2)
         left = np.arange(first - length, -1, -step)
         right = np.arange(last + 1, len(counts) - length + 1, step) if begun else left[:0]
+        parts = np.arange(1, length)
         for starts in (left, right):
             needed = np.full(len(starts), _SIGNIFICANT)
             if begun:
                 needed[:1] = _SIGNIFICANT_BESIDE
-            deviations = (total[starts + length] - total[starts]) / (sigma * math.sqrt(length))
-            found = starts[deviations > needed]
+            found_deviations = deviations(starts, length)
+            found = starts[found_deviations > needed]
             if not begun and starts.size:
-                start = int(starts[deviations.argmax()])
-                likeliest = max(likeliest, (float(deviations.max()), start, start + length - 1))
+                start = int(starts[found_deviations.argmax()])
+                likeliest = max(likeliest, (float(found_deviations.max()), start, start + length - 1))
             if found.size:
-                first, last = min(first, int(found.min())), max(last, int(found.max()) + length - 1)
+                low, high = int(found.min()), int(found.max()) + length - 1
+                before = parts[deviations(np.full(parts.shape, low), parts) < _SIGNIFICANT_REST]
+                after = parts[deviations(high + 1 - parts, parts) < _SIGNIFICANT_REST]
+                first, last = min(first, low + int(before.max(initial=0))), max(last, high - int(after.max(initial=0)))
         length *= 2
     return (first, last) if last >= 0 else likeliest[1:]

@@ -150,7 +150,8 @@ def test_noise_covers_all_rows_of_a_unit(column: Column, contributions: int, pla
     """The deviation of each count is the charged multiple of what one unit's rows can move it by."""
     measured(column, Measurement(1.5, 1e-6, contributions))
     (plan,) = plans
-    assert plan.sigma == 1.5 * contributions and plan.mechanism["noise_multiplier"] == 1.5
+    moved = contributions * (math.sqrt(7) if isinstance(plan, RangePlan) else 1)  # a row counts at seven levels of a range
+    assert plan.sigma == pytest.approx(1.5 * moved) and plan.mechanism["noise_multiplier"] == 1.5
 
 
 def test_unit_counts_once_in_the_number_of_units(plans: list[Any]) -> None:
@@ -226,7 +227,7 @@ def test_stage_measures_with_max_rows_and_charges_once(workspace: Workspace, tmp
     share = shares_of(config)
     assert plans[0]._measure.map(1) <= 0.02 * 8 < plans[0]._measure.map(1) * 1.001
     noise = math.sqrt(3 / (2 * rho_for(4.0, config.delta())))
-    assert [plan.sigma for plan in plans[1:]] == [pytest.approx(noise * rows)] * 3
+    assert [plan.sigma for plan in plans[1:]] == pytest.approx([noise * rows, *2 * [noise * rows * math.sqrt(7)]])
     spends = [event for event in events if event["kind"] == "spend"]
     assert [event["mechanism"] for event in spends] == [plan.mechanism for plan in plans]
     opened = [event for event in events if event["kind"] == "budget"]

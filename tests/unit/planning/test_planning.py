@@ -18,6 +18,7 @@ from localsynth.planning.warnings import (
     MIN_UNITS,
     accept_size,
     delta_warning,
+    range_warning,
     rows_warning,
     size_warning,
     text_warning,
@@ -220,6 +221,13 @@ def test_a_unit_that_counts_with_one_row_warns() -> None:
     assert text is not None and "'who', one row is used" in text and "max_rows_per_unit" in text
     assert rows_warning(config(VISITS, unit="who", max_rows_per_unit=2)) is None
     assert rows_warning(config(VISITS)) is None
+
+
+def test_a_range_that_may_lose_an_end_warns() -> None:
+    text = range_warning(config([RANGE, LIST], epsilon=4), 500)
+    assert text is not None and "ranges of 'n' will be measured" in text and "Declare public ranges" in text
+    assert range_warning(config([RANGE, LIST], epsilon=4), 50_000) is None
+    assert range_warning(config([BOUNDED, LIST], epsilon=4), 500) is None
 
 
 @pytest.mark.parametrize("units", [1, 99])
