@@ -2,8 +2,10 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from localsynth.results import AuditResult, CountError, DoctorResult, Plan, RehearsalResult, Risks, Sweep
 
 __all__ = [
     "audit_text",
@@ -42,16 +44,17 @@ def percent_at_most(share: float) -> str:
     return f"{math.ceil(round(percent * 10**digits, 6)) / 10**digits:g} %"
 
 
-def risk_figures(risks: Mapping[str, Any]) -> list[str]:
-    """A plan's or certificate's `risks`: one line for membership inference, one for other inference."""
+def risk_figures(risks: Risks) -> list[str]:
+    """One line for membership inference, one for other inference."""
 
-    def listed(kind: str, field: str) -> str:
-        return ", ".join(percent_at_most(risk[field]) for risk in risks[kind])
+    def listed(shares: Iterable[float]) -> str:
+        return ", ".join(map(percent_at_most, shares))
 
     return [
-        f"at a false-positive rate of {listed('membership', 'false_positive_rate')}, "
-        f"a true-positive rate of at most {listed('membership', 'true_positive_rate')}",
-        f"from a base rate of {listed('inference', 'base_rate')}, success of at most {listed('inference', 'success')}",
+        f"at a false-positive rate of {listed(risk.false_positive_rate for risk in risks.membership)}, "
+        f"a true-positive rate of at most {listed(risk.true_positive_rate for risk in risks.membership)}",
+        f"from a base rate of {listed(risk.base_rate for risk in risks.inference)}, "
+        f"success of at most {listed(risk.success for risk in risks.inference)}",
     ]
 
 
@@ -62,12 +65,12 @@ _LOOSER = {
 }
 
 
-def risk_sentences(risks: Mapping[str, Any]) -> list[str]:
+def risk_sentences(risks: Risks) -> list[str]:
     """`risks` in plain words, with the assumptions, of one rate each."""
-    member, guess = risks["membership"][1], risks["inference"][1]
-    wrong, found = (percent_at_most(member[rate]) for rate in ("false_positive_rate", "true_positive_rate"))
-    base_rate, success = (percent_at_most(guess[rate]) for rate in ("base_rate", "success"))
-    looser = _LOOSER.get(risks["basis"])
+    member, guess = risks.membership[1], risks.inference[1]
+    wrong, found = percent_at_most(member.false_positive_rate), percent_at_most(member.true_positive_rate)
+    base_rate, success = percent_at_most(guess.base_rate), percent_at_most(guess.success)
+    looser = _LOOSER.get(risks.basis)
     return [
         f"Membership inference: an attacker who wrongly takes {wrong} of those outside the table for members recognizes at most "
         f"{found} of the members, even one who knows every other row.",
@@ -90,69 +93,68 @@ _STAGE_NAMES = {"schema": "schema", "marginals": "marginals", "train": "training
 _ORIGINS = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
 
 
-def plan_text(plan: dict[str, Any]) -> str:
+def plan_text(plan: Plan) -> str:
     """`plan`'s object for a person."""
-    epsilon, seconds, counted = plan["epsilon"], plan["seconds"], plan["synthesizer"] == "marginals"
+    epsilon, seconds, adapters = plan.epsilon, plan.seconds, plan.adapters
     alone = ", ".join(f"{_STAGE_NAMES[stage]} {value:.3g}" for stage, value in epsilon.items() if stage != "total")
     lines = [
-        f"units             about {plan['units']:,} ({_ORIGINS[plan['units_origin']]}), {plan['training_units']:,} to train on",
+        f"units             about {plan.units:,} ({_ORIGINS[plan.units_origin]}), {plan.training_units:,} to train on",
         f"epsilon           {epsilon['total']:g} in all, composed jointly; alone: {alone}",
-        f"delta             {plan['delta']:.2g}",
-        *(f"{name:<18}{text}" for name, text in zip(("membership", "inference"), risk_figures(plan["risks"]), strict=True)),
-        f"synthesizer       {_SYNTHESIZERS[plan['synthesizer']]}",
+        f"delta             {plan.delta:.2g}",
+        *(f"{name:<18}{text}" for name, text in zip(("membership", "inference"), risk_figures(plan.risks), strict=True)),
+        f"synthesizer       {_SYNTHESIZERS[plan.synthesizer]}",
     ]
-    if counted:
-        lines.append(f"noise multiplier  {plan['noise_multiplier']:.3f}, over all marginals")
+    if adapters is None:
+        lines.append(f"noise multiplier  {plan.noise_multiplier:.3f}, over all marginals")
     else:
-        layers = ", ".join(name.removesuffix("_proj") for name in plan["adapters"]["layers"])
+        layers = ", ".join(name.removesuffix("_proj") for name in adapters.layers)
         lines += [
-            f"steps             {plan['steps']:,} of about {plan['batch_size']:,} units each "
-            f"({plan['reserve_steps']} in reserve)",
-            f"noise multiplier  {plan['noise_multiplier']:.3f}",
-            f"adapters          on {layers} (chosen by the noise multiplier, measured with {plan['adapters']['measured']})",
-            f"micro-batch       {plan['micro_batch_tokens']:,} tokens ({'GPU' if plan['device'] == 'cuda' else 'CPU'})",
+            f"steps             {plan.steps:,} of about {plan.batch_size:,} units each ({plan.reserve_steps} in reserve)",
+            f"noise multiplier  {plan.noise_multiplier:.3f}",
+            f"adapters          on {layers} (chosen by the noise multiplier, measured with {adapters.measured})",
+            f"micro-batch       {plan.micro_batch_tokens:,} tokens ({'GPU' if plan.device == 'cuda' else 'CPU'})",
         ]
     lines += [
-        f"time              {'measure' if counted else 'train'} {duration(seconds['train'])}, "
-        f"export {duration(seconds['export'])}, {plan['rows_wanted']:,} rows {duration(seconds['sample'])} "
-        f"(in {plan['precision']})",
-        f"memory, disk      {plan['memory_bytes'] / 2**30:.1f} GiB, {plan['disk_bytes'] / 2**30:.1f} GiB "
-        f"({plan['free_disk_bytes'] / 2**30:.0f} GiB free)",
+        f"time              {'measure' if adapters is None else 'train'} {duration(seconds['train'])}, "
+        f"export {duration(seconds['export'])}, {plan.rows_wanted:,} rows {duration(seconds['sample'])} "
+        f"(in {plan.precision})",
+        f"memory, disk      {plan.memory_bytes / 2**30:.1f} GiB, {plan.disk_bytes / 2**30:.1f} GiB "
+        f"({plan.free_disk_bytes / 2**30:.0f} GiB free)",
     ]
-    if plan["to_be_measured"]:
-        lines.append(f"to be measured    {printable(', '.join(plan['to_be_measured']))}")
-    lines += [f"warning: {printable(text)}" for text in plan["warnings"]]
+    if plan.to_be_measured:
+        lines.append(f"to be measured    {printable(', '.join(plan.to_be_measured))}")
+    lines += [f"warning: {printable(text)}" for text in plan.warnings]
     lines.append("Nothing was spent.")
     return "\n".join(lines)
 
 
-def sweep_text(result: dict[str, Any]) -> str:
+def sweep_text(result: Sweep) -> str:
     """The object of `plan --sweep` for a person: a table, what its columns are, and what it assumes."""
-    rows = result["rows"]
-    columns = [("epsilon", [f"{row['epsilon']:g}" for row in rows])]
+    rows = result.rows
+    columns = [("epsilon", [f"{row.epsilon:g}" for row in rows])]
     notes = []
-    if result["single_tables"] is not None:
-        columns.append(("single", [_error_text(row["single"]) for row in rows]))
+    if result.single_tables is not None:
+        columns.append(("single", [_error_text(row.single) for row in rows]))
         notes.append("single    standard deviation of a noisy count of one column, in rows (% of the training units)")
-    if result["pair_tables"] is not None:
-        columns.append(("pair", [_error_text(row["pair"]) for row in rows]))
+    if result.pair_tables is not None:
+        columns.append(("pair", [_error_text(row.pair) for row in rows]))
         notes.append("pair      the same of a pair of columns")
-    if any(row["list_threshold"] for row in rows):
-        columns.append(("lists", [f"{row['list_threshold']:,}" for row in rows]))
+    if any(row.list_threshold for row in rows):
+        columns.append(("lists", [f"{row.list_threshold:,}" for row in rows]))
         notes.append("lists     rows that a value needs to be found in an open list")
-    if result["steps"] is not None:
-        columns.append(("noise", [f"{row['noise_multiplier']:.3f}" for row in rows]))
-        columns.append(("step", [f"{row['step_noise']:.2g}" for row in rows]))
+    if result.steps is not None:
+        columns.append(("noise", [f"{row.noise_multiplier:.3f}" for row in rows]))
+        columns.append(("step", [f"{row.step_noise:.2g}" for row in rows]))
         notes += [
-            f"noise     noise multiplier of training, over {result['steps']:,} steps",
+            f"noise     noise multiplier of training, over {result.steps:,} steps",
             "step      noise in each coordinate of a step's mean gradient: noise × clipping norm "
-            f"{result['max_grad_norm']:g} / batch size {result['batch_size']:,}",
+            f"{result.max_grad_norm:g} / batch size {result.batch_size:,}",
         ]
-    if any(row["measured"] for row in rows):
-        columns.append(("measured", [", ".join(f"{value:.2f}" for value in row["measured"]) for row in rows]))
+    if any(row.measured for row in rows):
+        columns.append(("measured", [", ".join(f"{value:.2f}" for value in row.measured) for row in rows]))
         notes.append(
             "measured  on public tables, as a share of what originals give; a guide, not a forecast: "
-            + "; ".join(result["measured_on"])
+            + "; ".join(result.measured_on)
         )
     widths = [max(map(len, [name, *cells])) for name, cells in columns]
     table = zip(*([name, *cells] for name, cells in columns), strict=True)
@@ -166,78 +168,74 @@ _SWEEP_WIDTH = 68
 """Characters of a line, which fit into a window with a scroll bar in a terminal of 80 columns."""
 
 
-def _sweep_assumptions(result: dict[str, Any]) -> list[str]:
-    single, pair, most = result["single_tables"], result["pair_tables"], result["rows_per_unit"]
+def _sweep_assumptions(result: Sweep) -> list[str]:
+    single, pair, most = result.single_tables, result.pair_tables, result.rows_per_unit
     texts = [
-        f"Assumed: a new run as configured; about {result['units']:,} units ({_ORIGINS[result['units_origin']]}), "
-        f"{result['training_units']:,} to train on{f', of at most {most:,} rows each' if most > 1 else ''}; "
-        f"delta {result['delta']:.2g}; {_SYNTHESIZERS[result['synthesizer']]}."
+        f"Assumed: a new run as configured; about {result.units:,} units ({_ORIGINS[result.units_origin]}), "
+        f"{result.training_units:,} to train on{f', of at most {most:,} rows each' if most > 1 else ''}; "
+        f"delta {result.delta:.2g}; {_SYNTHESIZERS[result.synthesizer]}."
     ]
-    if pair is not None:
+    if single is not None and pair is not None:
         texts.append(
-            f"Estimated: of the marginals' rho, {single['fraction']:.0%} is for {single['count']} tables of single columns, "
-            f"{pair['fraction']:.0%} for {pair['count']} of pairs, the rest to choose pairs ({result['selection']})."
-            + (
-                " Where pairs show nothing new, AIM measures fewer of them with less noise."
-                if result["selection"] == "AIM"
-                else ""
-            )
+            f"Estimated: of the marginals' rho, {single.fraction:.0%} is for {single.count} tables of single columns, "
+            f"{pair.fraction:.0%} for {pair.count} of pairs, the rest to choose pairs ({result.selection})."
+            + (" Where pairs show nothing new, AIM measures fewer of them with less noise." if result.selection == "AIM" else "")
         )
-    if result["left_out"]:
-        left_out = ", ".join(f"{epsilon:g}" for epsilon in result["left_out"])
+    if result.left_out:
+        left_out = ", ".join(f"{epsilon:g}" for epsilon in result.left_out)
         texts.append(f"Left out: epsilon {left_out}, of which privacy.schema_epsilon leaves nothing for the rest.")
     return texts
 
 
-def _error_text(error: dict[str, float]) -> str:
-    return f"{_two_digits(error['rows'])} ({_two_digits(100 * error['share'])}%)"
+def _error_text(error: CountError | None) -> str:
+    return "" if error is None else f"{_two_digits(error.rows)} ({_two_digits(100 * error.share)}%)"
 
 
 def _two_digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def rehearsal_text(result: dict[str, Any]) -> str:
+def rehearsal_text(result: RehearsalResult) -> str:
     """`rehearse`'s object for a person."""
-    forecast, planned = result["forecast"], result["planned"]
+    forecast, planned = result.forecast, result.planned
     lines = [
-        f"Rehearsed on {result['units']:,} random units ({result['units_origin']}): {result['rehearsed']['steps']} steps of "
-        f"{planned['steps']:,}, {result['rehearsed']['rows']} rows of {planned['rows_wanted']:,}.",
+        f"Rehearsed on {result.units:,} random units ({result.units_origin}): {result.rehearsed.steps} steps of "
+        f"{planned.steps:,}, {result.rehearsed.rows} rows of {planned.rows_wanted:,}.",
         "",
         "Estimate for the real run:",
-        *(f"  {stage:<8}  {duration(seconds)}" for stage, seconds in forecast["seconds"].items()),
-        f"  memory    {forecast['memory_bytes'] / 2**30:.1f} GiB at most",
+        *(f"  {stage:<8}  {duration(seconds)}" for stage, seconds in forecast.seconds.items()),
+        f"  memory    {forecast.memory_bytes / 2**30:.1f} GiB at most",
         "",
         "The format of the rows (the content means nothing: it was learned from random rows):",
     ]
-    lines += ["  " + printable(" | ".join(f"{k}: {v}" for k, v in row.items())) for row in result["first_rows"]]
-    lines += [f"warning: {printable(text)}" for text in result["warnings"]]
-    lines += ["", f"Nothing was spent, no original row was read. Files: {result['workspace']}"]
+    lines += ["  " + printable(" | ".join(f"{k}: {v}" for k, v in row.items())) for row in result.first_rows]
+    lines += [f"warning: {printable(text)}" for text in result.warnings]
+    lines += ["", f"Nothing was spent, no original row was read. Files: {result.workspace}"]
     return "\n".join(lines)
 
 
-def audit_text(result: dict[str, Any]) -> str:
+def audit_text(result: AuditResult) -> str:
     """`audit`'s object for a person."""
-    claimed, control, confidence = result["claimed"], result["control"], f"{100 * result['confidence']:.0f} %"
+    claimed, control, confidence = result.claimed, result.control, f"{100 * result.confidence:.0f} %"
     lines = [
-        f"Audit of run {result['run']}: {result['status'].upper()}",
-        f"  {result['sentence']}",
+        f"Audit of run {result.run}: {result.status.upper()}",
+        f"  {result.sentence}",
         "",
-        f"claimed           epsilon {claimed['epsilon']:.3g} at delta {claimed['delta']:.1g}, and its curve",
-        f"p-value           {_chance(result['p_value'])} with {result['right']} of {result['guesses']} guesses right, "
-        f"{_chance(control['p_value'])} had there been no noise ({control['right']} right)",
-        f"epsilon at least  {result['epsilon']:.2f} for any mechanism (confidence {confidence}); "
-        f"the most this audit could have shown: {result['ceiling']:.2f}",
+        f"claimed           epsilon {claimed.epsilon:.3g} at delta {claimed.delta:.1g}, and its curve",
+        f"p-value           {_chance(result.p_value)} with {result.right} of {result.guesses} guesses right, "
+        f"{_chance(control.p_value)} had there been no noise ({control.right} right)",
+        f"epsilon at least  {result.epsilon:.2f} for any mechanism (confidence {confidence}); "
+        f"the most this audit could have shown: {result.ceiling:.2f}",
     ]
-    if search := result["search"]:
+    if search := result.search:
         lines.append(
-            f"random endings    {search['found']} of {search['inserted']} occur in {search['rows']} generated rows; exposure "
-            f"{search['exposure']:.1f} bits (1 is none, {search['highest']:.1f} all)"
+            f"random endings    {search.found} of {search.inserted} occur in {search.rows} generated rows; exposure "
+            f"{search.exposure:.1f} bits (1 is none, {search.highest:.1f} all)"
         )
     lines += [
-        f"trained           in {result['training']['precision']} on {result['training']['device']}",
+        f"trained           in {result.training.precision} on {result.training.device}",
         "",
-        f"Nothing was spent, no original row was read: the {result['canaries']} canaries are random. File: {result['path']}",
+        f"Nothing was spent, no original row was read: the {result.canaries} canaries are random. File: {result.path}",
     ]
     return "\n".join(lines)
 
@@ -257,21 +255,21 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([*lines, f"({len(rows):,} rows)"])
 
 
-def doctor_text(facts: dict[str, Any]) -> str:
+def doctor_text(facts: DoctorResult) -> str:
     """`doctor`'s object for a person."""
-    processor, memory, disk = facts["processor"], facts["memory"], facts["disk"]
+    processor, memory, disk = facts.processor, facts.memory, facts.disk
     lines = [
-        f"processor   {processor['name']}, {processor['physical_cores']} cores: {', '.join(processor['features'])}",
-        f"precision   {facts['precision']}",
-        f"memory      {memory['available'] / 2**30:.1f} of {memory['total'] / 2**30:.1f} GiB free",
-        "disk        " + ", ".join(f"{place['free'] / 2**30:.1f} GiB free at {place['path']}" for place in disk),
-        f"GPU         {', '.join(gpu['name'] for gpu in facts['gpus']) or 'none'}",
-        f"seal        {', '.join(facts['seal']) or 'none'}",
-        f"models      {', '.join(model['name'] + ' (' + model['state'] + ')' for model in facts['models']) or 'none'}",
-        "versions    " + ", ".join(f"{name} {version or 'missing'}" for name, version in facts["versions"].items()),
+        f"processor   {processor.name}, {processor.physical_cores} cores: {', '.join(processor.features)}",
+        f"precision   {facts.precision}",
+        f"memory      {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
+        "disk        " + ", ".join(f"{place.free / 2**30:.1f} GiB free at {place.path}" for place in disk),
+        f"GPU         {', '.join(gpu.name for gpu in facts.gpus) or 'none'}",
+        f"seal        {', '.join(facts.seal) or 'none'}",
+        f"models      {', '.join(model.name + ' (' + model.state + ')' for model in facts.models) or 'none'}",
+        "versions    " + ", ".join(f"{name} {version or 'missing'}" for name, version in facts.versions.items()),
     ]
-    for finding in facts["findings"]:
-        lines.append(f"{finding['level']}: {finding['text']}" + (f" {finding['fix']}" if finding["fix"] else ""))
+    for finding in facts.findings:
+        lines.append(f"{finding.level}: {finding.text}" + (f" {finding.fix}" if finding.fix else ""))
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from localsynth.errors import Cancelled, ExitCode, LocalsynthError, ResourceError
 from localsynth.events import Emit, Event
+from localsynth.results import to_json
 
 if TYPE_CHECKING:
     from localsynth.system.network_seal import Requirement, Seal
@@ -198,8 +199,8 @@ def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
         )
 
 
-def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], seal: str) -> Mapping[str, Any]:
-    """The result of a request in this process, which has the network seal `seal`. Raises the errors of its verb."""
+def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], seal: str) -> Any:
+    """The result of a request, as JSON, in this process, which has the network seal `seal`. Raises the errors of its verb."""
     from localsynth.config import load_config
     from localsynth.pipeline.init import initialise
     from localsynth.pipeline.run import VERBS
@@ -225,7 +226,7 @@ def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], 
 
     session = Session(workspace, config, emit_or_stop, should_stop, Options(**request.get("options", {})), seal)
     with work_lock(workspace.root, request["verb"].replace("_", "-")) if request["verb"] in _ALONE else nullcontext():
-        return VERBS[request["verb"]](session)
+        return to_json(VERBS[request["verb"]](session))
 
 
 def claim_stdout() -> TextIO:

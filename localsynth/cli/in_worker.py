@@ -5,13 +5,15 @@ import inspect
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import UnionType
+from typing import Any, TypeVar
 
 import typer
 
 from localsynth.cli.options import PassphraseFd, RequireSeal, Set, Workspace
 from localsynth.cli.output import command
 from localsynth.errors import ConfigError
+from localsynth.results import from_json
 
 __all__ = ["Options", "in_worker", "send", "worker_command"]
 
@@ -20,7 +22,7 @@ Options = dict[str, Any]
 
 
 def worker_command(
-    family: typer.Typer, result: type[R], *, show: Callable[[R], str], without: Collection[str] = (), **printed: Any
+    family: typer.Typer, result: type[R] | UnionType, *, show: Callable[[R], str], without: Collection[str] = (), **printed: Any
 ) -> Callable[[Callable[..., Options]], Callable[..., Options]]:
     """Make a function that returns a verb's options a command of `family`, which runs the verb of the function's name.
 
@@ -48,7 +50,7 @@ def worker_command(
 
 
 def in_worker(
-    result: type[R],
+    result: type[R] | UnionType,
     verb: str,
     workspace: Path,
     overrides: list[str] | None,
@@ -66,7 +68,7 @@ def in_worker(
     return send(result, verb, request, require_seal)
 
 
-def send(result: type[R], verb: str, request: dict[str, Any], require_seal: str | None) -> R:
+def send(result: type[R] | UnionType, verb: str, request: dict[str, Any], require_seal: str | None) -> R:
     """The worker's `result`. Its events are printed on stderr, its error is raised here."""
     from localsynth.cli.narrator import Narrator
     from localsynth.worker import run_in_child
@@ -75,7 +77,7 @@ def send(result: type[R], verb: str, request: dict[str, Any], require_seal: str 
         raise ConfigError(f"--require-seal {require_seal!r} is not known.", "Use kernel (a namespace or seccomp) or any.")
     narrator = Narrator(sys.stderr)
     try:
-        return cast(R, run_in_child(verb, {**request, "require_seal": require_seal}, narrator))
+        return from_json(result, run_in_child(verb, {**request, "require_seal": require_seal}, narrator))
     finally:
         narrator.close()
 

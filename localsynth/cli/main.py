@@ -18,6 +18,7 @@ from localsynth.cli.options import AsJson
 from localsynth.cli.output import command
 from localsynth.errors import ConfigError, ExitCode, LocalsynthError
 from localsynth.presentation import doctor_text
+from localsynth.results import DoctorResult
 
 __all__ = ["app", "main"]
 
@@ -80,7 +81,7 @@ def tui(
 @command(app, example="localsynth doctor", show=doctor_text)
 def doctor(
     workspace: Annotated[Path | None, typer.Argument(metavar="[WS]", help="A workspace to examine too.")] = None,
-) -> dict[str, Any]:
+) -> DoctorResult:
     """Show what this machine offers: processor, GPU, memory, disk, network seal, models and versions."""
     from localsynth.system.doctor import examine
     from localsynth.system.files import model_directory

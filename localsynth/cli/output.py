@@ -10,7 +10,7 @@ import typer
 
 from localsynth.cli.options import AsJson
 from localsynth.errors import ExitCode
-from localsynth.results import without_private
+from localsynth.results import to_json, without_private
 
 __all__ = ["command"]
 
@@ -39,8 +39,9 @@ def command(
             as_json = options.pop("as_json")
             result = work(*arguments, **options)
             if as_json:
-                public: Any = without_private(result) if isinstance(result, dict) else result
-                print(json.dumps(data(public), indent=1, ensure_ascii=False, default=str))
+                document = to_json(data(result))
+                public = without_private(document) if isinstance(document, dict) else document
+                print(json.dumps(public, indent=1, ensure_ascii=False))
             else:
                 print(show(result))
             if failed(result):

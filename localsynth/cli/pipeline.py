@@ -23,13 +23,18 @@ from localsynth.cli.output import command
 from localsynth.errors import ConfigError
 from localsynth.presentation import audit_text, plan_text, rehearsal_text, sweep_text
 from localsynth.results import (
+    AuditResult,
     CountTextsResult,
+    DemoResult,
     EvaluateResult,
     ExportResult,
     IngestResult,
+    Plan,
+    RehearsalResult,
     RunResult,
     SampleResult,
     Summary,
+    Sweep,
     TrainResult,
 )
 
@@ -44,31 +49,24 @@ _LOCAL = ("require_seal", "passphrase_fd")
 """Options that a command does not have which opens no original rows."""
 
 
-class DemoResult(Summary):
-    """Of `demo`: a run's summary, and the synthetic table."""
-
-    csv: str
-    first_rows: list[dict[str, Any]]
-
-
 def _list_of_columns(text: str | None) -> list[str] | None:
     return None if text is None else next(csv.reader([text], skipinitialspace=True))
 
 
 def run_text(result: Summary, csv_path: str | None = None) -> str:
     """`run`'s result for a person."""
-    workspace, certificate = result["workspace"], result["certificate"]
-    figure = f"guaranteed epsilon {result['epsilon_guaranteed']:g} of {result['epsilon_target']:g}"
+    workspace, certificate = result.workspace, result.certificate
+    figure = f"guaranteed epsilon {result.epsilon_guaranteed:g} of {result.epsilon_target:g}"
     lines = [
-        f"\n{result['rows']:,} synthetic rows in {result['synthetic']}",
-        f"  privacy      {figure} (spent {result['epsilon_spent']:.3f}), delta {result['delta']:.1e}",
-        f"  model        {result['model']}",
+        f"\n{result.rows:,} synthetic rows in {result.synthetic}",
+        f"  privacy      {figure} (spent {result.epsilon_spent:.3f}), delta {result.delta:.1e}",
+        f"  model        {result.model}",
         f"  certificate  {certificate}",
     ]
     if csv_path is not None:
         lines.append(f"  as CSV       {csv_path}")
-    if result["report"]:
-        lines.append(f"  report       {result['report']} (private: it reads the original table)")
+    if result.report:
+        lines.append(f"  report       {result.report} (private: it reads the original table)")
     lines += [
         "\nNext:",
         f"  localsynth verify {certificate}",
@@ -80,8 +78,8 @@ def run_text(result: Summary, csv_path: str | None = None) -> str:
 
 
 def _demo_text(result: DemoResult) -> str:
-    rows = ("  " + " | ".join(f"{name}: {value}" for name, value in row.items()) for row in result["first_rows"])
-    return "\n".join([run_text(result, result["csv"]), "\nThe first rows, all synthetic:\n", *rows])
+    rows = ("  " + " | ".join(f"{name}: {value}" for name, value in row.items()) for row in result.first_rows)
+    return "\n".join([run_text(result, result.csv), "\nThe first rows, all synthetic:\n", *rows])
 
 
 @command(app, example="localsynth demo", show=_demo_text)
@@ -97,11 +95,11 @@ def demo(
     from localsynth.workspace.paths import Workspace as Directory
 
     print(prepare_demo(workspace), file=sys.stderr)
-    result: Summary = _finished_demo(workspace) or in_worker(RunResult, "run", workspace, None)
+    result = _finished_demo(workspace) or in_worker(Summary, "run", workspace, None)
     store, out = SyntheticStore(workspace / "synthetic.duckdb"), workspace / "synthetic.csv"
     export_table(Directory.open(workspace), "csv", out, overwrite=True)
     columns, rows = store.query("select * from synthetic limit 5")
-    return {**result, "csv": str(out), "first_rows": [dict(zip(columns, row, strict=True)) for row in rows]}
+    return DemoResult(**vars(result), csv=str(out), first_rows=[dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def _finished_demo(workspace: Path) -> Summary | None:
@@ -165,11 +163,11 @@ def init(
     return send(dict, "init", request, require_seal)
 
 
-def _plan_text(result: Result) -> str:
-    return sweep_text(result) if "left_out" in result else plan_text(result)
+def _plan_text(result: Plan | Sweep) -> str:
+    return sweep_text(result) if isinstance(result, Sweep) else plan_text(result)
 
 
-@worker_command(app, dict, without=_LOCAL, example="localsynth plan visits --set privacy.epsilon=8", show=_plan_text)
+@worker_command(app, Plan | Sweep, without=_LOCAL, example="localsynth plan visits --set privacy.epsilon=8", show=_plan_text)
 def plan(
     rows: Rows = None,
     max_units: MaxUnits = None,
@@ -182,7 +180,7 @@ def plan(
     return {"rows": rows, "max_units": max_units, "force": force, "sweep": sweep}
 
 
-@worker_command(app, dict, without=("passphrase_fd",), example="localsynth rehearse visits", show=rehearsal_text)
+@worker_command(app, RehearsalResult, without=("passphrase_fd",), example="localsynth rehearse visits", show=rehearsal_text)
 def rehearse(
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to generate; 40 if not given.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps to take; 3 if not given.")] = None,
@@ -198,7 +196,7 @@ def rehearse(
     IngestResult,
     example="localsynth ingest visits",
     show=lambda result: (
-        f"Ingested about {result['units']:,} units ({result['units_origin']}), {result['training_units']:,} of them to train on."
+        f"Ingested about {result.units:,} units ({result.units_origin}), {result.training_units:,} of them to train on."
     ),
 )
 def ingest(max_units: MaxUnits = None, again: ReadAgain = False) -> Options:
@@ -207,10 +205,8 @@ def ingest(max_units: MaxUnits = None, again: ReadAgain = False) -> Options:
 
 
 def _train_text(result: TrainResult) -> str:
-    what = (
-        f"Measured {result['steps']} noisy tables" if result["synthesizer"] == "marginals" else f"Trained {result['steps']} steps"
-    )
-    return f"{what}. Spent so far: epsilon {result['epsilon']:.3f}."
+    what = f"Measured {result.steps} noisy tables" if result.synthesizer == "marginals" else f"Trained {result.steps} steps"
+    return f"{what}. Spent so far: epsilon {result.epsilon:.3f}."
 
 
 @worker_command(app, TrainResult, example="localsynth train visits", show=_train_text)
@@ -224,7 +220,7 @@ def train(force: Force = False, again: Again = False) -> Options:
     ExportResult,
     without=_LOCAL,
     example="localsynth export visits",
-    show=lambda done: f"Model: {done['path']} ({done['size_bytes'] / 1e6:.1f} MB, {done['quantization'] or 'marginals'})",
+    show=lambda done: f"Model: {done.path} ({done.size_bytes / 1e6:.1f} MB, {done.quantization or 'marginals'})",
 )
 def export(no_sign: NoSign = False) -> Options:
     """Merge the adapter into the base model, quantize and verify it, and write the certificate."""
@@ -232,9 +228,9 @@ def export(no_sign: NoSign = False) -> Options:
 
 
 def _count_texts_text(result: CountTextsResult) -> str:
-    if not result["counts_texts"]:
+    if not result.counts_texts:
         return "Nothing is counted in this run."
-    return f"Measured the token histogram; {result['tokens']} tokens get a logit bias."
+    return f"Measured the token histogram; {result.tokens} tokens get a logit bias."
 
 
 @worker_command(app, CountTextsResult, name="count-texts", example="localsynth count-texts visits", show=_count_texts_text)
@@ -248,7 +244,7 @@ def count_texts(no_sign: NoSign = False) -> Options:
     SampleResult,
     without=_LOCAL,
     example="localsynth sample visits --more 500 --where \"diagnosis = 'asthma' AND age >= 65\"",
-    show=lambda result: f"{result['new_rows']:,} rows generated; the table has {result['rows']:,}.",
+    show=lambda result: f"{result.new_rows:,} rows generated; the table has {result.rows:,}.",
 )
 def sample(
     rows: Rows = None,
@@ -275,10 +271,10 @@ def sample(
 
 
 def _evaluate_text(result: EvaluateResult) -> str:
-    if result["release"]:
-        return f"Report: {result['report']}"
+    if result.release:
+        return f"Report: {result.report}"
     return (
-        f"Report: {result['report']}\n"
+        f"Report: {result.report}\n"
         "It reads the original table and is not covered by the guarantee. For a report to publish: localsynth evaluate --release"
     )
 
@@ -302,11 +298,11 @@ def evaluate(
 
 @worker_command(
     app,
-    dict,
+    AuditResult,
     without=("passphrase_fd",),
     example="localsynth audit visits",
     show=audit_text,
-    failed=lambda result: result["status"] == "failed",
+    failed=lambda result: result.status == "failed",
 )
 def audit(
     canaries: Annotated[

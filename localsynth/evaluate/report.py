@@ -12,6 +12,7 @@ from localsynth.evaluate.plots import bars_plot, intervals_plot, scatter_plot
 from localsynth.evaluate.weaknesses import find_weaknesses, percent
 from localsynth.presentation import risk_figures, risk_sentences
 from localsynth.privacy.signing import fingerprint
+from localsynth.results import Risks, from_json
 
 __all__ = ["render_report", "report_document"]
 
@@ -131,8 +132,8 @@ def render_report(figures: dict[str, Any], certificate: dict[str, Any] | None, r
         "count": _count,
         "interval": _interval,
         "factor": _factor,
-        "risk_figures": risk_figures,
-        "risk_sentences": risk_sentences,
+        "risk_figures": lambda risks: risk_figures(from_json(Risks, risks)),
+        "risk_sentences": lambda risks: risk_sentences(from_json(Risks, risks)),
         "one_in": lambda share: f"1 in {1 / share:,.0f}",
     }
     folder = files("localsynth.evaluate")

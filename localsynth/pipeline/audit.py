@@ -13,6 +13,7 @@ from localsynth.config import MACHINES_PART
 from localsynth.errors import ConfigError
 from localsynth.events import stage_done, stage_started
 from localsynth.pipeline.session import Session, check_base_model, trained_run
+from localsynth.results import AuditRecord, AuditResult, TrainingAudited, to_json
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import write_json
@@ -30,7 +31,7 @@ _MIN_CANARIES = 20
 """With fewer canaries no guesses would be left."""
 
 
-def audit(session: Session) -> dict[str, Any]:
+def audit(session: Session) -> AuditResult:
     """Audit the newest run's training. Raises ConfigError where there is none, or it was made by marginals."""
     current = trained_run(session)
     if current.by_marginals:
@@ -46,10 +47,10 @@ def audit(session: Session) -> dict[str, Any]:
     return _audit_model(session, current)
 
 
-def _audit_model(session: Session, current: Run) -> dict[str, Any]:
+def _audit_model(session: Session, current: Run) -> AuditResult:
     from localsynth.evaluate.audit.attack import attack_training
     from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of, has_room_for_endings
-    from localsynth.evaluate.audit.outcome import Audit, right_guesses
+    from localsynth.evaluate.audit.outcome import audit_figures, right_guesses
     from localsynth.evaluate.audit.search import search_endings
     from localsynth.evaluate.audit.training import AuditedTraining
     from localsynth.llm.llama_cpp import Vocabulary
@@ -109,44 +110,33 @@ def _audit_model(session: Session, current: Run) -> dict[str, Any]:
             )
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    found = Audit(
-        canaries=canaries,
-        guesses=guesses,
-        right=right_guesses(attacked.scores, attacked.included, guesses),
-        control_right=right_guesses(attacked.control, attacked.included, guesses),
-        epsilon=curve[0][0],
-        delta=curve[0][1],
-        curve=curve,
-        search=searched,
-    )
-    document = {
-        "format": 1,
-        "run": current.id,
-        "adapter_sha256": current.training.adapter_sha256,
-        **found.to_json(),
-        "in": int(attacked.included.sum()),
-        "training": {
-            "steps": plan.steps,
-            "sample_rate": plan.sample_rate,
-            "noise_multiplier": plan.noise_multiplier,
-            "max_grad_norm": plan.max_grad_norm,
-            "base_sha256": current.model.base_sha256,
-            "noise": random.label,
-            "device": device,
-            "precision": attacked.precision,
-        },
-        "reads": "Nothing private: every canary is random within the schema. Nothing was spent.",
-    }
     evidence = {
         "canaries": units,
         "included": attacked.included.tolist(),
         "scores": attacked.scores.tolist(),
         "control": attacked.control.tolist(),
     }
-    document["evidence"] = _keep(session, current, evidence)
-    write_json(current.audit_path, document)
+    right, control_right = (right_guesses(scores, attacked.included, guesses) for scores in (attacked.scores, attacked.control))
+    found = AuditRecord(
+        **vars(audit_figures(canaries, guesses, right, control_right, curve, searched)),
+        run=current.id,
+        adapter_sha256=current.training.adapter_sha256,
+        trained_on=int(attacked.included.sum()),
+        training=TrainingAudited(
+            steps=plan.steps,
+            sample_rate=plan.sample_rate,
+            noise_multiplier=plan.noise_multiplier,
+            max_grad_norm=plan.max_grad_norm,
+            base_sha256=current.model.base_sha256,
+            noise=random.label,
+            device=device,
+            precision=attacked.precision,
+        ),
+        evidence=_keep(session, current, evidence),
+    )
+    write_json(current.audit_path, to_json(found))
     session.emit(stage_done("audit"))
-    return {**document, "stage": "audit", "path": str(current.audit_path), "seconds": round(time.monotonic() - begun, 1)}
+    return AuditResult(**vars(found), path=str(current.audit_path), seconds=round(time.monotonic() - begun, 1))
 
 
 def _keep(session: Session, current: Run, evidence: dict[str, Any]) -> str | None:

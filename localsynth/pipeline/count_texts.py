@@ -90,18 +90,18 @@ def count_texts_of(session: Session, current: Run) -> CountTextsResult:
     current.note(text_counts=outcome)
     epsilon = ledger.spent().epsilon
     emit({"kind": "stage_done", "stage": "count_texts", "epsilon": epsilon})
-    return {**_result(current, outcome, done_before=False), "epsilon": epsilon}
+    return _result(current, outcome, done_before=False, epsilon=epsilon)
 
 
-def _result(current: Run, outcome: TextCountsOutcome, done_before: bool) -> CountTextsResult:
-    return {
-        "stage": "count_texts",
-        "run": current.id,
-        "done_before": done_before,
-        "counts_texts": current.counts_texts,
-        "tokens": outcome.tokens,
-        "columns": outcome.columns,
-    }
+def _result(current: Run, outcome: TextCountsOutcome, done_before: bool, epsilon: float | None = None) -> CountTextsResult:
+    return CountTextsResult(
+        run=current.id,
+        done_before=done_before,
+        counts_texts=current.counts_texts,
+        tokens=outcome.tokens,
+        columns=outcome.columns,
+        epsilon=epsilon,
+    )
 
 
 def _count(session: Session, ledger: "Ledger", current: Run, effective: Effective) -> None:

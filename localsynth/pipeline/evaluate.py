@@ -75,13 +75,12 @@ def evaluate_run(session: Session, current: Run) -> EvaluateResult:
     write_json(page.with_suffix(".json"), report_document(figures, certificate, options.release))
     write_file(page, render_report(figures, certificate, options.release))
     session.emit(stage_done("evaluate"))
-    return {
-        "stage": "evaluate",
-        "run": current.id,
-        "release": options.release,
-        "report": str(page),
-        "report_json": str(page.with_suffix(".json")),
-    }
+    return EvaluateResult(
+        run=current.id,
+        release=options.release,
+        report=str(page),
+        report_json=str(page.with_suffix(".json")),
+    )
 
 
 def _made_units(rows: list[Record], current: Run, schema: Schema) -> list[list[Record]] | None:

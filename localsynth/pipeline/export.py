@@ -73,20 +73,19 @@ def export_run(session: Session, current: Run) -> ExportResult:
 
 def _result(current: Run, done_before: bool) -> ExportResult:
     outcome = current.exported
-    return {
-        "stage": "export",
-        "run": current.id,
-        "done_before": done_before,
-        "path": str(current.product_path),
-        "quantization": outcome.quantization,
-        "size_bytes": outcome.size_bytes,
-        "model_hash": outcome.model_hash,
-        "signed": outcome.signed,
-        "certificate_sha256": outcome.certificate_sha256,
-        "kl": outcome.kl,
-        "shift": outcome.shift,
-        "seconds": outcome.seconds,
-    }
+    return ExportResult(
+        run=current.id,
+        done_before=done_before,
+        path=str(current.product_path),
+        quantization=outcome.quantization,
+        size_bytes=outcome.size_bytes,
+        model_hash=outcome.model_hash,
+        signed=outcome.signed,
+        certificate_sha256=outcome.certificate_sha256,
+        kl=outcome.kl,
+        shift=outcome.shift,
+        seconds=outcome.seconds,
+    )
 
 
 def certify_model(session: Session, current: Run) -> None:

@@ -117,7 +117,7 @@ def _begin_or_resume(
     work.measure_columns()
     epsilon = ledger.spent().epsilon
     session.emit({**stage_done("ingest"), "epsilon": epsilon})
-    return {**_result(work.record.effective, done_before=False), "epsilon": epsilon}
+    return _result(work.record.effective, done_before=False, epsilon=epsilon)
 
 
 def _new_budget(ledger: "Ledger", earlier: str | None) -> str:
@@ -269,12 +269,12 @@ def _report_broken_constraints(session: Session, schema: Schema, store: "Private
         session.emit(private_note(text))
 
 
-def _result(effective: Effective, done_before: bool) -> IngestResult:
-    return {
-        "stage": "ingest",
-        "done_before": done_before,
-        "units": effective.units,
-        "units_origin": "measured" if effective.size_measured else "declared",
-        "kept_units": effective.kept_units,
-        "training_units": effective.training_units,
-    }
+def _result(effective: Effective, done_before: bool, epsilon: float | None = None) -> IngestResult:
+    return IngestResult(
+        done_before=done_before,
+        units=effective.units,
+        units_origin="measured" if effective.size_measured else "declared",
+        kept_units=effective.kept_units,
+        training_units=effective.training_units,
+        epsilon=epsilon,
+    )

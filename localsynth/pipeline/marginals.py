@@ -5,7 +5,7 @@ a ρ of zero-concentrated differential privacy; the measurements add up to at mo
 interrupted between the charge and the file is over: measuring again would be charged again.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localsynth.errors import BudgetError, Cancelled
 from localsynth.events import stage_done
@@ -99,17 +99,16 @@ def finish(session: Session, ledger: "Ledger", current: Run) -> TrainResult:
     return train_result(current, epsilon, {})
 
 
-def train_result(current: Run, epsilon: float, private: dict[str, Any]) -> TrainResult:
+def train_result(current: Run, epsilon: float, private: dict[str, float]) -> TrainResult:
     """The result of the stage `train`; `private` depends on the original rows."""
     outcome = current.training
-    return {
-        "stage": "train",
-        "run": current.id,
-        "synthesizer": current.record.synthesizer,
-        "steps": outcome.steps,
-        "precision": outcome.precision,
-        "noise": outcome.noise,
-        "seal": outcome.seal,
-        "epsilon": epsilon,
-        "private": private,
-    }
+    return TrainResult(
+        run=current.id,
+        synthesizer=current.record.synthesizer,
+        steps=outcome.steps,
+        precision=outcome.precision,
+        noise=outcome.noise,
+        seal=outcome.seal,
+        epsilon=epsilon,
+        private=private,
+    )

@@ -1,8 +1,7 @@
 """Estimates of a run, before anything is spent. Reads no row."""
 
 import shutil
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
 from localsynth.errors import BudgetError, ResourceError
 from localsynth.llm.base_models import find_base_model
@@ -19,18 +18,19 @@ from localsynth.planning.warnings import (
     size_warning,
     text_warning,
 )
+from localsynth.results import Plan, Sweep
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.effective_schema import read_ingest
 
-__all__ = ["ASSUMED_UNITS", "known_size", "plan"]
+__all__ = ["ASSUMED_UNITS", "known_size", "plan", "plan_run"]
 
 ASSUMED_UNITS = 10_000
 """The number of units for estimates while it is neither declared nor measured."""
 
 
-def known_size(session: Session) -> tuple[Schema, str, int, int]:
-    """(schema, origin, units kept, units to train on), expected and public, from the ingested table or the configuration.
+def known_size(session: Session) -> tuple[Schema, str, Size]:
+    """(schema, origin, size), expected and public, from the ingested table or the configuration.
 
     origin: "measured", "declared" or "assumed".
     """
@@ -39,14 +39,16 @@ def known_size(session: Session) -> tuple[Schema, str, int, int]:
     if record is not None and record.complete:
         effective = record.effective
         origin = "measured" if effective.size_measured else "declared"
-        return effective.schema, origin, effective.kept_units, effective.training_units
-    size = config.privacy.public_size or ASSUMED_UNITS
-    kept = min(size, session.options.max_units or size)
-    origin = "declared" if config.privacy.public_size else "assumed"
-    return config.schema_, origin, kept, max(1, round(kept * (1 - config.privacy.holdout)))
+        schema, kept, training = effective.schema, effective.kept_units, effective.training_units
+    else:
+        origin = "declared" if config.privacy.public_size else "assumed"
+        units = config.privacy.public_size or ASSUMED_UNITS
+        schema, kept = config.schema_, min(units, session.options.max_units or units)
+        training = max(1, round(kept * (1 - config.privacy.holdout)))
+    return schema, origin, Size(kept, training, session.options.rows or config.sample.rows or expected_rows(config, kept))
 
 
-def _forecast(session: Session, schema: Schema, size: Size) -> dict[str, Any]:
+def _forecast(session: Session, schema: Schema, size: Size) -> Plan:
     need_training_parts()
     from localsynth.train.loop import choose_device
     from localsynth.train.matmul_rate import matmul_rate
@@ -66,27 +68,28 @@ def _forecast(session: Session, schema: Schema, size: Size) -> dict[str, Any]:
     return forecast(config, base, schema, size, Machine(rate, float32_rate, precision, device, memory_room(device)))
 
 
-def plan(session: Session) -> dict[str, Any]:
-    """Estimates of a run, or of runs with several epsilons (`Sweep`). Spends nothing and reads no row."""
-    config, workspace = session.config, session.workspace
-    schema, origin, kept, training = known_size(session)
-    rows = session.options.rows or config.sample.rows or expected_rows(config, kept)
-    size, with_model = Size(kept, training, rows), config.synthesizer != "marginals"
-    if session.options.sweep:
-        return asdict(sweep(config, schema, origin, size))
-    facts = _forecast(session, schema, size) if with_model else forecast_marginals(config, size)
+def plan(session: Session) -> Plan | Sweep:
+    """Estimates of a run, or of runs with several epsilons (--sweep). Spends nothing and reads no row."""
+    return sweep(session.config, *known_size(session)) if session.options.sweep else plan_run(session)
+
+
+def plan_run(session: Session) -> Plan:
+    """Estimates of one run. Raises BudgetError for far too few units, unless --force."""
+    schema, origin, size = known_size(session)
+    config, kept = session.config, size.units
+    planned = _forecast(session, schema, size) if config.synthesizer != "marginals" else forecast_marginals(config, size)
     found = [size_warning(kept), rows_warning(config), text_warning(config, kept), delta_warning(config, kept)]
     if schema.unmeasured():
-        found += [list_warning(config, training), range_warning(config, training)]
+        found += [list_warning(config, size.training_units), range_warning(config, size.training_units)]
     warnings = [text for text in found if text]
-    free = shutil.disk_usage(workspace.root).free
-    if free < facts["disk_bytes"]:
-        warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {facts['disk_bytes'] / 1e9:.1f} GB are needed.")
-    if with_model:
-        if facts["memory_room_bytes"] < facts["memory_bytes"]:
+    free = shutil.disk_usage(session.workspace.root).free
+    if free < planned.disk_bytes:
+        warnings.append(f"The disk has {free / 1e9:.1f} GB free, and about {planned.disk_bytes / 1e9:.1f} GB are needed.")
+    if planned.memory_room_bytes is not None:
+        if planned.memory_room_bytes < planned.memory_bytes:
             warnings.append(
-                f"Training needs about {facts['memory_bytes'] / 1e9:.1f} GB of memory, but only"
-                f" {facts['memory_room_bytes'] / 1e9:.1f} GB are available for it: choose a smaller train.model."
+                f"Training needs about {planned.memory_bytes / 1e9:.1f} GB of memory, but only"
+                f" {planned.memory_room_bytes / 1e9:.1f} GB are available for it: choose a smaller train.model."
             )
         try:
             need_device(config)
@@ -98,5 +101,5 @@ def plan(session: Session) -> dict[str, Any]:
         )
     if kept < MIN_UNITS and not session.options.force:
         raise BudgetError(warnings[0], "Collect more, or add --force to plan and run anyway.")
-    still_open = [f"{name}.{field}" for name, field in schema.unmeasured()]
-    return {**facts, "units_origin": origin, "to_be_measured": still_open, "free_disk_bytes": free, "warnings": warnings}
+    still_open = tuple(f"{name}.{field}" for name, field in schema.unmeasured())
+    return replace(planned, units_origin=origin, to_be_measured=still_open, free_disk_bytes=free, warnings=tuple(warnings))

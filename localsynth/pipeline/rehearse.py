@@ -9,7 +9,6 @@ import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import tomlkit
 
@@ -36,8 +35,8 @@ def prepare_rehearsal(session: Session) -> Session:
     An earlier rehearsal is replaced. Raises ConfigError, ResourceError.
     """
     options = session.options
-    schema, _, kept, _ = known_size(session)
-    schema = with_placeholders(schema)
+    schema, _, size = known_size(session)
+    schema, kept = with_placeholders(schema), size.units
     root = session.workspace.root / DIRECTORY
     _remove_earlier(root)
     workspace = _new_workspace(root)
@@ -128,7 +127,7 @@ class StageClock:
         """How long the stage took."""
         return self.ended[stage] - self.started[stage]
 
-    def forecast(self, steps: int, rows_generated: int, rows_wanted: int) -> dict[str, Any]:
+    def forecast(self, steps: int, rows_generated: int, rows_wanted: int) -> dict[str, float]:
         """Estimated seconds of the real run's stages: its steps at the pace of the rehearsed ones, its rows likewise."""
         train = self.seconds("train")
         if self.steps:

@@ -12,7 +12,7 @@ audit     a training on canaries with a run's settings, attacked → runs/ID/aud
 """
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,12 +24,21 @@ from localsynth.pipeline.count_texts import count_texts, count_texts_of
 from localsynth.pipeline.evaluate import evaluate, evaluate_run
 from localsynth.pipeline.export import export, export_run
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
-from localsynth.pipeline.plan import plan
+from localsynth.pipeline.plan import plan, plan_run
 from localsynth.pipeline.rehearse import StageClock, prepare_rehearsal
 from localsynth.pipeline.sample import sample, sample_run
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device, train, train_or_resume
-from localsynth.results import RunResult, StageResults, Summary
+from localsynth.results import (
+    PlannedRun,
+    RehearsalForecast,
+    RehearsalResult,
+    RehearsedRun,
+    RunResult,
+    StageResult,
+    Summary,
+    TrainResult,
+)
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
@@ -40,11 +49,11 @@ __all__ = ["VERBS", "needs_key", "rehearse", "run", "summary"]
 def run(session: Session) -> RunResult:
     """All stages, resumed where the last command stopped. After a finished run it refuses without --again."""
     current, results = run_stages(session)
-    return {"run": current.id, "stages": list(results.values()), **summary(session.workspace, session.config, current)}
+    return RunResult(**vars(summary(session.workspace, session.config, current)), run=current.id, stages=tuple(results))
 
 
-def run_stages(session: Session) -> tuple[Run, StageResults]:
-    """The run, and the results of the stages that `run` took, by their names."""
+def run_stages(session: Session) -> tuple[Run, list[StageResult]]:
+    """The run, and the results of the stages that `run` took."""
     latest, options = latest_run(session.workspace), session.options
     if latest is not None and latest.finished and not options.again:
         if options.rows is None or options.rows <= _rows_of(latest):
@@ -52,42 +61,43 @@ def run_stages(session: Session) -> tuple[Run, StageResults]:
                 f"Run {latest.id} is finished.",
                 "More rows cost no privacy: localsynth sample WS --more N. To train again, which is charged again, add --again.",
             )
-        return latest, {"sample": sample_run(session, latest)}
+        return latest, [sample_run(session, latest)]
     if session.config.synthesizer != "marginals":
         # Before anything is measured and charged.
         need_training_parts()
         need_device(session.config)
-    results: StageResults = {}
+    results: list[StageResult] = []
     if latest is None or latest.record.train is None or latest.finished:
-        results["ingest"] = ingest_if_needed(session)
-        current, results["train"] = train_or_resume(session)
+        results.append(ingest_if_needed(session))
+        current, trained = train_or_resume(session)
+        results.append(trained)
     else:
         current = latest
-    results["export"] = export_run(session, current)
+    results.append(export_run(session, current))
     if current.counts_texts:
-        results["count_texts"] = count_texts_of(session, current)
-    results["sample"] = sample_run(session, current)
+        results.append(count_texts_of(session, current))
+    results.append(sample_run(session, current))
     if session.config.evaluate.report and options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
-        results["evaluate"] = evaluate_run(session, current)
+        results.append(evaluate_run(session, current))
     return current, results
 
 
 def summary(workspace: Workspace, config: Config, current: Run) -> Summary:
     """The figures and files of a finished run."""
-    certificate = current.certificate()
+    guarantee = current.certificate()["guarantee"]
     report = current.directory / "report.html"
-    return {
-        "workspace": str(workspace.root),
-        "rows": _rows_of(current),
-        "epsilon_guaranteed": certificate["guarantee"]["guaranteed_epsilon"],
-        "epsilon_spent": certificate["guarantee"]["spent_epsilon"],
-        "epsilon_target": config.privacy.epsilon,
-        "delta": certificate["guarantee"]["spent_delta"],
-        "synthetic": str(workspace.synthetic_path),
-        "model": str(current.product_path),
-        "certificate": str(current.certificate_path),
-        "report": str(report) if report.exists() else None,
-    }
+    return Summary(
+        workspace=str(workspace.root),
+        rows=_rows_of(current),
+        epsilon_guaranteed=guarantee["guaranteed_epsilon"],
+        epsilon_spent=guarantee["spent_epsilon"],
+        epsilon_target=config.privacy.epsilon,
+        delta=guarantee["spent_delta"],
+        synthetic=str(workspace.synthetic_path),
+        model=str(current.product_path),
+        certificate=str(current.certificate_path),
+        report=str(report) if report.exists() else None,
+    )
 
 
 def _rows_of(finished: Run) -> int:
@@ -95,12 +105,12 @@ def _rows_of(finished: Run) -> int:
     return finished.record.sample.rows
 
 
-def rehearse(session: Session) -> dict[str, Any]:
+def rehearse(session: Session) -> RehearsalResult:
     """`run` on random rows, with few steps and rows: the format of the rows, and the time and memory of the real run."""
     from localsynth.store.synthetic import SyntheticStore
 
     # --rows is the number of rows of the rehearsal, not that of the real run.
-    planned = plan(replace(session, options=replace(session.options, rows=None)))
+    planned = plan_run(replace(session, options=replace(session.options, rows=None)))
     rehearsal, clock = prepare_rehearsal(session), StageClock()
 
     def watched(event: Event) -> None:
@@ -109,28 +119,27 @@ def rehearse(session: Session) -> dict[str, Any]:
 
     current, results = run_stages(replace(rehearsal, emit=watched))
     generated = _rows_of(current)
+    measured = next(stage.private for stage in results if isinstance(stage, TrainResult))
     columns, rows = SyntheticStore(rehearsal.workspace.synthetic_path).query("select * from synthetic limit 3")
-    return {
-        "workspace": str(rehearsal.workspace.root),
-        "units": planned["units"],
-        "units_origin": planned["units_origin"],
-        "planned": {key: planned[key] for key in ("steps", "rows_wanted", "seconds", "memory_bytes", "disk_bytes")},
-        "rehearsed": {
-            "steps": len(clock.steps) or clock.counted,
-            "rows": generated,
-            "seconds": {stage: clock.seconds(stage) for stage in clock.ended},
-        },
-        "forecast": {
-            "seconds": clock.forecast(planned["steps"], generated, planned["rows_wanted"]),
-            "memory_bytes": results["train"]["private"].get("peak_memory_bytes", planned["memory_bytes"]),
-        },
+    return RehearsalResult(
+        workspace=str(rehearsal.workspace.root),
+        units=planned.units,
+        units_origin=planned.units_origin,
+        planned=PlannedRun(planned.steps, planned.rows_wanted, planned.seconds, planned.memory_bytes, planned.disk_bytes),
+        rehearsed=RehearsedRun(
+            len(clock.steps) or clock.counted, generated, {stage: clock.seconds(stage) for stage in clock.ended}
+        ),
+        forecast=RehearsalForecast(
+            clock.forecast(planned.steps, generated, planned.rows_wanted),
+            int(measured.get("peak_memory_bytes", planned.memory_bytes)),
+        ),
         # The result leaves this process as JSON, which has no dates.
-        "first_rows": [
+        first_rows=[
             {name: str(value) if isinstance(value, dt.date) else value for name, value in zip(columns, row, strict=True)}
             for row in rows
         ],
-        "warnings": planned["warnings"],
-    }
+        warnings=planned.warnings,
+    )
 
 
 def needs_key(workspace: Workspace, verb: str, again: bool = False, release: bool = False) -> bool:
@@ -143,7 +152,7 @@ def needs_key(workspace: Workspace, verb: str, again: bool = False, release: boo
     return verb in ("ingest", "train", "count_texts", "evaluate")
 
 
-VERBS: dict[str, Callable[[Session], Mapping[str, Any]]] = {
+VERBS: dict[str, Callable[[Session], Any]] = {
     "plan": plan,
     "ingest": ingest,
     "train": train,

@@ -99,14 +99,13 @@ def sample_run(session: Session, current: Run) -> SampleResult:
         # Last of all, as near to the answer as can be.
         store.close_job(job.number)
     emit(stage_done("sample"))
-    return {
-        "stage": "sample",
-        "run": current.id,
-        "new_rows": result.rows,
-        "rows": outcome.rows,
-        "rejected": outcome.rejected,
-        "seconds": outcome.seconds,
-    }
+    return SampleResult(
+        run=current.id,
+        new_rows=result.rows,
+        rows=outcome.rows,
+        rejected=outcome.rejected,
+        seconds=outcome.seconds,
+    )
 
 
 def _bias(current: Run, effective: Effective) -> "LogitBias | None":

@@ -13,8 +13,9 @@ from localsynth.errors import ConfigError
 from localsynth.ingest.measurement import Measurement
 from localsynth.privacy.account import Account, choose_order
 from localsynth.privacy.accountant import Mechanism, epsilon_of
-from localsynth.privacy.risk import Risks, risks_of
+from localsynth.privacy.risk import risks_of
 from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
+from localsynth.results import Risks
 from localsynth.schema.columns import Category
 from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 

@@ -12,6 +12,7 @@ from localsynth.config import Config
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Codec
 from localsynth.planning.budgets import account_of, epsilons_alone, plan_training, planned_risks, shares_of
+from localsynth.results import Adapters, Plan
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.system.cpu import default_threads
@@ -101,32 +102,32 @@ def _mean_rows(config: Config) -> float:
     return (1 + config.privacy.rows_per_unit) / 2
 
 
-def forecast_marginals(config: Config, size: Size) -> dict[str, Any]:
+def forecast_marginals(config: Config, size: Size) -> Plan:
     """`forecast` for a run with marginals alone: no model, one release of noisy counts."""
     shares, columns = shares_of(config), len(config.schema_.learned())
     account = account_of(config, size.training_units, shares.size_epsilon)
     rho = account.rho(shares.schema)
-    return {
-        "synthesizer": "marginals",
-        "units": size.units,
-        "training_units": size.training_units,
-        "rows_wanted": size.rows,
-        "steps": 1,
-        "reserve_steps": 0,
-        "batch_size": size.training_units,
-        "sample_rate": 1.0,
+    return Plan(
+        synthesizer="marginals",
+        units=size.units,
+        training_units=size.training_units,
+        rows_wanted=size.rows,
+        steps=1,
+        reserve_steps=0,
+        batch_size=size.training_units,
+        sample_rate=1.0,
         # Of one Gaussian mechanism of the same cost, for comparison; the counts divide it.
-        "noise_multiplier": 1 / math.sqrt(2 * rho),
-        "max_grad_norm": 1.0,
-        "epsilon": epsilons_alone(config, account, None),
-        "delta": config.delta(),
-        "risks": planned_risks(config, account, {"type": "zcdp", "rho": rho}).document(),
-        "seconds": {"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + size.rows * columns * _SECONDS_A_VALUE},
-        "tokens_per_row": 0.0,
-        "precision": "fp64",
-        "memory_bytes": _MARGINALS_BYTES + 200 * size.training_units * config.privacy.rows_per_unit * columns,
-        "disk_bytes": 10**7 + 200 * size.rows,
-    }
+        noise_multiplier=1 / math.sqrt(2 * rho),
+        max_grad_norm=1.0,
+        epsilon=epsilons_alone(config, account, None),
+        delta=config.delta(),
+        risks=planned_risks(config, account, {"type": "zcdp", "rho": rho}),
+        seconds={"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + size.rows * columns * _SECONDS_A_VALUE},
+        tokens_per_row=0.0,
+        precision="fp64",
+        memory_bytes=_MARGINALS_BYTES + 200 * size.training_units * config.privacy.rows_per_unit * columns,
+        disk_bytes=10**7 + 200 * size.rows,
+    )
 
 
 def measuring_seconds(columns: int) -> float:
@@ -176,8 +177,8 @@ def training_setup(
     return TrainingSetup(preset, targets, tokens, len(seen.columns), row, memory)
 
 
-def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machine: Machine) -> dict[str, Any]:
-    """All estimates as a JSON object."""
+def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machine: Machine) -> Plan:
+    """All estimates but those that depend on the workspace."""
     shares, synthesizer = shares_of(config), config.synthesizer
     account = account_of(config, size.training_units, shares.size_epsilon)
     plan = plan_training(config, account, size.training_units, shares.schema)
@@ -193,32 +194,32 @@ def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machin
     # Guidance reads a row twice. The common prefix of rows is read once, but is short in wide tables.
     read = tokens * (2 if synthesizer == "hybrid" and config.sample.guidance else 1)
     compared = ROUNDS * comparison_rows(size.training_units)
-    return {
-        "synthesizer": synthesizer,
-        "units": size.units,
-        "training_units": size.training_units,
-        "rows_wanted": size.rows,
-        "steps": plan.steps,
-        "reserve_steps": plan.reserve,
-        "batch_size": plan.batch_size,
-        "sample_rate": plan.sample_rate,
-        "noise_multiplier": plan.noise_multiplier,
-        "max_grad_norm": plan.max_grad_norm,
-        "epsilon": epsilons_alone(config, account, plan),
-        "delta": config.delta(),
-        "risks": planned_risks(config, account, plan.all_steps).document(),
-        "seconds": {
+    return Plan(
+        synthesizer=synthesizer,
+        units=size.units,
+        training_units=size.training_units,
+        rows_wanted=size.rows,
+        steps=plan.steps,
+        reserve_steps=plan.reserve,
+        batch_size=plan.batch_size,
+        sample_rate=plan.sample_rate,
+        noise_multiplier=plan.noise_multiplier,
+        max_grad_norm=plan.max_grad_norm,
+        epsilon=epsilons_alone(config, account, plan),
+        delta=config.delta(),
+        risks=planned_risks(config, account, plan.all_steps),
+        seconds={
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),
             "export": 15 + base.info.parameters / 1e7,
             **({"count_texts": compared * read / sample_rate} if config.counts_texts else {}),
             "sample": size.rows * read / sample_rate,
         },
-        "tokens_per_row": tokens,
-        "adapters": {"preset": setup.preset.name, "layers": setup.targets, "measured": setup.preset.measured},
-        "device": machine.device,
-        "micro_batch_tokens": setup.tokens,
-        "precision": machine.precision,
-        "memory_bytes": math.ceil(setup.memory),
-        "memory_room_bytes": math.floor(machine.memory),
-        "disk_bytes": math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, setup.targets, train) + 200 * size.rows),
-    }
+        tokens_per_row=tokens,
+        adapters=Adapters(setup.preset.name, setup.targets, setup.preset.measured),
+        device=machine.device,
+        micro_batch_tokens=setup.tokens,
+        precision=machine.precision,
+        memory_bytes=math.ceil(setup.memory),
+        memory_room_bytes=math.floor(machine.memory),
+        disk_bytes=math.ceil(1.6 * model_bytes + 3 * 4 * trained_parameters(info, setup.targets, train) + 200 * size.rows),
+    )

@@ -17,12 +17,13 @@ from localsynth.marginals.transitions import Layout
 from localsynth.planning.budgets import account_of, plan_training, shares_of
 from localsynth.planning.forecast import Size, with_placeholders
 from localsynth.privacy.mechanisms import CategoriesPlan
+from localsynth.results import CountError, Sweep, SweepRow, Tables
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema
 from localsynth.schema.ordinals import Structured
 from localsynth.train.plan import schedule
 
-__all__ = ["EPSILONS", "MEASURED", "CountError", "Reference", "Sweep", "SweepRow", "Tables", "sweep"]
+__all__ = ["EPSILONS", "MEASURED", "Reference", "sweep"]
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -47,75 +48,6 @@ MEASURED: dict[Synthesizer, tuple[Reference, ...]] = {
     "llm": (),
 }
 """Of each synthesizer, from the lab notes. Empty where none has such figures."""
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Tables of counts that share a fraction of the marginals' ρ equally."""
-
-    count: int
-    fraction: float
-
-    def noise_multiplier(self, rho: float) -> float:
-        """Of each table, where the marginals cost `rho`."""
-        return math.sqrt(self.count / (2 * self.fraction * rho))
-
-
-@dataclass(frozen=True)
-class CountError:
-    """The standard deviation of a noisy count: in rows, and as a share of the expected training units."""
-
-    rows: float
-    share: float
-
-
-@dataclass(frozen=True)
-class SweepRow:
-    """What one ε buys.
-
-    single            error of a count of one column's values; None without marginals
-    pair              error of a count of a pair of columns; None without marginals, or with one column
-    list_threshold    rows that a value needs to be found in a measured list; None where no list is open
-    noise_multiplier  of DP-SGD; None without a model
-    step_noise        standard deviation of the noise in each coordinate of a step's mean gradient; None without a model
-    measured          the score of each of `Sweep.measured_on` at this ε; empty where none was measured
-    """
-
-    epsilon: float
-    single: CountError | None
-    pair: CountError | None
-    list_threshold: int | None
-    noise_multiplier: float | None
-    step_noise: float | None
-    measured: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The rows, and what they assume.
-
-    units_origin    "measured", "declared" or "assumed"
-    rows_per_unit   the maximum number of rows of a unit: the sensitivity of every count
-    selection       how pairs are chosen; None without pairs
-    steps           of training, without the reserve; None without a model
-    left_out        epsilons at which no run is possible
-    """
-
-    units: int
-    units_origin: str
-    training_units: int
-    rows_per_unit: int
-    delta: float
-    synthesizer: Synthesizer
-    single_tables: Tables | None
-    pair_tables: Tables | None
-    selection: Literal["AIM", "MST"] | None
-    steps: int | None
-    batch_size: int | None
-    max_grad_norm: float | None
-    measured_on: tuple[str, ...]
-    rows: tuple[SweepRow, ...]
-    left_out: tuple[float, ...]
 
 
 def sweep(config: Config, schema: Schema, origin: str, size: Size) -> Sweep:
@@ -185,7 +117,7 @@ def _row(config: Config, units: int, single: Tables | None, pair: Tables | None)
     def error(tables: Tables | None) -> CountError | None:
         if tables is None or rho is None:
             return None
-        rows = tables.noise_multiplier(rho) * config.privacy.rows_per_unit
+        rows = math.sqrt(tables.count / (2 * tables.fraction * rho)) * config.privacy.rows_per_unit
         return CountError(rows, rows / units)
 
     lists = [shares.columns[c.name] for c in config.schema_.columns if isinstance(c, Category) and c.name in shares.columns]

@@ -33,6 +33,7 @@ from localsynth.privacy.ledger_chain import (
 )
 from localsynth.privacy.risk import risks_of
 from localsynth.privacy.signing import sign
+from localsynth.results import Risks, from_json, to_json
 from localsynth.schema.columns import Category, Column, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
 
@@ -233,7 +234,7 @@ def _guarantee(facts: CertificateFacts) -> dict[str, Any]:
         "noise": facts.noise_label,
         "runs": count_runs(events),
         "groups": groups,
-        "risks": risks_of([(budget.account, charged) for budget, charged in by_budget(events) if charged]).document(),
+        "risks": to_json(risks_of([(budget.account, charged) for budget, charged in by_budget(events) if charged])),
     }
 
 
@@ -329,7 +330,7 @@ def summarize(guarantee: dict[str, Any], signed: bool, sequence_by: str | None =
         )
     parts = [_group(**group) for group in guarantee["groups"]]
     text += f" Groups of related units are protected less: {'; '.join(parts)}."
-    text += " " + " ".join(risk_sentences(guarantee["risks"]))
+    text += " " + " ".join(risk_sentences(from_json(Risks, guarantee["risks"])))
     text += " The list of what is not covered is part of this statement. It is no legal assessment."
     text += f" Noise of {work.name}: {guarantee['noise']}."
     if any(part["mechanism"]["type"] == "pure_dp" for part in guarantee["mechanisms"]):

@@ -14,51 +14,19 @@ again an upper bound; both directions count, since add and remove are both neigh
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import MAX_RUNS, Mechanism, deltas_of, flatten, unflatten
 from localsynth.privacy.renyi import rdp_within
+from localsynth.results import InferenceRisk, MembershipRisk, Risks
 
-__all__ = ["BASE_RATES", "FALSE_POSITIVE_RATES", "Risk", "Risks", "risks_of"]
+__all__ = ["BASE_RATES", "FALSE_POSITIVE_RATES", "risks_of"]
 
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
 BASE_RATES = (0.01, 0.1, 0.5)
 _POINTS = 4000
 """Values of ε at which a profile is read. Fewer give a larger bound, never a wrong one."""
-
-
-@dataclass(frozen=True)
-class Risk:
-    """An attack's success: its rate without the unit's rows (a false-positive rate or a base rate), and the largest with them."""
-
-    without: float
-    most: float
-    """Rounded up at six decimals."""
-
-
-@dataclass(frozen=True)
-class Risks:
-    """The largest success of attacks, and what it follows from.
-
-    basis  "curve": privacy loss distributions, one budget with all parameters fixed beforehand
-           "order": (ε, δ), and Rényi differential privacy of the only budget's order
-           "epsilon and delta": nothing but (ε, δ), summed over budgets
-    """
-
-    membership: tuple[Risk, ...]
-    inference: tuple[Risk, ...]
-    basis: str
-
-    def document(self) -> dict[str, Any]:
-        """As certificates and plans state them."""
-        return {
-            "basis": self.basis,
-            "membership": [{"false_positive_rate": risk.without, "true_positive_rate": risk.most} for risk in self.membership],
-            "inference": [{"base_rate": risk.without, "success": risk.most} for risk in self.inference],
-        }
 
 
 def risks_of(charged: Sequence[tuple[Account, list[Mechanism]]]) -> Risks:
@@ -92,8 +60,8 @@ def _risks_of(counted: tuple[tuple[Account, tuple[tuple[str, int], ...]], ...]) 
         # The last digits are rounding errors, which differ between machines.
         return math.ceil(round(1e6 * found, 6)) / 1e6
 
-    membership, inference = (tuple(Risk(x, most(x)) for x in rates) for rates in (FALSE_POSITIVE_RATES, BASE_RATES))
-    return Risks(membership, inference, basis)
+    membership = tuple(MembershipRisk(rate, most(rate)) for rate in FALSE_POSITIVE_RATES)
+    return Risks(basis, membership, tuple(InferenceRisk(rate, most(rate)) for rate in BASE_RATES))
 
 
 def _by_epsilon(rate: float, epsilon: float, delta: float) -> float:

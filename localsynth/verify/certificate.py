@@ -15,6 +15,7 @@ from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, ex
 from localsynth.privacy.ledger_chain import Event, break_in_chain, recompute, the_basis, the_target
 from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, is_signature_valid
+from localsynth.results import Risks, from_json
 from localsynth.schema.columns import Category, Schema
 from localsynth.system.canonical_json import canonical_json
 from localsynth.system.network_seal import IN_WORDS
@@ -318,13 +319,14 @@ def _compare_parts(document: dict[str, Any], expected: dict[str, Any]) -> list[F
         return [whole["schema"], whole["hashes"]["schema"]]
 
     epsilon, delta = made["spent_epsilon"], made["spent_delta"]
+    risks = "; ".join(risk_figures(from_json(Risks, made["risks"])))
     compared: list[tuple[str, Any, Any, str]] = [
         ("ledger", document["hashes"]["ledger_head"], expected["hashes"]["ledger_head"], "The ledger matches its hash"),
         ("guarantee", found.get("guaranteed_epsilon"), made["guaranteed_epsilon"], "The guaranteed epsilon is the ledger's"),
         ("epsilon", found.get("spent_epsilon"), epsilon, f"The spent epsilon is the ledger's, {epsilon}"),
         ("delta", found.get("spent_delta"), delta, f"The spent delta is the ledger's, {delta}"),
         ("groups", found.get("groups"), made["groups"], "The group figures are the ledger's"),
-        ("risks", found.get("risks"), made["risks"], f"The risks are the ledger's: {'; '.join(risk_figures(made['risks']))}"),
+        ("risks", found.get("risks"), made["risks"], f"The risks are the ledger's: {risks}"),
         ("mechanisms", without_figures(found), without_figures(made), "Mechanisms, sampler and number of runs are the ledger's"),
         ("summary", document["summary"], expected["summary"], "The summary matches the figures"),
         ("not covered", document["not_covered"], expected["not_covered"], "The list of what is not covered is complete"),

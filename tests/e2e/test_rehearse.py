@@ -90,7 +90,7 @@ def test_how_the_original_is_read_does_not_matter(tmp_path, monkeypatch, table, 
     workspace = Workspace.open(tmp_path / "ws")
     config = load_config(workspace.config_path, ["privacy.public_size=150"])
     rehearsal = prepare_rehearsal(Session(workspace, config, lambda event: None, lambda: False))
-    assert ingest(rehearsal)["units"] == 150
+    assert ingest(rehearsal).units == 150
     data = rehearsal.config.data
     assert open_source(data).columns == [column.name for column in config.schema_.columns]
     assert data.missing == ["", "?"] and data.description == config.data.description

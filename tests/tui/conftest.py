@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 import localsynth.verify.file
+from localsynth.results import DoctorResult, Finding, Memory, Plan, Processor, SystemFacts
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
 from localsynth_tui import app
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
 from localsynth_tui.screens import data, plan
+from tests.helpers.tui import planned as answers
 from tests.helpers.tui.finished_run import finish
-from tests.helpers.tui.planned import PLANNED
 
 FAKE_SUPERVISOR = Path(__file__).parents[1] / "helpers" / "tui" / "fake_supervisor.py"
 
@@ -37,17 +38,18 @@ COLUMNS = [
 ]
 
 
-MACHINE = {
-    "processor": {"name": "A random processor", "physical_cores": 2, "features": []},
-    "memory": {"available": 2**34, "total": 2**35},
-    "disk": [],
-    "gpus": [],
-    "precision": "bf16",
-    "seal": ["namespace"],
-    "models": [],
-    "versions": {},
-    "findings": [{"level": "warning", "text": "All is random.", "fix": "Nothing helps."}],
-}
+MACHINE = DoctorResult(
+    system=SystemFacts("An operating system", "x86_64", "3.11"),
+    processor=Processor("A random processor", 2, 2, []),
+    memory=Memory(total=2**35, available=2**34),
+    disk=(),
+    gpus=(),
+    precision="bf16",
+    seal=("namespace",),
+    versions={},
+    models=(),
+    findings=(Finding("warning", "All is random.", "Nothing helps."),),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +122,9 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, dict[str, An
     """Makes every plan answer `PLANNED`; lists each request with the localsynth.toml of that moment."""
     requests = []
 
-    async def answer(_self: PlanServer, request: Request) -> dict[str, Any]:
+    async def answer(_self: PlanServer, _kind: type[Plan], request: Request) -> Plan:
         requests.append((request, tomllib.loads((request.workspace / "localsynth.toml").read_text())))
-        return PLANNED
+        return answers.PLANNED
 
     monkeypatch.setattr(PlanServer, "plan", answer)
     return requests

@@ -188,12 +188,12 @@ def test_abandoned_plan_is_not_the_answer_to_the_next(workspace, tmp_path, monke
 
     async def scenario():
         server = PlanServer()
-        first = asyncio.create_task(server.plan(Request("plan", workspace, {"rows": 1})))
+        first = asyncio.create_task(server.plan(dict, Request("plan", workspace, {"rows": 1})))
         await asyncio.sleep(0.1)
         first.cancel()
-        assert await server.plan(Request("plan", workspace, {"rows": 2})) == {"rows": 2}
+        assert await server.plan(dict, Request("plan", workspace, {"rows": 2})) == {"rows": 2}
         child = server._child
-        assert await server.plan(Request("plan", workspace, {"rows": 3})) == {"rows": 3}
+        assert await server.plan(dict, Request("plan", workspace, {"rows": 3})) == {"rows": 3}
         assert server._child is child, "the process is reused"
         await server.close()
         assert child.returncode is not None

@@ -127,14 +127,16 @@ AUDIT = {
     "canaries": 800,
     "guesses": 100,
     "right": 50,
-    "control": {"right": 100},
-    "claimed": {"epsilon": 8.0},
+    "control": {"right": 100, "epsilon": 4.0, "p_value": 0.001},
+    "claimed": {"epsilon": 8.0, "delta": 1e-6, "curve": [[8.0, 1e-6]]},
+    "confidence": 0.95,
+    "p_value_if_all_right": 0.001,
     "epsilon": 0.5,
     "ceiling": 4.0,
     "p_value": 0.31,
-    "search": {"found": 0, "inserted": 40, "rows": 100},
+    "search": {"found": 0, "inserted": 40, "withheld": 40, "rows": 100, "exposure": 1, "highest": 5.4, "share_at_most": 0.03},
 }
-"""The parts of an audit.json that are shown."""
+"""The figures of an audit.json."""
 
 
 def shown(app, name):

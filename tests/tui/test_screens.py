@@ -5,6 +5,7 @@ import json
 import pkgutil
 import time
 import tomllib
+from dataclasses import replace
 
 import pytest
 from textual.dom import DOMNode
@@ -13,6 +14,7 @@ from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 import localsynth_tui
 from localsynth.errors import ExitCode
 from localsynth.presentation import risk_sentences
+from localsynth.results import Adapters, from_json
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
@@ -331,7 +333,7 @@ def test_plan_follows_the_controls_and_starts_nothing(workspace, planned):
 def test_plan_says_what_attacks_can_gain(workspace, planned):
     async def scenario(app, pilot):
         risks = app.screen.query_one("#risks", Static)
-        await until(pilot, lambda: risk_sentences(PLANNED["risks"])[1] in str(risks.render()))
+        await until(pilot, lambda: risk_sentences(PLANNED.risks)[1] in str(risks.render()))
         app.screen.query_one("#epsilon", Input).value = "2"
         await until(pilot, lambda: not str(risks.render()))
         await until(pilot, lambda: "recognizes at most 5.1 %" in str(risks.render()) and len(planned) == 2)
@@ -345,8 +347,8 @@ def test_plan_shows_synthesizer_and_epsilon_by_stage(workspace, planned, monkeyp
         await sees(pilot, "Epsilon     4: alone schema 0.4,")
         assert "cannot be left empty" not in screen_text(app)
         assert app.screen.query_one("#base").display
-        monkeypatch.setitem(PLANNED, "synthesizer", "marginals")
-        monkeypatch.setitem(PLANNED, "epsilon", {**PLANNED["epsilon"], "marginals": 3.6})
+        alone = replace(PLANNED, synthesizer="marginals", epsilon={**PLANNED.epsilon, "marginals": 3.6}, adapters=None)
+        monkeypatch.setattr("tests.helpers.tui.planned.PLANNED", alone)
         app.screen.query_one("#synthesizer", Select).value = "marginals"
         await sees(pilot, "Synthesizer DP marginals")
         assert "Steps" not in screen_text(app) and not app.screen.query_one("#base").display
@@ -364,7 +366,9 @@ def test_plan_figures_name_the_sequence_order():
 def test_plan_figures_name_the_adapted_layers():
     assert "Adapters    v, down of each block" in figures_text(PLANNED)
     seven = [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")]
-    assert "Adapters    all layers of each block" in figures_text({**PLANNED, "adapters": {"layers": seven}})
+    assert "Adapters    all layers of each block" in figures_text(
+        replace(PLANNED, adapters=Adapters("all layers", seven, "some table"))
+    )
 
 
 def test_max_units_is_an_option_of_plan_and_run(workspace, planned):
@@ -423,7 +427,7 @@ def test_start_shows_the_cost_and_asks(workspace, planned, play):
 def test_size_warning_can_be_overridden(workspace, monkeypatch):
     requests = []
 
-    async def plan(_self, request):
+    async def plan(_self, kind, request):
         requests.append(request)
         if not request.options.get("force"):
             raise AnswerError("About 60 units are too few.", "Collect more, or add --force.", ExitCode.BUDGET)
@@ -455,13 +459,13 @@ def test_epsilons_are_compared_in_a_window(workspace, monkeypatch):
         ],
     }  # fmt: skip
 
-    async def plan(_self, request):
+    async def plan(_self, kind, request):
         requests.append(request)
         if not request.options.get("sweep"):
             return PLANNED
         if len(requests) > 2:
             raise AnswerError("The table is [gone].", "Look for it.", ExitCode.DATA)
-        return swept
+        return from_json(kind, swept)
 
     monkeypatch.setattr(PlanServer, "plan", plan)
 

@@ -20,6 +20,7 @@ from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
 from localsynth.events import Event
+from localsynth.results import Plan
 from localsynth.worker import failure_event
 from localsynth_tui.app_text import bug_text, keys_text, status_line
 from localsynth_tui.jobs.client import Job, PlanServer, Request
@@ -69,7 +70,7 @@ class LocalsynthApp(App[None]):
         self.job: Job | None = None
         self.run_state: RunState | None = None
         self.plan_server = PlanServer()
-        self.plan: tuple[tuple[str, str], dict[str, Any]] | None = None
+        self.plan: tuple[tuple[str, str], Plan] | None = None
         self.max_units: int | None = None
         self.queries: list[str] = []
         self.model_task = ModelTask(self._model_task_changed)

@@ -4,9 +4,10 @@ Screens type against `Ui` and never import app.py, so that imports stay acyclic.
 """
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from localsynth.errors import LocalsynthError
+from localsynth.results import Plan
 from localsynth_tui.jobs.client import Job, PlanServer, Request
 from localsynth_tui.jobs.model_download import ModelTask
 from localsynth_tui.jobs.run_state import RunState
@@ -24,7 +25,7 @@ class Ui(Protocol):
     """Its long-running work: running, or over and not dismissed."""
     run_state: RunState | None
     """What that work has reported so far."""
-    plan: tuple[tuple[str, str], dict[str, Any]] | None
+    plan: tuple[tuple[str, str], Plan] | None
     """The last plan, with what it is for: the text of the configuration, and the command."""
     plan_server: PlanServer
     max_units: int | None

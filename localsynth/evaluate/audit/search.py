@@ -13,13 +13,14 @@ import numpy as np
 
 from localsynth.config import SampleConfig
 from localsynth.evaluate.audit.canaries import canary_units
-from localsynth.evaluate.audit.outcome import Search, exposures, written_endings
+from localsynth.evaluate.audit.outcome import exposures, written_endings
 from localsynth.evaluate.audit.training import AuditedTraining
 from localsynth.evaluate.likelihood import likelihood_gain
 from localsynth.events import progress
 from localsynth.export.merge import merge_adapter
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
+from localsynth.results import AuditSearch
 from localsynth.sample.row_plan import RowPlan
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
@@ -45,7 +46,7 @@ def search_endings(
     directory: Path,
     rows: int,
     sampling: SampleConfig,
-) -> Search:
+) -> AuditSearch:
     """Train on canaries among ordinary rows in `directory`, generate `rows` rows with the merged model and search them.
 
     `sampling` are the settings of the rows. In a hybrid the model generates only texts, here for ordinary random rows. The
@@ -87,11 +88,13 @@ def search_endings(
             generated.append(record)
             training.emit(progress("audit", number + 1, rows, "rows searched"))
     exposed = exposures(gains[:_INSERTED], gains[_INSERTED:])
-    return Search(
+    found = written_endings(endings[:_INSERTED], generated)
+    return AuditSearch(
         inserted=_INSERTED,
         withheld=_INSERTED,
         rows=rows,
-        found=written_endings(endings[:_INSERTED], generated),
+        found=found,
         exposure=float(np.median(exposed)),
         highest=math.log2(_INSERTED + 1),
+        share_at_most=None if found else min(1.0, 3 / rows),
     )

@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from localsynth.results import to_json
 from localsynth.schema.columns import Boolean, Category, Date, Integer, Record, Schema, Text
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import write_json
@@ -33,7 +34,7 @@ SCHEMA = Schema(
 
 CERTIFICATE = {
     "summary": "The synthetic table is differentially private.",
-    "guarantee": {"guaranteed_epsilon": 2.0, "spent_epsilon": 1.9, "spent_delta": 1e-5, "unit": "row", "risks": RISKS},
+    "guarantee": {"guaranteed_epsilon": 2.0, "spent_epsilon": 1.9, "spent_delta": 1e-5, "unit": "row", "risks": to_json(RISKS)},
     "not_covered": ["What <others> & [all] know."],
     "signature": None,
 }

@@ -32,6 +32,8 @@ RESULT = {
     "kind": "result",
     "result": {
         "run": "001-20261124-aaaa",
+        "stages": [],
+        "workspace": "tickets",
         "rows": 70,
         "epsilon_guaranteed": 4.0,
         "epsilon_spent": 3.7,
@@ -40,6 +42,7 @@ RESULT = {
         "synthetic": "tickets/synthetic.duckdb",
         "model": "tickets/model.gguf",
         "certificate": "tickets/certificate.json",
+        "report": None,
         "private": {"seconds": 12},
     },
 }

@@ -1,12 +1,14 @@
 """`--json` may be kept in a file, so nothing of a result that depends on the original rows is in it."""
 
 import json
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localsynth import worker
+from localsynth.cli import in_worker
 from localsynth.cli.main import app
 from localsynth.pipeline.run import VERBS
 from localsynth.results import without_private
@@ -28,6 +30,7 @@ def test_no_command_prints_private_figures_as_json(
     workspace = Workspace.create(tmp_path / "ws")
     workspace.config_path.write_text("")
     monkeypatch.setattr(worker, "run_in_child", lambda *_: result())
+    monkeypatch.setattr(in_worker, "from_json", lambda _kind, document: make_dataclass("Result", document)(**document))
     if verb.startswith("bench"):
         from localsynth.bench import sample, train
 

@@ -12,13 +12,14 @@ from localsynth.errors import Cancelled
 from localsynth.evaluate.audit import scores
 from localsynth.evaluate.audit.attack import attack_training
 from localsynth.evaluate.audit.canaries import canary_units, guesses_of
-from localsynth.evaluate.audit.outcome import Audit, right_guesses
+from localsynth.evaluate.audit.outcome import audit_figures, right_guesses
 from localsynth.evaluate.audit.scores import canary_gradients, decode
 from localsynth.evaluate.audit.training import AuditedTraining
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
 from localsynth.pipeline.audit import claimed_curve
 from localsynth.privacy.account import Account
+from localsynth.results import AuditFigures
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train import loop
 from localsynth.train.model import build_model
@@ -42,7 +43,7 @@ def canaries(tiny_model: Any) -> list[list[Encoded]]:
 
 @pytest.fixture
 def audited(tiny_model: Any, canaries: list[list[Encoded]], tmp_path: Path) -> Any:
-    def run(seed: int = 1, random: Any = None, plan: TrainPlan = PLAN, should_stop: Any = lambda: False) -> Audit:
+    def run(seed: int = 1, random: Any = None, plan: TrainPlan = PLAN, should_stop: Any = lambda: False) -> AuditFigures:
         training = AuditedTraining(
             base=tiny_model(),
             targets=TARGETS,
@@ -56,7 +57,7 @@ def audited(tiny_model: Any, canaries: list[list[Encoded]], tmp_path: Path) -> A
         attacked = attack_training(canaries, training, tmp_path)
         guesses = guesses_of(CANARIES, plan.sample_rate, plan.steps)
         right, control = (right_guesses(each, attacked.included, guesses) for each in (attacked.scores, attacked.control))
-        return Audit(CANARIES, guesses, right, control, 4.0, 1e-6, claimed_curve(plan, 1e-6))
+        return audit_figures(CANARIES, guesses, right, control, claimed_curve(plan, 1e-6))
 
     return run
 
@@ -68,13 +69,13 @@ class NoNoise(InsecureRandom):
 
 def test_real_training_passes_an_audit_that_can_fail(audited: Any) -> None:
     found = audited()
-    assert found.status == "passed" and found.control_right == found.guesses, found
-    assert found.to_json()["epsilon"] < 4.0
+    assert found.status == "passed" and found.control.right == found.guesses, found
+    assert found.epsilon < 4.0
 
 
 def test_a_generator_that_gives_no_noise_is_caught(audited: Any) -> None:
     found = audited(random=NoNoise(2))
-    assert found.status == "failed" and found.right == found.guesses and found.p < 0.01, found
+    assert found.status == "failed" and found.right == found.guesses and found.p_value < 0.01, found
 
 
 @pytest.mark.parametrize(("shared", "caught"), [(128, True), (1, False)])

@@ -7,7 +7,8 @@ import pytest
 
 from localsynth.evaluate.audit.bound import curve_p_value, epsilon_bound, p_value
 from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of
-from localsynth.evaluate.audit.outcome import Audit
+from localsynth.evaluate.audit.outcome import audit_figures
+from localsynth.results import AuditFigures
 from localsynth.schema.columns import Boolean, Category, Integer, Schema, Text
 
 
@@ -116,8 +117,8 @@ def test_a_stronger_claim_is_refuted_with_fewer_canaries() -> None:
     assert few < many
 
 
-def outcome(right: int, control: int) -> Audit:
-    return Audit(canaries=200, guesses=50, right=right, control_right=control, epsilon=2.0, delta=1e-6, curve=gaussian_curve(0.5))
+def outcome(right: int, control: int) -> AuditFigures:
+    return audit_figures(200, 50, right, control, [(2.0, 1e-6), *gaussian_curve(0.5)])
 
 
 def test_passed_needs_a_control_that_would_have_failed() -> None:
@@ -125,7 +126,4 @@ def test_passed_needs_a_control_that_would_have_failed() -> None:
     assert outcome(50, 50).status == "failed"
     assert outcome(27, 27).status == "too weak to say"
     for each in (outcome(27, 50), outcome(50, 50), outcome(27, 27)):
-        found = each.to_json()
-        assert found["ceiling"] == pytest.approx(epsilon_bound(200, 50, 50, 1e-6)) and found["sentence"].startswith(
-            str(each.right)
-        )
+        assert each.ceiling == pytest.approx(epsilon_bound(200, 50, 50, 1e-6)) and each.sentence.startswith(str(each.right))

@@ -8,13 +8,14 @@ from itertools import pairwise
 
 import pytest
 
-from localsynth.evaluate.audit.outcome import Audit
+from localsynth.evaluate.audit.outcome import audit_figures
 from localsynth.evaluate.plots import intervals_plot
 from localsynth.evaluate.report import render_report, report_document
 from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json_able
 from localsynth.evaluate.weaknesses import find_weaknesses
 from localsynth.presentation import risk_sentences
 from localsynth.privacy.signing import fingerprint
+from localsynth.results import to_json
 from localsynth.schema.columns import Category, Schema
 from tests.helpers.tui.planned import RISKS
 
@@ -25,7 +26,7 @@ CERTIFICATE = {
         "spent_delta": 1e-5,
         "unit": "row",
         "groups": [{"units": 2, "epsilon": 4.1, "delta": 1e-5}, {"units": 5, "epsilon": 10.9, "delta": 1e-5}],
-        "risks": RISKS,
+        "risks": to_json(RISKS),
     },
     "not_covered": ["What <others> & all know."],
     "signature": {"public_key": "ab" * 32, "value": "not for the report"},
@@ -219,7 +220,7 @@ def test_plot_row_without_marks_keeps_its_line():
 
 def test_audit_and_further_attacks_are_shown(figures):
     curve = [(1.0, 1e-6), (0.2, 0.1)]
-    audit = Audit(canaries=200, guesses=50, right=27, control_right=50, epsilon=1.0, delta=1e-6, curve=curve).to_json()
+    audit = to_json(audit_figures(200, 50, 27, 50, curve))
     asked = {**figures["attacks"][0], "name": "membership, asking the model"}
     page = read(render_report({**figures, "audit": audit, "attacks": [*figures["attacks"], asked]}, CERTIFICATE, False))
     assert audit["status"] == "passed" and audit["sentence"] in page.text and f"{audit['ceiling']:.2f}" in page.text
@@ -227,7 +228,7 @@ def test_audit_and_further_attacks_are_shown(figures):
 
 
 def test_weak_audit_is_not_a_pass(figures):
-    audit = Audit(200, 50, 27, 28, 1.0, 1e-6, [(1.0, 1e-6)]).to_json()
+    audit = to_json(audit_figures(200, 50, 27, 28, [(1.0, 1e-6)]))
     page = read(render_report({**figures, "audit": audit}, CERTIFICATE, False))
     assert "? too weak to say" in page.text and "○ passed. 27" not in page.text
     (said,) = [weakness for weakness in find_weaknesses({**figures, "audit": audit}) if weakness.section == "audit"]

@@ -47,7 +47,7 @@ def test_an_audit_reads_nothing_private_and_spends_nothing(
     assert workspace.ledger_path.read_bytes() == before
     written = read_json(run.audit_path)
     assert written["run"] == run.id and written["canaries"] == 40 and written["adapter_sha256"] == run.training.adapter_sha256
-    assert found["status"] == "too weak to say", "were all guesses right, so few would not contradict the claim"
+    assert found.status == "too weak to say", "were all guesses right, so few would not contradict the claim"
     assert written["training"]["noise"] == noise.SECURE_LABEL
     assert (written["training"]["device"], written["training"]["precision"]) == ("cpu", run.training.precision)
     assert is_kept(run.audit_path) and not (run.directory / "audit").exists()
@@ -55,7 +55,7 @@ def test_an_audit_reads_nothing_private_and_spends_nothing(
     assert vars(arguments["plan"]) == run.model.plan, "the very settings of the run"
     assert arguments["targets"] == run.model.targets == ["v_proj", "down_proj"]
     assert arguments["micro_batch_tokens"] == run.model.micro_batch_tokens
-    assert written["in"] == len(arguments["units"]) < 40 and {len(unit) for unit in arguments["units"]} == {2}
+    assert written["trained_on"] == len(arguments["units"]) < 40 and {len(unit) for unit in arguments["units"]} == {2}
     assert {event["stage"] for event in events} == {"audit"} and not any("epsilon" in event for event in events)
 
 
@@ -72,10 +72,10 @@ def test_the_stored_evidence_reproduces_the_figures(trained: Session, make_sessi
     with PrivateStore.open(workspace) as store:
         kept = store.artifact(f"audit of {run.id}")
         assert list(store.records("train", schema)) == before
-    assert first["evidence"] == second["evidence"] == "private.duckdb"
+    assert first.evidence == second.evidence == "private.duckdb"
     assert kept["canaries"] == made[1][0] != made[0][0], "those of the last audit"
     scores, included = np.array(kept["scores"]), np.array(kept["included"])
-    assert right_guesses(scores, included, second["guesses"]) == second["right"] and included.sum() == second["in"]
+    assert right_guesses(scores, included, second.guesses) == second.right and included.sum() == second.trained_on
     assert b"canaries" not in workspace.private_path.read_bytes() and not list(workspace.root.glob(".private.duckdb.*"))
     assert "scores" not in read_json(run.audit_path) and "included" not in read_json(run.audit_path)
 
@@ -92,7 +92,7 @@ def test_an_audit_trains_in_the_precision_of_the_run(
         session = make_session(canaries=40)
         train_settings = session.config.train.model_copy(update={"precision": precision})
         session.config = session.config.model_copy(update={"train": train_settings})
-        return audit(session)["training"]["precision"]
+        return audit(session).training.precision
 
     assert audited("auto") == "fp32"
     # Where it cannot be had here, another one can be asked for.
@@ -102,7 +102,7 @@ def test_an_audit_trains_in_the_precision_of_the_run(
 def test_a_locked_store_gets_no_evidence(trained: Session, make_session: Any) -> None:
     change_passphrase(trained.workspace, "correct horse")
     before = trained.workspace.private_path.read_bytes()
-    assert audit(make_session(canaries=60))["evidence"] is None
+    assert audit(make_session(canaries=60)).evidence is None
     assert trained.workspace.private_path.read_bytes() == before
 
 
@@ -113,8 +113,8 @@ def test_an_audit_catches_a_run_without_noise(trained: Session, make_session: An
 
     monkeypatch.setattr(noise, "SecureRandom", lambda: NoNoise(1))
     found = audit(make_session(canaries=200))
-    assert found["status"] == "failed" and found["right"] > 0.9 * found["guesses"] and found["p_value"] < 0.05
-    assert found["training"]["noise"] == INSECURE_LABEL
+    assert found.status == "failed" and found.right > 0.9 * found.guesses and found.p_value < 0.05
+    assert found.training.noise == INSECURE_LABEL
 
 
 def test_an_audit_needs_a_trained_run_and_its_base_model(make_session: Any, ingested: Session, quick_training: list[Any]) -> None:

@@ -48,10 +48,10 @@ def session(make_session: Any, quick_training: list[dict[str, Any]], monkeypatch
 
 def test_plan_shows_the_budget_of_token_counts(session: Session) -> None:
     planned = plan(session)
-    alone = planned["epsilon"]
+    alone = planned.epsilon
     assert list(alone) == ["total", "marginals", "train", "text_counts"] and alone["total"] == 4.0
     assert 0.6 < alone["text_counts"] < alone["marginals"] < 0.8, "a Gaussian mechanism, and a bound on all of the same cost"
-    assert planned["seconds"]["count_texts"] > 0
+    assert planned.seconds["count_texts"] > 0
 
 
 def test_sampling_waits_for_the_count_which_the_certificate_names(session: Session, make_session: Any) -> None:
@@ -60,8 +60,8 @@ def test_sampling_waits_for_the_count_which_the_certificate_names(session: Sessi
     with pytest.raises(ConfigError, match="nothing was counted yet"):
         sample(session)
     counted = count_texts(session)
-    assert counted["tokens"] >= 1 and not counted["done_before"]
-    assert counted["columns"] == ["kind"]
+    assert counted.tokens >= 1 and not counted.done_before
+    assert counted.columns == ["kind"]
     run = run_of(session)
     budgets, spends = budgets_and_spends(session)
     assert budgets == [run_of(session).id] and spends[-1] == "tokens of the texts"
@@ -78,9 +78,9 @@ def test_sampling_waits_for_the_count_which_the_certificate_names(session: Sessi
     status = [(f["name"], f["status"]) for f in verify_file(run.certificate_path, None)["findings"]]
     assert status.count(("text_counts", "ok")) == 2 and is_kept(run.text_counts_path)
 
-    assert sample(session)["rows"] == 12
+    assert sample(session).rows == 12
     again = count_texts(session)
-    assert again["done_before"] and again["tokens"] == counted["tokens"] and budgets_and_spends(session)[0] == budgets
+    assert again.done_before and again.tokens == counted.tokens and budgets_and_spends(session)[0] == budgets
     rows = list(SyntheticStore(session.workspace.synthetic_path).records())
     learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
     assert all(conform(session.config.schema_, row) == row for row in learned)
@@ -124,10 +124,10 @@ def test_a_killed_count_is_not_made_twice(session: Session, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read again without a charge"))
         counted = count_texts(session)
-    assert (counted["tokens"] > 0) == written and run_of(session).text_counts_path.exists() == written
+    assert (counted.tokens > 0) == written and run_of(session).text_counts_path.exists() == written
     assert budgets_and_spends(session)[1].count("tokens of the texts") == 1
     assert verify_file(run_of(session).certificate_path, None)["valid"]
-    assert sample(session)["rows"] == 12
+    assert sample(session).rows == 12
 
 
 def test_verify_reports_token_counts_unchecked_until_certified(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_the_budget_is_that_of_the_settings_of_the_run(session: Session) -> None
 )
 def test_the_budget_is_split_by_the_ingested_schema(session: Session, columns: list[Any]) -> None:
     session.config = session.config.model_copy(update={"schema_": Schema(columns=columns)})
-    assert count_texts(session)["tokens"] >= 1
+    assert count_texts(session).tokens >= 1
     assert charged(session) == gaussian_of_rho(RHO)
 
 
@@ -207,8 +207,8 @@ def test_comparison_and_sampling_use_the_prompt_of_the_training(
     monkeypatch.setattr(Sampler, "__init__", watched)
     session.config = today
     counted = count_texts(session)
-    assert counted["tokens"] >= 1 and counted["columns"] == ["kind"]
-    assert sample(session)["rows"] == 4
+    assert counted.tokens >= 1 and counted.columns == ["kind"]
+    assert sample(session).rows == 4
     assert verify_file(run_of(session).certificate_path, None)["valid"]
     taught = [row.tokens for unit in call["units"] for row in unit]
     assert made == [(taught, 0.8, 0.9)] * 3
@@ -251,5 +251,5 @@ def test_a_run_without_a_share_counts_nothing(
     train(session)
     export(session)
     monkeypatch.setattr(count_texts_stage, "_count", lambda *_: pytest.fail("counted"))
-    assert count_texts(session)["tokens"] == 0
-    assert sample(session)["rows"] == 4
+    assert count_texts(session).tokens == 0
+    assert sample(session).rows == 4

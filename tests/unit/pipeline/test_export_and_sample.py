@@ -84,9 +84,9 @@ def test_a_changed_model_is_refused_and_exported_again(trained: Session, make_se
         sample(make_session(rows=3))
     assert str(path) in caught.value.message and f"localsynth export {trained.workspace.root}" in caught.value.hint
     assert not trained.workspace.synthetic_path.exists()
-    assert not export(trained)["done_before"]
-    assert sample(make_session(rows=3))["rows"] == 3
-    assert export(trained)["done_before"]
+    assert not export(trained).done_before
+    assert sample(make_session(rows=3)).rows == 3
+    assert export(trained).done_before
 
 
 def test_a_report_needs_the_model_of_the_run(trained: Session, make_session: Any) -> None:
@@ -171,8 +171,8 @@ def test_the_summary_shows_the_guaranteed_epsilon(trained: Session, make_session
     (row,) = SyntheticStore(session.workspace.synthetic_path).jobs()
     assert (row["epsilon"], row["delta"]) == (guarantee["guaranteed_epsilon"], guarantee["spent_delta"])
     told = summary(session.workspace, session.config, run)
-    assert told["epsilon_guaranteed"] == guarantee["guaranteed_epsilon"]
-    assert told["epsilon_spent"] == guarantee["spent_epsilon"]
+    assert told.epsilon_guaranteed == guarantee["guaranteed_epsilon"]
+    assert told.epsilon_spent == guarantee["spent_epsilon"]
     spent = f"guaranteed epsilon 4 of 4 (spent {guarantee['spent_epsilon']:.3f}), delta {guarantee['spent_delta']:.1e}"
     assert f"privacy      {spent}\n" in run_text(told)
 
@@ -195,7 +195,7 @@ def test_an_edited_certificate_is_refused_by_sample_and_evaluate(trained: Sessio
             assert f"localsynth export {session.workspace.root}" in caught.value.hint
         # What that hint promises: made anew, inside the model too, and nothing is charged.
         ledger = session.workspace.ledger_path.read_bytes()
-        assert not export(session)["done_before"] and export(session)["done_before"]
+        assert not export(session).done_before and export(session).done_before
         assert session.workspace.ledger_path.read_bytes() == ledger
         assert verify_file(run.certificate_path, None)["valid"] and verify_file(run.model_path("Q8_0"), None)["valid"]
 
@@ -240,12 +240,12 @@ def drawn(session: Session) -> list[Any]:
 
 def test_sample_follows_rows_and_more(trained: Session, make_session: Any, tmp_path: Any) -> None:
     export(trained)
-    assert sample(make_session(rows=5))["rows"] == 5
+    assert sample(make_session(rows=5)).rows == 5
     sample(make_session(more=6, where="kind = 'b' AND n < 100"))
     sample(make_session(more=10, balance="kind=a:0.9,b:0.1"))
     seeds = tmp_path / "seeds.csv"
     seeds.write_text("n\n3\n17\n")
-    assert sample(make_session(seeds=str(seeds)))["new_rows"] == 2
+    assert sample(make_session(seeds=str(seeds))).new_rows == 2
     rows = drawn(trained)
     assert [row["who"] for row in rows] == list(range(1, 24)), "identifiers go on"
     assert all(row["kind"] == "b" and (row["n"] is None or row["n"] < 100) for row in rows[5:11])
@@ -271,7 +271,7 @@ def test_a_stopped_job_is_finished_by_the_same_command(
     with pytest.raises(Cancelled):
         sample(stopped)
     assert len(drawn(trained)) == 9
-    assert sample(make_session(more=30, sample={"chunk_rows": 5}))["rows"] == 34
+    assert sample(make_session(more=30, sample={"chunk_rows": 5})).rows == 34
     whole = drawn(trained)
     assert [row["who"] for row in whole] == list(range(1, 35))
 
@@ -281,7 +281,7 @@ def test_rows_of_a_model_exported_again_have_its_hash(trained: Session, make_ses
     sample(make_session(rows=3))
     again = {"quantization": "F16"}
     export(make_session(sample=again))
-    assert sample(make_session(rows=5, sample=again))["rows"] == 5
+    assert sample(make_session(rows=5, sample=again)).rows == 5
     first, second = SyntheticStore(trained.workspace.synthetic_path).jobs()
     assert first["model_sha256"] != second["model_sha256"] and (second["first_row"], second["rows"]) == (3, 2)
 

@@ -61,13 +61,13 @@ def budgets_and_spends(session: Session) -> tuple[list[str], list[str]]:
 
 def test_plan_shows_what_each_stage_costs_alone(session: Session) -> None:
     planned = plan(session)
-    assert planned["synthesizer"] == "hybrid"
-    alone = planned["epsilon"]
+    assert planned.synthesizer == "hybrid"
+    alone = planned.epsilon
     assert list(alone) == ["total", "marginals", "train"] and alone["total"] == 4.0
     # A fifth of δ as well as of ε makes its ε at the whole δ less than 0.8.
     assert 0.7 < alone["marginals"] < 0.8 and alone["train"] < 4.0 < alone["marginals"] + alone["train"]
     session.config = session.config.model_copy(update={"text_counts": TextCountsConfig()})
-    counted = plan(session)["epsilon"]
+    counted = plan(session).epsilon
     assert 0.5 < counted["text_counts"] < 0.64 and counted["marginals"] == alone["marginals"]
     assert counted["train"] < alone["train"]
 
@@ -100,7 +100,7 @@ def test_the_certificate_names_both_and_rows_follow_the_marginals(
     alone = verify_file(run.product_path, None)
     assert alone["valid"] and ("marginals", "not checked") in [(f["name"], f["status"]) for f in alone["findings"]]
 
-    assert sample(session)["rows"] == 12
+    assert sample(session).rows == 12
     sample(with_texts(make_session(synthesizer="auto", more=6, where="kind = 'b' AND n = 'told'")))
     rows = list(SyntheticStore(session.workspace.synthetic_path).records())
     learned = [{"kind": row["kind"], "n": row["n"]} for row in rows]
@@ -239,7 +239,7 @@ def test_the_audit_trains_on_texts_alone_too(
     monkeypatch.setattr(attack, "attack_training", attacked)
     session.options = Options(canaries=40)
     found = audit(session)
-    assert 2.5 < found["claimed"]["epsilon"] < 3.6, "the training's part, not that of the marginals"
+    assert 2.5 < found.claimed.epsilon < 3.6, "the training's part, not that of the marginals"
     (canaries,) = seen
     assert len(canaries) == 40
     assert all(0 < sum(row.learned) < len(row.tokens) / 2 for unit in canaries for row in unit)

@@ -81,9 +81,9 @@ def test_again_reads_the_source_and_charges_what_it_measures(workspace: Workspac
     rows, name = stored(workspace, columns)
     assert min(rows) == 0 and document(workspace)["ingest"] == name and len(name) == 16
     write(source, 500)
-    assert ingest(session(workspace, source, columns))["done_before"]
+    assert ingest(session(workspace, source, columns)).done_before
     assert stored(workspace, columns) == (rows, name)
-    assert not ingest(session(workspace, source, columns, again=True))["done_before"]
+    assert not ingest(session(workspace, source, columns, again=True)).done_before
     again, second = stored(workspace, columns)
     assert min(again) == 500 and second != name and document(workspace)["ingest"] == second
     budgets = [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"]
@@ -114,7 +114,7 @@ def test_schema_file_does_not_reveal_where_the_source_lies(workspace: Workspace,
     written = workspace.schema_path.read_text()
     assert str(tmp_path) not in written and "here" not in written and "mueller" not in written
     assert hashlib.sha256(str(places[0]).encode()).hexdigest() not in written, "could be found by trying paths"
-    assert ingest(session(workspace, places[0], DECLARED))["done_before"]
+    assert ingest(session(workspace, places[0], DECLARED)).done_before
     with pytest.raises(ConfigError, match="have changed"):
         ingest(session(workspace, places[1], DECLARED))
 
@@ -122,7 +122,7 @@ def test_schema_file_does_not_reveal_where_the_source_lies(workspace: Workspace,
 def test_another_run_does_not_ingest_an_unchanged_table_again(workspace: Workspace, source: Path) -> None:
     ingest(session(workspace, source, OPEN))
     before, spent = document(workspace), ledger(workspace)
-    assert ingest_if_needed(session(workspace, source, OPEN, again=True))["done_before"]
+    assert ingest_if_needed(session(workspace, source, OPEN, again=True)).done_before
     assert (document(workspace), ledger(workspace)) == (before, spent)
 
 
@@ -137,7 +137,7 @@ def test_a_lost_store_is_read_again_without_new_charges(
     for name in ("measure_unit_count", "measure_column"):
         monkeypatch.setattr(private_bounds, name, lambda *_: pytest.fail("measured again"))
     events: list[Event] = []
-    assert not stage(session(workspace, source, columns, events))["done_before"]
+    assert not stage(session(workspace, source, columns, events)).done_before
     (note,) = [event["text"] for event in events if event["kind"] == "note"]
     assert str(workspace.private_path) in note and "not charged again" in note
     after = document(workspace)
@@ -156,7 +156,7 @@ def test_other_settings_of_the_run_do_not_hinder_a_lost_store(workspace: Workspa
     with pytest.MonkeyPatch.context() as patched:
         other = Account(*(opened[2][key] for key in ("epsilon", "delta")), order=2)
         patched.setattr("localsynth.pipeline.ingest.account_of", lambda *_: other)
-        assert not stage(now)["done_before"]
+        assert not stage(now).done_before
     assert opened[2]["order"] != 2 and ledger(workspace) == opened
 
 
@@ -182,7 +182,7 @@ def test_a_charge_without_a_result_is_repeated_from_what_is_left(
                 ingest(session(workspace, source, all_open))
     events: list[Event] = []
     now = session(workspace, source, all_open, events)
-    assert not ingest(now)["done_before"] and document(workspace)["complete"]
+    assert not ingest(now).done_before and document(workspace)["complete"]
     (warned,) = [event["text"] for event in events if event["kind"] == "warning" and "interrupted" in event["text"]]
     assert wanted[killed] in warned and "taken from what is left" in warned
     opened = open_ledger(now)
@@ -230,7 +230,7 @@ def test_an_ingest_whose_budget_is_refused_leaves_the_earlier_one(
         patched.setattr(Ledger, "open_budget", refused)
         with pytest.raises(BudgetError, match="refused"):
             ingest(session(workspace, source, OPEN, again=True))
-    assert document(workspace) == before and ingest(session(workspace, source, OPEN))["done_before"]
+    assert document(workspace) == before and ingest(session(workspace, source, OPEN)).done_before
 
 
 def test_a_failed_reading_leaves_the_ingest_unfinished(workspace: Workspace, source: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_failed_reading_leaves_the_ingest_unfinished(workspace: Workspace, sou
     with pytest.raises(DataError):
         ingest(session(workspace, source, OPEN))
     source.write_text(good)
-    assert not ingest(session(workspace, source, OPEN))["done_before"]
+    assert not ingest(session(workspace, source, OPEN)).done_before
     assert document(workspace)["complete"] and ledger(workspace) == spent
 
 

@@ -26,6 +26,7 @@ from localsynth.privacy import account
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
 from localsynth.privacy.zcdp import rho_for
+from localsynth.results import to_json
 from localsynth.schema.columns import Text
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
@@ -63,7 +64,7 @@ def test_the_synthesizer_follows_from_the_columns(make_session: Any) -> None:
     wanted = make_session(synthesizer="marginals").config.model_copy(update={"schema_": text})
     with pytest.raises(ConfigError, match="'note' is a text column"):
         _ = wanted.synthesizer
-    assert plan(make_session(synthesizer="auto"))["synthesizer"] == "marginals"
+    assert plan(make_session(synthesizer="auto")).synthesizer == "marginals"
 
 
 def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,12 +176,12 @@ def test_verify_recomputes_the_certificate_of_marginals(session: Session) -> Non
     certificate = read_json(run.certificate_path)
     guarantee = certificate["guarantee"]
     assert guarantee["spent_epsilon"] <= guarantee["guaranteed_epsilon"] <= session.config.privacy.epsilon
-    assert guarantee["risks"] == plan(session)["risks"], "known before anything is spent"
+    assert guarantee["risks"] == to_json(plan(session).risks), "known before anything is spent"
     assert guarantee["sampler"].startswith("no subsampling") and guarantee["noise"] == SECURE_LABEL
     report = verify_file(run.certificate_path, None)
     status = {finding["name"]: finding["status"] for finding in report["findings"]}
     assert report["valid"] and status["marginals"] == "ok" and "model" not in status
-    assert export(session)["done_before"]
+    assert export(session).done_before
 
 
 def _less_noise_charged(tree: dict[str, Any]) -> None:
@@ -351,7 +352,7 @@ def test_an_edited_certificate_is_made_again(session: Session) -> None:
     run.certificate_path.write_bytes(whole.replace(b"guaranteed", b"promised"))
     with pytest.raises(IntegrityError, match="is not the certificate that run"):
         sample(session)
-    assert not export(session)["done_before"]
+    assert not export(session).done_before
     assert run.certificate_path.read_bytes() == whole
     sample(session)
 
@@ -375,7 +376,7 @@ def test_a_run_killed_after_its_charge_does_not_measure_again(session: Session, 
 def test_rows_are_valid_continue_and_follow_conditions(session: Session, make_session: Any) -> None:
     train(session)
     export(session)
-    assert sample(session)["rows"] == 30
+    assert sample(session).rows == 30
     first = list(SyntheticStore(session.workspace.synthetic_path).records())
     asked: dict[str, Any] = {"synthesizer": "auto"}
     sample(make_session(**asked, more=40, where="kind = 'b' AND n BETWEEN 10 AND 5000"))

@@ -12,6 +12,7 @@ from localsynth.pipeline.plan import ASSUMED_UNITS, plan
 from localsynth.pipeline.session import Session
 from localsynth.planning.sweep import EPSILONS
 from localsynth.privacy.ledger import Ledger
+from localsynth.results import Sweep
 from localsynth.store.private import PrivateStore
 from localsynth.workspace.paths import Workspace
 
@@ -43,8 +44,8 @@ def test_a_sweep_reads_and_charges_nothing(make_session: Any) -> None:
     Path(session.config.data.source).unlink()
     before = files_of(session.workspace.root)
     found = plan(session)
-    assert [row["epsilon"] for row in found["rows"]] == list(EPSILONS)
-    assert (found["units"], found["units_origin"], found["rows_per_unit"]) == (150, "declared", 2)
+    assert isinstance(found, Sweep) and [row.epsilon for row in found.rows] == list(EPSILONS)
+    assert (found.units, found.units_origin, found.rows_per_unit) == (150, "declared", 2)
     assert files_of(session.workspace.root) == before and not session.workspace.ledger_path.exists()
 
 

@@ -31,7 +31,7 @@ def test_sequences_have_as_many_rows_as_the_original_units(
     """150 persons with three rows each, of which two are kept: 300 rows, counted among about seven tenths of the persons."""
     monkeypatch.setattr(SecureRandom, "gaussian", lambda self, n: np.zeros(n))  # noise moves so few rows by a tenth
     session = in_order(make_session(synthesizer="auto"))
-    assert plan(session)["rows_wanted"] == 225, "before anything is measured: one and a half a person"
+    assert plan(session).rows_wanted == 225, "before anything is measured: one and a half a person"
     ingest(session)
     train(session)
     export(session)
@@ -39,8 +39,8 @@ def test_sequences_have_as_many_rows_as_the_original_units(
     assert run is not None and verify_file(run.certificate_path, None)["valid"]
     with PrivateStore.open(session.workspace) as store:
         counted = len(list(store.column_values(0, "train")))
-    assert sample(session)["rows"] == pytest.approx(counted / 0.7, abs=2)
-    assert sample(in_order(make_session(synthesizer="auto", more=7)))["new_rows"] == 7
+    assert sample(session).rows == pytest.approx(counted / 0.7, abs=2)
+    assert sample(in_order(make_session(synthesizer="auto", more=7))).new_rows == 7
     out = tmp_path / "rows.csv"
     rows = export_table(session.workspace, "csv", out)["rows"]
     findings = verify_file(run.certificate_path, None, out)["findings"]

@@ -183,7 +183,7 @@ def test_only_training_a_model_needs_the_train_extra(
         with pytest.raises(ResourceError, match="missing"):
             verb(make_session(rows=3))
     marginals = make_session(synthesizer="marginals", rows=3, again=True)
-    assert plan.plan(marginals)["synthesizer"] == "marginals"
+    assert plan.plan(marginals).synthesizer == "marginals"
     train.train_or_resume(marginals)
     export.export(marginals)
 
@@ -202,7 +202,7 @@ def test_a_missing_gpu_is_an_error_before_anything_is_charged(ingested: Session,
     for verb in (run.run, train):
         with pytest.raises(ResourceError, match="CUDA"):
             verb(session)
-    assert any("No CUDA device" in warning for warning in plan(session)["warnings"])
+    assert any("No CUDA device" in warning for warning in plan(session).warnings)
     assert not ingested.workspace.ledger_path.exists() and latest_run(ingested.workspace) is None
 
 
@@ -211,10 +211,10 @@ def test_plan_warns_of_training_that_does_not_fit(ingested: Session, monkeypatch
     from localsynth.train import memory
 
     def warnings() -> list[str]:
-        return [warning for warning in plan(ingested)["warnings"] if "of memory" in warning]
+        return [warning for warning in plan(ingested).warnings if "of memory" in warning]
 
     assert not warnings()
     monkeypatch.setattr(memory, "memory_room", lambda device: 2 * 10**8)
     (warning,) = warnings()
     assert "only 0.2 GB" in warning
-    assert plan(ingested)["micro_batch_tokens"] == 64
+    assert plan(ingested).micro_batch_tokens == 64

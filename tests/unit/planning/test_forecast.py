@@ -11,6 +11,7 @@ from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, T
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Encoded
 from localsynth.planning.forecast import Machine, Size, forecast
+from localsynth.results import Plan
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.cost import (
     Device,
@@ -174,7 +175,7 @@ def test_rate_of_a_gpu_bound_by_kernel_launches(tokens: int, measured: int) -> N
     assert training_rate(LARGE, "nf4", "cuda", tokens, 6e14, 512, cores=8) == pytest.approx(measured, rel=0.15)
 
 
-def estimate(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict[str, Any]:
+def estimate(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> Plan:
     config = Config(
         data=DataConfig(source="t.csv"),
         schema=Schema(columns=[Text(name="note", max_tokens=50)]),
@@ -186,7 +187,7 @@ def estimate(path: Path, train: TrainConfig, float32_rate: float = 1e11) -> dict
 
 
 def test_sampling_is_estimated_from_the_float32_rate(tiny_model: Any) -> None:
-    slow, fast = (estimate(tiny_model(), TrainConfig(), rate)["seconds"] for rate in (1e10, 1e11))
+    slow, fast = (estimate(tiny_model(), TrainConfig(), rate).seconds for rate in (1e10, 1e11))
     assert slow["sample"] == pytest.approx(10 * fast["sample"]) and slow["train"] == fast["train"]
 
 
@@ -203,6 +204,6 @@ def test_guidance_reads_each_row_twice(tiny_model: Any) -> None:
         )
         base = BaseModel(path, model_info(path), TARGETS)
         told = forecast(config, base, config.schema_, Size(1000, 900, 1000), Machine(1e11, 1e11, "fp32", "cpu", 8e9))
-        assert told["synthesizer"] == "hybrid"
-        seconds.append(told["seconds"])
+        assert told.synthesizer == "hybrid"
+        seconds.append(told.seconds)
     assert seconds[1]["sample"] == pytest.approx(2 * seconds[0]["sample"]) and seconds[1]["train"] == seconds[0]["train"]

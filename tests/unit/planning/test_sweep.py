@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -18,10 +17,11 @@ from localsynth.marginals.transitions import Layout
 from localsynth.planning import sweep as sweep_module
 from localsynth.planning.budgets import account_of, shares_of
 from localsynth.planning.forecast import Size
-from localsynth.planning.sweep import EPSILONS, MEASURED, Sweep, sweep
+from localsynth.planning.sweep import EPSILONS, MEASURED, sweep
 from localsynth.presentation import sweep_text
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.zcdp import rho_for
+from localsynth.results import Sweep
 from localsynth.schema.columns import Boolean, Category, Column, Identifier, Integer, Schema, Text
 from tests.helpers.seeded_random import InsecureRandom
 
@@ -131,7 +131,7 @@ def test_texts_alone_have_no_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_epsilon_that_the_schema_takes_is_left_out() -> None:
     found = swept(config([LIST, BOUNDED], schema_epsilon=1))
     assert found.left_out == (0.5, 1.0) and [row.epsilon for row in found.rows] == [2, 4, 8, 16]
-    assert "Left out: epsilon 0.5, 1" in " ".join(sweep_text(asdict(found)).split())
+    assert "Left out: epsilon 0.5, 1" in " ".join(sweep_text(found).split())
 
 
 def test_scores_are_those_of_the_lab_notes() -> None:
@@ -146,7 +146,7 @@ def test_scores_are_those_of_the_lab_notes() -> None:
 
 
 def test_text_states_what_it_assumes(hybrid: Sweep) -> None:
-    text = sweep_text(asdict(hybrid))
+    text = sweep_text(hybrid)
     header, *rows = text.splitlines()[:7]
     assert header.split() == ["epsilon", "single", "pair", "lists", "noise", "step", "measured"]
     assert len({len(row) for row in (header, rows[1])}) == 1 and max(map(len, text.splitlines())) <= 68
@@ -155,5 +155,5 @@ def test_text_states_what_it_assumes(hybrid: Sweep) -> None:
     assert "about 1,000 units (declared), 900 to train on; delta 1e-05; hybrid" in flat
     assert "15% is for 3 tables of single columns, 76% for 6 of pairs" in flat
     assert "clipping norm 0.5 / batch size 90" in flat and flat.endswith("Nothing was read or spent.")
-    few = sweep_text(asdict(swept(config([BOUNDED], unit="n", max_rows_per_unit=3))))
+    few = sweep_text(swept(config([BOUNDED], unit="n", max_rows_per_unit=3)))
     assert few.splitlines()[0].split() == ["epsilon", "single", "measured"] and "of at most 3 rows each" in few

@@ -28,6 +28,7 @@ from localsynth.privacy.ledger_chain import Basis, genesis_hash
 from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import fingerprint, sign, signing_key
 from localsynth.privacy.zcdp import rho_for
+from localsynth.results import Risks, from_json
 from localsynth.schema.columns import Category, Date, Integer, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
 from localsynth.verify import certificate
@@ -372,7 +373,7 @@ def test_summary_states_what_attacks_can_gain(tmp_path: Path, facts: Certificate
     for document, basis in ((signed, "epsilon and delta"), (declared, "curve")):
         risks = document["guarantee"]["risks"]
         assert risks["basis"] == basis
-        assert all(sentence in document["summary"] for sentence in risk_sentences(risks))
+        assert all(sentence in document["summary"] for sentence in risk_sentences(from_json(Risks, risks)))
     loose, tight = (document["guarantee"]["risks"]["membership"][1] for document in (signed, declared))
     assert loose["true_positive_rate"] == pytest.approx(0.01 * math.exp(signed["guarantee"]["guaranteed_epsilon"]), rel=1e-3)
     assert tight["true_positive_rate"] < loose["true_positive_rate"] / 10

@@ -31,7 +31,8 @@ def filled(*mechanisms: dict[str, Any]) -> tuple[Account, list[dict[str, Any]]]:
 
 
 def figures(risks: Risks) -> list[tuple[float, float]]:
-    return [(risk.without, risk.most) for risk in (*risks.membership, *risks.inference)]
+    members = [(risk.false_positive_rate, risk.true_positive_rate) for risk in risks.membership]
+    return members + [(risk.base_rate, risk.success) for risk in risks.inference]
 
 
 @pytest.mark.parametrize("noise", [0.8, 2.0, 8.0])
@@ -90,20 +91,20 @@ def test_a_guess_about_a_unit_stays_below_the_bound_and_near_it() -> None:
     noise, tries, r = 0.7, 200_000, np.random.default_rng(2)
     risks = risks_of([filled({"type": "gaussian", "noise_multiplier": noise})])
     for risk in risks.inference:
-        values = round(1 / risk.without)
+        values = round(1 / risk.base_rate)
         answers = r.normal(0, noise, (tries, values))
         answers[:, 0] += 1
         right = float(np.mean(np.argmax(answers, axis=1) == 0))
-        assert right <= risk.most + 6 * math.sqrt(0.25 / tries)
-        assert right >= risk.without + (risk.most - risk.without) / 3
+        assert right <= risk.success + 6 * math.sqrt(0.25 / tries)
+        assert right >= risk.base_rate + (risk.success - risk.base_rate) / 3
 
 
 def test_a_run_that_stopped_early_has_the_risks_of_its_whole_budget() -> None:
     account, mechanisms = filled(steps_of(1.274, 42))
     assert risks_of([(account, [steps_of(1.274, 3)])]) == risks_of([(account, mechanisms)])
     account, mechanisms = filled({"type": "zcdp", "rho": 0.2})
-    assert risks_of([(account, [{"type": "zcdp", "rho": 0.05}])]).membership[1].most == pytest.approx(
-        risks_of([(account, mechanisms)]).membership[1].most, abs=2e-6
+    assert risks_of([(account, [{"type": "zcdp", "rho": 0.05}])]).membership[1].true_positive_rate == pytest.approx(
+        risks_of([(account, mechanisms)]).membership[1].true_positive_rate, abs=2e-6
     )
 
 
@@ -169,8 +170,8 @@ def test_risks_lie_between_chance_and_certainty(epsilon: float, delta: float, or
     budgets = [(account, [{"type": "pure_dp", "epsilon": 0.001}])] * (2 if order is None else 1)
     risks = risks_of(budgets)
     assert all(rate <= most <= 1 for rate, most in figures(risks))
-    for side in (risks.membership, risks.inference):
-        assert [risk.most for risk in side] == sorted(risk.most for risk in side)
+    for side in ([risk.true_positive_rate for risk in risks.membership], [risk.success for risk in risks.inference]):
+        assert side == sorted(side)
 
 
 def test_an_unbounded_epsilon_bounds_nothing() -> None:

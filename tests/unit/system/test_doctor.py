@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from localsynth.results import Disk, DoctorResult, Gpu, Memory, from_json, to_json
 from localsynth.system import doctor, network_seal
 from localsynth_models import catalog, fetch
 
@@ -18,8 +19,8 @@ def quick_seal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_seal, "available_levels", lambda: ["namespace", "seccomp", "audit"])
 
 
-def texts(facts: dict[str, Any], level: str) -> str:
-    return "\n".join(finding["text"] for finding in facts["findings"] if finding["level"] == level)
+def texts(facts: DoctorResult, level: str) -> str:
+    return "\n".join(finding.text for finding in facts.findings if finding.level == level)
 
 
 def test_doctor_imports_nothing_large(tmp_path: Path) -> None:
@@ -36,29 +37,28 @@ def test_doctor_imports_nothing_large(tmp_path: Path) -> None:
 def test_facts_are_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real trial of the seals
     facts = doctor.examine(tmp_path / "not" / "made" / "yet", tmp_path)
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["memory"]["total"] >= facts["memory"]["available"] > 0
-    assert facts["processor"]["logical_cores"] >= facts["processor"]["physical_cores"] >= 1
-    assert [place["path"] for place in facts["disk"]] == [str(tmp_path / "not" / "made" / "yet"), str(tmp_path)]
-    assert facts["seal"] and facts["precision"] in ("nf4", "bf16", "fp32")
+    assert from_json(DoctorResult, json.loads(json.dumps(to_json(facts)))) == facts
+    assert facts.memory.total >= facts.memory.available > 0
+    assert facts.processor.logical_cores >= facts.processor.physical_cores >= 1
+    assert [place.path for place in facts.disk] == [str(tmp_path / "not" / "made" / "yet"), str(tmp_path)]
+    assert facts.seal and facts.precision in ("nf4", "bf16", "fp32")
     assert not (tmp_path / "not").exists()
 
 
 def test_every_finding_that_is_not_ok_has_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_seal, "available_levels", lambda: [])
-    monkeypatch.setattr(doctor, "_memory", lambda: {"total": 0, "available": 0})
-    monkeypatch.setattr(doctor, "_disk", lambda places: [{"path": str(place), "free": 0} for place in places])
+    monkeypatch.setattr(doctor, "_memory", lambda: Memory(0, 0))
+    monkeypatch.setattr(doctor, "_disk", lambda places: tuple(Disk(str(place), 0) for place in places))
     monkeypatch.setattr(metadata, "version", _not_installed)
     monkeypatch.setattr(doctor, "_read", lambda path: "Filename Type\n/dev/sda2 partition\n" if path == "/proc/swaps" else "")
     tmp_path.chmod(0o755)
     facts = doctor.examine(tmp_path, tmp_path)
-    assert set(facts["findings"][0]) == {"level", "text", "fix"}
-    assert all(finding["fix"] for finding in facts["findings"])
-    assert {finding["level"] for finding in facts["findings"]} == {"warning", "problem"}
+    assert all(finding.fix for finding in facts.findings)
+    assert {finding.level for finding in facts.findings} == {"warning", "problem"}
     assert "torch" in texts(facts, "warning") and "duckdb is not installed" in texts(facts, "problem")
     assert "cannot be sealed" in texts(facts, "problem")
     assert "Swap is on" in texts(facts, "warning") and "Other users" in texts(facts, "warning")
-    assert facts["precision"] == "fp32"
+    assert facts.precision == "fp32"
 
 
 def _not_installed(name: str) -> str:
@@ -70,25 +70,22 @@ def test_parts_are_the_declared_dependencies() -> None:
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"], *extras["train"], *extras["cuda"]]
     names = {re.split(r"[<>=~\[]", requirement)[0] for requirement in requirements}
-    assert sorted(doctor.PARTS) == sorted(names - {"localsynth"})
+    assert doctor.parts() == sorted(names - {"localsynth"})
 
 
 CPUINFO = """processor : 0
-model name : A processor
-physical id : {socket}
-core id : {core}
-flags : fpu avx2 {flags}
+model name	: A processor
+flags		: fpu avx2 avx512f avx512_bf16
 
 """
 
 
 def test_processor_cores_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    # two sockets of one core with two threads each
-    info = "".join(CPUINFO.format(socket=socket, core=0, flags="avx512f avx512_bf16") for socket in (0, 0, 1, 1))
-    monkeypatch.setattr(doctor, "_read", lambda path: info)
+    monkeypatch.setattr(doctor, "_read", lambda path: 4 * CPUINFO)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 4 if logical else 2)
     processor = doctor._processor()
-    assert processor["name"] == "A processor" and processor["physical_cores"] == 2
-    assert processor["features"] == ["avx2", "avx512f", "avx512_bf16"]
+    assert processor.name == "A processor" and processor.physical_cores == 2
+    assert processor.features == ["avx2", "avx512f", "avx512_bf16"]
 
 
 @pytest.mark.parametrize(
@@ -106,17 +103,17 @@ def test_processor_cores_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_recommended_precision(
     features: list[str], gpu: bool, torch: str | None, bitsandbytes: str | None, expected: str
 ) -> None:
-    gpus = [{"name": "A GPU", "memory": 1, "free": 1}] if gpu else []
+    gpus = [Gpu("A GPU", 1, 1)] if gpu else []
     assert doctor._precision(features, gpus, {"torch": torch, "bitsandbytes": bitsandbytes}) == expected
 
 
 def test_unused_gpu_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_nvidia_gpus", lambda: [{"name": "RTX 4090", "memory": 24 << 30, "free": 23 << 30}])
+    monkeypatch.setattr(doctor, "_nvidia_gpus", lambda: (Gpu("RTX 4090", 24 << 30, 23 << 30),))
     monkeypatch.setattr(metadata, "version", lambda name: "2.13.0+cpu" if name == "torch" else "1.0")
     assert "RTX 4090" in texts(doctor.examine(tmp_path), "warning")
     monkeypatch.setattr(metadata, "version", lambda name: "2.13.0" if name == "torch" else "1.0")
     facts = doctor.examine(tmp_path)
-    assert facts["precision"] == "nf4" and "RTX 4090" in texts(facts, "ok")
+    assert facts.precision == "nf4" and "RTX 4090" in texts(facts, "ok")
 
 
 @pytest.mark.parametrize(("levels", "expected"), [(["audit"], "warning"), (["seccomp", "audit"], "ok")])
@@ -129,7 +126,7 @@ def test_state_of_models(tmp_path: Path, tiny_model: Any, monkeypatch: pytest.Mo
     place = fetch.add(tiny_model(), "tiny", tmp_path)
 
     def states() -> dict[str, str]:
-        return {model["name"]: model["state"] for model in doctor.examine(tmp_path)["models"]}
+        return {model.name: model.state for model in doctor.examine(tmp_path).models}
 
     assert states() == {"tiny": "verified", **dict.fromkeys(catalog.catalog(), "missing")}
     monkeypatch.setattr(doctor, "_MAX_HASHED", 10)

@@ -16,10 +16,11 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from localsynth.errors import ExitCode, LocalsynthError, ResourceError
 from localsynth.events import Event
+from localsynth.results import from_json
 from localsynth.system.files import read_json, write_json
 from localsynth.worker import failure_event
 from localsynth_tui.jobs.supervisor import EVENTS, MEMORY, OUTCOME, STOP
@@ -35,6 +36,8 @@ PLAN_SERVER = [sys.executable, "-m", "localsynth_tui.jobs.plan_server"]
 
 _LOCK, _REQUEST = "lock", "request.json"
 _MAX_LINE_BYTES = 2**26
+
+Record = TypeVar("Record")
 
 
 class AnswerError(LocalsynthError):
@@ -211,8 +214,8 @@ class PlanServer:
         self._unread = 0
         """Answers to abandoned requests: skipped, since a restart of the process would take longer."""
 
-    async def plan(self, request: Request) -> dict[str, Any]:
-        """The result of `plan`. Raises AnswerError."""
+    async def plan(self, kind: type[Record], request: Request) -> Record:
+        """The result of `plan`, a `Plan` or a `Sweep` as requested. Raises AnswerError."""
         async with self._one_at_a_time:
             if self._child is None or self._child.returncode is not None:
                 self._child, self._unread = await _start(PLAN_SERVER), 0
@@ -224,7 +227,7 @@ class PlanServer:
             while self._unread:
                 line = await child.stdout.readline()
                 self._unread -= 1
-        return _result(json.loads(line) if line else None, child.returncode)
+        return from_json(kind, _result(json.loads(line) if line else None, child.returncode))
 
     async def close(self) -> None:
         """End the process, which holds some hundreds of megabytes."""

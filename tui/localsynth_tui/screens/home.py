@@ -123,13 +123,13 @@ Ctrl-P finds every action by name. Y shows the equivalent command of the screen.
         from localsynth.system.files import model_directory
 
         facts = examine(model_directory())
-        problems = [finding for finding in facts["findings"] if finding["level"] != "ok"]
+        problems = [finding for finding in facts.findings if finding.level != "ok"]
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-            line = f"This machine: {count}. {problems[0]['text']} {problems[0]['fix']}  (M: all)"
+            line = f"This machine: {count}. {problems[0].text} {problems[0].fix}  (M: all)"
         else:
-            free = bytes_text(facts["memory"]["available"])
-            line = f"This machine: ready. {free} of memory free, network seal: {facts['seal'][0]}."
+            free = bytes_text(facts.memory.available)
+            line = f"This machine: ready. {free} of memory free, network seal: {facts.seal[0]}."
         self._doctor_text = doctor_text(facts)
         self.call_ui(lambda: self.query_one("#doctor", Static).update(Content(line.strip())))
 

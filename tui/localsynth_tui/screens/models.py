@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Static
 
 from localsynth.errors import ConfigError, LocalsynthError
+from localsynth.results import DoctorResult
 from localsynth_tui.messages import ModelTaskChanged
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen
@@ -101,12 +102,12 @@ Every model is checked against its SHA-256 before it is used; Verify checks it n
         facts = examine(Path("/nonexistent"))
         self.call_ui(self._show, models, facts)
 
-    def _show(self, models: list[dict[str, Any]], facts: dict[str, Any] | None) -> None:
+    def _show(self, models: list[dict[str, Any]], facts: DoctorResult | None) -> None:
         self._models = models
         memory, precision = 0, ""
         if facts is not None:
-            precision = facts["precision"]
-            memory = facts["gpus"][0]["memory"] if precision == "nf4" else facts["memory"]["total"]
+            precision = facts.precision
+            memory = facts.gpus[0].memory if precision == "nf4" else facts.memory.total
         rows = []
         for model in models:
             weights = model["parameters"]

@@ -15,6 +15,7 @@ from textual.widgets import Button, Input, Label, Select, Static
 
 from localsynth.errors import ExitCode, LocalsynthError
 from localsynth.presentation import duration, risk_sentences, sweep_text
+from localsynth.results import Plan, Sweep
 from localsynth_tui.jobs.client import AnswerError, Request
 from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
@@ -54,7 +55,7 @@ class SweepWindow(Reading):
     @work
     async def on_mount(self) -> None:
         try:
-            text = sweep_text(await cast(Ui, self.app).plan_server.plan(self._request))
+            text = sweep_text(await cast(Ui, self.app).plan_server.plan(Sweep, self._request))
         except AnswerError as error:
             text = f"{error.message} {error.hint}"
         self.query_one(Static).update(Content(text))
@@ -281,7 +282,7 @@ shows what this machine supports)."""
         inputs = self._inputs()
         self.query_one("#figures", Static).update(Content("Estimating … (slow the first time)"))
         try:
-            planned = await self.ui.plan_server.plan(self._request("plan"))
+            planned = await self.ui.plan_server.plan(Plan, self._request("plan"))
         except AnswerError as error:
             self.query_one("#figures", Static).update(Content("No plan."))
             override = "  Or override this warning: F." if error.exit_code == ExitCode.BUDGET and not self._force else ""
@@ -295,15 +296,15 @@ shows what this machine supports)."""
         """The inputs of a plan: the file and the options."""
         return self._text, self._request("plan").command()
 
-    def _planned(self) -> dict[str, Any] | None:
+    def _planned(self) -> Plan | None:
         """The last plan, if its inputs are the present ones."""
         return self.ui.plan[1] if self.ui.plan is not None and self.ui.plan[0] == self._inputs() else None
 
-    def _show(self, planned: dict[str, Any]) -> None:
+    def _show(self, planned: Plan) -> None:
         self.query_one("#figures", Static).update(Content(figures_text(planned, self._order)))
-        self.query_one("#risks", Static).update(Content("\n".join(risk_sentences(planned["risks"]))))
-        self.query_one("#base").display = planned["synthesizer"] != "marginals"
-        warnings = "\n".join(f"! {plain(warning)}" for warning in planned["warnings"])
+        self.query_one("#risks", Static).update(Content("\n".join(risk_sentences(planned.risks))))
+        self.query_one("#base").display = planned.synthesizer != "marginals"
+        warnings = "\n".join(f"! {plain(warning)}" for warning in planned.warnings)
         self.query_one("#warnings", Static).update(Content(warnings))
 
     def _show_guarantee(self) -> None:
@@ -349,12 +350,11 @@ shows what this machine supports)."""
         answers = [("no", "Not yet"), ("start", "Spend and start"), ("kernel", "Start, kernel seal only")]
         self.open_window(Ask("Start the real run?", self._cost_text(planned), answers), self._confirmed)
 
-    def _cost_text(self, planned: dict[str, Any]) -> str:
-        status, epsilon = self._workspace_status, planned["epsilon"]
+    def _cost_text(self, planned: Plan) -> str:
+        status, epsilon = self._workspace_status, planned.epsilon
         lines = [
-            f"This reserves epsilon {epsilon['total']:g} ({_shares(epsilon)}), "
-            f"delta {planned['delta']:.1g}. It is not refundable.",
-            f"It takes about {duration(sum(planned['seconds'].values()))} and {bytes_text(planned['memory_bytes'])} of memory.",
+            f"This reserves epsilon {epsilon['total']:g} ({_shares(epsilon)}), delta {planned.delta:.1g}. It is not refundable.",
+            f"It takes about {duration(sum(planned.seconds.values()))} and {bytes_text(planned.memory_bytes)} of memory.",
         ]
         if status is not None and status.unfinished:
             lines = [f"Run {status.run} resumes within its budget: epsilon {status.epsilon or 0:g} is reserved already."]
@@ -362,7 +362,7 @@ shows what this machine supports)."""
             lines.append(
                 f"THE LAST RUN IS FINISHED. Another one is charged on top of epsilon {status.epsilon or 0:g} reserved so far."
             )
-        lines += [f"! {plain(warning)}" for warning in planned["warnings"]]
+        lines += [f"! {plain(warning)}" for warning in planned.warnings]
         lines.append("\nYou can stop and resume the run at any time. Stopping refunds nothing.")
         return "\n".join(lines)
 
@@ -390,32 +390,31 @@ def _shares(epsilon: dict[str, float]) -> str:
     return "alone " + ", ".join(f"{name} {epsilon[stage]:.3g}" for stage, name in _PARTS.items() if stage in epsilon)
 
 
-def figures_text(planned: dict[str, Any], order: str | None = None) -> str:
+def figures_text(planned: Plan, order: str | None = None) -> str:
     """The plan's figures, one a line; `order`: the column that orders the rows of a unit, where they are sequences."""
-    seconds, marginals_only = planned["seconds"], planned["synthesizer"] == "marginals"
-    short = " (NOT ENOUGH)" if planned["disk_bytes"] > planned["free_disk_bytes"] else ""
+    seconds, adapters = planned.seconds, planned.adapters
+    short = " (NOT ENOUGH)" if planned.disk_bytes > planned.free_disk_bytes else ""
     lines = [
-        f"Synthesizer {_SYNTHESIZER_TEXTS[planned['synthesizer']]}",
-        f"Units       {planned['units']:,} ({planned['units_origin']})",
-        f"Epsilon     {planned['epsilon']['total']:g}: {_shares(planned['epsilon'])}",
-        f"Noise       {planned['noise_multiplier']:.2f} × {'total sensitivity' if marginals_only else 'clipping norm'}",
+        f"Synthesizer {_SYNTHESIZER_TEXTS[planned.synthesizer]}",
+        f"Units       {planned.units:,} ({planned.units_origin})",
+        f"Epsilon     {planned.epsilon['total']:g}: {_shares(planned.epsilon)}",
+        f"Noise       {planned.noise_multiplier:.2f} × {'total sensitivity' if adapters is None else 'clipping norm'}",
     ]
-    if not marginals_only:
-        lines.append(f"Steps       {planned['steps']:,} of about {planned['batch_size']:,} units")
-        layers = planned["adapters"]["layers"]
-        names = ", ".join(name.removesuffix("_proj") for name in layers)
-        lines.append(f"Adapters    {names if len(layers) < 4 else 'all layers'} of each block")
+    if adapters is not None:
+        lines.append(f"Steps       {planned.steps:,} of about {planned.batch_size:,} units")
+        names = ", ".join(name.removesuffix("_proj") for name in adapters.layers)
+        lines.append(f"Adapters    {names if len(adapters.layers) < 4 else 'all layers'} of each block")
     lines += [
         f"Time        {duration(sum(seconds.values()))}: "
-        f"{'marginals' if marginals_only else 'train'} {duration(seconds['train'])}, "
-        f"export {duration(seconds['export'])}, {planned['rows_wanted']:,} rows {duration(seconds['sample'])}",
-        f"Memory      {bytes_text(planned['memory_bytes'])} ({planned['precision']})",
-        f"Disk        {bytes_text(planned['disk_bytes'])} of {bytes_text(planned['free_disk_bytes'])} free{short}",
+        f"{'marginals' if adapters is None else 'train'} {duration(seconds['train'])}, "
+        f"export {duration(seconds['export'])}, {planned.rows_wanted:,} rows {duration(seconds['sample'])}",
+        f"Memory      {bytes_text(planned.memory_bytes)} ({planned.precision})",
+        f"Disk        {bytes_text(planned.disk_bytes)} of {bytes_text(planned.free_disk_bytes)} free{short}",
     ]
     if order is not None:
         lines.append(f"Order       sequences by {plain(order)}")
-    if planned["to_be_measured"]:
-        open_fields = planned["to_be_measured"]
+    if planned.to_be_measured:
+        open_fields = planned.to_be_measured
         more = f" and {len(open_fields) - 2} more" if open_fields[2:] else ""
         lines.append(f"Measured    {', '.join(plain(name) for name in open_fields[:2])}{more}")
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent=" " * 12, replace_whitespace=False) for line in lines)

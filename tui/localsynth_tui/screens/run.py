@@ -10,7 +10,8 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Button, RichLog, Static
 
-from localsynth.presentation import duration
+from localsynth.presentation import audit_text, duration, rehearsal_text
+from localsynth.results import AuditResult, RehearsalResult, RunResult, from_json
 from localsynth_tui.jobs.client import Request
 from localsynth_tui.jobs.run_state import RunState, Stage, stages_of
 from localsynth_tui.messages import JobChanged
@@ -276,23 +277,19 @@ def _progress_line(stage: Stage) -> str:
 def result_text(verb: str, result: dict[str, Any]) -> str:
     """The result of a job as text."""
     if verb == "rehearse":
-        from localsynth.presentation import rehearsal_text
-
-        return rehearsal_text(result)
+        return rehearsal_text(from_json(RehearsalResult, result))
     if verb == "audit":
-        from localsynth.presentation import audit_text
-
-        return f"{audit_text(result)}\n\nNext: read it in Report (6) under Audit."
-    if "certificate" in result:
-        report = result.get("report")
+        return f"{audit_text(from_json(AuditResult, result))}\n\nNext: read it in Report (6) under Audit."
+    if verb == "run":
+        done = from_json(RunResult, result)
+        report = f"The report, private because it reads the original table:\n  {plain(done.report)}\n\n" if done.report else "\n"
         return (
-            f"{result['rows']:,} synthetic rows are in\n  {result['synthetic']}\n\n"
-            f"Guaranteed epsilon {result['epsilon_guaranteed']:g} of {result['epsilon_target']:g} "
-            f"(spent {result['epsilon_spent']:.3f}), delta {result['delta']:.1e}\n\n"
-            f"The certificate, to share with the rows:\n  {result['certificate']}\n"
-            f"The generator of more rows, at no privacy cost:\n  {result['model']}\n"
-            + (f"The report, private because it reads the original table:\n  {plain(report)}\n\n" if report else "\n")
-            + "Next: look at the rows (5), then read the certificate and the report (6)."
+            f"{done.rows:,} synthetic rows are in\n  {done.synthetic}\n\n"
+            f"Guaranteed epsilon {done.epsilon_guaranteed:g} of {done.epsilon_target:g} "
+            f"(spent {done.epsilon_spent:.3f}), delta {done.delta:.1e}\n\n"
+            f"The certificate, to share with the rows:\n  {done.certificate}\n"
+            f"The generator of more rows, at no privacy cost:\n  {done.model}\n{report}"
+            "Next: look at the rows (5), then read the certificate and the report (6)."
         )
     if verb == "evaluate":
         return f"The report is in\n  {plain(result['report'])}\n\nNext: read it (6)."

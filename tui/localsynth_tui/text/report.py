@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from localsynth.presentation import risk_sentences
+from localsynth.results import AuditFigures, Risks, from_json
 from localsynth_tui.text.formatting import bar, epsilon_sentence, plain
 
 __all__ = ["audit_figures", "certificate_text", "guarantee_text", "report_text"]
@@ -26,7 +27,7 @@ def guarantee_text(guarantee: Mapping[str, Any]) -> str:
     if epsilon is None:
         return "Epsilon is unbounded: there is no guarantee."
     worst = f"Guaranteed: epsilon {epsilon:g}, delta {delta:.1e}. {epsilon_sentence(epsilon, guarantee['unit'])}"
-    return "\n".join([worst, *risk_sentences(guarantee["risks"])])
+    return "\n".join([worst, *risk_sentences(from_json(Risks, guarantee["risks"]))])
 
 
 def certificate_text(found: Mapping[str, Any], guarantee: Mapping[str, Any] | None) -> str:
@@ -75,15 +76,16 @@ def report_text(document: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_personal(figures["personal"]), ""])
 
 
-def audit_figures(audit: Mapping[str, Any]) -> str:
-    """The figures of audit.json. Raises KeyError or TypeError where the document is not an audit."""
-    right, control, guesses = audit["right"], audit["control"]["right"], audit["guesses"]
-    claimed, bound, ceiling = audit["claimed"]["epsilon"], audit["epsilon"], audit["ceiling"]
+def audit_figures(document: Mapping[str, Any]) -> str:
+    """The figures of audit.json. Raises ValueError where the document is not an audit."""
+    audit = from_json(AuditFigures, document)
+    right, control, guesses = audit.right, audit.control.right, audit.guesses
+    claimed, bound, ceiling = audit.claimed.epsilon, audit.epsilon, audit.ceiling
     highest = max(claimed, ceiling, bound) or 1.0
     lines = [
-        f"{_STATUS[audit['status']]}: {audit['sentence']}",
+        f"{_STATUS[audit.status]}: {audit.sentence}",
         "",
-        f"Correct guesses of which of {audit['canaries']:,} random rows were trained on",
+        f"Correct guesses of which of {audit.canaries:,} random rows were trained on",
         f"  with noise          {bar(right / guesses, _WIDE)} {right:,} of {guesses:,}",
         f"  without noise       {bar(control / guesses, _WIDE)} {control:,} of {guesses:,}",
         "",
@@ -92,13 +94,11 @@ def audit_figures(audit: Mapping[str, Any]) -> str:
         f"  lower bound         {bar(bound / highest, _WIDE)} {bound:.2f}, shown by these guesses alone",
         f"  max lower bound     {bar(ceiling / highest, _WIDE)} {ceiling:.2f}, if all guesses were correct",
         "",
-        f"P-value of the claim: {audit['p_value']:.2g} at most; the audit fails below 0.05.",
+        f"P-value of the claim: {audit.p_value:.2g} at most; the audit fails below 0.05.",
     ]
-    search = audit["search"]
+    search = audit.search
     if search is not None:
-        lines.append(
-            f"Random endings of them: {search['found']} of {search['inserted']} appear in {search['rows']:,} generated rows."
-        )
+        lines.append(f"Random endings of them: {search.found} of {search.inserted} appear in {search.rows:,} generated rows.")
     return "\n".join([*lines, "It read no original row and spent nothing: every canary is random, from the schema."])
 
 
