@@ -3,9 +3,7 @@
 The adjacency is always "add or remove one unit". A description is a JSON object:
 
     {"type": "gaussian", "noise_multiplier": s}            noise s times the L2 sensitivity
-    {"type": "laplace", "noise_multiplier": b}             noise b times the L1 sensitivity: 1/b-DP
     {"type": "pure_dp", "epsilon": e}                      any mechanism with a proof of e-DP
-    {"type": "approximate_dp", "epsilon": e, "delta": d}   any mechanism with a proof of (e, d)-DP
     {"type": "zcdp", "rho": r}                             any mechanism with a proof of r-zCDP
     {"type": "thresholded_gaussian", "noise_multiplier": s, "delta": d}   gaussian, except for outputs of probability d
     {"type": "poisson_sampled", "rate": q, "of": gaussian} each unit is sampled independently
@@ -43,7 +41,6 @@ __all__ = [
     "group_epsilon",
     "least_noise",
     "max_repetitions",
-    "to_dp_event",
     "unflatten",
 ]
 
@@ -78,9 +75,7 @@ _RANGES = {
 
 _FIELDS = {
     "gaussian": {"noise_multiplier"},
-    "laplace": {"noise_multiplier"},
     "pure_dp": {"epsilon"},
-    "approximate_dp": {"epsilon", "delta"},
     "zcdp": {"rho"},
     "thresholded_gaussian": {"noise_multiplier", "delta"},
     "poisson_sampled": {"rate", "of"},
@@ -145,40 +140,12 @@ def dp_sgd_step(noise_multiplier: float, rate: float) -> Mechanism:
     return _checked({"type": "poisson_sampled", "rate": rate, "of": {"type": "gaussian", "noise_multiplier": noise_multiplier}})
 
 
-def to_dp_event(mechanism: Mechanism) -> Any:
-    """The `dp_accounting.DpEvent` of `mechanism`, for any accountant that takes those.
-
-    Raises ConfigError for pure_dp and approximate_dp: DpEvents describe named noise, not proven bounds.
-    """
-    import dp_accounting
-
-    kind = _checked(mechanism)["type"]
-    if kind == "gaussian":
-        return dp_accounting.GaussianDpEvent(mechanism["noise_multiplier"])
-    if kind == "laplace":
-        return dp_accounting.LaplaceDpEvent(mechanism["noise_multiplier"])
-    if kind == "zcdp":
-        return dp_accounting.ZCDpEvent(mechanism["rho"])
-    if kind == "poisson_sampled":
-        return dp_accounting.PoissonSampledDpEvent(mechanism["rate"], to_dp_event(mechanism["of"]))
-    if kind == "repeated":
-        return dp_accounting.SelfComposedDpEvent(to_dp_event(mechanism["of"]), mechanism["count"])
-    raise ConfigError(f"dp_accounting has no event for a mechanism of type {kind!r}.", "Compose it with epsilon_of.")
-
-
 def _noise_of(mechanism: Mechanism) -> float | None:
-    """The noise multiplier of a Gaussian, Poisson sampled or not, or of the Gaussian with this ρ; None for a proven bound."""
+    """The noise multiplier of a Gaussian, Poisson sampled or not, or of the Gaussian with this ρ; None for a proven ε."""
     if mechanism["type"] == "zcdp":
         return 1 / math.sqrt(2 * mechanism["rho"])
     found = mechanism.get("of", mechanism)
     return float(found["noise_multiplier"]) if found["type"] in ("gaussian", "thresholded_gaussian") else None
-
-
-def _proven_bound(mechanism: Mechanism) -> tuple[float, float]:
-    """(ε, δ) of one run of a mechanism that has a finite ε at a fixed δ of its own."""
-    if mechanism["type"] == "laplace":
-        return 1.0 / mechanism["noise_multiplier"], 0.0
-    return mechanism["epsilon"], mechanism.get("delta", 0.0)
 
 
 def _membership_probabilities(rate: float, units: int) -> list[float]:
@@ -194,8 +161,8 @@ def _mean_loss(text: str, units: int) -> float:
     mechanism = json.loads(text)
     noise, rate = _noise_of(mechanism), mechanism.get("rate", 1.0)
     if noise is None:
-        epsilon, _ = _proven_bound(mechanism)
-        return units * epsilon * math.tanh(units * epsilon / 2)
+        epsilon = units * mechanism["epsilon"]
+        return float(epsilon * math.tanh(epsilon / 2))
     x = np.linspace(-8.0, 8.0 + units / noise, 20_001)
     base, shifted = -(x**2) / 2, -((x[:, None] - np.arange(units + 1) / noise) ** 2) / 2
     with np.errstate(divide="ignore"):
@@ -230,10 +197,7 @@ def _distribution(text: str, units: int, interval: float) -> Any:
         return group_distribution(noise, _membership_probabilities(rate, units), interval)
     if kind == "zcdp":
         return _zcdp_distribution(units**2 * mechanism["rho"], interval)
-    if kind == "laplace":
-        return pld.from_laplace_mechanism(mechanism["noise_multiplier"], value_discretization_interval=interval)
-    epsilon, delta = _proven_bound(mechanism)
-    parameters = common.DifferentialPrivacyParameters(epsilon, delta)
+    parameters = common.DifferentialPrivacyParameters(mechanism["epsilon"], 0.0)
     return pld.from_privacy_parameters(parameters, value_discretization_interval=interval)
 
 
@@ -293,23 +257,17 @@ def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: fl
     return max(0.0, float(_composition(tuple(sorted(counts.items())), units, interval).get_epsilon_for_delta(delta)))
 
 
-def _split(counts: dict[str, int]) -> tuple[dict[str, int], list[tuple[float, float, int]]]:
-    """The mechanisms with a noise multiplier or a ρ, and (ε, δ, count) of those with a proven bound."""
+def _split(counts: dict[str, int]) -> tuple[dict[str, int], float]:
+    """The mechanisms with a noise multiplier or a ρ, and the sum of the proven ε."""
     noisy: dict[str, int] = {}
-    proven: list[tuple[float, float, int]] = []
+    proven: list[float] = []
     for text, count in counts.items():
         mechanism = json.loads(text)
         if _noise_of(mechanism) is not None:
             noisy[text] = count
         else:
-            proven.append((*_proven_bound(mechanism), count))
-    return noisy, proven
-
-
-def _remaining_delta(delta: float, proven: list[tuple[float, float, int]]) -> float:
-    """`delta` minus the δ of the proven bounds; negative where they exceed it by more than rounding."""
-    left = delta - math.fsum(d * count for _, d, count in proven)
-    return 0.0 if abs(left) <= 1e-9 * delta else left
+            proven.append(count * mechanism["epsilon"])
+    return noisy, math.fsum(proven)
 
 
 def check_delta(delta: float) -> None:
@@ -321,11 +279,9 @@ def check_delta(delta: float) -> None:
 @lru_cache(maxsize=512)
 def _epsilon(counts: tuple[tuple[str, int], ...], delta: float) -> float:
     noisy, proven = _split(dict(counts))
-    left = _remaining_delta(delta, proven)
     if not noisy:
         # PLD rounds each proven ε up to its grid, so for many small ones their sum is the better of two valid bounds.
-        added = math.fsum(e * count for e, _, count in proven) if left >= 0 else math.inf
-        return min(added, _composed(dict(counts), delta)) if proven else 0.0
+        return min(proven, _composed(dict(counts), delta))
     (one, *more) = _with_one_rho(dict(counts))
     mechanism = json.loads(one)
     if mechanism["type"] == "zcdp" and not more:
@@ -390,21 +346,15 @@ def _composed_group(noisy: dict[str, int], delta: float, units: int) -> float:
 @lru_cache(maxsize=128)
 def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tuple[float, float]:
     noisy, proven = _split(dict(counts))
-    left = max(0.0, _remaining_delta(delta, proven))
-    epsilon = math.fsum(units * e * count for e, _, count in proven)
-    if noisy:
-        epsilon += _composed_group(noisy, left, units)
-    own = math.fsum(min(1.0, units * d * math.exp(min((units - 1) * e, 700.0))) * count for e, d, count in proven)
-    return epsilon, min(1.0, left + own)
+    return units * proven + (_composed_group(noisy, delta, units) if noisy else 0.0), delta
 
 
 def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tuple[float, float]:
     """(ε, δ) for a group of `units` units who are added or removed together.
 
-    Gaussian and zCDP mechanisms keep their share of `delta` and are composed as the group's own dominating pair
-    (arXiv:2401.10294); r-zCDP is k² r-zCDP for k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9). Proven
-    bounds are added: an (e, d)-DP mechanism is (k e, k exp((k-1) e) d)-DP for k units. A δ of 1 or an infinite ε guarantees
-    nothing. Raises ConfigError.
+    Gaussian and zCDP mechanisms are composed as the group's own dominating pair (arXiv:2401.10294); r-zCDP is k² r-zCDP for
+    k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9). Proven ε are added: an e-DP mechanism is (k e)-DP for k
+    units. An infinite ε guarantees nothing. Raises ConfigError.
     """
     check_delta(delta)
     if units < 1:

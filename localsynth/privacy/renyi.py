@@ -30,7 +30,7 @@ def rdp(mechanism: Mechanism, order: int) -> float:
         return float(order / (2 * mechanism["noise_multiplier"] ** 2))
     if kind == "poisson_sampled":
         return _sampled_gaussian(mechanism["rate"], mechanism["of"]["noise_multiplier"], order)
-    epsilon = 1 / mechanism["noise_multiplier"] if kind == "laplace" else mechanism["epsilon"]
+    epsilon = mechanism["epsilon"]
     # log((e^{αε} + e^{(1-α)ε}) / (1 + e^ε)) / (α - 1), with large terms taken out.
     return float(
         (order * epsilon - epsilon + math.log1p(math.exp((1 - 2 * order) * epsilon)) - math.log1p(math.exp(-epsilon)))

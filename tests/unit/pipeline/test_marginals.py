@@ -312,7 +312,7 @@ def test_verify_takes_the_charge_of_the_newest_run(session: Session, make_sessio
     last = [event for event in events if event["kind"] == "spend"][-1]
     last["run"] = next(event["run"] for event in events if event["run"] != run.id)
     assert "charged for this run" in what_is_wrong(model, document), "an earlier run's charge, though it is the last"
-    last.update(run=run.id, mechanism={"type": "approximate_dp", "epsilon": 4.0, "delta": 1e-6})
+    last.update(run=run.id, mechanism={"type": "pure_dp", "epsilon": 4.0})
     assert what_is_wrong(model, document)
 
 

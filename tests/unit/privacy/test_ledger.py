@@ -98,7 +98,7 @@ def test_budgets_are_composed_separately_and_added(paths: tuple[Path, Path]) -> 
 
 
 STEP = dp_sgd_step(2.0, 0.1)
-LIST = {"type": "approximate_dp", "epsilon": 0.1, "delta": 1e-8}
+LIST = {"type": "thresholded_gaussian", "noise_multiplier": 20.0, "delta": 1e-8}
 
 
 def groups_after(paths: tuple[Path, Path], times: int, mechanism: dict[str, Any], delta: float) -> list[tuple[float, float]]:

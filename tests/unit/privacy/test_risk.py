@@ -11,9 +11,10 @@ from riskcal.analysis.conversions import get_beta_from_adp, get_beta_from_pld, g
 from scipy.stats import beta, norm
 
 from localsynth.privacy.account import Account
-from localsynth.privacy.accountant import dp_sgd_step, epsilon_of, to_dp_event
+from localsynth.privacy.accountant import dp_sgd_step, epsilon_of
 from localsynth.privacy.renyi import rdp_within
 from localsynth.privacy.risk import Risks, risks_of
+from tests.helpers.dp_events import to_dp_event
 
 DELTA = 1e-6
 RATE = 0.1
@@ -151,7 +152,7 @@ def test_what_may_fail_is_counted_as_success() -> None:
     account = Account(1.5, 0.02, order, failure)
     bound = rdp_within(1.5, 0.02, failure, order)
     answer = max(e for e in np.linspace(0.01, 2, 400) if _rdp_of_response(e, order) <= bound)
-    mechanism = {"type": "approximate_dp", "epsilon": float(answer), "delta": failure}
+    mechanism = {"type": "thresholded_gaussian", "noise_multiplier": 100.0, "delta": failure}
     for rate, most in figures(risks_of([(account, [mechanism])])):
         honest = rate / (1 - failure)
         kept = min(math.exp(answer) * honest, 1 - math.exp(-answer) * (1 - honest))

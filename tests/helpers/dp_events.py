@@ -1,0 +1,18 @@
+"""Mechanisms as dp_accounting describes them, for its own accountants."""
+
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent, ZCDpEvent
+
+from localsynth.privacy.accountant import Mechanism
+
+__all__ = ["to_dp_event"]
+
+
+def to_dp_event(mechanism: Mechanism) -> DpEvent:
+    """The event of any mechanism but a proven bound."""
+    if mechanism["type"] == "gaussian":
+        return GaussianDpEvent(mechanism["noise_multiplier"])
+    if mechanism["type"] == "zcdp":
+        return ZCDpEvent(mechanism["rho"])
+    if mechanism["type"] == "poisson_sampled":
+        return PoissonSampledDpEvent(mechanism["rate"], to_dp_event(mechanism["of"]))
+    return SelfComposedDpEvent(to_dp_event(mechanism["of"]), mechanism["count"])
