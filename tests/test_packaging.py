@@ -17,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 DATA = (
     "localsynth/evaluate/report.css",
     "localsynth/evaluate/report.html.j2",
+    "localsynth/example/complaints.toml",
+    "localsynth/example/localsynth.toml.in",
     "localsynth_models/catalog.toml",
+    "localsynth_tui/help/run.txt",
     "localsynth_tui/app.tcss",
 )
 

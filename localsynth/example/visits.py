@@ -12,6 +12,8 @@ import io
 import json
 import math
 import random
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,122 +35,33 @@ _PLANTED = 0.05
 
 @dataclass(frozen=True)
 class _Complaint:
-    """What people come with: how often, how urgent, how it shows, and how a nurse writes it down."""
+    """What people come with: how often, how urgent, how it shows, and how a nurse writes it down. From complaints.toml."""
 
-    share: tuple[float, float, float]
+    share: list[float]
     """Weight among children (under 16), adults, and people from 65."""
-    urgency: tuple[int, int, int, int, int]
+    urgency: list[int]
     """Weights of the triage levels 1 (at once) to 5 (can wait)."""
-    stories: tuple[str, ...]
+    stories: list[str]
     """Read after "with"; of at most four words, like the findings, so that one of each fits in a note."""
-    findings: tuple[str, ...]
+    findings: list[str]
     """Of a visit that can wait."""
-    alarms: tuple[str, ...]
+    alarms: list[str]
     """Findings of an urgent visit (triage 1 and 2)."""
     fever: float = 0.03
     winter: float = 1.0
     """How much more frequent in the cold months."""
     youngest: int = 0
     """The age from which somebody can have, or tell of, this."""
-    causes: tuple[str, ...] = ()
+    causes: Sequence[str] = ()
     """Where an injury happened; without any, the note says since when."""
 
 
-_COMPLAINTS = {
-    "abdominal pain": _Complaint(
-        (9, 12, 9), (1, 8, 45, 38, 8),
-        ("cramping abdominal pain", "lower abdominal pain", "stomach pain after meals", "belly pain and nausea"),
-        ("Abdomen soft", "Tender on the right", "Bowel sounds normal", "No vomiting"),
-        ("Abdomen rigid", "Marked guarding", "Pale and sweating"), fever=0.15,
-    ),
-    "chest pain": _Complaint(
-        (1, 10, 15), (4, 38, 45, 11, 2),
-        ("tight central chest pain", "stabbing chest pain", "burning chest pain", "chest pressure"),
-        ("ECG without acute changes", "Pulse regular", "Blood pressure normal", "Pain eases at rest"),
-        ("ECG shows ST changes", "Left arm hurts too", "Sweating and grey"), youngest=8,
-    ),
-    "shortness of breath": _Complaint(
-        (7, 6, 14), (8, 38, 42, 11, 1),
-        ("shortness of breath", "wheezing and short breath", "breathlessness lying flat", "fast, shallow breathing"),
-        ("Saturation 96 %", "Mild wheeze", "Speaks in full sentences"),
-        ("Saturation 86 %", "Cannot finish a sentence", "Too breathless to speak"), fever=0.25, winter=1.8,
-    ),
-    "fever": _Complaint(
-        (22, 5, 8), (2, 13, 40, 38, 7),
-        ("fever and chills", "high fever", "fever and no appetite", "fever and body aches"),
-        ("Drinks well", "Throat red", "Ears clear", "No rash"),
-        ("Drowsy, hard to wake", "Skin mottled", "Neck stiff"), fever=0.93, winter=1.9,
-    ),
-    "cough": _Complaint(
-        (13, 7, 6), (0, 3, 22, 50, 25),
-        ("barking cough", "dry cough", "wet cough", "cough and green sputum"),
-        ("Lungs clear", "Crackles on the right", "Saturation 97 %", "Nose runs"),
-        ("Breathing fast", "Lips bluish"), fever=0.4, winter=2.0,
-    ),
-    "headache": _Complaint(
-        (4, 9, 4), (1, 9, 38, 42, 10),
-        ("throbbing headache", "headache and nausea", "one-sided headache", "band-like headache"),
-        ("Neurology normal", "Neck supple", "Light hurts the eyes"),
-        ("Worst headache ever", "Speech slurred", "Left arm weak"), youngest=5,
-    ),
-    "back pain": _Complaint(
-        (0.3, 10, 7), (0, 3, 22, 52, 23),
-        ("low back pain", "back pain after lifting", "back and leg pain", "stiff and painful back"),
-        ("No numbness", "Walks slowly", "Reflexes normal"),
-        ("Numb between the legs", "Cannot lift the foot"), youngest=8,
-    ),
-    "ankle injury": _Complaint(
-        (8, 9, 3), (0, 1, 12, 58, 29),
-        ("twisted ankle", "swollen ankle", "painful ankle"),
-        ("Can bear weight", "Cannot bear weight", "Swollen on the outside", "Foot warm, pulses present"),
-        ("Foot cold and pale",), fever=0.0, youngest=3, causes=("on the stairs", "on wet grass", "at the bus stop"),
-    ),
-    "wrist injury": _Complaint(
-        (10, 5, 5), (0, 1, 22, 57, 20),
-        ("painful wrist", "bent and swollen wrist", "stiff, painful wrist"),
-        ("Fingers move well", "Swollen, no wound", "Tender over the scaphoid"),
-        ("Hand numb and pale",), fever=0.0, youngest=3, causes=("on the ice", "in the garden", "off a bicycle"),
-    ),
-    "laceration": _Complaint(
-        (11, 9, 4), (0, 3, 17, 50, 30),
-        ("cut hand", "cut forehead", "deep shin cut", "cut finger"),
-        ("Bleeding stopped", "Edges clean", "Tendons intact", "Tetanus up to date"),
-        ("Bleeds through the dressing", "Tendon visible"), fever=0.0, youngest=1,
-        causes=("in the kitchen", "on broken glass", "on a metal edge"),
-    ),
-    "fall": _Complaint(
-        (7, 2, 20), (2, 13, 45, 32, 8),
-        ("bruised hip after falling", "bumped head", "hip and shoulder pain", "fall on the head"),
-        ("Did not faint", "Hip moves freely", "Bruise over the hip"),
-        ("Leg short, turned out", "Vomited twice since", "Takes blood thinners"), fever=0.02,
-        causes=("at home", "on the stairs", "in the bathroom", "in the street"),
-    ),
-    "allergic reaction": _Complaint(
-        (6, 5, 1), (5, 22, 33, 32, 8),
-        ("itchy rash", "hives after a meal", "swollen lips", "swelling after a sting"),
-        ("Airway clear", "No wheeze", "Rash on the trunk"),
-        ("Voice hoarse, tongue swollen", "Blood pressure low"), fever=0.02,
-    ),
-    "vomiting": _Complaint(
-        (14, 6, 5), (0, 6, 36, 45, 13),
-        ("vomiting", "vomiting and diarrhoea", "vomiting after meals", "nausea and vomiting"),
-        ("Mouth moist", "Keeps down small sips", "Belly soft"),
-        ("Very dry, no urine", "Vomits blood"), fever=0.25, winter=1.4,
-    ),
-    "dizziness": _Complaint(
-        (1, 6, 11), (1, 12, 42, 37, 8),
-        ("dizziness on standing", "spinning dizziness", "dizziness and unsteady gait"),
-        ("ECG normal", "Sugar normal", "Walks without help"),
-        ("Left face droops", "Pulse 38"), youngest=6,
-    ),
-    "urinary symptoms": _Complaint(
-        (3, 7, 9), (0, 4, 28, 50, 18),
-        ("burning on urination", "frequent urination", "flank pain", "blood in the urine"),
-        ("Dipstick positive", "Flanks not tender", "No nausea"),
-        ("Shivering, flank very tender", "No urine since yesterday"), fever=0.25,
-    ),
-}  # fmt: skip
+def _beside(name: str) -> str:
+    """A text file of this package."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
+
+_COMPLAINTS = {name: _Complaint(**fields) for name, fields in tomllib.loads(_beside("complaints.toml")).items()}
 _ONSETS = ("since this morning", "overnight", "since yesterday", "for two days", "for three days", "all day")
 _SUDDEN = ("for an hour", "for half an hour", "since this morning")
 _PLANS = {
@@ -337,121 +250,13 @@ def write_example(directory: Path, rows: int = 1000, seed: int = 7) -> Path:
     return path
 
 
-_CONFIG = """\
-# localsynth: synthetic visits to an emergency department.
-# Everything here is public: the schema is copied into the certificate. Do not write private values into it.
-# Change what you like, then: localsynth plan {workspace}
-
-[data]
-source = {source}
-
-[privacy]
-# The promise. A smaller epsilon protects more and keeps less: 1 is strong, 8 is common for text, above 10 says little.
-epsilon = 8.0
-# Each visit is another patient.
-unit = "row"
-# The number of visits is public: the table is synthetic, and its generator says how many there are. Of a real table, write this
-# only where the number is public; otherwise it is measured, at a small cost.
-public_size = {rows}
-
-[train]
-# Not quite one pass over the table, so that it takes minutes on a laptop's CPU (`localsynth plan` says how many). So small a
-# table and so short a training keep the columns' shapes and the notes' style, but few associations between columns.
-# With time or a GPU, use 10 or more: better rows for the same epsilon, from more steps with a little more noise in each.
-epochs = 0.8
-
-[sample]
-rows = 150
-
-[schema]
-# Every bound and list below is declared: it stands in the department's code book, which is public. So nothing has to be
-# measured, and all of epsilon is left for learning. Remove a min, a max or a values, and it is measured instead.
-confirmed = true
-# Nobody leaves before having come: public knowledge, which holds in every synthetic row.
-constraints = ["discharge >= arrival"]
-
-# Never learned: the synthetic table has numbers of its own.
-[[schema.columns]]
-name = "visit_id"
-kind = "identifier"
-
-# Never learned: fake names take their place.
-[[schema.columns]]
-name = "patient"
-kind = "surrogate"
-of = "name"
-
-[[schema.columns]]
-name = "arrival"
-kind = "datetime"
-min = {year}-01-01T00:00:00
-max = {year}-12-31T23:59:59
-nullable = false
-
-[[schema.columns]]
-name = "age"
-kind = "integer"
-min = 0
-max = 104
-nullable = false
-
-[[schema.columns]]
-name = "sex"
-kind = "category"
-values = ["F", "M", "X"]
-nullable = false
-
-# 1 at once ... 5 can wait
-[[schema.columns]]
-name = "triage"
-kind = "integer"
-min = 1
-max = 5
-nullable = false
-
-[[schema.columns]]
-name = "temp"
-kind = "number"
-min = 34.0
-max = 42.0
-decimals = 1
-
-[[schema.columns]]
-name = "complaint"
-kind = "category"
-values = [
-{complaints}
-]
-nullable = false
-
-[[schema.columns]]
-name = "admitted"
-kind = "boolean"
-nullable = false
-
-# Missing while the patient is still there.
-[[schema.columns]]
-name = "discharge"
-kind = "date"
-min = {year}-01-01
-max = {year}-12-31
-
-# The triage note. Longer ones are cut at max_tokens.
-[[schema.columns]]
-name = "note"
-kind = "text"
-max_tokens = 28
-nullable = false
-"""
-
-
 def example_config(source: Path, workspace: str, rows: int = 1000) -> str:
     """The commented `localsynth.toml` of the example that `write_example` wrote to `source` with `rows` rows.
 
     `workspace` is how the user calls the workspace, for the commands in the comments.
     """
     # A JSON string without escaped non-ASCII characters is also a TOML string.
-    return _CONFIG.format(
+    return _beside("localsynth.toml.in").format(
         source=json.dumps(str(source), ensure_ascii=False),
         workspace=workspace,
         rows=rows,

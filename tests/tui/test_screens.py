@@ -120,7 +120,7 @@ def test_palette_lists_every_action(workspace, planned):
             bindings = [*StepScreen.BINDINGS, *LocalsynthApp.BINDINGS, *app.screen.BINDINGS]
             named = {b.description for b in bindings if app.screen.check_action(b.action.partition("(")[0], ())}
             assert named <= titles, step
-            assert app.screen.HELP and app.screen.commands()[0][1].startswith("localsynth ")
+            assert app.screen.help_text and app.screen.commands()[0][1].startswith("localsynth ")
 
     drive(scenario, workspace)
 

@@ -222,7 +222,7 @@ class LocalsynthApp(App[None]):
         screen = self.screen
         if isinstance(screen, StepScreen):
             keys = keys_text([active.binding for active in screen.active_bindings.values()], self.get_key_display)
-            self.push_screen(Reading(f"Help: {STEPS[screen.STEP]}", f"{screen.HELP}\n\n{keys}"))
+            self.push_screen(Reading(f"Help: {STEPS[screen.STEP]}", f"{screen.help_text}\n{keys}"))
 
     def action_copy_as_command(self) -> None:
         """Show the equivalent commands of this screen, and copy one to the clipboard."""

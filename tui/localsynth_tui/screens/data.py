@@ -47,21 +47,6 @@ class DataScreen(StepScreen):
     """The table of columns, a form for the one under the cursor, the privacy unit, and the first rows."""
 
     STEP = "data"
-    HELP = """\
-localsynth inferred the kind of each column from the first rows. Check the columns with the arrow keys, correct mistakes in the \
-fields below the table (Tab goes there), and then check the box "I have checked this".
-
-A range or a list of values that you leave open is measured, which costs a part of epsilon. If you know it from public sources \
-(a code book), type it: that costs nothing. Never copy it from the table: nobody could account for that leak. Where texts depend \
-on codes, describe the codes (J45 = asthma): the model does not know them.
-
-Names, e-mail addresses, telephone numbers, addresses: kind surrogate, never learned, replaced by fake ones. Keys: kind \
-identifier, replaced by new numbers. A column marked "!" looks like one of these, or can help to identify a person. The lines \
-below the table say how it is treated. L excludes a column from the table, or includes it again.
-
-The privacy unit (W) says who is protected, and whether a unit's rows are ordered in time.
-
-Everything is saved in localsynth.toml as you type, and its comments stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "tab('columns')", "Columns", id="data.columns"),

@@ -32,17 +32,6 @@ class HomeScreen(StepScreen):
     """The first screen. It must appear within a second, so threads fill it in afterwards."""
 
     STEP = "home"
-    HELP = """\
-A workspace is a directory with everything about one table: its schema, the encrypted original rows, the ledger of the privacy \
-budget, the model and the synthetic rows.
-
-Choose one with the arrow keys and press Enter; localsynth opens the screen of its next step. The steps above go from left to \
-right: Data (the columns, and who is protected), Plan (how much protection, and its cost), Run, Rows (the result), Report (what \
-you can show to others). The keys 1 to 7 open them; you can also click on them.
-
-"Epsilon reserved" is the part of the privacy budget (epsilon) that is used for this table and cannot be refunded.
-
-Ctrl-P finds every action by name. Y shows the equivalent command of the screen. Delete removes a workspace from the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="home.new"),

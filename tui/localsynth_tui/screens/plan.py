@@ -65,32 +65,6 @@ class PlanScreen(StepScreen):
     """Settings on the left, the plan on the right. Valid changes are saved in localsynth.toml as they are made."""
 
     STEP = "plan"
-    HELP = """\
-Epsilon limits how much the result may depend on any one person (privacy unit). At 1, any outcome is at most 2.7 times as likely \
-with them as without; at 8, about 3,000 times. Smaller values protect more and keep less detail. Up and Down in the field step \
-through common values. If unsure, keep 4 for a first plan and read the warnings.
-
-"Alone" in the plan is what each part of the run would cost by itself. All parts share one epsilon, which is mostly less than \
-the sum of theirs.
-
-C compares what epsilons from 0.5 to 16 buy: the errors of counts and the noise of training. It reads and spends nothing.
-
-Delta is the small probability that this limit fails. Left empty, localsynth chooses one far below one in the table's size.
-
-Public size: how many privacy units the table has, only if that is public knowledge. Otherwise it is measured, at a small cost.
-
-Max units: subsamples the table to about this many units, each by an independent random draw, to save time. It is not saved, but \
-used by Rehearse and Start.
-
-Synthesizer: DP marginals (noisy counts of columns and pairs of columns) suit categories, numbers and dates, and take seconds. \
-Only the LLM generates texts. Hybrid uses marginals for the other columns, and the LLM for texts that go with them.
-
-Rehearse does everything on random rows: it shows the form of the result, the time and the memory, and spends nothing. Do it \
-first.
-
-Start begins the real run, after a question. Its epsilon is never refunded, not even when you stop it; a stopped run resumes \
-within the same budget. "Kernel seal only" refuses to read anything unless the kernel cuts the run off from the network (Home, M \
-shows what this machine supports)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "rehearse", "Rehearse", id="plan.rehearse"),

@@ -49,22 +49,6 @@ class ReportScreen(StepScreen):
     """Reads runs/ID/certificate.json and, where they exist, report.json and audit.json."""
 
     STEP = "report"
-    HELP = """\
-The certificate states the guarantee: the epsilon spent, for whom it holds, and what it does not cover. This screen verifies it, \
-as anybody can with `localsynth verify`, without your data. Share it with the rows, and read first what is not covered.
-
-The report compares the synthetic rows with the original ones and attacks them. E makes it: choose the column that others will \
-want to predict, and the columns that an attacker might know about a person (birth date, postal code, sex). The report reads \
-private data, so the guarantee does not cover it: do not share it. One "for release" reads nothing private.
-
-The audit tries to refute the guarantee of the LLM's training: it trains on random rows with this run's settings, and guesses \
-which of them were trained on. A runs it. It reads nothing private and spends nothing.
-
-C, R and U show the certificate, the report and the audit. O opens the report in a browser, or shows its path where there is no \
-display. V verifies the certificate again.
-
-X erases the private side when you no longer need the original rows: their key, the encrypted rows and the report. It shows what \
-it erases, what stays and what is out of reach, and asks you to type the workspace's name. The rows and the certificate stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "tab('certificate')", "Certificate", show=False, id="report.certificate"),

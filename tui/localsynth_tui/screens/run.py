@@ -52,17 +52,6 @@ class RunScreen(StepScreen):
     """Shows `app.run_state`; starts and stops `app.job`."""
 
     STEP = "run"
-    HELP = """\
-A run goes through the stages on the left. It has a process of its own, cut off from the network: you may leave this screen, \
-or close localsynth (Ctrl-Q, "Quit, keep it running"), and come back later.
-
-Pause asks, then stops the run after the present step. Its epsilon stays charged and is never refunded. Resume continues within \
-the same budget. A rehearsal, a report or an audit is cancelled instead, and starts from the beginning next time.
-
-"Epsilon spent" grows with each step of the training, up to the target of the plan.
-
-The figures and the curve marked private (loss, and in training the speed) depend on the original rows. They are shown to you \
-and stored nowhere: do not photograph or copy them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop", "Pause, cancel", id="run.stop"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -22,11 +23,9 @@ __all__ = ["StepScreen"]
 
 
 class StepScreen(Screen[None]):
-    """Subclasses set `STEP` and `HELP`, and yield their widgets in `content`."""
+    """Subclasses set `STEP`, and yield their widgets in `content`. Their help is in help/STEP.txt."""
 
     STEP: ClassVar[str]
-    HELP: ClassVar[str]
-    """What the screen is for and how to use it, in a few sentences."""
 
     AUTO_FOCUS = ""
     """No field has the focus at first: single keys are commands until one is chosen."""
@@ -58,6 +57,11 @@ class StepScreen(Screen[None]):
     def config_path(self) -> Path:
         """The path of its localsynth.toml."""
         return self.workspace / "localsynth.toml"
+
+    @property
+    def help_text(self) -> str:
+        """What the screen is for and how to use it, in a few sentences."""
+        return (files("localsynth_tui") / "help" / f"{self.STEP}.txt").read_text(encoding="utf-8")
 
     def save_pending(self) -> None:
         """Save changes that wait for a pause in typing: called before the screen is left."""

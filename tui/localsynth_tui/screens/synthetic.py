@@ -40,21 +40,6 @@ class SyntheticScreen(StepScreen):
     """Reads synthetic.duckdb in threads. The rows are not private."""
 
     STEP = "synthetic"
-    HELP = f"""\
-The synthetic rows. You may share them under the guarantee of the certificate (Report, 6). No row is a copy of a person's by \
-design, but patterns that many people share are visible.
-
-N and P turn pages of {PAGE} rows. The line at the top takes SQL: one SELECT from the table "synthetic", for example
-
-  select kind, count(*) from synthetic group by kind
-
-Up and Down in the line recall earlier queries; an empty line shows all rows again. Queries cannot change anything.
-
-H shows each column as a histogram: with the original's where there is a report (Report, 6), otherwise alone. Figures of the \
-report are private.
-
-X exports the rows to a file: CSV, Parquet or JSON lines. M generates more rows from the finished model, also under a condition, \
-at no privacy cost."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n,pagedown", "page(1)", "Next page", id="rows.next", key_display="n"),
