@@ -16,22 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from localsynth.errors import ConfigError
 from localsynth.schema.columns import Boolean, Category, Identifier, Schema, Surrogate, Text
 
-__all__ = [
-    "MACHINES_PART",
-    "Config",
-    "DataConfig",
-    "PrivacyConfig",
-    "SampleConfig",
-    "Synthesizer",
-    "TextCountsConfig",
-    "TrainConfig",
-    "data_config",
-    "load_config",
-    "parse_config",
-    "render_config",
-]
-
-
 Synthesizer = Literal["hybrid", "llm", "marginals"]
 
 

@@ -14,17 +14,6 @@ never a value of the original table. Anything else that escapes is a bug (exit c
 
 from enum import IntEnum
 
-__all__ = [
-    "BudgetError",
-    "Cancelled",
-    "ConfigError",
-    "DataError",
-    "ExitCode",
-    "IntegrityError",
-    "LocalsynthError",
-    "ResourceError",
-]
-
 
 class ExitCode(IntEnum):
     """The exit codes of every `localsynth` command."""

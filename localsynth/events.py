@@ -20,21 +20,6 @@ from typing import Any, Literal, Required, TypedDict
 
 from localsynth.errors import ResourceError
 
-__all__ = [
-    "Emit",
-    "Event",
-    "Recorder",
-    "as_stage",
-    "for_the_record",
-    "mark_private",
-    "note",
-    "private_note",
-    "progress",
-    "stage_done",
-    "stage_started",
-    "warning",
-]
-
 
 class Event(TypedDict, total=False):
     """One event: a flat JSON object. Which keys it has depends on its kind."""

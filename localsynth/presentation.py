@@ -7,22 +7,6 @@ from typing import Any
 
 from localsynth.results import AuditResult, CountError, DoctorResult, Plan, RehearsalResult, Risks, Sweep
 
-__all__ = [
-    "audit_text",
-    "bench_sample_text",
-    "bench_train_text",
-    "doctor_text",
-    "duration",
-    "percent_at_most",
-    "plan_text",
-    "printable",
-    "rehearsal_text",
-    "risk_figures",
-    "risk_sentences",
-    "sweep_text",
-    "table_text",
-]
-
 
 def duration(seconds: float) -> str:
     """Seconds, minutes or hours, rounded."""

@@ -5,8 +5,6 @@ Apart from both, because the UI must not wait until the command line's modules a
 
 import sys
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """The entry point of the `localsynth` command."""

@@ -30,8 +30,6 @@ from localsynth.results import to_json
 if TYPE_CHECKING:
     from localsynth.system.network_seal import Requirement, Seal
 
-__all__ = ["WorkerError", "claim_stdout", "failure_event", "run_in_child", "serve"]
-
 
 class WorkerError(LocalsynthError):
     """The child's error, raised again in the parent with the child's exit code."""

@@ -29,8 +29,6 @@ from localsynth.sample.sampler import Sampler
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Schema, Text
 from localsynth.system.cpu import default_threads
 
-__all__ = ["bench_sample"]
-
 _TEXT_TOKENS = 40
 _TEXT_CHARACTERS = 160
 SCHEMA = Schema(

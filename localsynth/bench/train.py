@@ -45,8 +45,6 @@ from localsynth.train.model import LossModel, adapted_base, choose_precision
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 
-__all__ = ["bench_train"]
-
 VARIANTS = ("dp", "plain", "ghost")
 _NOISE = 1.0
 _SCHEMA = Schema(columns=[Text(name="note", max_tokens=64, nullable=False)])

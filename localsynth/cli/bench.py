@@ -8,8 +8,6 @@ import typer
 from localsynth.cli.output import command
 from localsynth.presentation import bench_sample_text, bench_train_text
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Measure this machine's speed, as ratios within one run.", no_args_is_help=True)
 
 

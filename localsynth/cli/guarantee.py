@@ -10,8 +10,6 @@ from localsynth.cli.options import PassphraseFd, Workspace
 from localsynth.cli.output import command
 from localsynth.errors import Cancelled, ConfigError
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 Result = dict[str, Any]

@@ -15,8 +15,6 @@ from localsynth.cli.output import command
 from localsynth.errors import ConfigError
 from localsynth.results import from_json
 
-__all__ = ["Options", "in_worker", "send", "worker_command"]
-
 R = TypeVar("R")
 Options = dict[str, Any]
 

@@ -20,8 +20,6 @@ from localsynth.errors import ConfigError, ExitCode, LocalsynthError
 from localsynth.presentation import doctor_text
 from localsynth.results import DoctorResult
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     name="localsynth",
     help="Turns a private table into a synthetic one, on this machine, under differential privacy that anyone can check.",

@@ -8,8 +8,6 @@ import typer
 
 from localsynth.cli.output import command
 
-__all__ = ["app"]
-
 app = typer.Typer(help="List, fetch, add and verify base models.", no_args_is_help=True)
 
 Result = dict[str, str]

@@ -6,8 +6,6 @@ from typing import Any, TextIO
 from localsynth.events import Event
 from localsynth.presentation import duration, printable
 
-__all__ = ["Narrator"]
-
 _LINES = 20
 """Progress lines of a stage where stderr is a file. By steps, not by time: how long a step takes depends on the private rows."""
 _FIXED_PLACE = ("rate", "unit", "seconds_left", "memory")

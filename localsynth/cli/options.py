@@ -5,20 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = [
-    "Again",
-    "AsJson",
-    "Force",
-    "MaxUnits",
-    "NoSign",
-    "PassphraseFd",
-    "ReadAgain",
-    "RequireSeal",
-    "Rows",
-    "Set",
-    "Workspace",
-]
-
 Workspace = Annotated[Path, typer.Argument(metavar="WS", help="The workspace directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Set = Annotated[

@@ -12,8 +12,6 @@ from localsynth.cli.options import AsJson
 from localsynth.errors import ExitCode
 from localsynth.results import to_json, without_private
 
-__all__ = ["command"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -38,8 +38,6 @@ from localsynth.results import (
     TrainResult,
 )
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 Result = dict[str, Any]

@@ -11,8 +11,6 @@ from localsynth.errors import Cancelled, ConfigError
 from localsynth.store.key import MIN_LENGTH
 from localsynth.system.network_seal import no_core_dumps
 
-__all__ = ["ask_passphrase"]
-
 
 def ask_passphrase(what: str, descriptor: int | None = None, *, new: bool = False) -> str:
     """The passphrase of `what`, from the first line of `descriptor` or, without one, typed at the terminal.

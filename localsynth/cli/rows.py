@@ -11,8 +11,6 @@ from localsynth.cli.output import command
 from localsynth.errors import ConfigError
 from localsynth.presentation import table_text
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]

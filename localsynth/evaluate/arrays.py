@@ -13,26 +13,6 @@ from numpy.typing import NDArray
 
 from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
 
-__all__ = [
-    "Floats",
-    "Ordered",
-    "Rows",
-    "codes",
-    "halves",
-    "is_labelled",
-    "is_ordered",
-    "key_of",
-    "known",
-    "labels",
-    "ordered",
-    "sample",
-    "shuffled_columns",
-    "span",
-    "text_columns",
-    "texts",
-    "to_float",
-]
-
 Ordered = Integer | Number | Date | DateTime
 Rows = Sequence[Record]
 """The rows of a table."""

@@ -11,8 +11,6 @@ from scipy import stats as distributions
 from localsynth.evaluate.arrays import Floats, Ordered, Rows, halves, is_labelled, is_ordered, known, labels, ordered, span, texts
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Schema
 
-__all__ = ["binned_shares", "compare_columns", "histogram", "ks_distance", "total_variation", "wasserstein"]
-
 RARE = 0.01
 """A value is rare when fewer than this share of the original's rows have it."""
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from localsynth.evaluate.arrays import Floats, Rows, codes, is_labelled, is_ordered, ordered, sample, span, texts
 from localsynth.schema.columns import Column, Schema
 
-__all__ = ["MAX_CANDIDATES", "Distances", "Nearness", "measure_nearness"]
-
 _MAX_TARGETS = 2_000
 MAX_CANDIDATES = 10_000
 """Synthetic rows that `measure_nearness` compares with at most."""

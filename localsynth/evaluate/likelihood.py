@@ -10,8 +10,6 @@ from localsynth.llm.llama_cpp import Decoder, Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
 from localsynth.schema.columns import Record, Schema
 
-__all__ = ["likelihood_gain"]
-
 
 def likelihood_gain(
     base: Path,

@@ -13,8 +13,6 @@ from localsynth.evaluate.arrays import Floats, Rows, codes, halves, is_ordered, 
 from localsynth.evaluate.stats import mean_known
 from localsynth.schema.columns import Column, Schema, Text
 
-__all__ = ["compare_pairs", "correlation_ratio", "cramers_v", "mutual_information", "spearman"]
-
 _MAX_ROWS = 5_000
 _MAX_PAIRS = 600
 

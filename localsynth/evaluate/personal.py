@@ -14,8 +14,6 @@ from stdnum import iban, luhn
 from localsynth.evaluate.arrays import Rows, sample, text_columns, texts
 from localsynth.schema.columns import Schema
 
-__all__ = ["count_personal", "find_personal", "gather_personal"]
-
 
 @dataclass(frozen=True)
 class Kind:

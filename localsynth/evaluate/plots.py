@@ -9,8 +9,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-__all__ = ["bars_plot", "intervals_plot", "scatter_plot"]
-
 _WIDTH = 330
 
 

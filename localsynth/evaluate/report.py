@@ -14,8 +14,6 @@ from localsynth.presentation import risk_figures, risk_sentences
 from localsynth.privacy.signing import fingerprint
 from localsynth.results import Risks, from_json
 
-__all__ = ["render_report", "report_document"]
-
 _FIRST_PAGE = 3
 _MAX_PAIRS_SHOWN = 12
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from localsynth.schema.columns import Number, Record, Schema, conform
 
-__all__ = ["SchemaLosses"]
-
 
 class SchemaLosses:
     """Counts rows, those that were dropped, and by column the values that were changed."""

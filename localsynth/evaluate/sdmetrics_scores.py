@@ -7,8 +7,6 @@ from typing import Any
 from localsynth.evaluate.arrays import Rows, halves, is_ordered, labels, ordered, sample
 from localsynth.schema.columns import Schema, Text
 
-__all__ = ["sdmetrics_scores"]
-
 _MAX_ROWS = 5_000
 _MAX_COLUMNS = 25
 

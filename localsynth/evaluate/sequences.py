@@ -12,8 +12,6 @@ from localsynth.evaluate.columns import total_variation
 from localsynth.evaluate.stats import mean_known
 from localsynth.schema.columns import Schema, Text
 
-__all__ = ["Units", "compare_sequences"]
-
 Units = Sequence[Rows]
 """The rows of each unit, in their order."""
 

@@ -13,8 +13,6 @@ from scipy import stats
 
 from localsynth.evaluate.arrays import Floats
 
-__all__ = ["CONFIDENCE", "Interval", "Rate", "auc", "bootstrap_interval", "difference_interval", "mean_interval", "mean_known"]
-
 CONFIDENCE = 0.95
 
 

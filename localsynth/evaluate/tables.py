@@ -26,8 +26,6 @@ from localsynth.evaluate.utility import compare_utility
 from localsynth.evaluate.writing import Embed, compare_writing, describe_writing
 from localsynth.schema.columns import Schema
 
-__all__ = ["Progress", "describe_synthetic", "evaluate_tables", "json_able", "one_thread"]
-
 Progress = Callable[[str, int, int, float], None]
 """Called before each step with (name, index from 0, number of steps, 0.0), during a long step
 again with the fraction of it that is done, and after the last with ("", n, n, 0.0)."""

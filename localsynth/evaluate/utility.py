@@ -22,8 +22,6 @@ from localsynth.evaluate.arrays import Floats, Rows, is_labelled, is_ordered, la
 from localsynth.evaluate.stats import Interval, mean_interval
 from localsynth.schema.columns import Category, Column, Record, Schema, Text
 
-__all__ = ["compare_utility", "guess_target"]
-
 SEEDS = 5
 
 _MAX_ROWS = 10_000

@@ -20,8 +20,6 @@ from typing import Any, Literal
 
 from localsynth.evaluate.stats import Rate
 
-__all__ = ["Weakness", "find_weaknesses", "percent"]
-
 _MIN_SEVERITY = 0.05
 _MIN_TEXTS = 100
 """With 300 texts, MAUVE varied by 0.035 between the best and the worst of twelve samples of one distribution."""

@@ -12,8 +12,6 @@ from localsynth.evaluate.arrays import Floats, Rows, halves, sample, text_column
 from localsynth.evaluate.columns import binned_shares, ks_distance
 from localsynth.schema.columns import Schema
 
-__all__ = ["Embed", "compare_writing", "describe_writing", "distinct", "frontier_integral", "mauve"]
-
 Embed = Callable[[list[str]], NDArray[np.float32]]
 """Texts → one vector each, shape (texts, dimensions)."""
 

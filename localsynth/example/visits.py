@@ -21,8 +21,6 @@ from localsynth.errors import ConfigError, ResourceError
 from localsynth.system.files import write_file
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["example_config", "prepare_demo", "write_example"]
-
 _YEAR = 2025
 _LAST_DAY = dt.date(_YEAR, 12, 31)
 _HOURS = [30, 24, 20, 17, 15, 18, 26, 38, 55, 70, 78, 80, 76, 74, 72, 70, 70, 72, 74, 72, 66, 58, 48, 38]

@@ -14,8 +14,6 @@ from localsynth.events import Emit, progress
 from localsynth.export.merge import merge_adapter, merged_size
 from localsynth.llm.adapter import read_adapter
 
-__all__ = ["ExportResult", "build_gguf"]
-
 # Of the F16 size. BF16 takes as much. Q8_0, the largest of the others, has 8.5 bits a weight, and some tensors take more.
 _QUANTIZED_FRACTION = {"F16": 0.0, "BF16": 1.01}
 _OTHER_FRACTION = 0.6

@@ -16,8 +16,6 @@ from localsynth.llm.adapter import Adapter, read_adapter
 from localsynth.llm.gguf_file import GgufFile, Tensor, data_size, string_field, uint32_field, write_gguf
 from localsynth.llm.gguf_tensors import check_architecture, from_hf_layout, tensor_name
 
-__all__ = ["merge_adapter", "merged_size", "set_metadata"]
-
 _OURS = "localsynth."
 Delta = tuple[NDArray[np.float32], NDArray[np.float32]]
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from localsynth.privacy.certificate import CERTIFICATE_KEY
 
-__all__ = ["model_hash"]
-
 
 def model_hash(path: Path) -> str:
     """SHA-256, in hex, of the file's bytes without the certificate: without one, what `sha256sum` prints.

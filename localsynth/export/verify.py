@@ -18,17 +18,6 @@ from localsynth.llm.adapter import Adapter
 from localsynth.llm.llama_cpp import Vocabulary, sequence_logits
 from localsynth.train.base_model import BaseWeights
 
-__all__ = [
-    "KL_LIMITS",
-    "PROBES",
-    "check_adapter_arrived",
-    "mean_kl",
-    "probe_tokens",
-    "reference_logits",
-    "verify_base",
-    "verify_export",
-]
-
 KL_LIMITS = {"F16": 1e-3, "BF16": 5e-3, "Q8_0": 2.5e-2, "Q6_K": 6e-2, "Q5_K_M": 0.35, "Q4_K_M": 0.35, "Q4_0": 1.5}
 """The largest accepted mean KL divergence, in nats a token, from the reference to a file of each quantization type.
 

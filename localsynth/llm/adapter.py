@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from localsynth.errors import IntegrityError, ResourceError
 from localsynth.system.files import read_json, write_file, write_json
 
-__all__ = ["Adapter", "read_adapter", "write_adapter"]
-
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 

@@ -11,8 +11,6 @@ from localsynth.system.files import model_directory
 from localsynth_models import ModelError
 from localsynth_models.catalog import GgufInfo, architectures, catalog, local_models, locate, model_info, verify_model
 
-__all__ = ["BaseModel", "find_base_model", "list_base_models", "model_errors"]
-
 _ERRORS: dict[str, type[LocalsynthError]] = {"config": ConfigError, "integrity": IntegrityError, "resource": ResourceError}
 
 

@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 
-__all__ = ["GgufFile", "Rows", "Tensor", "data_size", "string_field", "uint32_field", "write_gguf"]
-
 Rows = Iterable[NDArray[Any]]
 """A tensor's content as consecutive arrays of rows."""
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError
 
-__all__ = ["ARCHITECTURES", "check_architecture", "from_hf_layout", "moves_rows", "tensor_name", "to_hf_layout"]
-
 ARCHITECTURES = {"llama": MODEL_ARCH.LLAMA, "qwen2": MODEL_ARCH.QWEN2, "qwen3": MODEL_ARCH.QWEN3, "gemma3": MODEL_ARCH.GEMMA3}
 """GGUF's `general.architecture` values that localsynth can train (Mistral calls itself llama)."""
 

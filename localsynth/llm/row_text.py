@@ -22,8 +22,6 @@ from localsynth.llm.value_regex import date_range, datetime_range, decimal_range
 from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Record, Schema, Text, Value
 from localsynth.schema.conditions import Allowed
 
-__all__ = ["END", "NULL", "Codec", "Encoded", "Field", "allowed_pattern", "format_value", "parse_value", "value_pattern"]
-
 NULL = r"\N"
 END = "\n"
 

@@ -8,8 +8,6 @@ import calendar
 import datetime as dt
 from collections.abc import Callable
 
-__all__ = ["date_range", "datetime_range", "decimal_range", "integer_range"]
-
 
 def _any_of(patterns: list[str]) -> str:
     kept = [pattern for pattern in patterns if pattern]

@@ -23,8 +23,6 @@ from localsynth.workspace.runs import Run
 if TYPE_CHECKING:
     from localsynth.train.plan import TrainPlan
 
-__all__ = ["audit", "claimed_curve"]
-
 _DELTAS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5)
 """The δ at which the claimed curve is computed, beside the certified one."""
 _MIN_CANARIES = 20

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from localsynth.text_counts.logit_bias import LogitBias
     from localsynth.text_counts.token_counts import TokenCounts
 
-__all__ = ["count_texts", "count_texts_of"]
-
 
 def count_texts(session: Session) -> CountTextsResult:
     """Count the tokens of the original texts, where the newest run reserves a part of its budget for that. Raises Cancelled."""

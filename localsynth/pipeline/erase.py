@@ -24,9 +24,6 @@ from localsynth.workspace.erasure_record import FORMAT, OUT_OF_REACH
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import is_kept
 
-__all__ = ["Erasure", "erase", "what_goes"]
-
-
 _PRIVATE = ("private.duckdb", "private.duckdb.wal")
 _PRIVATE_PARTS = (".private.duckdb.*", ".private.spill", "*.part")
 _REPORT = "report.*"

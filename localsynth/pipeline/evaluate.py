@@ -26,8 +26,6 @@ from localsynth.workspace.runs import Run
 if TYPE_CHECKING:
     from localsynth.evaluate.schema_losses import SchemaLosses
 
-__all__ = ["evaluate", "evaluate_run"]
-
 _SEED = 0
 """The same rows are chosen each time, so that the same table gives the same report."""
 

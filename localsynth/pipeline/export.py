@@ -14,8 +14,6 @@ from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, write_json
 from localsynth.workspace.runs import ExportOutcome, Run, RunSettings
 
-__all__ = ["certify_model", "export", "export_run"]
-
 
 def export(session: Session) -> ExportResult:
     """Merge, quantize and verify the newest run's adapter, and write its certificate beside and into the model.

@@ -11,8 +11,6 @@ from localsynth.system.files import file_sha256, write_json
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run
 
-__all__ = ["export_table"]
-
 
 def export_table(
     workspace: Workspace, file_format: ExportFormat, out: Path, overwrite: bool = False, for_spreadsheets: bool = False

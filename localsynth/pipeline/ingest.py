@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
     from localsynth.store.private import PrivateStore
 
-__all__ = ["ingest", "ingest_if_needed", "ingest_settings", "size_epsilon"]
-
 
 def ingest_settings(session: Session) -> IngestSettings:
     """The settings of an ingest that this session asks for.

@@ -8,8 +8,6 @@ from localsynth.events import Emit, note
 from localsynth.system.files import write_file
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["initialise"]
-
 
 def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | None = None) -> dict[str, Any]:
     """A new workspace for a source file, with a schema guessed from its first rows. Makes nothing where the file is unusable.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from localsynth.marginals.sequence_model import SequenceModel
     from localsynth.privacy.ledger import Ledger
 
-__all__ = ["finish", "measure"]
-
 
 def measure(session: Session, ledger: "Ledger", current: Run) -> None:
     """Charge the marginals, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""

@@ -23,8 +23,6 @@ from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.effective_schema import read_ingest
 
-__all__ = ["ASSUMED_UNITS", "known_size", "plan", "plan_run"]
-
 ASSUMED_UNITS = 10_000
 """The number of units for estimates while it is neither declared nor measured."""
 

@@ -22,8 +22,6 @@ from localsynth.schema.random_rows import random_rows
 from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["StageClock", "prepare_rehearsal"]
-
 DIRECTORY = "rehearsal"
 ROWS = 40
 STEPS = 3

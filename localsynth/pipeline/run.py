@@ -43,8 +43,6 @@ from localsynth.system.extras import need_training_parts
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
-__all__ = ["VERBS", "needs_key", "rehearse", "run", "summary"]
-
 
 def run(session: Session) -> RunResult:
     """All stages, resumed where the last command stopped. After a finished run it refuses without --again."""

@@ -13,8 +13,6 @@ from localsynth.workspace.runs import Run, SampleOutcome
 if TYPE_CHECKING:
     from localsynth.text_counts.logit_bias import LogitBias
 
-__all__ = ["sample", "sample_run"]
-
 
 def sample(session: Session) -> SampleResult:
     """Generate synthetic rows from the newest run until the table has the requested number."""

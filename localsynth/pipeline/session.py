@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
     from localsynth.privacy.noise import SecureRandom
 
-__all__ = [
-    "Options",
-    "Session",
-    "certificate_of",
-    "check_base_model",
-    "check_product",
-    "exported_run",
-    "installed_versions",
-    "open_budget",
-    "open_ledger",
-    "private_recorder",
-    "random_source",
-    "recorder",
-    "trained_run",
-    "warn_of_other_spends",
-]
-
 
 @dataclass(frozen=True)
 class Options:

@@ -39,8 +39,6 @@ from localsynth.workspace.runs import ModelPlan, Run, RunRecord, RunSettings, Tr
 if TYPE_CHECKING:
     from localsynth.privacy.ledger import Ledger
 
-__all__ = ["need_device", "source_of", "train", "train_or_resume"]
-
 _SHOWN = 3
 """Rows shown before the model is trained."""
 _COMPOSITIONS = 100

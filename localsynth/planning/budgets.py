@@ -19,8 +19,6 @@ from localsynth.results import Risks
 from localsynth.schema.columns import Category
 from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 
-__all__ = ["SCHEMA_SHARE", "Shares", "account_of", "epsilons_alone", "plan_training", "planned_risks", "shares_of"]
-
 _SIZE_SHARE = 0.02
 """Of privacy.epsilon, for the number of units where it is not declared."""
 SCHEMA_SHARE = 0.2

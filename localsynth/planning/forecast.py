@@ -21,9 +21,6 @@ from localsynth.train.cost import Device, fitting_tokens, trained_parameters, tr
 from localsynth.train.plan import TrainPlan
 from localsynth.train.presets import Preset, choose_preset
 
-__all__ = ["Machine", "Size", "TrainingSetup", "expected_rows", "forecast", "forecast_marginals", "training_setup"]
-
-
 _TEXT_SHARE = 0.4
 """The fraction of its max_tokens that a text uses on average; a guess until the run measures it."""
 _LONG_ROW = 1.75

@@ -23,8 +23,6 @@ from localsynth.schema.columns import Category, Schema
 from localsynth.schema.ordinals import Structured
 from localsynth.train.plan import schedule
 
-__all__ = ["EPSILONS", "MEASURED", "Reference", "sweep"]
-
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 

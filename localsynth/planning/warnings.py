@@ -6,19 +6,6 @@ from localsynth.events import Emit
 from localsynth.planning.budgets import shares_of
 from localsynth.schema.columns import Category, Text
 
-__all__ = [
-    "FEW_TEXT_UNITS",
-    "FEW_UNITS",
-    "MIN_UNITS",
-    "accept_size",
-    "delta_warning",
-    "list_warning",
-    "range_warning",
-    "rows_warning",
-    "size_warning",
-    "text_warning",
-]
-
 FEW_UNITS = 10_000
 """Below this many units the noise costs much detail; plan and train warn."""
 FEW_TEXT_UNITS = 2_000

@@ -21,8 +21,6 @@ from localsynth.privacy.accountant import (
 from localsynth.privacy.renyi import ORDERS, epsilon_at_order, rho_left
 from localsynth.privacy.zcdp import rho_for
 
-__all__ = ["Account", "choose_order"]
-
 
 @dataclass(frozen=True)
 class Account:

@@ -27,23 +27,6 @@ from localsynth.errors import BudgetError, ConfigError
 from localsynth.privacy.zcdp import epsilon_of_rho, privacy_profile
 from localsynth.system.canonical_json import canonical_json
 
-__all__ = [
-    "MAX_RUNS",
-    "TOLERANCE",
-    "Mechanism",
-    "calibrate_noise",
-    "check_delta",
-    "deltas_of",
-    "dp_sgd_step",
-    "epsilon_of",
-    "flatten",
-    "flatten_parsed",
-    "group_epsilon",
-    "least_noise",
-    "max_repetitions",
-    "unflatten",
-]
-
 Mechanism: TypeAlias = dict[str, Any]
 
 TOLERANCE = 1e-9

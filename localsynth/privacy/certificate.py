@@ -37,22 +37,6 @@ from localsynth.results import Risks, from_json, to_json
 from localsynth.schema.columns import Category, Column, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
 
-__all__ = [
-    "CERTIFICATE_KEY",
-    "FORMAT",
-    "GROUP_SIZES",
-    "CertificateFacts",
-    "Work",
-    "build",
-    "certificate_text",
-    "compose",
-    "exceeds_target",
-    "not_covered",
-    "stated",
-    "summarize",
-    "work_of",
-]
-
 FORMAT = 2
 ADJACENCY = "add or remove one unit"
 POISSON = "Poisson sampling: each unit independently at each step, in secret"

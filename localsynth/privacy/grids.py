@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "date_grid", "datetime_grid", "integer_grid", "number_grid"]
-
 _MAX_STEPS = 2**62
 """The largest number of steps that a column may hold."""
 _MAX_NUMBER = 10**15

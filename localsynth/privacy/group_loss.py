@@ -13,8 +13,6 @@ from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from dp_accounting.pld.privacy_loss_mechanism import AdjacencyType, MixtureGaussianPrivacyLoss
 from numpy.typing import NDArray
 
-__all__ = ["group_distribution"]
-
 
 class _GroupLoss(MixtureGaussianPrivacyLoss):  # type: ignore[misc]
     def _losses(self, x: NDArray[np.float64]) -> NDArray[np.float64]:

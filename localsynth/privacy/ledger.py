@@ -21,8 +21,6 @@ from localsynth.system.canonical_json import canonical_json, sha256_of
 from localsynth.system.files import read_json, write_file, write_json
 from localsynth.system.lock import file_lock
 
-__all__ = ["Ledger", "exclusive"]
-
 _WAIT_SECONDS = 60.0
 _START_OVER = "Restore it from a backup of the same moment, or start over in a new workspace."
 

@@ -17,21 +17,6 @@ from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import MAX_RUNS, Mechanism, flatten, flatten_parsed, group_epsilon
 from localsynth.system.canonical_json import sha256_of
 
-__all__ = [
-    "FORMAT",
-    "Basis",
-    "Budget",
-    "Event",
-    "Spent",
-    "break_in_chain",
-    "by_budget",
-    "genesis_hash",
-    "group_bound",
-    "recompute",
-    "the_basis",
-    "the_target",
-]
-
 FORMAT = 2
 _MAX_EPSILON = 1e6
 _MAX_ORDER = 1024

@@ -15,8 +15,6 @@ from typing import Any
 from localsynth.errors import IntegrityError
 from localsynth.system.files import read_json
 
-__all__ = ["FORMAT", "manifest_path", "read_manifest"]
-
 FORMAT = 1
 _MAX_BYTES = 2**20
 _FIELDS: dict[str, type | tuple[type, ...]] = {

@@ -24,8 +24,6 @@ from localsynth.privacy.accountant import Mechanism
 from localsynth.privacy.grids import Grid
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["MAX_CATEGORIES", "CategoriesPlan", "CountPlan", "RangePlan"]
-
 MAX_CATEGORIES = 200
 """Of a measured list, the most frequent ones by their noisy counts."""
 

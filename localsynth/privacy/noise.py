@@ -19,8 +19,6 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-__all__ = ["REHEARSAL_LABEL", "SECURE_LABEL", "RandomSource", "RehearsalRandom", "SecureRandom"]
-
 SECURE_LABEL = "AES-256-CTR keyed by the operating system; Gaussian noise as the sum of four"
 REHEARSAL_LABEL = "REHEARSAL on random rows: no statement about any table"
 """Replaces the noise label in a rehearsal's certificate, so that it cannot be mistaken for a real one."""

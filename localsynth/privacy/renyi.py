@@ -10,8 +10,6 @@ import math
 
 from localsynth.privacy.accountant import Mechanism, flatten_parsed
 
-__all__ = ["ORDERS", "epsilon_at_order", "rdp", "rdp_within", "rho_left"]
-
 ORDERS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256)
 """Orders to choose from. Whole numbers: the RDP of Poisson sampling is then a finite sum."""
 

@@ -21,8 +21,6 @@ from localsynth.privacy.accountant import MAX_RUNS, Mechanism, deltas_of, flatte
 from localsynth.privacy.renyi import rdp_within
 from localsynth.results import InferenceRisk, MembershipRisk, Risks
 
-__all__ = ["BASE_RATES", "FALSE_POSITIVE_RATES", "risks_of"]
-
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
 BASE_RATES = (0.01, 0.1, 0.5)
 _POINTS = 4000

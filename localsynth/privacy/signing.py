@@ -10,8 +10,6 @@ from localsynth.errors import IntegrityError
 from localsynth.system.canonical_json import canonical_json
 from localsynth.system.files import config_directory, make_private_directory, write_file
 
-__all__ = ["ALGORITHM", "fingerprint", "is_signature_valid", "sign", "signing_key"]
-
 ALGORITHM = "Ed25519"
 
 

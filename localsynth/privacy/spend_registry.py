@@ -11,8 +11,6 @@ from localsynth.errors import IntegrityError
 from localsynth.privacy.ledger import exclusive
 from localsynth.system.files import config_directory, make_private_directory, read_json, write_json
 
-__all__ = ["RegistryTotal", "register_spend", "registry_total"]
-
 
 @dataclass(frozen=True)
 class RegistryTotal:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["epsilon_of_rho", "gaussian_of_rho", "privacy_profile", "rho_for"]
-
 _PROFILE_POINTS = 2000
 """Points at which a privacy profile is computed; between them it is bounded by lines."""
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from localsynth.schema.columns import Record
 from localsynth.schema.conditions import Conditions
 
-__all__ = ["Candidate", "CandidateGroup", "Request", "Stream"]
-
 
 @dataclass(frozen=True)
 class Request:

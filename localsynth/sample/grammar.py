@@ -12,8 +12,6 @@ from localsynth.errors import ConfigError
 from localsynth.llm.row_text import Field, allowed_pattern
 from localsynth.schema.conditions import Allowed
 
-__all__ = ["Grammars", "TokenMasks"]
-
 # A category of thousands of values or a wide calendar makes a large automaton; the default limits are for chat prompts.
 _LIMITS: dict[str, int] = {
     "initial_lexer_fuel": 50_000_000,

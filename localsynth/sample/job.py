@@ -17,8 +17,6 @@ from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import Record, Text
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["SampleResult", "generate_rows"]
-
 _MIN_SECONDS_BETWEEN_CHUNKS = 1.0
 """A transaction takes 40 ms. So rows that come quickly are written once a second, and not once a hundred rows."""
 _SECONDS_BETWEEN_EVENTS = 0.5

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from localsynth.llm.llama_cpp import Decoder, Step
 
-__all__ = ["PrefixCache"]
-
 
 class PrefixCache:
     """The tokens that each sequence of `decoder` holds: `count` sequences, all empty, with room for `length` tokens each.

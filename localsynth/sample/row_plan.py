@@ -19,8 +19,6 @@ from localsynth.schema.conditions import Conditions
 from localsynth.system import random_streams
 from localsynth.text_counts.logit_bias import LogitBias
 
-__all__ = ["RowPlan", "first_rows", "plan_rows"]
-
 _CHUNK = 2_000
 
 

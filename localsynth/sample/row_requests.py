@@ -20,8 +20,6 @@ from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.where import exactly, parse_where, values_of
 
-__all__ = ["RowRequests", "read_row_requests"]
-
 _CONSTRAINED = "Change the request; the constraints are schema.constraints in localsynth.toml."
 
 

@@ -47,8 +47,6 @@ from localsynth.system.closing import Closing
 from localsynth.system.cpu import default_threads
 from localsynth.text_counts.logit_bias import LogitBias
 
-__all__ = ["SampleStatistics", "Sampler"]
-
 MAX_ATTEMPTS = 5
 """Attempts at one row. The grammar makes a second one improbable. In the last one, the columns with constraints have the
 values of a witness, which satisfies them."""

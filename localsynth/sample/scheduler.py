@@ -10,8 +10,6 @@ from typing import Protocol
 from localsynth.sample.candidates import Candidate, CandidateGroup, Request
 from localsynth.schema.columns import Record
 
-__all__ = ["Generator", "Scheduler"]
-
 
 class Generator(Protocol):
     """What a scheduler drives. Its state has one part for each slot."""

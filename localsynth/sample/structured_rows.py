@@ -14,8 +14,6 @@ from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.system import random_streams
 
-__all__ = ["MAX_ATTEMPTS", "StructuredRows"]
-
 MAX_ATTEMPTS = 20
 """Attempts at one row before it is repaired. Where one row in four satisfies the constraints, one in 300 is repaired."""
 

@@ -7,8 +7,6 @@ from faker import Faker
 
 from localsynth.schema.columns import Derived, Identifier, Record, Schema, Surrogate, Value
 
-__all__ = ["Surrogates"]
-
 
 class Surrogates:
     """Completes rows of learned columns to rows of all columns."""

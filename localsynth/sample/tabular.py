@@ -20,8 +20,6 @@ from localsynth.schema.columns import Record, conform
 from localsynth.schema.conditions import Conditions
 from localsynth.store.synthetic import Job, SyntheticStore
 
-__all__ = ["generate_from_marginals", "rows_by_marginals"]
-
 _CHUNK = 2_000
 """Rows of a transaction."""
 

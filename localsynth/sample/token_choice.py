@@ -6,8 +6,6 @@ Row by row and not over the whole batch at once: a row of logits fits the CPU's 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_index", "choose_tokens", "guided", "log_share"]
-
 _BLOCK = 256
 """Weights are summed by blocks first: the running sum over all tokens in double precision would take most of the time."""
 

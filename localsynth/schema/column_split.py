@@ -16,8 +16,6 @@ from localsynth.errors import ConfigError
 from localsynth.schema.columns import Boolean, Category, Integer, Record, Schema, Text, Value
 from localsynth.schema.conditions import Allowed, Conditions, only
 
-__all__ = ["ColumnSplit"]
-
 _EDGES = (1, *(size * 2**power // 2 for power in range(4, 14) for size in (2, 3)))
 """Characters from which a text is a size longer: none, 1 to 15, 16 to 23, 24 to 31, 32 to 47, ... Public."""
 

@@ -9,17 +9,6 @@ from dataclasses import dataclass, field
 from localsynth.schema.columns import Boolean, Category, Column, Value
 from localsynth.schema.ordinals import Ordered, from_int, to_int
 
-__all__ = [
-    "Allowed",
-    "Conditions",
-    "Single",
-    "everything",
-    "intersection",
-    "only",
-    "union",
-    "whole",
-]
-
 Interval = tuple[int, int]
 
 

@@ -17,8 +17,6 @@ from localsynth.schema.sql_conditions import (
     read_condition,
 )
 
-__all__ = ["Constraint", "read_constraints"]
-
 MAX_LENGTH = 1000
 """Characters of a constraint."""
 _REFUSED = ("text", "identifier", "surrogate", "derived")

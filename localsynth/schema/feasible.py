@@ -23,8 +23,6 @@ from localsynth.schema.conditions import Allowed, Conditions, everything, inters
 from localsynth.schema.ordinals import Ordered, from_int, to_int
 from localsynth.schema.sql_conditions import FLIPPED, NEGATED, All, AnyOf, Comparison, Constant, Missing, Name, Node, Not, by_day
 
-__all__ = ["FeasibleSet", "check_constraints", "values_that_satisfy"]
-
 _MAX_STEPS = 20_000
 """Of the search for a witness, so that it ends."""
 _FAR = 10**40

@@ -16,8 +16,6 @@ from typing import Any
 
 from localsynth.errors import ConfigError
 
-__all__ = ["Formula", "read_formula"]
-
 _NUMBERS, _DATES = {"integer", "number"}, {"date", "datetime"}
 _DIGITS = 60
 """Of intermediate results."""

@@ -13,17 +13,6 @@ from typing import Any
 
 from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Value
 
-__all__ = [
-    "Ordered",
-    "Structured",
-    "from_int",
-    "from_ordinal",
-    "special_ordinals",
-    "to_int",
-    "to_ordinal",
-    "value_count",
-]
-
 Ordered = Integer | Number | Date | DateTime
 Structured = Category | Boolean | Ordered
 """Columns whose values have ordinals."""

@@ -14,8 +14,6 @@ from localsynth.schema.conditions import Allowed, Conditions, only
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.ordinals import Structured, from_ordinal, value_count
 
-__all__ = ["random_rows"]
-
 _NULL_FRACTION = 0.05
 _MAX_TEXT_FRACTION = 0.8
 """Texts are uniform in length up to this fraction of max_tokens: 40 % of it on average, as `plan` estimates."""

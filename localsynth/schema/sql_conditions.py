@@ -17,24 +17,6 @@ from typing import Any
 
 from localsynth.errors import ConfigError
 
-__all__ = [
-    "FLIPPED",
-    "NEGATED",
-    "All",
-    "AnyOf",
-    "Comparison",
-    "Constant",
-    "Missing",
-    "Name",
-    "Node",
-    "Not",
-    "by_day",
-    "comparisons_of",
-    "names_of",
-    "read_condition",
-    "read_constant",
-]
-
 _NUMBERS, _TIMES = {"integer", "number"}, {"date", "datetime"}
 _UNORDERED = {"category", "boolean", "text"}
 _TRUTH_VALUES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

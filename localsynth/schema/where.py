@@ -23,8 +23,6 @@ from localsynth.schema.sql_conditions import (
     read_constant,
 )
 
-__all__ = ["exactly", "parse_where", "values_of"]
-
 
 def parse_where(text: str, schema: Schema) -> Conditions:
     """The conditions that `text` states about the learned columns of an effective schema.

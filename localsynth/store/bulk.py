@@ -15,8 +15,6 @@ from localsynth.schema.columns import Value
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["OFFLINE", "insert_rows", "literal", "quoted"]
-
 
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,

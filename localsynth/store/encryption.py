@@ -11,8 +11,6 @@ import duckdb
 from localsynth.errors import ResourceError
 from localsynth.store.bulk import OFFLINE, literal
 
-__all__ = ["attach", "connect"]
-
 _MEMORY = "1GB"
 
 

@@ -25,17 +25,6 @@ from localsynth.system.canonical_json import parse_json
 from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.paths import Workspace
 
-__all__ = [
-    "MIN_LENGTH",
-    "change_passphrase",
-    "check_passphrase",
-    "destroy_key",
-    "is_wrapped",
-    "key_path",
-    "make_key",
-    "read_key",
-]
-
 _KEY_BYTES = 32
 _SALT_BYTES, _NONCE_BYTES, _TAG_BYTES = 16, 12, 16
 _LENGTHS = {"salt": _SALT_BYTES, "nonce": _NONCE_BYTES, "wrapped": _KEY_BYTES + _TAG_BYTES}

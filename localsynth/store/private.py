@@ -30,8 +30,6 @@ from localsynth.system.closing import Closing
 from localsynth.system.lock import file_lock
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["PrivateStore", "PrivateWriter", "Split", "keep_artifact"]
-
 Split: TypeAlias = Literal["train", "holdout"]
 
 _FETCH = 2000

@@ -44,8 +44,6 @@ from localsynth.schema.columns import (
 from localsynth.store.bulk import OFFLINE, insert_rows, literal, quoted
 from localsynth.system.lock import file_lock
 
-__all__ = ["ExportFormat", "Job", "Origin", "SyntheticStore", "escape_formula"]
-
 ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
 
 _WAIT_SECONDS = 10.0

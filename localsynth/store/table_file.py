@@ -20,8 +20,6 @@ from localsynth.schema.columns import Boolean, Column, DateTime, Derived, Identi
 from localsynth.store.bulk import OFFLINE, literal
 from localsynth.system.canonical_json import canonical_json
 
-__all__ = ["TableHash", "canonical_row", "hash_table", "read_rows"]
-
 _LONGEST_FIELD = 2**24
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LARGEST_EXPONENT = 60

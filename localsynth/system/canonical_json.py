@@ -7,8 +7,6 @@ import hashlib
 import json
 from typing import Any
 
-__all__ = ["canonical_json", "parse_json", "sha256_of"]
-
 _MAX_DIGITS = 400
 """Of an integer: no float has more, and Python does not parse 4,300."""
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["FAST_BF16", "default_threads", "has_tiles", "let_threads_sleep", "multiplies_bf16"]
-
 FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 """A CPU with none of these features emulates bf16, which is slower than float32."""
 

@@ -23,8 +23,6 @@ from localsynth.system.extras import QUANTIZING_PART, TRAINING_PARTS, install_ex
 from localsynth_models import ModelError
 from localsynth_models.catalog import catalog, local_models, verify_model
 
-__all__ = ["examine", "parts"]
-
 _FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 _FEATURES_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from localsynth.errors import ResourceError
 
-__all__ = ["QUANTIZING_PART", "TRAINING_PARTS", "install_extra", "need_quantizing_part", "need_training_parts"]
-
 TRAINING_PARTS = ("opacus", "peft", "torch", "transformers")
 """Distributions of the extra `train`; each is imported by the same name."""
 

@@ -12,16 +12,6 @@ import platformdirs
 from localsynth.errors import IntegrityError, ResourceError
 from localsynth.system.canonical_json import parse_json
 
-__all__ = [
-    "config_directory",
-    "file_sha256",
-    "make_private_directory",
-    "model_directory",
-    "read_json",
-    "write_file",
-    "write_json",
-]
-
 
 def config_directory() -> Path:
     """The directory of the user's keys, ledger heads and registry.

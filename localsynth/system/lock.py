@@ -16,8 +16,6 @@ from pathlib import Path
 
 from localsynth.errors import ResourceError
 
-__all__ = ["file_lock", "sampler_lock", "work_lock"]
-
 _PAUSE = 0.05
 _SIGNING_SECONDS = 2.0
 """Seconds a new holder has to write its signature before it is reported without a name."""

@@ -29,8 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["IN_WORDS", "LEVELS", "Level", "Requirement", "Seal", "available_levels", "meets", "no_core_dumps", "seal"]
-
 Level = Literal["namespace", "seccomp", "audit", "none"]
 
 LEVELS: tuple[Level, ...] = ("namespace", "seccomp", "audit")

@@ -13,19 +13,6 @@ from enum import IntEnum, unique
 
 import numpy as np
 
-__all__ = [
-    "COMPARISON_ROWS",
-    "MAX_ROWS",
-    "NUMBERS_PER_BLOCK",
-    "REFINEMENT_ROWS",
-    "candidate_choice",
-    "contrast_values",
-    "marginal_rows",
-    "row_repair",
-    "sequence_rows",
-    "tokens",
-]
-
 NUMBERS_PER_BLOCK = 4
 """Numbers that Philox computes for each value of its counter."""
 

@@ -15,8 +15,6 @@ from localsynth.schema.feasible import FeasibleSet
 from localsynth.text_counts.grouping_columns import GroupingColumn
 from localsynth.text_counts.token_counts import Row
 
-__all__ = ["TextTokens", "comparison_requests"]
-
 
 class TextTokens:
     """Reads the tokens of the texts of rows, as the model was trained on them.

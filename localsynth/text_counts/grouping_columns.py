@@ -12,8 +12,6 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record
 
-__all__ = ["GroupingColumn", "choose_grouping_columns"]
-
 _MAX_COLUMNS = 3
 """Columns with value descriptions that tokens are counted by: each takes its part of the budget. Without descriptions, one."""
 _MIN_ROWS = 100

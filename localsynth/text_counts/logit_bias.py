@@ -18,8 +18,6 @@ from localsynth.schema.columns import Record
 from localsynth.text_counts.grouping_columns import GroupingColumn
 from localsynth.text_counts.token_counts import NoisyCounts, Row, TokenCounts, each_table
 
-__all__ = ["ROUNDS", "LogitBias", "comparison_rows", "first_bias", "refined_bias"]
-
 ROUNDS = 2
 """How often rows are generated to compare the original with."""
 _MIN_ROWS, _MAX_ROWS = 100, 1_000

@@ -23,8 +23,6 @@ from localsynth.schema.columns import Record, Schema
 from localsynth.system.canonical_json import parse_json
 from localsynth.text_counts.grouping_columns import GroupingColumn
 
-__all__ = ["NoisyCounts", "Row", "TokenCounts", "count_tokens", "each_table", "histogram", "read_token_counts", "tables_of"]
-
 _TOKENS = "tokens of the texts"
 _UNIT = 1 << 16
 """What a row's counts are whole multiples of: whole numbers and rounded noise add up exactly."""

@@ -12,8 +12,6 @@ from transformers import AttentionInterface
 
 from localsynth.train.batches import Group, MicroBatch
 
-__all__ = ["PACKED_ATTENTION", "attention_change"]
-
 PACKED_ATTENTION = "localsynth_packed"
 """Its name among transformers' attention functions. The model's forward call must be given `packing`, a MicroBatch, and may be
 given `in_float32`, to compute attention in float32 whatever the model is in."""

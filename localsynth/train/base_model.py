@@ -17,8 +17,6 @@ from localsynth.llm.gguf_file import GgufFile
 from localsynth.llm.gguf_tensors import check_architecture, moves_rows, tensor_name, to_hf_layout
 from localsynth.train.memory import trim_heap
 
-__all__ = ["BaseWeights", "Precision", "load_base_model"]
-
 Precision = Literal["fp32", "bf16", "nf4"]
 
 _ROPE_FACTORS = "rope_freqs.weight"

@@ -13,8 +13,6 @@ from localsynth.train.attention import attention_change
 from localsynth.train.batches import WIDTH_STEPS
 from localsynth.train.private_gradients import HEADROOM, PrivateGradients
 
-__all__ = ["max_attention_change", "max_gradient_change", "tolerance", "try_memory"]
-
 _WEIGHT_STD = 0.02
 """Standard deviation of the random weights of the test: about that of trained ones."""
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["IGNORE", "WIDTH_STEPS", "Group", "MicroBatch", "micro_batches", "padded_width", "poisson_batch"]
-
 IGNORE = -100
 """Target of a position without loss (PyTorch's convention)."""
 

@@ -15,8 +15,6 @@ import torch
 from localsynth.errors import IntegrityError
 from localsynth.system.files import write_file
 
-__all__ = ["load_checkpoint", "remove_checkpoint", "save_checkpoint"]
-
 _NAME = "state.pt"
 
 

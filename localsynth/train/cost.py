@@ -10,16 +10,6 @@ from typing import Literal
 from localsynth.config import TrainConfig
 from localsynth_models.catalog import GgufInfo
 
-__all__ = [
-    "Device",
-    "fitting_tokens",
-    "kept_activations",
-    "resumed_micro_batch_tokens",
-    "trained_parameters",
-    "training_memory",
-    "training_rate",
-]
-
 Device = Literal["cpu", "cuda"]
 
 _MAX_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 16384}

@@ -31,8 +31,6 @@ from localsynth.train.model import adapter_pairs, build_model, choose_precision,
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
 
-__all__ = ["TrainResult", "choose_device", "train"]
-
 _CHECKPOINT_SECONDS = 20.0
 """A checkpoint costs tens of milliseconds; a crash then loses at most this much and a step."""
 

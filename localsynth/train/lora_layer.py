@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from localsynth.train.batches import MicroBatch
 
-__all__ = ["LoraLinear", "UnitGradients", "fuse_adapters"]
-
 
 class UnitGradients:
     """Room for the gradients of each unit of a micro-batch, over all weights, filled as the backward pass reaches them.

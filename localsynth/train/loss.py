@@ -4,8 +4,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["summed_cross_entropy"]
-
 _CHUNK = 256
 """Positions multiplied at once: the vocabulary's weights are read once for each chunk."""
 

@@ -4,8 +4,6 @@ import time
 
 import torch
 
-__all__ = ["matmul_rate"]
-
 
 def matmul_rate(precision: str, width: int, inner: int, device: str, tokens: int = 2048, seconds: float = 0.4) -> float:
     """Floating-point operations a second of (tokens, width) x (width, inner) products on `device` ("cpu" or "cuda"); the best of

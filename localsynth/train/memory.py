@@ -9,9 +9,6 @@ import resource
 import psutil
 import torch
 
-__all__ = ["memory_held", "memory_room", "peak_memory", "trim_heap"]
-
-
 _GPU_ROOM = 0.85
 """The driver takes some, and measured memory exceeded the estimate by up to 6 %."""
 _HOST_ROOM = 0.5

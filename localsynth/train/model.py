@@ -20,16 +20,6 @@ from localsynth.train.lora_layer import LoraLinear, UnitGradients, fuse_adapters
 from localsynth.train.loss import summed_cross_entropy
 from localsynth.train.norm import fuse_norms
 
-__all__ = [
-    "LossModel",
-    "adapted_base",
-    "adapter_pairs",
-    "build_model",
-    "choose_precision",
-    "kept_weights",
-    "set_adapter",
-]
-
 
 def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precision:
     """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor is fast at it, fp32.

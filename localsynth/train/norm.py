@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["FastNorm", "fuse_norms"]
-
 
 class _Normalised(torch.autograd.Function):
     """weight * x / sqrt(mean(x^2) + eps) over the last dimension (Zhang & Sennrich 2019, arXiv:1910.07467)."""

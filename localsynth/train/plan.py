@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from localsynth.config import TrainConfig
 from localsynth.privacy.accountant import Mechanism, dp_sgd_step
 
-__all__ = ["Schedule", "TrainPlan", "make_train_plan", "schedule"]
-
 
 @dataclass(frozen=True)
 class Schedule:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from localsynth.train.plan import TrainPlan
 
-__all__ = ["Preset", "choose_preset"]
-
 
 @dataclass(frozen=True)
 class Preset:

@@ -19,8 +19,6 @@ from localsynth.llm.row_text import Encoded
 from localsynth.train.batches import MicroBatch
 from localsynth.train.model import LossModel
 
-__all__ = ["HEADROOM", "ClippedSum", "PrivateGradients"]
-
 HEADROOM = 1e-3
 """Gradients are clipped this much below the bound, as a share of it, so that rounding stays inside: a unit's presence may change
 the last digits of all other units' gradients, by no more than `batch_invariance.tolerance` allows."""

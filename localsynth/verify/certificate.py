@@ -20,8 +20,6 @@ from localsynth.schema.columns import Category, Schema
 from localsynth.system.canonical_json import canonical_json
 from localsynth.system.network_seal import IN_WORDS
 
-__all__ = ["Finding", "check", "check_signature"]
-
 _KEYS = {
     "format",
     "summary",

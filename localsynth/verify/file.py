@@ -13,8 +13,6 @@ from localsynth.verify.certificate import Finding, check, check_signature
 from localsynth.verify.table import NO_TABLE, check_table
 from localsynth.workspace.erasure_record import read_statement
 
-__all__ = ["verify_file"]
-
 _MAX_BYTES = 64 * 2**20
 _MODELS = "model.*.gguf"
 

@@ -15,8 +15,6 @@ from localsynth.marginals.transitions import EARLIER, LAST, Layout, before
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Schema, Text
 
-__all__ = ["what_is_wrong"]
-
 
 def what_is_wrong(model: MarginalModel | SequenceModel, document: dict[str, Any]) -> str:
     """What does not fit between marginals and a certificate whose own figures hold; "" if nothing."""

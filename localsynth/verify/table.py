@@ -17,8 +17,6 @@ from localsynth.system.canonical_json import sha256_of
 from localsynth.system.files import file_sha256
 from localsynth.verify.certificate import Finding
 
-__all__ = ["NO_TABLE", "check_table"]
-
 NO_TABLE = Finding(
     "table",
     "not checked",

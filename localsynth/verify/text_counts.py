@@ -8,8 +8,6 @@ from localsynth.privacy.zcdp import gaussian_of_rho
 from localsynth.schema.columns import Schema
 from localsynth.text_counts.token_counts import TokenCounts
 
-__all__ = ["what_is_wrong"]
-
 
 def what_is_wrong(counts: TokenCounts, document: dict[str, Any]) -> str:
     """What contradicts between token counts and a certificate whose own figures hold; "" if nothing."""

@@ -11,8 +11,6 @@ from localsynth.schema.columns import Column, Schema
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.record import Record
 
-__all__ = ["Effective", "IngestRecord", "IngestSettings", "TableSize", "finished_ingest", "read_ingest"]
-
 
 @dataclass(frozen=True)
 class Effective:

@@ -11,8 +11,6 @@ from localsynth.system.canonical_json import parse_json
 from localsynth.system.files import read_json
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["FORMAT", "OUT_OF_REACH", "Statement", "read_statement", "refuse_erased"]
-
 FORMAT = 1
 
 

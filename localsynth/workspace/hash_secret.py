@@ -5,8 +5,6 @@ import secrets
 from localsynth.system.files import write_file
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["hash_secret"]
-
 
 def hash_secret(workspace: Workspace) -> bytes:
     """The workspace's secret, stored outside of it and made on first use. Raises ResourceError.

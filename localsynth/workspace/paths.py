@@ -11,8 +11,6 @@ from pathlib import Path
 from localsynth.errors import ConfigError, ResourceError
 from localsynth.system.files import config_directory, make_private_directory, read_json, write_json
 
-__all__ = ["Workspace"]
-
 
 class Workspace:
     """The paths of one workspace. Creating the object reads and writes nothing."""

@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from localsynth.errors import IntegrityError
 from localsynth.system.files import read_json, write_json
 
-__all__ = ["Record"]
-
 
 class Record(BaseModel):
     """A JSON file of the workspace, or a part of one. A change makes another record."""

@@ -19,21 +19,6 @@ from localsynth.workspace.effective_schema import Effective, IngestRecord
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.record import Record
 
-__all__ = [
-    "ExportOutcome",
-    "MarginalsOutcome",
-    "ModelPlan",
-    "Run",
-    "RunRecord",
-    "RunSettings",
-    "SampleOutcome",
-    "TextCountsOutcome",
-    "TrainOutcome",
-    "is_kept",
-    "latest_run",
-    "new_run",
-]
-
 _KEPT = (
     "run.json",
     "certificate.json",

@@ -5,8 +5,6 @@
 
 from typing import Literal
 
-__all__ = ["ModelError"]
-
 
 class ModelError(Exception):
     """A base model cannot be used. `message` says what is wrong, `hint` what to do, `kind` whose fault it is.

@@ -16,22 +16,6 @@ from typing import Any
 from localsynth_models import ModelError
 from localsynth_models.header import read_header
 
-__all__ = [
-    "Architecture",
-    "GgufInfo",
-    "ModelEntry",
-    "Wheel",
-    "architectures",
-    "catalog",
-    "entry",
-    "file_sha256",
-    "local_catalog_path",
-    "local_models",
-    "locate",
-    "model_info",
-    "verify_model",
-]
-
 
 @dataclass(frozen=True)
 class Wheel:

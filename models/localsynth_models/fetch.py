@@ -25,8 +25,6 @@ from typing import IO
 from localsynth_models import ModelError
 from localsynth_models.catalog import ModelEntry, Wheel, catalog, entry, file_sha256, local_catalog_path, local_models, model_info
 
-__all__ = ["Progress", "add", "fetch"]
-
 Progress = Callable[[int, int], None]
 """Called with (bytes here, bytes expected)."""
 

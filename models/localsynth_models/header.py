@@ -14,8 +14,6 @@ from pathlib import Path
 
 from localsynth_models import ModelError
 
-__all__ = ["Header", "Tensor", "read_header"]
-
 Scalar = int | float | bool | str
 
 _STRING, _ARRAY = 8, 9

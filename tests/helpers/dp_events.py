@@ -4,8 +4,6 @@ from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfC
 
 from localsynth.privacy.accountant import Mechanism
 
-__all__ = ["to_dp_event"]
-
 
 def to_dp_event(mechanism: Mechanism) -> DpEvent:
     """The event of any mechanism but a proven bound."""

@@ -7,8 +7,6 @@ from localsynth.schema.columns import Integer, Schema
 from localsynth.workspace.effective_schema import IngestRecord, IngestSettings
 from localsynth.workspace.runs import ExportOutcome, RunRecord, RunSettings, SampleOutcome, TrainOutcome
 
-__all__ = ["ingest_record", "run_record", "stage_outcomes"]
-
 _SCHEMA = Schema(columns=[Integer(name="n", min=0, max=9)])
 
 

@@ -6,8 +6,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["INSECURE_LABEL", "InsecureRandom"]
-
 INSECURE_LABEL = "INSECURE, for tests"
 
 

@@ -10,8 +10,6 @@ import numpy as np
 from gguf import GGMLQuantizationType, TokenType
 from numpy.typing import NDArray
 
-__all__ = ["ARCHITECTURES", "HOSTILE", "random_adapter", "write_tiny_model"]
-
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 
 HIDDEN = 64

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from localsynth_tui.app import LocalsynthApp
 
-__all__ = ["main"]
-
 
 def main(arguments: list[str]) -> int:
     """Run the UI, on a workspace where one is given; returns its exit code."""

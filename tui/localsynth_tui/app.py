@@ -39,8 +39,6 @@ from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 if TYPE_CHECKING:
     from localsynth_tui.ui import Ui
 
-__all__ = ["LocalsynthApp"]
-
 _POLL_INTERVAL = 0.2
 _MAX_EVENTS_PER_POLL = 500
 _NEED_NO_WORKSPACE = ("home", "models")

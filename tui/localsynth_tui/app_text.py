@@ -9,8 +9,6 @@ from textual.binding import Binding
 from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.preferences import Preferences
 
-__all__ = ["bug_text", "keys_text", "status_line"]
-
 
 def status_line(workspace: Path | None, state: RunState | None) -> str:
     """The workspace and its running job. The job comes first, since a path may be longer than the line."""

@@ -11,8 +11,6 @@ from typing import Any
 from localsynth.errors import LocalsynthError
 from localsynth.system.files import config_directory, make_private_directory, read_json, write_json
 
-__all__ = ["Preferences"]
-
 _MAX_RECENT = 20
 
 

@@ -2,8 +2,6 @@
 
 from textual.theme import Theme
 
-__all__ = ["THEMES"]
-
 THEMES = (
     Theme(
         name="localsynth-dark",

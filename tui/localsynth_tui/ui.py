@@ -13,8 +13,6 @@ from localsynth_tui.jobs.model_download import ModelTask
 from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.preferences import Preferences
 
-__all__ = ["Ui"]
-
 
 class Ui(Protocol):
     """The app, as far as screens use it; `LocalsynthApp` satisfies it."""

@@ -15,8 +15,6 @@ from localsynth.evaluate.distance import Distances
 from localsynth.evaluate.stats import CONFIDENCE, Rate
 from localsynth.schema.columns import Column, Record, Schema, Text
 
-__all__ = ["TOLERANCE", "attribute_inference"]
-
 TOLERANCE = 0.05
 """A number is correct if it is off by at most this fraction of the schema's range."""
 

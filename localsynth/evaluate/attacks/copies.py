@@ -9,8 +9,6 @@ from localsynth.evaluate.distance import MAX_CANDIDATES, Nearness, measure_nearn
 from localsynth.evaluate.stats import Rate
 from localsynth.schema.columns import Schema, Value
 
-__all__ = ["NEAR", "PASSAGE_WORDS", "exact_copies", "near_copies", "shared_passages"]
-
 NEAR = 0.025
 """A near copy is at most this far away, as a mean over the columns (`Distances`)."""
 PASSAGE_WORDS = 8

@@ -16,8 +16,6 @@ from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.stats import Rate
 from localsynth.schema.columns import Column, Record, Schema, Text
 
-__all__ = ["guess_quasi_identifiers", "linkage"]
-
 AGREEING = 0.75
 """Fraction of the other columns that must agree for a link to be correct."""
 

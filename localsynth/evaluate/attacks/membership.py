@@ -13,8 +13,6 @@ from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.distance import Nearness
 from localsynth.evaluate.stats import Rate, auc, bootstrap_interval
 
-__all__ = ["attack_by_scores", "distance_to_closest_record", "membership"]
-
 SUREST = 0.05
 """The false positive rate that the careful attacker accepts."""
 

@@ -5,8 +5,6 @@ from typing import Any, Literal
 
 from localsynth.evaluate.stats import Rate, difference_interval
 
-__all__ = ["NOTICEABLE", "Attack", "judge", "rates_json"]
-
 Status = Literal["passed", "failed", "too few rows to say"]
 
 _WORST_FIRST: tuple[Status, ...] = ("failed", "too few rows to say", "passed")

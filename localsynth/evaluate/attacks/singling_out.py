@@ -16,8 +16,6 @@ from localsynth.evaluate.attacks.outcome import Attack
 from localsynth.evaluate.stats import Rate
 from localsynth.schema.columns import Category, Column, Schema, Text
 
-__all__ = ["singling_out"]
-
 _MAX_ROWS = 5_000
 _MAX_PREDICATES = 1_000
 _MAX_CONDITIONS = 6

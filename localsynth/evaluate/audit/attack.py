@@ -25,8 +25,6 @@ from localsynth.train.loop import choose_device
 from localsynth.train.model import build_model
 from localsynth.train.private_gradients import PrivateGradients
 
-__all__ = ["Attacked", "attack_training"]
-
 _LEARNING_RATE = 1e-6
 
 

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats as distributions
 
-__all__ = ["CONFIDENCE", "curve_p_value", "epsilon_bound", "p_value"]
-
 CONFIDENCE = 0.95
 
 _MAX_EPSILON = 50.0

@@ -11,8 +11,6 @@ from localsynth.evaluate.audit.bound import CONFIDENCE, curve_p_value
 from localsynth.schema.columns import Record, Schema, Text
 from localsynth.schema.random_rows import random_rows
 
-__all__ = ["CANARIES", "canary_units", "enough_canaries", "guesses_of", "has_room_for_endings"]
-
 CANARIES = (200, 400, 800, 1600)
 """Numbers of canaries of an audit: the first that could refute its claim, by `enough_canaries`."""
 

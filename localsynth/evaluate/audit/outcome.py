@@ -11,8 +11,6 @@ from localsynth.evaluate.audit.bound import CONFIDENCE, curve_p_value, epsilon_b
 from localsynth.results import AuditClaim, AuditControl, AuditFigures, AuditSearch
 from localsynth.schema.columns import Record
 
-__all__ = ["audit_figures", "exposures", "right_guesses", "written_endings"]
-
 Status = Literal["passed", "failed", "too weak to say"]
 Pair = tuple[float, float]
 """(ε, δ)"""

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from localsynth.llm.row_text import Encoded
 from localsynth.train.private_gradients import PrivateGradients
 
-__all__ = ["canary_gradients", "decode"]
-
 _SKETCH = 1 << 17
 """Numbers that a gradient is folded into for the products of canaries with each other: whole ones would fill the memory."""
 _AT_ONCE = 1 << 13

@@ -29,8 +29,6 @@ from localsynth.schema.conditions import Conditions
 from localsynth.schema.random_rows import random_rows
 from localsynth.system.cpu import default_threads
 
-__all__ = ["search_endings"]
-
 _INSERTED = 40
 _ORDINARY = 3
 """Ordinary rows to each inserted canary."""

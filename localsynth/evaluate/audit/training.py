@@ -13,8 +13,6 @@ from localsynth.privacy.noise import RandomSource
 from localsynth.train.loop import TrainResult, train
 from localsynth.train.plan import TrainPlan
 
-__all__ = ["AuditedTraining"]
-
 
 @dataclass(frozen=True)
 class AuditedTraining:

@@ -9,8 +9,6 @@ from localsynth.llm.gguf_file import GgufFile
 from localsynth.llm.llama_cpp.library import CHAT_TEMPLATE
 from localsynth.system.closing import Closing
 
-__all__ = ["CompletionLoop"]
-
 
 class CompletionLoop(Closing):
     """JSON objects from llama-cpp-python's `create_completion` under a JSON schema, one at a time. For comparison only.

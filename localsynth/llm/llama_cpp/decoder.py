@@ -13,8 +13,6 @@ from localsynth.llm.gguf_file import GgufFile
 from localsynth.llm.llama_cpp.library import error_log, load_model
 from localsynth.system.closing import Closing
 
-__all__ = ["Decoder", "Step", "sequence_bytes", "sequence_logits"]
-
 
 def _rounded(length: int) -> int:
     # llama.cpp rounds the length of a sequence up to a multiple of 256; requesting a multiple avoids its warning.

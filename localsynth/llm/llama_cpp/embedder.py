@@ -12,8 +12,6 @@ from localsynth.llm.llama_cpp.library import load_model
 from localsynth.llm.llama_cpp.vocabulary import Vocabulary
 from localsynth.system.closing import Closing
 
-__all__ = ["Embedder"]
-
 
 class Embedder(Closing):
     """Embeds texts: the mean of the model's last hidden states over a text, a vector of the model's width."""

@@ -14,8 +14,6 @@ import llama_cpp
 from localsynth.errors import IntegrityError
 from localsynth.system.cpu import has_tiles
 
-__all__ = ["ALL_LAYERS", "CHAT_TEMPLATE", "error_log", "gpu_offload", "load_model"]
-
 ALL_LAYERS = -1
 """Put the whole model on the GPU."""
 

@@ -9,8 +9,6 @@ import llama_cpp
 from localsynth.errors import ResourceError
 from localsynth.llm.llama_cpp.library import error_log
 
-__all__ = ["quantize"]
-
 _QUANTIZATIONS = {
     "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
     "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,

@@ -9,8 +9,6 @@ import llama_cpp
 from localsynth.llm.llama_cpp.library import load_model
 from localsynth.system.closing import Closing
 
-__all__ = ["Vocabulary"]
-
 
 class Vocabulary(Closing):
     """The tokenizer of a GGUF file, loaded without its weights."""

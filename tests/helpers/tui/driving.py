@@ -7,8 +7,6 @@ from pathlib import Path
 from localsynth_tui import app as app_module
 from localsynth_tui.app import LocalsynthApp
 
-__all__ = ["drive", "screen_text", "sees", "until"]
-
 
 class _AppOnStep(LocalsynthApp):
     """Opens its workspace on the screen of a step, and not on that of its next one."""

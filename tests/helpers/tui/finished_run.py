@@ -16,8 +16,6 @@ from localsynth.system.files import write_json
 from tests.helpers.records import run_record, stage_outcomes
 from tests.helpers.tui.planned import RISKS
 
-__all__ = ["CERTIFICATE", "SCHEMA", "finish", "fresh_report", "report", "table"]
-
 REPORT = Path(__file__).with_name("random_report.json")
 
 SCHEMA = Schema(

@@ -2,8 +2,6 @@
 
 from localsynth.results import Adapters, InferenceRisk, MembershipRisk, Plan, Risks
 
-__all__ = ["PLANNED", "RISKS"]
-
 RISKS = Risks(
     "curve",
     (MembershipRisk(0.001, 0.009), MembershipRisk(0.01, 0.0509), MembershipRisk(0.05, 0.162)),

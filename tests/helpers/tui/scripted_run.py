@@ -2,8 +2,6 @@
 
 from typing import Any
 
-__all__ = ["RESULT", "training", "whole_run"]
-
 
 def training(steps: int, first: int = 1, last: int | None = None) -> list[dict[str, Any]]:
     """Progress events of a training stage."""

@@ -26,8 +26,6 @@ from localsynth.worker import failure_event
 from localsynth_tui.jobs.supervisor import EVENTS, MEMORY, OUTCOME, STOP
 from localsynth_tui.text.command_line import command_line
 
-__all__ = ["AnswerError", "Job", "PlanServer", "Request", "ask"]
-
 SUPERVISOR = [sys.executable, "-m", "localsynth_tui.jobs.supervisor"]
 """The command of a job's supervisor; the job's directory is added to it."""
 

@@ -8,8 +8,6 @@ from localsynth.errors import Cancelled, LocalsynthError
 from localsynth.presentation import duration
 from localsynth_tui.text.formatting import bar, plain
 
-__all__ = ["ModelTask"]
-
 _BAR_WIDTH = 20
 _PROGRESS_INTERVAL = 0.2
 """Seconds between two progress messages."""

@@ -12,8 +12,6 @@ from localsynth.events import Event
 from localsynth.system.network_seal import seal
 from localsynth.worker import claim_stdout, failure_event, serve
 
-__all__ = ["answer"]
-
 
 def answer(request: dict[str, Any], seal_level: str) -> Event:
     """The last event for this request: `result` or `failed`."""

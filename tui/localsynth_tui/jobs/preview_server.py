@@ -15,8 +15,6 @@ from localsynth.events import Event
 from localsynth.system.network_seal import seal
 from localsynth.worker import failure_event
 
-__all__ = ["ROWS", "first_rows"]
-
 ROWS = 50
 _SEARCHED_ROWS = 1000
 """Rows searched for personal data: more would take longer than a user waits."""

@@ -7,8 +7,6 @@ from typing import Any, Literal
 from localsynth.errors import ExitCode
 from localsynth.events import Event
 
-__all__ = ["STAGES", "Curve", "RunState", "Stage", "stages_of"]
-
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 STAGES = ("ingest", "train", "export", "count_texts", "sample", "evaluate")

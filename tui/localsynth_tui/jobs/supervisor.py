@@ -31,8 +31,6 @@ from localsynth.results import without_private
 from localsynth.system.files import write_json
 from localsynth.worker import failure_event, run_in_child
 
-__all__ = ["EVENTS", "MEMORY", "OUTCOME", "STOP", "supervise"]
-
 MEMORY = Path("/dev/shm")
 EVENTS, OUTCOME, STOP = "events", "outcome.json", "stop"
 

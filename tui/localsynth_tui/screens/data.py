@@ -27,8 +27,6 @@ from localsynth_tui.widgets.table import fill
 from localsynth_tui.workspace.column_form import FORM_FIELDS, changes_of, fields_shown, outside_choices, range_text, values_of
 from localsynth_tui.workspace.config_file import KINDS, read, save, with_column, with_column_back, with_keys, without_column
 
-__all__ = ["DataScreen"]
-
 _SAVE_DELAY = 0.4
 """Seconds without a change before it is saved."""
 _SURROGATES = ("name", "email", "phone", "address")

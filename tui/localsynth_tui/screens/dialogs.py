@@ -17,8 +17,6 @@ from textual.widgets import Button, Input, OptionList, Select, Static
 from localsynth.errors import LocalsynthError
 from localsynth_tui.text.formatting import plain
 
-__all__ = ["Ask", "Choose", "Field", "Form", "InputWindow", "Reading", "Window"]
-
 Answer = TypeVar("Answer")
 
 

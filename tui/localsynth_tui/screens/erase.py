@@ -14,8 +14,6 @@ from localsynth_tui.screens.dialogs import InputWindow
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.erasure import before_text
 
-__all__ = ["EraseWindow"]
-
 _REPORTS = (("erase them, too", "erase"), ("keep them (--keep-report)", "keep"))
 
 

@@ -19,8 +19,6 @@ from localsynth_tui.text.formatting import bytes_text, cell
 from localsynth_tui.widgets.table import fill
 from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 
-__all__ = ["HomeScreen"]
-
 _WELCOME = """\
 localsynth turns a table you may not share into a synthetic one you may share, on this computer, without a network.
 

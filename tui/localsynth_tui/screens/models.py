@@ -20,8 +20,6 @@ from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.formatting import bytes_text, cell
 from localsynth_tui.widgets.table import fill
 
-__all__ = ["ModelsScreen", "fits"]
-
 _LIBRARIES = 2**30
 """Bytes for Python, torch and a small batch, besides the weights."""
 _BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.6}

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from localsynth.schema.columns import Schema
     from localsynth.schema.conditions import Allowed
 
-__all__ = ["MoreRows"]
-
 _ABOUT = "The finished model generates them at no privacy cost: the guarantee covers the model and all its output."
 _DEFAULT = "500"
 _FIELDS = {

@@ -19,8 +19,6 @@ from localsynth_tui.screens.dialogs import Window
 from localsynth_tui.screens.passphrase import agreed_passphrase
 from localsynth_tui.text.formatting import plain
 
-__all__ = ["NewWorkspace"]
-
 _TABLE_SUFFIXES = {".csv", ".txt", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".duckdb", ".db", ".gz"}
 _HEADERS = (("detect", "detect"), ("column names", "names"), ("a row", "row"))
 """Choices of what the first line of the file is: (label, value)."""

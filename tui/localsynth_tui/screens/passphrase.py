@@ -10,8 +10,6 @@ from localsynth.errors import ConfigError, LocalsynthError
 from localsynth_tui.jobs.client import Request, ask
 from localsynth_tui.screens.dialogs import InputWindow
 
-__all__ = ["PassphraseWindow", "agreed_passphrase", "needs_new_passphrase"]
-
 _PRESENT = """\
 A passphrase protects the key of the original rows in {workspace}. It goes to the worker process, which has no network, and is \
 stored nowhere."""

@@ -27,8 +27,6 @@ from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 if TYPE_CHECKING:
     from localsynth.config import Config
 
-__all__ = ["PlanScreen", "SweepWindow"]
-
 _SAVE_DELAY = 0.6
 """Seconds without a change before it is saved and the plan is updated."""
 _EPSILONS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)

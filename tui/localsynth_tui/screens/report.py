@@ -25,8 +25,6 @@ from localsynth_tui.text.formatting import SEALS
 from localsynth_tui.text.report import audit_figures, certificate_text, report_text
 from localsynth_tui.workspace.status import schema_of_rows
 
-__all__ = ["ReportScreen"]
-
 _AUTOMATIC = ":automatic"
 """No choice of a target. A colon, since a column may be called "automatic"."""
 

@@ -21,8 +21,6 @@ from localsynth_tui.text.formatting import bar, bytes_text, plain
 from localsynth_tui.widgets.curve import CurvePlot
 from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 
-__all__ = ["RunScreen"]
-
 _SIGNS = {"waiting": "· waiting", "running": "▶ running", "done": "✓ done", "failed": "✗ failed", "stopped": "■ stopped"}
 _TITLES = {
     "ingest": "ingest the table",

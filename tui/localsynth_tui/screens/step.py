@@ -19,8 +19,6 @@ from localsynth_tui.screens.dialogs import Answer, Window
 from localsynth_tui.ui import Ui
 from localsynth_tui.widgets.steps import Steps
 
-__all__ = ["StepScreen"]
-
 
 class StepScreen(Screen[None]):
     """Subclasses set `STEP`, and yield their widgets in `content`. Their help is in help/STEP.txt."""

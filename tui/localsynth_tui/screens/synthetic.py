@@ -22,8 +22,6 @@ from localsynth_tui.text.formatting import cell
 from localsynth_tui.widgets.table import fill
 from localsynth_tui.workspace.status import schema_of_rows
 
-__all__ = ["PAGE", "SyntheticScreen", "page_of"]
-
 PAGE = 200
 """Rows of a page: only these are in memory."""
 _ALL = "select * from synthetic"

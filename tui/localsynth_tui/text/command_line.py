@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["comma_separated", "command_line"]
-
 
 def command_line(verb: str, workspace: Path | None, options: Mapping[str, Any] | None = None) -> str:
     """`localsynth VERB WS` with the flags for the worker's `options`, quoted for a shell."""

@@ -5,8 +5,6 @@ from typing import Any
 
 from localsynth_tui.text.formatting import plain
 
-__all__ = ["before_text", "record_text"]
-
 _STAYS = (
     "the synthetic rows, the model, its certificate, the ledger and the configuration: rows can still be generated, viewed, "
     "exported and verified",

@@ -7,9 +7,6 @@ from rich.text import Text
 
 from localsynth.presentation import printable
 
-__all__ = ["SEALS", "bar", "bytes_text", "cell", "epsilon_sentence", "plain"]
-
-
 SEALS = (("any seal of this machine", "any"), ("kernel seal only (--require-seal kernel)", "kernel"))
 """Choices of the network seal that a job requires: (label, value)."""
 

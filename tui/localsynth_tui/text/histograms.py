@@ -20,8 +20,6 @@ from localsynth.store.bulk import quoted
 from localsynth.store.synthetic import SyntheticStore
 from localsynth_tui.text.formatting import plain
 
-__all__ = ["Shape", "draw", "shapes_of_report", "shapes_of_rows"]
-
 _BINS = 24
 _MAX_BARS = 12
 _EIGHTHS = " ▁▂▃▄▅▆▇█"

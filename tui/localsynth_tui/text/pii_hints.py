@@ -13,8 +13,6 @@ from typing import Any, Literal
 from localsynth.schema.columns import Boolean, Category, Column, Derived, Identifier, Surrogate, Text
 from localsynth_tui.text.formatting import plain
 
-__all__ = ["PiiHint", "find_pii_hints", "flag", "treatment"]
-
 HintKind = Literal["direct", "unit", "indirect", "contains"]
 
 _SURROGATES = {"name": "name", "email": "e-mail address", "phone": "telephone number", "address": "address"}

@@ -7,8 +7,6 @@ from localsynth.presentation import risk_sentences
 from localsynth.results import AuditFigures, Risks, from_json
 from localsynth_tui.text.formatting import bar, epsilon_sentence, plain
 
-__all__ = ["audit_figures", "certificate_text", "guarantee_text", "report_text"]
-
 _FINDINGS = {"ok": "✓", "stated": "· stated", "failed": "✗ FAILED", "not checked": "? not checked"}
 _STATUS = {
     "passed": "✓ passed",

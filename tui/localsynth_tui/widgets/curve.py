@@ -9,8 +9,6 @@ from textual_plot import HiResMode, PlotWidget
 
 from localsynth_tui.jobs.run_state import Curve
 
-__all__ = ["CurvePlot"]
-
 _REDRAW_INTERVAL = 1.0
 """Seconds between two drawings: one takes about a tenth of a second."""
 _MAX_POINTS = 150

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from textual.message_pump import MessagePump
 from textual.timer import Timer
 
-__all__ = ["Debounce"]
-
 
 class Debounce:
     """Of several scheduled actions, only the last is run."""

@@ -15,8 +15,6 @@ from localsynth.schema.columns import Boolean, Category, Column, Identifier, Sur
 if TYPE_CHECKING:
     from localsynth.config import Config
 
-__all__ = ["PrivacyUnitForm"]
-
 _ROW = ":row"
 """The unit `row` as a value of the choice. A colon, since a column may be called "row"."""
 _NO_ORDER = ":none"

@@ -7,8 +7,6 @@ from textual.events import Click
 from textual.widget import Widget
 from textual.widgets import Static
 
-__all__ = ["STEPS", "Steps"]
-
 STEPS: dict[str, str] = {
     "home": "Home",
     "data": "Data",

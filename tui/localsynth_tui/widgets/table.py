@@ -6,8 +6,6 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual.widgets import DataTable
 
-__all__ = ["fill"]
-
 
 def fill(
     table: "DataTable[Text]",

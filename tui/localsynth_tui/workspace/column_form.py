@@ -10,8 +10,6 @@ from localsynth_tui.text.command_line import comma_separated
 from localsynth_tui.text.formatting import plain
 from localsynth_tui.workspace.config_file import KINDS
 
-__all__ = ["FORM_FIELDS", "changes_of", "fields_shown", "outside_choices", "range_text", "values_of"]
-
 FORM_FIELDS: dict[str, tuple[str, str]] = {
     "min": ("Min", "measured"),
     "max": ("Max", "measured"),

@@ -16,8 +16,6 @@ from localsynth.errors import ConfigError
 from localsynth.schema import columns as kinds
 from localsynth.system.files import write_file
 
-__all__ = ["KINDS", "read", "save", "with_column", "with_column_back", "with_keys", "without_column"]
-
 KINDS = {get_args(t.model_fields["kind"].annotation)[0]: t for t in get_args(get_args(kinds.Column)[0])}
 """The schema's class for each kind of column."""
 

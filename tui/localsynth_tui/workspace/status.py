@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from localsynth.schema.columns import Schema
     from localsynth.workspace.paths import Workspace
 
-__all__ = ["WorkspaceStatus", "read_status", "schema_of_rows"]
-
 
 @dataclass(frozen=True)
 class WorkspaceStatus:
