@@ -197,8 +197,11 @@ class SyntheticStore:
         with self._locked():
             if not self._path.exists():
                 part.unlink(missing_ok=True)
-                SyntheticStore(part, self._wait_seconds)._connect(False, _CONFIG).close()
-                part.replace(self._path)
+                try:
+                    SyntheticStore(part, self._wait_seconds)._connect(False, _CONFIG).close()
+                    part.replace(self._path)
+                finally:
+                    part.unlink(missing_ok=True)
 
     def _present_columns(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
         return connection.execute(

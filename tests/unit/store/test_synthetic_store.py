@@ -355,6 +355,19 @@ def test_full_disk_is_reported_at_opening_and_at_commit(
         store.close_job(1)
 
 
+def test_disk_that_is_full_for_a_new_table_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SyntheticStore(tmp_path / "synthetic.duckdb")
+
+    def full(path: str, **_: Any) -> Any:
+        Path(path).write_bytes(b"begun")
+        raise duckdb.IOException("No space left on device")
+
+    monkeypatch.setattr(duckdb, "connect", full)
+    with pytest.raises(ResourceError, match="Cannot write"):
+        store.create_table(SCHEMA)
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
 def test_failed_export_keeps_the_old_file(small: SyntheticStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.csv"
     out.write_text("mine")
