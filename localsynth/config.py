@@ -37,6 +37,14 @@ class DataConfig(_Section):
     header: bool | None = None
     """Whether the first line of a CSV or TSV file names the columns. None: it does, and is refused where it looks like data;
     false: it is a row of data, and the columns are called column_1, column_2, ..."""
+    quote: Literal['"', "'", ""] = '"'
+    """The sign around fields of a CSV or TSV file that contain the delimiter; "": none, and quotes are ordinary characters."""
+    comment: str | None = Field(default=None, min_length=1, max_length=3)
+    """Lines of a CSV or TSV file that begin with this sign are skipped, e.g. "#"."""
+    skip_lines: int = Field(default=0, ge=0)
+    """Lines before the names of the columns in a CSV or TSV file."""
+    bad_rows: Literal["refuse", "drop"] = "refuse"
+    """What to do where rows of the file cannot be read: refuse the table, and name them; or leave these rows out."""
     columns: list[str] | None = Field(default=None, min_length=1)
     """The columns to use, where not all of the source's are wanted."""
     missing: list[str] = Field(default_factory=lambda: [""])
@@ -357,15 +365,16 @@ unit = "row"
 """
 
 _SCHEMA_NOTE = """\
-# Inferred from the first rows. Kinds: category, integer, number, boolean, date, datetime, text,
-# identifier (not learned, numbered from 1), surrogate (not learned, fake values; of = name | email | phone | address),
+# Inferred from the first rows. Kinds: category, integer, number, boolean, date, datetime, time, text,
+# identifier (not learned, numbered from 1), surrogate (not learned, fake values; of = name | email | phone | address | ip),
 # derived (not learned, calculated; formula = "net + tax", or "year(arrival) - year(born)").
+# A format says how the file writes a column, and how the synthetic table will: "1.234,5 €", "%d.%m.%Y", "Y/N", "INV-#####".
 # Where min/max or values are missing, they are measured under differential privacy. If you know them from
 # public sources (a code book), declare them: that costs nothing. Example: values = ["ham", "spam"]
 # Where texts go with codes, describe these for the model: descriptions = {J45 = "asthma"}
 # What holds in every row, and is public knowledge, e.g. (before the first [[schema.columns]]):
 # constraints = ["discharge >= admission", "pregnant = true => sex = 'F'"]
-# After checking kinds, decimals, nullable and max_tokens, set confirmed = true.
+# After checking kinds, decimals, formats, nullable and max_tokens, set confirmed = true.
 """
 
 

@@ -142,6 +142,19 @@ def init(
             help="Whether the first line of a CSV or TSV file names the columns; inferred if not given.",
         ),
     ] = None,
+    quote: Annotated[
+        str | None, typer.Option("--quote", help="The sign around fields of a CSV or TSV file; '' if quotes are only characters.")
+    ] = None,
+    comment: Annotated[
+        str | None, typer.Option("--comment", metavar="SIGN", help="Skip lines of a CSV or TSV file that begin with this.")
+    ] = None,
+    skip_lines: Annotated[
+        int | None, typer.Option("--skip-lines", min=0, help="Lines before the names of the columns in a CSV or TSV file.")
+    ] = None,
+    bad_rows: Annotated[
+        str | None,
+        typer.Option("--bad-rows", metavar="WHAT", help="drop: leave out rows that cannot be read; refuse if not given."),
+    ] = None,
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Protect the key of the original rows with a passphrase; asks for it.")
     ] = False,
@@ -150,7 +163,8 @@ def init(
 ) -> Result:
     """Make a workspace with a schema inferred from the table's first rows. Check the schema before you run."""
     markers = ["", *missing] if missing is not None else None
-    given = {"table": table, "columns": _list_of_columns(columns), "missing": markers, "header": header}
+    given: dict[str, Any] = {"table": table, "columns": _list_of_columns(columns), "missing": markers, "header": header}
+    given |= {"quote": quote, "comment": comment, "skip_lines": skip_lines, "bad_rows": bad_rows}
     source: dict[str, Any] = {"source": str(data), "format": file_format, "encoding": encoding}
     source |= {key: value for key, value in given.items() if value is not None}
     request: dict[str, Any] = {"workspace": str(workspace), "data": source}

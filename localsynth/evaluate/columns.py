@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats as distributions
 
 from localsynth.evaluate.arrays import Floats, Ordered, Rows, halves, is_labelled, is_ordered, known, labels, ordered, span, texts
-from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Schema
+from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Schema, Time, ends
 
 RARE = 0.01
 """A value is rare when fewer than this share of the original's rows have it."""
@@ -45,6 +45,8 @@ def wasserstein(first: Floats, second: Floats, width: float) -> float:
 
 
 def _bin_names(column: Ordered, edges: Floats) -> list[str]:
+    if isinstance(column, Time):
+        return [f"{math.floor(1440 * edge) // 60:02d}:{math.floor(1440 * edge) % 60:02d}" for edge in edges[:-1]]
     if isinstance(column, Date | DateTime):
         return [str(np.datetime64("1970-01-01") + np.timedelta64(int(edge), "D")) for edge in edges[:-1]]
     if isinstance(column, Integer):
@@ -78,7 +80,7 @@ def histogram(column: Column, tables: dict[str, Rows]) -> dict[str, Any]:
     if is_ordered(column):
         edges = _edges(column)
         shares = {name: binned_shares(known(ordered(column, records)), edges) for name, records in tables.items()}
-        return {"bars": _bin_names(column, edges), "ends": [str(column.min), str(column.max)], **shares}
+        return {"bars": _bin_names(column, edges), "ends": ends(column), **shares}
     names: list[str | None] = [*column.allowed()] if isinstance(column, Category) else ["yes", "no"]
     counted = {name: Counter(labels(column, records)) for name, records in tables.items()}
     first = next(iter(counted.values()))

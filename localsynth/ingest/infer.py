@@ -1,106 +1,74 @@
 """A first schema for `init`, inferred from the first rows, for the user to check.
 
-Only kinds and decimals are inferred. Exact bounds or category lists would be a leak. They
+Only kinds, decimals and formats are inferred. Exact bounds or category lists would be a leak. They
 stay open and are measured under differential privacy later, unless the user declares
-them. A direct identifier is recognised by the name of its column or the pattern of its
-values, and is not learned.
+them. The values decide, and the name of a column only supports: what identifies a person is not learned.
 """
 
+import datetime as dt
 import itertools
 import re
-from typing import Literal, TypeAlias
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from localsynth.errors import DataError
-from localsynth.ingest.parse import FALSE_WORDS, TRUE_WORDS, UnreadableValueError, parse_value
+from localsynth.ingest.parse import UnreadableValueError, parse_value, parser_for
+from localsynth.ingest.personal_columns import fake_kind, key_kind
 from localsynth.ingest.sources.base import Row, Source
-from localsynth.ingest.value_patterns import DATE, EMAIL, PHONE, UUID
+from localsynth.ingest.spellings import find_key_format, find_moment_format, find_number_format
+from localsynth.ingest.value_patterns import UUID
 from localsynth.schema.columns import (
     Boolean,
     Category,
     Column,
     Date,
     DateTime,
+    Formatted,
     Identifier,
     Integer,
     Number,
     Schema,
     Surrogate,
     Text,
+    Time,
+    Value,
 )
-
-__all__ = ["infer_schema"]
-
-Person: TypeAlias = Literal["name", "email", "phone", "address"]
+from localsynth.schema.formats import MomentFormat
 
 _ROWS = 20_000
+_CELLS = 3_000_000
+"""Values after the first rows that are only checked against the inferred kinds: some seconds at most."""
+_MAX_CORRECTIONS = 1000
 _MAX_NAMED = 10
 _TEXT_TOKENS = 128
+_MIN_WORDS = 2.5
+"""Words of a value on average from which a column can be a text."""
 _MAX_DECIMALS = 6
-_MIN_MATCHING = 0.9
 
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
+_CODE = re.compile(r"(?=.*[0-9])(?!.*[a-z]{3})[\w./:-]+(?: [\w./:-]+){0,2}", re.ASCII)
+_LONG_NUMBER = re.compile(r"[0-9]{8,19}")
 
-_KEY_WORDS = {"id", "uuid", "guid", "key", "index", "idx", "rowid"}
+_KEY_WORDS = {"id", "uuid", "guid", "key", "rowid"}
+_UNIQUE_KEY_WORDS = {"index", "idx"}
+"""A key only where each value is there once: a body mass index is none."""
 _NUMBER_WORDS = {"number", "nbr", "nr", "no", "num", "nummer"}
 """A key at the end of a name (`customer_no`), a count at its beginning (`num_visits`)."""
-_OWNERS = {
-    "customer",
-    "client",
-    "patient",
-    "account",
-    "user",
-    "person",
-    "member",
-    "employee",
-    "policy",
-    "contract",
-    "claim",
-    "order",
-    "invoice",
-    "ticket",
-    "case",
-    "visit",
-    "encounter",
-    "kunden",
-    "patienten",
-    "konto",
+_PERSONS = {
+    *("customer", "client", "patient", "account", "user", "person", "member", "employee", "subject", "participant", "student"),
+    *("kunden", "patienten", "konto", "paziente", "cliente"),
 }
+_OWNERS = _PERSONS | {"policy", "contract", "claim", "order", "invoice", "ticket", "case", "visit", "encounter"}
 """Owners of a key, where the name is one word (`customerid`)."""
+_QUANTITIES = {"per", "total", "cost", "price", "amount", "count", "mean", "avg", "rate", "number", "num", "sum", "days"}
+"""Beside an owner: the cost per visit."""
 _KEY_IN_ONE_WORD = re.compile(f"({'|'.join(sorted(_OWNERS))})({'|'.join(sorted(_NUMBER_WORDS | {'id', 'key'}))})")
 _CODE_WORDS = {"id", "code", "type", "class", "category", "zip", "zipcode", "postcode", "plz"}
-_PERSON_NAMES = {
-    "name",
-    "fullname",
-    "firstname",
-    "lastname",
-    "middlename",
-    "forename",
-    "givenname",
-    "familyname",
-    "surname",
-    "personname",
-    "patientname",
-    "customername",
-    "clientname",
-    "employeename",
-    "username",
-    "vorname",
-    "nachname",
-}
-_ADDRESSES = {
-    "address",
-    "street",
-    "streetaddress",
-    "homeaddress",
-    "postaladdress",
-    "mailingaddress",
-    "addressline1",
-    "addressline2",
-}
-_PHONES = {"phone", "telephone", "mobile", "cellphone", "fax", "phonenumber", "mobilenumber", "telephonenumber", "homephone"}
-_EMAILS = {"email", "emailaddress", "mail", "mailaddress"}
 _MISSING_MARKERS = {"?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "unknown", "missing"}
-_BOOLEAN_PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"}, {"1", "0"}, {"1.0", "0.0"})
+_BOOLEAN_PAIRS = (
+    *(("true", "false"), ("t", "f"), ("yes", "no"), ("y", "n"), ("1", "0"), ("1.0", "0.0")),
+    *(("ja", "nein"), ("j", "n"), ("oui", "non"), ("si", "no"), ("sí", "no"), ("sì", "no"), ("sim", "não")),
+)
 
 
 def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]:
@@ -109,18 +77,48 @@ def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]
     `missing`: the strings that mean "no value". The notes name columns and hold no values but common markers of
     missing ones. Raises DataError where no column could be learned.
     """
-    rows: list[Row] = list(itertools.chain.from_iterable(itertools.islice(source.batches(_ROWS), 1)))
-    columns: list[Column] = []
+    batches = source.batches(_ROWS)
+    rows: list[Row] = next(batches, [])
     notes: list[str] = _rare_columns_note(source.rare)
-    for position, name in enumerate(source.columns):
-        guess = _ColumnGuess(name, position, [row[position] for row in rows], frozenset(missing))
-        columns.append(guess.column())
-        notes.extend(f"{name!r}: {note}" for note in guess.notes)
+
+    def guess(position: int, more: Iterable[str | None] = ()) -> tuple[Column, list[str]]:
+        name = source.columns[position]
+        found = _ColumnGuess(name, position, [*(row[position] for row in rows), *more], frozenset(missing))
+        return found.column(), [f"{name!r}: {note}" for note in found.notes]
+
+    guesses = [guess(position) for position in range(len(source.columns))]
+    for position, unreadable in _unreadable([column for column, _ in guesses], batches, missing).items():
+        guesses[position] = guess(position, unreadable)
+    source.refuse_bad_rows()
+    columns = [column for column, _ in guesses]
+    notes += itertools.chain.from_iterable(about for _, about in guesses)
     if all(isinstance(column, Identifier | Surrogate) for column in columns):
         raise DataError(
             f"{source.path}: every column looks like an identifier, so there is nothing to learn.", "Add a column with content."
         )
     return Schema(columns=columns), notes
+
+
+def _unreadable(columns: list[Column], batches: Iterable[list[Row]], missing: list[str]) -> dict[int, set[str | None]]:
+    """Values of further rows that are not of the inferred kinds, by the position of the column."""
+    parsers: list[tuple[int, Callable[[str | None], Value]]] = [
+        (position, parser_for(column, missing)) for position, column in enumerate(columns) if isinstance(column, Formatted)
+    ]
+    found: dict[int, set[str | None]] = {}
+    cells = 0
+    for batch in batches if parsers else ():
+        for position, parse in parsers:
+            for row in batch:
+                try:
+                    parse(row[position])
+                except UnreadableValueError:
+                    values = found.setdefault(position, set())
+                    if len(values) < _MAX_CORRECTIONS:
+                        values.add(row[position])
+        cells += len(batch) * len(parsers)
+        if cells > _CELLS:
+            break
+    return found
 
 
 def _rare_columns_note(names: tuple[str, ...]) -> list[str]:
@@ -145,31 +143,20 @@ class _ColumnGuess:
         self._values = [text for text in stripped if text and text not in missing]
         self._complete = len(self._values) == len(texts)
         self._distinct = set(self._values)
-        self._words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+        self._words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
 
     def column(self) -> Column:
         if not self._values:
             self.notes.append(f"no values in the first {_ROWS} rows; taken as a category.")
             return Category(name=self._name, kind="category")
         self._note_missing_markers()
-        person = self._person()
-        if person is not None:
-            self.notes.append(f"looks like a person's {person}: not learned, replaced by fake ones.")
-            return Surrogate(name=self._name, kind="surrogate", of=person)
-        if self._is_key():
-            self.notes.append(
-                "looks like a key: not learned, replaced by 1, 2, ... If it identifies the unit, set privacy.unit to this column."
-            )
-            return Identifier(name=self._name, kind="identifier")
-        return self._boolean() or self._coded() or self._numeric() or self._dated() or self._category_or_text()
+        boolean = self._boolean()
+        return boolean or self._personal() or self._key() or self._coded() or self._dated() or self._numeric() or self._worded()
 
     def _note_missing_markers(self) -> None:
         markers = sorted(value for value in self._distinct if value.lower() in _MISSING_MARKERS)
         if markers:
             self.notes.append(f"holds {', '.join(map(repr, markers))}; if that means 'no value', add it to data.missing.")
-
-    def _share(self, pattern: re.Pattern[str]) -> float:
-        return sum(pattern.fullmatch(value) is not None for value in self._distinct) / len(self._distinct)
 
     def _all(self, column: Column) -> bool:
         try:
@@ -181,94 +168,178 @@ class _ColumnGuess:
 
     # --- not learned -------------------------------------------------------------------------------------------------
 
-    def _person(self) -> Person | None:
-        name = "".join(self._words)
-        has_letters = any(character.isalpha() for value in itertools.islice(self._distinct, 100) for character in value)
-        rules: list[tuple[Person, bool]] = [
-            ("email", self._share(EMAIL) >= _MIN_MATCHING or (name in _EMAILS and has_letters)),
-            ("phone", self._share(PHONE) >= _MIN_MATCHING or (name in _PHONES and len(self._distinct) > 2)),
-            ("name", name in _PERSON_NAMES and has_letters),
-            ("address", name in _ADDRESSES and has_letters),
-        ]
-        return next((kind for kind, fits in rules if fits), None)
+    def _personal(self) -> Column | None:
+        person = fake_kind(self._words, self._distinct)
+        if person is not None:
+            what = "an IP address" if person == "ip" else f"a person's {person}"
+            self.notes.append(f"looks like {what}: not learned, replaced by fake ones.")
+            return Surrogate(name=self._name, kind="surrogate", of=person)
+        numbers = key_kind(self._words, self._distinct)
+        if numbers is not None:
+            return self._identifier(f"looks like {numbers}: not learned, replaced by new ones")
+        return None
+
+    def _identifier(self, note: str) -> Identifier:
+        form = find_key_format(self._distinct)
+        if self._repeated():
+            note += f". Several rows have the same value: if it says whose rows they are, set privacy.unit to {self._name!r}."
+        else:
+            note += ". If it identifies the unit, set privacy.unit to this column."
+        self.notes.append(note)
+        return Identifier(name=self._name, kind="identifier", format=None if form is None else form.form)
+
+    def _repeated(self) -> bool:
+        return len(self._values) >= 1.1 * len(self._distinct)
+
+    def _key(self) -> Column | None:
+        if not self._is_key():
+            return None
+        return self._identifier("looks like a key: not learned, replaced by new values of the same form")
 
     def _is_key(self) -> bool:
-        if self._share(UUID) == 1:
+        if all(UUID.fullmatch(value) for value in self._distinct):
             return True
+        distinct, rows = len(self._distinct), len(self._values)
         whole = self._all(Integer(name=self._name))
-        unique = self._complete and len(self._distinct) == len(self._values) and len(self._values) > 1
+        unique = self._complete and distinct == rows and rows > 1
         if whole and unique and (self._unnamed_first or self._counts_up()):
             return True
-        if not self._named_like_a_key():
+        # A key is a whole number or a code. No value of it is in most rows.
+        code = whole or all(_CODE.fullmatch(value) and len(value) <= 40 for value in self._distinct)
+        if not code or not (whole or find_number_format(self._distinct) is None) or self._top_share() > 0.2:
             return False
-        compact = whole or all(len(value) <= 40 and " " not in value for value in self._distinct)
-        # Not only unique ones: a patient's number is in each row of the patient, an account's in each of its transactions.
-        distinct, rows = len(self._distinct), len(self._values)
-        return compact and (unique or (distinct > 20 and distinct > 0.5 * rows) or (distinct > 100 and distinct > 0.1 * rows))
-
-    def _named_like_a_key(self) -> bool:
+        owner = bool(_PERSONS & set(self._words)) or any(_KEY_IN_ONE_WORD.fullmatch(word) for word in self._words)
         last = self._words[-1] if self._words else ""
-        if _KEY_WORDS.intersection(self._words) or last in _NUMBER_WORDS or _KEY_IN_ONE_WORD.fullmatch(last):
+        if unique and _UNIQUE_KEY_WORDS & set(self._words):
             return True
-        # `account` alone: its number, if the values have digits.
-        return last in _OWNERS and all(any(map(str.isdigit, value)) for value in self._distinct)
+        if not (
+            _KEY_WORDS & set(self._words) or (last in _NUMBER_WORDS and len(self._words) > 1) or _KEY_IN_ONE_WORD.fullmatch(last)
+        ):
+            # `account` alone: its number, if it is a code, or has as many digits everywhere.
+            same_length = len({len(value) for value in self._distinct}) == 1 and all(len(value) >= 5 for value in self._distinct)
+            if last not in _OWNERS or _QUANTITIES & set(self._words) or (whole and not same_length):
+                return False
+        # Not only unique ones: a patient's number is in each row of the patient, an account's in each of its transactions.
+        several = distinct > 20 and owner
+        return unique or several or (distinct > 20 and distinct > 0.5 * rows) or (distinct > 100 and distinct > 0.1 * rows)
+
+    def _top_share(self) -> float:
+        return Counter(self._values).most_common(1)[0][1] / len(self._values) if len(self._values) > 20 else 0.0
 
     def _counts_up(self) -> bool:
         """Whether the values are n, n+1, n+2, ... in the order of the rows."""
         numbers = [int(value) for value in self._values if re.fullmatch(r"[0-9]{1,18}", value)]
         return len(numbers) > 10 and numbers == list(range(numbers[0], numbers[0] + len(self._values)))
 
+    def _nearly_unique(self) -> bool:
+        return len(self._values) >= 20 and len(self._distinct) >= 0.9 * len(self._values)
+
     # --- learned -----------------------------------------------------------------------------------------------------
 
     def _boolean(self) -> Column | None:
         words = {value.lower() for value in self._distinct}
-        if words in _BOOLEAN_PAIRS and words <= TRUE_WORDS | FALSE_WORDS:
-            return Boolean(name=self._name, kind="boolean")
-        return None
+        pair = next((pair for pair in _BOOLEAN_PAIRS if words == set(pair)), None)
+        if pair is None:
+            return None
+        # The most frequent spelling of each, where there are several.
+        spelled = Counter(self._values)
+        true, false = (max((v for v in spelled if v.lower() == word), key=lambda v: spelled[v]) for word in pair)
+        return Boolean(name=self._name, kind="boolean", format=_unless(f"{true}/{false}", "true/false"))
 
     def _coded(self) -> Column | None:
         """Numbers that are codes: few of them, in a column called a code; or with leading zeros, which numbers lose."""
         if not self._all(Integer(name=self._name)):
             return None
         if any(_LEADING_ZERO.fullmatch(value) for value in self._distinct):
+            if self._nearly_unique():
+                return self._identifier("its numbers have leading zeros and are nearly all different: taken as a key")
             self.notes.append("its numbers have leading zeros, so they are taken as codes, not as quantities.")
-            return self._category_or_text()
-        if _CODE_WORDS.intersection(self._words) and self._repeats(100):
+            return Category(name=self._name, kind="category")
+        long = all(_LONG_NUMBER.fullmatch(value) for value in self._distinct) and len(set(map(len, self._distinct))) == 1
+        if self._repeats(100) and (_CODE_WORDS.intersection(self._words) or (long and len(self._values) >= 200)):
             self.notes.append("its few numbers are taken as codes; make it kind integer if they are quantities.")
             return Category(name=self._name, kind="category")
         return None
 
     def _numeric(self) -> Column | None:
-        if self._all(Integer(name=self._name)):
-            return Integer(name=self._name, kind="integer")
-        if not self._all(Number(name=self._name)):
-            return None
-        decimals = max(_decimals(value) for value in self._distinct)
+        spelling = find_number_format(self._distinct)
+        if spelling is None:
+            if self._all(Integer(name=self._name)):
+                return Integer(name=self._name, kind="integer")
+            if not self._all(Number(name=self._name)):
+                return None
+            return self._number(max(_decimals(value) for value in self._distinct), None)
+        if spelling.is_ambiguous:
+            self.notes.append(
+                'its comma is taken as a thousands sign; for a decimal comma set format = "1234,5" and kind number.'
+            )
+        if spelling.has_limits:
+            self.notes.append(
+                "some values are limits, such as <5: taken as that number; declare the limit (below, above) to keep the sign."
+            )
+        form = _unless(spelling.format.text(whole=spelling.is_whole), "1234.5", "1234")
+        if not spelling.is_whole:
+            return self._number(spelling.decimals, form)
+        column = Integer(name=self._name, kind="integer", format=form)
+        return column if self._all(column) else None
+
+    def _number(self, decimals: int, form: str | None) -> Column:
         if decimals > _MAX_DECIMALS:
             self.notes.append(f"has many digits after the point; rounded to {_MAX_DECIMALS}.")
-        return Number(name=self._name, kind="number", decimals=min(decimals, _MAX_DECIMALS))
+        return Number(name=self._name, kind="number", decimals=min(decimals, _MAX_DECIMALS), format=form)
 
     def _dated(self) -> Column | None:
-        if self._all(DateTime(name=self._name)):
-            midnight = all(re.fullmatch(r".{10}([T ]00:00(:00(\.0*)?)?)?", value) for value in self._distinct)
-            if midnight:
+        spelling = find_moment_format(self._distinct)
+        if spelling is None:
+            if not self._all(DateTime(name=self._name)):
+                return None
+            if all(re.fullmatch(r".{10}([T ]00:00(:00(\.0*)?)?)?", value) for value in self._distinct):
                 return Date(name=self._name, kind="date")
+            self.notes.append("its dates and times are of several forms: written as YYYY-MM-DD HH:MM:SS, in UTC.")
             return DateTime(name=self._name, kind="datetime")
-        if self._share(DATE) >= _MIN_MATCHING:
-            self.notes.append("looks like dates, but not as YYYY-MM-DD; rewrite them to have them learned as dates.")
-        return None
+        if spelling.is_ambiguous:
+            self.notes.append(f"day and month could be the other way round; read as {spelling.format.codes}: see format.")
+        if spelling.has_fractions:
+            self.notes.append("fractions of a second are left out.")
+        form = spelling.format
+        if not form.has_date:
+            return Time(name=self._name, kind="time", format=_unless(form.codes, "%H:%M:%S"))
+        if not form.has_time:
+            return Date(name=self._name, kind="date", format=_unless(form.codes, "%Y-%m-%d"))
+        if all((moment := form.read(value)) is not None and moment.time() == dt.time() for value in self._distinct):
+            place = re.search("%-?[HI]", form.codes)
+            assert place is not None
+            midnight = MomentFormat(form.codes[place.start() :]).write(dt.date(1970, 1, 1))
+            return Date(name=self._name, kind="date", format=form.codes[: place.start()] + midnight)
+        return DateTime(name=self._name, kind="datetime", format=_unless(form.codes, "%Y-%m-%d %H:%M:%S"))
 
-    def _category_or_text(self) -> Column:
+    def _worded(self) -> Column:
+        """A text where values have words and vary; a key where they are short codes, nearly all different; else a category."""
+        if self._nearly_unique() and all(_CODE.fullmatch(value) and len(value) <= 24 for value in self._distinct):
+            return self._identifier(
+                "short codes, nearly all different: taken as a key, not learned, replaced by new ones of the same form"
+            )
         mean_length = sum(map(len, self._values)) / len(self._values)
-        # Longer lists are fine for short codes (a diagnosis); rare ones become `other` when the list is measured.
-        if (mean_length <= 60 and self._repeats(100)) or (mean_length <= 12 and self._repeats(1000)):
-            return Category(name=self._name, kind="category")
-        self.notes.append(f"free text; more than {_TEXT_TOKENS} tokens of a value are cut off (max_tokens).")
-        return Text(name=self._name, kind="text", max_tokens=_TEXT_TOKENS)
+        mean_words = sum(len(value.split()) for value in self._values) / len(self._values)
+        varies = not self._repeats(100 if mean_length > 12 else 1000)
+        if varies and mean_words >= _MIN_WORDS:
+            self.notes.append(
+                f"free text; more than {_TEXT_TOKENS} tokens of a value are cut off (max_tokens). Texts train a language model, "
+                "for hours on a laptop: leave the column out (data.columns), or make it a category, where that is too long."
+            )
+            return Text(name=self._name, kind="text", max_tokens=_TEXT_TOKENS)
+        if varies and len(self._distinct) > 100:
+            self.notes.append("has many different values: those of few rows become 'other'.")
+        return Category(name=self._name, kind="category")
 
     def _repeats(self, max_distinct: int) -> bool:
         """Whether at most `max_distinct` values occur, each ten times on average."""
         return len(self._distinct) <= max_distinct and len(self._values) >= 10 * len(self._distinct)
+
+
+def _unless(form: str, *usual: str) -> str | None:
+    """The format, where it is not the usual one."""
+    return None if form in usual else form
 
 
 def _decimals(text: str) -> int:

@@ -22,9 +22,10 @@ from localsynth.schema.columns import Derived, Identifier, Number, Record, Schem
 from localsynth.store.private import PrivateWriter
 from localsynth.workspace.paths import Workspace
 
-__all__ = ["LoadedTable", "load_table", "sort_key"]
-
 _BATCH = 100_000
+_MAX_BAD_ROWS = 1000
+"""After that many the others are not looked for: it is the kind of a column that is wrong."""
+_UNREADABLE = "Correct the row, change the column's kind, or add the string to data.missing if it means 'no value'."
 _SECONDS_BETWEEN_EVENTS = 0.5
 
 
@@ -93,24 +94,25 @@ class _RowParser:
         text = (row[self._order] or "").strip()
         return sort_key(text) if text and text not in self._absent else None
 
-    def __call__(self, row: Row) -> tuple[str | None, list[Value]]:
+    def __call__(self, row: Row) -> tuple[str | None, list[Value]] | None:
+        """None for a row with a value that is not of its column's kind: it is among the bad rows of the source then."""
         self.rows += 1
         values: list[Value] = []
         for index, name, parse in self._parsers:
             try:
                 values.append(parse(row[index]))
             except UnreadableValueError as error:
-                raise DataError(
-                    f"{self._source.path}: row {self.rows}, column {name!r}: {error}.",
-                    "Correct the row, change the column's kind, or add the string to data.missing if it means 'no value'.",
-                ) from None
+                self._source.bad.add(f"row {self.rows}, column {name!r}", str(error), _UNREADABLE)
+                if self._source.bad.count >= _MAX_BAD_ROWS:
+                    self._source.refuse_bad_rows()
+                return None
         if self._derived:
             self._compare_derived(row, dict(zip((name for _, name, _ in self._parsers), values, strict=True)))
         return self._unit_of(row), values
 
     def _compare_derived(self, row: Row, values: Record) -> None:
         for index, formula, column in self._derived:
-            number = Number(name=column.name, kind="number", decimals=column.decimals)
+            number = Number(name=column.name, kind="number", decimals=column.decimals, format=column.format)
             try:
                 written = parse_value(number, row[index], self._absent)
             except UnreadableValueError:
@@ -176,10 +178,14 @@ def load_table(
     last_event = 0.0
     with PrivateWriter(workspace, config.schema_, config.data.sequence_by) as writer:
         for batch in source.batches():
-            writer.add_rows([parse_row(row) for row in batch], [parse_row.order_key(row) for row in batch])
+            parsed = [(values, parse_row.order_key(row)) for row in batch if (values := parse_row(row)) is not None]
+            writer.add_rows([values for values, _ in parsed], [key for _, key in parsed])
             if time.monotonic() - last_event >= _SECONDS_BETWEEN_EVENTS:
                 last_event = time.monotonic()
                 emit({"kind": "progress", "stage": "ingest", "unit": "rows", "private": {"rows": writer.rows}})
+        source.refuse_bad_rows()
+        if source.bad.count:
+            emit(private_note(f"{source.bad.count:,} rows of the file cannot be read and were left out."))
         if parse_row.saw_row_without_unit:
             text = f"Some rows have no {privacy.unit!r}: each of them counts as a unit of its own."
             emit(private_note(text))

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from localsynth.privacy.accountant import Mechanism
 
-__all__ = ["Measurement"]
-
 
 @dataclass(frozen=True)
 class Measurement:

@@ -10,9 +10,19 @@ import re
 from collections.abc import Callable, Collection
 from functools import partial
 
-from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Text, Value
-
-__all__ = ["FALSE_WORDS", "TRUE_WORDS", "UnreadableValueError", "parse_value", "parser_for"]
+from localsynth.schema.columns import (
+    Boolean,
+    Category,
+    Column,
+    Date,
+    DateTime,
+    Formatted,
+    Integer,
+    Number,
+    Text,
+    Time,
+    Value,
+)
 
 TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1", "1.0"})
 FALSE_WORDS = frozenset({"false", "f", "no", "n", "0", "0.0"})
@@ -85,6 +95,12 @@ def _datetime(text: str) -> dt.datetime:
     return moment.replace(microsecond=0)
 
 
+def _time(text: str) -> dt.datetime:
+    if not text.startswith("1970-01-01 "):
+        raise UnreadableValueError("not a time of day of the form HH:MM:SS")
+    return _datetime(text)
+
+
 def _date(text: str) -> dt.date:
     try:
         if _ISO_DATE.fullmatch(text):
@@ -105,11 +121,23 @@ def _category(text: str) -> Value:
     return " ".join(_text(text).split()) or None
 
 
+def _formatted(column: Formatted, convert: Callable[[str], Value], text: str) -> Value:
+    plain = column.plain(text)
+    if plain is not None:
+        try:
+            return convert(plain)
+        except UnreadableValueError:
+            if column.format is None:
+                raise
+    raise UnreadableValueError(f"not a value of the form {column.format}")
+
+
 _CONVERTERS: dict[type, Callable[[str], Value]] = {
     Integer: _integer,
     Boolean: _boolean,
     Date: _date,
     DateTime: _datetime,
+    Time: _time,
     Category: _category,
 }
 
@@ -117,15 +145,17 @@ _CONVERTERS: dict[type, Callable[[str], Value]] = {
 def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None], Value]:
     """The function that parses the texts of a learned column. `missing`: the strings that mean "no value".
 
+    A text of the column's format is read by that; else:
+
     - integer: "3", "3.0", "1e+05"; number: rounded to the column's decimals; NaN and infinities are missing values
     - boolean: true/false, t/f, yes/no, y/n, 1/0 in any case
-    - date, datetime: ISO 8601; a datetime's time zone is converted to UTC and dropped, as are fractions of a second
+    - date, datetime, time: ISO 8601; a datetime's time zone is converted to UTC and dropped, as are fractions of a second
     - category: white space stripped at the ends, single blanks inside
     - text: line ends become \\n, other control characters except tab are removed
 
     Blank strings are missing values except in a text column. The function raises UnreadableValueError.
     """
-    absent = frozenset(missing)
+    absent = frozenset(missing if column.missing is None else column.missing)
     if isinstance(column, Text):
 
         def parse_text(text: str | None) -> Value:
@@ -133,6 +163,8 @@ def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None
 
         return parse_text
     convert = partial(_number, decimals=column.decimals) if isinstance(column, Number) else _CONVERTERS[type(column)]
+    if isinstance(column, Formatted):
+        convert = partial(_formatted, column, convert)
     # Structured columns repeat their values: a cache halves the time of a wide table.
     known: dict[str | None, Value] = {None: None}
 

@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["DATE", "EMAIL", "PHONE", "UUID"]
-
 DATE = re.compile(r"[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}([ T].*)?")
 """A date in figures, with or without a time: 2020-12-31T10:00Z, 31.12.2020, 12/31/20."""
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")

@@ -112,6 +112,8 @@ def _begin_or_resume(
     work = _Ingest(session, ledger, source_sha256, record)
     if record.ingest is None:
         work.read_rows(source)
+    else:
+        work.begin()
     work.measure_columns()
     epsilon = ledger.spent().epsilon
     session.emit({**stage_done("ingest"), "epsilon": epsilon})
@@ -144,7 +146,9 @@ def size_epsilon(ledger: "Ledger", budget: str) -> float:
 
 
 class _Ingest:
-    """An ingest at work. `record` is what schema.json says.
+    """An ingest at work. `record` is what schema.json says, once there is a budget.
+
+    The rows are read and checked first: a table that does not fit the schema binds the workspace to nothing.
 
     A measurement is charged to the ledger, made, and then written to schema.json together with the index of its charge.
     A process that is killed in between leaves a charge that no record names. The next process sees that and measures again,
@@ -152,21 +156,25 @@ class _Ingest:
     """
 
     def __init__(self, session: Session, ledger: "Ledger", source_sha256: str, record: IngestRecord) -> None:
-        """Open the ingest's first budget, where something is to be measured, then write the record.
-
-        In this order a budget that is refused leaves the record of an earlier ingest unchanged.
-        """
+        """Raises ConfigError where epsilon is too small."""
         self._session, self._ledger, self._source_sha256 = session, ledger, source_sha256
         self._measured_by = dict(record.measured_by)
         self._shares = shares_of(session.config)
         self.record = record
         if record.size.units is None:
-            # Raises where epsilon is too small, before the size is paid for.
+            # Before the size is paid for.
             account_of(session.config, _SOME_UNITS, self._shares.size_epsilon)
+
+    def begin(self) -> None:
+        """Open the ingest's first budget, where something is to be measured, then write the record.
+
+        In this order a budget that is refused leaves the record of an earlier ingest unchanged.
+        """
+        if self.record.size.units is None:
             self._open_size_budget()
         else:
             self._open_account()
-        self._write(record)
+        self._write(self.record)
 
     def _write(self, record: IngestRecord) -> None:
         record.write(self._session.workspace.schema_path)
@@ -220,6 +228,7 @@ class _Ingest:
         """The probability to keep a unit, which depends on the true number of `units` only through a measurement."""
         from localsynth.ingest.private_bounds import measure_unit_count
 
+        self.begin()
         size = self.record.size
         if size.units is None:
             charge = partial(self._charge, self._open_size_budget())

@@ -18,6 +18,7 @@ from localsynth.events import Event
 from localsynth.pipeline.plan import known_size
 from localsynth.pipeline.session import Options, Session
 from localsynth.planning.forecast import with_placeholders
+from localsynth.schema.columns import Record, Schema, written
 from localsynth.schema.random_rows import random_rows
 from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.paths import Workspace
@@ -41,7 +42,7 @@ def prepare_rehearsal(session: Session) -> Session:
     source = root / "random-rows.jsonl"
     privacy = session.config.privacy
     rows = random_rows(schema, kept, privacy.unit, privacy.max_rows_per_unit)
-    write_file(source, "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows))
+    write_file(source, "".join(json.dumps(_spelled(schema, row), ensure_ascii=False) + "\n" for row in rows))
     # The options for reading the original file do not apply to this one.
     original = session.config.data
     data = DataConfig(
@@ -64,6 +65,11 @@ def prepare_rehearsal(session: Session) -> Session:
         config=config,
         options=Options(rows=options.rows or ROWS, force=True, sign=False, rehearsal_steps=options.rehearsal_steps or STEPS),
     )
+
+
+def _spelled(schema: Schema, row: Record) -> dict[str, str | None]:
+    """The row as the file would spell it."""
+    return {column.name: written(column, row[column.name]) for column in schema.columns}
 
 
 def _remove_earlier(root: Path) -> None:

@@ -228,13 +228,16 @@ def _guessed(column: Column) -> str:
         fields.append("decimals")
     if isinstance(column, Text):
         fields.append("max_tokens")
+    if getattr(column, "format", None) is not None:
+        fields.append("format")
     return f"{column.name} ({', '.join(fields)})"
 
 
 def _is_declared(column: Column) -> bool:
     """Whether the user declared any bound or list of the column."""
     limits = {"values"} if isinstance(column, Category) else {"min", "max"} & set(type(column).model_fields)
-    return bool(limits - set(column.measured))
+    beyond = getattr(column, "below", None) is not None or getattr(column, "above", None) is not None
+    return beyond or bool(limits - set(column.measured))
 
 
 def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_limit: bool) -> list[str]:

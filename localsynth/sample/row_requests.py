@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from localsynth.errors import ConfigError, DataError
-from localsynth.schema.columns import Schema
+from localsynth.schema.columns import Column, Formatted, Schema
 from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.where import exactly, parse_where, values_of
@@ -118,6 +118,11 @@ def _read_shares(schema: Schema, text: str, conditions: Conditions) -> _Shares:
 # --- rows to complete ------------------------------------------------------------------------------------------------
 
 
+def _plain(column: Column, text: str) -> str:
+    """A value in the format of its column, or as Python writes it, as the latter."""
+    return (column.plain(text) if isinstance(column, Formatted) else None) or text
+
+
 def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Conditions) -> tuple[list[Conditions], bytes]:
     try:
         data = path.read_bytes()
@@ -145,7 +150,7 @@ def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Cond
         row: dict[str, Allowed] = {}
         for name, text in zip(header, line, strict=True):
             try:
-                row[name] = exactly(learned[name], None if text in missing else text)
+                row[name] = exactly(learned[name], None if text in missing else _plain(learned[name], text))
             except ConfigError as error:
                 raise DataError(f"{path}: row {number}: {error.message}", error.hint) from None
         rows.append(row)

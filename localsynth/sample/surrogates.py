@@ -5,7 +5,7 @@ Faker makes them from the seed and the row number alone. No original value is re
 
 from faker import Faker
 
-from localsynth.schema.columns import Derived, Identifier, Record, Schema, Surrogate, Value
+from localsynth.schema.columns import Column, Derived, Formatted, Identifier, Record, Schema, Surrogate, Value
 
 
 class Surrogates:
@@ -29,9 +29,12 @@ class Surrogates:
         if self._has_surrogates:
             self._faker.seed_instance(f"{self.seed}/{row_number if unit is None else unit}")
         record: Record = {}
+        # A file with months gets the first days of months, and so does the database.
+        learned = {column.name: self._rounded(column, learned[column.name]) for column in self.schema.learned()}
         for column in self.schema.columns:
             if isinstance(column, Identifier):
-                record[column.name] = (unit if unit is not None and column.name == self._unit_column else row_number) + 1
+                number = unit if unit is not None and column.name == self._unit_column else row_number
+                record[column.name] = column.numbered(number + 1)
             elif isinstance(column, Surrogate):
                 record[column.name] = self._fake(column)
             elif isinstance(column, Derived):
@@ -39,6 +42,11 @@ class Surrogates:
             else:
                 record[column.name] = learned[column.name]
         return record
+
+    @staticmethod
+    def _rounded(column: Column, value: Value) -> Value:
+        rounds = isinstance(column, Formatted) and not isinstance(column, Derived) and value is not None
+        return column.rounded(value) if rounds else value  # type: ignore[union-attr]
 
     def _fake(self, column: Surrogate) -> Value:
         if column.of == "name":
@@ -49,4 +57,8 @@ class Surrogates:
         if column.of == "phone":
             # 555-0100 to 555-0199 are reserved for fictional numbers.
             return f"{self._faker.random_int(201, 989)}-555-01{self._faker.random_int(0, 99):02d}"
+        if column.of == "ip":
+            # One of three networks that are reserved for documentation (RFC 5737).
+            network = ("192.0.2", "198.51.100", "203.0.113")[self._faker.random_int(0, 2)]
+            return f"{network}.{self._faker.random_int(1, 254)}"
         return str(self._faker.address()).replace("\n", ", ")

@@ -187,7 +187,7 @@ def _widest(column: Column, constants: set[str]) -> Column:
         Date: (dt.date.min, dt.date.max),
         DateTime: (dt.datetime.min, dt.datetime.max.replace(microsecond=0)),
     }
-    if not isinstance(column, Ordered):
+    if not isinstance(column, Ordered) or not column.unmeasured():
         return column
     low, high = ends[type(column)]
     return column.model_copy(

@@ -20,7 +20,7 @@ from localsynth.errors import ConfigError
 _NUMBERS, _TIMES = {"integer", "number"}, {"date", "datetime"}
 _UNORDERED = {"category", "boolean", "text"}
 _TRUTH_VALUES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_EXAMPLES = {"boolean": "true or false", "date": "'2024-01-31'", "datetime": "'2024-01-31 08:30:00'"}
+_EXAMPLES = {"boolean": "true or false", "date": "'2024-01-31'", "datetime": "'2024-01-31 08:30:00'", "time": "'08:30'"}
 _QUOTES = "Names that are SQL words, or have other characters than letters, digits and _, stand in double quotes."
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -267,7 +267,9 @@ def read_constant(name: Name, text: str) -> Value:
             return number
         if name.kind == "date" and len(text) == len("2024-01-31"):
             return dt.date.fromisoformat(text)
-        if name.kind in _TIMES:
+        if name.kind == "time" and text[2:3] == ":":
+            text = f"1970-01-01 {text}"
+        if name.kind in _TIMES or name.kind == "time":
             return dt.datetime.fromisoformat(text).replace(tzinfo=None, microsecond=0)
     except (KeyError, ValueError):
         raise ConfigError(

@@ -7,7 +7,9 @@ DuckDB's Python client binds parameters one by one (10,000 rows of 5 columns: 7 
 
 import datetime as dt
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localsynth.schema.columns import Value
@@ -29,13 +31,22 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def parquet(path: Path) -> str:
+    """A Parquet file as an SQL relation: the very file, since DuckDB takes some characters of a path for patterns.
+
+    A directory a=1 is no column either.
+    """
+    exact = re.sub(r"[\[*?]", lambda found: f"[{found[0]}]", str(path))
+    return f"read_parquet({literal(exact)}, hive_partitioning = false)"
+
+
 def literal(text: object) -> str:
     """`text`, a string or a path, as an SQL string."""
     return "'" + str(text).replace("'", "''") + "'"
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, dt.date):  # datetime included
+    if isinstance(value, dt.date | dt.time):  # datetime included
         return value.isoformat()
     raise TypeError(f"no column holds a {type(value).__name__}")
 

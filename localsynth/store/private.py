@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
-from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Value, conform
+from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Time, Value, conform
 from localsynth.store.bulk import insert_rows
 from localsynth.store.encryption import attach, connect
 from localsynth.store.key import make_key, read_key
@@ -33,7 +33,14 @@ from localsynth.workspace.paths import Workspace
 Split: TypeAlias = Literal["train", "holdout"]
 
 _FETCH = 2000
-_TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Integer: "BIGINT", Number: "DOUBLE"}
+_TYPES: dict[type, str] = {
+    Boolean: "BOOLEAN",
+    Date: "DATE",
+    DateTime: "TIMESTAMP",
+    Time: "TIMESTAMP",
+    Integer: "BIGINT",
+    Number: "DOUBLE",
+}
 _READ_AGAIN = "remove that file and run `localsynth ingest` (earlier measurements are kept and not charged again)."
 
 

@@ -2,6 +2,7 @@
 
     numbered_rows(row_number, job, chunk, c0, c1, ...)   the table; c<i> is the i-th column of the schema
     synthetic     a view with the user's column names only, in the order of the row numbers
+    definition    the schema, as JSON: how an export spells the values
     provenance    a view (row_number, job, chunk, run, model_sha256, seed, epsilon, delta, asked); chunk is the number of the
                   chunk's first row
     jobs(job, run, model_sha256, seed, epsilon, delta, created, settings, asked, first_row, rows, more)
@@ -19,7 +20,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,11 +35,13 @@ from localsynth.schema.columns import (
     Date,
     DateTime,
     Derived,
+    Formatted,
     Identifier,
     Integer,
     Number,
     Record,
     Schema,
+    Time,
     Value,
 )
 from localsynth.store.bulk import OFFLINE, insert_rows, literal, quoted
@@ -52,7 +55,9 @@ _FETCH = 2000
 _CONFIG = {**OFFLINE, "temp_directory": ""}
 _HARMLESS = {**_CONFIG, "enable_external_access": False, "lock_configuration": True}
 _COPY_OPTIONS: dict[str, str] = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet", "jsonl": "FORMAT json, ARRAY false"}
-_TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Identifier: "BIGINT", Integer: "BIGINT"}
+_TYPES: dict[type, str] = {Boolean: "BOOLEAN", Date: "DATE", DateTime: "TIMESTAMP", Time: "TIME", Integer: "BIGINT"}
+_DAY = dt.date(1970, 1, 1)
+"""The day of a time of day, where it is a moment."""
 _SAMPLE_FIRST = "Generate rows first: localsynth sample WORKSPACE"
 
 
@@ -63,6 +68,8 @@ def _sql_type(column: Column) -> str:
         return f"DECIMAL({18 if largest < 10 ** (18 - column.decimals) else 38},{column.decimals})"
     if isinstance(column, Derived):
         return f"DECIMAL(18,{column.decimals})" if column.decimals else "BIGINT"
+    if isinstance(column, Identifier) and column.format is None:
+        return "BIGINT"
     return _TYPES.get(type(column), "VARCHAR")
 
 
@@ -177,12 +184,15 @@ class SyntheticStore:
                         f"{self._path} holds rows with other columns than the schema has now.",
                         "Export them if you need them, then run again with --again.",
                     )
+                connection.execute("UPDATE definition SET schema = ?", [schema.model_dump_json()])
                 return
             columns = ", ".join(f"c{i} {kind}" for i, (_, kind) in enumerate(wanted))
             named = ", ".join(f"c{i} AS {quoted(name)}" for i, (name, _) in enumerate(wanted))
             connection.execute(f"CREATE TABLE numbered_rows (row_number BIGINT, job INTEGER, chunk BIGINT, {columns})")
             # Qualified, since a column of the user may be called row_number, too.
             connection.execute(f"CREATE VIEW synthetic AS SELECT {named} FROM numbered_rows ORDER BY numbered_rows.row_number")
+            connection.execute("CREATE TABLE definition (schema VARCHAR)")
+            connection.execute("INSERT INTO definition VALUES (?)", [schema.model_dump_json()])
             connection.execute("""
                 CREATE TABLE jobs (job INTEGER, run VARCHAR, model_sha256 VARCHAR, seed BIGINT, epsilon DOUBLE, delta DOUBLE,
                     created DATE, settings JSON, asked JSON, first_row BIGINT, "rows" BIGINT, more BIGINT)""")
@@ -278,8 +288,9 @@ class SyntheticStore:
                     f"{self._path} already holds some of the rows {first_row_number} to {first_row_number + len(rows) - 1}.",
                     "Make a new table: run again with --again.",
                 )
-            numbered: list[list[Value]] = [
-                [first_row_number + i, job, first_row_number, *(row[name] for name, _ in columns)] for i, row in enumerate(rows)
+            numbered: list[list[Any]] = [
+                [first_row_number + i, job, first_row_number, *(_stored(row[name], kind) for name, kind in columns)]
+                for i, row in enumerate(rows)
             ]
             insert_rows(connection, "numbered_rows", ["BIGINT", "INTEGER", "BIGINT", *(kind for _, kind in columns)], numbered)
         return True
@@ -322,7 +333,7 @@ class SyntheticStore:
             )
             while batch := connection.fetchmany(_FETCH):
                 for row in batch:
-                    yield {name: _float_for_decimal(value) for name, value in zip(names, row, strict=True)}
+                    yield {name: _as_recorded(value) for name, value in zip(names, row, strict=True)}
 
     def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of one SELECT. It cannot write, attach, or read any other file.
@@ -345,6 +356,8 @@ class SyntheticStore:
     def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False, for_spreadsheets: bool = False) -> int:
         """Write the table to `out`, atomically, and return the number of rows. A null is an empty CSV field.
 
+        CSV and JSON lines spell values in the formats of their columns; Parquet keeps them typed.
+
         `for_spreadsheets` (CSV only): a text or column name that a spreadsheet would evaluate as a formula gets a leading
         apostrophe; numbers do not change.
 
@@ -361,9 +374,9 @@ class SyntheticStore:
             )
         try:
             with self._reading() as connection:
-                selected = _escape_formulas(self._present_columns(connection)) if for_spreadsheets else "*"
+                selected = self._selected(connection, file_format, for_spreadsheets)
                 written = connection.execute(
-                    f"COPY (SELECT {selected or '*'} FROM synthetic) TO {literal(part)} ({_COPY_OPTIONS[file_format]})"
+                    f"COPY (SELECT {selected} FROM synthetic) TO {literal(part)} ({_COPY_OPTIONS[file_format]})"
                 ).fetchone()
             part.replace(out)
         except duckdb.CatalogException:
@@ -374,6 +387,28 @@ class SyntheticStore:
             with suppress(OSError):
                 part.unlink()
         return int(written[0]) if written else 0
+
+    def _selected(self, connection: duckdb.DuckDBPyConnection, file_format: ExportFormat, for_spreadsheets: bool) -> str:
+        """The select list of an export. Formats are written by functions that it registers."""
+        found = connection.execute("SELECT schema FROM definition").fetchone()
+        columns = Schema.model_validate_json(found[0]).columns if found else []
+        selected = []
+        for place, ((name, kind), column) in enumerate(zip(self._present_columns(connection), columns, strict=True)):
+            value = quoted(name)
+            if file_format != "parquet" and isinstance(column, Formatted) and column.is_spelled:
+                connection.create_function(f"spelled_{place}", _speller(column), [kind], "VARCHAR")
+                value = f"spelled_{place}({value})"
+            elif for_spreadsheets and kind == "VARCHAR":
+                value = _escaped(value)
+            selected.append(f"{value} AS {quoted(escape_formula(name) if for_spreadsheets else name)}")
+        return ", ".join(selected) or "*"
+
+
+def _speller(column: Formatted) -> Callable[[Any], str]:
+    def spell(value: Any) -> str:
+        return column.written(dt.datetime.combine(_DAY, value) if isinstance(value, dt.time) else value)
+
+    return spell
 
 
 # The first characters of formulas, after OWASP's "CSV injection".
@@ -386,17 +421,19 @@ def escape_formula(text: str) -> str:
     return f"'{text}" if re.match(_FORMULA, text) and not re.match(_NUMBER, text) else text
 
 
-def _escape_formulas(columns: list[tuple[str, str]]) -> str:
-    """The select list of (name, SQL type) columns with formulas escaped."""
-    selected = []
-    for name, kind in columns:
-        value, shown = quoted(name), quoted(escape_formula(name))
-        if kind == "VARCHAR":
-            harmless = f"NOT regexp_matches({value}, '{_FORMULA}') OR regexp_matches({value}, '{_NUMBER}')"
-            value = f"CASE WHEN {harmless} THEN {value} ELSE '''' || {value} END"
-        selected.append(f"{value} AS {shown}")
-    return ", ".join(selected)
+def _escaped(value: str) -> str:
+    """An SQL text `value` with its formula escaped."""
+    harmless = f"NOT regexp_matches({value}, '{_FORMULA}') OR regexp_matches({value}, '{_NUMBER}')"
+    return f"CASE WHEN {harmless} THEN {value} ELSE '''' || {value} END"
 
 
 def _float_for_decimal(value: Any) -> Any:
     return float(value) if isinstance(value, decimal.Decimal) else value
+
+
+def _stored(value: Value, kind: str) -> Any:
+    return value.time() if kind == "TIME" and isinstance(value, dt.datetime) else value
+
+
+def _as_recorded(value: Any) -> Any:
+    return dt.datetime.combine(_DAY, value) if isinstance(value, dt.time) else _float_for_decimal(value)

@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 
 from localsynth.errors import IntegrityError
-from localsynth.schema.columns import Boolean, Column, DateTime, Derived, Identifier, Integer, Number, Schema
-from localsynth.store.bulk import OFFLINE, literal
+from localsynth.schema.columns import Boolean, Column, DateTime, Derived, Formatted, Identifier, Integer, Number, Schema, Time
+from localsynth.store.bulk import OFFLINE, parquet
 from localsynth.system.canonical_json import canonical_json
 
 _LONGEST_FIELD = 2**24
@@ -52,20 +52,28 @@ def read_rows(path: Path, schema: Schema) -> Iterator[Row]:
     yield from lines
 
 
-def canonical_row(values: list[Any], schema: Schema) -> Row:
-    """One spelling of a row's values (Python objects, or as text), in the order of the columns."""
+def canonical_row(values: list[Any], schema: Schema, *, spelled: bool = False) -> Row:
+    """One spelling of a row's values (Python objects, or as text), in the order of the columns.
+
+    `spelled`: the values are texts in the formats of the columns.
+    """
     return [
-        None if value is None else _canonical(str(value), column) for value, column in zip(values, schema.columns, strict=True)
+        None if value is None else _canonical(str(value), column, spelled)
+        for value, column in zip(values, schema.columns, strict=True)
     ]
 
 
-def _canonical(text: str, column: Column) -> str | None:
+def _canonical(text: str, column: Column, spelled: bool) -> str | None:
     if text == "":
         return None
-    if isinstance(column, Integer | Number | Identifier | Derived):
+    if spelled and isinstance(column, Formatted):
+        text = column.plain(text) or text
+    if isinstance(column, Integer | Number | Derived) or (isinstance(column, Identifier) and column.format is None):
         return _canonical_number(text)
     if isinstance(column, Boolean):
         return text.lower()
+    if isinstance(column, Time):
+        return text.removeprefix("1970-01-01 ")
     return text.replace("T", " ") if isinstance(column, DateTime) else text
 
 
@@ -84,7 +92,8 @@ def _read(path: Path, schema: Schema) -> Iterator[Row]:
     try:
         with path.open("rb") as file:
             start = file.read(4)
-        lines = _parquet(path) if start == b"PAR1" else _json_lines(path) if start[:1] == b"{" else _csv(path)
+        spelled = start != b"PAR1"
+        lines = _parquet(path) if not spelled else _json_lines(path) if start[:1] == b"{" else _csv(path)
         names = next(lines, [])
         if len(names) != len(schema.columns):
             raise IntegrityError(f"{path} has {len(names)} columns, and the schema {len(schema.columns)}.", "Get the file again.")
@@ -92,7 +101,7 @@ def _read(path: Path, schema: Schema) -> Iterator[Row]:
         for row in lines:
             if len(row) != len(names):
                 raise IntegrityError(f"{path} has rows of different lengths.", "Get the file again.")
-            yield canonical_row(row, schema)
+            yield canonical_row(row, schema, spelled=spelled)
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, csv.Error, duckdb.Error, AttributeError):
         raise IntegrityError(f"{path} cannot be read as CSV, JSON lines or Parquet.", "Get the file again.") from None
 
@@ -127,9 +136,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parquet(path: Path) -> Iterator[list[Any]]:
     with duckdb.connect(config=OFFLINE) as connection:
-        # The very file: DuckDB takes these characters of a path for patterns, and a directory a=1 for a column.
-        exact = re.sub(r"[\[*?]", lambda found: f"[{found[0]}]", str(path))
-        found = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM read_parquet({literal(exact)}, hive_partitioning = false)")
+        found = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM {parquet(path)}")
         yield [column[0] for column in found.description or []]
         while batch := found.fetchmany(2000):
             yield from (list(row) for row in batch)

@@ -16,14 +16,38 @@ from typing import TypeAlias
 from localsynth.errors import DataError
 from localsynth.system.files import file_sha256
 
-__all__ = ["Row", "Source", "checked_names"]
-
 Row: TypeAlias = tuple[str | None, ...]
 
 BATCH = 2000
 _MAX_NAME_LENGTH = 200
+_MAX_BAD_ROWS = 20
+"""Named in a message; the others are counted."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _OR_NO_HEADER = "if the first line of a CSV or TSV file is a row of data, give init --no-header."
+
+
+class BadRows:
+    """The rows of a reading that have no place in the table: how many, and where the first are. Holds no value."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+        self._hint = ""
+
+    def add(self, place: str, what: str, hint: str) -> None:
+        """One more, at "line 7" or "row 7". The first one's hint is shown."""
+        self.count += 1
+        self._hint = self._hint or hint
+        if len(self._first) < _MAX_BAD_ROWS:
+            self._first.append(f"{place}: {what}")
+
+    def error(self, path: Path) -> DataError:
+        """All of them in one message."""
+        message = f"{path}, {self._first[0]}."
+        if self.count > 1:
+            more = f"; and {self.count - len(self._first):,} more" if self.count > len(self._first) else ""
+            message = f"{path}: {self.count:,} rows cannot be read. {'; '.join(self._first)}{more}."
+        return DataError(message, f'{self._hint} To leave such rows out, set data.bad_rows = "drop" (init: --bad-rows drop).')
 
 
 class Source(ABC):
@@ -34,13 +58,32 @@ class Source(ABC):
     rare: tuple[str, ...] = ()
     """Columns that fewer than one in a hundred of the first rows have, where rows may lack some."""
 
+    drops_bad_rows = False
+    """Whether rows that cannot be read are left out; else they are an error."""
+
     def __init__(self, path: Path, columns: list[str]) -> None:
         self.path = path
         self.columns = checked_names(path, columns)
+        self.bad = BadRows()
+        """What the last reading left out."""
+
+    def refuse_bad_rows(self) -> None:
+        """Raise DataError where the last reading left rows out, and that is not wanted."""
+        if self.bad.count and not self.drops_bad_rows:
+            raise self.bad.error(self.path)
+
+    def select(self, names: list[str]) -> None:
+        """Read only these columns, in this order. `names` are columns of the source."""
+        self.columns = checked_names(self.path, names)
+        # They were chosen.
+        self.rare = ()
 
     @abstractmethod
     def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
-        """All rows in their order, at most `size` at a time, one value per column. Raises DataError."""
+        """All rows in their order, at most `size` at a time, one value per column.
+
+        Raises DataError, at the end where single rows cannot be read; what a reader of the rows adds to `bad` counts, too.
+        """
 
     def sha256(self) -> str:
         """The SHA-256 of the file, in hex."""
@@ -60,7 +103,8 @@ def checked_names(path: Path, names: list[str]) -> list[str]:
         if _CONTROL.search(name):
             raise DataError(
                 f"{path}: the name of column {number} holds a line break or another control character.",
-                f"Rename the column; if the file is not UTF-8, set data.encoding; {_OR_NO_HEADER}",
+                "Rename the column, or give init --header if that is its name; if the file is not UTF-8, set data.encoding; "
+                f"{_OR_NO_HEADER}",
             )
         if len(name) > _MAX_NAME_LENGTH:
             raise DataError(

@@ -12,8 +12,6 @@ from pathlib import Path
 from localsynth.errors import DataError
 from localsynth.ingest.value_patterns import DATE, EMAIL, UUID
 
-__all__ = ["check_header", "looks_like_data"]
-
 _MAX_NAMED = 5
 _WITH_EXPONENT = re.compile(r"[+-]?[0-9.,]+[eE][+-]?[0-9]+")
 _LETTERS = re.compile(r"[^\W\d_]+")

@@ -1,14 +1,11 @@
 """Opens the source file that `[data]` describes, by its format."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from localsynth.config import DataConfig
 from localsynth.errors import ConfigError, DataError
-from localsynth.ingest.sources.base import BATCH, Row, Source
-
-__all__ = ["SelectedColumns", "open_source"]
+from localsynth.ingest.sources.base import Source
 
 _FORMATS = {
     ".csv": "csv",
@@ -27,23 +24,33 @@ _DELIMITED = ("csv", "tsv")
 _NUMERIC = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*")
 
 
-class SelectedColumns(Source):
-    """Some columns of another source."""
-
-    def __init__(self, whole: Source, names: list[str]) -> None:
-        absent = [name for name in names if name not in whole.columns]
-        if absent:
-            raise ConfigError(
-                f"{whole.path} lacks columns that were requested: {', '.join(map(repr, absent))}.",
-                "Correct data.columns (init: --columns).",
-            )
-        super().__init__(whole.path, names)
-        self._whole = whole
-        self._indices = [whole.columns.index(name) for name in names]
-
-    def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
-        for batch in self._whole.batches(size):
-            yield [tuple(row[index] for index in self._indices) for row in batch]
+_ARCHIVE = "Unpack the archive, and name the file in it."
+_STATISTICS = (
+    "Export it as CSV or Parquet with the program that wrote it; in Python: pandas.{}(FILE).to_csv('t.csv', index=False)."
+)
+_IN_R = "Export it in R: write.csv({}, 't.csv', row.names = FALSE)."
+_IN_PYTHON = "Export it as Parquet; in Python: pandas.{}(FILE).to_parquet('t.parquet')."
+_HINTS = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "Save the sheet as CSV (UTF-8) first."),
+    **dict.fromkeys((".zip", ".7z", ".tar", ".tgz", ".rar", ".bz2", ".xz"), _ARCHIVE),
+    ".sav": _STATISTICS.format("read_spss"),
+    **dict.fromkeys((".sas7bdat", ".xpt"), _STATISTICS.format("read_sas")),
+    ".dta": _STATISTICS.format("read_stata"),
+    ".rds": _IN_R.format("readRDS(FILE)"),
+    **dict.fromkeys((".rdata", ".rda"), "Export the table in R: load(FILE); write.csv(NAME, 't.csv', row.names = FALSE)."),
+    ".json": "One JSON document is not read. Make it JSON lines: jq -c '.[]' FILE > t.jsonl",
+    ".geojson": "Make it JSON lines: jq -c '.features[].properties' FILE > t.jsonl",
+    **dict.fromkeys((".sqlite", ".sqlite3"), "Export the table: sqlite3 -header -csv FILE 'select * from NAME' > t.csv"),
+    **dict.fromkeys((".mdb", ".accdb"), "Export the table in Access as text with delimiters."),
+    **dict.fromkeys((".feather", ".arrow"), _IN_PYTHON.format("read_feather")),
+    ".orc": _IN_PYTHON.format("read_orc"),
+    **dict.fromkeys((".pkl", ".pickle"), _IN_PYTHON.format("read_pickle")),
+    **dict.fromkeys((".h5", ".hdf5"), _IN_PYTHON.format("read_hdf")),
+    ".avro": "Export it as Parquet or JSON lines, with avro-tools: avro-tools tojson FILE > t.jsonl",
+    ".xml": "Export it as CSV with the program that wrote it.",
+}
+"""What helps with files that are not read, by the end of their names."""
+_SQLITE = b"SQLite format 3\x00"
 
 
 def _format_of(path: Path) -> str:
@@ -52,10 +59,12 @@ def _format_of(path: Path) -> str:
         suffixes.pop()
     if suffixes and suffixes[-1] in _FORMATS:
         return _FORMATS[suffixes[-1]]
-    hint = "Set data.format to csv, tsv, jsonl, parquet or duckdb."
-    if suffixes and suffixes[-1] in (".xlsx", ".xls", ".ods"):
-        hint = "Save the sheet as CSV (UTF-8) first."
-    raise ConfigError(f"Cannot tell the format of {path} from its name.", hint)
+    if suffixes and (hint := _HINTS.get(suffixes[-1])):
+        raise ConfigError(f"{path}: files of the type {suffixes[-1]} are not read.", hint)
+    raise ConfigError(
+        f"Cannot tell the format of {path} from its name.",
+        "Set data.format to csv, tsv, jsonl, parquet or duckdb (init: --format).",
+    )
 
 
 def open_source(config: DataConfig) -> Source:
@@ -70,11 +79,13 @@ def open_source(config: DataConfig) -> Source:
         raise DataError(f"{path} does not exist.", "Check data.source (a relative path starts at the current directory).")
     try:
         with path.open("rb") as file:
-            empty = not file.read(1)
+            start = file.read(len(_SQLITE))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from None
-    if empty:
+    if not start:
         raise DataError(f"{path} is empty.", "The table needs a line with column names, and rows.")
+    if start == _SQLITE:
+        raise DataError(f"{path} is a SQLite database, which is not read.", _HINTS[".sqlite"])
     file_format = _format_of(path) if config.format == "auto" else config.format
     if config.table is not None and file_format != "duckdb":
         raise ConfigError(f"data.table is set, but {path} is not a DuckDB file.", "Remove data.table.")
@@ -83,24 +94,38 @@ def open_source(config: DataConfig) -> Source:
             f"data.header is false, but {path} is not a CSV or TSV file: its format names the columns.",
             "Remove data.header (init: leave out --no-header).",
         )
+    for option in ("quote", "comment", "skip_lines"):
+        if option in config.model_fields_set and file_format not in _DELIMITED:
+            raise ConfigError(f"data.{option} is set, but {path} is not a CSV or TSV file.", f"Remove data.{option}.")
     source = _reader(file_format, path, config)
+    source.drops_bad_rows = config.bad_rows == "drop"
     if config.header is None and all(_NUMERIC.fullmatch(name.strip()) for name in source.columns):
         # Text files without a header, converted, look like this.
         raise DataError(
             f"{path}: all names of columns are numbers, as in a row of data.",
             "Rename the columns, or give init --header if these are the names (in localsynth.toml: data.header = true).",
         )
+    if config.columns is not None:
+        absent = [name for name in config.columns if name not in source.columns]
+        if absent:
+            raise ConfigError(
+                f"{path} lacks columns that were requested: {', '.join(map(repr, absent))}.",
+                "Correct data.columns (init: --columns).",
+            )
+        source.select(config.columns)
     if not any(source.batches(1)):
+        source.refuse_bad_rows()
         raise DataError(f"{path} has a header but no rows.", "Check that the export was complete.")
-    return source if config.columns is None else SelectedColumns(source, config.columns)
+    return source
 
 
 def _reader(file_format: str, path: Path, config: DataConfig) -> Source:
     # Imported here: opening a CSV file needs no database engine.
     if file_format in _DELIMITED:
-        from localsynth.ingest.sources.text_files import DelimitedSource
+        from localsynth.ingest.sources.text_files import DelimitedSource, Dialect
 
-        return DelimitedSource(path, config.encoding, "\t" if file_format == "tsv" else None, config.header)
+        dialect = Dialect("\t" if file_format == "tsv" else None, config.quote, config.comment, config.skip_lines)
+        return DelimitedSource(path, config.encoding, dialect, config.header)
     if file_format == "jsonl":
         from localsynth.ingest.sources.text_files import JsonLinesSource
 

@@ -16,14 +16,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from localsynth.errors import ConfigError, DataError
-from localsynth.ingest.sources.base import BATCH, Row, Source
+from localsynth.ingest.sources.base import BATCH, BadRows, Row, Source
 from localsynth.ingest.sources.header import check_header
-
-__all__ = ["DelimitedSource", "JsonLinesSource"]
 
 _MAX_VALUE_LENGTH = 16 * 2**20
 _ROWS_BESIDE_HEADER = 2000
@@ -32,6 +31,9 @@ _ROWS_FOR_KEYS = 20_000
 _RARE = 0.01
 _GZIP, _ZSTANDARD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _DELIMITERS = ",;\t|"
+_QUOTES = 'Check the quotes of that row; where quotes are no more than characters, set data.quote = "" (init: --quote "").'
+_FIELDS = "Check that line for a missing or unquoted delimiter; if tabs separate the fields, set data.format to tsv."
+_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 
 
@@ -106,77 +108,151 @@ def _opened(path: Path, encoding: str) -> Iterator[IO[str]]:
         raise DataError(f"{path} is not {encoding} text.", "Set data.encoding to the file's encoding.") from None
 
 
-def _batched(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+def _batched(source: Source, rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
     while batch := list(itertools.islice(rows, size)):
         yield batch
+    source.refuse_bad_rows()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the lines of a delimited file are read; `delimiter` None: the one that the first line uses most."""
+
+    delimiter: str | None = None
+    quote: str = '"'
+    """The sign around fields; "": none."""
+    comment: str | None = None
+    """What lines that are skipped begin with."""
+    skip_lines: int = 0
+    """Lines before the names of the columns."""
+
+    def reader(self, lines: Iterator[str]) -> Any:
+        """Python's reader with these settings."""
+        delimiter = self.delimiter or ","
+        if not self.quote:
+            return csv.reader(lines, delimiter=delimiter, quotechar=None, quoting=csv.QUOTE_NONE, strict=True)
+        return csv.reader(lines, delimiter=delimiter, quotechar=self.quote, strict=True)
 
 
 class DelimitedSource(Source):
     """A CSV or TSV file. Values are unchanged; an empty field is the empty string."""
 
-    def __init__(self, path: Path, encoding: str, delimiter: str | None = None, header: bool | None = None) -> None:
+    def __init__(self, path: Path, encoding: str, dialect: Dialect | None = None, header: bool | None = None) -> None:
         """Raises DataError where the first line cannot name the columns.
 
-        `delimiter` None: the one of comma, semicolon, tab and bar that the first line uses most.
         `header` None: the first line names the columns and is refused if it looks like data; True: it does, whatever it looks
         like; False: it is a row like the others, and the columns are called column_1, column_2, ...
+
+        A line "sep=;" before it names the delimiter, as spreadsheets write it. A delimiter at the end of all lines is no column.
+        With `header` True, a line break in a name becomes a blank.
         """
+        self.path, self.bad = path, BadRows()
         self._encoding = _checked_encoding(encoding)
-        self._delimiter = delimiter or self._guess_delimiter(path)
+        self._dialect = self._completed(path, dialect or Dialect())
         self._lines_before_rows = 0 if header is False else 1
-        records = (row for _, row in self._records(path))
+        records = (row for _, row in self._records())
         first = next(records, [])
+        if not first:
+            self.refuse_bad_rows()
+        following = list(itertools.islice(records, _ROWS_BESIDE_HEADER))
+        # Where every line ends with a delimiter, the last field has neither name nor value.
+        end = len(first) - 1
+        unnamed = header is not False and end > 0 and not first[end].strip()
+        self._width = end if unnamed and not any("".join(row[end:]) for row in following) else len(first)
+        first = first[: self._width]
         if header is None:
-            check_header(path, first, itertools.islice(records, _ROWS_BESIDE_HEADER))
-        super().__init__(path, [""] * len(first) if header is False else first)
+            check_header(path, first, following)
+        if header:
+            # Not where it is only inferred that these are names: a line break is more likely in the text of a row.
+            first = [re.sub(r"\s*[\r\n]+\s*", " ", name.strip("\r\n")) for name in first]
+        names = [""] * len(first) if header is False else first
+        super().__init__(path, names)
+        self._whole = list(self.columns)
 
-    def _guess_delimiter(self, path: Path) -> str:
+    def _completed(self, path: Path, dialect: Dialect) -> Dialect:
+        """With the delimiter, and without the line that names it."""
         with _opened(path, self._encoding) as file:
+            for _ in range(dialect.skip_lines):
+                file.readline(_MAX_VALUE_LENGTH)
             line = file.readline(_MAX_VALUE_LENGTH)
-        outside_quotes = "".join(line.split('"')[::2])
-        return max(_DELIMITERS, key=outside_quotes.count)
+            while dialect.comment is not None and line.startswith(dialect.comment):
+                line = file.readline(_MAX_VALUE_LENGTH)
+        if named := _SEP.fullmatch(line.strip()):
+            return replace(dialect, delimiter=named[1], skip_lines=dialect.skip_lines + 1)
+        if dialect.delimiter is not None:
+            return dialect
+        outside_quotes = "".join(line.split(dialect.quote)[::2]) if dialect.quote else line
+        return replace(dialect, delimiter=max(_DELIMITERS, key=outside_quotes.count))
 
-    def _records(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
         """(number of its first line, fields) of every record that is not a blank line, the header included."""
         # An unclosed quote includes all that follows; the limit ends that with a message before memory runs out.
         csv.field_size_limit(_MAX_VALUE_LENGTH)
-        with _opened(path, self._encoding) as file:
-            reader = csv.reader(file, delimiter=self._delimiter, strict=True)
+        self.bad = BadRows()
+        skipped, comment = self._dialect.skip_lines, self._dialect.comment
+        with _opened(self.path, self._encoding) as file:
+            for _ in range(skipped):
+                file.readline()
+            lines = file if comment is None else _Uncommented(file, comment)
+            reader = self._dialect.reader(lines)
             while True:
-                line = reader.line_num + 1
+                line = skipped + reader.line_num + 1
+                if isinstance(lines, _Uncommented):
+                    lines.inside = False
                 try:
                     row = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
                     # The module's messages name characters of the format only, never a field.
-                    raise DataError(f"{path}, line {line}: {error}.", "Check the quotes of the row that starts there.") from None
+                    self.bad.add(f"line {line}", str(error), _QUOTES)
+                    continue
                 if row:
                     yield line, row
 
     def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
-        return _batched(self._rows(), size)
+        return _batched(self, self._rows(), size)
 
     def _rows(self) -> Iterator[Row]:
-        width = len(self.columns)
-        for line, row in itertools.islice(self._records(self.path), self._lines_before_rows, None):
-            if len(row) != width:
-                raise DataError(
-                    f"{self.path}, line {line}: {len(row)} fields where the first line has {width}.",
-                    "Check that line for a missing or unquoted delimiter; if tabs separate the fields, set data.format to tsv.",
-                )
-            yield tuple(row)
+        indices = None if self.columns == self._whole else [self._whole.index(name) for name in self.columns]
+        for line, row in itertools.islice(self._records(), self._lines_before_rows, None):
+            if len(row) == self._width + 1 and not row[-1]:
+                row.pop()
+            if len(row) != self._width:
+                self.bad.add(f"line {line}", f"{len(row)} fields where the first line has {self._width}", _FIELDS)
+            else:
+                yield tuple(row) if indices is None else tuple(row[index] for index in indices)
+
+
+class _Uncommented:
+    """The lines of a file, with an empty one in place of each comment, so that the numbers of lines stay right."""
+
+    def __init__(self, file: IO[str], comment: str) -> None:
+        self._file, self._comment = file, comment
+        self.inside = False
+        """Whether the next line continues a record: then it is no comment, whatever it begins with."""
+
+    def __iter__(self) -> "_Uncommented":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._file)
+        if not self.inside and line.startswith(self._comment):
+            return "\n"
+        self.inside = True
+        return line
 
 
 class JsonLinesSource(Source):
     """One JSON object a line. The columns are all keys, in the order of their first appearance; an absent key is a null."""
 
     def __init__(self, path: Path, encoding: str) -> None:
+        self.path, self.bad = path, BadRows()
         self._encoding = _checked_encoding(encoding)
         lines: dict[str, int] = {}
         counts: Counter[str] = Counter()
         records = 0
-        for line, record in self._records(path):
+        for line, record in self._records():
             for key in record:
                 lines.setdefault(key, line)
             if len(lines) > _MAX_KEYS:
@@ -187,13 +263,16 @@ class JsonLinesSource(Source):
             if records < _ROWS_FOR_KEYS:
                 records += 1
                 counts.update(record.keys())
+        if not lines:
+            self.refuse_bad_rows()
         super().__init__(path, list(lines))
-        self._keys = list(lines)
+        self._keys = dict(zip(self.columns, lines, strict=True))
         self.first_lines = dict(zip(self.columns, lines.values(), strict=True))
         self.rare = tuple(name for name, key in zip(self.columns, lines, strict=True) if counts[key] < _RARE * records)
 
-    def _records(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        with _opened(path, self._encoding) as file:
+    def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        self.bad = BadRows()
+        with _opened(self.path, self._encoding) as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
@@ -201,19 +280,19 @@ class JsonLinesSource(Source):
                     # Numbers stay text: no digit is lost or added.
                     record = json.loads(line, parse_float=str, parse_int=str, parse_constant=str)
                 except (ValueError, RecursionError):
-                    raise DataError(f"{path}, line {number}: not valid JSON.", "Each line must be one JSON object.") from None
+                    self.bad.add(f"line {number}", "not valid JSON", "Each line must be one JSON object.")
+                    continue
                 if not isinstance(record, dict):
-                    raise DataError(
-                        f"{path}, line {number}: not a JSON object.", 'Each line must be one object like {"column": "value"}.'
-                    )
+                    self.bad.add(f"line {number}", "not a JSON object", 'Each line must be one object like {"column": "value"}.')
+                    continue
                 yield number, record
 
     def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
-        return _batched(self._rows(), size)
+        return _batched(self, self._rows(), size)
 
     def _rows(self) -> Iterator[Row]:
-        for number, record in self._records(self.path):
-            yield tuple(self._text(record, key, number) for key in self._keys)
+        for number, record in self._records():
+            yield tuple(self._text(record, self._keys[name], number) for name in self.columns)
 
     def _text(self, record: dict[str, Any], key: str, line: int) -> str | None:
         value = record.get(key)
@@ -227,5 +306,5 @@ class JsonLinesSource(Source):
         # By its position: the key's name may be data.
         raise DataError(
             f"{self.path}, line {line}, key {list(record).index(key) + 1}: a list or an object, not a single value.",
-            "Flatten the values of that key or leave it out of the file.",
+            "Name the columns to use in data.columns (init: --columns), or flatten the values of that key.",
         )

@@ -82,7 +82,8 @@ def words(count: int) -> str:
         ("ref", [str(uuid.UUID(int=RNG.getrandbits(128))) for _ in range(50)], "identifier"),
         ("", [str(n) for n in RNG.sample(range(300), 300)], "identifier"),
         ("contact", [f"{words(1)}{n}@example.org" for n in range(100)], "surrogate"),
-        ("e-mail", ["none given", "x at y"] * 20, "surrogate"),
+        ("e-mail", ["none given", *(f"x{n} at y" for n in range(9))] * 20, "surrogate"),
+        ("e-mail", ["none given", "x at y"] * 20, "category"),
         ("phone", [f"0{n} {n}55" for n in range(100, 200)], "surrogate"),
         ("reached at", [f"+49 {n} 1234{n}" for n in range(100, 200)], "surrogate"),
         ("lastName", ["Meyer", "Jones", "Öz"] * 30, "surrogate"),
@@ -98,27 +99,34 @@ def test_kinds(name: str, values: list[str | None], kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("values", "decimals"),
-    [(["1.5", "2.25", "3"], 2), (["5e-3", "1.0"], 3), (["0.10", "0.20"], 1), (["0.30000000000000004", "1.5"], 6)],
+    [
+        (["1.5", "2.25", "3"], 2),
+        (["5e-3", "1.0"], 3),
+        (["0.10", "0.20"], 2),
+        (["0.10", "0.25", "3.0"], 2),
+        (["0.30000000000000004", "1.5"], 6),
+    ],
 )
 def test_decimals(values: list[str], decimals: int) -> None:
     column, _ = guess("x", [*values] * 10)
     assert column.kind == "number" and column.decimals == decimals
 
 
-def test_only_kinds_and_decimals_are_inferred() -> None:
+def test_only_kinds_decimals_and_formats_are_inferred() -> None:
     """No bound, no category list, no length: those would be unpaid leaks."""
     source = Rows(
         ["age", "price", "day", "at", "kind", "note"],
         [
-            (str(18 + n % 50), f"{n}.25", f"2020-01-{1 + n % 28:02}", f"2020-01-01 10:00:{n % 60:02}", "ab"[n % 2], words(40))
+            (str(18 + n % 50), f"{n},25 €", f"{1 + n % 28:02}.01.2020", f"2020-01-01 10:00:{n % 60:02}", "ab"[n % 2], words(40))
             for n in range(300)
         ],
     )
     schema, _ = infer_schema(source, [""])
     assert not schema.confirmed
     for column in schema.columns:
-        assert set(column.model_dump(exclude_unset=True)) <= {"name", "kind", "decimals", "max_tokens"}
+        assert set(column.model_dump(exclude_unset=True)) <= {"name", "kind", "decimals", "max_tokens", "format"}
     assert schema.column("note").max_tokens == 128  # type: ignore[union-attr]
+    assert [getattr(column, "format", None) for column in schema.columns] == [None, "1234,5 €", "%d.%m.%Y", None, None, None]
     assert {name for name, _ in schema.unmeasured()} == {"age", "price", "day", "at", "kind"}
 
 
@@ -138,7 +146,7 @@ def test_inferred_schema_survives_the_configuration_file() -> None:
         ("contact", [f"{n}@example.org" for n in range(50)], "person's email"),
         ("patient_nbr", [str(n * 7) for n in range(50)], "privacy.unit"),
         ("review", [words(30) for _ in range(50)], "max_tokens"),
-        ("seen", ["31/12/2020", "1/2/2021"] * 20, "YYYY-MM-DD"),
+        ("seen", ["3/12/2020", "1/2/2021"] * 20, "other way round"),
         ("weight", ["NA", "70", "80"] * 20, "data.missing"),
         ("code", ["007", "008"] * 20, "leading zeros"),
         ("empty", ["", "?"] * 20, "no values"),

@@ -241,7 +241,7 @@ def test_a_table_of_a_duckdb_file(tmp_path: Path) -> None:
         connection.execute("CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 5 AS n")
     assert "several tables" in refused(path, ConfigError)
     assert rows_of(path, table="s.t") == (["n"], [("5",)])
-    assert "has no table 'x'" in refused(path, ConfigError, table="x")
+    assert "has no table or view 'x'" in refused(path, ConfigError, table="x")
 
 
 def test_bad_typed_sources(tmp_path: Path) -> None:
@@ -294,3 +294,130 @@ def test_selected_columns_in_the_requested_order(tmp_path: Path) -> None:
     assert rows_of(path, columns=["c", "a"]) == (["c", "a"], [("3", "1"), ("6", "4")])
     assert "'d'" in refused(path, ConfigError, columns=["a", "d"])
     assert "same name" in refused(path, columns=["a", "a"])
+
+
+# --- files as they come -----------------------------------------------------------------------------------------------
+
+
+def test_a_spreadsheet_names_its_delimiter(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "sep=;\r\na;b,c\r\n1;2,3\r\n")
+    assert rows_of(path) == (["a", "b,c"], [("1", "2,3")])
+    assert rows_of(write(tmp_path / "b.csv", '"sep=|"\na|b\n1|2,3\n'))[1] == [("1", "2,3")]
+
+
+def test_comments_and_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'exported today\n\n# note\na,b\n1,"x\n# no comment"\n# one\n2,y\n')
+    assert rows_of(path, comment="#", skip_lines=2) == (["a", "b"], [("1", "x\n# no comment"), ("2", "y")])
+    path = write(tmp_path / "b.csv", f"# note\na,b\n# note\n1,{SECRET},3\n")
+    assert ", line 4: 3 fields" in refused(path, comment="#")
+    assert "data.comment is set" in refused(write(tmp_path / "a.jsonl", '{"a": "1"}\n'), ConfigError, comment="#")
+
+
+def test_quotes_can_be_characters_as_others(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'size,n\n5" pipe,1\n"6"" pipe" or so,2\n')
+    assert "line 3: ',' expected after" in refused(path)
+    assert rows_of(path, quote="")[1] == [('5" pipe', "1"), ('"6"" pipe" or so', "2")]
+    assert rows_of(write(tmp_path / "b.csv", "a,b\n'x,y',1\n"), quote="'")[1] == [("x,y", "1")]
+
+
+def test_a_delimiter_at_the_end_of_lines_is_no_column(tmp_path: Path) -> None:
+    for header in ("a;b;", "a;b"):
+        path = write(tmp_path / "a.csv", f"{header}\n1;2;\n3;4;\n")
+        assert rows_of(path) == (["a", "b"], [("1", "2"), ("3", "4")])
+    assert rows_of(write(tmp_path / "b.csv", "a;b;\n1;2;3\n")) == (["a", "b", "column_3"], [("1", "2", "3")])
+
+
+def test_a_name_on_two_lines_is_one_where_the_user_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", '"dose\r\n(mg)",n\n5,1\n')
+    with pytest.raises(DataError, match="line break") as caught:
+        rows_of(path)
+    assert "init --header" in caught.value.hint
+    assert rows_of(path, header=True) == (["dose (mg)", "n"], [("5", "1")])
+
+
+def test_all_bad_rows_are_named_in_one_message(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f'a,b\n1,2\n3\n4,5\n"{SECRET}"x,6\n7,8,9\n')
+    message = refused(path)
+    assert "3 rows cannot be read" in message
+    assert all(part in message for part in ("line 3: 1 fields", "line 5: ',' expected", "line 6: 3 fields"))
+    assert rows_of(path, bad_rows="drop")[1] == [("1", "2"), ("4", "5")]
+    lines = write(tmp_path / "a.jsonl", f'{{"a": "1"}}\n{SECRET}\n[1]\n{{"a": "2"}}\n')
+    assert "line 2: not valid JSON; line 3: not a JSON object" in refused(lines)
+    assert rows_of(lines, bad_rows="drop")[1] == [("1",), ("2",)]
+    many = refused(write(tmp_path / "b.csv", "a,b\n1,2\n" + "3\n" * 50))
+    assert "50 rows cannot be read" in many and "and 30 more" in many
+
+
+def test_a_nested_column_does_not_hinder_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"COPY (SELECT [1, 2] AS tags, 'x' AS kind, 3 AS n) TO '{path}'")
+    assert "column 'tags' holds lists" in refused(path)
+    assert rows_of(path, columns=["n", "kind"]) == (["n", "kind"], [("3", "x")])
+    lines = write(tmp_path / "t.jsonl", '{"tags": [1, 2], "kind": "x", "n": 3}\n')
+    assert "key 1: a list" in refused(lines)
+    assert rows_of(lines, columns=["n", "kind"]) == (["n", "kind"], [("3", "x")])
+
+
+def test_a_view_is_a_table(tmp_path: Path) -> None:
+    path, other = tmp_path / "t.duckdb", write(tmp_path / "other.csv", f"x\n{SECRET}\n")
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE SCHEMA raw; CREATE TABLE raw.t AS SELECT 1 AS a; CREATE VIEW v AS SELECT a + 1 AS b FROM raw.t"
+        )
+        connection.execute(f"CREATE VIEW away AS SELECT * FROM read_csv('{other}')")
+    assert rows_of(path, table="v") == (["b"], [("2",)])
+    with pytest.raises(ConfigError) as caught:
+        rows_of(path)
+    assert "away, v, raw.t" in caught.value.hint
+    assert "cannot be read" in refused(path, table="away"), "a view reads no other file"
+
+
+def test_the_version_of_a_duckdb_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS a")
+    content = path.read_bytes()
+    for version, writer in ((51, b"v0.8.1"), (99, b"v2.0.0")):
+        path.write_bytes(content[:12] + version.to_bytes(8, "little") + content[20:52] + writer.ljust(32, b"\0") + content[84:])
+        message = refused(path)
+        assert f"storage version {version}, written by DuckDB {writer.decode()}" in message and duckdb.__version__ in message
+    path.write_bytes(content[:4096] + b"\xff" * 5000)
+    assert "damaged" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        *(("t.sav", "read_spss"), ("t.sas7bdat", "read_sas"), ("t.dta", "read_stata"), ("t.rds", "readRDS"), ("t.json", "jq")),
+        *(
+            ("t.zip", "Unpack"),
+            ("t.csv.zip", "Unpack"),
+            ("t.sqlite", "sqlite3"),
+            ("t.xlsx", "CSV"),
+            ("t.feather", "read_feather"),
+        ),
+        ("t.what", "--format"),
+    ],
+)
+def test_a_hint_for_each_type_of_file_that_is_not_read(tmp_path: Path, name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rows_of(write(tmp_path / name, "x"))
+    assert hint in caught.value.hint and name in caught.value.message
+
+
+def test_a_sqlite_database_is_recognised_by_its_content(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="SQLite") as caught:
+        rows_of(write(tmp_path / "t.db", b"SQLite format 3\x00" + b"\x00" * 100))
+    assert "sqlite3" in caught.value.hint
+
+
+def test_a_path_of_a_parquet_file_is_no_pattern(tmp_path: Path) -> None:
+    """Nor is a directory's name a column."""
+    directory = tmp_path / "year=2020"
+    directory.mkdir()
+    with duckdb.connect(":memory:") as connection:
+        for name, value in (("a[1].parquet", 1), ("a1.parquet", 2), ("b*.parquet", 3), ("bb.parquet", 4)):
+            connection.execute(f"COPY (SELECT {value} AS n) TO '{directory / name}'")
+    assert rows_of(directory / "a[1].parquet") == (["n"], [("1",)])
+    assert rows_of(directory / "b*.parquet") == (["n"], [("3",)])

@@ -246,6 +246,40 @@ def test_a_failed_reading_leaves_the_ingest_unfinished(workspace: Workspace, sou
     assert document(workspace)["complete"] and ledger(workspace) == spent
 
 
+@pytest.mark.parametrize("declared_size", [True, False])
+def test_a_table_that_does_not_fit_binds_the_workspace_to_nothing(
+    workspace: Workspace, source: Path, declared_size: bool
+) -> None:
+    """The kind can be changed as the message says, and ingested without --again: nothing was measured or charged."""
+    source.write_text(source.read_text().replace("p7,7,", "p7,seven,"))
+    asked = session(workspace, source, OPEN)
+    if declared_size:
+        privacy = asked.config.privacy.model_copy(update={"public_size": UNITS})
+        asked = replace(asked, config=asked.config.model_copy(update={"privacy": privacy}))
+    with pytest.raises(DataError, match="row 8, column 'n': not a whole number"):
+        ingest(asked)
+    assert ledger(workspace) == [] and not workspace.schema_path.exists() and not workspace.private_path.exists()
+    changed = Schema(columns=[OPEN[0], Category(name="n"), Category(name="kind")])
+    assert not ingest(replace(asked, config=asked.config.model_copy(update={"schema_": changed}))).done_before
+    assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "ingest"
+
+
+def test_all_bad_rows_are_named_or_left_out(workspace: Workspace, source: Path) -> None:
+    source.write_text(source.read_text().replace("p7,7,", "p7,secret,").replace("p9,9,b", "p9,9").replace("p11,11,", "p11,x,"))
+    asked = session(workspace, source, DECLARED)
+    with pytest.raises(DataError) as caught:
+        ingest(asked)
+    message = caught.value.message
+    assert "3 rows cannot be read" in message and "line 11: 2 fields" in message and "secret" not in message
+    assert "row 8, column 'n'" in message
+    events: list[Event] = []
+    dropping = asked.config.model_copy(update={"data": asked.config.data.model_copy(update={"bad_rows": "drop"})})
+    ingest(replace(asked, config=dropping, emit=events.append))
+    assert len(stored(workspace, DECLARED)[0]) == UNITS - 3
+    (said,) = [event for event in events if "left out" in str(event.get("private"))]
+    assert "3 rows" in said["private"]["text"] and "text" not in said, "a count of rows is for the screen alone"
+
+
 # --- the public size --------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from localsynth.errors import ConfigError
 from localsynth.evaluate.arrays import span
-from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Schema
+from localsynth.schema.columns import Boolean, Category, Column, Date, DateTime, Integer, Number, Schema, Time, ends
 from localsynth.store.bulk import quoted
 from localsynth.store.synthetic import SyntheticStore
 from localsynth_tui.text.formatting import plain
@@ -98,13 +98,15 @@ def _ordered(store: SyntheticStore, column: Integer | Number | Date | DateTime, 
         bins = math.ceil((high - low + 1) / width)
     else:
         width, bins = max(high - low, 1e-9) / _BINS, _BINS
-    value = f"epoch({name}::TIMESTAMP) / 86400" if isinstance(column, Date | DateTime) else f"{name}::DOUBLE"
+    value = f"{name}::DOUBLE"
+    if isinstance(column, Date | DateTime):
+        value = f"epoch({name}{'' if isinstance(column, Time) else '::TIMESTAMP'}) / 86400"
     place = f"greatest(0, least({bins - 1}, floor(({value} - {low!r}) / {width!r})))::INTEGER"
     _, rows = store.query(f"SELECT {place}, count(*) FROM synthetic WHERE {name} IS NOT NULL GROUP BY 1")
     counts = dict(rows)
     total = max(1, sum(counts.values()))
     shares = [counts.get(index, 0) / total for index in range(bins)]
-    return {"bars": [""] * bins, "ends": [str(column.min), str(column.max)], "synthetic": shares}
+    return {"bars": [""] * bins, "ends": ends(column), "synthetic": shares}
 
 
 # --- drawing ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from localsynth_tui.text.formatting import plain
 
 HintKind = Literal["direct", "unit", "indirect", "contains"]
 
-_SURROGATES = {"name": "name", "email": "e-mail address", "phone": "telephone number", "address": "address"}
+_SURROGATES = {"name": "name", "email": "e-mail address", "phone": "telephone number", "address": "address", "ip": "IP address"}
 _NUMBERS = {
     "iban": "a bank account",
     "ssn": "a national identity number",

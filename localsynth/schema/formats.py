@@ -1,0 +1,277 @@
+"""How a column spells its values: numbers, dates, booleans and keys, read from text and written as text.
+
+A format is public: it is guessed from the first rows like the kind of a column, and confirmed by the user. Values are kept typed;
+a format only says how a file spells them.
+
+    number     how 1234.5 is written: "1.234,5 €", "$1,234.5", "1234,5", "1234.5 %"; of whole numbers 1234: "1,234", "1234.0"
+    moment     the codes of strftime: "%d.%m.%Y", "%-m/%-d/%y", "%Y-%m-%dT%H:%M:%SZ", "%H:%M"
+    boolean    the spellings of true and false: "Y/N", "1/0"
+    key        # is a digit, ? a letter, anything else stands for itself: "INV-2024-#####"
+
+Knows nothing about columns.
+"""
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+_MINUS = "-\u2212"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MAX_LENGTH = 60
+
+
+def _checked(text: str) -> str:
+    if not text.strip() or len(text) > _MAX_LENGTH or _CONTROL.search(text):
+        raise ValueError(f"a format is one line of 1 to {_MAX_LENGTH} characters")
+    return text
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """What stands before and after a number, and its thousands and decimal signs; a sign stands first of all."""
+
+    before: str = ""
+    thousands: str = ""
+    decimal: str = "."
+    after: str = ""
+
+    _TEMPLATE = re.compile(r"(?P<before>[^0-9]*)1(?P<thousands>[^0-9]?)234(?:(?P<decimal>[^0-9])5)?(?P<after>\D.*|)")
+
+    @classmethod
+    def of(cls, text: str) -> "NumberFormat":
+        """The format that writes 1234.5 (or 1234) as `text`. Raises ValueError."""
+        found = cls._TEMPLATE.fullmatch(_checked(text))
+        if found is None:
+            raise ValueError('a format of numbers says how 1234.5 is written, such as "1.234,5" or "$1,234.5"')
+        decimal = found["decimal"] or ("," if found["thousands"] == "." else ".")
+        if decimal == found["thousands"]:
+            raise ValueError("a format of numbers needs different signs for thousands and decimals")
+        return cls(found["before"], found["thousands"], decimal, found["after"])
+
+    def text(self, *, whole: bool) -> str:
+        """The format as `of` reads it. `whole`: of whole numbers."""
+        return f"{self.before}1{self.thousands}234{'' if whole else self.decimal + '5'}{self.after}"
+
+    def read(self, text: str) -> str | None:
+        """The number in `text` as Python writes it; None where it has another form. `before` and `after` may be absent."""
+        sign = ""
+        rest = text.strip()
+        for affix in (self.before.strip(), ""):
+            if rest[:1] in (*_MINUS, "+") and not sign:
+                sign, rest = "-" if rest[0] in _MINUS else "+", rest[1:].lstrip()
+            if affix:
+                rest = rest.removeprefix(affix).lstrip()
+        rest = rest.removesuffix(self.after.strip()).rstrip() if self.after.strip() else rest
+        found = self._pattern.fullmatch(rest)
+        if found is None:
+            return None
+        whole = found["whole"].replace(self.thousands, "") if self.thousands else found["whole"]
+        return sign.removeprefix("+") + whole + found["part"].replace(self.decimal, ".") + found["exponent"]
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        grouped = rf"[0-9]{{1,3}}(?:{re.escape(self.thousands)}[0-9]{{3}})+|" if self.thousands else ""
+        part = rf"{re.escape(self.decimal)}[0-9]*"
+        return re.compile(
+            rf"(?P<whole>{grouped}[0-9]+|(?={part}[0-9]))(?P<part>(?:{part})?)(?P<exponent>(?:[eE][+-]?[0-9]{{1,4}})?)"
+        )
+
+    def write(self, value: float, decimals: int) -> str:
+        """`value` with that many digits after the decimal sign."""
+        digits = f"{abs(value):,.{decimals}f}"
+        negative = value < 0 and any(digit in digits for digit in "123456789")
+        signs = {",": self.thousands, ".": self.decimal}
+        number = "".join(signs.get(character, character) for character in digits)
+        return f"{'-' if negative else ''}{self.before}{number}{self.after}"
+
+
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
+_MONTHS += ["August", "September", "October", "November", "December"]
+_MONTH_OF = {name[:length].lower(): number for number, name in enumerate(_MONTHS, 1) for length in (3, len(name))} | {"sept": 9}
+_CODES = {
+    "Y": r"(?P<Y>[0-9]{4})",
+    "y": r"(?P<y>[0-9]{2})",
+    "m": r"(?P<m>[0-9]{1,2})",
+    "d": r"(?P<d>[0-9]{1,2})",
+    "b": r"(?P<b>[A-Za-z]{3,4}\.?)",
+    "B": r"(?P<B>[A-Za-z]{3,9})",
+    "H": r"(?P<H>[0-9]{1,2})",
+    "I": r"(?P<I>[0-9]{1,2})",
+    "M": r"(?P<M>[0-9]{1,2})",
+    # A fraction of a second is read, and left out.
+    "S": r"(?P<S>[0-9]{1,2})(?:[.,][0-9]{1,9})?",
+    "p": r"(?P<p>[AaPp]\.?[Mm]\.?)",
+    "z": r"(?P<z>[Zz]|[+-][0-9]{2}:?[0-9]{2})",
+}
+_COMPACT = {"m": r"(?P<m>[0-9]{2})", "d": r"(?P<d>[0-9]{2})", "H": r"(?P<H>[0-9]{2})", "M": r"(?P<M>[0-9]{2})"}
+"""Where no sign separates two numbers, they have both digits."""
+_TOKEN = re.compile(r"%(?P<flag>[-:]?)(?P<code>.)|(?P<literal>[^%]+)", re.DOTALL)
+_NO_DATE = dt.date(1970, 1, 1)
+_CENTURY_STARTS = 69
+"""Two-digit years from here on are of the 20th century, as POSIX has it."""
+
+
+@dataclass(frozen=True)
+class MomentFormat:
+    """A date, a time of day, or both, in the codes of strftime: %Y %y %m %d %b %B %H %I %M %S %p %z, and %-d without a zero."""
+
+    codes: str
+
+    @classmethod
+    def of(cls, text: str) -> "MomentFormat":
+        """The format with these codes. Raises ValueError."""
+        found = cls(_checked(text))
+        tokens = list(_TOKEN.finditer(text))
+        used = [token["code"] for token in tokens if token["code"]]
+        if "".join(token.group() for token in tokens) != text or not used or not set(used) <= set(_CODES):
+            raise ValueError('a format of dates and times is made of %Y %y %m %d %b %B %H %I %M %S %p %z, such as "%d.%m.%Y"')
+        if len(set(used)) != len(used) or not (found._has("Yy") or found._has("HI")) or (found._has("I") and not found._has("p")):
+            raise ValueError("a format of dates and times has a year or an hour, each code once, and %p beside %I")
+        if found.has_date and not (found._has("Yy") and (found._has("mbB") or not found._has("d"))):
+            raise ValueError("a format of dates has a year, and a month where it has a day")
+        return found
+
+    def _has(self, codes: str) -> bool:
+        return any(token["code"] in codes for token in _TOKEN.finditer(self.codes) if token["code"])
+
+    @property
+    def has_date(self) -> bool:
+        """Whether it has a year, a month or a day."""
+        return self._has("YymdbB")
+
+    @property
+    def has_time(self) -> bool:
+        """Whether it has an hour."""
+        return self._has("HI")
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        parts, before = [], ""
+        for token in _TOKEN.finditer(self.codes):
+            if token["literal"]:
+                parts.append(r"\s+".join(map(re.escape, re.split(r"\s+", token["literal"]))))
+            else:
+                compact = before in _CODES and token["code"] in _COMPACT
+                parts.append(_COMPACT[token["code"]] if compact else _CODES[token["code"]])
+            before = token["code"] or ""
+        return re.compile("".join(parts))
+
+    def parts(self, text: str) -> dict[str, str] | None:
+        """What stands in `text` for each code; None where it has another form."""
+        found = self._pattern.fullmatch(text.strip())
+        return None if found is None else {code: value for code, value in found.groupdict().items() if value is not None}
+
+    def read(self, text: str) -> dt.datetime | None:
+        """The moment in `text`, to the second and without a zone; None where it has another form. What is absent is the lowest.
+
+        A zone is converted to UTC. Without a date the day is 1970-01-01. Names of months are English.
+        """
+        part = self.parts(text)
+        if part is None:
+            return None
+        year = int(part.get("Y") or part.get("y") or _NO_DATE.year)
+        if "y" in part:
+            year += 1900 if year >= _CENTURY_STARTS else 2000
+        name = (part.get("b") or part.get("B") or "").rstrip(".").lower()
+        month = _MONTH_OF.get(name, 0) if name else int(part.get("m", 1))
+        hour = int(part.get("H") or part.get("I") or 0)
+        if "I" in part:
+            if not 1 <= hour <= 12:
+                return None
+            hour = hour % 12 + (12 if part["p"][0] in "pP" else 0)
+        try:
+            moment = dt.datetime(year, month, int(part.get("d", 1)), hour, int(part.get("M", 0)), int(part.get("S", 0)))
+            if (zone := part.get("z", "Z")) not in "Zz":
+                away = dt.timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+                moment += away if zone[0] == "-" else -away
+        except (ValueError, OverflowError):
+            return None
+        return moment
+
+    def write(self, value: dt.date) -> str:
+        """A date or a moment; of a date the time is midnight. A zone is that of UTC."""
+        moment = value if isinstance(value, dt.datetime) else dt.datetime(value.year, value.month, value.day)
+        return _TOKEN.sub(lambda token: token["literal"] or self._part(token["code"], token["flag"], moment), self.codes)
+
+    @staticmethod
+    def _part(code: str, flag: str, moment: dt.datetime) -> str:
+        if code in "bB":
+            name = _MONTHS[moment.month - 1]
+            return name[:3] if code == "b" else name
+        if code == "p":
+            return "AM" if moment.hour < 12 else "PM"
+        if code == "z":
+            return "+00:00" if flag == ":" else "+0000"
+        if code == "Y":
+            return f"{moment.year:04d}"
+        number = {
+            "y": moment.year % 100,
+            "m": moment.month,
+            "d": moment.day,
+            "H": moment.hour,
+            "I": (moment.hour - 1) % 12 + 1,
+            "M": moment.minute,
+            "S": moment.second,
+        }[code]
+        return str(number) if flag == "-" else f"{number:02d}"
+
+    def rounded(self, value: dt.datetime) -> dt.datetime:
+        """The earliest moment that is written like `value`: the first day of a month, the full minute."""
+        whole = value.replace(second=value.second if self._has("S") else 0, minute=value.minute if self._has("M") else 0)
+        whole = whole if self.has_time else whole.replace(hour=0)
+        return whole.replace(day=whole.day if self._has("d") else 1, month=whole.month if self._has("mbB") else 1)
+
+
+@dataclass(frozen=True)
+class BooleanFormat:
+    """The spellings of true and false."""
+
+    true: str
+    false: str
+
+    @classmethod
+    def of(cls, text: str) -> "BooleanFormat":
+        """The format of "Y/N". Raises ValueError."""
+        true, _, false = (part.strip() for part in _checked(text).partition("/"))
+        if not true or not false or "/" in false or true.casefold() == false.casefold():
+            raise ValueError('a format of booleans has the two spellings of true and false, such as "Y/N"')
+        return cls(true, false)
+
+    def read(self, text: str) -> bool | None:
+        """What `text` spells, in any case; None where it is neither."""
+        word = text.casefold()
+        return True if word == self.true.casefold() else False if word == self.false.casefold() else None
+
+    def write(self, value: bool) -> str:
+        """The spelling of a value."""
+        return self.true if value else self.false
+
+
+_DIGITS, _LETTERS = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class KeyFormat:
+    """The form of new keys: # is a digit, ? a letter. They are numbered, so no two are the same."""
+
+    form: str
+
+    @classmethod
+    def of(cls, text: str) -> "KeyFormat":
+        """The format "INV-2024-#####". Raises ValueError."""
+        if "#" not in _checked(text) and "?" not in text:
+            raise ValueError('a format of keys has # for digits and ? for letters, such as "INV-2024-#####"')
+        return cls(text)
+
+    def write(self, number: int) -> str:
+        """The key of that number, from 1. A number with more digits than there is space for makes the key longer."""
+        places = [_DIGITS if sign == "#" else _LETTERS for sign in self.form if sign in "#?"]
+        filled: list[str] = []
+        for characters in reversed(places):
+            number, digit = divmod(number, len(characters))
+            filled.append(characters[digit])
+        values = iter(reversed(filled))
+        key = "".join(next(values) if sign in "#?" else sign for sign in self.form)
+        first = next(place for place, sign in enumerate(self.form) if sign in "#?")
+        return key[:first] + (str(number) if number else "") + key[first:]
