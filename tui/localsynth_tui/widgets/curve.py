@@ -22,6 +22,8 @@ class CurvePlot(Widget):
         self.border_title = title
         self._drawn = 0
         self._at = 0.0
+        self._early: Curve | None = None
+        """What was to be drawn before the plot had its parts: the worker's events do not wait for them."""
 
     def compose(self) -> ComposeResult:
         yield PlotWidget(allow_pan_and_zoom=False)
@@ -32,13 +34,21 @@ class CurvePlot(Widget):
         plot.margin_left, plot.margin_bottom, plot.margin_top = 7, 1, 0
         plot.can_focus = False
         plot.display = False
+        if self._early is not None:
+            self._draw(self._early)
 
     def draw(self, curve: Curve, now: bool = False) -> None:
         """Redraw the curve where it has changed, at most once a second unless `now`."""
-        points, at = curve.points, time.monotonic()
-        if len(points) < 2 or len(points) == self._drawn or (at - self._at < _REDRAW_INTERVAL and not now):
+        if not self.is_mounted:
+            self._early = curve
+        elif now or time.monotonic() - self._at >= _REDRAW_INTERVAL:
+            self._draw(curve)
+
+    def _draw(self, curve: Curve) -> None:
+        points = curve.points
+        if len(points) < 2 or len(points) == self._drawn:
             return
-        self._drawn, self._at = len(points), at
+        self._drawn, self._at = len(points), time.monotonic()
         plot = self.query_one(PlotWidget)
         plot.display = True
         self.query_one(Static).display = False
