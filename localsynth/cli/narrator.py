@@ -50,7 +50,9 @@ class Narrator:
     def _has_come_far(self, event: Event) -> bool:
         if not event.get("steps"):
             return False
-        before, self._share = self._share, (event["stage"], event.get("work"), _LINES * event["step"] // event["steps"])
+        # `unit` also names the part of a long step, and how much of it is done.
+        share = _LINES * event["step"] // event["steps"]
+        before, self._share = self._share, (event["stage"], event.get("work"), event.get("unit"), share)
         return self._share != before
 
     def _progress(self, event: Event) -> None:

@@ -4,6 +4,7 @@ Reads the private table: the report is not covered by the guarantee, and says so
 meant to leave the machine. With `release` it leaves out everything that the original was read for.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -108,16 +109,18 @@ def _compare(
     ours, others = (_units(session.workspace, split, schema, losses) for split in ("train", "holdout"))
     train, holdout = ([row for unit in units for row in unit] for units in (ours, others))
 
-    reached = 0
+    reached, told = 0, ("", -1)
 
     def report(name: str, number: int, of: int, done: float) -> None:
-        nonlocal reached
+        nonlocal reached, told
         reached = of
         if session.should_stop():
             raise Cancelled("Stopped during evaluate.", "`localsynth evaluate` begins it again.")
-        # A fraction, and not a count of texts: how many rows there are is private.
-        doing = (f"{name}: {done:.0%}" if done else name) if name else None
-        session.emit(progress("evaluate", number, of + 1, doing))
+        # Each 5 % of a part in turn, also those that one batch of texts skips: how many rows there are is private.
+        first, last = told[1] + 1 if told[0] == name else 0, math.floor(20 * done + 1e-9)
+        for part in range(first, last + 1):
+            session.emit(progress("evaluate", number, of + 1, f"{name}: {5 * part}%" if part else name or None))
+            told = name, part
 
     def scoring(done: float) -> None:
         report("asking the model", reached, reached, done)

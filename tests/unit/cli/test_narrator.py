@@ -72,6 +72,11 @@ def test_progress_names_the_work_of_a_stage() -> None:
     assert printed(io.StringIO(), counting, counting) == "train: marginals  100/100\n"
 
 
+def test_a_file_gets_the_progress_within_a_long_step() -> None:
+    parts = [{"kind": "progress", "stage": "evaluate", "step": 12, "steps": 13, "unit": f"texts: {p}%"} for p in (5, 5, 10)]
+    assert printed(io.StringIO(), *parts) == "evaluate  12/13  texts: 5%\nevaluate  12/13  texts: 10%\n"
+
+
 def test_progress_lines_in_a_file_do_not_tell_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time that a step takes depends on the private rows in its batch."""
     steps = [mark_private({**STEP, "step": step, "steps": 200}) for step in range(1, 201)]
