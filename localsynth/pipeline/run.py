@@ -14,6 +14,7 @@ audit     a training on canaries with a run's settings, attacked → runs/ID/aud
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from localsynth.config import Config
@@ -45,7 +46,7 @@ from localsynth.workspace.runs import Run, latest_run
 
 
 def run(session: Session) -> RunResult:
-    """All stages, resumed where the last command stopped. After a finished run it refuses without --again."""
+    """All stages, resumed where the last command stopped; a missing report is made. Refuses a finished run without --again."""
     current, results = run_stages(session)
     return RunResult(**vars(summary(session.workspace, session.config, current)), run=current.id, stages=tuple(results))
 
@@ -54,12 +55,17 @@ def run_stages(session: Session) -> tuple[Run, list[StageResult]]:
     """The run, and the results of the stages that `run` took."""
     latest, options = latest_run(session.workspace), session.options
     if latest is not None and latest.finished and not options.again:
-        if options.rows is None or options.rows <= _rows_of(latest):
+        more: list[StageResult] = []
+        if options.rows is not None and options.rows > _rows_of(latest):
+            more.append(sample_run(session, latest))
+        if not _report_of(latest).exists():
+            more += _evaluated(session, latest)
+        if not more:
             raise ConfigError(
                 f"Run {latest.id} is finished.",
                 "More rows cost no privacy: localsynth sample WS --more N. To train again, which is charged again, add --again.",
             )
-        return latest, [sample_run(session, latest)]
+        return latest, more
     if session.config.synthesizer != "marginals":
         # Before anything is measured and charged.
         need_training_parts()
@@ -75,15 +81,23 @@ def run_stages(session: Session) -> tuple[Run, list[StageResult]]:
     if current.counts_texts:
         results.append(count_texts_of(session, current))
     results.append(sample_run(session, current))
-    if session.config.evaluate.report and options.rehearsal_steps is None and not session.workspace.erasure_path.exists():
-        results.append(evaluate_run(session, current))
-    return current, results
+    return current, results + _evaluated(session, current)
+
+
+def _evaluated(session: Session, current: Run) -> list[StageResult]:
+    """The report, unless the settings want none, in a rehearsal, or after the private side was erased."""
+    wanted = session.config.evaluate.report and session.options.rehearsal_steps is None
+    return [evaluate_run(session, current)] if wanted and not session.workspace.erasure_path.exists() else []
+
+
+def _report_of(current: Run) -> Path:
+    return current.directory / "report.html"
 
 
 def summary(workspace: Workspace, config: Config, current: Run) -> Summary:
     """The figures and files of a finished run."""
     guarantee = current.certificate()["guarantee"]
-    report = current.directory / "report.html"
+    report = _report_of(current)
     return Summary(
         workspace=str(workspace.root),
         rows=_rows_of(current),
@@ -146,7 +160,7 @@ def needs_key(workspace: Workspace, verb: str, again: bool = False, release: boo
         return False
     if verb == "run":
         latest = latest_run(workspace)
-        return latest is None or not latest.finished or again
+        return latest is None or not latest.finished or not _report_of(latest).exists() or again
     return verb in ("ingest", "train", "count_texts", "evaluate")
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from localsynth.errors import BudgetError, ConfigError, IntegrityError
+from localsynth.errors import BudgetError, Cancelled, ConfigError, IntegrityError
 from localsynth.marginals import measure as measuring
 from localsynth.marginals.accounting import Spend, total_rho
 from localsynth.marginals.file import read_marginals
 from localsynth.marginals.mechanisms import PrivateCounts
+from localsynth.pipeline import run as running
 from localsynth.pipeline.export import export
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.plan import plan
@@ -26,7 +27,7 @@ from localsynth.privacy import account
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
 from localsynth.privacy.zcdp import rho_for
-from localsynth.results import to_json
+from localsynth.results import EvaluateResult, to_json
 from localsynth.schema.columns import Text
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
@@ -65,6 +66,27 @@ def test_the_synthesizer_follows_from_the_columns(make_session: Any) -> None:
     with pytest.raises(ConfigError, match="'note' is a text column"):
         _ = wanted.synthesizer
     assert plan(make_session(synthesizer="auto")).synthesizer == "marginals"
+
+
+def test_run_makes_a_report_that_was_interrupted(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise Cancelled("Stopped during evaluate.")
+
+    def made(session: Session, current: Run) -> EvaluateResult:
+        (current.directory / "report.html").touch()
+        return EvaluateResult(current.id, False, "report.html", "report.json")
+
+    monkeypatch.setattr(running, "evaluate_run", interrupted)
+    with pytest.raises(Cancelled):
+        running.run(session)
+    spent = open_ledger(session).document()
+    monkeypatch.setattr(running, "evaluate_run", made)
+    assert running.needs_key(session.workspace, "run")
+    result = running.run(session)
+    assert [stage.stage for stage in result.stages] == ["evaluate"] and result.report is not None
+    assert open_ledger(session).document() == spent and not running.needs_key(session.workspace, "run")
+    with pytest.raises(ConfigError, match="finished"):
+        running.run(session)
 
 
 def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
