@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
-from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError
+from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError, ResourceError
 from localsynth.events import Event
 from localsynth.ingest import private_bounds
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
@@ -18,7 +18,7 @@ from localsynth.pipeline.init import initialise
 from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.privacy.account import Account
 from localsynth.privacy.ledger import Ledger
-from localsynth.privacy.spend_registry import register_spend
+from localsynth.privacy.spend_registry import register_spend, registry_total
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema
 from localsynth.store.private import PrivateStore
 from localsynth.system.files import file_sha256
@@ -216,6 +216,30 @@ def test_a_kill_after_opening_the_budget_leads_to_no_second_one(
             ingest(session(workspace, source, OPEN))
     ingest(session(workspace, source, OPEN))
     assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"] == ["ingest-size", "ingest"]
+
+
+def test_a_spend_that_could_not_be_registered_is_registered_by_the_next_attempt_once(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: set[float] = set()
+
+    def full_at_first(source_sha256: str, workspace_id: str, epsilon: float) -> None:
+        if epsilon not in refused:
+            refused.add(epsilon)
+            raise ResourceError("The disk is full.")
+        register_spend(source_sha256, workspace_id, epsilon)
+
+    def reserved() -> float:
+        return sum(event["epsilon"] for event in ledger(workspace) if event["kind"] == "budget")
+
+    monkeypatch.setattr("localsynth.privacy.spend_registry.register_spend", full_at_first)
+    for _ in ("of the size", "of the columns"):
+        with pytest.raises(ResourceError):
+            ingest(session(workspace, source, OPEN))
+        assert registry_total(file_sha256(source)).epsilon < reserved()
+    for _ in range(2):
+        ingest(session(workspace, source, OPEN))
+        assert registry_total(file_sha256(source)).workspaces == {workspace.id: reserved()}
 
 
 def test_an_ingest_whose_budget_is_refused_leaves_the_earlier_one(
