@@ -50,7 +50,7 @@ def test_the_import_contracts_are_kept() -> None:
         ("localsynth/llm/row_text.py", "from localsynth import pipeline", "Imports point down"),
         ("localsynth/schema/columns.py", "import localsynth.workspace.paths", "Imports point down"),
         ("localsynth/store/key.py", "import localsynth.export", "Imports point down"),
-        ("models/localsynth_models/catalog.py", "import localsynth.errors", "Imports point down"),
+        ("models/localsynth_models/catalog.py", "import localsynth.config", "Imports point down"),
         ("localsynth/cli/main.py", "import localsynth_tui", "Imports point down"),
         ("localsynth/sample/sampler.py", "from localsynth.store.private import PrivateStore", "After training"),
         ("localsynth/llm/gguf_file.py", "import localsynth.store.private", "After training"),

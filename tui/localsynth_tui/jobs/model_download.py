@@ -41,7 +41,6 @@ class ModelTask:
             self._thread.join(timeout=2)
 
     def _run(self, title: str, work: Callable[[Callable[[int, int], None]], str]) -> None:
-        from localsynth.llm.base_models import model_errors
 
         began = shown = time.monotonic()
 
@@ -60,8 +59,7 @@ class ModelTask:
             self._show(text + (f", {duration(left)} left" if here else ""), over=False)
 
         try:
-            with model_errors():
-                message = work(progress)
+            message = work(progress)
         except LocalsynthError as error:
             message = f"✗ {error.message} {error.hint}"
         except Exception as error:
