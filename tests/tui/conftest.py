@@ -15,9 +15,10 @@ import localsynth.verify.file
 from localsynth.results import DoctorResult, Finding, Memory, Plan, Processor, SystemFacts
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
+from localsynth.worker import WorkerError
 from localsynth_tui import app
 from localsynth_tui.jobs import client
-from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
+from localsynth_tui.jobs.client import Job, PlanServer, Request
 from localsynth_tui.screens import data, plan
 from tests.helpers.tui import planned as answers
 from tests.helpers.tui.finished_run import finish
@@ -70,7 +71,7 @@ def no_background_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no process that examines the machine or reads the first rows, except in tests of it."""
 
     async def nothing(*_: Any, **__: Any) -> Any:
-        raise AnswerError("There is no table.", "", 3)
+        raise WorkerError("There is no table.", "", 3)
 
     monkeypatch.setattr(doctor, "examine", lambda *_: MACHINE)
     monkeypatch.setattr(data, "ask", nothing)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from localsynth.errors import ExitCode, ResourceError
+from localsynth.worker import WorkerError
 from localsynth_tui.jobs import client, plan_server
-from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request, ask
+from localsynth_tui.jobs.client import Job, PlanServer, Request, ask
 from localsynth_tui.jobs.run_state import RunState
 from localsynth_tui.jobs.supervisor import EVENTS, supervise
 from tests.helpers.tui.scripted_run import RESULT, training, whole_run
@@ -170,7 +171,7 @@ def test_files_of_a_job_are_readable_by_the_user_only(workspace, play, tmp_path)
 
 
 def test_ask_raises_the_workers_error(home):
-    with pytest.raises(AnswerError) as caught:
+    with pytest.raises(WorkerError) as caught:
         asyncio.run(ask(Request("init", home / "new", data={"source": str(home / "nothing.csv")})))
     assert caught.value.exit_code in (ExitCode.USAGE, ExitCode.DATA) and "nothing.csv" in caught.value.message
     assert not (home / "new").exists()

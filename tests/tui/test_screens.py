@@ -15,9 +15,10 @@ import localsynth_tui
 from localsynth.errors import ExitCode
 from localsynth.presentation import risk_sentences
 from localsynth.results import Adapters, from_json
+from localsynth.worker import WorkerError
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.jobs import client
-from localsynth_tui.jobs.client import AnswerError, Job, PlanServer, Request
+from localsynth_tui.jobs.client import Job, PlanServer, Request
 from localsynth_tui.screens import data
 from localsynth_tui.screens.dialogs import Ask, Form, Reading
 from localsynth_tui.screens.plan import SweepWindow, figures_text
@@ -430,7 +431,7 @@ def test_size_warning_can_be_overridden(workspace, monkeypatch):
     async def plan(_self, kind, request):
         requests.append(request)
         if not request.options.get("force"):
-            raise AnswerError("About 60 units are too few.", "Collect more, or add --force.", ExitCode.BUDGET)
+            raise WorkerError("About 60 units are too few.", "Collect more, or add --force.", ExitCode.BUDGET)
         return PLANNED
 
     monkeypatch.setattr(PlanServer, "plan", plan)
@@ -464,7 +465,7 @@ def test_epsilons_are_compared_in_a_window(workspace, monkeypatch):
         if not request.options.get("sweep"):
             return PLANNED
         if len(requests) > 2:
-            raise AnswerError("The table is [gone].", "Look for it.", ExitCode.DATA)
+            raise WorkerError("The table is [gone].", "Look for it.", ExitCode.DATA)
         return from_json(kind, swept)
 
     monkeypatch.setattr(PlanServer, "plan", plan)

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from localsynth.errors import ExitCode, LocalsynthError, ResourceError
+from localsynth.errors import ExitCode, ResourceError
 from localsynth.events import Event
 from localsynth.results import from_json
 from localsynth.system.files import read_json, write_json
-from localsynth.worker import failure_event
+from localsynth.worker import WorkerError, failure_event
 from localsynth_tui.jobs.supervisor import EVENTS, MEMORY, OUTCOME, STOP
 from localsynth_tui.text.command_line import command_line
 
@@ -36,14 +36,6 @@ _LOCK, _REQUEST = "lock", "request.json"
 _MAX_LINE_BYTES = 2**26
 
 Record = TypeVar("Record")
-
-
-class AnswerError(LocalsynthError):
-    """The failure that a worker process answered instead of a result."""
-
-    def __init__(self, message: str, hint: str, code: int) -> None:
-        super().__init__(message, hint)
-        self.exit_code = ExitCode(code)
 
 
 @dataclass(frozen=True)
@@ -213,7 +205,7 @@ class PlanServer:
         """Answers to abandoned requests: skipped, since a restart of the process would take longer."""
 
     async def plan(self, kind: type[Record], request: Request) -> Record:
-        """The result of `plan`, a `Plan` or a `Sweep` as requested. Raises AnswerError."""
+        """The result of `plan`, a `Plan` or a `Sweep` as requested. Raises WorkerError."""
         async with self._one_at_a_time:
             if self._child is None or self._child.returncode is not None:
                 self._child, self._unread = await _start(PLAN_SERVER), 0
@@ -252,8 +244,8 @@ def _result(last: Event | None, status: int | None) -> dict[str, Any]:
         result: dict[str, Any] = last["result"]
         return result
     if last is not None and last["kind"] == "failed":
-        raise AnswerError(last["message"], last["hint"], last["code"])
-    raise AnswerError(f"The worker process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
+        raise WorkerError(last["message"], last["hint"], last["code"])
+    raise WorkerError(f"The worker process ended without an answer (status {status}).", "Try again.", ExitCode.BUG)
 
 
 def _with_passphrase(request: Request, passphrase: str | None) -> bytes:
@@ -263,7 +255,7 @@ def _with_passphrase(request: Request, passphrase: str | None) -> bytes:
 
 
 async def ask(request: Request, module: str = "localsynth.worker", passphrase: str | None = None) -> dict[str, Any]:
-    """The result of a short request (`init`, `unlock`) to a process that ends with the calling task. Raises AnswerError."""
+    """The result of a short request (`init`, `unlock`) to a process that ends with the calling task. Raises WorkerError."""
     child = await _start([sys.executable, "-m", module])
     assert child.stdin is not None and child.stdout is not None
     last: Event | None = None

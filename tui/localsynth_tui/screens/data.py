@@ -16,7 +16,8 @@ from localsynth.config import Config
 from localsynth.errors import ConfigError, LocalsynthError
 from localsynth.schema.columns import Column, Schema
 from localsynth.system.files import read_json
-from localsynth_tui.jobs.client import AnswerError, Request, ask
+from localsynth.worker import WorkerError
+from localsynth_tui.jobs.client import Request, ask
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
 from localsynth_tui.text.formatting import cell
@@ -157,7 +158,7 @@ class DataScreen(StepScreen):
     async def _preview(self) -> None:
         try:
             found = await ask(Request("preview", self.workspace), module="localsynth_tui.jobs.preview_server")
-        except AnswerError as error:
+        except WorkerError as error:
             text = Content(f"{error.message} {error.hint}")
             self._call_if_mounted(lambda: self.query_one("#about-rows", Static).update(text))
             return

@@ -16,7 +16,8 @@ from textual.widgets import Button, Input, Label, Select, Static
 from localsynth.errors import ExitCode, LocalsynthError
 from localsynth.presentation import duration, risk_sentences, sweep_text
 from localsynth.results import Plan, Sweep
-from localsynth_tui.jobs.client import AnswerError, Request
+from localsynth.worker import WorkerError
+from localsynth_tui.jobs.client import Request
 from localsynth_tui.screens.dialogs import Ask, Reading
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.formatting import bytes_text, epsilon_sentence, plain
@@ -54,7 +55,7 @@ class SweepWindow(Reading):
     async def on_mount(self) -> None:
         try:
             text = sweep_text(await cast(Ui, self.app).plan_server.plan(Sweep, self._request))
-        except AnswerError as error:
+        except WorkerError as error:
             text = f"{error.message} {error.hint}"
         self.query_one(Static).update(Content(text))
 
@@ -255,7 +256,7 @@ class PlanScreen(StepScreen):
         self.query_one("#figures", Static).update(Content("Estimating … (slow the first time)"))
         try:
             planned = await self.ui.plan_server.plan(Plan, self._request("plan"))
-        except AnswerError as error:
+        except WorkerError as error:
             self.query_one("#figures", Static).update(Content("No plan."))
             override = "  Or override this warning: F." if error.exit_code == ExitCode.BUDGET and not self._force else ""
             self._show_error(f"{error.message} {error.hint}{override}")
