@@ -162,8 +162,7 @@ def _sweep_assumptions(result: Sweep) -> list[str]:
     if single is not None and pair is not None:
         texts.append(
             f"Estimated: of the marginals' rho, {single.fraction:.0%} is for {single.count} tables of single columns, "
-            f"{pair.fraction:.0%} for {pair.count} of pairs, the rest to choose pairs ({result.selection})."
-            + (" Where pairs show nothing new, AIM measures fewer of them with less noise." if result.selection == "AIM" else "")
+            f"{pair.fraction:.0%} for {pair.count} of pairs that link them, the rest for more pairs and to choose them."
         )
     if result.left_out:
         left_out = ", ".join(f"{epsilon:g}" for epsilon in result.left_out)

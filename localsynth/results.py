@@ -261,7 +261,6 @@ class Sweep:
 
     units_origin    "measured", "declared" or "assumed"
     rows_per_unit   the maximum number of rows of a unit: the sensitivity of every count
-    selection       how pairs are chosen; None without pairs
     steps           of training, without the reserve; None without a model
     left_out        epsilons at which no run is possible
     """
@@ -274,7 +273,6 @@ class Sweep:
     synthesizer: str
     single_tables: Tables | None
     pair_tables: Tables | None
-    selection: Literal["AIM", "MST"] | None
     steps: int | None
     batch_size: int | None
     max_grad_norm: float | None

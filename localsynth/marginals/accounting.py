@@ -1,13 +1,9 @@
 """The cost of measurements, in zCDP (Bun & Steinke 2016, arXiv:1605.02065). `localsynth.privacy.zcdp` converts it to (ε, δ).
 
-Neighbours are tables that differ by one unit, added or removed. Two mechanisms are used:
-
-    gaussian     noise multiplier s (noise over L2 sensitivity): ρ = 1 / (2 s²)
-    exponential  probability ∝ exp(ε · score / (2 · sensitivity)): ε-bounded range, so ρ = ε² / 8 (Cesar & Rogers 2021,
-                 arXiv:2004.07223)
-
-Their ρ add up, also where a mechanism's parameters depend on earlier ones' results, as long as the sum is kept below a bound
-fixed beforehand (Feldman & Zrnic 2021, arXiv:2008.11193; Whitehouse et al. 2023, arXiv:2203.05481): `Budget` is that filter.
+Neighbours are tables that differ by one unit, added or removed. Every mechanism is Gaussian: with the noise multiplier s (noise
+over L2 sensitivity) it costs ρ = 1 / (2 s²). The ρ add up, also where a mechanism's parameters depend on earlier ones' results,
+as long as the sum is kept below a bound fixed beforehand (Feldman & Zrnic 2021, arXiv:2008.11193; Whitehouse et al. 2023,
+arXiv:2203.05481): `Budget` is that filter.
 """
 
 import math
@@ -27,20 +23,21 @@ _MIN_PARAMETER, _MAX_PARAMETER = 1e-12, 1e12
 
 @dataclass(frozen=True)
 class Spend:
-    """One mechanism that ran: which columns it counted together, and with how much noise."""
+    """One Gaussian mechanism that ran: what it measured, and with how much noise."""
 
-    kind: Literal["gaussian", "exponential"]
+    kind: Literal["gaussian", "distances"]
+    """A table of counts, or how far several tables are from what a model expects."""
     parameter: float
-    """Noise multiplier, or ε."""
+    """The noise multiplier."""
     columns: tuple[str, ...]
-    """Empty for a choice: what it chose is counted by the Gaussian mechanism that follows."""
+    """Those of the table; empty for distances."""
 
     @property
     def rho(self) -> float:
         """Its cost. Raises ConfigError for an unknown mechanism."""
-        if self.kind not in ("gaussian", "exponential") or not _MIN_PARAMETER <= self.parameter <= _MAX_PARAMETER:
+        if self.kind not in ("gaussian", "distances") or not _MIN_PARAMETER <= self.parameter <= _MAX_PARAMETER:
             raise ConfigError(f"There is no mechanism {self.kind!r} with the parameter {self.parameter!r}.", "Restore the file.")
-        return 1 / (2 * self.parameter**2) if self.kind == "gaussian" else self.parameter**2 / 8
+        return 1 / (2 * self.parameter**2)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

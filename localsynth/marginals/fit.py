@@ -70,7 +70,7 @@ def fit_potentials(
     measurements: Sequence[Measurement],
     total: float,
     start: Sequence[Factor] = (),
-    iterations: int = 1000,
+    iterations: int = 2000,
 ) -> list[Factor]:
     """Logarithmic potentials over the measured column sets.
 

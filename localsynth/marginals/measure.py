@@ -1,56 +1,51 @@
 """From the structured columns of the original rows to a model of them, under one zCDP budget.
 
-First every column is counted by itself and its bins are merged. Then tables of several
-columns are chosen and counted (AIM or MST), and a model is fitted to the noisy counts.
+First every column is counted by itself and its bins are merged. Then pairs of columns are
+chosen and counted (`select_tables`), and a model is fitted to the noisy counts.
 The exact number of rows is never used: the total is a sum of noisy counts, or public.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from localsynth.errors import ConfigError
 from localsynth.marginals.accounting import Budget
-from localsynth.marginals.bin_merging import MergedBins, merge_bins, onto_simplex
+from localsynth.marginals.bin_merging import MergedBins, merge_bins
 from localsynth.marginals.domain import Codes, Domain
 from localsynth.marginals.fit import Measurement, fit_potentials
 from localsynth.marginals.mechanisms import PrivateCounts
 from localsynth.marginals.model import MarginalModel
-from localsynth.marginals.select_aim import pairs_workload, select_aim
-from localsynth.marginals.select_mst import select_mst
+from localsynth.marginals.select_tables import pairs_workload, select_tables
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["BATCHES", "MAX_AIM_COLUMNS", "MarginalSettings", "measure_marginals", "single_measurement", "total_of"]
+__all__ = ["MarginalSettings", "measure_marginals", "single_measurement", "total_of"]
 
-MAX_AIM_COLUMNS = 20
-"""Above this, `method="auto"` is MST."""
-
-BATCHES = 8
-"""About the number of fits that AIM's rounds are spread over."""
+_CELLS_PER_COLUMN = 30_000
 
 
 @dataclass(frozen=True)
 class MarginalSettings:
     """How to measure. Public: nothing here may be chosen after looking at the rows."""
 
-    method: Literal["auto", "aim", "mst"] = "auto"
     rows_per_unit: int = 1
     """The maximum number of rows of a privacy unit."""
     public_rows: int | None = None
     """The number of rows, where it is public knowledge."""
     target: str | None = None
-    """A column whose associations with all others, two at a time, matter most (AIM only)."""
+    """A column whose associations with all others count double."""
     single_fraction: float = 0.15
     """Fraction of ρ for the counts of single columns."""
-    max_groups: int = 24
+    max_groups: int = 12
     """About the number of groups that the bins of a column are merged into."""
-    rounds: int | None = None
-    """Maximum number of tables that AIM measures; None: twice the columns."""
-    max_cells: int = 200_000
-    """Maximum size of the fitted model's tables: bounds memory and time."""
+    max_cells: int | None = None
+    """Maximum size of the fitted model's tables, which bounds memory and time; None: 30,000 a column."""
+
+    def cells_for(self, columns: int) -> int:
+        """`max_cells` of a model of so many columns."""
+        return _CELLS_PER_COLUMN * columns if self.max_cells is None else self.max_cells
 
 
 def _check(domain: Domain, settings: MarginalSettings) -> None:
@@ -60,12 +55,7 @@ def _check(domain: Domain, settings: MarginalSettings) -> None:
         )
     if settings.target is not None and settings.target not in domain.names:
         raise ConfigError(f"The target {settings.target!r} is not a structured column.", f"One of: {', '.join(domain.names)}.")
-    if (
-        not 0 < settings.single_fraction < 1
-        or settings.max_groups < 2
-        or (settings.rounds is not None and settings.rounds < 1)
-        or settings.max_cells < 1
-    ):
+    if not 0 < settings.single_fraction < 1 or settings.max_groups < 2 or settings.cells_for(1) < 1:
         raise ConfigError("A setting of the marginals is out of range.", "Fractions lie between 0 and 1, numbers are positive.")
 
 
@@ -97,19 +87,12 @@ def measure_marginals(
     of_groups = of_bins.regrouped({name: np.array(merged.groups) for name, merged in merged_bins.items()})
     measured = [single_measurement(name, counts[name], merged_bins[name], sigma) for name in bins]
 
-    method = settings.method
-    if method == "auto":
-        method = "aim" if len(bins) <= MAX_AIM_COLUMNS else "mst"
-    if method == "aim" and len(bins) > 1:
-        rounds = settings.rounds or 2 * len(bins)
+    if len(bins) > 1:
         workload = pairs_workload(list(bins), settings.target)
-        batch = max(1, rounds // BATCHES)
-        potentials = select_aim(of_groups, budget, measured, total, workload, rounds, batch, settings.max_cells, report)
+        potentials = select_tables(of_groups, budget, measured, total, workload, settings.cells_for(len(bins)), report)
     else:
-        known = {name: onto_simplex(merged_bins[name].sums(counts[name]), total) / total for name in bins}
-        measured += select_mst(of_groups, budget, known, total)
-        potentials = fit_potentials(of_groups.sizes, measured, total, iterations=2000)
-        report(100, 100)
+        potentials = fit_potentials(of_groups.sizes, measured, total)
+    report(100, 100)
     return MarginalModel(domain, merged_bins, total, potentials, measured, budget.rho, budget.spends, random.label)
 
 

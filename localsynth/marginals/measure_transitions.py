@@ -19,23 +19,18 @@ from localsynth.marginals.bin_merging import MergedBins, merge_bins, onto_simple
 from localsynth.marginals.domain import Codes
 from localsynth.marginals.fit import Measurement, fit_potentials
 from localsynth.marginals.inference import Factor, eliminate, marginal
-from localsynth.marginals.measure import BATCHES, MAX_AIM_COLUMNS, MarginalSettings, single_measurement, total_of
+from localsynth.marginals.measure import MarginalSettings, single_measurement, total_of
 from localsynth.marginals.mechanisms import PrivateCounts
 from localsynth.marginals.model import MarginalModel
-from localsynth.marginals.select_aim import Workload, select_aim
-from localsynth.marginals.select_mst import select_mst
+from localsynth.marginals.select_tables import Workload, select_tables
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, as_before, before, since
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["OWN_FRACTION", "measure_sequences", "transitions_workload"]
+__all__ = ["measure_sequences", "transitions_workload"]
 
 _OWN_WEIGHT, _CROSS_WEIGHT = 2.0, 0.5
-_FINAL_ITERATIONS = 2000
 _SMALL = 1e-9
-OWN_FRACTION = 0.5
-"""Of the budget for a tree, for each column with itself in the row before."""
-
 _IMPOSSIBLE = -100.0
 """Logarithm of the probability, in effect 0, of the impossible: a first row with a row before it. Finite, as JSON needs."""
 
@@ -92,17 +87,10 @@ def measure_sequences(
     measured.append(_ends_measurement(found[ends], merged_bins[EARLIER], merged_bins[LAST], sigma))
     workload = transitions_workload(layout)
     fixed = [*_constraints(layout, merged_bins), *_initial(layout, merged_bins, counts, total)]
-    if settings.method == "mst" or (settings.method == "auto" and len(own) > MAX_AIM_COLUMNS):
-        single_probabilities = {a.name: onto_simplex(merged_bins[a.name].sums(counts[a.name]), total) / total for a in own}
-        measured += _select_tree(layout, of_groups, budget, single_probabilities, total)
-        potentials = fit_potentials(of_groups.sizes, measured, total, fixed, _FINAL_ITERATIONS)
-    else:
-        rounds = settings.rounds or 2 * len(own)
-        batch = max(1, rounds // BATCHES)
-        potentials = select_aim(of_groups, budget, measured, total, workload, rounds, batch, settings.max_cells, report, fixed)
+    potentials = select_tables(of_groups, budget, measured, total, workload, settings.cells_for(len(own)), report, fixed)
     start = {factor.names: factor for factor in potentials}
     start |= {factor.names: factor for factor in _earlier_rows(layout, merged_bins, potentials)}
-    potentials = fit_potentials(of_groups.sizes, measured, total, list(start.values()), _FINAL_ITERATIONS)
+    potentials = fit_potentials(of_groups.sizes, measured, total, list(start.values()))
     report(100, 100)
     variables = layout.variables
     transitions = MarginalModel(variables, merged_bins, total, potentials, measured, budget.rho, budget.spends, random.label)
@@ -171,16 +159,6 @@ def _earlier_rows(layout: Layout, merged_bins: dict[str, MergedBins], potentials
         # Everything known of that variable is in it.
         factors.append(Factor((before(name),), np.zeros(merged_bins[name].size + 1)))
     return factors
-
-
-def _select_tree(
-    layout: Layout, counts: PrivateCounts, budget: Budget, single: dict[str, NDArray[np.float64]], total: float
-) -> list[Measurement]:
-    """For wide tables: half of the budget for each column with itself in the row before, the rest for a tree."""
-    pairs = [(name, before(name)) for name in layout.described]
-    noise_multiplier = math.sqrt(len(pairs) / (2 * OWN_FRACTION * budget.left))
-    measured = [Measurement(p, counts.noisy_counts(p, noise_multiplier), counts.sigma(noise_multiplier)) for p in pairs]
-    return measured + select_mst(counts, budget, single, total)
 
 
 def _repeats(layout: Layout, transitions: MarginalModel, counts: dict[str, NDArray[np.float64]]) -> dict[str, float]:

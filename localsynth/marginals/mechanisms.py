@@ -1,7 +1,7 @@
 """The two mechanisms that read original counts, and the only users of secret randomness here.
 
-Every count that is released has noise. Every choice is made by the exponential mechanism.
-Each is charged before it reads the data.
+Both are Gaussian: noisy counts, and the noisy distances of tables from what is expected. Each is charged before it reads the
+data.
 """
 
 import math
@@ -16,6 +16,9 @@ from localsynth.marginals.inference import Names
 from localsynth.privacy.noise import RandomSource
 
 __all__ = ["PrivateCounts"]
+
+_GRID = 2.0**10
+"""Distances and their noise are multiples of 1 / _GRID, so that their sum is exact."""
 
 
 class PrivateCounts:
@@ -63,28 +66,22 @@ class PrivateCounts:
         return counts.astype(np.float64) + noise
 
     def _distances(self, expected: Sequence[tuple[Names, NDArray[np.float64]]]) -> NDArray[np.float64]:
-        """Shape (candidates,): sum of |count - expected| over each table. Exact: for `choose` alone.
+        """Shape (tables,): sum of |count - expected| over each table. Exact: for `noisy_distances` alone.
 
         The sensitivity of each is `rows_per_unit`.
         """
         return np.array([np.abs(self._counts(names) - table).sum() for names, table in expected])
 
-    def choose(
-        self,
-        expected: Sequence[tuple[Names, NDArray[np.float64]]],
-        weights: NDArray[np.float64],
-        penalties: NDArray[np.float64],
-        epsilon: float,
-    ) -> int:
-        """Index of a candidate whose table differs much from what is expected, by the exponential mechanism.
+    def noisy_distances(
+        self, expected: Sequence[tuple[Names, NDArray[np.float64]]], noise_multiplier: float
+    ) -> NDArray[np.float64]:
+        """Shape (tables,): the L1 distance of each table of counts from an expected one, plus N(0, sigma²).
 
-        Score i is weights[i] * (distance i - penalties[i]), of sensitivity max(weights) * rows_per_unit: weights, penalties
-        and expected tables may depend on the rows only through what was released. Sampled as the largest of score plus
-        Gumbel noise (McKenna & Sheldon 2020, arXiv:2010.12603, section 2, for the equivalence).
+        Each distance changes by at most `rows_per_unit`, so the L2 sensitivity of k of them together is √k times that; sigma is
+        `noise_multiplier` times it. The expected tables may depend on the rows only through what was released. They and the
+        noise are rounded to a grid of powers of two, on which the arithmetic is exact.
         """
-        self._budget.charge(Spend("exponential", epsilon, ()))
-        scores = weights * (self._distances(expected) - penalties)
-        sensitivity = float(np.max(weights)) * self._sensitivity
-        # Inside (0, 1), so that both logarithms are finite.
-        uniform = np.maximum(self._random.uniform(len(scores)), 2.0**-54)
-        return int(np.argmax(epsilon * scores / (2 * sensitivity) - np.log(-np.log(uniform))))
+        self._budget.charge(Spend("distances", noise_multiplier, ()))
+        distances = self._distances([(names, np.rint(table * _GRID) / _GRID) for names, table in expected])
+        sigma = self.sigma(noise_multiplier) * math.sqrt(len(expected))
+        return distances + np.rint(self._random.gaussian(len(expected)) * sigma * _GRID) / _GRID

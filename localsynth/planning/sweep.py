@@ -5,14 +5,11 @@ Reads no row and spends nothing.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from localsynth.config import Config, Synthesizer
 from localsynth.errors import BudgetError, ConfigError
-from localsynth.marginals.measure import MAX_AIM_COLUMNS, MarginalSettings
-from localsynth.marginals.measure_transitions import OWN_FRACTION
-from localsynth.marginals.select_aim import MEASURED_FRACTION
-from localsynth.marginals.select_mst import CHOICE_FRACTION
+from localsynth.marginals.measure import MarginalSettings
+from localsynth.marginals.select_tables import DISTANCES_FRACTION, TREE_FRACTION
 from localsynth.marginals.transitions import Layout
 from localsynth.planning.budgets import account_of, plan_training, shares_of
 from localsynth.planning.forecast import Size, with_placeholders
@@ -54,7 +51,7 @@ def sweep(config: Config, schema: Schema, origin: str, size: Size) -> Sweep:
     `schema` is the effective one, or that of `config` before anything is measured. Raises ConfigError.
     """
     synthesizer = config.synthesizer
-    single, pair, selection = _tables(config, schema) if synthesizer != "llm" else (None, None, None)
+    single, pair = _tables(config, schema) if synthesizer != "llm" else (None, None)
     planned = schedule(config.train, size.training_units) if synthesizer != "marginals" else None
     rows, left_out = [], []
     for epsilon in EPSILONS:
@@ -73,7 +70,6 @@ def sweep(config: Config, schema: Schema, origin: str, size: Size) -> Sweep:
         synthesizer=synthesizer,
         single_tables=single,
         pair_tables=pair,
-        selection=selection,
         steps=planned.steps if planned else None,
         batch_size=planned.batch_size if planned else None,
         max_grad_norm=config.train.max_grad_norm if planned else None,
@@ -83,26 +79,24 @@ def sweep(config: Config, schema: Schema, origin: str, size: Size) -> Sweep:
     )
 
 
-def _tables(config: Config, schema: Schema) -> tuple[Tables, Tables | None, Literal["AIM", "MST"] | None]:
-    """The tables of single columns and of pairs that marginals measure, and how the pairs are chosen.
+def _tables(config: Config, schema: Schema) -> tuple[Tables, Tables | None]:
+    """The tables of single columns, and of the pairs that link all columns.
 
-    An estimate: AIM measures fewer tables with less noise once they show nothing new, and MST of sequences measures each
-    column with itself in the row before more precisely than the pairs given here.
+    Exact where all pairs have as many cells; else a pair of more cells has less noise. Pairs that are counted afterwards are as
+    precise as what they add deserves.
     """
-    fraction, own = MarginalSettings().single_fraction, 1.0
+    fraction = MarginalSettings().single_fraction
     if config.data.sequence_by is None:
         learned = ColumnSplit(schema, hybrid=config.synthesizer == "hybrid").schema.learned()
-        variables = singles = sum(isinstance(column, Structured) for column in learned)
+        singles = sum(isinstance(column, Structured) for column in learned)
+        links = singles - 1
     else:
         layout = Layout.of_schema(with_placeholders(schema), config.data.sequence_by, config.privacy.rows_per_unit)
-        variables = len(layout.own)
-        # The index in the sequence and the end are counted as one table.
-        singles, own = variables - 1 + len(layout.repeated), 1 - OWN_FRACTION
-    if variables == 1:
-        return Tables(1, 1.0), None, None
-    if variables <= MAX_AIM_COLUMNS:
-        return Tables(singles, fraction), Tables(2 * variables, (1 - fraction) * MEASURED_FRACTION), "AIM"
-    return Tables(singles, fraction), Tables(variables - 1, (1 - fraction) * own * (1 - CHOICE_FRACTION)), "MST"
+        # The index in the sequence and the end are counted as one table. To the index, all else but the columns is linked.
+        singles, links = len(layout.own) - 1 + len(layout.repeated), len(layout.columns.names)
+    if links < 1:
+        return Tables(1, 1.0), None
+    return Tables(singles, fraction), Tables(links, (1 - fraction) * TREE_FRACTION * (1 - DISTANCES_FRACTION))
 
 
 def _row(config: Config, units: int, single: Tables | None, pair: Tables | None) -> SweepRow:

@@ -48,11 +48,6 @@ _OF_A_MODEL = (
     "People mentioned in the text of several units: they are protected only as the group figures state.",
     "Rounding: sums of gradients are computed in floating point, and only the noise is hardened against floating-point attacks.",
 )
-_OF_MARGINALS = (
-    "Rounding: the exponential mechanism chooses the columns to count together in floating point (by Gumbel noise). The "
-    "probability of each candidate is off by about 1e-16, and a less likely candidate is never chosen. Delta does not include "
-    "that. Noise on counts is rounded to whole numbers before it is added.",
-)
 _ALWAYS_NOT_COVERED = (
     "Population-level facts: what is true of a whole group can be learned, and inferred about its members.",
     "The evaluation report: it reads the original table and is not part of the guarantee.",
@@ -242,7 +237,7 @@ def _is_declared(column: Column) -> bool:
 
 def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_limit: bool) -> list[str]:
     """The limits of the guarantee, one sentence each. `beyond_limit`: a budget was opened on top of the target."""
-    sentences = [*_OF_A_MODEL * work.trains, *_OF_MARGINALS * work.counts, *_ALWAYS_NOT_COVERED]
+    sentences = [*_OF_A_MODEL * work.trains, *_ALWAYS_NOT_COVERED]
     if basis.unit != "row":
         sentences.append(f"Rows without a value of {basis.unit!r}: each is protected only as a unit of its own.")
         sentences.append(f"One person under several values or spellings of {basis.unit!r}: they count as several units.")

@@ -92,7 +92,7 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
         return [same, Finding("marginals", "failed", f"{path.name} does not hold marginals.")]
     if wrong := what_is_wrong(model, document):
         return [same, Finding("marginals", "failed", f"{wrong}.")]
-    text = f"The {len(model.spends)} noisy counts and choices in it cost no more than was charged (zCDP rho {model.rho:.4g})."
+    text = f"The {len(model.spends)} noisy measurements in it cost no more than was charged (zCDP rho {model.rho:.4g})."
     return [same, Finding("marginals", "ok", text)]
 
 

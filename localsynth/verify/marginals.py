@@ -40,7 +40,7 @@ def _columns(model: MarginalModel, document: dict[str, Any]) -> str:
 
 def _tables(model: MarginalModel, document: dict[str, Any]) -> str:
     counts = [spend for spend in model.spends if spend.kind == "gaussian"]
-    choices = [spend for spend in model.spends if spend.kind == "exponential"]
+    distances = [spend for spend in model.spends if spend.kind == "distances"]
     if [spend.columns for spend in counts] != [measured.names for measured in model.measured]:
         return "The counts in it are not those that were charged, one by one"
     rows = document["guarantee"]["max_rows_per_unit"]
@@ -49,7 +49,7 @@ def _tables(model: MarginalModel, document: dict[str, Any]) -> str:
     single, several = model.measured[: len(model.domain.names)], model.measured[len(model.domain.names) :]
     if [m.names for m in single] != [(name,) for name in model.domain.names] or any(len(m.names) < 2 for m in several):
         return "Not each of its columns was counted once"
-    if len(choices) != len(several) or any(spend.columns for spend in choices):
+    if len(distances) not in ((1, 2) if several else (0,)) or any(spend.columns for spend in distances):
         return "The tables in it are not those that were chosen"
     if {factor.names for factor in model.potentials} != {m.names for m in model.measured}:
         return "It was fitted to something else than its counts"
@@ -68,7 +68,7 @@ def _layout(model: SequenceModel, document: dict[str, Any]) -> str:
 def _sequence_tables(model: SequenceModel, document: dict[str, Any]) -> str:
     layout, measured = model.layout, model.transitions.measured
     counts = [spend for spend in model.spends if spend.kind == "gaussian"]
-    choices = [spend for spend in model.spends if spend.kind == "exponential"]
+    distances = [spend for spend in model.spends if spend.kind == "distances"]
     single = len(layout.own) - 2
     # In the order in which they were measured.
     noisy = [*measured[:single], *model.repeated, *measured[single:]]
@@ -80,7 +80,7 @@ def _sequence_tables(model: SequenceModel, document: dict[str, Any]) -> str:
     names = [a.name for a in layout.own if a.name not in (EARLIER, LAST)]
     if [m.names for m in measured[: single + 1]] != [*((name,) for name in names), (EARLIER, LAST)]:
         return "Not each of its columns was counted once"
-    if len(choices) > len(measured) - single - 1 or any(spend.columns for spend in choices):
+    if len(distances) not in (1, 2) or any(spend.columns for spend in distances):
         return "The tables in it are not those that were chosen"
     known = {(EARLIER, name) for name in layout.variables.names} | {(before(name),) for name in layout.described}
     if (

@@ -450,7 +450,7 @@ def test_epsilons_are_compared_in_a_window(workspace, monkeypatch):
     swept = {
         "units": 1000, "units_origin": "declared", "training_units": 900, "rows_per_unit": 1, "delta": 1e-5,
         "synthesizer": "marginals", "single_tables": {"count": 3, "fraction": 0.15},
-        "pair_tables": {"count": 6, "fraction": 0.765}, "selection": "AIM", "steps": None, "batch_size": None,
+        "pair_tables": {"count": 2, "fraction": 0.306}, "steps": None, "batch_size": None,
         "max_grad_norm": None, "measured_on": [], "left_out": [],
         "rows": [
             {

@@ -48,7 +48,7 @@ rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=12)
 
 @settings(max_examples=200, deadline=None)
 @given(rows, st.integers(1, 5), st.data())
-def test_sensitivity_of_counts_and_scores_is_not_exceeded(common: list[tuple[int, int]], m: int, data: st.DataObject) -> None:
+def test_sensitivity_of_counts_and_distances_is_not_exceeded(common: list[tuple[int, int]], m: int, data: st.DataObject) -> None:
     own = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=m))
     with_unit = common + own
     without, _ = table_of([r[0] for r in common], [r[1] for r in common], m)
@@ -57,7 +57,8 @@ def test_sensitivity_of_counts_and_scores_is_not_exceeded(common: list[tuple[int
         moved = having.noisy_counts(names, 1.0) - without.noisy_counts(names, 1.0)
         assert np.linalg.norm(moved) <= m and np.abs(moved).sum() <= m
     expected = [(("a", "b"), np.full((3, 4), 1.3)), (("b",), np.full(4, 2.0)), (("a",), np.zeros(3))]
-    assert np.abs(having._distances(expected) - without._distances(expected)).max() <= m + 1e-9
+    moved = having.noisy_distances(expected, 1.0) - without.noisy_distances(expected, 1.0)
+    assert np.abs(moved).max() <= m and np.linalg.norm(moved) <= m * math.sqrt(3)
 
 
 def test_sensitivity_is_attained() -> None:
@@ -65,6 +66,9 @@ def test_sensitivity_is_attained() -> None:
     without, _ = table_of([], [], 4)
     having, _ = table_of([1] * 4, [2] * 4, 4)
     assert np.linalg.norm(having.noisy_counts(("a", "b"), 1.0) - without.noisy_counts(("a", "b"), 1.0)) == 4
+    expected = [(("a", "b"), np.zeros((3, 4))), (("b",), np.zeros(4)), (("a",), np.zeros(3))]
+    moved = having.noisy_distances(expected, 1.0) - without.noisy_distances(expected, 1.0)
+    assert np.linalg.norm(moved) == pytest.approx(4 * math.sqrt(3))
 
 
 @pytest.mark.parametrize("m", [1, 3])
@@ -97,18 +101,24 @@ def test_regrouped_counts_keep_budget_and_random_source() -> None:
 
 
 @pytest.mark.parametrize("m", [1, 4])
-def test_choices_follow_the_exponential_mechanism(m: int) -> None:
+def test_noise_of_distances_is_the_charged_one_times_their_joint_sensitivity(m: int) -> None:
     table, budget = table_of([0] * 6, [0] * 6, m, source=InsecureRandom(2))
-    candidates = [(("a",), np.array([6.0, 0, 0])), (("b",), np.array([0.0, 0, 0, 0])), (("a", "b"), np.full((3, 4), 0.5))]
-    weights, penalties = np.array([1.0, 2.0, 1.0]), np.array([0.0, 1.0, 0.5])
-    # Distances: 0; 6; 5.5 + 11 * 0.5 = 11. Sensitivity: the largest weight times m.
-    scores = weights * (np.array([0.0, 6.0, 11.0]) - penalties)
-    epsilon = 0.9
-    chances = np.exp(epsilon * scores / (2 * 2.0 * m))
-    chances /= chances.sum()
-    drawn = [table.choose(candidates, weights, penalties, epsilon) for _ in range(3000)]
-    np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 3000, chances, atol=0.04)
-    assert {(spend.kind, spend.parameter) for spend in budget.spends} == {("exponential", epsilon)}
+    expected = [(("a",), np.array([6.0, 0, 0])), (("b",), np.zeros(4)), (("a", "b"), np.full((3, 4), 0.5))]
+    draws = np.array([table.noisy_distances(expected, 20.0) for _ in range(1500)])
+    # Distances: 0; 6; 5.5 + 11 * 0.5 = 11. Three tables, each of sensitivity m.
+    noise = draws - np.array([0.0, 6.0, 11.0])
+    sigma = 20.0 * m * math.sqrt(3)
+    assert noise.std() == pytest.approx(sigma, rel=0.06)
+    assert np.abs(noise.mean(axis=0)).max() < 5 * sigma / math.sqrt(len(noise))
+    assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 5 / math.sqrt(len(noise))
+    assert {(spend.kind, spend.parameter) for spend in budget.spends} == {("distances", 20.0)}
+
+
+def test_distances_and_their_noise_are_added_without_rounding() -> None:
+    """All are multiples of the same power of two, whatever is expected: the sum tells nothing that its exact value would not."""
+    table, _ = table_of([0] * 6, [0] * 6, source=InsecureRandom(3))
+    distances = table.noisy_distances([(("a",), np.array([0.1, 1 / 3, math.pi]))] * 50, 7.0)
+    assert (distances * 2**10 == np.rint(distances * 2**10)).all()
 
 
 def test_refused_charge_counts_and_samples_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +131,7 @@ def test_refused_charge_counts_and_samples_nothing(monkeypatch: pytest.MonkeyPat
     with pytest.raises(BudgetError):
         table.noisy_counts(("a",), 1.0)
     with pytest.raises(BudgetError):
-        table.choose([(("a",), np.zeros(3))], np.ones(1), np.zeros(1), 1.0)
+        table.noisy_distances([(("a",), np.zeros(3))], 1.0)
 
 
 class Watched:
@@ -130,33 +140,32 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, source: RandomSource) -> None:
         self.rho = 0.0
         self.source = source
-        counts, choose = PrivateCounts.noisy_counts, PrivateCounts.choose
+        counts, distances = PrivateCounts.noisy_counts, PrivateCounts.noisy_distances
 
         def noisy_counts(table: PrivateCounts, names: Any, noise_multiplier: float) -> Any:
             result = counts(table, names, noise_multiplier)
             self.rho += 0.5 / noise_multiplier**2
             return result
 
-        def chosen(table: PrivateCounts, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
-            result = choose(table, expected, weights, penalties, epsilon)
-            self.rho += epsilon**2 / 8
+        def noisy_distances(table: PrivateCounts, expected: Any, noise_multiplier: float) -> Any:
+            result = distances(table, expected, noise_multiplier)
+            self.rho += 0.5 / noise_multiplier**2
             return result
 
         monkeypatch.setattr(mechanisms.PrivateCounts, "noisy_counts", noisy_counts)
-        monkeypatch.setattr(mechanisms.PrivateCounts, "choose", chosen)
+        monkeypatch.setattr(mechanisms.PrivateCounts, "noisy_distances", noisy_distances)
 
 
-@pytest.mark.parametrize("method", ["aim", "mst"])
 @pytest.mark.parametrize("target", [None, "sick"])
 @pytest.mark.parametrize("rho", [1e-4, 0.02, 5.0])
 def test_recorded_spends_are_all_that_ran_within_the_budget(
-    method: Any, target: str | None, rho: float, small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
+    target: str | None, rho: float, small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = Watched(monkeypatch, InsecureRandom(0))
     domain = Domain.of_schema(small_schema)
-    chosen = MarginalSettings(method=method, target=target)
+    chosen = MarginalSettings(target=target)
     model = measure_marginals(domain, domain.encode(small_rows), rho, watched.source, chosen)
-    by_hand = sum(1 / (2 * s.parameter**2) if s.kind == "gaussian" else s.parameter**2 / 8 for s in model.spends)
+    by_hand = sum(1 / (2 * spend.parameter**2) for spend in model.spends)
     assert watched.rho == pytest.approx(by_hand, rel=1e-12)
     assert by_hand <= rho
     assert by_hand >= (1 - 1e-6) * rho
@@ -176,18 +185,15 @@ def test_only_the_given_random_source_is_used(
             monkeypatch.setattr(module, name, refuse)
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(small_rows)
-    for method in ("aim", "mst"):
-        a, b = (measure_marginals(domain, codes, 0.05, InsecureRandom(7), MarginalSettings(method=method)) for _ in range(2))
-        assert a.to_json() == b.to_json()
-        other = measure_marginals(domain, codes, 0.05, InsecureRandom(8), MarginalSettings(method=method))
-        assert other.to_json() != a.to_json()
+    a, b = (measure_marginals(domain, codes, 0.05, InsecureRandom(7)) for _ in range(2))
+    assert a.to_json() == b.to_json()
+    assert measure_marginals(domain, codes, 0.05, InsecureRandom(8)).to_json() != a.to_json()
 
 
 def test_total_is_noisy_or_public_never_exact(small_schema: Schema, small_rows: list[Record]) -> None:
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(small_rows)
-    few = MarginalSettings(rounds=1)
-    totals = [measure_marginals(domain, codes, 0.01, InsecureRandom(seed), few).total for seed in range(25)]
+    totals = [measure_marginals(domain, codes, 0.01, InsecureRandom(seed)).total for seed in range(25)]
     assert len(set(totals)) == 25
     assert len(small_rows) not in totals
     # Inverse-variance mean of the four columns' sums, whose noise has the variance (bins) * deviation².
@@ -195,16 +201,15 @@ def test_total_is_noisy_or_public_never_exact(small_schema: Schema, small_rows: 
     expected = deviation / math.sqrt(sum(1 / a.size for a in domain.attributes))
     assert np.std(totals) == pytest.approx(expected, rel=0.5)
     assert np.mean(totals) == pytest.approx(len(small_rows), abs=4 * expected / 5)
-    public = MarginalSettings(rounds=1, public_rows=1234)
+    public = MarginalSettings(public_rows=1234)
     assert measure_marginals(domain, codes, 0.01, InsecureRandom(0), public).total == 1234
 
 
-@pytest.mark.parametrize("method", ["aim", "mst"])
 @pytest.mark.parametrize("m", [1, 5])
-def test_model_holds_no_exact_count(method: Any, m: int, small_schema: Schema, small_rows: list[Record]) -> None:
+def test_model_holds_no_exact_count(m: int, small_schema: Schema, small_rows: list[Record]) -> None:
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(small_rows)
-    settings = MarginalSettings(method=method, rows_per_unit=m)
+    settings = MarginalSettings(rows_per_unit=m)
     model = measure_marginals(domain, codes, 0.02, InsecureRandom(3), settings)
     charged = [spend.parameter for spend in model.spends if spend.kind == "gaussian"]
     for measured, noise_multiplier in zip(model.measured, charged, strict=True):
@@ -216,69 +221,39 @@ def test_model_holds_no_exact_count(method: Any, m: int, small_schema: Schema, s
         assert 0.2 * measured.sigma < np.sqrt((error**2).mean()) < 3 * measured.sigma
 
 
-def test_score_is_distance_less_expected_noise(
-    small_schema: Schema, small_rows: list[Record], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[list[int], Any, float]] = []
-    choose, counts = PrivateCounts.choose, PrivateCounts.noisy_counts
-
-    def chosen(table: PrivateCounts, expected: Any, weights: Any, penalties: Any, epsilon: float) -> int:
-        seen.append(([e.size for _, e in expected], penalties, 0.0))
-        return choose(table, expected, weights, penalties, epsilon)
-
-    def counted(table: PrivateCounts, names: Any, noise_multiplier: float) -> Any:
-        if seen and seen[-1][2] == 0.0:
-            seen[-1] = (*seen[-1][:2], table.sigma(noise_multiplier))
-        return counts(table, names, noise_multiplier)
-
-    monkeypatch.setattr(PrivateCounts, "choose", chosen)
-    monkeypatch.setattr(PrivateCounts, "noisy_counts", counted)
-    domain = Domain.of_schema(small_schema)
-    settings = MarginalSettings(method="aim", rows_per_unit=2)
-    measure_marginals(domain, domain.encode(small_rows), 0.02, InsecureRandom(3), settings)
-    assert seen
-    for sizes, penalties, deviation in seen:
-        # E|N(0, s²)| = s √(2/π) in each cell.
-        np.testing.assert_allclose(penalties, np.array(sizes) * deviation * math.sqrt(2 / math.pi))
-
-
 def test_dependent_columns_stay_dependent(small_schema: Schema, rows_of: Rows) -> None:
     domain = Domain.of_schema(small_schema)
     codes = domain.encode(rows_of(8000))
-    for method in ("aim", "mst"):
-        model = measure_marginals(domain, codes, rho_for(2.0, 1e-6), InsecureRandom(5), MarginalSettings(method=method))
-        drawn = model.sample(8000, 0)
-        sick = [row for row in drawn if row["sick"]]
-        assert len(sick) / len(drawn) == pytest.approx(0.45, abs=0.05)
-        assert sum(row["ward"] in ("a", "b") for row in sick) > 0.9 * len(sick)
-        assert np.mean([row["age"] for row in sick]) > 1 + np.mean([row["age"] for row in drawn if not row["sick"]])  # type: ignore[arg-type]
+    drawn = measure_marginals(domain, codes, rho_for(2.0, 1e-6), InsecureRandom(5)).sample(8000, 0)
+    sick = [row for row in drawn if row["sick"]]
+    assert len(sick) / len(drawn) == pytest.approx(0.45, abs=0.05)
+    assert sum(row["ward"] in ("a", "b") for row in sick) > 0.9 * len(sick)
+    assert np.mean([row["age"] for row in sick]) > 1 + np.mean([row["age"] for row in drawn if not row["sick"]])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", ["aim", "mst"])
 @pytest.mark.parametrize("n", [0, 1])
-def test_empty_tables_and_tables_of_one_row(method: Any, n: int, small_schema: Schema, rows_of: Rows) -> None:
+def test_empty_tables_and_tables_of_one_row(n: int, small_schema: Schema, rows_of: Rows) -> None:
     domain = Domain.of_schema(small_schema)
-    model = measure_marginals(domain, domain.encode(rows_of(n)), 0.02, InsecureRandom(n), MarginalSettings(method=method))
+    model = measure_marginals(domain, domain.encode(rows_of(n)), 0.02, InsecureRandom(n))
     assert model.total >= 1
     assert len(model.sample(20, 0)) == 20
 
 
-@pytest.mark.parametrize("method", ["aim", "mst"])
-def test_a_column_with_one_value_and_a_table_of_one_column(method: Any, small_schema: Schema, rows_of: Rows) -> None:
+def test_a_column_with_one_value_and_a_table_of_one_column(small_schema: Schema, rows_of: Rows) -> None:
     constant = Category(name="only", values=["x"], nullable=False)
     both = Domain.of_schema(Schema(columns=[constant, *small_schema.columns]))
     codes = both.encode([{"only": "x", **row} for row in rows_of(300)])
-    model = measure_marginals(both, codes, 0.5, InsecureRandom(0), MarginalSettings(method=method))
+    model = measure_marginals(both, codes, 0.5, InsecureRandom(0))
     assert {row["only"] for row in model.sample(50, 0)} == {"x"}
     alone = Domain.of_schema(Schema(columns=[constant]))
-    model = measure_marginals(alone, alone.encode([{"only": "x"}] * 9), 0.5, InsecureRandom(0), MarginalSettings(method=method))
+    model = measure_marginals(alone, alone.encode([{"only": "x"}] * 9), 0.5, InsecureRandom(0))
     assert model.sample(2, 0) == [{"only": "x"}] * 2
     assert [spend.kind for spend in model.spends] == ["gaussian"]
 
 
 def test_model_stays_within_max_cells(small_schema: Schema, small_rows: list[Record]) -> None:
     domain = Domain.of_schema(small_schema)
-    chosen = MarginalSettings(method="aim", max_cells=150, max_groups=8)
+    chosen = MarginalSettings(max_cells=150, max_groups=8)
     model: MarginalModel = measure_marginals(domain, domain.encode(small_rows), 5.0, InsecureRandom(0), chosen)
     assert cells(model.sizes, [m.names for m in model.measured]) <= 150
 
@@ -290,7 +265,7 @@ def test_model_stays_within_max_cells(small_schema: Schema, small_rows: list[Rec
         MarginalSettings(rows_per_unit=0),
         MarginalSettings(public_rows=0),
         MarginalSettings(single_fraction=1.0),
-        MarginalSettings(rounds=0),
+        MarginalSettings(max_cells=0),
     ],
 )
 def test_settings_out_of_range_are_refused(chosen: MarginalSettings, small_schema: Schema, rows_of: Rows) -> None:

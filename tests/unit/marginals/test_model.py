@@ -16,7 +16,7 @@ from localsynth.marginals.bin_merging import MergedBins
 from localsynth.marginals.conditions import allowed_ordinals
 from localsynth.marginals.domain import Domain, length_attribute
 from localsynth.marginals.inference import Factor
-from localsynth.marginals.measure import MarginalSettings, measure_marginals
+from localsynth.marginals.measure import measure_marginals
 from localsynth.marginals.model import MarginalModel
 from localsynth.schema.columns import Boolean, Category, Date, Integer, Number, Record, Schema, conform
 from localsynth.schema.conditions import Allowed, Conditions
@@ -27,7 +27,7 @@ from tests.helpers.seeded_random import InsecureRandom
 @pytest.fixture(scope="module")
 def model(small_schema: Schema, rows_of: Callable[[int], list[Record]]) -> MarginalModel:
     domain = Domain.of_schema(small_schema)
-    return measure_marginals(domain, domain.encode(rows_of(3000)), 0.05, InsecureRandom(0), MarginalSettings(method="aim"))
+    return measure_marginals(domain, domain.encode(rows_of(3000)), 0.05, InsecureRandom(0))
 
 
 @pytest.fixture(scope="module")

@@ -153,21 +153,10 @@ def test_index_and_row_before_are_not_independent_evidence() -> None:
     assert abs(after.count("card") / len(after) - 0.5) < 0.03
 
 
-def test_wide_tables_are_measured_as_a_tree() -> None:
-    layout = Layout.of_schema(SCHEMA, "day", MOST)
-    settings = MarginalSettings(rows_per_unit=MOST, method="mst")
-    model = measure_sequences(layout, layout.encode(units(6000)), 0.5, InsecureRandom(1), settings)
-    assert 0.999 * 0.5 < total_rho(model.spends) <= 0.5
-    pairs = [unit for unit in islice(sample_units(model, 0), 3000) if len(unit) > 1]
-    assert np.mean([NEXT[str(one["what"])] == two["what"] for unit in pairs for one, two in pairwise(unit)]) > 0.95
-
-
 def test_noise_scales_with_rows_per_unit() -> None:
     layout = Layout.of_schema(SCHEMA, "day", MOST)
     codes = layout.encode(units(300))
-    one, five = (
-        measure_sequences(layout, codes, 0.5, InsecureRandom(1), MarginalSettings(rows_per_unit=m, rounds=2)) for m in (1, MOST)
-    )
+    one, five = (measure_sequences(layout, codes, 0.5, InsecureRandom(1), MarginalSettings(rows_per_unit=m)) for m in (1, MOST))
     assert one.transitions.measured[0].sigma * MOST == pytest.approx(five.transitions.measured[0].sigma)
 
 

@@ -42,7 +42,7 @@ def units() -> list[list[Record]]:
 def measured(most: int = MOST, order: str = "day", bound: int = MOST, schema: Schema = SCHEMA) -> Tree:
     """What `bound` (the rows that noise is drawn for) and the layout ask for, as the file holds it."""
     layout = Layout.of_schema(schema, order, most)
-    settings = MarginalSettings(rows_per_unit=bound, rounds=4)
+    settings = MarginalSettings(rows_per_unit=bound)
     return measure_sequences(layout, layout.encode(units()), RHO, InsecureRandom(1), settings).to_json()
 
 
@@ -71,7 +71,7 @@ def found_in(tree: Tree, document: Tree = DOCUMENT) -> str:
 def test_honest_marginals_match_their_charges(honest: Tree) -> None:
     assert found_in(honest) == ""
     kinds = [spend["kind"] for spend in honest["spends"]]
-    assert "exponential" in kinds and kinds.count("gaussian") == len(honest["measured"]) + 1, "a choice, and counts that stayed"
+    assert "distances" in kinds and kinds.count("gaussian") == len(honest["measured"]) + 1, "distances, and counts that stayed"
 
 
 def _spend(tree: Tree, columns: tuple[str, ...]) -> Tree:
@@ -85,9 +85,9 @@ def _quieter(entry: Tree, key: str) -> None:
 
 def _all_quieter(tree: Tree) -> None:
     for spend in tree["spends"]:
-        spend["parameter"] *= 0.9 if spend["kind"] == "gaussian" else 1.0
+        spend["parameter"] *= 0.5 if spend["kind"] == "gaussian" else 1.0
     for count in (*tree["measured"], *tree["sequence"]["repeated"]):
-        count["sigma"] *= 0.9
+        count["sigma"] *= 0.5
 
 
 def _counted_without_a_spend(tree: Tree) -> None:
@@ -101,14 +101,14 @@ def _potential_of_more(tree: Tree) -> None:
     tree["potentials"].append({"columns": names, "logarithms": [[0.0] * sizes[names[1]]] * sizes[names[0]]})
 
 
-def _choice_more(tree: Tree) -> None:
-    # The smallest parameter there can be: in the sum it is not seen.
-    for _ in tree["measured"]:
-        tree["spends"].append({"kind": "exponential", "parameter": 1e-11, "columns": []})
+def _distances_more(tree: Tree) -> None:
+    # With the most noise there can be: in the sum it is not seen.
+    for _ in range(2):
+        tree["spends"].append({"kind": "distances", "parameter": 1e11, "columns": []})
 
 
-def _choice_of_columns(tree: Tree) -> None:
-    next(spend for spend in tree["spends"] if spend["kind"] == "exponential")["columns"] = ["what"]
+def _distances_of_columns(tree: Tree) -> None:
+    next(spend for spend in tree["spends"] if spend["kind"] == "distances")["columns"] = ["what"]
 
 
 def _single_one_twice(tree: Tree) -> None:
@@ -138,8 +138,8 @@ TAMPERED: dict[str, tuple[Callable[[Tree], object], str]] = {
     "less noise drawn for what stayed": (lambda tree: _quieter(tree["sequence"]["repeated"][0], "sigma"), NOISE),
     "less noise everywhere, and said": (_all_quieter, MORE),
     "columns that were counted in another's place": (_single_one_twice, "Not each of its columns"),
-    "choices that nothing came of": (_choice_more, CHOSEN),
-    "a choice that says of what": (_choice_of_columns, CHOSEN),
+    "distances that nothing came of": (_distances_more, CHOSEN),
+    "distances that say of what": (_distances_of_columns, CHOSEN),
     "a potential that was not counted": (_potential_of_more, FITTED),
     "a potential less": (
         lambda tree: tree["potentials"].remove(next(p for p in tree["potentials"] if p["columns"] == ["what"])),
@@ -192,9 +192,7 @@ def test_marginals_of_another_certificate_are_found(honest: Tree) -> None:
 def test_spends_add_up_to_the_budget(honest: Tree) -> None:
     """A spend that is not charged for cannot hide below the noise of floats."""
     tree = copy.deepcopy(honest)
-    left = RHO - sum(
-        1 / (2 * s["parameter"] ** 2) if s["kind"] == "gaussian" else s["parameter"] ** 2 / 8 for s in tree["spends"]
-    )
-    choice = next(spend for spend in tree["spends"] if spend["kind"] == "exponential")
-    choice["parameter"] = math.sqrt(choice["parameter"] ** 2 + 8 * max(0.0, left) + 8e-6 * RHO)
+    left = RHO - sum(1 / (2 * spend["parameter"] ** 2) for spend in tree["spends"])
+    distances = next(spend for spend in tree["spends"] if spend["kind"] == "distances")
+    distances["parameter"] = 1 / math.sqrt(1 / distances["parameter"] ** 2 + 2 * max(0.0, left) + 2e-6 * RHO)
     assert MORE in found_in(tree)

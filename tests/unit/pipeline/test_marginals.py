@@ -122,7 +122,7 @@ class Transcript:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[tuple[Any, Any]] = []
         self.replayed: Iterator[tuple[Any, Any]] | None = None
-        for name in ("noisy_counts", "choose"):
+        for name in ("noisy_counts", "noisy_distances"):
             self._watch(monkeypatch, name, getattr(PrivateCounts, name))
 
     def _watch(self, monkeypatch: pytest.MonkeyPatch, name: str, real: Any) -> None:
@@ -144,16 +144,14 @@ class Transcript:
 
 
 def _spend(name: str, arguments: Any) -> Spend:
-    return Spend("gaussian", arguments[1], arguments[0]) if name == "noisy_counts" else Spend("exponential", arguments[3], ())
+    return Spend("gaussian", arguments[1], arguments[0]) if name == "noisy_counts" else Spend("distances", arguments[1], ())
 
 
-@pytest.mark.parametrize("method", ["aim", "mst"])
 def test_the_written_model_follows_from_noisy_measurements_alone(
-    session: Session, method: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Two tables of which the same is told leave the same files, byte for byte: exact counts, how many rows there are among
     them, are in none and decide nothing."""
-    monkeypatch.setattr(measuring, "MAX_AIM_COLUMNS", 20 if method == "aim" else 0)
     shutil.copytree(session.workspace.root, tmp_path / "again")
     shutil.copytree(tmp_path / "home", tmp_path / "home again")
     transcript = Transcript(monkeypatch)
@@ -248,7 +246,7 @@ def _other_bins(tree: dict[str, Any]) -> None:
 TAMPERED: dict[str, Any] = {
     "no spends": lambda tree: tree.update(spends=[]),
     "one spend less": lambda tree: tree["spends"].pop(),
-    "a choice less": lambda tree: tree["spends"].remove(next(s for s in tree["spends"] if s["kind"] == "exponential")),
+    "distances less": lambda tree: tree.update(spends=[s for s in tree["spends"] if s["kind"] != "distances"]),
     "another kind": lambda tree: tree["spends"][0].update(kind="foo"),
     "other columns counted": lambda tree: tree["spends"][0].update(columns=["n"]),
     "less noise charged": _less_noise_charged,

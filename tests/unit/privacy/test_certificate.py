@@ -331,10 +331,10 @@ def test_not_covered_depends_on_schema_unit_and_runs() -> None:
     assert not any("the number of units" in sentence for sentence in units)
     assert any("Conditions" in sentence and "public" in sentence for sentence in guessed)
     counted = " ".join(not_covered(sure, 2, BASIS, marginals, beyond_limit=False))
-    assert "Gumbel" in counted and "never chosen" in counted and "was measured 2 times" in counted
+    assert "Rounding" not in counted and "was measured 2 times" in counted
     assert not any(word in counted for word in ("model", "train", "gradient", "loss", "text"))
     both = " ".join(not_covered(sure, 1, BASIS, Work(trains=True, counts=True, counts_tokens=False), beyond_limit=False))
-    assert "Gumbel" in both and "gradients" in both and "measured and trained on once" in both
+    assert "gradients" in both and "measured and trained on once" in both
 
 
 @pytest.mark.parametrize("trains", [False, True])
