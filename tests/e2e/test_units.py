@@ -110,4 +110,4 @@ def test_unfinished_run_does_not_resume_with_another_ingest(localsynth, visits):
     # With the table it began with, the very same run resumes.
     workspace.private_path.write_bytes(rows)
     trained = VERBS["train"](session(localsynth, visits, again=True))
-    assert trained["run"] == run.id and trained["steps"] == 3
+    assert trained.run == run.id and trained.steps == 3
