@@ -4,6 +4,7 @@ The command line is the only writer of stdout: there go results (with --json, on
 stderr. Commands import what is heavy themselves, so that `localsynth --help` answers at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -114,6 +115,10 @@ def _guarded(work: Callable[[], Any]) -> int:
 
 def main() -> None:
     """The entry point of the `localsynth` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of another encoding shows ε as \u03b5, and no command fails for it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_guarded(lambda: app(standalone_mode=False)))
 
 

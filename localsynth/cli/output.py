@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -39,7 +40,9 @@ def command(
             if as_json:
                 document = to_json(data(result))
                 public = without_private(document) if isinstance(document, dict) else document
-                print(json.dumps(public, indent=1, ensure_ascii=False))
+                # What the stream cannot encode is escaped as JSON does it.
+                unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+                print(json.dumps(public, indent=1, ensure_ascii=not unicode))
             else:
                 print(show(result))
             if failed(result):

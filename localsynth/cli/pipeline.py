@@ -116,7 +116,10 @@ def _init_text(result: Result) -> str:
     return "\n".join(
         [
             f"Made {workspace}. The inferred columns:",
-            *(f"  {column['name']:<{width}}  {column['kind']}" for column in result["columns"]),
+            *(
+                f"  {column['name']:<{width}}  {column['kind']:<11} {column.get('format', '')}".rstrip()
+                for column in result["columns"]
+            ),
             f"\nCheck and correct {result['config']}, then:\n  localsynth plan {workspace}\n  localsynth run {workspace}",
         ]
     )

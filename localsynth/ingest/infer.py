@@ -176,7 +176,7 @@ class _ColumnGuess:
             return Surrogate(name=self._name, kind="surrogate", of=person)
         numbers = key_kind(self._words, self._distinct)
         if numbers is not None:
-            return self._identifier(f"looks like {numbers}: not learned, replaced by new ones")
+            return self._identifier(f"looks like {numbers}: not learned, replaced by new ones of the same form")
         return None
 
     def _identifier(self, note: str) -> Identifier:

@@ -251,13 +251,18 @@ class _Ingest:
             if self.record.schema_.unmeasured():
                 assert self.record.ingest is not None
                 _check_store(store, self.record.ingest)
+            steps = len(self._shares.columns)
             for index, column in enumerate(self.record.schema_.learned()):
                 if not column.unmeasured():
                     continue
                 charge, measurement = partial(self._charge, self.record.budget), self._shares.columns[column.name]
                 measured = measure_column(column, index, store, measurement, charge, random)
                 self._write(self.record.column_measured(measured, self._measured_by))
-                session.emit({"kind": "progress", "stage": "ingest", "epsilon": self._ledger.spent().epsilon})
+                step = steps - sum(bool(one.unmeasured()) for one in self.record.schema_.columns)
+                spent = self._ledger.spent().epsilon
+                session.emit(
+                    {"kind": "progress", "stage": "ingest", "work": "columns", "step": step, "steps": steps, "epsilon": spent}
+                )
             if self.record.schema_.constraints:
                 _report_broken_constraints(session, self.record.schema_, store)
         self._write(self.record.finish())

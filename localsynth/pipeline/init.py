@@ -5,6 +5,7 @@ from typing import Any
 
 from localsynth.config import data_config, render_config
 from localsynth.events import Emit, note
+from localsynth.schema.columns import Column
 from localsynth.system.files import write_file
 from localsynth.workspace.paths import Workspace
 
@@ -27,5 +28,10 @@ def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | N
     write_file(workspace.config_path, render_config(source_config, schema, str(root)))
     for text in notes:
         emit(note(text))
-    columns = [{"name": column.name, "kind": column.kind} for column in schema.columns]
+    columns = [_shown(column) for column in schema.columns]
     return {"workspace": str(root), "config": str(workspace.config_path), "columns": columns}
+
+
+def _shown(column: Column) -> dict[str, str]:
+    form = getattr(column, "format", None)
+    return {"name": column.name, "kind": column.kind, **({} if form is None else {"format": form})}

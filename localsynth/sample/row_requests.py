@@ -118,6 +118,10 @@ def _read_shares(schema: Schema, text: str, conditions: Conditions) -> _Shares:
 # --- rows to complete ------------------------------------------------------------------------------------------------
 
 
+def _missing(column: Column, missing: list[str]) -> list[str]:
+    return missing if column.missing is None else column.missing
+
+
 def _plain(column: Column, text: str) -> str:
     """A value in the format of its column, or as Python writes it, as the latter."""
     return (column.plain(text) if isinstance(column, Formatted) else None) or text
@@ -150,7 +154,9 @@ def _read_seeds(schema: Schema, path: Path, missing: list[str], conditions: Cond
         row: dict[str, Allowed] = {}
         for name, text in zip(header, line, strict=True):
             try:
-                row[name] = exactly(learned[name], None if text in missing else _plain(learned[name], text))
+                row[name] = exactly(
+                    learned[name], None if text in _missing(learned[name], missing) else _plain(learned[name], text)
+                )
             except ConfigError as error:
                 raise DataError(f"{path}: row {number}: {error.message}", error.hint) from None
         rows.append(row)

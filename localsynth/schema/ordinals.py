@@ -11,9 +11,9 @@ size limit in Python: neither have ordinals.
 import datetime as dt
 from typing import Any
 
-from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Value
+from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Time, Value
 
-Ordered = Integer | Number | Date | DateTime
+Ordered = Integer | Number | Date | DateTime | Time
 Structured = Category | Boolean | Ordered
 """Columns whose values have ordinals."""
 

@@ -44,3 +44,22 @@ def test_a_derived_column_round_trips_through_the_form() -> None:
     assert column.kind == "derived" and column.formula == "2 * n" and range_text(column) == "not learned: 2 * n"
     with pytest.raises(ConfigError, match="no column 'm'"):
         with_column(text, "twice", {**changes, "formula": "2 * m"}, "here")
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "shown"),
+    [
+        ("number", "1.234,5 €", "range to be measured, as 1.234,5 €"),
+        ("boolean", "Y/N", "yes or no, as Y/N"),
+        ("date", "%d.%m.%Y", "range to be measured, as %d.%m.%Y"),
+        ("time", "%H:%M", "00:00:00 … 23:59:59, as %H:%M"),
+        ("identifier", "INV-#####", "not learned: new numbers, as INV-#####"),
+    ],
+)
+def test_a_format_round_trips_through_the_form(kind: str, form: str, shown: str) -> None:
+    text = TEXT + '[[schema.columns]]\nname = "x"\nkind = "category"\n'
+    _, config = with_column(text, "x", {"kind": kind, **changes_of(kind, {"format": form})}, "here")
+    column = config.schema_.columns[1]
+    assert range_text(column) == shown and values_of(column)["format"] == form
+    with pytest.raises(ConfigError, match="a format"):
+        with_column(text, "x", {"kind": kind, **changes_of(kind, {"format": "?!" if kind != "identifier" else "INV"})}, "here")

@@ -240,3 +240,13 @@ def test_init_accepts_header_option(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert "2019" in made.stdout
     assert "header = true" in (tmp_path / "ws" / "localsynth.toml").read_text()
+
+
+def test_a_terminal_of_another_encoding_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    table(tmp_path / "a.csv", [["größe", "note"], *[["1,5 €", f"word {n % 3}"] for n in range(50)]])
+    made = init(tmp_path, "--data", "a.csv", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["columns"][0] == {"name": "größe", "kind": "number", "format": "1234,5 €"}
+    again = init(tmp_path, "--data", "a.csv")
+    assert again.returncode != 0 and "a bug" not in again.stderr

@@ -107,3 +107,11 @@ def test_any_string_is_parsed_or_refused(column: Column, text: str) -> None:
 def test_cached_values_are_correct(numbers: list[int]) -> None:
     parse = parser_for(INTEGER, [""])
     assert [parse(str(number)) for number in [*numbers, *numbers]] == [*numbers, *numbers]
+
+
+def test_missing_values_of_one_column() -> None:
+    """NA is Namibia in one column, and no value in another."""
+    country, weight = Category(name="country", missing=[""]), Number(name="weight")
+    assert parse_value(country, "NA", ["", "NA"]) == "NA" and parse_value(weight, "NA", ["", "NA"]) is None
+    assert parse_value(Integer(name="n", missing=["-999"]), "-999", [""]) is None
+    assert parse_value(Text(name="note", missing=["none"]), "none", [""]) is None

@@ -304,6 +304,13 @@ def test_all_bad_rows_are_named_or_left_out(workspace: Workspace, source: Path) 
     assert "3 rows" in said["private"]["text"] and "text" not in said, "a count of rows is for the screen alone"
 
 
+def test_progress_counts_the_columns_that_are_measured(workspace: Workspace, source: Path) -> None:
+    events: list[Event] = []
+    ingest(session(workspace, source, [Identifier(name="who"), Integer(name="n"), Category(name="kind")], events))
+    steps = [(event["step"], event["steps"]) for event in events if event.get("work") == "columns"]
+    assert steps == [(1, 2), (2, 2)]
+
+
 # --- the public size --------------------------------------------------------------------------------------------------
 
 

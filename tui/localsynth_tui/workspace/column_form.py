@@ -18,18 +18,22 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "descriptions": ("Value descriptions", "e.g. J45 = asthma, M = male"),
     "max_tokens": ("Max tokens", "128"),
     "formula": ("Formula", "net + tax"),
+    "format": ("Format", "as usual"),
     "other": ("named", "none; measured: other"),
 }
 """Inputs of the form: (label, placeholder)."""
 
 _INPUTS = {
     "category": ("values", "descriptions", "other"),
-    "integer": ("min", "max"),
-    "number": ("min", "max", "decimals"),
-    "date": ("min", "max"),
-    "datetime": ("min", "max"),
+    "integer": ("min", "max", "format"),
+    "number": ("min", "max", "decimals", "format"),
+    "boolean": ("format",),
+    "date": ("min", "max", "format"),
+    "datetime": ("min", "max", "format"),
+    "time": ("format",),
+    "identifier": ("format",),
     "text": ("max_tokens",),
-    "derived": ("formula", "decimals"),
+    "derived": ("formula", "decimals", "format"),
 }
 
 
@@ -70,7 +74,7 @@ def values_of(column: Column) -> dict[str, str]:
 
 
 def _read(kind: str, field: str, text: str) -> Any:
-    if field in ("other", "formula"):
+    if field in ("other", "formula", "format"):
         return text
     if field == "values":
         return next(csv.reader([text], skipinitialspace=True))
@@ -112,13 +116,18 @@ def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
 
 
 def range_text(column: Column) -> str:
-    """The values a column may take, on one line."""
+    """The values a column may take, and the format they are written in, on one line."""
+    form = getattr(column, "format", None)
+    return _values_text(column) + ("" if form is None else f", as {plain(form)}")
+
+
+def _values_text(column: Column) -> str:
     if isinstance(column, Category):
         return plain(", ".join(column.values)) if column.values else "list to be measured"
     if isinstance(column, Integer | Number | Date | DateTime):
         if column.min is None and column.max is None:
             return "range to be measured"
-        low, high = ("?" if bound is None else plain(bound) for bound in (column.min, column.max))
+        low, high = ("?" if bound is None else plain(bound).removeprefix("1970-01-01 ") for bound in (column.min, column.max))
         return f"{low} … {high}"
     if isinstance(column, Text):
         return f"up to {column.max_tokens} tokens"
