@@ -151,7 +151,7 @@ class _ColumnGuess:
             return Category(name=self._name, kind="category")
         self._note_missing_markers()
         boolean = self._boolean()
-        return boolean or self._personal() or self._key() or self._coded() or self._dated() or self._numeric() or self._worded()
+        return boolean or self._dated() or self._personal() or self._key() or self._coded() or self._numeric() or self._worded()
 
     def _note_missing_markers(self) -> None:
         markers = sorted(value for value in self._distinct if value.lower() in _MISSING_MARKERS)

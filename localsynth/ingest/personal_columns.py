@@ -26,6 +26,8 @@ _NAMES = {
     *("personname", "patientname", "customername", "clientname", "employeename", "username"),
     *("vorname", "nachname", "nom", "prenom", "nome", "cognome", "nombre", "apellido", "naam"),
 }
+_ANY_NAMES = {"name", "nom", "nome", "nombre", "naam"}
+"""Names of persons, or of anything else."""
 _ADDRESSES = {
     *("address", "street", "streetaddress", "homeaddress", "postaladdress", "mailingaddress", "addressline1", "addressline2"),
     *("adresse", "anschrift", "strasse", "straße", "indirizzo", "direccion", "rue", "adres"),
@@ -56,13 +58,7 @@ def fake_kind(words: list[str], values: Collection[str]) -> Fake | None:
         ("phone", lambda: _share(PHONE.fullmatch, values) >= _MOST or (bool(_PHONES & {name, *words}) and digits)),
         ("ip", lambda: _share(_is_ip_address, values) >= _MOST),
         ("address", lambda: _share(_STREET.fullmatch, values) >= _HALF or (name in _ADDRESSES and letters and _vary(values))),
-        (
-            "name",
-            lambda: (
-                (name in _NAMES and letters and (len(values) > _FEW or _share(_name_words, values) >= _HALF))
-                or _are_names(values)
-            ),
-        ),
+        ("name", lambda: _is_called_a_name(name, values) if name in _NAMES else _are_names(values)),
     ]
     return next((kind for kind, fits in rules if fits()), None)
 
@@ -83,6 +79,14 @@ def _is_ip_address(text: str) -> bool:
         return False
     # Plain numbers are no texts that ipaddress reads; a version 1.2.3 is none either.
     return True
+
+
+def _is_called_a_name(name: str, values: Collection[str]) -> bool:
+    """Whether a column called a name may hold those of persons. A plain `name` may be that of a product (hawaiian)."""
+    if _share(_name_words, values) >= _HALF:
+        return True
+    letters = _share(lambda value: any(map(str.isalpha, value)), values) >= _HALF
+    return name not in _ANY_NAMES and letters and len(values) > _FEW
 
 
 def _are_names(values: Collection[str]) -> bool:
