@@ -85,7 +85,9 @@ class DataScreen(StepScreen):
                         yield Label("", id="label-outside")
                         yield Select[str]([], id="outside", prompt="…")
                         yield from _field("other")
-                    yield _SignCheckbox("I have checked this: kinds, decimals, empty values, text lengths", id="confirmed")
+                    yield _SignCheckbox(
+                        "I have checked this: kinds, decimals, formats, empty values, text lengths", id="confirmed"
+                    )
             with TabPane("Privacy unit", id="unit-tab"):
                 yield PrivacyUnitForm()
             with TabPane("First rows (private)", id="rows"):
