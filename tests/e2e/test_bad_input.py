@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-ROWS = "".join(f"{'refund' if i % 3 else 'question'},please help me with number {i}\n" for i in range(150))
+ROWS = "".join(f"{'refund' if i % 3 else 'question'},please help me with number {i}\n" for i in range(250))
 GOOD = "kind,note\n" + ROWS
 
 
@@ -45,11 +45,11 @@ def test_a_missing_file_and_a_damaged_archive(localsynth, tmp_path):
 
 
 def test_one_column_and_odd_names_are_no_problem(localsynth, tmp_path):
-    (tmp_path / "one.csv").write_text("note\n" + "".join(f"hello number {i} and more\n" for i in range(150)))
+    (tmp_path / "one.csv").write_text("note\n" + "".join(f"hello number {i} and more\n" for i in range(250)))
     localsynth.ok("init", "one", "--data", "one.csv")
     names = ['select "x"', "größe 😀", "a.b[0]", "../../etc", "x: y"]
     header = ",".join('"' + name.replace('"', '""') + '"' for name in names)
-    (tmp_path / "odd.csv").write_text(header + "\n" + "".join(f"a,b,{i % 7},word {i} here,{i % 3}\n" for i in range(150)))
+    (tmp_path / "odd.csv").write_text(header + "\n" + "".join(f"a,b,{i % 7},word {i} here,{i % 3}\n" for i in range(250)))
     localsynth.init("odd", "odd.csv")
     result = localsynth.ok("run", "odd", "--rows", 4, *localsynth.quick(), "--json").json()
     assert result["rows"] == 4
