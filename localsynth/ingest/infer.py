@@ -71,11 +71,13 @@ _BOOLEAN_PAIRS = (
 )
 
 
-def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]:
+def infer_schema(
+    source: Source, missing: list[str], progress: Callable[[int, int], None] | None = None
+) -> tuple[Schema, list[str]]:
     """A schema (unconfirmed, without bounds) for `source`, and notes for the user on what was inferred and why.
 
     `missing`: the strings that mean "no value". The notes name columns and hold no values but common markers of
-    missing ones. Raises DataError where no column could be learned.
+    missing ones. `progress(done, of)` is called after each column. Raises DataError where no column could be learned.
     """
     batches = source.batches(_ROWS)
     rows: list[Row] = next(batches, [])
@@ -86,7 +88,11 @@ def infer_schema(source: Source, missing: list[str]) -> tuple[Schema, list[str]]
         found = _ColumnGuess(name, position, [*(row[position] for row in rows), *more], frozenset(missing))
         return found.column(), [f"{name!r}: {note}" for note in found.notes]
 
-    guesses = [guess(position) for position in range(len(source.columns))]
+    guesses = []
+    for position in range(len(source.columns)):
+        guesses.append(guess(position))
+        if progress is not None:
+            progress(position + 1, len(source.columns))
     for position, unreadable in _unreadable([column for column, _ in guesses], batches, missing).items():
         guesses[position] = guess(position, unreadable)
     source.refuse_bad_rows()

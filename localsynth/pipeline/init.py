@@ -9,6 +9,9 @@ from localsynth.schema.columns import Column
 from localsynth.system.files import write_file
 from localsynth.workspace.paths import Workspace
 
+_WIDE = 200
+"""Columns from which progress is shown."""
+
 
 def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | None = None) -> dict[str, Any]:
     """A new workspace for a source file, with a schema guessed from its first rows. Makes nothing where the file is unusable.
@@ -21,7 +24,12 @@ def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | N
 
     source_config = data_config({**data, "source": str(Path(data["source"]).expanduser().absolute())})
     source = open_source(source_config)
-    schema, notes = infer_schema(source, source_config.missing)
+
+    def progress(step: int, steps: int) -> None:
+        if steps >= _WIDE:
+            emit({"kind": "progress", "stage": "init", "work": "columns", "step": step, "steps": steps})
+
+    schema, notes = infer_schema(source, source_config.missing, progress)
     workspace = Workspace.create(root)
     if passphrase is not None:
         change_passphrase(workspace, passphrase)

@@ -363,3 +363,12 @@ def test_init_notes_keys_that_few_records_have(tmp_path: Path, monkeypatch: pyte
     events.clear()
     initialise(tmp_path / "other", {"source": str(path), "columns": ["n", "kind"]}, events.append)
     assert not [event for event in events if "1 in 100" in event["text"]]
+
+
+def test_init_of_a_wide_table_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home"))
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(",".join(f"{sign}{n}" for n in range(200)) for sign in ("", "-", "5")) + "\n")
+    events: list[Event] = []
+    initialise(tmp_path / "ws", {"source": str(path), "header": True}, events.append)
+    assert [event["step"] for event in events if event["kind"] == "progress"] == list(range(1, 201))
