@@ -18,6 +18,7 @@ _MOST = 0.9
 _HALF = 0.5
 _FEW = 2
 """Different values of a flag: e-mail = yes/no."""
+_LONGEST_ADDRESS = 120
 _MIN_CHECKED = 10
 """Different values that a check digit of one in ten needs to be no chance."""
 
@@ -57,10 +58,15 @@ def fake_kind(words: list[str], values: Collection[str]) -> Fake | None:
         ("email", lambda: _share(EMAIL.fullmatch, values) >= _MOST or (name in _EMAILS and letters and len(values) > _FEW)),
         ("phone", lambda: _share(PHONE.fullmatch, values) >= _MOST or (bool(_PHONES & {name, *words}) and digits)),
         ("ip", lambda: _share(_is_ip_address, values) >= _MOST),
-        ("address", lambda: _share(_STREET.fullmatch, values) >= _HALF or (name in _ADDRESSES and letters and _vary(values))),
+        ("address", lambda: _share(_is_street, values) >= _HALF or (name in _ADDRESSES and letters and _vary(values))),
         ("name", lambda: _is_called_a_name(name, values) if name in _NAMES else _are_names(values)),
     ]
     return next((kind for kind, fits in rules if fits()), None)
+
+
+def _is_street(text: str) -> bool:
+    # The pattern takes time in the square of the length, and a long text is no address.
+    return len(text) <= _LONGEST_ADDRESS and _STREET.fullmatch(text) is not None
 
 
 def _share(test: Callable[[str], object], values: Collection[str]) -> float:
