@@ -283,6 +283,7 @@ def run(place: Path, data: Path, wanted: argparse.Namespace) -> None:
                         line |= {"outcome": "done", **judged(train, train, test, target, domain)}
                         line["detection"] = judged(test, train, test, target, domain)["detection"]
                     else:
+                        out.unlink(missing_ok=True)  # Of a run that was interrupted.
                         environment = place / "environments" / peer.split("-")[0] / "bin" / "python"
                         python = sys.executable if peer == "localsynth" else str(environment)
                         asked = [peer, str(folder), str(epsilon), str(seed), str(0.75 * wanted.cpu_seconds), str(out)]
