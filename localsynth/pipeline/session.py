@@ -1,6 +1,6 @@
 """What all stages share: the session, the ledger, the budgets, and the record of a run.
 
-An account is opened before data is touched, and every spend is charged before it happens.
+An account is opened before anything is measured, and every spend is charged before it happens.
 """
 
 import platform

@@ -191,7 +191,7 @@ class Ledger:
             )
         limits = {"limit": limit, "limit_delta": limit_delta, "beyond_limit": beyond_limit}
         body = {**dataclasses.asdict(account), **limits, "basis": dataclasses.asdict(basis)}
-        self._append(run, "budget", name, "budget opened before reading the data", name, body)
+        self._append(run, "budget", name, "budget opened before anything is measured", name, body)
         return self._budgets[name]
 
     def _check_basis(self, basis: Basis) -> None:
