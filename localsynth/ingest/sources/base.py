@@ -31,12 +31,15 @@ class BadRows:
 
     def __init__(self) -> None:
         self.count = 0
+        self.joins_rows = False
+        """Whether one of them spans several lines. Then it may hold rows of others, which must not be left out with it."""
         self._first: list[str] = []
         self._hint = ""
 
-    def add(self, place: str, what: str, hint: str) -> None:
+    def add(self, place: str, what: str, hint: str, *, joins_rows: bool = False) -> None:
         """One more, at "line 7" or "row 7". The first one's hint is shown."""
         self.count += 1
+        self.joins_rows |= joins_rows
         self._hint = self._hint or hint
         if len(self._first) < _MAX_BAD_ROWS:
             self._first.append(f"{place}: {what}")
@@ -47,7 +50,8 @@ class BadRows:
         if self.count > 1:
             more = f"; and {self.count - len(self._first):,} more" if self.count > len(self._first) else ""
             message = f"{path}: {self.count:,} rows cannot be read. {'; '.join(self._first)}{more}."
-        return DataError(message, f'{self._hint} To leave such rows out, set data.bad_rows = "drop" (init: --bad-rows drop).')
+        drop = "" if self.joins_rows else ' To leave such rows out, set data.bad_rows = "drop" (init: --bad-rows drop).'
+        return DataError(message, self._hint + drop)
 
 
 class Source(ABC):
@@ -68,8 +72,8 @@ class Source(ABC):
         """What the last reading left out."""
 
     def refuse_bad_rows(self) -> None:
-        """Raise DataError where the last reading left rows out, and that is not wanted."""
-        if self.bad.count and not self.drops_bad_rows:
+        """Raise DataError where the last reading left rows out, and that is not wanted, or may concern other rows."""
+        if self.bad.joins_rows or (self.bad.count and not self.drops_bad_rows):
             raise self.bad.error(self.path)
 
     def select(self, names: list[str]) -> None:

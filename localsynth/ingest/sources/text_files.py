@@ -26,6 +26,8 @@ from localsynth.ingest.sources.header import check_header
 
 _MAX_VALUE_LENGTH = 16 * 2**20
 _ROWS_BESIDE_HEADER = 2000
+_MIN_JOINED = 3
+"""Lines of a field that all read like rows: fewer may do so by chance, in a text with commas."""
 _MAX_KEYS = 1000
 _ROWS_FOR_KEYS = 20_000
 _RARE = 0.01
@@ -150,7 +152,7 @@ class DelimitedSource(Source):
         self._encoding = _checked_encoding(encoding)
         self._dialect = self._completed(path, dialect or Dialect())
         self._lines_before_rows = 0 if header is False else 1
-        records = (row for _, row in self._records())
+        records = (row for _, _, row in self._records())
         first = next(records, [])
         if not first:
             self.refuse_bad_rows()
@@ -184,8 +186,8 @@ class DelimitedSource(Source):
         outside_quotes = "".join(line.split(dialect.quote)[::2]) if dialect.quote else line
         return replace(dialect, delimiter=max(_DELIMITERS, key=outside_quotes.count))
 
-    def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """(number of its first line, fields) of every record that is not a blank line, the header included."""
+    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
+        """(number of its first line, number of lines, fields) of every record that is not a blank line, the header included."""
         # An unclosed quote includes all that follows; the limit ends that with a message before memory runs out.
         csv.field_size_limit(_MAX_VALUE_LENGTH)
         self.bad = BadRows()
@@ -205,23 +207,34 @@ class DelimitedSource(Source):
                     return
                 except csv.Error as error:
                     # The module's messages name characters of the format only, never a field.
-                    self.bad.add(f"line {line}", str(error), _QUOTES)
+                    self.bad.add(f"line {line}", str(error), _QUOTES, joins_rows=skipped + reader.line_num > line)
                     continue
                 if row:
-                    yield line, row
+                    yield line, skipped + reader.line_num - line + 1, row
 
     def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
         return _batched(self, self._rows(), size)
 
     def _rows(self) -> Iterator[Row]:
         indices = None if self.columns == self._whole else [self._whole.index(name) for name in self.columns]
-        for line, row in itertools.islice(self._records(), self._lines_before_rows, None):
+        for line, lines, row in itertools.islice(self._records(), self._lines_before_rows, None):
             if len(row) == self._width + 1 and not row[-1]:
                 row.pop()
             if len(row) != self._width:
-                self.bad.add(f"line {line}", f"{len(row)} fields where the first line has {self._width}", _FIELDS)
+                text = f"{len(row)} fields where the first line has {self._width}"
+                self.bad.add(f"line {line}", text, _QUOTES if lines > 1 else _FIELDS, joins_rows=lines > 1)
+            elif lines > _MIN_JOINED and any(self._holds_rows(field) for field in row):
+                self.bad.add(f"line {line}", "a quoted field that holds whole rows", _QUOTES, joins_rows=True)
             else:
                 yield tuple(row) if indices is None else tuple(row[index] for index in indices)
+
+
+    def _holds_rows(self, field: str) -> bool:
+        """Whether all whole lines inside of a field, and several, read like rows: then a quote was not meant as one."""
+        inside = re.split(r"\r\n|\n|\r", field)[1:-1]
+        if len(inside) < _MIN_JOINED or self._width == 1:
+            return False
+        return all(len(row) == self._width for row in csv.reader(inside, delimiter=self._dialect.delimiter or ","))
 
 
 class _Uncommented:

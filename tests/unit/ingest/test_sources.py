@@ -335,6 +335,34 @@ def test_a_name_on_two_lines_is_one_where_the_user_says_so(tmp_path: Path) -> No
     assert rows_of(path, header=True) == (["dose (mg)", "n"], [("5", "1")])
 
 
+def _with_stray_quote(tmp_path: Path, added: str) -> Path:
+    """Three hundred rows, one with an inch sign at its end, and another one before it."""
+    rows = [f"{i},city{i % 7},note {i}" for i in range(300)]
+    rows[200] = '200,city0,pipe of 5"'
+    return write(tmp_path / "stray.csv", "\n".join(["n,city,note", *rows[:50], added, *rows[50:]]) + "\n")
+
+
+@pytest.mark.parametrize("bad_rows", ["refuse", "drop"])
+@pytest.mark.parametrize("added", ['9999,city1,"unclosed', '9999,city1,"5 inch" or so', '9999,"city1'])
+def test_a_stray_quote_never_removes_the_rows_that_follow(tmp_path: Path, added: str, bad_rows: str) -> None:
+    """One row must not decide which others are read: the file is refused, also where bad rows are to be left out."""
+    path = _with_stray_quote(tmp_path, added)
+    try:
+        found = rows_of(path, bad_rows=bad_rows)[1]
+    except DataError as error:
+        assert "city" not in error.message and "quotes" in error.hint
+    else:
+        assert len(found) == 300 and bad_rows == "drop", "all but the added row"
+
+
+def test_texts_with_line_breaks_are_no_joined_rows(tmp_path: Path) -> None:
+    texts = ["one, two", "Dear all,\nthanks, bye\nfor this\nand that", "a\nb\nc\nd\ne", "x,y,z\nx,y,z\nx,y,z"]
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["n", "city", "note"], *([str(i), "c", text] for i, text in enumerate(texts))])
+    assert [row[2] for row in rows_of(path)[1]] == texts
+
+
 def test_all_bad_rows_are_named_in_one_message(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", f'a,b\n1,2\n3\n4,5\n"{SECRET}"x,6\n7,8,9\n')
     message = refused(path)
