@@ -228,7 +228,6 @@ class DelimitedSource(Source):
             else:
                 yield tuple(row) if indices is None else tuple(row[index] for index in indices)
 
-
     def _holds_rows(self, field: str) -> bool:
         """Whether all whole lines inside of a field, and several, read like rows: then a quote was not meant as one."""
         inside = re.split(r"\r\n|\n|\r", field)[1:-1]
