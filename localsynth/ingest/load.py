@@ -18,7 +18,7 @@ from localsynth.ingest.parse import UnreadableValueError, parse_value, parser_fo
 from localsynth.ingest.sources.base import Row, Source
 from localsynth.ingest.sources.open import open_source
 from localsynth.privacy.noise import RandomSource
-from localsynth.schema.columns import Derived, Identifier, Number, Record, Schema, Value
+from localsynth.schema.columns import Column, Derived, Identifier, Number, Record, Schema, Value
 from localsynth.store.private import PrivateWriter
 from localsynth.workspace.paths import Workspace
 
@@ -68,11 +68,11 @@ class _RowParser:
         schema = config.schema_
         self._source = source
         self._absent = frozenset(config.data.missing)
-        self._unit = None if config.privacy.unit == "row" else source.columns.index(config.privacy.unit)
-        order = config.data.sequence_by
+        unit, order = config.privacy.unit, config.data.sequence_by
+        self._unit = None if unit == "row" else self._reader(schema.column(unit))
         # Stored values of a learned column order rows; of an identifier none are stored.
         by_identifier = order is not None and isinstance(schema.column(order), Identifier)
-        self._order = source.columns.index(order) if order is not None and by_identifier else None
+        self._order = self._reader(schema.column(order)) if order is not None and by_identifier else None
         self._parsers: list[tuple[int, str, Callable[[str | None], Value]]] = [
             (source.columns.index(column.name), column.name, parser_for(column, config.data.missing))
             for column in schema.learned()
@@ -87,12 +87,21 @@ class _RowParser:
         """Column → the number of rows whose value is not its formula's."""
         self.saw_row_without_unit = False
 
+    def _reader(self, column: Column) -> Callable[[Row], str | None]:
+        """The function from a row to its text in `column`, or None where that means "no value" in this column."""
+        index = self._source.columns.index(column.name)
+        absent = {"", *(self._absent if column.missing is None else column.missing)}
+
+        def read(row: Row) -> str | None:
+            text = (row[index] or "").strip()
+            return None if text in absent else text
+
+        return read
+
     def order_key(self, row: Row) -> str | None:
         """The sort key of the row among those of its unit, if an identifier orders them; None where it is missing."""
-        if self._order is None:
-            return None
-        text = (row[self._order] or "").strip()
-        return sort_key(text) if text and text not in self._absent else None
+        text = None if self._order is None else self._order(row)
+        return None if text is None else sort_key(text)
 
     def __call__(self, row: Row) -> tuple[str | None, list[Value]] | None:
         """None for a row with a value that is not of its column's kind: it is among the bad rows of the source then."""
@@ -122,11 +131,10 @@ class _RowParser:
     def _unit_of(self, row: Row) -> str | None:
         if self._unit is None:
             return None
-        text = (row[self._unit] or "").strip()
-        if text and text not in self._absent:
-            return text
-        self.saw_row_without_unit = True
-        return None
+        text = self._unit(row)
+        if text is None:
+            self.saw_row_without_unit = True
+        return text
 
 
 def sort_key(text: str) -> str:

@@ -223,7 +223,7 @@ def test_excess_rows_are_dropped_at_random(workspace: Workspace, tmp_path: Path)
     assert all(within(count, 3000, 1 / 6) for count in pairs.values())
 
 
-VISITS = Schema(columns=[Identifier(name="person"), Identifier(name="visit"), Integer(name="n")])
+VISITS = Schema(columns=[Identifier(name="person"), Identifier(name="visit", missing=["none"]), Integer(name="n")])
 
 
 def visits(tmp_path: Path, rows: list[tuple[str, str, int | str]]) -> Path:
@@ -242,7 +242,7 @@ def sequences(workspace: Workspace) -> dict[int, list[Any]]:
 @pytest.mark.parametrize("by", ["visit", "n"])
 def test_sequence_rows_are_ordered_and_unordered_ones_dropped(workspace: Workspace, tmp_path: Path, by: str) -> None:
     """By the numbers in an identifier; of equal ones the first in the source comes first."""
-    missing: list[tuple[str, str, int | str]] = [("a", "", 99) if by == "visit" else ("a", "v5", "")]
+    missing: list[tuple[str, str, int | str]] = [("a", "", 99), ("a", "none", 98)] if by == "visit" else [("a", "v5", "")]
     rows = [("a", "v10", 10), ("b", "v3", 3), ("a", "v9", 9), *missing, ("a", "v009", 9), ("b", "v1", 1), ("a", "v2x", 2)]
     result, _ = run(
         workspace, visits(tmp_path, rows), VISITS, unit="person", max_rows_per_unit=9, holdout=0.0, data={"sequence_by": by}
@@ -276,12 +276,17 @@ def test_units_below_the_limit_keep_all_rows(workspace: Workspace, tmp_path: Pat
     )
 
 
-def test_rows_without_a_unit_are_units_of_their_own(workspace: Workspace, tmp_path: Path) -> None:
-    rows = [("a", 1), ("", 2), ("?", 3), (" a ", 4), (" ", 5)]
+@pytest.mark.parametrize(("missing", "units"), [(None, 7), (["UNKNOWN"], 6), ([], 5)])
+def test_rows_without_a_unit_are_units_of_their_own(
+    workspace: Workspace, tmp_path: Path, missing: list[str] | None, units: int
+) -> None:
+    """Its column says itself what means "no value", where it says anything."""
+    rows = [("a", 1), ("", 2), ("?", 3), ("?", 3), ("?", 3), ("UNKNOWN", 6), ("UNKNOWN", 7), (" a ", 4), (" ", 5)]
+    schema = Schema(columns=[Identifier(name="person", missing=missing), Integer(name="n")])
     result, events = run(
-        workspace, people(tmp_path, rows), NUMBERS, unit="person", holdout=0.0, max_rows_per_unit=9, data={"missing": ["?"]}
+        workspace, people(tmp_path, rows), schema, unit="person", holdout=0.0, max_rows_per_unit=9, data={"missing": ["?"]}
     )
-    assert result == LoadedTable(5, 4)
+    assert result == LoadedTable(9, units)
     (event,) = [event for event in events if event["kind"] == "note"]
     assert set(event) == {"kind", "private"}, "that there are such rows is known from the rows alone"
     note = event["private"]["text"]
