@@ -164,7 +164,7 @@ def init(
     passphrase_fd: PassphraseFd = None,
     require_seal: RequireSeal = None,
 ) -> Result:
-    """Make a workspace with a schema inferred from the table's first rows. Check the schema before you run."""
+    """Make a workspace with a schema inferred from the table's rows. Check the schema before you run."""
     markers = ["", *missing] if missing is not None else None
     given: dict[str, Any] = {"table": table, "columns": _list_of_columns(columns), "missing": markers, "header": header}
     given |= {"quote": quote, "comment": comment, "skip_lines": skip_lines, "bad_rows": bad_rows}

@@ -1,6 +1,6 @@
-"""A first schema for `init`, inferred from the first rows, for the user to check.
+"""A first schema for `init`, inferred from the first rows and corrected by further ones, for the user to check.
 
-Only kinds, decimals and formats are inferred. Exact bounds or category lists would be a leak. They
+Only kinds, decimals and formats are inferred. One row can decide them. Exact bounds or category lists would be a leak. They
 stay open and are measured under differential privacy later, unless the user declares
 them. The values decide, and the name of a column only supports: what identifies a person is not learned.
 """

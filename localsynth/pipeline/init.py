@@ -1,4 +1,4 @@
-"""A new workspace for a source file, with a schema guessed from its first rows."""
+"""A new workspace for a source file, with a schema guessed from its rows."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ _WIDE = 200
 
 
 def initialise(root: Path, data: dict[str, Any], emit: Emit, passphrase: str | None = None) -> dict[str, Any]:
-    """A new workspace for a source file, with a schema guessed from its first rows. Makes nothing where the file is unusable.
+    """A new workspace for a source file, with a schema guessed from its rows. Makes nothing where the file is unusable.
 
     With a passphrase, the key is made at once and wrapped by it.
     """

@@ -1,6 +1,6 @@
 """How a column spells its values: numbers, dates, booleans and keys, read from text and written as text.
 
-A format is public: it is guessed from the first rows like the kind of a column, and confirmed by the user. Values are kept typed;
+A format is public: it is guessed from the rows like the kind of a column, and confirmed by the user. Values are kept typed;
 a format only says how a file spells them.
 
     number     how 1234.5 is written: "1.234,5 €", "$1,234.5", "1234,5", "1234.5 %"; of whole numbers 1234: "1,234", "1234.0"
