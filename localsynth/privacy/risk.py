@@ -28,7 +28,7 @@ _POINTS = 4000
 
 
 def risks_of(charged: Sequence[tuple[Account, list[Mechanism]]]) -> Risks:
-    """The risks of all charged accounts in full, whatever was executed of them.
+    """The risks of all charged accounts in full, whatever was executed of them. What is not charged yet is not in them.
 
     One account without an order: from the privacy loss distribution of its longest run (`Account.in_full`). Otherwise parameters
     followed noisy results, and only what the accounts bound beforehand counts. Raises ConfigError.
