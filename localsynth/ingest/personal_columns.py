@@ -19,6 +19,8 @@ _HALF = 0.5
 _FEW = 2
 """Different values of a flag: e-mail = yes/no."""
 _LONGEST_ADDRESS = 120
+_MOST_PRODUCTS = 100
+"""Different values that a column called `name` may have and not be taken for names of persons."""
 _MIN_CHECKED = 10
 """Different values that a check digit of one in ten needs to be no chance."""
 
@@ -88,11 +90,11 @@ def _is_ip_address(text: str) -> bool:
 
 
 def _is_called_a_name(name: str, values: Collection[str]) -> bool:
-    """Whether a column called a name may hold those of persons. A plain `name` may be that of a product (hawaiian)."""
+    """Whether a column called a name may hold those of persons. A plain `name` may be that of one of some products (hawaiian)."""
     if _share(_name_words, values) >= _HALF:
         return True
     letters = _share(lambda value: any(map(str.isalpha, value)), values) >= _HALF
-    return name not in _ANY_NAMES and letters and len(values) > _FEW
+    return letters and len(values) > (_MOST_PRODUCTS if name in _ANY_NAMES else _FEW)
 
 
 def _are_names(values: Collection[str]) -> bool:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import random
+import re
 from itertools import pairwise
 
 from localsynth.errors import Cancelled
@@ -38,7 +39,7 @@ def test_from_payments_to_payments(localsynth, tmp_path):
     path = tmp_path / "ws" / "localsynth.toml"
     text = path.read_text()
     for name in ("payment", "account"):
-        text = text.replace(f'name = "{name}"\nkind = "text"', f'name = "{name}"\nkind = "identifier"')
+        text = re.sub(f'name = "{name}"\nkind = "[a-z]+"', f'name = "{name}"\nkind = "identifier"', text)
     text = text.replace('unit = "row"', 'unit = "account"\nmax_rows_per_unit = 4')
     path.write_text(text.replace("[privacy]", 'sequence_by = "day"\n\n[privacy]', 1))
     assert localsynth.ok("plan", "ws", "--json").json()["synthesizer"] == "marginals"

@@ -103,6 +103,7 @@ def iban() -> str:
         ("Street", ["Pave", "Grvl", "Pave"] * 50, "category", None),
         ("street", ["paved"] * 50, "category", None),
         ("name", ["hawaiian", "classic_dlx", "mexicana"] * 50, "category", None),
+        ("name", [f"person {i}" for i in range(150)], "surrogate", None),
         ("license_issue_date", [f"{d}" for d in DAYS], "date", None),
         ("phone", ["iPhone", "Android", "none"] * 50, "category", None),
         ("ean", [f"978{n * 123_456_789 % 10**10:010}" for n in range(40)] * 20, "category", None),
