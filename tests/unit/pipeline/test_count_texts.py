@@ -17,6 +17,7 @@ from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train
 from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
+from localsynth.results import to_json
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Integer, Schema, Text, conform
@@ -27,6 +28,7 @@ from localsynth.text_counts import grouping_columns
 from localsynth.text_counts.token_counts import read_token_counts
 from localsynth.verify.file import verify_file
 from localsynth.workspace.runs import is_kept
+from tests.helpers.private_rows import watch_rows
 from tests.unit.pipeline.test_hybrid import budgets_and_spends, run_of, with_texts
 
 
@@ -57,6 +59,8 @@ def test_plan_shows_the_budget_of_token_counts(session: Session) -> None:
 def test_sampling_waits_for_the_count_which_the_certificate_names(session: Session, make_session: Any) -> None:
     before = read_json(run_of(session).certificate_path)
     assert before["guarantee"]["guaranteed_epsilon"] == 4.0 > before["guarantee"]["spent_epsilon"]
+    planned = to_json(plan(session).risks)
+    assert before["guarantee"]["risks"] != planned, "without what is not charged yet"
     with pytest.raises(ConfigError, match="nothing was counted yet"):
         sample(session)
     counted = count_texts(session)
@@ -73,6 +77,7 @@ def test_sampling_waits_for_the_count_which_the_certificate_names(session: Sessi
     certificate = read_json(run.certificate_path)
     assert certificate["guarantee"]["guaranteed_epsilon"] == pytest.approx(4.0)
     assert before["guarantee"]["spent_epsilon"] < certificate["guarantee"]["spent_epsilon"] <= 4.0
+    assert certificate["guarantee"]["risks"] == planned
     assert certificate["hashes"]["text_counts"] == file_sha256(run.text_counts_path)
     assert "the marginals, the model and the token counts are differentially private" in certificate["summary"]
     status = [(f["name"], f["status"]) for f in verify_file(run.certificate_path, None)["findings"]]
@@ -101,15 +106,9 @@ def charged(session: Session) -> dict[str, Any]:
 
 
 def test_the_count_is_charged_before_the_first_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    records, seen = PrivateStore.records, []
-
-    def watched(store: PrivateStore, *arguments: Any) -> Any:
-        seen.append(budgets_and_spends(session)[1][-1])
-        return records(store, *arguments)
-
-    monkeypatch.setattr(PrivateStore, "records", watched)
+    seen = watch_rows(monkeypatch, lambda: budgets_and_spends(session)[1][-1])
     count_texts(session)
-    assert seen == ["tokens of the texts"]
+    assert set(seen) == {"tokens of the texts"}
 
 
 @pytest.mark.parametrize("written", [False, True])

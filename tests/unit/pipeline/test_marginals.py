@@ -36,6 +36,7 @@ from localsynth.verify.file import verify_file
 from localsynth.verify.marginals import what_is_wrong
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
+from tests.helpers.private_rows import watch_rows
 
 
 def run_of(session: Session) -> Run:
@@ -90,16 +91,9 @@ def test_run_makes_a_report_that_was_interrupted(session: Session, monkeypatch: 
 
 
 def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    read = PrivateStore.records
-
-    def watched(self: PrivateStore, *arguments: Any) -> Any:
-        seen.append(len(spends(session)))
-        return read(self, *arguments)
-
-    monkeypatch.setattr(PrivateStore, "records", watched)
+    seen = watch_rows(monkeypatch, lambda: len(spends(session)))
     train(session)
-    assert seen == [1]
+    assert set(seen) == {1}
     (event,) = spends(session)
     model = read_marginals(run_of(session).marginals_path)
     rho = rho_for(session.config.privacy.epsilon, session.config.delta())
