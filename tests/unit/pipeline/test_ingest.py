@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ import pytest
 from localsynth.config import Config, DataConfig, PrivacyConfig
 from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError, ResourceError
 from localsynth.events import Event
-from localsynth.ingest import private_bounds
+from localsynth.ingest import load, private_bounds
 from localsynth.pipeline.ingest import ingest, ingest_if_needed
 from localsynth.pipeline.init import initialise
 from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.privacy.account import Account
 from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.noise import RandomSource, SecureRandom
 from localsynth.privacy.spend_registry import register_spend, registry_total
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema
 from localsynth.store.private import PrivateStore
@@ -91,6 +93,25 @@ def test_again_reads_the_source_and_charges_what_it_measures(workspace: Workspac
     # An unchanged source is read again, too.
     ingest(session(workspace, source, columns, again=True))
     assert stored(workspace, columns)[1] != second
+
+
+def test_draws_and_noise_come_from_secure_randomness(workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which rows are held out or left out, and the noise of lists and ranges."""
+    sources: list[tuple[str, type]] = []
+
+    def watch(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def watched(*given: Any) -> Any:
+            sources.extend((name, type(one)) for one in given if isinstance(one, RandomSource))
+            return real(*given)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(load, "load_table")
+    watch(private_bounds, "measure_column")
+    ingest(session(workspace, source, [Identifier(name="who"), Integer(name="n"), Category(name="kind")]))
+    assert sources == [("load_table", SecureRandom), *[("measure_column", SecureRandom)] * 2]
 
 
 def test_nothing_is_measured_on_rows_of_another_ingest(workspace: Workspace, source: Path) -> None:
