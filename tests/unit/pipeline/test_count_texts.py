@@ -1,7 +1,10 @@
 """Counting tokens between export and sampling: charged before a row is read, certified, and lost at most once."""
 
+import copy
 import json
 import math
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +27,10 @@ from localsynth.schema.columns import Category, Integer, Schema, Text, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import file_sha256, read_json
-from localsynth.text_counts import grouping_columns
+from localsynth.text_counts import grouping_columns, token_counts
 from localsynth.text_counts.token_counts import read_token_counts
 from localsynth.verify.file import verify_file
+from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import is_kept
 from tests.helpers.private_rows import watch_rows
 from tests.unit.pipeline.test_hybrid import budgets_and_spends, run_of, with_texts
@@ -109,6 +113,37 @@ def test_the_count_is_charged_before_the_first_row_is_read(session: Session, mon
     seen = watch_rows(monkeypatch, lambda: budgets_and_spends(session)[1][-1])
     count_texts(session)
     assert set(seen) == {"tokens of the texts"}
+
+
+def test_the_written_counts_follow_from_noisy_tables_alone(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two tables with the same noisy histogram leave the same file, byte for byte."""
+    shutil.copytree(session.workspace.root, tmp_path / "again")
+    shutil.copytree(tmp_path / "home", tmp_path / "home again")
+    told: list[Any] = []
+    real = token_counts.count_tokens
+
+    def watched(columns: Any, original: Any, *asked: Any) -> Any:
+        *public, _ = asked
+        if not told:
+            told.extend([(columns, public), copy.deepcopy(real(columns, original, *asked)), len(original)])
+        else:
+            assert (columns, public) == told[0], "what is asked of other rows is something else"
+            assert len(original) == len(few) != told[2]
+        return copy.deepcopy(told[1])
+
+    monkeypatch.setattr(token_counts, "count_tokens", watched)
+    count_texts(session)
+    first = run_of(session).text_counts_path.read_bytes()
+
+    session.workspace = Workspace(tmp_path / "again")
+    monkeypatch.setenv("LOCALSYNTH_HOME", str(tmp_path / "home again"))
+    few = [{"kind": "b", "n": "other"}] * 3
+    monkeypatch.setattr(PrivateStore, "records", lambda store, *given: enumerate(few))
+    count_texts(session)
+    again = run_of(session).text_counts_path
+    assert tmp_path / "again" in again.parents and again.read_bytes() == first
 
 
 @pytest.mark.parametrize("written", [False, True])
