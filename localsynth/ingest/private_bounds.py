@@ -18,8 +18,6 @@ from localsynth.privacy.noise import RandomSource
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number
 from localsynth.store.private import PrivateStore
 
-__all__ = ["Charge", "measure_column", "measure_unit_count"]
-
 Charge = Callable[[str, Mechanism], None]
 """Records (what is measured, its mechanism) in the ledger, or raises BudgetError; called before anything is released."""
 

@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 from localsynth.errors import BudgetError, ConfigError
 
-__all__ = ["Budget", "Spend", "total_rho"]
-
 _MARGIN = 1e-9
 """Fraction of a budget that is never planned with, so that rounding errors of sums cannot exceed it."""
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from localsynth.marginals.domain import Attribute
 
-__all__ = ["CLEAR", "MergedBins", "merge_bins", "onto_simplex"]
-
 CLEAR = 3.0
 """How many standard deviations of its noise a group's count must reach to stand alone."""
 

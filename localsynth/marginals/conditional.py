@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from localsynth.marginals.inference import Factor, Names, elimination_order
 
-__all__ = ["probabilities_of", "sample_given"]
-
 _CELLS = 1 << 22
 """Of one table, over the rows that are processed at once: bounds memory."""
 

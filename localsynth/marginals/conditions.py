@@ -9,8 +9,6 @@ from localsynth.schema.columns import Boolean, Category, Value
 from localsynth.schema.conditions import Allowed
 from localsynth.schema.ordinals import from_ordinal, to_int, to_ordinal
 
-__all__ = ["AllowedOrdinals", "allowed_ordinals"]
-
 
 @dataclass(frozen=True)
 class AllowedOrdinals:

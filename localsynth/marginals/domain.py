@@ -20,8 +20,6 @@ from localsynth.errors import ConfigError, DataError
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Record, Schema, Value
 from localsynth.schema.ordinals import Structured, from_ordinal, special_ordinals, to_ordinal, value_count
 
-__all__ = ["EQUAL_WIDTH_BINS", "MAX_SINGLE_BINS", "Attribute", "Codes", "Domain", "length_attribute"]
-
 MAX_SINGLE_BINS = 128
 """A column with at most this many values has a bin for each."""
 EQUAL_WIDTH_BINS = 64

@@ -8,8 +8,6 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.system.canonical_json import parse_json
 
-__all__ = ["read_marginals", "read_single_rows"]
-
 _MAX_BYTES = 64 * 2**20
 """Of a file of marginals; the largest that `measure_marginals` makes has about a fifth of that."""
 

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from localsynth.marginals.inference import Factor, Marginals, Names
 
-__all__ = ["Measurement", "fit_potentials"]
-
 _LONGER, _SHORTER = 1.1, 0.5
 _PATIENCE = 25
 """Steps over which the loss must fall by `_TOLERANCE` of itself for the descent to continue."""

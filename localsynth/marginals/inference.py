@@ -12,20 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Conditional",
-    "Factor",
-    "Marginals",
-    "Names",
-    "cells",
-    "cumulative",
-    "eliminate",
-    "elimination_order",
-    "marginal",
-    "pick",
-    "sample",
-]
-
 Names = tuple[str, ...]
 
 _CHUNK = 1 << 22

@@ -21,8 +21,6 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.select_tables import pairs_workload, select_tables
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["MarginalSettings", "measure_marginals", "single_measurement", "total_of"]
-
 _CELLS_PER_COLUMN = 30_000
 
 

@@ -27,8 +27,6 @@ from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, as_before, before, since
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["measure_sequences", "transitions_workload"]
-
 _OWN_WEIGHT, _CROSS_WEIGHT = 2.0, 0.5
 _SMALL = 1e-9
 _IMPOSSIBLE = -100.0

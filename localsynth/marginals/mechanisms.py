@@ -15,8 +15,6 @@ from localsynth.marginals.domain import Codes
 from localsynth.marginals.inference import Names
 from localsynth.privacy.noise import RandomSource
 
-__all__ = ["PrivateCounts"]
-
 _GRID = 2.0**10
 """Distances and their noise are multiples of 1 / _GRID, so that their sum is exact."""
 

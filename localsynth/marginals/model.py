@@ -25,8 +25,6 @@ from localsynth.schema.columns import Record, Value
 from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.system import random_streams
 
-__all__ = ["MarginalModel", "RowSampler"]
-
 _FORMAT = 1
 _BLOCK = 1 << 14
 """Rows sampled at once."""

@@ -25,8 +25,6 @@ from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.ordinals import from_ordinal, to_ordinal
 from localsynth.system import random_streams
 
-__all__ = ["MAX_ATTEMPTS", "sample_rows", "sample_units"]
-
 _MAX_UNIFORMS = 1 << 22
 """Random numbers generated at once."""
 _MAX_UNITS = 1 << 12

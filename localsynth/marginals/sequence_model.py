@@ -15,8 +15,6 @@ from localsynth.marginals.fit import Measurement
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.transitions import Layout
 
-__all__ = ["MAX_ROWS", "SequenceModel"]
-
 MAX_ROWS = 1000
 """Rows of a unit: the limit of privacy.max_rows_per_unit."""
 

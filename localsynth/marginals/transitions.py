@@ -25,8 +25,6 @@ from localsynth.marginals.domain import Attribute, Codes, Domain, length_attribu
 from localsynth.schema.columns import Boolean, Record, Schema
 from localsynth.schema.ordinals import Structured, to_ordinal, value_count
 
-__all__ = ["EARLIER", "LAST", "Layout", "as_before", "before", "since"]
-
 EARLIER = "(rows before)"
 LAST = "(last row)"
 

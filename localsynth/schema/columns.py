@@ -533,9 +533,9 @@ def written(column: Column, value: Value) -> str | None:
     return None if value is None else column.written(value) if isinstance(column, Formatted) else str(value)
 
 
-def ends(column: Formatted) -> list[str]:
+def ends(column: Integer | Number | Date | DateTime) -> list[str]:
     """The bounds of an ordered column, to be shown: in its format, where it has one."""
-    bounds = (column.min, column.max)  # type: ignore[union-attr]
+    bounds = (column.min, column.max)
     return [column.written(bound) if column.is_spelled and bound is not None else str(bound) for bound in bounds]
 
 
