@@ -20,8 +20,8 @@ from judges import boosting_auc, detection_auc
 
 from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.noise import SecureRandom
-from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Category, Column, Integer, Record, Schema
 
 _NUMBERS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")

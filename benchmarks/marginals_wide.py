@@ -25,8 +25,8 @@ from sklearn.metrics import roc_auc_score
 
 from localsynth.marginals.domain import Attribute, Codes, Domain
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.noise import SecureRandom
-from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Category, Column, Integer, Record, Schema
 
 _MISSING, _TARGET, _MOST = "?", "readmitted", 10

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.planning.budgets import SCHEMA_SHARE
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
 from localsynth.privacy.mechanisms import RangePlan
 from localsynth.privacy.noise import SecureRandom
-from localsynth.privacy.zcdp import rho_for
 
 _DELTA, _REPEATS = 1e-6, 10
 

@@ -39,8 +39,8 @@ from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import END, Codec, Encoded
 from localsynth.marginals.domain import Domain
 from localsynth.privacy.account import Account
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.noise import SecureRandom
-from localsynth.privacy.zcdp import rho_for
 from localsynth.sample.row_plan import RowPlan
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit

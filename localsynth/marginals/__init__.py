@@ -1,1 +1,1 @@
-"""Structured columns by noisy marginals: measured once under one zCDP budget, fitted, and sampled as often as wanted."""
+"""Structured columns by noisy marginals: measured once under one budget, fitted, and sampled as often as wanted."""

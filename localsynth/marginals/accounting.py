@@ -1,9 +1,8 @@
-"""The cost of measurements, in zCDP (Bun & Steinke 2016, arXiv:1605.02065). `localsynth.privacy.zcdp` converts it to (ε, δ).
+"""The cost of measurements, whose mechanisms are all Gaussian. `localsynth.privacy.gaussian` converts it to (ε, δ).
 
-Neighbours are tables that differ by one unit, added or removed. Every mechanism is Gaussian: with the noise multiplier s (noise
-over L2 sensitivity) it costs ρ = 1 / (2 s²). The ρ add up, also where a mechanism's parameters depend on earlier ones' results,
-as long as the sum is kept below a bound fixed beforehand (Feldman & Zrnic 2021, arXiv:2008.11193; Whitehouse et al. 2023,
-arXiv:2203.05481): `Budget` is that filter.
+Neighbours are tables that differ by one unit, added or removed. With the noise multiplier s (noise over L2 sensitivity) a
+mechanism costs ρ = 1 / (2 s²). The ρ add up, also where a mechanism's parameters depend on earlier ones' results, as long as the
+sum is kept below a bound fixed beforehand (Smith & Thakurta 2022, arXiv:2210.17520): `Budget` is that filter.
 """
 
 import math
@@ -43,7 +42,7 @@ class Spend:
 
 
 def total_rho(spends: list[Spend]) -> float:
-    """The zCDP cost of all of them together."""
+    """The ρ of all of them together."""
     return math.fsum(spend.rho for spend in spends)
 
 

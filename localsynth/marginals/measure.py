@@ -1,4 +1,4 @@
-"""From the structured columns of the original rows to a model of them, under one zCDP budget.
+"""From the structured columns of the original rows to a model of them, under one budget.
 
 First every column is counted by itself and its bins are merged. Then pairs of columns are
 chosen and counted (`select_tables`), and a model is fitted to the noisy counts.
@@ -65,7 +65,7 @@ def measure_marginals(
     settings: MarginalSettings | None = None,
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> MarginalModel:
-    """Spend at most `rho` (zCDP, add or remove one unit) on `codes` = domain.encode(records), and fit a model.
+    """Spend at most `rho` (add or remove one unit) on `codes` = domain.encode(records), and fit a model.
 
     `random` is the only source of randomness. `report(done, of)` is called after each fit. Raises ConfigError, BudgetError.
     """

@@ -1,4 +1,4 @@
-"""From the rows of units in their order to a model of sequences, under one zCDP budget (see `transitions`).
+"""From the rows of units in their order to a model of sequences, under one budget (see `transitions`).
 
 Single variables are counted, then pairs: of columns in one row, of a column and any
 column of the row before, and of either with the index in the sequence. Pairs within the
@@ -59,7 +59,7 @@ def measure_sequences(
     settings: MarginalSettings,
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> SequenceModel:
-    """Spend at most `rho` (zCDP, add or remove one unit) on `codes` = layout.encode(units), and fit a model.
+    """Spend at most `rho` (add or remove one unit) on `codes` = layout.encode(units), and fit a model.
 
     `settings.rows_per_unit` is the layout's `max_rows`. Raises ConfigError, BudgetError.
     """

@@ -104,7 +104,7 @@ def _result(current: Run, outcome: TextCountsOutcome, done_before: bool, epsilon
 
 def _count(session: Session, ledger: "Ledger", current: Run, effective: Effective) -> None:
     """Charge the budget, count, and write `text_counts.json`."""
-    from localsynth.privacy.zcdp import gaussian_of_rho
+    from localsynth.privacy.gaussian import gaussian_of_rho
     from localsynth.store.private import PrivateStore
     from localsynth.text_counts.grouping_columns import choose_grouping_columns
     from localsynth.text_counts.logit_bias import first_bias

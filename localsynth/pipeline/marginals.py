@@ -1,8 +1,8 @@
 """DP marginals of columns and pairs of columns → runs/ID/marginals.json: a run without a model, or the first half of a hybrid.
 
 The marginals are one release. Their whole cost is charged before a row is read (except to check that the file is complete), as
-a ρ of zero-concentrated differential privacy; the measurements add up to at most that. A run that is
-interrupted between the charge and the file is over: measuring again would be charged again.
+the Gaussian mechanism of their ρ; the measurements add up to at most that. A run that is interrupted between the charge and the
+file is over: measuring again would be charged again.
 """
 
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from localsynth.errors import BudgetError, Cancelled
 from localsynth.events import stage_done
 from localsynth.pipeline.session import Session, installed_versions, private_recorder, random_source
 from localsynth.planning.budgets import shares_of
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.results import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.files import file_sha256, write_json
@@ -54,7 +55,7 @@ def measure(session: Session, ledger: "Ledger", current: Run) -> None:
             )
         rho = _rho(session, ledger, current)
         # The ledger works out what that ρ costs, and refuses it where it is more than is left.
-        mechanism = {"type": "zcdp", "rho": rho}
+        mechanism = gaussian_of_rho(rho)
         ledger.charge(budget=current.budget, run=current.id, stage="train", what="marginals", mechanism=mechanism)
         report(0, 100)
         units = [[split.with_lengths(row) for row in unit] for unit in store.conformed_units("train", schema) if unit]

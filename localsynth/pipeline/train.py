@@ -25,7 +25,7 @@ from localsynth.planning.forecast import training_setup
 from localsynth.planning.warnings import accept_size, delta_warning, text_warning
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import Mechanism
-from localsynth.privacy.zcdp import gaussian_of_rho
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.results import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.feasible import check_constraints

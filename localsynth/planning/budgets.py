@@ -13,8 +13,8 @@ from localsynth.errors import ConfigError
 from localsynth.ingest.measurement import Measurement
 from localsynth.privacy.account import Account, choose_order
 from localsynth.privacy.accountant import Mechanism, epsilon_of
+from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.risk import risks_of
-from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
 from localsynth.results import Risks
 from localsynth.schema.columns import Category
 from localsynth.train.plan import TrainPlan, make_train_plan, schedule
@@ -52,8 +52,7 @@ class Shares:
     @property
     def counts(self) -> list[Mechanism]:
         """The noisy counts beside the training of a model, as they are charged."""
-        marginals = [] if self.marginals is None else [{"type": "zcdp", "rho": self.marginals}]
-        return [*marginals, *([] if self.text_counts is None else [gaussian_of_rho(self.text_counts)])]
+        return [gaussian_of_rho(rho) for rho in (self.marginals, self.text_counts) if rho is not None]
 
 
 def shares_of(config: Config) -> Shares:
@@ -132,7 +131,7 @@ def epsilons_alone(config: Config, account: Account, plan: TrainPlan | None) -> 
         found["schema"] = shares.size_epsilon + (shares.schema_epsilon if shares.columns else 0.0)
     rho = account.rho(shares.schema) if plan is None else shares.marginals
     if rho is not None:
-        found["marginals"] = epsilon_of([{"type": "zcdp", "rho": rho}], delta)
+        found["marginals"] = epsilon_of([gaussian_of_rho(rho)], delta)
     if plan is not None:
         found["train"] = epsilon_of([plan.all_steps], delta)
     if shares.text_counts is not None:

@@ -12,6 +12,7 @@ from localsynth.config import Config
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Codec
 from localsynth.planning.budgets import account_of, epsilons_alone, plan_training, planned_risks, shares_of
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.results import Adapters, Plan
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
@@ -103,7 +104,7 @@ def forecast_marginals(config: Config, size: Size) -> Plan:
     """`forecast` for a run with marginals alone: no model, one release of noisy counts."""
     shares, columns = shares_of(config), len(config.schema_.learned())
     account = account_of(config, size.training_units, shares.size_epsilon)
-    rho = account.rho(shares.schema)
+    whole = gaussian_of_rho(account.rho(shares.schema))
     return Plan(
         synthesizer="marginals",
         units=size.units,
@@ -114,11 +115,11 @@ def forecast_marginals(config: Config, size: Size) -> Plan:
         batch_size=size.training_units,
         sample_rate=1.0,
         # Of one Gaussian mechanism of the same cost, for comparison; the counts divide it.
-        noise_multiplier=1 / math.sqrt(2 * rho),
+        noise_multiplier=whole["noise_multiplier"],
         max_grad_norm=1.0,
         epsilon=epsilons_alone(config, account, None),
         delta=config.delta(),
-        risks=planned_risks(config, account, {"type": "zcdp", "rho": rho}),
+        risks=planned_risks(config, account, whole),
         seconds={"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + size.rows * columns * _SECONDS_A_VALUE},
         tokens_per_row=0.0,
         precision="fp64",

@@ -16,10 +16,11 @@ from localsynth.privacy.accountant import (
     flatten_parsed,
     least_noise,
     max_repetitions,
+    rho_of_gaussians,
     unflatten,
 )
+from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.renyi import ORDERS, epsilon_at_order, rho_left
-from localsynth.privacy.zcdp import rho_for
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,11 @@ class Account:
         return self.spent(mechanisms) <= self.epsilon + TOLERANCE
 
     def in_full(self, mechanisms: list[Mechanism]) -> list[Mechanism]:
-        """`mechanisms` with as many training steps as fit, or, of zCDP alone, with all the ρ: it covers every shorter run."""
+        """`mechanisms` with as many training steps as fit, or Gaussians alone with all the ρ: it covers every shorter run."""
         parts = flatten_parsed(mechanisms)
         steps = [mechanism for mechanism, _ in parts if mechanism["type"] == "poisson_sampled"]
-        if {mechanism["type"] for mechanism, _ in parts} == {"zcdp"}:
-            rho = math.fsum(mechanism["rho"] * count for mechanism, count in parts)
-            return [{"type": "zcdp", "rho": max(rho, rho_for(self.epsilon, self.delta))}]
+        if {mechanism["type"] for mechanism, _ in parts} == {"gaussian"}:
+            return [gaussian_of_rho(max(rho_of_gaussians(flatten(mechanisms)), rho_for(self.epsilon, self.delta)))]
         if len(steps) != 1:
             return mechanisms
         more = _more_steps(self, tuple(sorted(flatten(mechanisms).items())), steps[0]["rate"], steps[0]["of"]["noise_multiplier"])
@@ -73,7 +73,7 @@ class Account:
         return least_noise(fits, f"{steps} steps within what is left of epsilon {self.epsilon:g} at delta {self.delta:g}")
 
     def rho(self, others: list[Mechanism]) -> float:
-        """The ρ of the zCDP mechanism that, with `others`, fills the account. Raises BudgetError where they leave nothing."""
+        """The ρ of the Gaussian mechanism that, with `others`, fills the account. Raises BudgetError where they leave nothing."""
         if self.order is None:
             assert not others
             return rho_for(self.epsilon, self.delta)

@@ -2,18 +2,16 @@
 
 The adjacency is always "add or remove one unit". A description is a JSON object:
 
-    {"type": "gaussian", "noise_multiplier": s}            noise s times the L2 sensitivity
+    {"type": "gaussian", "noise_multiplier": s}            noise s times the L2 sensitivity, or any that compose to it
     {"type": "pure_dp", "epsilon": e}                      any mechanism with a proof of e-DP
-    {"type": "zcdp", "rho": r}                             any mechanism with a proof of r-zCDP
     {"type": "thresholded_gaussian", "noise_multiplier": s, "delta": d}   gaussian, except for outputs of probability d
     {"type": "poisson_sampled", "rate": q, "of": gaussian} each unit is sampled independently
     {"type": "repeated", "count": k, "of": mechanism}      k times, independently
 
 All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots",
 Doroshenko et al. 2022, arXiv:2207.04380) and are composed by dp_accounting, which only this
-module and `localsynth.privacy.group_loss` import. The ρ of zCDP are added, and composed as the PLD of their privacy profile
-(`localsynth.privacy.zcdp`): a mechanism whose δ(ε) is bounded for every ε is dominated by the pair
-with that profile, also in composition (Zhu, Dong & Wang 2022, arXiv:2106.08567, theorems 10 and 12).
+module and `localsynth.privacy.group_loss` import. Gaussian mechanisms are first composed to one (`localsynth.privacy.gaussian`),
+whose ε is exact where nothing else ran.
 """
 
 import json
@@ -24,7 +22,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from localsynth.errors import BudgetError, ConfigError
-from localsynth.privacy.zcdp import epsilon_of_rho, privacy_profile
+from localsynth.privacy.gaussian import epsilon_of_rho, gaussian_of_rho
 from localsynth.system.canonical_json import canonical_json
 
 Mechanism: TypeAlias = dict[str, Any]
@@ -41,8 +39,6 @@ _GROUP_BINS = 20_000
 _MIN_NOISE = 0.05
 """With less, a step costs an ε in the hundreds and takes minutes to compute: its ε counts as infinite."""
 _MAX_NOISE = 1e5
-_MAX_RHO = 300.0
-"""A privacy profile holds exp(ε) up to ε = ρ + 12 √ρ, which must be a finite number."""
 _MAX_BINS = 1e7
 """More points take gigabytes. A distribution with a larger mean (a thousand nats for one unit) has infinite ε."""
 
@@ -50,7 +46,6 @@ _RANGES = {
     "noise_multiplier": (1e-2, 1e6),
     "epsilon": (1e-9, 100.0),
     "delta": (1e-100, 1 - 1e-9),
-    "rho": (1e-18, 1e6),
     "rate": (1e-15, 1.0),
     "count": (1, 2 * MAX_RUNS),
 }
@@ -59,7 +54,6 @@ _RANGES = {
 _FIELDS = {
     "gaussian": {"noise_multiplier"},
     "pure_dp": {"epsilon"},
-    "zcdp": {"rho"},
     "thresholded_gaussian": {"noise_multiplier", "delta"},
     "poisson_sampled": {"rate", "of"},
     "repeated": {"count", "of"},
@@ -124,9 +118,7 @@ def dp_sgd_step(noise_multiplier: float, rate: float) -> Mechanism:
 
 
 def _noise_of(mechanism: Mechanism) -> float | None:
-    """The noise multiplier of a Gaussian, Poisson sampled or not, or of the Gaussian with this ρ; None for a proven ε."""
-    if mechanism["type"] == "zcdp":
-        return 1 / math.sqrt(2 * mechanism["rho"])
+    """The noise multiplier of a Gaussian, Poisson sampled or not; None for a proven ε."""
     found = mechanism.get("of", mechanism)
     return float(found["noise_multiplier"]) if found["type"] in ("gaussian", "thresholded_gaussian") else None
 
@@ -178,32 +170,21 @@ def _distribution(text: str, units: int, interval: float) -> Any:
         # The number of the group in the batch is binomial, and in the worst case their gradients are parallel
         # (Ganesh 2024, "Tight Group-Level DP Guarantees for DP-SGD with Sampling", arXiv:2401.10294).
         return group_distribution(noise, _membership_probabilities(rate, units), interval)
-    if kind == "zcdp":
-        return _zcdp_distribution(units**2 * mechanism["rho"], interval)
     parameters = common.DifferentialPrivacyParameters(mechanism["epsilon"], 0.0)
     return pld.from_privacy_parameters(parameters, value_discretization_interval=interval)
 
 
-def _zcdp_distribution(rho: float, interval: float) -> Any:
-    """The PLD of any ρ-zCDP mechanism, from the upper bound on its δ at every ε, the same in both directions."""
-    import numpy as np
-    from dp_accounting.pld import pld_pmf
-    from dp_accounting.pld import privacy_loss_distribution as pld
-
-    # Beyond it δ is below 1e-15, and that mass counts as an infinite loss.
-    reach = math.ceil((rho + 2 * math.sqrt(rho * 35)) / interval) + 1
-    profile = privacy_profile(rho, interval * np.arange(-reach, reach + 1, dtype=np.float64))
-    # Rounding must not make it rise.
-    deltas = np.maximum.accumulate(profile[::-1])[::-1]
-    return pld.PrivacyLossDistribution(pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(interval, -reach, reach, deltas))
+def rho_of_gaussians(counts: Mapping[str, int]) -> float:
+    """The ρ of the Gaussians among the mechanisms with these canonical texts: the sum of 1 / (2 σ²)."""
+    mechanisms = [(json.loads(text), count) for text, count in counts.items()]
+    return math.fsum(count / (2 * m["noise_multiplier"] ** 2) for m, count in mechanisms if m["type"] == "gaussian")
 
 
-def _with_one_rho(counts: dict[str, int]) -> dict[str, int]:
-    """The same mechanisms with all zCDP as one, whose ρ is the sum."""
-    mechanisms = {text: json.loads(text) for text in counts}
-    rho = math.fsum(counts[text] * m["rho"] for text, m in mechanisms.items() if m["type"] == "zcdp")
-    others = {text: count for text, count in counts.items() if mechanisms[text]["type"] != "zcdp"}
-    return {**others, _text({"type": "zcdp", "rho": rho}): 1} if rho else others
+def _with_one_gaussian(counts: dict[str, int]) -> dict[str, int]:
+    """The same mechanisms with all Gaussians as the one that they compose to, exactly."""
+    rho = rho_of_gaussians(counts)
+    others = {text: count for text, count in counts.items() if json.loads(text)["type"] != "gaussian"}
+    return {**others, _text(gaussian_of_rho(rho)): 1} if rho else others
 
 
 def _min_noise(counts: Iterable[str]) -> float:
@@ -212,10 +193,9 @@ def _min_noise(counts: Iterable[str]) -> float:
 
 
 def _is_too_much(counts: dict[str, int], units: int, interval: float) -> bool:
-    """Whether ε is too large to compute a PLD of everything in `counts`, whose zCDP is one mechanism."""
+    """Whether ε is too large to compute a PLD of everything in `counts`."""
     return (
         _min_noise(counts) < _MIN_NOISE
-        or units**2 * math.fsum(json.loads(text).get("rho", 0.0) for text in counts) > _MAX_RHO
         or math.fsum(count * _mean_loss(text, units) for text, count in counts.items()) > _MAX_BINS * interval
     )
 
@@ -231,17 +211,24 @@ def _composition(counts: tuple[tuple[str, int], ...], units: int, interval: floa
 
 
 def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: float = _INTERVAL) -> float:
-    """ε at `delta` of everything in `counts` by PLD; infinite where `delta` is too small or ε too large to compute."""
-    counts = _with_one_rho(counts)
+    """ε at `delta` of everything in `counts`, of Gaussians alone exactly, else by PLD.
+
+    Infinite where `delta` is too small or ε too large to compute.
+    """
+    rho, counts = rho_of_gaussians(counts), _with_one_gaussian(counts)
     if not counts:
         return 0.0
-    if delta <= 0 or _is_too_much(counts, units, interval):
+    if delta <= 0:
+        return math.inf
+    if rho and len(counts) == 1:
+        return epsilon_of_rho(units**2 * rho, delta)
+    if _is_too_much(counts, units, interval):
         return math.inf
     return max(0.0, float(_composition(tuple(sorted(counts.items())), units, interval).get_epsilon_for_delta(delta)))
 
 
 def _split(counts: dict[str, int]) -> tuple[dict[str, int], float]:
-    """The mechanisms with a noise multiplier or a ρ, and the sum of the proven ε."""
+    """The mechanisms with a noise multiplier, and the sum of the proven ε."""
     noisy: dict[str, int] = {}
     proven: list[float] = []
     for text, count in counts.items():
@@ -262,21 +249,16 @@ def check_delta(delta: float) -> None:
 @lru_cache(maxsize=512)
 def _epsilon(counts: tuple[tuple[str, int], ...], delta: float) -> float:
     noisy, proven = _split(dict(counts))
-    if not noisy:
-        # PLD rounds each proven ε up to its grid, so for many small ones their sum is the better of two valid bounds.
-        return min(proven, _composed(dict(counts), delta))
-    (one, *more) = _with_one_rho(dict(counts))
-    mechanism = json.loads(one)
-    if mechanism["type"] == "zcdp" and not more:
-        # Without the grid.
-        return epsilon_of_rho(mechanism["rho"], delta) if delta > 0 else math.inf
-    return _composed(dict(counts), delta)
+    composed = _composed(dict(counts), delta)
+    # PLD rounds each proven ε up to its grid, so for many small ones their sum is the better of two valid bounds.
+    return composed if noisy else min(proven, composed)
 
 
 def epsilon_of(mechanisms: list[Mechanism], delta: float) -> float:
     """The ε, at `delta`, of running all of `mechanisms` on the same data, their parameters fixed beforehand.
 
-    Composed by PLD. Infinite where `delta` is too small, or a noise multiplier below 0.05. Raises ConfigError.
+    Of Gaussians alone it is exact, else composed by PLD. Infinite where `delta` is too small, or ε too large to compute. Raises
+    ConfigError.
     """
     check_delta(delta)
     return _epsilon(tuple(sorted(flatten(mechanisms).items())), delta)
@@ -287,7 +269,7 @@ def deltas_of(mechanisms: list[Mechanism], epsilons: Sequence[float]) -> list[fl
 
     By PLD, the larger of both directions; 1 where it cannot be computed. Raises ConfigError.
     """
-    counts = _with_one_rho(dict(flatten(mechanisms)))
+    counts = _with_one_gaussian(dict(flatten(mechanisms)))
     if not counts or _is_too_much(counts, 1, _INTERVAL):
         return [1.0 if counts else 0.0] * len(epsilons)
     deltas = _composition(tuple(sorted(counts.items())), 1, _INTERVAL).get_delta_for_epsilon(list(epsilons))
@@ -315,14 +297,14 @@ def max_repetitions(fits: Callable[[int], bool]) -> int:
 
 
 def _composed_group(noisy: dict[str, int], delta: float, units: int) -> float:
-    """ε at `delta` of mechanisms with a noise multiplier or a ρ, for a group.
+    """ε at `delta` of mechanisms with a noise multiplier, for a group.
 
     On a grid of 0.2 % of one unit's ε, coarser where little noise spreads the losses; this costs about 2 %.
     """
     one = _composed(noisy, delta)
     if math.isinf(one):
         return math.inf
-    reach = units / _min_noise(_with_one_rho(noisy))
+    reach = units / _min_noise(_with_one_gaussian(noisy))
     return _composed(noisy, delta, units, max(2e-3 * one, (reach**2 / 2 + 10 * reach) / _GROUP_BINS))
 
 
@@ -335,9 +317,8 @@ def _group(counts: tuple[tuple[str, int], ...], delta: float, units: int) -> tup
 def group_epsilon(mechanisms: list[Mechanism], delta: float, units: int) -> tuple[float, float]:
     """(ε, δ) for a group of `units` units who are added or removed together.
 
-    Gaussian and zCDP mechanisms are composed as the group's own dominating pair (arXiv:2401.10294); r-zCDP is k² r-zCDP for
-    k units (Bun & Steinke 2016, arXiv:1605.02065, proposition 1.9). Proven ε are added: an e-DP mechanism is (k e)-DP for k
-    units. An infinite ε guarantees nothing. Raises ConfigError.
+    Gaussian mechanisms are composed as the group's own dominating pair (arXiv:2401.10294). Proven ε are added: an e-DP mechanism
+    is (k e)-DP for k units. An infinite ε guarantees nothing. Raises ConfigError.
     """
     check_delta(delta)
     if units < 1:

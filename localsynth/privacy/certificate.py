@@ -103,7 +103,7 @@ def work_of(mechanisms: list[dict[str, Any]]) -> Work:
     kinds = {part["mechanism"]["type"] for part in mechanisms if part["stage"] not in ("schema", "count_texts")}
     return Work(
         trains="poisson_sampled" in kinds,
-        counts="zcdp" in kinds,
+        counts="gaussian" in kinds,
         counts_tokens=any(part["stage"] == "count_texts" for part in mechanisms),
     )
 
@@ -124,8 +124,8 @@ def _accountant(budgets: list[Budget], mechanisms: list[dict[str, Any]]) -> str:
             methods.append(
                 f"Renyi differential privacy of order {order}, fixed beforehand, where parameters follow noisy results,"
             )
-        elif kinds == {"zcdp"}:
-            methods.append("zero-concentrated differential privacy, converted to epsilon and delta,")
+        elif kinds == {"gaussian"}:
+            methods.append("Gaussian differential privacy, converted exactly to epsilon and delta,")
         elif kinds != {"pure_dp"}:
             methods.append("privacy loss distributions, all parameters fixed beforehand,")
     return f"{' and '.join([*dict.fromkeys(methods)] or ['basic composition'])} inside a budget, sums over budgets"

@@ -17,13 +17,11 @@ ORDERS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 96, 1
 def rdp(mechanism: Mechanism, order: int) -> float:
     """The RDP of one run of `mechanism` at `order`, apart from the δ with which it may fail.
 
-    Gaussian: α / (2 σ²) and zCDP: α ρ (Bun & Steinke 2016, arXiv:1605.02065). Poisson-sampled Gaussian: Mironov, Talwar & Zhang
-    2019 (arXiv:1908.10530), section 3.3, for both directions. Proven bounds: that of randomized response, of which every ε-DP
-    mechanism is a post-processing (Kairouz, Oh & Viswanath 2015, arXiv:1311.0776, theorem 2.5).
+    Gaussian: α / (2 σ²). Poisson-sampled Gaussian: Mironov, Talwar & Zhang 2019 (arXiv:1908.10530), section 3.3, for both
+    directions. Proven bounds: that of randomized response, of which every ε-DP mechanism is a post-processing (Kairouz, Oh &
+    Viswanath 2015, arXiv:1311.0776, theorem 2.5).
     """
     kind = mechanism["type"]
-    if kind == "zcdp":
-        return float(order * mechanism["rho"])
     if kind in ("gaussian", "thresholded_gaussian"):
         return float(order / (2 * mechanism["noise_multiplier"] ** 2))
     if kind == "poisson_sampled":
@@ -82,5 +80,5 @@ def rdp_within(epsilon: float, delta: float, failure: float, order: int) -> floa
 
 
 def rho_left(epsilon: float, delta: float, failure: float, order: int, others: list[Mechanism]) -> float:
-    """The ρ of the zCDP mechanism that fits into (ε, δ) beside `others`; not positive where none does."""
+    """The ρ of the Gaussian mechanism that fits into (ε, δ) beside `others`; not positive where none does."""
     return (rdp_within(epsilon, delta, failure, order) - _summed(others, order)) / order

@@ -167,7 +167,7 @@ def count_tokens(
     rows_per_unit: int,
     random: RandomSource,
 ) -> NoisyCounts:
-    """Spend at most `rho` (zCDP, add or remove one unit) on the tokens of `original`.
+    """Spend at most `rho` (add or remove one unit) on the tokens of `original`.
 
     `random` is the only source of chance. Raises BudgetError.
     """

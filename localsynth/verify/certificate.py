@@ -234,7 +234,7 @@ def _check_spends(events: list[Event]) -> Finding:
             lists, ranges = what.startswith("list of values"), what.startswith("range")
             expected = "thresholded_gaussian" if lists else "gaussian" if ranges else "pure_dp"
         else:
-            expected = "gaussian" if event["stage"] == "count_texts" else "zcdp" if what == "marginals" else "poisson_sampled"
+            expected = "gaussian" if event["stage"] == "count_texts" or what == "marginals" else "poisson_sampled"
         if event["stage"] not in ("schema", "train", "count_texts") or (event["stage"] == "schema") != (event["run"] is None):
             return Finding("spends", "failed", f"{what!r} is charged to a stage or a run that it does not belong to.")
         if kind != expected:
@@ -256,10 +256,15 @@ def _are_fixed_beforehand(spends: list[tuple[Event, str]]) -> bool:
     """Whether these are the number of units alone, or the marginals, the equal steps and the token counts of one run."""
     if all((event["what"], event["stage"], kind, event["run"]) == _UNITS for event, kind in spends):
         return True
-    kinds = Counter(kind for _, kind in spends)
+    stages = Counter((event["stage"], kind) for event, kind in spends)
     steps = {canonical_json(flatten_parsed([event["mechanism"]])[0][0]) for event, kind in spends if kind == "poisson_sampled"}
     runs = {event["run"] for event, _ in spends}
-    return len(runs) == 1 and None not in runs and len(steps) <= 1 and kinds["zcdp"] <= 1 and kinds["gaussian"] <= 1
+    return (
+        len(runs) == 1
+        and None not in runs
+        and len(steps) <= 1
+        and max(stages[stage, "gaussian"] for stage in ("train", "count_texts")) <= 1
+    )
 
 
 def _check_products(hashes: dict[str, str], events: list[Event]) -> Finding:
@@ -268,7 +273,7 @@ def _check_products(hashes: dict[str, str], events: list[Event]) -> Finding:
     newest = [(event["stage"], kind) for event, kind in spends if event["run"] == spends[-1][0]["run"]]
     for product, spend in (
         ("model", ("train", "poisson_sampled")),
-        ("marginals", ("train", "zcdp")),
+        ("marginals", ("train", "gaussian")),
         ("text_counts", ("count_texts", "gaussian")),
     ):
         if hashes[product] and spend not in newest:

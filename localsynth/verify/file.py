@@ -92,7 +92,7 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
         return [same, Finding("marginals", "failed", f"{path.name} does not hold marginals.")]
     if wrong := what_is_wrong(model, document):
         return [same, Finding("marginals", "failed", f"{wrong}.")]
-    text = f"The {len(model.spends)} noisy measurements in it cost no more than was charged (zCDP rho {model.rho:.4g})."
+    text = f"The {len(model.spends)} noisy measurements in it cost no more than was charged (rho {model.rho:.4g})."
     return [same, Finding("marginals", "ok", text)]
 
 
@@ -116,7 +116,7 @@ def _check_text_counts(document: dict[str, Any], path: Path) -> list[Finding]:
         return [same, Finding("text_counts", "failed", f"{wrong}.")]
     tables = len(counts.spends)
     several = f"{tables} noisy token histograms in it cost" if tables > 1 else "one noisy token histogram in it costs"
-    text = f"The {several} no more than was charged (zCDP rho {counts.rho:.4g})."
+    text = f"The {several} no more than was charged (rho {counts.rho:.4g})."
     return [same, Finding("text_counts", "ok", text)]
 
 

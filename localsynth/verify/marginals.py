@@ -12,6 +12,7 @@ from localsynth.marginals.domain import Domain
 from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, before
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Schema, Text
 
@@ -99,7 +100,7 @@ def _charge(model: MarginalModel, document: dict[str, Any]) -> str:
         for event in document["ledger"]["events"]
         if event["kind"] == "spend" and event["what"] == "marginals" and event["run"] == runs[-1]
     ]
-    if charged != [{"type": "zcdp", "rho": model.rho}] or total_rho(model.spends) > model.rho:
+    if charged != [gaussian_of_rho(model.rho)] or total_rho(model.spends) > model.rho:
         return "More was measured than was charged for this run, or something else"
     if model.noise != document["guarantee"]["noise"]:
         return "It was measured with other noise than the certificate says"

@@ -4,7 +4,7 @@ from typing import Any
 
 from localsynth.errors import LocalsynthError
 from localsynth.marginals.accounting import total_rho
-from localsynth.privacy.zcdp import gaussian_of_rho
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.schema.columns import Schema
 from localsynth.text_counts.token_counts import TokenCounts
 

@@ -1,6 +1,6 @@
 """Mechanisms as dp_accounting describes them, for its own accountants."""
 
-from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent, ZCDpEvent
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
 from localsynth.privacy.accountant import Mechanism
 
@@ -9,8 +9,6 @@ def to_dp_event(mechanism: Mechanism) -> DpEvent:
     """The event of any mechanism but a proven bound."""
     if mechanism["type"] == "gaussian":
         return GaussianDpEvent(mechanism["noise_multiplier"])
-    if mechanism["type"] == "zcdp":
-        return ZCDpEvent(mechanism["rho"])
     if mechanism["type"] == "poisson_sampled":
         return PoissonSampledDpEvent(mechanism["rate"], to_dp_event(mechanism["of"]))
     return SelfComposedDpEvent(to_dp_event(mechanism["of"]), mechanism["count"])

@@ -23,10 +23,10 @@ from localsynth.marginals.domain import Domain
 from localsynth.marginals.measure import measure_marginals
 from localsynth.privacy.account import Account
 from localsynth.privacy.certificate import CertificateFacts, build
+from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
 from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
-from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Schema, Text
 from localsynth.schema.where import parse_where
 from localsynth.store.synthetic import Origin, SyntheticStore
@@ -293,8 +293,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[CertificateFacts
     ledger.open_budget(
         "marginals", "r1", Account(4.0, 1e-6), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True)
     )
-    mechanism = {"type": "zcdp", "rho": rho}
-    ledger.charge(budget="marginals", run="r1", stage="train", what="marginals", mechanism=mechanism)
+    ledger.charge(budget="marginals", run="r1", stage="train", what="marginals", mechanism=gaussian_of_rho(rho))
     domain = Domain.of_schema(MARGINALS)
     rows = [{"age": i % 10, "kind": "ab"[i % 2], "ok": i % 3 == 0} for i in range(500)]
     facts = CertificateFacts(

@@ -18,9 +18,9 @@ from localsynth.ingest.private_bounds import measure_column, measure_unit_count
 from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.session import Options, Session
 from localsynth.planning.budgets import account_of, shares_of
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
 from localsynth.privacy.noise import SecureRandom
-from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Text
 from localsynth.workspace.paths import Workspace
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from localsynth.errors import ConfigError, DataError
 from localsynth.marginals.domain import EQUAL_WIDTH_BINS, MAX_SINGLE_BINS, Attribute, Domain, length_attribute
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.noise import SecureRandom
-from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Record, Schema, Text, conform
 
 

@@ -19,8 +19,8 @@ from localsynth.marginals.inference import cells
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.marginals.mechanisms import PrivateCounts
 from localsynth.marginals.model import MarginalModel
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.noise import RandomSource
-from localsynth.privacy.zcdp import rho_for
 from localsynth.schema.columns import Category, Record, Schema
 from tests.helpers.seeded_random import InsecureRandom
 

@@ -12,6 +12,7 @@ from localsynth.marginals.measure import MarginalSettings
 from localsynth.marginals.measure_transitions import measure_sequences
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, as_before, before
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.schema.columns import Category, Integer, Record, Schema
 from localsynth.verify.marginals import what_is_wrong
 from tests.helpers.seeded_random import InsecureRandom
@@ -58,7 +59,7 @@ DOCUMENT: Tree = {
     "guarantee": {"max_rows_per_unit": MOST, "noise": InsecureRandom(0).label},
     "ledger": {
         "events": [
-            {"kind": "spend", "budget": "r", "what": "marginals", "run": "r", "mechanism": {"type": "zcdp", "rho": RHO}},
+            {"kind": "spend", "budget": "r", "what": "marginals", "run": "r", "mechanism": gaussian_of_rho(RHO)},
         ]
     },
 }

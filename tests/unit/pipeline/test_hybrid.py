@@ -20,6 +20,7 @@ from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.pipeline.train import train, train_or_resume
 from localsynth.privacy.account import Account
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.sample.candidates import Request
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.columns import Record, Schema, Text, conform
@@ -80,7 +81,7 @@ def test_marginals_are_charged_first_and_the_model_learns_texts(session: Session
     assert [attribute["column"]["name"] for attribute in marginals["attributes"]] == ["kind", "length of n"]
     (call,) = quick_training
     account = Account(4.0, session.config.delta())
-    charged = [{"type": "zcdp", "rho": marginals["rho"]}, call["plan"].all_steps]
+    charged = [gaussian_of_rho(marginals["rho"]), call["plan"].all_steps]
     assert 0.98 * 4.0 < account.spent(charged) <= 4.0
     rows: list[Encoded] = [row for unit in call["units"] for row in unit]
     # " 1234\n" of "kind: a\nlength of n: 1\nn: 1234\n" is what carries loss.

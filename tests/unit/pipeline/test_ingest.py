@@ -18,6 +18,7 @@ from localsynth.pipeline.ingest import ingest, ingest_if_needed
 from localsynth.pipeline.init import initialise
 from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.privacy.account import Account
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.noise import RandomSource, SecureRandom
 from localsynth.privacy.spend_registry import register_spend, registry_total
@@ -215,7 +216,7 @@ def test_a_charge_without_a_result_is_repeated_from_what_is_left(
     # What the lost measurements cost is missing from the rest, and the whole is within the target.
     account = opened.budgets()[-1]
     rho = Account(*(account[key] for key in ("epsilon", "delta", "order", "failure"))).rho(opened.charged("ingest"))
-    opened.charge(budget="ingest", run="r", stage="train", what="marginals", mechanism={"type": "zcdp", "rho": rho})
+    opened.charge(budget="ingest", run="r", stage="train", what="marginals", mechanism=gaussian_of_rho(rho))
     assert 7.99 < opened.spent().bound <= 8.0 + 1e-9
     # Another ingest has budgets of its own, under the next name.
     ingest(session(workspace, source, all_open, again=True))

@@ -24,9 +24,9 @@ from localsynth.pipeline.session import Session, open_ledger
 from localsynth.pipeline.train import train
 from localsynth.planning.budgets import shares_of
 from localsynth.privacy import account
+from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
-from localsynth.privacy.zcdp import rho_for
 from localsynth.results import EvaluateResult, to_json
 from localsynth.schema.columns import Text
 from localsynth.store.private import PrivateStore
@@ -97,7 +97,7 @@ def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatc
     (event,) = spends(session)
     model = read_marginals(run_of(session).marginals_path)
     rho = rho_for(session.config.privacy.epsilon, session.config.delta())
-    assert event["mechanism"] == {"type": "zcdp", "rho": rho} and event["details"] == {}
+    assert event["mechanism"] == gaussian_of_rho(rho) and event["details"] == {}
     assert total_rho(model.spends) <= model.rho == rho
     assert open_ledger(session).spent().epsilon == pytest.approx(session.config.privacy.epsilon, rel=1e-6)
 

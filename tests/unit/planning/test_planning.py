@@ -24,8 +24,8 @@ from localsynth.planning.warnings import (
     text_warning,
 )
 from localsynth.privacy.account import Account
+from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.renyi import ORDERS
-from localsynth.privacy.zcdp import gaussian_of_rho, rho_for
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema, Text
 
 TEXT = Text(name="note")
@@ -127,7 +127,7 @@ def test_shares_of_a_hybrid_and_of_marginals() -> None:
     assert shares_of(config([BOUNDED], public_size=5000, epsilon=3)).counts == []
     share = shares_of(config([BOUNDED, TEXT], public_size=5000, epsilon=3))
     assert (share.marginals, share.text_counts) == pytest.approx((rho_for(0.6, 2e-6), rho_for(0.48, 1.6e-6)))
-    assert [mechanism["type"] for mechanism in share.counts] == ["zcdp", "gaussian"]
+    assert share.counts == [gaussian_of_rho(share.marginals), gaussian_of_rho(share.text_counts)]
 
 
 def test_unknown_size_has_a_budget_of_its_own() -> None:
@@ -145,7 +145,7 @@ def test_measured_columns_give_the_account_an_order(columns: list[Column], failu
     assert [m.get("delta") for m in share.schema] == [pytest.approx(0.05 * 1e-5) if c is LIST else None for c in columns]
     assert account.order in ORDERS and (account.epsilon, account.delta) == (4.0, 1e-5)
     assert account.failure == pytest.approx(failure * 1e-5)
-    assert account.fits([*share.schema, {"type": "zcdp", "rho": account.rho(share.schema)}])
+    assert account.fits([*share.schema, gaussian_of_rho(account.rho(share.schema))])
 
 
 def test_only_open_columns_share_the_schema_epsilon() -> None:
@@ -189,7 +189,7 @@ def test_a_planned_run_fills_its_account_and_no_more(
         plan = plan_training(chosen, account, 900, share.schema)
         mechanisms = [*share.schema, *share.counts, plan.all_steps]
     else:
-        mechanisms = [*share.schema, {"type": "zcdp", "rho": account.rho(share.schema)}]
+        mechanisms = [*share.schema, gaussian_of_rho(account.rho(share.schema))]
     assert 0.97 * account.epsilon <= account.spent(mechanisms) <= account.epsilon * (1 + 1e-9)
 
 

@@ -23,11 +23,11 @@ from localsynth.presentation import risk_sentences
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.certificate import CertificateFacts, Work, build, not_covered, stated
+from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis, genesis_hash
 from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import fingerprint, sign, signing_key
-from localsynth.privacy.zcdp import rho_for
 from localsynth.results import Risks, from_json
 from localsynth.schema.columns import Category, Date, Integer, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
@@ -341,7 +341,7 @@ def test_not_covered_depends_on_schema_unit_and_runs() -> None:
 def test_sentences_follow_from_the_mechanisms(tmp_path: Path, facts: CertificateFacts, trains: bool) -> None:
     ledger = Ledger.open(tmp_path / "ledger.json", tmp_path / "head.json", "0123456789abcdef")
     ledger.open_budget("r1", "r1", Account(3.0, 6e-7), limit=4.0, limit_delta=1e-6, basis=BASIS)
-    mechanism = {"type": "zcdp", "rho": rho_for(1.0, 2e-7)}
+    mechanism = gaussian_of_rho(rho_for(1.0, 2e-7))
     ledger.charge(budget="r1", run="r1", stage="train", what="marginals", mechanism=mechanism)
     if trains:
         ledger.charge(budget="r1", run="r1", stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
@@ -349,7 +349,7 @@ def test_sentences_follow_from_the_mechanisms(tmp_path: Path, facts: Certificate
     document = build(dataclasses.replace(facts, schema=declared, ledger=ledger.document()), None)
     guarantee, summary = document["guarantee"], document["summary"]
     assert ("privacy loss distributions" in guarantee["accountant"]) is trains
-    assert ("zero-concentrated" in guarantee["accountant"]) is not trains
+    assert ("Gaussian" in guarantee["accountant"]) is not trains
     assert "holdout and --max-units" in guarantee["sampler"] and guarantee["sampler"].startswith("Poisson") is trains
     assert guarantee["mechanisms"][0]["mechanism"] == mechanism
     words = json.dumps([summary, document["not_covered"], guarantee["accountant"], guarantee["sampler"]])
@@ -481,7 +481,7 @@ def test_products_are_those_that_the_newest_run_paid_for(facts: CertificateFacts
 
 def test_an_earlier_runs_spends_pay_for_no_product(facts: CertificateFacts) -> None:
     def only_counts(events: list[dict[str, Any]]) -> None:
-        events[-1].update(what="marginals", mechanism={"type": "zcdp", "rho": 0.001})
+        events[-1].update(what="marginals", mechanism=gaussian_of_rho(0.001))
 
     assert failed(forged(facts, only_counts)) == {"products"}
 
@@ -491,11 +491,11 @@ def test_an_earlier_runs_spends_pay_for_no_product(facts: CertificateFacts) -> N
     [
         (2, {"what": "list of values of column ward"}),
         (1, {"mechanism": {"type": "thresholded_gaussian", "noise_multiplier": 20.0, "delta": 1e-9}}),
-        (-1, {"mechanism": {"type": "zcdp", "rho": 1e-4}}),
+        (-1, {"mechanism": gaussian_of_rho(1e-4)}),
         (-1, {"what": "marginals"}),
         (-1, {"stage": "count_texts"}),
     ],
-    ids=["a list as a range", "a count with delta", "training as zcdp", "marginals as training", "counts as training"],
+    ids=["a list as a range", "a count with delta", "training as marginals", "marginals as training", "counts as training"],
 )
 def test_each_spend_has_the_mechanism_of_its_stage(facts: CertificateFacts, which: int, change: dict[str, Any]) -> None:
     assert "spends" in failed(forged(facts, lambda events: events[which].update(change)))
@@ -523,7 +523,7 @@ def test_budgets_keep_their_conditions(facts: CertificateFacts, which: str) -> N
             second.update(run="r9")
         if which == "marginals twice":
             for event in (first, second):
-                event.update(what="marginals", mechanism={"type": "zcdp", "rho": 1e-6})
+                event.update(what="marginals", mechanism=gaussian_of_rho(1e-6))
         events[4:5] = [first, second] if which != "too much" else [first]
         for index, event in enumerate(events):
             event["index"] = index
@@ -616,7 +616,6 @@ HOSTILE: list[tuple[str, Any]] = [
     *(("gaussian", {"noise_multiplier": n}) for n in (10**400, 1e308, 1e-320, 10**4000, 1e-200)),
     *(("pure_dp", {"epsilon": e}) for e in (10**400, 1e308, 1e-320, 1000.0, 100.0)),
     *(("thresholded_gaussian", {"noise_multiplier": n, "delta": d}) for n, d in ((10**400, 0.1), (9, 1e-320), (9, 1 - 1e-16))),
-    *(("zcdp", {"rho": r}) for r in (0, -1.0, 1e-320, 1e6, 1e308, 10**400)),
     *(("poisson_sampled", {"rate": q, "of": {"type": "gaussian", "noise_multiplier": n}}) for q, n in (
         (1e-320, 1.0), (1e-12, 1e6), (10**400, 1.0), (0.5, 10**400), (1.0, 1e308),
     )),

@@ -17,9 +17,9 @@ from localsynth.errors import BudgetError, IntegrityError, ResourceError
 from localsynth.privacy import ledger as ledger_module
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import dp_sgd_step, epsilon_of, group_epsilon, max_repetitions
+from localsynth.privacy.gaussian import epsilon_of_rho, gaussian_of_rho, rho_for
 from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis, Budget, break_in_chain, group_bound, recompute
-from localsynth.privacy.zcdp import epsilon_of_rho, rho_for
 from localsynth.system.canonical_json import sha256_of
 
 BASIS = Basis("row", 1, size_declared=False)
@@ -144,23 +144,23 @@ def test_an_account_with_an_order_composes_at_it(paths: tuple[Path, Path]) -> No
     assert ledger.budget("ingest") == Budget("ingest", account)
 
 
-def test_group_bound_of_zcdp_uses_all_rho_of_the_budget(tmp_path: Path) -> None:
+def test_group_bound_of_marginals_uses_all_rho_of_the_budget(tmp_path: Path) -> None:
     whole = rho_for(1.0, 1e-7)
     figures = [
-        groups_after((tmp_path / f"{times}.json", tmp_path / f"{times}-head.json"), times, {"type": "zcdp", "rho": rho}, 1e-7)
+        groups_after((tmp_path / f"{times}.json", tmp_path / f"{times}-head.json"), times, gaussian_of_rho(rho), 1e-7)
         for times, rho in ((1, whole), (2, whole / 3))
     ]
     assert figures[0] == figures[1]
     for (epsilon, delta), units in zip(figures[0], (1, 2, 5, 10), strict=True):
         assert delta == 1e-7, "no worse than the delta of a single unit"
-        assert epsilon == pytest.approx(epsilon_of_rho(units**2 * whole, 1e-7), rel=0.02)
+        assert epsilon == pytest.approx(epsilon_of_rho(units**2 * whole, 1e-7), rel=1e-9)
 
 
 def test_rho_slightly_too_large_is_refused(paths: tuple[Path, Path]) -> None:
     ledger = start(paths, 1.0, 1e-7)
     with pytest.raises(BudgetError, match="used up"):
-        charge(ledger, {"type": "zcdp", "rho": rho_for(1.0, 1e-7) * (1 + 1e-6)})
-    charge(ledger, {"type": "zcdp", "rho": rho_for(1.0, 1e-7)})
+        charge(ledger, gaussian_of_rho(rho_for(1.0, 1e-7) * (1 + 1e-6)))
+    charge(ledger, gaussian_of_rho(rho_for(1.0, 1e-7)))
     assert ledger.spent().epsilon == pytest.approx(1.0, rel=1e-6)
 
 

@@ -12,13 +12,14 @@ from scipy.stats import beta, norm
 
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import dp_sgd_step, epsilon_of
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.privacy.renyi import rdp_within
 from localsynth.privacy.risk import Risks, risks_of
 from tests.helpers.dp_events import to_dp_event
 
 DELTA = 1e-6
 RATE = 0.1
-MARGINALS = {"type": "zcdp", "rho": 0.02}
+MARGINALS = gaussian_of_rho(0.02)
 COUNTS = {"type": "gaussian", "noise_multiplier": 4.0}
 
 
@@ -103,8 +104,8 @@ def test_a_guess_about_a_unit_stays_below_the_bound_and_near_it() -> None:
 def test_a_run_that_stopped_early_has_the_risks_of_its_whole_budget() -> None:
     account, mechanisms = filled(steps_of(1.274, 42))
     assert risks_of([(account, [steps_of(1.274, 3)])]) == risks_of([(account, mechanisms)])
-    account, mechanisms = filled({"type": "zcdp", "rho": 0.2})
-    assert risks_of([(account, [{"type": "zcdp", "rho": 0.05}])]).membership[1].true_positive_rate == pytest.approx(
+    account, mechanisms = filled(gaussian_of_rho(0.2))
+    assert risks_of([(account, [gaussian_of_rho(0.05)])]).membership[1].true_positive_rate == pytest.approx(
         risks_of([(account, mechanisms)]).membership[1].true_positive_rate, abs=2e-6
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from localsynth.marginals.domain import Attribute
-from localsynth.privacy.zcdp import gaussian_of_rho
+from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.text_counts.grouping_columns import GroupingColumn
 from localsynth.text_counts.logit_bias import first_bias
