@@ -11,7 +11,7 @@ import datetime as dt
 import math
 import operator
 import re
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -23,8 +23,17 @@ from pydantic import (
 
 from localsynth.errors import ConfigError
 from localsynth.schema.constraints import Constraint, read_constraints
-from localsynth.schema.formats import BooleanFormat, KeyFormat, MomentFormat, NumberFormat
+from localsynth.schema.formats import KeyFormat
 from localsynth.schema.formulas import Formula, read_formula
+from localsynth.schema.spelling import (
+    SpelledBooleans,
+    SpelledDates,
+    SpelledDateTimes,
+    SpelledLimits,
+    SpelledNumbers,
+    SpelledTimes,
+    is_none,
+)
 from localsynth.schema.sql_conditions import Constant
 
 Value: TypeAlias = str | int | float | bool | dt.date | dt.datetime | None
@@ -33,13 +42,8 @@ Record: TypeAlias = dict[str, Value]
 Outside = Literal["clamp", "null", "drop"]
 """What to do with a value outside the bounds: the nearest bound, a null, or leave the whole row out."""
 
-_LIMITS = ("<", ">", "≤", "≥")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_DESCRIPTION = 200
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class _Column(BaseModel):
@@ -48,7 +52,7 @@ class _Column(BaseModel):
     name: str
     nullable: bool = True
     """Whether a row may have no value here."""
-    missing: list[str] | None = Field(default=None, exclude_if=_is_none)
+    missing: list[str] | None = Field(default=None, exclude_if=is_none)
     """Strings that mean "no value" in this column; None: those of data.missing."""
     measured: list[str] = Field(default_factory=list)
     """Names of the fields of this column that were measured under DP (only in the effective schema)."""
@@ -139,84 +143,7 @@ class _Bounded(_Column):
         return self
 
 
-class _Numbers(_Column):
-    format: str | None = Field(default=None, exclude_if=_is_none)
-    """How the file writes 1234.5, e.g. "1.234,5 €" or "1234,5"; of whole numbers 1234, e.g. "$1,234". None: as Python does."""
-
-    @field_validator("format")
-    @classmethod
-    def _format_is_of_numbers(cls, text: str | None) -> str | None:
-        if text is not None:
-            NumberFormat.of(text)
-        return text
-
-    @property
-    def digits(self) -> int:
-        """Digits after the point."""
-        return 0
-
-    @property
-    def is_spelled(self) -> bool:
-        """Whether the file writes values otherwise than a database does."""
-        return self.format is not None
-
-    def plain(self, text: str) -> str | None:
-        """What the file writes, as Python writes the number; None where it has another form than `format`."""
-        if self.format is None or text.lstrip("+-").isalpha():
-            return text
-        return NumberFormat.of(self.format).read(text)
-
-    def written(self, value: Any) -> str:
-        """A value as the file writes it."""
-        return (NumberFormat() if self.format is None else NumberFormat.of(self.format)).write(value, self.digits)
-
-
-class _Numeric(_Numbers, _Bounded):
-    below: float | None = Field(default=None, allow_inf_nan=False, exclude_if=_is_none)
-    """A limit, as public knowledge, below which the file writes only that: <0.5. None: a value "<0.5" is read as 0.5."""
-    above: float | None = Field(default=None, allow_inf_nan=False, exclude_if=_is_none)
-    """A limit above which the file writes only that: >100. None: a value ">100" is read as 100."""
-
-    @property
-    def is_spelled(self) -> bool:
-        """Whether the file writes values otherwise than a database does."""
-        return not (self.format is None and self.below is None and self.above is None)
-
-    def plain(self, text: str) -> str | None:
-        """What the file writes, as Python writes the number; None where it has another form than `format`.
-
-        Without a limit `below`, "<0.5" is 0.5. With one it is the next smaller value.
-        """
-        if not text.startswith(_LIMITS):
-            return super().plain(text)
-        if (self.below if text[0] in "<≤" else self.above) is None:
-            return super().plain(text[1:].removeprefix("=").strip())
-        return f"{self._beyond(text):.{self.digits}f}"
-
-    def _beyond(self, text: str) -> float:
-        """The value that stands for all beyond a limit; `text` begins with its sign."""
-        limit = self.below if text[0] in "<≤" else self.above
-        assert limit is not None
-        return round(limit + (-1 if text[0] in "<≤" else 1) * 10.0**-self.digits, self.digits)
-
-    def rounded(self, value: Any) -> Any:
-        """The value that the file can write: beyond a limit always the same one."""
-        sign = self._limit_of(value)
-        return value if sign is None else type(value)(self._beyond(sign))
-
-    def written(self, value: Any) -> str:
-        """A value as the file writes it."""
-        sign = self._limit_of(value)
-        return super().written(value) if sign is None else sign + super().written(self.below if sign == "<" else self.above)
-
-    def _limit_of(self, value: Any) -> str | None:
-        """The sign of a value beyond a limit."""
-        if self.below is not None and value < self.below:
-            return "<"
-        return ">" if self.above is not None and value > self.above else None
-
-
-class Integer(_Numeric):
+class Integer(SpelledLimits, _Bounded):
     """A whole number between `min` and `max`, both included."""
 
     kind: Literal["integer"] = "integer"
@@ -226,7 +153,7 @@ class Integer(_Numeric):
     """The largest value. None: measured under DP."""
 
 
-class Number(_Numeric):
+class Number(SpelledLimits, _Bounded):
     """A decimal number between `min` and `max`, both included, with exactly `decimals` digits after the point."""
 
     kind: Literal["number"] = "number"
@@ -250,73 +177,13 @@ class Number(_Numeric):
         return self
 
 
-class Boolean(_Column):
+class Boolean(SpelledBooleans, _Column):
     """True or false."""
 
     kind: Literal["boolean"] = "boolean"
-    format: str | None = Field(default=None, exclude_if=_is_none)
-    """The spellings of true and false in the file, e.g. "Y/N". None: true/false."""
-
-    @field_validator("format")
-    @classmethod
-    def _format_is_of_booleans(cls, text: str | None) -> str | None:
-        if text is not None:
-            BooleanFormat.of(text)
-        return text
-
-    @property
-    def is_spelled(self) -> bool:
-        """Whether the file writes values otherwise than a database does."""
-        return self.format is not None
-
-    def rounded(self, value: Any) -> Any:
-        """The value that the file can write: each."""
-        return value
-
-    def plain(self, text: str) -> str:
-        """What the file writes, as true or false where it is spelled as `format` says."""
-        value = None if self.format is None else BooleanFormat.of(self.format).read(text)
-        return text if value is None else str(value).lower()
-
-    def written(self, value: Any) -> str:
-        """A value as the file writes it."""
-        return BooleanFormat.of(self.format or "true/false").write(value)
 
 
-class _Moment(_Bounded):
-    format: str | None = Field(default=None, exclude_if=_is_none)
-    """The form in the file, in the codes of strftime, e.g. "%d.%m.%Y"; %-d is a day without a zero. None: as ISO 8601."""
-
-    _ISO: ClassVar[str]
-    """The form where there is no format."""
-    _parts: ClassVar[tuple[bool, bool]]
-    """Whether a format has a date, and a time."""
-
-    @field_validator("format")
-    @classmethod
-    def _format_fits(cls, text: str | None) -> str | None:
-        if text is not None:
-            form = MomentFormat.of(text)
-            if (form.has_date, form.has_time) != cls._parts:
-                raise ValueError("the format has other parts (year to day, hour to second) than the kind")
-        return text
-
-    @property
-    def is_spelled(self) -> bool:
-        """Whether the file writes values otherwise than a database does."""
-        return self.format is not None
-
-    def plain(self, text: str) -> str:
-        """What the file writes, as ISO 8601 has it where it is of the form `format`."""
-        moment = None if self.format is None else MomentFormat(self.format).read(text)
-        return text if moment is None else moment.isoformat(" ")
-
-    def written(self, value: Any) -> str:
-        """A value as the file writes it."""
-        return MomentFormat(self.format or self._ISO).write(value)
-
-
-class Date(_Moment):
+class Date(SpelledDates, _Bounded):
     """A calendar day between `min` and `max`; a month is its first day (format "%Y-%m")."""
 
     kind: Literal["date"] = "date"
@@ -325,22 +192,8 @@ class Date(_Moment):
     max: dt.date | None = None
     """The largest value. None: measured under DP."""
 
-    _ISO = "%Y-%m-%d"
-    _parts = (True, False)
 
-    def rounded(self, value: Any) -> Any:
-        """The value that the file can write: of months the first day."""
-        if self.format is None:
-            return value
-        return MomentFormat(self.format).rounded(dt.datetime(value.year, value.month, value.day)).date()
-
-    def plain(self, text: str) -> str:
-        """What the file writes, as ISO 8601 has it where it is of the form `format`."""
-        moment = None if self.format is None else MomentFormat(self.format).read(text)
-        return text if moment is None else moment.date().isoformat()
-
-
-class DateTime(_Moment):
+class DateTime(SpelledDateTimes, _Bounded):
     """A moment, to the second and without a time zone, between `min` and `max`."""
 
     kind: Literal["datetime"] = "datetime"
@@ -349,20 +202,13 @@ class DateTime(_Moment):
     max: dt.datetime | None = None
     """The largest value. None: measured under DP."""
 
-    _ISO = "%Y-%m-%d %H:%M:%S"
-    _parts = (True, True)
-
     @field_validator("min", "max")
     @classmethod
     def _plain_seconds(cls, value: dt.datetime | None) -> dt.datetime | None:
         return None if value is None else value.replace(tzinfo=None, microsecond=0)
 
-    def rounded(self, value: Any) -> Any:
-        """The value that the file can write: without seconds the full minute."""
-        return value if self.format is None else MomentFormat(self.format).rounded(value)
 
-
-class Time(DateTime):
+class Time(SpelledTimes, DateTime):
     """A time of day, to the second, as a moment of 1970-01-01. Its range is the whole day unless `min` and `max` say less."""
 
     kind: Literal["time"] = "time"  # type: ignore[assignment]
@@ -371,25 +217,12 @@ class Time(DateTime):
     max: dt.datetime = dt.datetime(1970, 1, 1, 23, 59, 59)
     """The largest value."""
 
-    _ISO = "%H:%M:%S"
-    _parts = (False, True)
-
-    @property
-    def is_spelled(self) -> bool:
-        """Always: the moment has a day, which no file shows."""
-        return True
-
     @field_validator("min", "max", mode="before")
     @classmethod
     def _times_of_the_day(cls, value: Any) -> Any:
         if isinstance(value, dt.time):
             return dt.datetime.combine(dt.date(1970, 1, 1), value)
         return f"1970-01-01 {value}" if isinstance(value, str) and ":" in value[:3] else value
-
-    def plain(self, text: str) -> str:
-        """The time in `text` on 1970-01-01, as ISO 8601 has it; the text where it has another form."""
-        moment = MomentFormat(self.format or self._ISO).read(text)
-        return text if moment is None else moment.isoformat(" ")
 
 
 class Text(_Column):
@@ -405,7 +238,7 @@ class Identifier(_Column):
 
     kind: Literal["identifier"] = "identifier"
     nullable: bool = False
-    format: str | None = Field(default=None, exclude_if=_is_none)
+    format: str | None = Field(default=None, exclude_if=is_none)
     """The form of the new keys: # is a digit, ? a letter, the rest stands for itself, e.g. "INV-2024-#####". None: 1, 2, ..."""
 
     @field_validator("format")
@@ -429,7 +262,7 @@ class Surrogate(_Column):
     nullable: bool = False
 
 
-class Derived(_Numbers):
+class Derived(SpelledNumbers, _Column):
     """A number that follows from other columns of its row. Never learned: it is calculated for each synthetic row."""
 
     kind: Literal["derived"] = "derived"
