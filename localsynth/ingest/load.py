@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from localsynth.config import Config
 from localsynth.errors import ConfigError, DataError
 from localsynth.events import Emit, private_note
-from localsynth.ingest.parse import UnreadableValueError, parse_value, parser_for
+from localsynth.ingest.parse import UnreadableValueError, parser_for
 from localsynth.ingest.sources.base import Row, Source
 from localsynth.ingest.sources.open import open_source
 from localsynth.privacy.noise import RandomSource
@@ -78,12 +78,12 @@ class _RowParser:
             for column in schema.learned()
         ]
         self._derived = [
-            (source.columns.index(column.name), schema.formula(column), column)
+            (source.columns.index(column.name), column, schema.formula(column), self._parser_of(column))
             for column in schema.columns
             if isinstance(column, Derived) and column.name in source.columns
         ]
         self.rows = 0
-        self.not_as_derived = dict.fromkeys((column.name for _, _, column in self._derived), 0)
+        self.not_as_derived = dict.fromkeys((column.name for _, column, _, _ in self._derived), 0)
         """Column → the number of rows whose value is not its formula's."""
         self.saw_row_without_unit = False
 
@@ -119,11 +119,14 @@ class _RowParser:
             self._compare_derived(row, dict(zip((name for _, name, _ in self._parsers), values, strict=True)))
         return self._unit_of(row), values
 
+    def _parser_of(self, column: Derived) -> Callable[[str | None], Value]:
+        number = Number(name=column.name, decimals=column.decimals, format=column.format, missing=column.missing)
+        return parser_for(number, self._absent)
+
     def _compare_derived(self, row: Row, values: Record) -> None:
-        for index, formula, column in self._derived:
-            number = Number(name=column.name, kind="number", decimals=column.decimals, format=column.format)
+        for index, column, formula, parse in self._derived:
             try:
-                written = parse_value(number, row[index], self._absent)
+                written = parse(row[index])
             except UnreadableValueError:
                 written = None
             self.not_as_derived[column.name] += written != formula.value(values, column.decimals)

@@ -123,8 +123,9 @@ def test_no_original_value_is_readable_in_the_workspace(workspace: Workspace, tm
 
 def test_values_that_differ_from_a_formula_are_counted_privately(workspace: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("net,tax,gross\n0.1,0.2,0.3\n1,2,3.00\n1,2,4\n1,,\n1,2,much\n")
-    columns = [Number(name="net"), Number(name="tax"), Derived(name="gross", formula="net + tax", decimals=2)]
+    path.write_text("net,tax,gross\n0.1,0.2,0.3\n1,2,3.00\n1,2,4\n1,,-9\n1,2,much\n")
+    gross = Derived(name="gross", formula="net + tax", decimals=2, missing=["-9"])
+    columns = [Number(name="net"), Number(name="tax"), gross]
     _, events = run(workspace, path, Schema(columns=columns))
     (told,) = [event for event in events if "formula" in str(event)]
     assert "'gross': in 2 of 5 rows its formula gives another value." in str(told)
