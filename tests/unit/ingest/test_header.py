@@ -93,6 +93,24 @@ def test_code_of_the_same_shape_as_its_column() -> None:
     assert looks_like_data(["diag_1", "diag_2"], [["E11", "x"], ["V27", "y"]]) == []
 
 
+AGES = [[str(20 + n), f"{n}.5", "x y" if n % 2 else "age"] for n in range(60)]
+ANSWERS = [[("yes", "no")[n % 2], ("north", "south")[n % 2], "text"] for n in range(120)]
+
+
+def test_a_name_among_others_may_be_a_value_too() -> None:
+    assert looks_like_data(["age", "2019", "kind"], [[*row[:2], "kind"] for row in AGES]) == [2, 3]
+    assert looks_like_data(["age", "size", "kind"], [[*row[:2], "kind"] for row in AGES]) == []
+    assert looks_like_data(["smoker", "region", "text"], ANSWERS) == []
+    assert looks_like_data(["smoker", "region", "2019"], ANSWERS) == []
+
+
+def test_a_row_is_no_header_because_of_missing_or_rare_values() -> None:
+    assert looks_like_data(["NA", "n/a", "age"], AGES) == [3]
+    assert looks_like_data(["", "maybe", "text"], ANSWERS) == [3]
+    assert looks_like_data(["maybe", "text"], [[str(n % 99), "text"] for n in range(5)] + [["few", "text"]]) == [2]
+    assert looks_like_data(["Bonn", "text"], [[f"town {n}", "text"] for n in range(400)]) == [2]
+
+
 def test_an_empty_field_is_not_a_value() -> None:
     assert looks_like_data(["", "b", " "], [["", "x", " "], ["1", "y", " "]]) == []
 
