@@ -366,8 +366,8 @@ unit = "row"
 
 _SCHEMA_NOTE = """\
 # Inferred from the first rows, corrected by further rows (up to 3 million values). One row can decide: check all.
-# Kinds: category, integer, number, boolean, date, datetime, time, text,
-# identifier (not learned, numbered from 1), surrogate (not learned, fake values; of = name | email | phone | address | ip),
+# Kinds: category, integer, number, boolean, date, datetime, time, text, identifier (not learned, numbered from 1),
+# surrogate (not learned, fake values; of = name | email | phone | address | ip | ipv6),
 # derived (not learned, calculated; formula = "net + tax", or "year(arrival) - year(born)").
 # A format says how the file writes a column, and how the synthetic table will: "1.234,5 €", "%d.%m.%Y", "Y/N", "INV-#####".
 # Where min/max or values are missing, they are measured under differential privacy. If you know them from

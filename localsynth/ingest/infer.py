@@ -7,6 +7,7 @@ them. The values decide, and the name of a column only supports: what identifies
 
 import datetime as dt
 import itertools
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,7 +16,15 @@ from localsynth.errors import DataError
 from localsynth.ingest.parse import UnreadableValueError, parse_value, parser_for
 from localsynth.ingest.personal_columns import fake_kind, key_kind
 from localsynth.ingest.sources.base import Row, Source
-from localsynth.ingest.spellings import find_key_format, find_moment_format, find_number_format
+from localsynth.ingest.spellings import (
+    MIN_SHARING,
+    NumberSpelling,
+    find_checked_format,
+    find_duration_format,
+    find_key_format,
+    find_moment_format,
+    find_number_format,
+)
 from localsynth.ingest.value_patterns import UUID
 from localsynth.schema.columns import (
     Boolean,
@@ -177,7 +186,7 @@ class _ColumnGuess:
     def _personal(self) -> Column | None:
         person = fake_kind(self._words, self._distinct)
         if person is not None:
-            what = "an IP address" if person == "ip" else f"a person's {person}"
+            what = "an IP address" if person in ("ip", "ipv6") else f"a person's {person}"
             self.notes.append(f"looks like {what}: not learned, replaced by fake ones.")
             return Surrogate(name=self._name, kind="surrogate", of=person)
         numbers = key_kind(self._words, self._distinct)
@@ -186,12 +195,15 @@ class _ColumnGuess:
         return None
 
     def _identifier(self, note: str) -> Identifier:
+        checked = find_checked_format(self._distinct)
         form = find_key_format(self._distinct)
         if self._repeated():
             note += f". Several rows have the same value: if it says whose rows they are, set privacy.unit to {self._name!r}."
         else:
             note += ". If it identifies the unit, set privacy.unit to this column."
         self.notes.append(note)
+        if checked is not None:
+            return Identifier(name=self._name, kind="identifier", format=checked[0], check=checked[1])
         return Identifier(name=self._name, kind="identifier", format=None if form is None else form.form)
 
     def _repeated(self) -> bool:
@@ -204,6 +216,8 @@ class _ColumnGuess:
 
     def _is_key(self) -> bool:
         if all(UUID.fullmatch(value) for value in self._distinct):
+            return True
+        if self._nearly_unique() and find_checked_format(self._distinct) is not None:
             return True
         distinct, rows = len(self._distinct), len(self._values)
         whole = self._all(Integer(name=self._name))
@@ -268,6 +282,9 @@ class _ColumnGuess:
         return None
 
     def _numeric(self) -> Column | None:
+        if (duration := find_duration_format(self._distinct)) is not None:
+            hours, decimals = duration
+            return self._number(decimals, hours) if decimals else Integer(name=self._name, kind="integer", format=hours)
         spelling = find_number_format(self._distinct)
         if spelling is None:
             if self._all(Integer(name=self._name)):
@@ -279,15 +296,33 @@ class _ColumnGuess:
             self.notes.append(
                 'its comma is taken as a thousands sign; for a decimal comma set format = "1234,5" and kind number.'
             )
-        if spelling.has_limits:
+        limits = self._limits(spelling) if spelling.has_limits else {}
+        if limits:
+            text = ", ".join(f"{field} = {limit:g}" for field, limit in limits.items())
+            self.notes.append(f"some values are only limits: kept by {text}, which the file says; check it.")
+        elif spelling.has_limits:
             self.notes.append(
                 "some values are limits, such as <5: taken as that number; declare the limit (below, above) to keep the sign."
             )
         form = _unless(spelling.format.text(whole=spelling.is_whole), "1234.5", "1234")
         if not spelling.is_whole:
-            return self._number(spelling.decimals, form)
-        column = Integer(name=self._name, kind="integer", format=form)
+            return self._number(spelling.decimals, form).model_copy(update=limits)
+        column = Integer(name=self._name, kind="integer", format=form).model_copy(update=limits)
         return column if self._all(column) else None
+
+    def _limits(self, spelling: NumberSpelling) -> dict[str, float]:
+        """The limits (below, above) that many values share, and that no other value is beyond."""
+        found: dict[str, float] = {}
+        numbers = [float(number) for value in self._distinct if (number := spelling.format.read(value)) is not None]
+        for field, sign, beyond in (("below", "<", operator.lt), ("above", ">", operator.gt)):
+            counts = Counter(value for value in self._values if value.startswith(sign))
+            read = spelling.format.read(next(iter(counts), sign)[1:])
+            if read is None or len(counts) > 1 or counts.total() < MIN_SHARING:
+                continue
+            limit = float(read)
+            if not any(beyond(number, limit) for number in numbers):
+                found[field] = limit
+        return found
 
     def _number(self, decimals: int, form: str | None) -> Column:
         if decimals > _MAX_DECIMALS:
@@ -306,7 +341,9 @@ class _ColumnGuess:
         if spelling.is_ambiguous:
             self.notes.append(f"day and month could be the other way round; read as {spelling.format.codes}: see format.")
         if spelling.has_fractions:
-            self.notes.append("fractions of a second are left out.")
+            if not spelling.format.has_date and find_duration_format(self._distinct):
+                return None
+            self.notes.append("fractions of a second are left out, and written as zeros.")
         form = spelling.format
         if not form.has_date:
             return Time(name=self._name, kind="time", format=_unless(form.codes, "%H:%M:%S"))

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from localsynth.ingest.value_patterns import EMAIL, PHONE
 
-Fake: TypeAlias = Literal["name", "email", "phone", "address", "ip"]
+Fake: TypeAlias = Literal["name", "email", "phone", "address", "ip", "ipv6"]
 """The kinds of `Surrogate`."""
 
 _MOST = 0.9
@@ -41,6 +41,7 @@ _PHONES = {
 }
 _EMAILS = {"email", "emailaddress", "mail", "mailaddress", "correo", "courriel"}
 
+_ADDRESS_SIGNS = re.compile(r"[0-9]+(?:\.[0-9]+){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]+")
 _STREET = re.compile(
     r"(?:.*[0-9].*\b(?:street|st|road|rd|avenue|ave|lane|ln|drive|dr|boulevard|blvd|court|ct|way|place|terrace|close)\b\.?.*"
     r"|.*(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|straat)\s*[0-9]+.*"
@@ -56,10 +57,15 @@ def fake_kind(words: list[str], values: Collection[str]) -> Fake | None:
     name = "".join(words)
     letters = sum(any(map(str.isalpha, value)) for value in values) >= _HALF * len(values)
     digits = sum(sum(map(str.isdigit, value)) >= 5 for value in values) >= _HALF * len(values)
+
+    def addresses() -> bool:
+        return _share(_is_ip_address, values) >= _MOST
+
     rules: list[tuple[Fake, Callable[[], bool]]] = [
         ("email", lambda: _share(EMAIL.fullmatch, values) >= _MOST or (name in _EMAILS and letters and len(values) > _FEW)),
         ("phone", lambda: _share(PHONE.fullmatch, values) >= _MOST or (bool(_PHONES & {name, *words}) and digits)),
-        ("ip", lambda: _share(_is_ip_address, values) >= _MOST),
+        ("ip", lambda: _share(lambda value: "." in value and _is_ip_address(value), values) >= _HALF and addresses()),
+        ("ipv6", addresses),
         ("address", lambda: _share(_is_street, values) >= _HALF or (name in _ADDRESSES and letters and _vary(values))),
         ("name", lambda: _is_called_a_name(name, values) if name in _NAMES else _are_names(values)),
     ]
@@ -81,6 +87,8 @@ def _vary(values: Collection[str]) -> bool:
 
 
 def _is_ip_address(text: str) -> bool:
+    if not _ADDRESS_SIGNS.fullmatch(text):
+        return False
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -6,13 +6,13 @@ What goes into a format is what all values have in common: signs, the order of d
 import functools
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from localsynth.schema.formats import KeyFormat, MomentFormat, NumberFormat
+from localsynth.schema.formats import Check, DurationFormat, KeyFormat, MomentFormat, NumberFormat
 
-_MIN_SHARING = 20
-"""Keys that must share a prefix before it is taken for a part of their form: of fewer it would be a value."""
+MIN_SHARING = 20
+"""Keys that must share a prefix, or values a limit, before it is taken for a part of their form: of fewer it would be a value."""
 _MIN_WITH_UNIT = 10
 _MAX_KEY_LENGTH = 40
 
@@ -81,6 +81,16 @@ def find_number_format(values: Collection[str]) -> NumberSpelling | None:
     return NumberSpelling(NumberFormat(before, thousands, decimal, after), whole, decimals, has_limits, ambiguous)
 
 
+def find_duration_format(values: Collection[str]) -> tuple[str, int] | None:
+    """(format, decimals) of `values`, if all of them are durations such as 1:30:05 and one is longer than a day."""
+    forms = [form for form in DurationFormat.FORMS if all(DurationFormat(form).read(value) for value in values)]
+    if not forms:
+        return None
+    lengths = {value.lstrip("-").index(":") for value in values}
+    decimals = max(len(value.partition(".")[2]) for value in values)
+    return forms[min(lengths) > 1], decimals
+
+
 def _shared(affixes: list[str]) -> str | None:
     """What stands before or after nearly every number; "" where nothing does; None where it differs."""
     present = {affix for affix in affixes if affix}
@@ -102,7 +112,10 @@ def _all_written(cores: list[str], thousands: str, decimal: str) -> bool:
 
 @dataclass(frozen=True)
 class MomentSpelling:
-    """How dates or times are written. `is_ambiguous`: day and month could be the other way round."""
+    """How dates or times are written. `is_ambiguous`: day and month could be the other way round.
+
+    `has_fractions`: some seconds have fractions that are not zero.
+    """
 
     format: MomentFormat
     is_ambiguous: bool
@@ -117,8 +130,7 @@ _DATES = (
 _TIMES = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%I:%M%p", "%H.%M.%S")
 _ZONES = ("", "Z", "%z", " %z")
 _SWAPPED = str.maketrans("dm", "md")
-_SECONDS = re.compile(r"(?<=:[0-9]{2})[.,][0-9]+")
-_FRACTION = re.compile(r".*:[0-9]{2}[.,][0-9]+.*", re.DOTALL)
+_SECONDS = re.compile(r"(?<=:[0-9]{2})[.,][0-9]{1,9}")
 _COMPACT = re.compile(r"(?:19|20)[0-9]{6}")
 _DIGITS = re.compile(r"[0-9]+")
 
@@ -159,23 +171,27 @@ def find_moment_format(values: Collection[str]) -> MomentSpelling | None:
         return None
     swapped = form.translate(_SWAPPED)
     ambiguous = "%d" in form and "%m" in form and not form.startswith("%Y") and _fits(swapped, values)
-    fractions = any(_FRACTION.fullmatch(value) for value in values)
+    fractions = any(part.strip(".,0") for value in values for part in _SECONDS.findall(value))
     return MomentSpelling(MomentFormat.of(_as_written(form, values)), ambiguous, fractions)
 
 
 def _fits(form: str, values: Collection[str]) -> bool:
-    written = MomentFormat(form)
+    written = MomentFormat.of(form)
     # A minute has two digits: 2:1 is a score.
     minutes = "%M" in form
     return all(written.read(value) is not None and not (minutes and re.search(r"[:.][0-9](?![0-9])", value)) for value in values)
 
 
 def _as_written(form: str, values: Collection[str]) -> str:
-    """The form without zeros where the values have none, and with their zone where all have the same."""
-    parts = [part for value in values if (part := MomentFormat(form).parts(value))]
+    """The form without zeros where the values have none, with the fractions and with the zone that all have."""
+    written = MomentFormat.of(form)
+    parts = [part for value in values if (part := written.parts(value))]
     for code in "mdHI":
         if any(len(part.get(code, "00")) == 1 for part in parts):
             form = form.replace(f"%{code}", f"%-{code}")
+    fractions = {(part[:1], len(part) - 1) for value in values for part in _SECONDS.findall(value) or [""]}
+    if len(fractions) == 1 and (digits := fractions.pop())[0]:
+        form = form.replace("%S", f"%S{digits[0]}%{digits[1]}f")
     if form.endswith("%z"):
         zones = {part["z"] for part in parts}
         if len(zones) == 1:
@@ -191,7 +207,7 @@ def _as_written(form: str, values: Collection[str]) -> str:
 def find_key_format(values: Collection[str]) -> KeyFormat | None:
     """The form of keys: what all of them share stands for itself. None for plain numbers, and where there is no form."""
     values = set(values)
-    if len(values) < _MIN_SHARING or any(set("#?") & set(value) for value in values):
+    if len(values) < MIN_SHARING or any(set("#?") & set(value) for value in values):
         return None
     padded = len({len(value) for value in values}) == 1 and any(value.startswith("0") for value in values)
     if all(map(str.isdecimal, values)) and not padded:
@@ -212,6 +228,30 @@ def find_key_format(values: Collection[str]) -> KeyFormat | None:
         else:
             return _form_of_characters(values)
     return _checked(form)
+
+
+def find_checked_format(values: Collection[str]) -> tuple[str, Check] | None:
+    """The form of keys with check digits, and which: of account and card numbers, articles, devices, and other numbers."""
+    from stdnum import ean, iban, luhn
+
+    values = set(values)
+    if len(values) < MIN_SHARING or len(set(map(len, values))) > 1 or len(set(map(_as_form, values))) > 1:
+        return None
+    signs = [re.sub("[ -]", "", value) for value in values]
+    rules: list[tuple[Check, Callable[[str], bool]]] = [("iban", iban.is_valid)]
+    if all(re.fullmatch("[0-9]{8,19}", sign) for sign in signs):
+        rules = [("ean", ean.is_valid), ("luhn", luhn.is_valid)]
+    check: Check | None = next((check for check, is_valid in rules if all(map(is_valid, signs))), None)
+    if check is None:
+        return None
+    first = next(iter(values))
+    shared = sum(1 for _ in itertools.takewhile(lambda signs: len(set(signs)) == 1, zip(*values, strict=True)))
+    shared = min(shared, 2) if check == "iban" else shared
+    return first[:shared] + _as_form(first[shared:]), check
+
+
+def _as_form(key: str) -> str:
+    return re.sub("[A-Za-z]", "?", _DIGITS.sub(lambda run: "#" * len(run[0]), key))
 
 
 def _form_of_characters(values: set[str]) -> KeyFormat | None:

@@ -61,4 +61,7 @@ class Surrogates:
             # One of three networks that are reserved for documentation (RFC 5737).
             network = ("192.0.2", "198.51.100", "203.0.113")[self._faker.random_int(0, 2)]
             return f"{network}.{self._faker.random_int(1, 254)}"
+        if column.of == "ipv6":
+            # For documentation, too (RFC 3849).
+            return f"2001:db8::{self._faker.random_int(1, 2**16 - 1):x}:{self._faker.random_int(1, 2**16 - 1):x}"
         return str(self._faker.address()).replace("\n", ", ")

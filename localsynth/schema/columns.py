@@ -23,7 +23,7 @@ from pydantic import (
 
 from localsynth.errors import ConfigError
 from localsynth.schema.constraints import Constraint, read_constraints
-from localsynth.schema.formats import KeyFormat
+from localsynth.schema.formats import Check, KeyFormat, checked_key
 from localsynth.schema.formulas import Formula, read_formula
 from localsynth.schema.spelling import (
     SpelledBooleans,
@@ -240,6 +240,8 @@ class Identifier(_Column):
     nullable: bool = False
     format: str | None = Field(default=None, exclude_if=is_none)
     """The form of the new keys: # is a digit, ? a letter, the rest stands for itself, e.g. "INV-2024-#####". None: 1, 2, ..."""
+    check: Check | None = Field(default=None, exclude_if=is_none)
+    """Which digits of the form are check digits: the last one (luhn: cards; ean: articles), or the third and fourth (iban)."""
 
     @field_validator("format")
     @classmethod
@@ -248,16 +250,24 @@ class Identifier(_Column):
             KeyFormat.of(text)
         return text
 
+    @model_validator(mode="after")
+    def _check_fits(self) -> "Identifier":
+        if self.check is not None:
+            checked_key(self.format or "", self.check, 1)
+        return self
+
     def numbered(self, number: int) -> int | str:
         """The new key of that number, from 1."""
-        return number if self.format is None else KeyFormat.of(self.format).write(number)
+        if self.format is None:
+            return number
+        return KeyFormat.of(self.format).write(number) if self.check is None else checked_key(self.format, self.check, number)
 
 
 class Surrogate(_Column):
     """A direct identifier. Never learned: the synthetic table gets invented values of the same sort."""
 
     kind: Literal["surrogate"] = "surrogate"
-    of: Literal["name", "email", "phone", "address", "ip"]
+    of: Literal["name", "email", "phone", "address", "ip", "ipv6"]
     """What kind of value the column holds."""
     nullable: bool = False
 

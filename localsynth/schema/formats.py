@@ -4,9 +4,10 @@ A format is public: it is guessed from the rows like the kind of a column, and c
 a format only says how a file spells them.
 
     number     how 1234.5 is written: "1.234,5 €", "$1,234.5", "1234,5", "1234.5 %"; of whole numbers 1234: "1,234", "1234.0"
+    duration   "h:mm:ss" in seconds; "h:mm" in minutes, or of minutes and seconds in seconds; "hh" with two digits at least
     moment     the codes of strftime: "%d.%m.%Y", "%-m/%-d/%y", "%Y-%m-%dT%H:%M:%SZ", "%H:%M"
     boolean    the spellings of true and false: "Y/N", "1/0"
-    key        # is a digit, ? a letter, anything else stands for itself: "INV-2024-#####"
+    key        # is a digit, ? a letter, anything else stands for itself: "INV-2024-#####"; with check digits, where it has some
 
 Knows nothing about columns.
 """
@@ -14,11 +15,14 @@ Knows nothing about columns.
 import datetime as dt
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import ClassVar, Literal, TypeAlias
 
 _MINUS = "-\u2212"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_LENGTH = 60
+_KNOWN = 1024
+"""Formats that are kept: each value of a column asks for it."""
 
 
 def _checked(text: str) -> str:
@@ -39,6 +43,7 @@ class NumberFormat:
     _TEMPLATE = re.compile(r"(?P<before>[^0-9]*)1(?P<thousands>[^0-9]?)234(?:(?P<decimal>[^0-9])5)?(?P<after>\D.*|)")
 
     @classmethod
+    @lru_cache(_KNOWN)
     def of(cls, text: str) -> "NumberFormat":
         """The format that writes 1234.5 (or 1234) as `text`. Raises ValueError."""
         found = cls._TEMPLATE.fullmatch(_checked(text))
@@ -86,6 +91,43 @@ class NumberFormat:
         return f"{'-' if negative else ''}{self.before}{number}{self.after}"
 
 
+_DURATION = re.compile(r"(?P<sign>-?)(?P<first>[0-9]{1,9})(?P<others>(?::[0-5][0-9]){1,2})(?P<part>(?:\.[0-9]+)?)")
+
+
+@dataclass(frozen=True)
+class DurationFormat:
+    """A duration as a number of its smallest unit: hours, minutes and seconds, or two of them that follow each other."""
+
+    form: str
+
+    FORMS: ClassVar = ("h:mm:ss", "hh:mm:ss", "h:mm", "hh:mm")
+
+    def read(self, text: str) -> str | None:
+        """The number in `text` as Python writes it; None where it has another form."""
+        found = _DURATION.fullmatch(text.strip())
+        if found is None or found["others"].count(":") != self.form.count(":"):
+            return None
+        total = int(found["first"])
+        for number in found["others"][1:].split(":"):
+            total = 60 * total + int(number)
+        return f"{found['sign']}{total}{found['part']}"
+
+    def write(self, value: float, decimals: int) -> str:
+        """`value` with that many digits after the point."""
+        whole, point, part = f"{abs(value):.{decimals}f}".partition(".")
+        rest = int(whole)
+        numbers: list[str] = []
+        for _ in range(self.form.count(":")):
+            rest, number = divmod(rest, 60)
+            numbers.insert(0, f":{number:02d}")
+        return f"{'-' if value < 0 else ''}{rest:0{self.form.index(':')}d}{''.join(numbers)}{point}{part}"
+
+
+def number_format(text: str) -> NumberFormat | DurationFormat:
+    """The format of numbers or durations with that text. Raises ValueError."""
+    return DurationFormat(text) if text in DurationFormat.FORMS else NumberFormat.of(text)
+
+
 _MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
 _MONTHS += ["August", "September", "October", "November", "December"]
 _MONTH_OF = {name[:length].lower(): number for number, name in enumerate(_MONTHS, 1) for length in (3, len(name))} | {"sept": 9}
@@ -101,12 +143,13 @@ _CODES = {
     "M": r"(?P<M>[0-9]{1,2})",
     # A fraction of a second is read, and left out.
     "S": r"(?P<S>[0-9]{1,2})(?:[.,][0-9]{1,9})?",
+    "f": r"(?P<f>[0-9]{1,9})",
     "p": r"(?P<p>[AaPp]\.?[Mm]\.?)",
     "z": r"(?P<z>[Zz]|[+-][0-9]{2}:?[0-9]{2})",
 }
 _COMPACT = {"m": r"(?P<m>[0-9]{2})", "d": r"(?P<d>[0-9]{2})", "H": r"(?P<H>[0-9]{2})", "M": r"(?P<M>[0-9]{2})"}
 """Where no sign separates two numbers, they have both digits."""
-_TOKEN = re.compile(r"%(?P<flag>[-:]?)(?P<code>.)|(?P<literal>[^%]+)", re.DOTALL)
+_TOKEN = re.compile(r"%(?P<flag>[-:1-9]?)(?P<code>.)|(?P<literal>[^%]+)", re.DOTALL)
 _NO_DATE = dt.date(1970, 1, 1)
 _CENTURY_STARTS = 69
 """Two-digit years from here on are of the 20th century, as POSIX has it."""
@@ -114,18 +157,22 @@ _CENTURY_STARTS = 69
 
 @dataclass(frozen=True)
 class MomentFormat:
-    """A date, a time of day, or both, in the codes of strftime: %Y %y %m %d %b %B %H %I %M %S %p %z, and %-d without a zero."""
+    """A date, a time of day, or both, in the codes of strftime: %Y %y %m %d %b %B %H %I %M %S %p %z, and %-d without a zero.
+
+    %3f has the digits of milliseconds, and %6f those of microseconds: they are read and left out, and written as zeros.
+    """
 
     codes: str
 
     @classmethod
+    @lru_cache(_KNOWN)
     def of(cls, text: str) -> "MomentFormat":
         """The format with these codes. Raises ValueError."""
         found = cls(_checked(text))
         tokens = list(_TOKEN.finditer(text))
         used = [token["code"] for token in tokens if token["code"]]
         if "".join(token.group() for token in tokens) != text or not used or not set(used) <= set(_CODES):
-            raise ValueError('a format of dates and times is made of %Y %y %m %d %b %B %H %I %M %S %p %z, such as "%d.%m.%Y"')
+            raise ValueError('a format of dates and times is made of %Y %y %m %d %b %B %H %I %M %S %3f %p %z, such as "%d.%m.%Y"')
         if len(set(used)) != len(used) or not (found._has("Yy") or found._has("HI")) or (found._has("I") and not found._has("p")):
             raise ValueError("a format of dates and times has a year or an hour, each code once, and %p beside %I")
         if found.has_date and not (found._has("Yy") and (found._has("mbB") or not found._has("d"))):
@@ -203,6 +250,8 @@ class MomentFormat:
             return "AM" if moment.hour < 12 else "PM"
         if code == "z":
             return "+00:00" if flag == ":" else "+0000"
+        if code == "f":
+            return "0" * int(flag or 6)
         if code == "Y":
             return f"{moment.year:04d}"
         number = {
@@ -275,3 +324,23 @@ class KeyFormat:
         key = "".join(next(values) if sign in "#?" else sign for sign in self.form)
         first = next(place for place, sign in enumerate(self.form) if sign in "#?")
         return key[:first] + (str(number) if number else "") + key[first:]
+
+
+Check: TypeAlias = Literal["luhn", "ean", "iban"]
+
+
+def checked_key(form: str, check: Check, number: int) -> str:
+    """The key of that number, and its check digits: the last one (luhn, ean), or the third and fourth (iban).
+
+    Raises ValueError where the form has no digits in these places.
+    """
+    from stdnum import ean, iban, luhn
+
+    start, end = (2, 4) if check == "iban" else (len(form) - 1, len(form))
+    if set(form[start:end]) != {"#"} or len(form) < end:
+        raise ValueError(f"check {check} needs a format with # where the check digits are")
+    key = KeyFormat.of(form[:start] + form[end:]).write(number)
+    signs = re.sub("[ -]", "", key)
+    if check == "iban":
+        return f"{key[:2]}{iban.calc_check_digits(f'{signs[:2]}00{signs[2:]}')}{key[2:]}"
+    return f"{key}{(luhn if check == 'luhn' else ean).calc_check_digit(signs)}"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from localsynth.schema.formats import BooleanFormat, MomentFormat, NumberFormat
+from localsynth.schema.formats import BooleanFormat, MomentFormat, NumberFormat, number_format
 
 _LIMITS = ("<", ">", "≤", "≥")
 
@@ -25,13 +25,14 @@ class SpelledNumbers(BaseModel):
     """Of numbers."""
 
     format: str | None = Field(default=None, exclude_if=is_none)
-    """How the file writes 1234.5, e.g. "1.234,5 €" or "1234,5"; of whole numbers 1234, e.g. "$1,234". None: as Python does."""
+    """How the file writes 1234.5, e.g. "1.234,5 €" or "1234,5"; of whole numbers 1234, e.g. "$1,234"; durations as
+    "h:mm:ss" (in seconds) or "h:mm" (in minutes). None: as Python does."""
 
     @field_validator("format")
     @classmethod
     def _format_is_of_numbers(cls, text: str | None) -> str | None:
         if text is not None:
-            NumberFormat.of(text)
+            number_format(text)
         return text
 
     @property
@@ -48,11 +49,11 @@ class SpelledNumbers(BaseModel):
         """What the file writes, as Python writes the number; None where it has another form than `format`."""
         if self.format is None or text.lstrip("+-").isalpha():
             return text
-        return NumberFormat.of(self.format).read(text)
+        return number_format(self.format).read(text)
 
     def written(self, value: Any) -> str:
         """A value as the file writes it."""
-        return (NumberFormat() if self.format is None else NumberFormat.of(self.format)).write(value, self.digits)
+        return (NumberFormat() if self.format is None else number_format(self.format)).write(value, self.digits)
 
 
 class SpelledLimits(SpelledNumbers):
@@ -161,16 +162,16 @@ class SpelledDateTimes(BaseModel):
 
     def rounded(self, value: Any) -> Any:
         """The value that the file can write: without seconds the full minute."""
-        return value if self.format is None else MomentFormat(self.format).rounded(value)
+        return value if self.format is None else MomentFormat.of(self.format).rounded(value)
 
     def plain(self, text: str) -> str:
         """What the file writes, as ISO 8601 has it where it is of the form `format`."""
-        moment = None if self.format is None else MomentFormat(self.format).read(text)
+        moment = None if self.format is None else MomentFormat.of(self.format).read(text)
         return text if moment is None else moment.isoformat(" ")
 
     def written(self, value: Any) -> str:
         """A value as the file writes it."""
-        return MomentFormat(self.format or self._ISO).write(value)
+        return MomentFormat.of(self.format or self._ISO).write(value)
 
 
 class SpelledDates(SpelledDateTimes):
@@ -185,7 +186,7 @@ class SpelledDates(SpelledDateTimes):
 
     def plain(self, text: str) -> str:
         """What the file writes, as ISO 8601 has it where it is of the form `format`."""
-        moment = None if self.format is None else MomentFormat(self.format).read(text)
+        moment = None if self.format is None else MomentFormat.of(self.format).read(text)
         return text if moment is None else moment.date().isoformat()
 
 
@@ -202,5 +203,5 @@ class SpelledTimes(SpelledDateTimes):
 
     def plain(self, text: str) -> str:
         """The time in `text` on 1970-01-01, as ISO 8601 has it; the text where it has another form."""
-        moment = MomentFormat(self.format or self._ISO).read(text)
+        moment = MomentFormat.of(self.format or self._ISO).read(text)
         return text if moment is None else moment.isoformat(" ")

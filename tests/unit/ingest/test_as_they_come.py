@@ -5,10 +5,12 @@ import random
 from collections.abc import Callable
 
 import pytest
+import stdnum.iban
+import stdnum.luhn
 
 from localsynth.ingest.infer import infer_schema
 from localsynth.ingest.parse import parse_value
-from localsynth.schema.columns import Column, written
+from localsynth.schema.columns import Column, Identifier, Number, written
 from tests.unit.ingest.test_infer import MISSING, Rows, guess
 
 RNG = random.Random(24)
@@ -72,7 +74,15 @@ def iban() -> str:
         ("month", [f"{d:%b %Y}" for d in DAYS], "date", "%b %Y"),
         ("born", [f"{d} 00:00:00" for d in DAYS], "date", "%Y-%m-%d 00:00:00"),
         ("at", ["2020-01-01T10:00:00Z", "2020-02-01T11:30:00Z"] * 50, "datetime", "%Y-%m-%dT%H:%M:%SZ"),
-        ("at", ["2020-01-01 10:00:00.125", "2020-02-01 11:30:00.000"] * 50, "datetime", None),
+        ("at", ["2020-01-01 10:00:00.125", "2020-02-01 11:30:00.000"] * 50, "datetime", "%Y-%m-%d %H:%M:%S.%3f"),
+        ("at", ["2020-01-01T10:00:00.000Z", "2020-02-01T11:30:00.000Z"] * 50, "datetime", "%Y-%m-%dT%H:%M:%S.%3fZ"),
+        ("at", ["2020-01-01 10:00:00.125", "2020-02-01 11:30:00"] * 50, "datetime", None),
+        ("took", ["1:30:05", "26:00:59", "0:00:00"] * 50, "integer", "h:mm:ss"),
+        ("took", ["01:30", "126:59", "12:00"] * 50, "integer", "hh:mm"),
+        ("lap", ["1:30.25", "1:05.99"] * 50, "number", "h:mm"),
+        ("lap", ["0:01:30.250", "0:01:05.999"] * 50, "number", "h:mm:ss"),
+        ("wait", [f"{n} min" for n in range(40)], "integer", "1234 min"),
+        ("wait", ["PT1H30M", "PT5M"] * 50, "category", None),
         ("at", ["2020-01-01 10:00:00+02:00", "2020-02-01 11:30:00+02:00"] * 50, "datetime", "%Y-%m-%d %H:%M:%S+02:00"),
         ("at", ["2020-01-01 10:00:00+02:00", "2020-02-01 11:30:00+01:00"] * 50, "datetime", "%Y-%m-%d %H:%M:%S%:z"),
         ("at", ["17.08.2021 07:57", "01.02.2021 23:00"] * 50, "datetime", "%d.%m.%Y %H:%M"),
@@ -115,12 +125,19 @@ def iban() -> str:
         ("ssn", many(lambda: f"{digits(3)}-{digits(2)}-{digits(4)}"), "identifier", "###-##-####"),
         ("nummer", many(lambda: f"{digits(3)}-{digits(2)}-{digits(4)}"), "identifier", "###-##-####"),
         ("conto", many(iban), "identifier", "DE####################"),
-        ("carta", many(card), "identifier", None),
+        ("carta", many(card), "identifier", "4###############"),
+        (
+            "code",
+            [f"978{n:09}{-sum((1 + i % 2 * 2) * int(d) for i, d in enumerate(f'978{n:09}')) % 10}" for n in range(90)],
+            "identifier",
+            "9780000000###",
+        ),
         ("number", many(nhs), "identifier", "### ### ####"),
         ("mrn", many(lambda: "0" + digits(6)), "identifier", "#######"),
         ("passaporto", many(lambda: letters(2) + digits(7)), "identifier", "??#######"),
         ("targa", many(lambda: f"{letters(2)} {digits(3)} {letters(2)}"), "identifier", "?? ### ??"),
         ("host", many(lambda: f"10.{RNG.randrange(256)}.{RNG.randrange(256)}.7"), "surrogate", None),
+        ("host", many(lambda: f"2001:db8:{RNG.randrange(2**16):x}::1"), "surrogate", None),
         ("tel", many(lambda: f"0{digits(3)} {digits(6)}"), "surrogate", None),
         ("contact", ["Anna Rossi", "Peter Schmidt", "Mary Jones", "Luis Garcia"] * 30, "surrogate", None),
         ("doctor", [f"Dr. {letters(1)}{'aeiou'[n % 5]}mmer" for n in range(60)], "surrogate", None),
@@ -140,9 +157,34 @@ def test_kind_and_format(name: str, values: list[str | None], kind: str, form: s
     for value in values:
         read = parse_value(column, value, MISSING)
         assert parse_value(column, written(column, read), MISSING) == read
-        # Zones become one, and numbers get the same number of decimals.
-        if form is not None and form not in ("1234.5%", "%Y-%m-%d %H:%M:%S%:z"):
+        # Zones become one, fractions of a second zeros, and numbers get the same number of decimals.
+        if form is not None and form not in ("1234.5%", "%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%d %H:%M:%S.%3f"):
             assert written(column, read) == (value or None)
+
+
+def test_new_keys_have_the_check_digits_that_all_keys_have() -> None:
+    for name, make, is_valid in (("conto", iban, stdnum.iban.is_valid), ("carta", card, stdnum.luhn.is_valid)):
+        column, _ = guess(name, many(make))
+        assert isinstance(column, Identifier)
+        keys = [str(column.numbered(number)) for number in range(1, 300)]
+        assert len(set(keys)) == 299 and all(map(is_valid, keys)), name
+        wrong = make()[:-1] + "x"
+        other, _ = guess(name, [*many(make), wrong.replace("x", "0"), wrong.replace("x", "1")])
+        assert isinstance(other, Identifier) and other.check is None, "one key without them is enough"
+
+
+def test_a_limit_that_many_values_share_is_kept() -> None:
+    column, notes = guess("crp", ["<0.5"] * 20 + ["0.7", "12.3"] * 50)
+    assert isinstance(column, Number) and (column.below, column.above) == (0.5, None)
+    assert "below = 0.5" in notes[0]
+    assert column.written(parse_value(column, "<0.5", MISSING)) == "<0.5"
+
+
+@pytest.mark.parametrize("values", [["<0.5"] * 19, ["<0.5", "<1"] * 20, ["<0.5", "0.2"] * 20, ["<=0.5"] * 30])
+def test_a_limit_of_few_or_of_several_kinds_is_not_kept(values: list[str | None]) -> None:
+    column, notes = guess("crp", [*values, *["0.7", "12.3"] * 50])
+    assert isinstance(column, Number) and column.below is None
+    assert "declare the limit" in notes[0]
 
 
 def test_towns_and_codes_start_no_training() -> None:
@@ -157,7 +199,7 @@ def test_towns_and_codes_start_no_training() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "note"),
     [
-        ("crp", ["<0.5", "0.7", "12.3"] * 50, "declare the limit"),
+        ("crp", ["<0.5", "<1", "12.3"] * 50, "declare the limit"),
         ("at", ["2020-01-01 10:00:00.125"] * 50, "fractions"),
         ("day", ["01/02/2021", "03/04/2021"] * 50, "other way round"),
         ("x", ["1,234", "5,678"] * 50, "thousands"),

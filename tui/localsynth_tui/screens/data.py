@@ -30,7 +30,7 @@ from localsynth_tui.workspace.config_file import KINDS, read, save, with_column,
 
 _SAVE_DELAY = 0.4
 """Seconds without a change before it is saved."""
-_SURROGATES = ("name", "email", "phone", "address", "ip")
+_SURROGATES = ("name", "email", "phone", "address", "ip", "ipv6")
 _NOT_LEARNED = ("identifier", "surrogate", "derived")
 
 

@@ -15,7 +15,10 @@ from localsynth_tui.text.formatting import plain
 
 HintKind = Literal["direct", "unit", "indirect", "contains"]
 
-_SURROGATES = {"name": "name", "email": "e-mail address", "phone": "telephone number", "address": "address", "ip": "IP address"}
+_SURROGATES = {
+    **{"name": "name", "email": "e-mail address", "phone": "telephone number", "address": "address"},
+    **{"ip": "IP address", "ipv6": "IPv6 address"},
+}
 _NUMBERS = {
     "iban": "a bank account",
     "ssn": "a national identity number",
