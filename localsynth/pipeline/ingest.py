@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import math
 import secrets
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ def _new_budget(ledger: "Ledger", earlier: str | None) -> str:
 
 _SOME_UNITS = 10_000
 """In place of a size that is still to be measured."""
+_SECONDS_BETWEEN_EVENTS = 0.5
 _SIZE = "-size"
 """Follows an ingest's name in the name of a budget for the number of units."""
 
@@ -251,7 +253,7 @@ class _Ingest:
             if self.record.schema_.unmeasured():
                 assert self.record.ingest is not None
                 _check_store(store, self.record.ingest)
-            steps = len(self._shares.columns)
+            steps, last_event = len(self._shares.columns), 0.0
             for index, column in enumerate(self.record.schema_.learned()):
                 if not column.unmeasured():
                     continue
@@ -259,10 +261,11 @@ class _Ingest:
                 measured = measure_column(column, index, store, measurement, charge, random)
                 self._write(self.record.column_measured(measured, self._measured_by))
                 step = steps - sum(bool(one.unmeasured()) for one in self.record.schema_.columns)
-                spent = self._ledger.spent().epsilon
-                session.emit(
-                    {"kind": "progress", "stage": "ingest", "work": "columns", "step": step, "steps": steps, "epsilon": spent}
-                )
+                if step == steps or time.monotonic() - last_event >= _SECONDS_BETWEEN_EVENTS:
+                    last_event, spent = time.monotonic(), self._ledger.spent().epsilon
+                    session.emit(
+                        {"kind": "progress", "stage": "ingest", "work": "columns", "step": step, "steps": steps, "epsilon": spent}
+                    )
             if self.record.schema_.constraints:
                 _report_broken_constraints(session, self.record.schema_, store)
         self._write(self.record.finish())
