@@ -162,7 +162,7 @@ class Risks:
     """The largest success of attacks, and what it follows from.
 
     basis  "curve": privacy loss distributions, one budget with all parameters fixed beforehand
-           "order": (ε, δ), and Rényi differential privacy of the only budget's order
+           "order": (ε, δ), and what the only budget's order bounds
            "epsilon and delta": nothing but (ε, δ), summed over budgets
     """
 

@@ -92,7 +92,7 @@ def account_of(config: Config, units: int, size_epsilon: float) -> Account:
     """The account of a run on `units` expected training units, of what the size, measured for `size_epsilon`, leaves.
 
     Where columns are measured, later parameters may depend on what was found (a person may change the settings on seeing it), so
-    the account has an order, chosen for the run as it is planned.
+    the account has an order, chosen for the run as it is planned. Raises BudgetError where the columns leave nothing.
     """
     shares = shares_of(config)
     account = Account(config.privacy.epsilon - size_epsilon, config.delta())
@@ -101,7 +101,9 @@ def account_of(config: Config, units: int, size_epsilon: float) -> Account:
     if any(measurement.delta for measurement in shares.columns.values()):
         account = replace(account, failure=_FAILURE_SHARE * account.delta)
     if config.synthesizer == "marginals":
-        return choose_order(account, 1.0, 0, shares.schema)
+        account = replace(account, order="all")
+        account.rho(shares.schema)
+        return account
     planned = schedule(config.train, units)
     return choose_order(account, planned.sample_rate, planned.steps + planned.reserve, [*shares.schema, *shares.counts])
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 from localsynth.errors import BudgetError
 from localsynth.privacy.accountant import (
@@ -16,11 +17,11 @@ from localsynth.privacy.accountant import (
     flatten_parsed,
     least_noise,
     max_repetitions,
-    rho_of_gaussians,
+    rho_of,
     unflatten,
 )
-from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
-from localsynth.privacy.renyi import ORDERS, epsilon_at_order, rho_left
+from localsynth.privacy.gaussian import epsilon_of_rho, gaussian_of_rho, rho_for
+from localsynth.privacy.renyi import ORDERS, epsilon_at_order, fails, rho_left
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,26 @@ class Account:
     """An (ε, δ) and how mechanisms compose in it.
 
     order    None: by privacy loss distributions, which needs every parameter fixed before the first mechanism runs.
-             Otherwise the order, fixed beforehand, of Rényi differential privacy (RDP), where parameters may depend on
-             earlier noisy results.
+             Otherwise parameters may depend on earlier noisy results. A number: the order, fixed beforehand, of Rényi
+             differential privacy (RDP). "all": of Gaussian mechanisms alone, whose ρ bounds every order, so that ε is exact.
     failure  with an order: the part of δ, fixed beforehand, for measured lists, which may fail with a δ of their own
     """
 
     epsilon: float
     delta: float
-    order: int | None = None
+    order: int | Literal["all"] | None = None
     failure: float = 0.0
 
     def spent(self, mechanisms: list[Mechanism]) -> float:
         """The ε of `mechanisms` at the account's δ; infinite where δ is too small for them. Raises ConfigError."""
         if self.order is None:
             return epsilon_of(mechanisms, self.delta)
-        return epsilon_at_order(mechanisms, self.delta, self.failure, self.order)
+        if self.order != "all":
+            return epsilon_at_order(mechanisms, self.delta, self.failure, self.order)
+        parts = flatten_parsed(mechanisms)
+        gaussian = {mechanism["type"] for mechanism, _ in parts} <= {"gaussian", "thresholded_gaussian"}
+        fits = gaussian and not fails(parts, self.failure)
+        return epsilon_of_rho(rho_of(parts), self.delta - self.failure) if fits else math.inf
 
     def fits(self, mechanisms: list[Mechanism]) -> bool:
         """Whether all of `mechanisms` together stay within the account. Raises ConfigError."""
@@ -53,7 +59,7 @@ class Account:
         parts = flatten_parsed(mechanisms)
         steps = [mechanism for mechanism, _ in parts if mechanism["type"] == "poisson_sampled"]
         if {mechanism["type"] for mechanism, _ in parts} == {"gaussian"}:
-            return [gaussian_of_rho(max(rho_of_gaussians(flatten(mechanisms)), rho_for(self.epsilon, self.delta)))]
+            return [gaussian_of_rho(max(rho_of(parts), rho_for(self.epsilon, self.delta)))]
         if len(steps) != 1:
             return mechanisms
         more = _more_steps(self, tuple(sorted(flatten(mechanisms).items())), steps[0]["rate"], steps[0]["of"]["noise_multiplier"])
@@ -66,6 +72,11 @@ class Account:
         """
         if self.order is None:
             return calibrate_noise(self.epsilon, self.delta, rate, steps, list(others))
+        if self.order == "all":
+            raise BudgetError(
+                "The schema was measured in a budget for marginals alone, in which no model can be trained.",
+                "Train with --again, which is charged on top, or set train.synthesizer before the ingest of a new workspace.",
+            )
 
         def fits(noise: float) -> bool:
             return self.fits([*others, {"type": "repeated", "count": steps, "of": dp_sgd_step(noise, rate)}])
@@ -73,11 +84,14 @@ class Account:
         return least_noise(fits, f"{steps} steps within what is left of epsilon {self.epsilon:g} at delta {self.delta:g}")
 
     def rho(self, others: list[Mechanism]) -> float:
-        """The ρ of the Gaussian mechanism that, with `others`, fills the account. Raises BudgetError where they leave nothing."""
-        if self.order is None:
-            assert not others
-            return rho_for(self.epsilon, self.delta)
-        rho = rho_left(self.epsilon, self.delta, self.failure, self.order, others)
+        """The ρ of the Gaussian mechanism that, with `others`, fills the account. Raises BudgetError where they leave nothing.
+
+        Without a numbered order, `others` are Gaussian too.
+        """
+        if isinstance(self.order, int):
+            rho = rho_left(self.epsilon, self.delta, self.failure, self.order, others)
+        else:
+            rho = rho_for(self.epsilon, self.delta - self.failure) - rho_of(flatten_parsed(others))
         if rho <= 0:
             raise BudgetError(
                 "The measurements for the schema leave nothing of the privacy budget.",
@@ -97,14 +111,12 @@ def _more_steps(account: Account, counts: tuple[tuple[str, int], ...], rate: flo
 def choose_order(account: Account, rate: float, steps: int, others: list[Mechanism]) -> Account:
     """`account` with the order at which the planned steps need the least noise beside `others`.
 
-    With no steps, the one at which most ρ is left. Every order is valid; the choice may use public figures only. Raises
-    BudgetError where no order leaves anything.
+    Every order is valid; the choice may use public figures only. Raises BudgetError where no order leaves anything.
     """
 
     def cost(order: int) -> float:
-        candidate = replace(account, order=order)
         try:
-            return candidate.noise(rate, steps, others) if steps else -candidate.rho(others)
+            return replace(account, order=order).noise(rate, steps, others)
         except BudgetError:
             return math.inf
 

@@ -174,17 +174,18 @@ def _distribution(text: str, units: int, interval: float) -> Any:
     return pld.from_privacy_parameters(parameters, value_discretization_interval=interval)
 
 
-def rho_of_gaussians(counts: Mapping[str, int]) -> float:
-    """The ρ of the Gaussians among the mechanisms with these canonical texts: the sum of 1 / (2 σ²)."""
-    mechanisms = [(json.loads(text), count) for text, count in counts.items()]
-    return math.fsum(count / (2 * m["noise_multiplier"] ** 2) for m, count in mechanisms if m["type"] == "gaussian")
+def rho_of(gaussians: Iterable[tuple[Mechanism, int]]) -> float:
+    """The ρ of Gaussian mechanisms, thresholded or not, each with how often it runs: the sum of 1 / (2 σ²)."""
+    return math.fsum(count / (2 * mechanism["noise_multiplier"] ** 2) for mechanism, count in gaussians)
 
 
 def _with_one_gaussian(counts: dict[str, int]) -> dict[str, int]:
     """The same mechanisms with all Gaussians as the one that they compose to, exactly."""
-    rho = rho_of_gaussians(counts)
-    others = {text: count for text, count in counts.items() if json.loads(text)["type"] != "gaussian"}
-    return {**others, _text(gaussian_of_rho(rho)): 1} if rho else others
+    mechanisms = {text: json.loads(text) for text in counts}
+    gaussians = {text for text, mechanism in mechanisms.items() if mechanism["type"] == "gaussian"}
+    others = {text: count for text, count in counts.items() if text not in gaussians}
+    one = gaussian_of_rho(rho_of((mechanisms[text], counts[text]) for text in gaussians)) if gaussians else None
+    return {**others, _text(one): 1} if one else others
 
 
 def _min_noise(counts: Iterable[str]) -> float:
@@ -215,13 +216,14 @@ def _composed(counts: dict[str, int], delta: float, units: int = 1, interval: fl
 
     Infinite where `delta` is too small or ε too large to compute.
     """
-    rho, counts = rho_of_gaussians(counts), _with_one_gaussian(counts)
+    counts = _with_one_gaussian(counts)
     if not counts:
         return 0.0
     if delta <= 0:
         return math.inf
-    if rho and len(counts) == 1:
-        return epsilon_of_rho(units**2 * rho, delta)
+    one = json.loads(next(iter(counts)))
+    if one["type"] == "gaussian" and len(counts) == 1:
+        return epsilon_of_rho(units**2 * rho_of([(one, 1)]), delta)
     if _is_too_much(counts, units, interval):
         return math.inf
     return max(0.0, float(_composition(tuple(sorted(counts.items())), units, interval).get_epsilon_for_delta(delta)))

@@ -120,7 +120,9 @@ def _accountant(budgets: list[Budget], mechanisms: list[dict[str, Any]]) -> str:
     methods = []
     for budget in budgets:
         kinds = {part["mechanism"]["type"] for part in mechanisms if part["budget"] == budget.name}
-        if (order := budget.account.order) is not None:
+        if (order := budget.account.order) == "all":
+            methods.append("Gaussian differential privacy, also where parameters follow noisy results,")
+        elif order is not None:
             methods.append(
                 f"Renyi differential privacy of order {order}, fixed beforehand, where parameters follow noisy results,"
             )

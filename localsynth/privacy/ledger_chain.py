@@ -87,7 +87,7 @@ def _is_well_formed(event: Any) -> bool:
     if type(basis["max_rows_per_unit"]) is not int or basis["max_rows_per_unit"] < 1 or type(basis["size_declared"]) is not bool:
         return False
     order = event["order"]
-    if order is not None and (type(order) is not int or not 2 <= order <= _MAX_ORDER):
+    if order not in (None, "all") and (type(order) is not int or not 2 <= order <= _MAX_ORDER):
         return False
     numbers = _is_below(event["epsilon"], _MAX_EPSILON) and _is_below(event["limit"], _MAX_EPSILON)
     if not (numbers and all(_is_below(event[field], 1) for field in ("delta", "failure", "limit_delta"))):

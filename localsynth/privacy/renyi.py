@@ -60,6 +60,11 @@ def _summed(mechanisms: list[Mechanism], order: int) -> float:
     return math.fsum(count * rdp(mechanism, order) for mechanism, count in flatten_parsed(mechanisms))
 
 
+def fails(parts: list[tuple[Mechanism, int]], failure: float) -> bool:
+    """Whether the δ of what may fail, each with how often it runs, add up to more than `failure`."""
+    return math.fsum(count * mechanism.get("delta", 0.0) for mechanism, count in parts) > failure * (1 + 1e-9)
+
+
 def epsilon_at_order(mechanisms: list[Mechanism], delta: float, failure: float, order: int) -> float:
     """The ε at `delta` of all of `mechanisms`, also where each was chosen by earlier results.
 
@@ -68,8 +73,7 @@ def epsilon_at_order(mechanisms: list[Mechanism], delta: float, failure: float, 
     """
     if not mechanisms:
         return 0.0
-    own = math.fsum(count * mechanism.get("delta", 0.0) for mechanism, count in flatten_parsed(mechanisms))
-    if own > failure * (1 + 1e-9):
+    if fails(flatten_parsed(mechanisms), failure):
         return math.inf
     return max(0.0, _summed(mechanisms, order) + _conversion(order, delta - failure))
 

@@ -15,9 +15,11 @@ again an upper bound; both directions count, since add and remove are both neigh
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from statistics import NormalDist
 
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import MAX_RUNS, Mechanism, deltas_of, flatten, unflatten
+from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.renyi import rdp_within
 from localsynth.results import InferenceRisk, MembershipRisk, Risks
 
@@ -53,7 +55,7 @@ def _risks_of(counted: tuple[tuple[Account, tuple[tuple[str, int], ...]], ...]) 
 
     def most(rate: float) -> float:
         found = min(_by_epsilon(rate, *pair) for pair in profile)
-        if order is not None:
+        if order is not None and math.isfinite(epsilon):
             found = min(found, _by_order(rate, epsilon, order))
         # The last digits are rounding errors, which differ between machines.
         return math.ceil(round(1e6 * found, 6)) / 1e6
@@ -69,13 +71,16 @@ def _by_epsilon(rate: float, epsilon: float, delta: float) -> float:
 
 
 def _by_order(rate: float, epsilon: float, account: Account) -> float:
-    """The same from the Rényi differential privacy that bounds an account with an order, by bisection, rounded up.
+    """The same from what bounds an account with an order: Rényi DP by bisection, rounded up, or the curve of a Gaussian.
 
     A test is post-processing: true- and false-positive rate t and x are two Bernoulli distributions with a Rényi divergence of
     at most that bound, in both directions. What may fail (a value that only this unit has enters a list) fails where the unit
     is present: it adds its probability to the true-positive rate and none to the false-positive rate.
     """
     assert account.order is not None
+    if account.order == "all":
+        normal, rho = NormalDist(), rho_for(epsilon, account.delta - account.failure)
+        return min(1.0, normal.cdf(normal.inv_cdf(rate) + math.sqrt(2 * rho)) + account.failure)
     order, bound = account.order, rdp_within(epsilon, account.delta, account.failure, account.order)
 
     def is_possible(found: float) -> bool:

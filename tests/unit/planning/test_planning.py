@@ -143,7 +143,9 @@ def test_measured_columns_give_the_account_an_order(columns: list[Column], failu
     alone = math.fsum(1 / (2 * m["noise_multiplier"] ** 2) for m in share.schema)
     assert alone == pytest.approx(rho_for(0.2 * 4.0, 1e-5)), "what they cost together, if alone"
     assert [m.get("delta") for m in share.schema] == [pytest.approx(0.05 * 1e-5) if c is LIST else None for c in columns]
-    assert account.order in ORDERS and (account.epsilon, account.delta) == (4.0, 1e-5)
+    assert account.order == "all" and (account.epsilon, account.delta) == (4.0, 1e-5), "of marginals alone"
+    trained = account_of(config([*columns, TEXT], public_size=100), 90, 0.0)
+    assert trained.order in ORDERS and trained.failure == account.failure
     assert account.failure == pytest.approx(failure * 1e-5)
     assert account.fits([*share.schema, gaussian_of_rho(account.rho(share.schema))])
 

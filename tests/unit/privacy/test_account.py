@@ -13,7 +13,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from localsynth.errors import BudgetError
 from localsynth.privacy.account import Account, choose_order
 from localsynth.privacy.accountant import dp_sgd_step, epsilon_of
-from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
+from localsynth.privacy.gaussian import epsilon_of_rho, gaussian_of_rho, rho_for
 from localsynth.privacy.renyi import ORDERS, epsilon_at_order, rdp
 from tests.helpers.dp_events import to_dp_event
 
@@ -146,12 +146,28 @@ def test_nothing_costs_nothing_and_one_step_too_many_does_not_fit() -> None:
 
 def test_marginals_fill_what_is_left() -> None:
     assert Account(1.0, DELTA).rho([]) == rho_for(1.0, DELTA)
-    account = choose_order(Account(1.0, DELTA), 1.0, 0, measured(1.0))
-    rho = account.rho(measured(1.0))
-    assert 0.8 * rho_for(1.0, DELTA) < rho < rho_for(1.0, DELTA)
-    assert account.spent([*measured(1.0), gaussian_of_rho(rho)]) == pytest.approx(1.0)
-    with pytest.raises(BudgetError, match="leave nothing"):
-        account.rho([gaussian_of_rho(1.0)])
+    others = [gaussian_of_rho(0.004), {"type": "thresholded_gaussian", "noise_multiplier": 12.0, "delta": DELTA / 10}]
+    for order in ("all", 16):
+        account = Account(1.0, DELTA, order, DELTA / 10)
+        rho = account.rho(others)
+        assert rho == pytest.approx(account.rho([]) - 0.004 - 1 / 288)
+        assert account.spent([*others, gaussian_of_rho(rho)]) == pytest.approx(1.0)
+        with pytest.raises(BudgetError, match="leave nothing"):
+            account.rho([gaussian_of_rho(1.0)])
+
+
+def test_an_account_of_gaussians_is_exact_and_holds_nothing_else() -> None:
+    account = Account(1.0, DELTA, "all", DELTA / 10)
+    listed = {"type": "thresholded_gaussian", "noise_multiplier": 12.0, "delta": DELTA / 20}
+    gaussian = {"type": "gaussian", "noise_multiplier": 6.0}
+    exact = epsilon_of_rho(2 / 288 + 1 / 72, 0.9 * DELTA)
+    assert account.spent([listed, gaussian, listed]) == pytest.approx(exact, rel=1e-9)
+    assert exact < Account(1.0, DELTA, 16, DELTA / 10).spent([listed, gaussian, listed])
+    assert account.spent([listed] * 3) == math.inf, "more than may fail"
+    for other in (steps_of(6.0), {"type": "pure_dp", "epsilon": 0.01}):
+        assert account.spent([other]) == math.inf and not account.fits([gaussian, other])
+    with pytest.raises(BudgetError, match="marginals alone"):
+        account.noise(RATE, STEPS, [listed])
 
 
 def test_measuring_the_schema_costs_the_training_little() -> None:
@@ -162,9 +178,8 @@ def test_measuring_the_schema_costs_the_training_little() -> None:
 
 
 def test_epsilon_that_leaves_nothing_at_any_order_is_refused() -> None:
-    for steps in (0, STEPS):
-        with pytest.raises(BudgetError, match="too small"):
-            choose_order(Account(0.02, 1e-6, failure=1e-7), RATE, steps, measured(0.02))
+    with pytest.raises(BudgetError, match="too small"):
+        choose_order(Account(0.02, 1e-6, failure=1e-7), RATE, STEPS, measured(0.02))
 
 
 def test_no_noise_is_enough_beside_what_is_spent() -> None:

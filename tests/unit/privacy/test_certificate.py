@@ -549,7 +549,8 @@ def test_settings_are_those_of_the_budget_that_the_newest_run_spent_from(facts: 
 
 
 def test_measured_columns_need_an_account_with_an_order(facts: CertificateFacts) -> None:
-    assert "spends" in failed(forged(facts, lambda events: events[0].update(order=None)))
+    for order in (None, "all"):
+        assert "spends" in failed(forged(facts, lambda events, order=order: events[0].update(order=order)))
 
 
 def test_exceeding_the_target_needs_beyond_limit(facts: CertificateFacts, unsigned: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import beta, norm
 
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import dp_sgd_step, epsilon_of
-from localsynth.privacy.gaussian import gaussian_of_rho
+from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.renyi import rdp_within
 from localsynth.privacy.risk import Risks, risks_of
 from tests.helpers.dp_events import to_dp_event
@@ -138,6 +138,15 @@ def test_an_order_against_another_implementation(epsilon: float, order: int) -> 
         by_order = 1 - get_beta_from_rdp(rdp_within(epsilon, DELTA, 0.0, order), rate, order)
         theirs = min(float(np.squeeze(by_order)), float(1 - get_beta_from_adp(epsilon, DELTA, rate)))
         assert most == pytest.approx(theirs, abs=3e-6)
+
+
+def test_an_account_of_gaussians_against_its_trade_off_curve() -> None:
+    """Filled up, whatever was charged, and with all that may fail."""
+    risks = risks_of([(Account(1.0, DELTA, "all", DELTA / 10), [gaussian_of_rho(0.001)])])
+    distance = math.sqrt(2 * rho_for(1.0, 0.9 * DELTA))
+    for rate, most in figures(risks):
+        exact = float(norm.cdf(norm.ppf(rate) + distance)) + DELTA / 10
+        assert exact - 1e-9 <= most <= exact + 1e-6
 
 
 def test_an_order_is_above_the_curve_of_what_fits_into_it() -> None:
