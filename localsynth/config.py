@@ -159,7 +159,7 @@ class EvaluateConfig(_Section):
     report: bool = True
     """Whether `localsynth run` ends with a report. It reads the original table, and is private."""
     target: str | None = None
-    """The column that others are to predict from; None: guessed, and said."""
+    """The column that is to be predicted from others; None: guessed, and said. Set before a run, marginals prefer its pairs."""
     quasi_identifiers: list[str] | None = None
     """Columns that others may know of a person (a birth date, a postal code, the sex); None: guessed, and said."""
 

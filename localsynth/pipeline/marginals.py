@@ -43,7 +43,9 @@ def measure(session: Session, ledger: "Ledger", current: Run) -> None:
     domain = Domain.of_schema(split.schema)
     sequence_by, most = config.data.sequence_by, config.privacy.rows_per_unit
     layout = None if sequence_by is None else Layout.of_schema(schema, sequence_by, most)
-    settings = MarginalSettings(rows_per_unit=most)
+    # Public, like all of the configuration: its name says nothing of the rows. A text has no marginals.
+    target = config.evaluate.target if config.evaluate.target in domain.names else None
+    settings = MarginalSettings(rows_per_unit=most, target=target)
     if session.should_stop():
         raise Cancelled("Stopped before anything was measured.", "Start the command again to resume.")
     with PrivateStore.open(workspace) as store:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from localsynth.config import EvaluateConfig
 from localsynth.errors import BudgetError, Cancelled, ConfigError, IntegrityError
 from localsynth.marginals import measure as measuring
 from localsynth.marginals.accounting import Spend, total_rho
@@ -181,6 +182,22 @@ def test_a_unit_counts_with_all_its_rows_under_secure_noise(session: Session, mo
     assert type(random) is SecureRandom
     with PrivateStore.open(session.workspace) as store:
         assert rows == len(list(store.column_values(0, "train"))) and any(store.column_values(0, "holdout"))
+
+
+@pytest.mark.parametrize(("named", "preferred"), [("kind", "kind"), ("who", None), ("nothing", None), (None, None)])
+def test_pairs_of_the_configured_target_are_preferred(
+    session: Session, monkeypatch: pytest.MonkeyPatch, named: str | None, preferred: str | None
+) -> None:
+    """A key is not learned; what is no column at all is refused by the report."""
+
+    def watched(*given: Any) -> Any:
+        assert given[4].target == preferred
+        raise Cancelled("Seen.")
+
+    monkeypatch.setattr(measuring, "measure_marginals", watched)
+    session.config = session.config.model_copy(update={"evaluate": EvaluateConfig(target=named)})
+    with pytest.raises(Cancelled, match="Seen"):
+        train(session)
 
 
 def test_verify_recomputes_the_certificate_of_marginals(session: Session) -> None:
