@@ -49,6 +49,8 @@ _CELLS = 3_000_000
 """Values after the first rows that are only checked against the inferred kinds: some seconds at most."""
 _MAX_CORRECTIONS = 1000
 _MAX_NAMED = 10
+REPEATED = "Several rows have the same value"
+"""Begins what is said of a key that may be the privacy unit."""
 _TEXT_TOKENS = 128
 _MIN_WORDS = 2.5
 """Words of a value on average from which a column can be a text."""
@@ -164,14 +166,26 @@ class _ColumnGuess:
         if not self._values:
             self.notes.append(f"no values in the first {_ROWS} rows; taken as a category.")
             return Category(name=self._name, kind="category")
-        self._note_missing_markers()
+        markers = sorted(value for value in self._distinct if value.lower() in _MISSING_MARKERS)
+        return self._without(markers) or self._kind(markers)
+
+    def _kind(self, markers: list[str]) -> Column:
+        if markers:
+            self.notes.append(f"holds {_listed(markers)}; if that means 'no value', add it to data.missing.")
         boolean = self._boolean()
         return boolean or self._dated() or self._personal() or self._key() or self._coded() or self._numeric() or self._worded()
 
-    def _note_missing_markers(self) -> None:
-        markers = sorted(value for value in self._distinct if value.lower() in _MISSING_MARKERS)
-        if markers:
-            self.notes.append(f"holds {', '.join(map(repr, markers))}; if that means 'no value', add it to data.missing.")
+    def _without(self, markers: list[str]) -> Column | None:
+        """The column of numbers or dates that it is but for the markers; None where it is none, or is one with them."""
+        others = [value for value in self._values if value not in markers]
+        if not markers or not others or self._all(Number(name=self._name)):
+            return None
+        rest = _ColumnGuess(self._name, 1, [*others], self._missing)
+        column = rest._kind([])
+        if not isinstance(column, Integer | Number | Date | DateTime):
+            return None
+        self.notes = [f"{_listed(markers)} means 'no value' here: see missing.", *rest.notes]
+        return column.model_copy(update={"missing": sorted(self._missing.union(markers))})
 
     def _all(self, column: Column) -> bool:
         try:
@@ -198,7 +212,7 @@ class _ColumnGuess:
         checked = find_checked_format(self._distinct)
         form = find_key_format(self._distinct)
         if self._repeated():
-            note += f". Several rows have the same value: if it says whose rows they are, set privacy.unit to {self._name!r}."
+            note += f". {REPEATED}: if it says whose rows they are, set privacy.unit to {self._name!r}."
         else:
             note += ". If it identifies the unit, set privacy.unit to this column."
         self.notes.append(note)
@@ -378,6 +392,10 @@ class _ColumnGuess:
     def _repeats(self, max_distinct: int) -> bool:
         """Whether at most `max_distinct` values occur, each ten times on average."""
         return len(self._distinct) <= max_distinct and len(self._values) >= 10 * len(self._distinct)
+
+
+def _listed(texts: list[str]) -> str:
+    return ", ".join(map(repr, texts))
 
 
 def _unless(form: str, *usual: str) -> str | None:

@@ -173,6 +173,17 @@ def test_new_keys_have_the_check_digits_that_all_keys_have() -> None:
         assert isinstance(other, Identifier) and other.check is None, "one key without them is enough"
 
 
+def test_a_marker_of_missing_values_makes_no_category_of_numbers() -> None:
+    for values, kind in ((["1.5", "unknown", "20.25"], "number"), (["3", "N/A", "41"], "integer"), (["01.02.2020", "-"], "date")):
+        column, notes = guess("size", [*values] * 50)
+        assert column.kind == kind and column.missing == sorted([*MISSING, values[1]])
+        assert [parse_value(column, value, []) is None for value in values] == [value == values[1] for value in values]
+        assert "means 'no value'" in notes[0]
+    for values in (["yes", "no", "unknown"], ["a", "none", "b"], ["007", "-", "112"]):
+        column, notes = guess("size", [*values] * 50)
+        assert column.kind == "category" and column.missing is None and "if that means 'no value'" in notes[0]
+
+
 def test_a_limit_that_many_values_share_is_kept() -> None:
     column, notes = guess("crp", ["<0.5"] * 20 + ["0.7", "12.3"] * 50)
     assert isinstance(column, Number) and (column.below, column.above) == (0.5, None)
