@@ -29,6 +29,13 @@ def test_descriptions_round_trip() -> None:
     assert "descriptions" not in without and config.schema_.columns[0].model_dump().get("descriptions", {}) == {}
 
 
+def test_missing_strings_round_trip() -> None:
+    changes = changes_of("category", {"values": "J45", "missing": '?, "n/a, none"'})
+    text, config = with_column(TEXT, "diagnosis", changes, "here")
+    assert config.schema_.columns[0].missing == ["?", "n/a, none"] and 'missing = ["?", "n/a, none"]' in text
+    assert changes_of("category", values_of(config.schema_.columns[0])) == changes
+
+
 def test_description_without_its_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="Value descriptions: enter values and their descriptions"):
         changes_of("category", {"values": "J45", "descriptions": "asthma"})

@@ -62,12 +62,14 @@ CONTAINS = PiiHint("contains", "names of persons")
         (Surrogate(name="a", of="email"), DIRECT, ""),
         (Date(name="a"), INDIRECT, "! a birth date"),
         (Integer(name="a"), UNIT, "! privacy unit?"),
+        (Identifier(name="a"), UNIT, "! privacy unit?"),
+        (Identifier(name="unit"), UNIT, ""),
         (Text(name="a"), CONTAINS, "! contains names of persons"),
         (Text(name="a"), None, ""),
     ],
 )
 def test_flag_of_a_column(column, hint, expected):
-    assert flag(column, hint) == expected
+    assert flag(column, hint, "unit") == expected
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_flag_of_a_column(column, hint, expected):
         (Text(name="a"), DIRECT, "row", "llm", "would be LEARNED"),
         (Surrogate(name="a", of="email"), DIRECT, "row", "llm", "Not learned: each synthetic row gets a fake e-mail address"),
         (Date(name="a"), INDIRECT, "row", "marginals", "! A birth date can help to identify a person. If not needed, exclude it"),
-        (Integer(name="a"), UNIT, "row", "marginals", "May identify the privacy unit"),
+        (Integer(name="a"), UNIT, "row", "marginals", "May say whose rows these are"),
         (Identifier(name="a"), UNIT, "a", "marginals", "each synthetic unit gets a new number"),
         (Identifier(name="a"), None, "row", "marginals", "each synthetic row gets a new number"),
         (Text(name="a"), CONTAINS, "row", "hybrid", "other people whom several rows mention"),
@@ -94,7 +96,12 @@ def test_treatment_of_every_kind(column, hint, unit, synthesizer, expected):
 
 
 def test_treatment_has_no_warning_of_the_chosen_unit():
-    assert "May identify" not in treatment(Integer(name="a"), UNIT, "a", "marginals")
+    assert "May say" not in treatment(Integer(name="a"), UNIT, "a", "marginals")
+
+
+def test_treatment_says_how_well_an_open_column_is_measured():
+    assert "! Few rows [b]." in treatment(Integer(name="a"), INDIRECT, "row", "llm", measured="Few rows [b].")
+    assert "Few" not in treatment(Integer(name="a", min=0, max=9), None, "row", "llm", measured="Few rows.")
 
 
 def test_treatment_shows_the_inference_only_without_a_warning():

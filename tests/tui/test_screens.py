@@ -267,7 +267,7 @@ def test_unit_form_sets_the_privacy_unit(workspace):
         await sees(pilot, "Who is protected?")
         await sees(pilot, "one row")
         app.screen.query_one("#unit", Select).value = "id"
-        await sees(pilot, "all rows with the same 'id'")
+        await sees(pilot, "id: all rows with the same value")
         app.screen.query_one("#max_rows", Input).value = "5"
         await until(pilot, lambda: saved(workspace)["privacy"].get("max_rows_per_unit") == 5)
         assert saved(workspace)["privacy"]["unit"] == "id"
@@ -283,7 +283,8 @@ def test_preview_shows_rows_and_flags_names(workspace, home, monkeypatch):
     lines += [f"{i},Person{i} Planted,a{i % 3},{i},1.50,2024-01-{i % 28 + 1:02d},yes,[red]word{i}" for i in range(60)]
     (home / "tickets.csv").write_text("\n".join(lines) + "\n")
     path = workspace / "localsynth.toml"
-    path.write_text(path.read_text().replace('kind = "surrogate"\nof = "name"', 'kind = "text"'))
+    text = path.read_text().replace('kind = "surrogate"\nof = "name"', 'kind = "text"')
+    path.write_text(text.replace('unit = "row"\n', 'unit = "row"\npublic_size = 300\n', 1))
 
     async def scenario(app, pilot):
         await until(pilot, lambda: app.screen.query_one("#preview", DataTable).row_count == 50)
@@ -292,6 +293,11 @@ def test_preview_shows_rows_and_flags_names(workspace, home, monkeypatch):
         await sees(pilot, "Looks like a name, and would be LEARNED: change its kind to surrogate")
         app.screen.query_one("#kind", Select).value = "surrogate"
         await sees(pilot, "Not learned: each synthetic row gets a fake name.")
+        app.screen.query_one("#table", DataTable).move_cursor(row=2)
+        await sees(pilot, "Private examples: a0 · a1 · a2")
+        await sees(pilot, "Inferred: values that repeat")
+        await sees(pilot, "! to be measured: see below")
+        await sees(pilot, "! With about 270 training units")
         await pilot.press("p")
         await sees(pilot, "PRIVATE")
         await sees(pilot, "Person0 Planted")

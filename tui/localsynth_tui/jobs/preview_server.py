@@ -7,13 +7,18 @@ answer is private: the terminal UI shows it and stores it nowhere.
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from localsynth.errors import LocalsynthError
 from localsynth.events import Event
 from localsynth.system.network_seal import seal
 from localsynth.worker import failure_event
+
+if TYPE_CHECKING:
+    from localsynth.config import Config
+    from localsynth.workspace.paths import Workspace
 
 ROWS = 50
 _SEARCHED_ROWS = 1000
@@ -24,36 +29,71 @@ def first_rows(workspace: Path) -> dict[str, Any]:
     """A preview of every column of the source, excluded ones too.
 
     `columns` and `rows` (at most `ROWS`, values as text or null), the inferred `schema`, the
-    reasons for it (`notes`), and `hints` of personal data (name → [kind, description]).
-    Raises ConfigError or DataError.
+    reasons for it (`notes`), `hints` of personal data (name → [kind, description]), three different values of each
+    column (`examples`), and what `plan` warns of each that is to be measured (`warnings`). Raises ConfigError or DataError.
     """
     from localsynth.config import load_config
-    from localsynth.ingest.infer import infer_schema
+    from localsynth.ingest.infer import REPEATED, infer_schema
     from localsynth.ingest.sources.open import open_source
     from localsynth.workspace.paths import Workspace
     from localsynth_tui.text.pii_hints import find_pii_hints
 
-    data = load_config(Workspace.open(workspace).config_path).data
+    opened = Workspace.open(workspace)
+    config = load_config(opened.config_path)
+    data = config.data
     source = open_source(data.model_copy(update={"columns": None}))
     first = list(itertools.chain.from_iterable(itertools.islice(source.batches(_SEARCHED_ROWS), 1)))
     guess, notes = infer_schema(source, data.missing)
+    by_column = _by_column(source.columns, notes)
+    hints = {name: [hint.kind, hint.description] for name, hint in find_pii_hints(guess.columns, first).items()}
+    hints |= {name: ["unit", "privacy unit"] for name, note in by_column.items() if REPEATED in note}
     return {
         "columns": source.columns,
         "rows": first[:ROWS],
         "schema": [{"name": c.name, "kind": c.kind, **c.model_dump(mode="json", exclude_defaults=True)} for c in guess.columns],
-        "notes": _by_column(source.columns, notes),
-        "hints": {name: [hint.kind, hint.description] for name, hint in find_pii_hints(guess.columns, first).items()},
+        "notes": by_column,
+        "hints": hints,
+        "examples": {name: _examples(row[place] for row in first) for place, name in enumerate(source.columns)},
+        "warnings": _warnings(opened, config),
     }
+
+
+def _examples(values: Iterable[str | None]) -> list[str]:
+    return list(itertools.islice(dict.fromkeys(value for value in values if value and value.strip()), 3))
+
+
+def _warnings(workspace: "Workspace", config: "Config") -> dict[str, str]:
+    """What is said of each column whose list or range will be measured with too few units, or too little epsilon."""
+    from localsynth.pipeline.plan import known_size
+    from localsynth.pipeline.session import Session
+    from localsynth.planning.warnings import list_warning, range_warning
+
+    try:
+        schema, _, size = known_size(Session(workspace, config, lambda _event: None, lambda: False))
+        rules = (list_warning, range_warning) if schema.unmeasured() else ()
+        texts = [text for rule in rules if (text := rule(config, size.training_units))]
+    except LocalsynthError:
+        # The plan says what is wrong with the settings.
+        return {}
+    found = {}
+    for column in schema.columns:
+        # Not the first sentence, which names all columns.
+        about = [text.partition(". ")[2] for text in texts if repr(column.name) in text]
+        if about:
+            found[column.name] = " ".join(about)
+    return found
 
 
 def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
     """Each column's notes in one string."""
+    from localsynth.ingest.infer import REPEATED
+
     found = {}
     for name in names:
         start = f"{name!r}: "
         texts = [note.removeprefix(start) for note in notes if note.startswith(start)]
-        # PII hints and the treatment of texts are shown for every column anyway.
-        if kept := [text for text in texts if not text.startswith(("looks like", "free text"))]:
+        # PII hints and the treatment of texts are shown for every column anyway; which key is the unit is not.
+        if kept := [text for text in texts if REPEATED in text or not text.startswith(("looks like", "free text"))]:
             found[name] = " ".join(kept)
     return found
 

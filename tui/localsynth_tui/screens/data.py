@@ -20,7 +20,7 @@ from localsynth.worker import WorkerError
 from localsynth_tui.jobs.client import Request, ask
 from localsynth_tui.screens.step import StepScreen
 from localsynth_tui.text.command_line import command_line
-from localsynth_tui.text.formatting import cell
+from localsynth_tui.text.formatting import cell, plain
 from localsynth_tui.text.pii_hints import PiiHint, flag, treatment
 from localsynth_tui.widgets.debounce import Debounce
 from localsynth_tui.widgets.privacy_unit import PrivacyUnitForm
@@ -31,6 +31,18 @@ from localsynth_tui.workspace.config_file import KINDS, read, save, with_column,
 _SAVE_DELAY = 0.4
 """Seconds without a change before it is saved."""
 _SURROGATES = ("name", "email", "phone", "address", "ip", "ipv6")
+_REASONS = {
+    "category": "values that repeat, or have few words.",
+    "integer": "all values are whole numbers.",
+    "number": "all values are numbers.",
+    "boolean": "there are two values, such as yes and no.",
+    "date": "all values are days.",
+    "datetime": "all values are dates with times.",
+    "time": "all values are times of day.",
+    "text": "values have words, and few repeat.",
+    "identifier": "it looks like a key.",
+    "surrogate": "it looks like what identifies a person.",
+}
 _NOT_LEARNED = ("identifier", "surrogate", "derived")
 
 
@@ -64,6 +76,8 @@ class DataScreen(StepScreen):
         self._source: dict[str, dict[str, Any]] = {}
         """Every column of the source as inferred, in its order; empty until the first rows are read."""
         self._notes: dict[str, str] = {}
+        self._examples: dict[str, list[str]] = {}
+        self._warnings: dict[str, str] = {}
         self._pending = Debounce(self, _SAVE_DELAY)
 
     def content(self) -> ComposeResult:
@@ -139,7 +153,8 @@ class DataScreen(StepScreen):
             self.query_one("#table").focus()
 
     def _cells(self, column: Column, measured: Column | None, confirmed: bool) -> list[Text]:
-        flagged = flag(column, self._hints.get(column.name))
+        assert self._config is not None
+        flagged = flag(column, self._hints.get(column.name), self._config.privacy.unit)
         if column.kind in _NOT_LEARNED or column.kind in ("boolean", "text"):
             source = "checked" if confirmed else "inferred"
         elif not column.unmeasured():
@@ -147,14 +162,18 @@ class DataScreen(StepScreen):
         elif measured is not None and not measured.unmeasured():
             source, column = "measured", measured
         else:
-            source = "to be measured"
+            source = "! to be measured: see below" if column.name in self._warnings else "to be measured"
         return [
             cell(column.name, 20),
             cell(column.kind, 11),
             cell(range_text(column), 30),
             cell("yes" if column.nullable else "no"),
             cell(flagged or source, 34),
+            cell(self._examples_of(column.name), 30),
         ]
+
+    def _examples_of(self, name: str) -> str:
+        return " · ".join(self._examples.get(name, []))
 
     @work(exclusive=True, group="preview")
     async def _preview(self) -> None:
@@ -175,6 +194,7 @@ class DataScreen(StepScreen):
         )
         self._hints = {name: PiiHint(*hint) for name, hint in found["hints"].items()}
         self._source, self._notes = {column["name"]: column for column in found["schema"]}, found["notes"]
+        self._examples, self._warnings = found["examples"], found["warnings"]
         if self._config is not None:
             # Not the form: the user may have typed there meanwhile.
             self._fill_table()
@@ -224,10 +244,14 @@ class DataScreen(StepScreen):
         name, column = self._under_cursor(), self._column()
         text = ""
         if column is not None and self._config is not None:
-            hint, note = self._hints.get(column.name), self._notes.get(column.name, "")
-            text = treatment(column, hint, self._config.privacy.unit, _synthesizer(self._config), note)
+            inferred = self._source.get(column.name, {}).get("kind")
+            note = self._notes.get(column.name) or (_REASONS.get(column.kind, "") if inferred == column.kind else "")
+            hint, measured = self._hints.get(column.name), self._warnings.get(column.name, "")
+            text = treatment(column, hint, self._config.privacy.unit, _synthesizer(self._config), note, measured)
         elif name is not None:
             text = "Excluded: not ingested, and not in the synthetic table. L includes it again, as inferred."
+        if name is not None and (examples := self._examples_of(name)):
+            text = f"Private examples: {plain(examples)[:200]}\n{text}"
         self.query_one("#treatment", Static).update(Content(text))
 
     def action_exclude(self) -> None:
@@ -372,10 +396,13 @@ class DataScreen(StepScreen):
         """Update the table of columns, and not the form: the user may be typing there."""
         measured = {c.name: c for c in Schema.model_validate(self._effective["schema"]).columns} if self._effective else {}
         confirmed = self._config is not None and self._config.schema_.confirmed
-        names = [cell(name) for name in ("Column", "Kind", "Values", "Empty", "Source")]
+        names = [cell(name) for name in ("Column", "Kind", "Values", "Empty", "Source", "Private examples")]
         columns, excluded = self._used(), self._excluded()
         rows = [self._cells(column, measured.get(column.name), confirmed) for column in columns]
-        rows += [[cell(name, 20), cell("–"), cell("excluded"), cell(""), cell("L includes it again")] for name in excluded]
+        rows += [
+            [*map(cell, (name, "–", "excluded", "", "L includes it again")), cell(self._examples_of(name), 30)]
+            for name in excluded
+        ]
         with self.prevent(DataTable.RowHighlighted):
             fill(self.query_one("#table", DataTable), names, rows, [*(column.name for column in columns), *excluded])
 

@@ -116,9 +116,9 @@ def _learned(column: Column) -> bool:
     return not isinstance(column, Identifier | Surrogate | Derived)
 
 
-def flag(column: Column, hint: PiiHint | None) -> str:
-    """A few words for the table of columns where the user should check; "" otherwise."""
-    if hint is None or not _learned(column):
+def flag(column: Column, hint: PiiHint | None, unit: str) -> str:
+    """A few words for the table of columns where the user should check; "" otherwise. `unit`: the privacy unit."""
+    if hint is None or not _to_check(column, hint, unit):
         return ""
     return {
         "direct": f"! looks like {hint.description}",
@@ -128,22 +128,30 @@ def flag(column: Column, hint: PiiHint | None) -> str:
     }[hint.kind]
 
 
-def treatment(column: Column, hint: PiiHint | None, unit: str, synthesizer: str, note: str = "") -> str:
-    """How a column is treated, and what to do where that is not wanted. `note`: the reason for its inferred kind."""
+def _to_check(column: Column, hint: PiiHint, unit: str) -> bool:
+    return column.name != unit if hint.kind == "unit" else _learned(column)
+
+
+def treatment(column: Column, hint: PiiHint | None, unit: str, synthesizer: str, note: str = "", measured: str = "") -> str:
+    """How a column is treated, and what to do where that is not wanted.
+
+    `note`: the reason for its inferred kind. `measured`: how well its list or range can be measured, where that is too little.
+    """
     warning = _warning(column, hint, unit)
+    about = f"! {plain(measured)}" if measured and column.unmeasured() else ""
     # Space is short: the reason for the kind matters less than a warning.
-    parts = [warning, _treatment(column, unit, synthesizer), f"Inferred: {plain(note)}" if note and not warning else ""]
+    parts = [warning, _treatment(column, unit, synthesizer), about, f"Inferred: {plain(note)}" if note and not warning else ""]
     return " ".join(part for part in parts if part)
 
 
 def _warning(column: Column, hint: PiiHint | None, unit: str) -> str:
-    if hint is None or not _learned(column):
+    if hint is None or not _to_check(column, hint, unit):
         return ""
     description = hint.description
     if hint.kind == "direct":
         return f"! Looks like {description}, and would be LEARNED: change its kind to surrogate or identifier, or exclude it (L)."
     if hint.kind == "unit":
-        return "" if column.name == unit else "! May identify the privacy unit: if so, choose it there (W)."
+        return "! May say whose rows these are: if so, choose it as the privacy unit (W)."
     if hint.kind == "indirect":
         return f"! {description[0].upper()}{description[1:]} can help to identify a person. If not needed, exclude it (L)."
     return (

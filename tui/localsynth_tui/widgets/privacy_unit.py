@@ -72,7 +72,7 @@ class PrivacyUnitForm(VerticalScroll):
         privacy, order = config.privacy, config.data.sequence_by
         self._columns = {column.name: column for column in config.schema_.columns}
         with self.prevent(Select.Changed, Input.Changed):
-            units = [(Content(f"all rows with the same {name!r}"), name) for name in self._columns]
+            units = [(Content(f"{name}: all rows with the same value"), name) for name in self._columns]
             chosen = _ROW if privacy.unit == "row" else privacy.unit
             _choose(self.query_one("#unit", Select), [(Content("one row"), _ROW), *units], chosen)
             orders = [(Content("none: independent rows"), _NO_ORDER)]

@@ -19,20 +19,21 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "max_tokens": ("Max tokens", "128"),
     "formula": ("Formula", "net + tax"),
     "format": ("Format", "as usual"),
+    "missing": ("No value", "as in data.missing; or: ?, -999"),
     "other": ("named", "none; measured: other"),
 }
 """Inputs of the form: (label, placeholder)."""
 
 _INPUTS = {
-    "category": ("values", "descriptions", "other"),
-    "integer": ("min", "max", "format"),
-    "number": ("min", "max", "decimals", "format"),
-    "boolean": ("format",),
-    "date": ("min", "max", "format"),
-    "datetime": ("min", "max", "format"),
-    "time": ("format",),
+    "category": ("values", "descriptions", "missing", "other"),
+    "integer": ("min", "max", "format", "missing"),
+    "number": ("min", "max", "decimals", "format", "missing"),
+    "boolean": ("format", "missing"),
+    "date": ("min", "max", "format", "missing"),
+    "datetime": ("min", "max", "format", "missing"),
+    "time": ("format", "missing"),
     "identifier": ("format",),
-    "text": ("max_tokens",),
+    "text": ("max_tokens", "missing"),
     "derived": ("formula", "decimals", "format"),
 }
 
@@ -76,7 +77,7 @@ def values_of(column: Column) -> dict[str, str]:
 def _read(kind: str, field: str, text: str) -> Any:
     if field in ("other", "formula", "format"):
         return text
-    if field == "values":
+    if field in ("values", "missing"):
         return next(csv.reader([text], skipinitialspace=True))
     if field == "descriptions":
         pairs = [part.partition("=") for part in next(csv.reader([text], skipinitialspace=True))]
