@@ -165,6 +165,8 @@ def test_column_edits_are_saved_and_comments_stay(workspace):
         low.focus()
         await pilot.press("backspace", *"-5")
         await until(pilot, lambda: column_of(workspace, "amount").get("min") == -5)
+        await pilot.press("escape", "down")
+        await until(pilot, lambda: app.screen.query_one("#table", DataTable).cursor_row == 4)
         await choose_column(app, pilot, 2)
         app.screen.query_one("#values", Input).value = 'ham, "spam, eggs"'
         await until(pilot, lambda: column_of(workspace, "kind").get("values") == ["ham", "spam, eggs"])

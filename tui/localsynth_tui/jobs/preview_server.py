@@ -94,7 +94,7 @@ def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:
         texts = [note.removeprefix(start) for note in notes if note.startswith(start)]
         # PII hints and the treatment of texts are shown for every column anyway; which key is the unit is not.
         if kept := [text for text in texts if REPEATED in text or not text.startswith(("looks like", "free text"))]:
-            found[name] = " ".join(kept)
+            found[name] = " ".join(kept).replace("add it to data.missing", "enter it in No value")
     return found
 
 

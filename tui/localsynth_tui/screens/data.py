@@ -120,6 +120,13 @@ class DataScreen(StepScreen):
             ("Ingest the table, and measure what is open", command_line("ingest", self.workspace)),
         ]
 
+    def action_leave_field(self) -> None:
+        """From a field back to the table of columns, where the arrow keys choose the next one."""
+        if self.query_one(TabbedContent).active == "columns":
+            self.query_one("#table").focus()
+        else:
+            super().action_leave_field()
+
     def action_tab(self, tab: str) -> None:
         """Open one of the tabs, with the focus on its main widget."""
         pane, focus = {"columns": ("columns", "#table"), "unit": ("unit-tab", "#unit"), "rows": ("rows", "#preview")}[tab]
