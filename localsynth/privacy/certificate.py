@@ -225,8 +225,8 @@ def _guessed(column: Column) -> str:
         fields.append("decimals")
     if isinstance(column, Text):
         fields.append("max_tokens")
-    if getattr(column, "format", None) is not None:
-        fields.append("format")
+    written = ("format", "check", "missing", "below", "above")
+    fields += [field for field in written if getattr(column, field, None) is not None]
     return f"{column.name} ({', '.join(fields)})"
 
 

@@ -29,7 +29,7 @@ from localsynth.privacy.ledger_chain import Basis, genesis_hash
 from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import fingerprint, sign, signing_key
 from localsynth.results import Risks, from_json
-from localsynth.schema.columns import Category, Date, Integer, Number, Schema, Text
+from localsynth.schema.columns import Category, Date, Identifier, Integer, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
 from localsynth.verify import certificate
 from localsynth.verify.certificate import Finding, check
@@ -319,6 +319,12 @@ def test_not_covered_depends_on_schema_unit_and_runs() -> None:
     assert "the number of units" in guessed[-3] and "declared as public" in guessed[-3]
     meant = Schema(columns=[Category(name="unit", descriptions={"ICU": "intensive care"}), *SCHEMA.columns])
     assert any("value descriptions of unit" in said for said in not_covered(meant, 1, BASIS, model, beyond_limit=False))
+    key = Identifier(name="card", format="4##", check="luhn")
+    written = Schema(columns=[key, Number(name="crp", missing=["?"], below=0.5)])
+    assert (
+        "card (kind, nullable, format, check); crp (kind, nullable, decimals, missing, below)"
+        in (not_covered(written, 1, BASIS, model, beyond_limit=False)[-1])
+    )
     sure = Schema(confirmed=True, columns=SCHEMA.columns)
     confirmed = not_covered(sure, 1, Basis("row", 1, size_declared=True), model, beyond_limit=False)
     assert len(confirmed) == len(guessed) - 1 and "trained on once" in confirmed[-1]
