@@ -64,8 +64,8 @@ def _edges(column: Ordered) -> Floats:
 
 
 def binned_shares(values: Floats, edges: Floats) -> list[float]:
-    """The share of the values in each bin, rounded."""
-    counts, _ = np.histogram(values, edges)
+    """The share of the values in each bin, rounded; those beyond the ends belong to the outer bins."""
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return [round(float(share), 6) for share in counts / max(int(counts.sum()), 1)]
 
 
@@ -75,14 +75,18 @@ def histogram(column: Column, tables: dict[str, Rows]) -> dict[str, Any]:
     The name of a bar of an ordered column is its lower end, and "ends" are the bounds of the column.
 
     Ordered columns: equal parts of the range (each whole number, if there are few), nulls left out. Labels: the schema's, the
-    most frequent of the first table first, beyond twelve together.
+    most frequent of the first table first, beyond twelve together; labels outside of its list as `conform` has them.
     """
     if is_ordered(column):
         edges = _edges(column)
         shares = {name: binned_shares(known(ordered(column, records)), edges) for name, records in tables.items()}
         return {"bars": _bin_names(column, edges), "ends": ends(column), **shares}
     names: list[str | None] = [*column.allowed()] if isinstance(column, Category) else ["yes", "no"]
-    counted = {name: Counter(labels(column, records)) for name, records in tables.items()}
+    other = column.other if isinstance(column, Category) else None
+    inside = {None, *names}
+    counted = {
+        name: Counter(label if label in inside else other for label in labels(column, rows)) for name, rows in tables.items()
+    }
     first = next(iter(counted.values()))
     if any(counts[None] for counts in counted.values()):
         names.append(None)

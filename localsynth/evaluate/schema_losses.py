@@ -1,9 +1,10 @@
 """Values and rows that the schema changed before training.
 
-These are values outside its bounds and lists, and rows that violate its constraints. All other figures use the originals after
-that, so this loss shows nowhere else.
+These are values outside its bounds and lists, and rows that violate its constraints. All figures compare with values as they
+were before; only rows that were dropped are in none.
 """
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -22,19 +23,22 @@ class SchemaLosses:
         self._changed: Counter[str] = Counter()
         self._broken: Counter[str] = Counter()
 
-    def count(self, original: Record, conformed: Record | None) -> None:
-        """Count one row, before and after `schema.conform`. Rounding to a column's decimals is no change."""
+    def count(self, original: Record, conformed: Record | None) -> Record | None:
+        """Count one row, before and after `schema.conform`. Returns the row to compare with: as it was, its numbers rounded to
+        their columns' decimals; None where the schema drops it."""
         self._rows += 1
         if conformed is None:
             self._dropped += 1
             inside = conform(self._without, original) if self._constraints else None
             self._broken.update(rule.text for rule in self._constraints if inside is not None and rule.violated(inside))
-            return
+            return None
+        row = dict(original)
         for column in self._columns:
-            value, kept = original[column.name], conformed[column.name]
+            value = original[column.name]
             if isinstance(column, Number) and isinstance(value, int | float):
-                value = round(float(value), column.decimals)
-            self._changed[column.name] += value != kept
+                row[column.name] = round(float(value), column.decimals) if math.isfinite(value) else None
+            self._changed[column.name] += row[column.name] != conformed[column.name]
+        return row
 
     def figures(self) -> dict[str, Any]:
         """{"rows", "dropped", "columns": [{"column", "changed"}], "constraints": [{"constraint", "broken"}]}: columns that lost

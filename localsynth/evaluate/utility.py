@@ -93,7 +93,9 @@ class _Task:
             if is_ordered(column):
                 return ordered(column, records)
             codes = self._codes[column.name]
-            return np.array([codes.get(name, math.nan) for name in labels(column, records)], dtype=np.float64)
+            other = codes.get(column.other, math.nan) if isinstance(column, Category) else math.nan
+            known: dict[str | None, float] = {None: math.nan, **codes}
+            return np.array([known.get(name, other) for name in labels(column, records)], dtype=np.float64)
 
         return np.column_stack([encode(column) for column in self.columns])
 

@@ -7,6 +7,7 @@ meant to leave the machine. With `release` it leaves out everything that the ori
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from localsynth.errors import Cancelled, ConfigError
 from localsynth.events import progress, stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, check_base_model, check_product, trained_run
 from localsynth.results import EvaluateResult
-from localsynth.schema.columns import Record, Schema
+from localsynth.schema.columns import Record, Schema, conform
 from localsynth.system.cpu import default_threads
 from localsynth.system.files import read_json, write_file, write_json
 from localsynth.workspace.erasure_record import refuse_erased
@@ -171,7 +172,8 @@ def _attack_the_model(
     members, others = (_sample(rows) for rows in (train, holdout))
     description, threads = current.description, default_threads()
     split = ColumnSplit(schema, hybrid=current.hybrid)
-    members, others = ([split.with_lengths(row) for row in rows] for rows in (members, others))
+    conformed = ([found for row in rows if (found := conform(schema, row)) is not None] for rows in (members, others))
+    members, others = ([split.with_lengths(row) for row in rows] for rows in conformed)
     scores = []
     for side, rows in enumerate((members, others)):
 
@@ -190,11 +192,15 @@ def _attack_the_model(
 
 
 def _units(workspace: Workspace, split: Any, schema: Schema, losses: "SchemaLosses") -> list[list[Record]]:
-    """The conforming rows of each unit of a split, in their order; `losses` counts what conforming changed."""
+    """The rows of each unit that the schema keeps, in their order and as they were; `losses` counts what it changed."""
     from localsynth.store.private import PrivateStore
 
+    units = []
     with PrivateStore.open(workspace) as store:
-        return [unit for unit in store.conformed_units(split, schema, losses.count) if unit]
+        for _, rows in groupby(store.records(split, schema), key=itemgetter(0)):
+            kept = [losses.count(record, conform(schema, record)) for _, record in rows]
+            units.append([row for row in kept if row is not None])
+    return [unit for unit in units if unit]
 
 
 def _sample(rows: list[Record]) -> list[Record]:

@@ -10,7 +10,7 @@ No value of a row is printed, logged or put into a message; DuckDB's messages, w
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -144,22 +144,14 @@ class PrivateStore(Closing):
         for row in self._rows(f"SELECT {selected} FROM private.original WHERE split = ?{only}{order}", values):
             yield int(row[0]), dict(zip(names, row[1:], strict=True))  # type: ignore[arg-type]
 
-    def conformed_units(
-        self, split: Split, schema: Schema, seen: Callable[[Record, Record | None], None] | None = None
-    ) -> Iterator[list[Record]]:
+    def conformed_units(self, split: Split, schema: Schema) -> Iterator[list[Record]]:
         """The rows of each unit inside an effective schema (`conform`), in their order. A unit may have none.
 
-        `seen` is called with each row before and after; after is None where the schema drops it. Raises as `records`.
+        Raises as `records`.
         """
         for _, rows in groupby(self.records(split, schema), key=itemgetter(0)):
-            unit = []
-            for _, record in rows:
-                conformed = conform(schema, record)
-                if seen is not None:
-                    seen(record, conformed)
-                if conformed is not None:
-                    unit.append(conformed)
-            yield unit
+            conformed = (conform(schema, record) for _, record in rows)
+            yield [record for record in conformed if record is not None]
 
     def check_readable(self) -> None:
         """Read every stored value, so that a damaged file is found before anything is charged.

@@ -1,5 +1,6 @@
 """What the schema cut is counted, and said where it is much."""
 
+import math
 from typing import Any
 
 from localsynth.evaluate.schema_losses import SchemaLosses
@@ -41,6 +42,17 @@ def test_losses_against_counts_by_hand() -> None:
         "columns": [{"column": "n", "changed": 2}, {"column": "kind", "changed": 1}],
         "constraints": [],
     }
+
+
+def test_rows_to_compare_with_are_as_they_were() -> None:
+    losses = SchemaLosses(SCHEMA)
+    rows: list[Record] = [
+        {"kind": "b", "n": 12, "x": 0.14},
+        {"kind": "a", "n": 3, "x": 1.5},
+        {"kind": "a", "n": 3, "x": math.nan},
+    ]
+    compared = [losses.count(row, conform(SCHEMA, row)) for row in rows]
+    assert compared == [{"kind": "b", "n": 12, "x": 0.1}, None, {"kind": "a", "n": 3, "x": None}]
 
 
 def test_constraints_are_checked_after_clamping() -> None:
