@@ -51,9 +51,10 @@ def main() -> None:
         width: dict[str, list[float]] = {}
         for _ in range(_REPEATS):
             for name, (grid, values) in columns(n, data).items():
-                low, high = RangePlan(noise, 1, grid).release(values, secret)
-                cut.setdefault(name, []).append(float(((values < low) | (values > high)).mean()))
-                width.setdefault(name, []).append((high - low) / float(values.max() - values.min()))
+                steps = grid.steps(values)
+                found = RangePlan(noise, _DELTA / 200, 1, grid).release(steps, secret)
+                cut.setdefault(name, []).append(float(((steps < found.starts[0]) | (steps >= found.starts[-1])).mean()))
+                width.setdefault(name, []).append((found.starts[-1] - found.starts[0]) / float(np.ptp(steps)))
         for name, shares in cut.items():
             print(f"  {name:24} cut {np.mean(shares):6.3f}, at most {max(shares):6.3f}; width {np.median(width[name]):7.2f}")
 

@@ -4,18 +4,22 @@ Exact minima, maxima or lists of values would reveal single rows. Each measureme
 charged before it runs.
 """
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from localsynth.errors import ConfigError
 from localsynth.ingest.measurement import Measurement
+from localsynth.marginals.bin_merging import onto_simplex
+from localsynth.marginals.domain import EQUAL_WIDTH_BINS
 from localsynth.privacy.accountant import Mechanism
-from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
-from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
+from localsynth.privacy.grids import Grid, grid_of
+from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, Range, RangePlan
 from localsynth.privacy.noise import RandomSource
 from localsynth.schema.columns import Category, Column, Date, DateTime, Integer, Number
+from localsynth.schema.ordinals import Ordered, from_int, to_int
 from localsynth.store.private import PrivateStore
 
 Charge = Callable[[str, Mechanism], None]
@@ -33,9 +37,7 @@ def measure_column(
     column: Column, index: int, store: PrivateStore, measurement: Measurement, charge: Charge, random: RandomSource
 ) -> Column:
     """`column` (the `index`-th learned one) with its open bounds or list filled in from the training rows."""
-    fields = column.unmeasured()
     if isinstance(column, Category):
-        assert measurement.delta is not None
         plan = CategoriesPlan(measurement.noise_multiplier, measurement.delta, measurement.contributions)
         charge(f"list of values of column {column.name}", plan.mechanism)
         values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None], random)
@@ -43,19 +45,60 @@ def measure_column(
         listed = [value for value in values if value != other]
         found = [*listed, other]
         descriptions = _usable_descriptions(column, found)
-        return column.model_copy(update={"values": found, "other": other, "descriptions": descriptions, "measured": fields})
+        return column.model_copy(update={"values": found, "other": other, "descriptions": descriptions, "measured": ["values"]})
     assert isinstance(column, Integer | Number | Date | DateTime)
-    ranges = RangePlan(measurement.noise_multiplier, measurement.contributions, _grid(column))
+    grid = grid_of(column)
+    ranges = RangePlan(measurement.noise_multiplier, measurement.delta, measurement.contributions, grid)
     charge(f"range of column {column.name}", ranges.mechanism)
     present = [value for value in store.column_values(index, "train") if value is not None]
-    released = ranges.release(np.array([_to_number(value) for value in present], dtype=float), random)
-    low, high = (_from_number(column, value) for value in released)
-    declared = {"min": column.min, "max": column.max}
-    bounds: dict[str, Any] = {"min": low, "max": high} | {k: v for k, v in declared.items() if v is not None}
+    measured = ranges.release(_whole_steps(column, grid, present), random)
+    if measured.hidden:
+        raise ConfigError(
+            f"The noise hides the range of column {column.name!r}: it has too few values.",
+            "Declare its min and max, which must be public knowledge, or raise privacy.schema_epsilon; then ingest with --again.",
+        )
+    return _with_range(column, measured)
+
+
+def _whole_steps(column: Ordered, grid: Grid, values: list[Any]) -> NDArray[np.int64]:
+    """Values as steps inside the grid, without NaN."""
+    if isinstance(column, Number):
+        numbers = np.array(values, dtype=float)
+        return grid.steps(numbers[~np.isnan(numbers)])
+    first, last = int(grid.starts[0]), int(grid.starts[-1]) - 1
+    return np.array([min(max(to_int(column, value), first), last) for value in values], dtype=np.int64)
+
+
+def _with_range(column: Integer | Number | Date | DateTime, found: Range) -> Column:
+    """The column with what was found of it; what is declared stays."""
+    low, high = found.starts[0], found.starts[-1] - 1
+    first = -(-low // found.step) * found.step
+    bounds: dict[str, Any] = {"min": from_int(column, first if first <= high else low), "max": from_int(column, high)}
+    declared = {end: getattr(column, end) for end in ("min", "max") if getattr(column, end) is not None}
+    bounds |= declared
     if bounds["min"] > bounds["max"]:
         # One bound is declared and the data is beyond it: the range is then that one value.
-        bounds = dict.fromkeys(bounds, next(v for v in declared.values() if v is not None))
-    return column.model_copy(update={**bounds, "measured": fields})
+        bounds = dict.fromkeys(bounds, next(iter(declared.values())))
+    low, high = (to_int(column, bounds[end]) for end in ("min", "max"))
+    more: dict[str, Any] = {
+        "common": [from_int(column, value) for value in sorted(found.common) if low <= value <= high],
+        "edges": [from_int(column, edge) for edge in _edges(found) if low < edge <= high],
+    }
+    if not isinstance(column, Date) and found.step > 1 and low % found.step == 0:
+        more["step"] = from_int(column, found.step) if isinstance(column, Number) else found.step
+    update = bounds | {field: value for field, value in more.items() if value and getattr(column, field) is None}
+    return column.model_copy(update={**update, "measured": [field for field in update if field not in declared]})
+
+
+def _edges(found: Range) -> list[int]:
+    """First values of bins with about equal parts of the rows, without frequent values; empty stretches are apart."""
+    buckets = np.searchsorted(found.starts, list(found.common), side="right") - 1
+    rows = found.rows - np.bincount(buckets, weights=list(found.common.values()), minlength=len(found.rows))
+    rows = onto_simplex(rows, max(1.0, float(rows.sum())))
+    below = np.concatenate([[0.0], np.cumsum(rows)])
+    parts = np.interp(np.linspace(0, below[-1], EQUAL_WIDTH_BINS + 1), below, np.array(found.starts, dtype=float))
+    turns = np.flatnonzero(np.diff(rows > 0)) + 1
+    return sorted({int(edge) for edge in parts} | {found.starts[turn] for turn in turns})
 
 
 def _usable_descriptions(column: Category, values: list[str]) -> dict[str, str]:
@@ -74,30 +117,3 @@ def _unused_name(values: list[str]) -> str:
     while name in values:
         name += "_"
     return name
-
-
-def _grid(column: Integer | Number | Date | DateTime) -> Grid:
-    if isinstance(column, Integer):
-        return integer_grid()
-    if isinstance(column, Number):
-        return number_grid(column.decimals)
-    return datetime_grid() if isinstance(column, DateTime) else date_grid()
-
-
-_EPOCH = dt.datetime(1970, 1, 1)
-
-
-def _to_number(value: Any) -> float:
-    if isinstance(value, dt.datetime):
-        return (value - _EPOCH).total_seconds()
-    if isinstance(value, dt.date):
-        return float(value.toordinal())
-    return float(value)
-
-
-def _from_number(column: Column, number: float) -> Any:
-    if isinstance(column, DateTime):
-        return _EPOCH + dt.timedelta(seconds=round(number))
-    if isinstance(column, Date):
-        return dt.date.fromordinal(round(number))
-    return round(number) if isinstance(column, Integer) else float(number)

@@ -1,7 +1,7 @@
-"""Merging bins into groups, so that tables of several columns stay small.
+"""Removing the noise of single columns' counts, and merging bins into groups, so that tables of several columns stay small.
 
-Only noisy counts are read, so merging costs no privacy. The bin of a row in a group is
-sampled later from the shares of the group's bins, which are noisy counts too.
+Only noisy counts are read, so both cost no privacy. A bin that holds no more than noise never appears in a synthetic row.
+The bin of a row in a group is sampled later from the shares of the group's bins, which are noisy counts too.
 """
 
 import math
@@ -16,6 +16,8 @@ from localsynth.marginals.domain import Attribute
 
 CLEAR = 3.0
 """How many standard deviations of its noise a group's count must reach to stand alone."""
+_PRESENT = 4.0
+"""How many a bin's count must reach to be taken for more than noise: a table has hundreds of bins."""
 
 
 @dataclass(frozen=True)
@@ -128,22 +130,51 @@ def _category_groups(counts: NDArray[np.float64], sigma: float, max_groups: int)
     return [alone.get(index, len(alone)) for index in range(len(counts))]
 
 
-def merge_bins(attribute: Attribute, counts: NDArray[np.float64], sigma: float, max_groups: int) -> MergedBins:
+def denoised(
+    attribute: Attribute, counts: NDArray[np.float64], sigma: float, total: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(estimates, which bins hold more than noise), each of shape (bins,), from `counts` with noise of deviation `sigma`.
+
+    Bins are clear one by one. What they leave of the `total` is shared by the other values, where it is more than noise: so thin
+    tails stay, and a list with no further values gets none. A missing value is there if its count is clear.
+    """
+    clear = counts >= _PRESENT * sigma
+    others = ~clear
+    others[attribute.missing if attribute.missing is not None else len(counts) :] = False
+    rest = total - float(counts[clear].sum())
+    if not others.any() or (clear.any() and rest < CLEAR * sigma * math.sqrt(1 + clear.sum())):
+        return counts, clear
+    estimates = counts.copy()
+    estimates[others] = onto_simplex(counts[others], max(rest, 1.0))
+    return estimates, clear | others
+
+
+def merge_bins(
+    attribute: Attribute,
+    counts: NDArray[np.float64],
+    sigma: float,
+    max_groups: int,
+    present: NDArray[np.bool_] | None = None,
+) -> MergedBins:
     """Merge the bins of one attribute into at most about `max_groups` groups of values and one for a missing value.
 
     `counts`, shape (bins,), has noise of standard deviation `sigma`. Neighbours are merged in ordered columns, rare
-    values into one group elsewhere.
+    values into one group elsewhere. Bins that are not `present` (None: all are) join a neighbour, with a share of 0.
     """
-    values = counts[: attribute.missing] if attribute.missing is not None else counts
+    here = np.full(len(counts), True) if present is None else present
+    groups = np.full(len(counts), -1)
+    values = np.flatnonzero(here[: attribute.missing])
     merge = _ordered_groups if attribute.ordered else _category_groups
-    groups = merge(values, sigma, max_groups) if len(values) > 1 else [0]
-    if attribute.missing is not None:
-        groups.append(max(groups) + 1)
+    groups[values] = merge(counts[values], sigma, max_groups) if len(values) > 1 else 0
+    if attribute.missing is not None and here[attribute.missing]:
+        groups[attribute.missing] = groups.max() + 1
+    known, absent = np.flatnonzero(here), np.flatnonzero(~here)
+    groups[absent] = groups[known[np.maximum(np.searchsorted(known, absent) - 1, 0)]]
     shares = np.zeros(len(counts))
-    for group in set(groups):
-        members = np.flatnonzero(np.array(groups) == group)
+    for group in range(groups.max() + 1):
+        members = np.flatnonzero((groups == group) & here)
         mass = float(counts[members].sum())
         # Where noise makes the count of a group negative, nothing is known of its bins.
         shares_in_group = onto_simplex(counts[members], mass) / mass if mass > 0 else np.full(len(members), 1 / len(members))
         shares[members] = shares_in_group / shares_in_group.sum()
-    return MergedBins(tuple(groups), tuple(shares.tolist()))
+    return MergedBins(tuple(groups.tolist()), tuple(shares.tolist()))

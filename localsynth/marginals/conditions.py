@@ -7,7 +7,7 @@ from localsynth.errors import ConfigError
 from localsynth.marginals.domain import Attribute
 from localsynth.schema.columns import Boolean, Category, Value
 from localsynth.schema.conditions import Allowed
-from localsynth.schema.ordinals import from_ordinal, to_int, to_ordinal
+from localsynth.schema.ordinals import from_ordinal, ordinal_from, to_ordinal
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ def _runs(attribute: Attribute, allowed: Allowed) -> list[tuple[int, int]]:
     if isinstance(column, Category | Boolean):
         found = sorted(to_ordinal(column, value) for value in allowed.values)
         return [(ordinal, ordinal + 1) for ordinal in found]
-    zero = to_int(column, column.min)
-    runs = [(max(0, low - zero), min(count, high + 1 - zero)) for low, high in allowed.intervals]
+    runs = [(max(0, ordinal_from(column, low)), min(count, ordinal_from(column, high + 1))) for low, high in allowed.intervals]
     return [(first, stop) for first, stop in runs if first < stop]
 
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from localsynth.errors import ConfigError, DataError
+from localsynth.privacy.grids import grid_of
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Record, Schema, Value
-from localsynth.schema.ordinals import Structured, from_ordinal, special_ordinals, to_ordinal, value_count
+from localsynth.schema.ordinals import Structured, from_ordinal, ordinal_from, shared_ordinals, to_int, to_ordinal, value_count
 
 MAX_SINGLE_BINS = 128
 """A column with at most this many values has a bin for each."""
 EQUAL_WIDTH_BINS = 64
-"""Bins of equal width for a column with more values. The bounds and zero have bins of their own."""
+"""Bins of equal width for a column with more values and without `edges`, besides those that end at round numbers."""
 
 Codes = dict[str, NDArray[np.int64]]
 """For each attribute the bin of each row, shape (rows,)."""
@@ -102,25 +103,18 @@ class Attribute:
 
 
 def _starts(column: Structured) -> tuple[int, ...]:
+    """The first ordinals of bins: edges found with a range, else equal widths. Values that rows may share have their own bins."""
     count = value_count(column)
     if isinstance(column, Category | Boolean) or count <= MAX_SINGLE_BINS:
         return tuple(range(count + 1))
-    alone = special_ordinals(column, count)
-    even = {count * part // EQUAL_WIDTH_BINS for part in range(EQUAL_WIDTH_BINS + 1)}
-    return tuple(sorted(even | _round_distances(column, count) | set(alone) | {ordinal + 1 for ordinal in alone}))
-
-
-def _round_distances(column: Structured, count: int) -> set[int]:
-    """Ordinals at a distance of 1, 2, 3, 5, 10, 20, ... from zero, as amounts often span orders of magnitude.
-
-    From the lower bound where zero is outside the column's bounds. None for dates, which have no small values.
-    """
-    if not isinstance(column, Integer | Number):
-        return set()
-    assert column.min is not None and column.max is not None
-    zero = to_ordinal(column, 0) if column.min <= 0 <= column.max else 0
-    distances = [digit * 10**power for power in range(len(str(count))) for digit in (1, 2, 3, 5)]
-    return {ordinal for distance in distances for ordinal in (zero - distance, zero + distance) if 0 < ordinal < count}
+    # Amounts often span orders of magnitude. Dates have no small values.
+    round_numbers = grid_of(column).starts.tolist() if isinstance(column, Integer | Number) else []
+    edges = round_numbers if column.edges is None else [to_int(column, edge) for edge in column.edges]
+    even = range(EQUAL_WIDTH_BINS if column.edges is None else 0)
+    starts = {ordinal_from(column, edge) for edge in edges} | {count * part // EQUAL_WIDTH_BINS for part in even}
+    alone = shared_ordinals(column)
+    ends = {*alone, *(ordinal + 1 for ordinal in alone), *(start for start in starts if 0 < start < count)}
+    return tuple(sorted({0, count} | ends))
 
 
 def length_attribute(name: str, edges: Sequence[int], nullable: bool) -> Attribute:

@@ -13,7 +13,7 @@ import numpy as np
 
 from localsynth.errors import ConfigError
 from localsynth.marginals.accounting import Budget
-from localsynth.marginals.bin_merging import MergedBins, merge_bins
+from localsynth.marginals.bin_merging import MergedBins, denoised, merge_bins
 from localsynth.marginals.domain import Codes, Domain
 from localsynth.marginals.fit import Measurement, fit_potentials
 from localsynth.marginals.mechanisms import PrivateCounts
@@ -81,9 +81,12 @@ def measure_marginals(
     counts = {name: of_bins.noisy_counts((name,), noise_multiplier) for name in bins}
     total = float(settings.public_rows) if settings.public_rows is not None else total_of(list(counts.values()))
 
-    merged_bins = {a.name: merge_bins(a, counts[a.name], sigma, settings.max_groups) for a in domain.attributes}
+    found = {a.name: denoised(a, counts[a.name], sigma, total) for a in domain.attributes}
+    merged_bins = {
+        a.name: merge_bins(a, found[a.name][0], sigma, settings.max_groups, found[a.name][1]) for a in domain.attributes
+    }
     of_groups = of_bins.regrouped({name: np.array(merged.groups) for name, merged in merged_bins.items()})
-    measured = [single_measurement(name, counts[name], merged_bins[name], sigma) for name in bins]
+    measured = [single_measurement(name, counts[name], merged_bins[name], sigma, found[name][1]) for name in bins]
 
     if len(bins) > 1:
         workload = pairs_workload(list(bins), settings.target)
@@ -100,7 +103,11 @@ def total_of(counts: list[np.ndarray]) -> float:
     return max(1.0, float(np.average([column.sum() for column in counts], weights=weights)))
 
 
-def single_measurement(name: str, counts: np.ndarray, merged: MergedBins, sigma: float) -> Measurement:
-    """The counts of a column's groups. A group of k bins has k times the variance, so it is divided by √k."""
-    weights = 1 / np.sqrt(merged.widths())
-    return Measurement((name,), merged.sums(counts) * weights, sigma, None if np.all(weights == 1) else weights)
+def single_measurement(
+    name: str, counts: np.ndarray, merged: MergedBins, sigma: float, present: np.ndarray | None = None
+) -> Measurement:
+    """The counts of a column's groups, of the bins that are `present` (None: all). A group of k such bins has k times the
+    variance, so it is divided by √k."""
+    here = np.full(len(counts), True) if present is None else present
+    weights = 1 / np.sqrt(merged.sums(here.astype(np.float64)))
+    return Measurement((name,), merged.sums(counts * here) * weights, sigma, None if np.all(weights == 1) else weights)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.marginals.accounting import Budget
-from localsynth.marginals.bin_merging import MergedBins, merge_bins, onto_simplex
+from localsynth.marginals.bin_merging import MergedBins, denoised, merge_bins, onto_simplex
 from localsynth.marginals.domain import Codes
 from localsynth.marginals.fit import Measurement, fit_potentials
 from localsynth.marginals.inference import Factor, eliminate, marginal
@@ -78,10 +78,19 @@ def measure_sequences(
     counts = {names[0]: table for names, table in found.items() if names != ends}
     counts |= {EARLIER: found[ends].sum(axis=1), LAST: found[ends].sum(axis=0)}
 
-    merged_bins = {a.name: merge_bins(a, counts[a.name], sigma, settings.max_groups) for a in own}
+    columns = layout.columns.attributes
+    found_in = {a.name: denoised(a, counts[a.name], sigma, total) for a in columns}
+    present = {name: here for name, (_, here) in found_in.items()}
+    # The index in the sequence and the gap keep each of their bins: `_constraints` tells them apart by their groups.
+    estimates = counts | {name: estimate for name, (estimate, _) in found_in.items()}
+    merged_bins = {a.name: merge_bins(a, estimates[a.name], sigma, settings.max_groups, present.get(a.name)) for a in own}
     merged_bins |= {before(name): _with_none(merged_bins[name]) for name in layout.described}
     of_groups = of_bins.regrouped({name: np.array(merged.groups) for name, merged in merged_bins.items()})
-    measured = [single_measurement(a.name, counts[a.name], merged_bins[a.name], sigma) for a in own if a.name not in ends]
+    measured = [
+        single_measurement(a.name, counts[a.name], merged_bins[a.name], sigma, present.get(a.name))
+        for a in own
+        if a.name not in ends
+    ]
     measured.append(_ends_measurement(found[ends], merged_bins[EARLIER], merged_bins[LAST], sigma))
     workload = transitions_workload(layout)
     fixed = [*_constraints(layout, merged_bins), *_initial(layout, merged_bins, counts, total)]

@@ -16,7 +16,6 @@ from localsynth.privacy.accountant import Mechanism, epsilon_of
 from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.risk import risks_of
 from localsynth.results import Risks
-from localsynth.schema.columns import Category
 from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 
 _SIZE_SHARE = 0.02
@@ -24,7 +23,7 @@ _SIZE_SHARE = 0.02
 SCHEMA_SHARE = 0.2
 """Of privacy.epsilon, as if alone, where privacy.schema_epsilon is not set."""
 _FAILURE_SHARE = 0.1
-"""Of δ, for measured lists; half of it is planned with, and half is for lists that an interruption lost."""
+"""Of δ, for measured values; half of it is planned with, and half is for measurements that an interruption lost."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,13 @@ def shares_of(config: Config) -> Shares:
 
 
 def _measurements(config: Config, epsilon: float) -> dict[str, Measurement]:
-    """Equal parts of the ρ of `epsilon` for all open columns, and of δ for those with lists."""
+    """Equal parts of the ρ of `epsilon`, and of δ, for all open columns."""
     columns = [column for column in config.schema_.columns if column.unmeasured()]
     if not columns:
         return {}
     noise = math.sqrt(len(columns) / (2 * rho_for(epsilon, config.delta())))
-    lists = sum(isinstance(column, Category) for column in columns)
-    delta = _FAILURE_SHARE / 2 * config.delta() / max(1, lists)
-    return {
-        column.name: Measurement(noise, delta if isinstance(column, Category) else None, config.privacy.rows_per_unit)
-        for column in columns
-    }
+    delta = _FAILURE_SHARE / 2 * config.delta() / len(columns)
+    return {column.name: Measurement(noise, delta, config.privacy.rows_per_unit) for column in columns}
 
 
 def account_of(config: Config, units: int, size_epsilon: float) -> Account:
@@ -98,8 +93,7 @@ def account_of(config: Config, units: int, size_epsilon: float) -> Account:
     account = Account(config.privacy.epsilon - size_epsilon, config.delta())
     if not shares.columns:
         return account
-    if any(measurement.delta for measurement in shares.columns.values()):
-        account = replace(account, failure=_FAILURE_SHARE * account.delta)
+    account = replace(account, failure=_FAILURE_SHARE * account.delta)
     if config.synthesizer == "marginals":
         account = replace(account, order="all")
         account.rho(shares.schema)

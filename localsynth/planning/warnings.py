@@ -68,7 +68,6 @@ def list_warning(config: Config, units: int) -> str | None:
     if not open_lists:
         return None
     measurement = shares_of(config).columns[open_lists[0]]
-    assert measurement.delta is not None
     threshold = CategoriesPlan(measurement.noise_multiplier, measurement.delta, measurement.contributions).threshold
     if threshold <= _RARE * units:
         return None
@@ -88,7 +87,9 @@ def range_warning(config: Config, units: int) -> str | None:
     if not open_ranges:
         return None
     measurement = shares_of(config).columns[open_ranges[0]]
-    needed = RangePlan(measurement.noise_multiplier, measurement.contributions, date_grid()).rows_found_at_an_end
+    needed = RangePlan(
+        measurement.noise_multiplier, measurement.delta, measurement.contributions, date_grid()
+    ).rows_found_at_an_end
     if needed <= _RARE * units:
         return None
     return (

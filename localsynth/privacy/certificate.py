@@ -232,9 +232,8 @@ def _guessed(column: Column) -> str:
 
 def _is_declared(column: Column) -> bool:
     """Whether the user declared any bound or list of the column."""
-    limits = {"values"} if isinstance(column, Category) else {"min", "max"} & set(type(column).model_fields)
-    beyond = getattr(column, "below", None) is not None or getattr(column, "above", None) is not None
-    return beyond or bool(limits - set(column.measured))
+    limits = ("values", "min", "max", "edges", "common", "step", "below", "above")
+    return any(getattr(column, field, None) is not None and field not in column.measured for field in limits)
 
 
 def not_covered(schema: Schema, runs: int, basis: Basis, work: Work, *, beyond_limit: bool) -> list[str]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from localsynth.schema.columns import Date, DateTime, Integer, Number
+
 _MAX_STEPS = 2**62
 """The largest number of steps that a column may hold."""
 _MAX_NUMBER = 10**15
@@ -17,6 +19,7 @@ _MAX_NUMBER = 10**15
 _DIGITS = (1, 2, 3, 5)
 _YEARS = range(1900, 2101, 10)
 """Whole numbers among which many columns hold years: buckets of ten."""
+_MULTIPLES = (5, 10, 50, 100, 500, 1000, 10_000, 100_000)
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
@@ -28,6 +31,8 @@ class Grid:
     """Shape (buckets + 1,), ascending; the last one ends the last bucket."""
     decimals: int = 0
     """A step is 10**-decimals."""
+    multiples: tuple[int, ...] = ()
+    """Larger steps that values often are multiples of; each divides the next."""
 
     def steps(self, values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int64]:
         """`values` as steps inside the grid, same shape."""
@@ -55,12 +60,12 @@ def _round_numbers(one: int, largest: int, others: range = range(0)) -> NDArray[
 
 def integer_grid() -> Grid:
     """Whole numbers to ±2**62, with decades from 1900 to 2100."""
-    return Grid(_round_numbers(1, _MAX_STEPS, _YEARS))
+    return Grid(_round_numbers(1, _MAX_STEPS, _YEARS), multiples=_MULTIPLES)
 
 
 def number_grid(decimals: int) -> Grid:
     """Numbers with `decimals` digits after the point, to ±10**15, or to ±2**62 steps where that is less."""
-    return Grid(_round_numbers(10**decimals, min(_MAX_STEPS, _MAX_NUMBER * 10**decimals)), decimals)
+    return Grid(_round_numbers(10**decimals, min(_MAX_STEPS, _MAX_NUMBER * 10**decimals)), decimals, _MULTIPLES)
 
 
 def _calendar() -> list[dt.date]:
@@ -79,4 +84,13 @@ def date_grid() -> Grid:
 def datetime_grid() -> Grid:
     """Date-times as seconds since 1970-01-01 00:00 without time zone, from year 1 to 9999."""
     days = date_grid().starts - _EPOCH.toordinal()
-    return Grid(days * 86_400)
+    return Grid(days * 86_400, multiples=(60, 900, 3600, 86_400))
+
+
+def grid_of(column: Integer | Number | Date | DateTime) -> Grid:
+    """The grid of a column's kind, in the units of `schema.ordinals.to_int`."""
+    if isinstance(column, Integer):
+        return integer_grid()
+    if isinstance(column, Number):
+        return number_grid(column.decimals)
+    return datetime_grid() if isinstance(column, DateTime) else date_grid()

@@ -10,10 +10,10 @@ of a Gaussian mechanism.
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import scipy.special
@@ -27,12 +27,18 @@ from localsynth.privacy.noise import RandomSource
 MAX_CATEGORIES = 200
 """Of a measured list, the most frequent ones by their noisy counts."""
 
+_Value = TypeVar("_Value", int, str)
 _MIN_EPSILON = 1e-4
 _LEVELS = 7
-"""Of the counts for a range: of single buckets, pairs, fours, ... and runs of 64."""
-_SIGNIFICANT, _SIGNIFICANT_BESIDE, _SIGNIFICANT_REST = 4.5, 2.5, 1.5
-"""Standard deviations beyond which a run of buckets holds more than noise: anywhere, next to the span, and the far part of a run
-that does. Chosen by benchmarks/measured_ranges.py: lower ones follow noise beyond the data, higher ones cut small tables."""
+"""Of the counts of buckets for a range: of single buckets, pairs, fours, ... and runs of 64."""
+_HISTOGRAMS = _LEVELS + 2
+"""In each of which a row counts once, for a range: those levels, single values, and the steps that divide a value."""
+_SIGNIFICANT, _SIGNIFICANT_BESIDE, _SIGNIFICANT_SHORT, _SIGNIFICANT_REST = 4.5, 2.5, 0.7, 0.0
+"""Standard deviations beyond which a run of buckets holds more than noise: anywhere, next to the span, next to a span twice its
+length, and the far part of a run that does. Chosen by benchmarks/measured_ranges.py: lower ones follow noise far beyond the data,
+higher ones cut small tables. A range that is somewhat too wide costs little, since bins of noise alone never appear."""
+_STEP_NOISE, _OFF_STEP = 0.03, 0.005
+"""Of the values: how much noise a step may have to be believed, and how many of them may be no multiple of it."""
 _MAX_NOISE = 1e5
 """Of the sensitivity: with more, no list or range means anything."""
 
@@ -91,6 +97,24 @@ def _noisy(counts: NDArray[np.int64], sigma: float, random: RandomSource) -> NDA
     return counts + np.rint(random.gaussian(counts.size) * sigma).astype(np.int64)
 
 
+def _threshold(sigma: float, delta: float, contributions: int) -> int:
+    """The least noisy count that values of one unit alone reach with probability ≤ `delta`."""
+    low, high = 0, 1
+    while release_probability(sigma, high, contributions) > delta:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if release_probability(sigma, middle, contributions) <= delta else (middle, high)
+    return high
+
+
+def _frequent(counted: Mapping[_Value, int], sigma: float, threshold: int, random: RandomSource) -> dict[_Value, int]:
+    """At most 200 of the counted values whose noisy counts reach the threshold, the most frequent first, with these counts."""
+    noisy = _noisy(np.array(list(counted.values()), dtype=np.int64), sigma, random)
+    released = {value: int(count) for value, count in zip(counted, noisy, strict=True) if count >= threshold}
+    return {value: released[value] for value in sorted(released, key=lambda value: (-released[value], value))[:MAX_CATEGORIES]}
+
+
 class CategoriesPlan:
     """The values of enough rows: noisy counts above a threshold, which values of a single unit exceed with probability ≤ δ."""
 
@@ -98,21 +122,12 @@ class CategoriesPlan:
         _check(noise_multiplier, contributions, delta)
         self.mechanism: Mechanism = {"type": "thresholded_gaussian", "noise_multiplier": noise_multiplier, "delta": delta}
         self.sigma = noise_multiplier * contributions
-        low, high = 0, 1
-        while release_probability(self.sigma, high, contributions) > delta:
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if release_probability(self.sigma, middle, contributions) <= delta else (middle, high)
-        self.threshold = high
+        self.threshold = _threshold(self.sigma, delta, contributions)
         """The noisy count that a value needs to be released."""
 
     def release(self, values: list[str], random: RandomSource) -> list[str]:
         """At most 200 of the values, by descending noisy count. `values` has one string a row, without nulls."""
-        counted = Counter(values)
-        noisy = _noisy(np.array(list(counted.values()), dtype=np.int64), self.sigma, random)
-        released = {value: int(count) for value, count in zip(counted, noisy, strict=True) if count >= self.threshold}
-        return sorted(released, key=lambda value: (-released[value], value))[:MAX_CATEGORIES]
+        return list(_frequent(Counter(values), self.sigma, self.threshold, random))
 
 
 @dataclass(frozen=True)
@@ -150,19 +165,41 @@ def _tree(buckets: int) -> _Tree:
     return _Tree(counted, inverse @ counted.T, covariance)
 
 
-class RangePlan:
-    """The range that holds nearly all values of a column: noisy counts over the buckets of a public grid, then a cut.
+@dataclass(frozen=True)
+class Range:
+    """What is released of an ordered column, in whole steps of its grid."""
 
-    Runs of 1, 2, 4, ... neighbouring buckets are counted, too (`_Tree`): values that are spread thinly show in a long run. All
-    counts are one Gaussian mechanism. The cut (`_span`) is post-processing. It spans gaps, drops outliers and does not follow
-    noise beyond the data, unlike two DP quantiles near 0 and 1 when the noise is large beside the rows beyond them.
+    hidden: bool
+    """Whether there are values, but no run of buckets holds more than noise: these are then those of the likeliest run."""
+    starts: tuple[int, ...]
+    """Shape (buckets + 1,): of the buckets that hold nearly all values, as in `Grid`."""
+    rows: NDArray[np.float64]
+    """Shape (buckets,): estimated numbers of values."""
+    common: dict[int, int]
+    """Frequent values and their noisy counts."""
+    step: int
+    """Nearly all values are multiples of it."""
+
+
+class RangePlan:
+    """The range that holds nearly all values of a column, its frequent values and its step, in one Gaussian mechanism.
+
+    A row counts once in each of nine histograms, so a unit with all its rows at one value changes the counts by its rows times
+    the root of nine in L2. Seven are of buckets of a public grid: of runs of 1, 2, 4, ... neighbours (`_Tree`), since values that
+    are spread thinly show in a long run. One is of single values: those above a threshold are released, as in a
+    `CategoriesPlan`. One is of the largest of some public steps that divides a value. All else is post-processing.
+
+    The range (`_span`) spans gaps, drops outliers and does not follow noise far beyond the data, unlike two DP quantiles near 0
+    and 1 when the noise is large beside the rows beyond them.
     """
 
-    def __init__(self, noise_multiplier: float, contributions: int, grid: Grid) -> None:
-        _check(noise_multiplier, contributions)
-        self.mechanism: Mechanism = {"type": "gaussian", "noise_multiplier": noise_multiplier}
-        self.sigma = noise_multiplier * contributions * math.sqrt(_LEVELS)
-        """Of each count. A unit with all its rows in one bucket moves that many counts, one a level, by its number of rows."""
+    def __init__(self, noise_multiplier: float, delta: float, contributions: int, grid: Grid) -> None:
+        _check(noise_multiplier, contributions, delta)
+        self.mechanism: Mechanism = {"type": "thresholded_gaussian", "noise_multiplier": noise_multiplier, "delta": delta}
+        self.sigma = noise_multiplier * contributions * math.sqrt(_HISTOGRAMS)
+        """Of each count."""
+        self.threshold = _threshold(self.sigma, delta, contributions)
+        """The noisy count that a value needs to be released."""
         self._grid = grid
 
     @property
@@ -171,26 +208,42 @@ class RangePlan:
         tree = _tree(len(self._grid.starts) - 1)
         return math.ceil(_SIGNIFICANT_BESIDE * self.sigma * float(tree.deviation(np.array([0]), 1)[0]))
 
-    def release(self, values: NDArray[np.float64] | NDArray[np.int64], random: RandomSource) -> tuple[int | float, int | float]:
-        """(low, high), low ≤ high, both edges of buckets, as int (or float on a grid with decimals).
-
-        `values` has shape (rows,), nulls and NaN left out; infinities count as the ends of the grid.
-        """
-        starts = self._grid.starts
-        tree = _tree(len(starts) - 1)
-        buckets = np.searchsorted(starts, self._grid.steps(values), side="right") - 1
+    def release(self, steps: NDArray[np.int64], random: RandomSource) -> Range:
+        """`steps` has shape (rows,): the values inside the grid, in its steps, nulls left out."""
+        starts, tree = self._grid.starts, _tree(len(self._grid.starts) - 1)
+        buckets = np.searchsorted(starts, steps, side="right") - 1
         counts = tree.counted @ np.bincount(buckets, minlength=len(starts) - 1)
-        noisy = _noisy(counts.astype(np.int64), self.sigma, random)
-        first, last = _span(tree.estimate @ noisy, lambda starts, lengths: self.sigma * tree.deviation(starts, lengths))
-        return self._grid.value(int(starts[first])), self._grid.value(int(starts[last + 1]) - 1)
+        estimates = tree.estimate @ _noisy(counts.astype(np.int64), self.sigma, random)
+        first, last, found = _span(estimates, lambda starts, lengths: self.sigma * tree.deviation(starts, lengths))
+        counted = dict(zip(*(each.tolist() for each in np.unique(steps, return_counts=True)), strict=True))
+        common = _frequent(counted, self.sigma, self.threshold, random)
+        ends = np.searchsorted(starts, [*common], side="right") - 1
+        first, last = min([first, *ends.tolist()]), max([last, *ends.tolist()])
+        hidden = not found and estimates.sum() > 2 * self.sigma * tree.deviation(np.array([0]), len(starts) - 1)[0]
+        inside = tuple(starts[first : last + 2].tolist())
+        return Range(bool(hidden), inside, estimates[first : last + 1], common, self._step(steps, random))
+
+    def _step(self, steps: NDArray[np.int64], random: RandomSource) -> int:
+        """The largest public step of which nearly all values are multiples; 1 where the noise hides that. Zero tells nothing."""
+        known = (1, *self._grid.multiples)
+        divisible = sum((steps % step == 0).astype(np.int64) for step in known)
+        # Each step divides the next.
+        noisy = _noisy(np.bincount(np.where(steps == 0, len(known), divisible - 1), minlength=len(known) + 1), self.sigma, random)
+        others, total = np.cumsum(noisy), noisy[:-1].sum()
+        for index in range(len(known) - 1, 0, -1):
+            deviation = self.sigma * math.sqrt(index)
+            if 2 * deviation <= _STEP_NOISE * total and others[index - 1] <= 2 * deviation + _OFF_STEP * total:
+                return known[index]
+        return 1
 
 
 Deviation: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64] | int], NDArray[np.float64]]
 """Of (starts, lengths) of runs of buckets: the standard deviations of the noise in their estimates."""
 
 
-def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int]:
-    """First and last bucket of the span of all runs of buckets that hold more than noise; of the likeliest run, if none does.
+def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int, bool]:
+    """First and last bucket of the span of all runs of buckets that hold more than noise, and whether there is one; if not, those
+    of the likeliest run.
 
     From single buckets to runs of twice the length each time, half overlapping. Longer runs are looked for outside of the span
     alone, and extend it by their near part alone where the rest may be noise.
@@ -210,7 +263,7 @@ def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int]:
         for starts in (left, right):
             needed = np.full(len(starts), _SIGNIFICANT)
             if begun:
-                needed[:1] = _SIGNIFICANT_BESIDE
+                needed[:1] = _SIGNIFICANT_SHORT if 2 * length <= last - first + 1 else _SIGNIFICANT_BESIDE
             found_deviations = deviations(starts, length)
             found = starts[found_deviations > needed]
             if not begun and starts.size:
@@ -222,4 +275,4 @@ def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int]:
                 after = parts[deviations(high + 1 - parts, parts) < _SIGNIFICANT_REST]
                 first, last = min(first, low + int(before.max(initial=0))), max(last, high - int(after.max(initial=0)))
         length *= 2
-    return (first, last) if last >= 0 else likeliest[1:]
+    return (first, last, True) if last >= 0 else (*likeliest[1:], False)

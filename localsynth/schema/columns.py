@@ -151,6 +151,12 @@ class Integer(SpelledLimits, _Bounded):
     """The smallest value. None: measured under DP."""
     max: int | None = Field(default=None, ge=-(2**62), le=2**62)
     """The largest value. None: measured under DP."""
+    edges: list[int] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """First values of the bins that marginals count. None: by the range, where that is measured, else of equal width."""
+    common: list[int] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """Values that many rows share, which keep their shares exactly. None: measured under DP with the range, where that is."""
+    step: int | None = Field(default=None, ge=1, le=2**62, exclude_if=is_none)
+    """How far values are apart, from `min` on. None: found under DP with the range, where that is measured, else 1."""
 
 
 class Number(SpelledLimits, _Bounded):
@@ -161,6 +167,12 @@ class Number(SpelledLimits, _Bounded):
     """The smallest value. None: measured under DP."""
     max: float | None = Field(default=None, allow_inf_nan=False, ge=-1e15, le=1e15)
     """The largest value. None: measured under DP."""
+    edges: list[float] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """First values of the bins that marginals count. None: by the range, where that is measured, else of equal width."""
+    common: list[float] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """Values that many rows share, which keep their shares exactly. None: measured under DP with the range, where that is."""
+    step: float | None = Field(default=None, gt=0, le=1e15, exclude_if=is_none)
+    """How far values are apart, from `min` on. None: found under DP with the range, where that is measured, else a last digit."""
     decimals: int = Field(default=2, ge=0, le=9)
     """Digits after the point."""
 
@@ -191,6 +203,10 @@ class Date(SpelledDates, _Bounded):
     """The smallest value. None: measured under DP."""
     max: dt.date | None = None
     """The largest value. None: measured under DP."""
+    edges: list[dt.date] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """First values of the bins that marginals count. None: by the range, where that is measured, else of equal width."""
+    common: list[dt.date] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """Values that many rows share, which keep their shares exactly. None: measured under DP with the range, where that is."""
 
 
 class DateTime(SpelledDateTimes, _Bounded):
@@ -201,6 +217,13 @@ class DateTime(SpelledDateTimes, _Bounded):
     """The smallest value. None: measured under DP."""
     max: dt.datetime | None = None
     """The largest value. None: measured under DP."""
+    edges: list[dt.datetime] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """First values of the bins that marginals count. None: by the range, where that is measured, else of equal width."""
+    common: list[dt.datetime] | None = Field(default=None, max_length=1000, exclude_if=is_none)
+    """Values that many rows share, which keep their shares exactly. None: measured under DP with the range, where that is."""
+    step: int | None = Field(default=None, ge=1, le=2**31, exclude_if=is_none)
+    """How many seconds values are apart, from `min` on. None: found under DP with the range, where that is measured, else by the
+    format."""
 
     @field_validator("min", "max")
     @classmethod

@@ -265,6 +265,11 @@ class MomentFormat:
         }[code]
         return str(number) if flag == "-" else f"{number:02d}"
 
+    @property
+    def seconds(self) -> int:
+        """How far moments of a day that are written differently are apart."""
+        return 1 if self._has("S") else 60 if self._has("M") else 3600
+
     def rounded(self, value: dt.datetime) -> dt.datetime:
         """The earliest moment that is written like `value`: the first day of a month, the full minute."""
         whole = value.replace(second=value.second if self._has("S") else 0, minute=value.minute if self._has("M") else 0)

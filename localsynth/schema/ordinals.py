@@ -2,7 +2,7 @@
 
 `to_int` counts in units that depend on the column's kind alone: days, seconds, smallest
 decimals. `to_ordinal` numbers the values of a structured column 0, 1, 2, ... within its
-public bounds or list.
+public bounds or list, by its step where it has one.
 
 Only the effective schema is read, so nothing here depends on the rows. Integers have no
 size limit in Python: neither have ordinals.
@@ -12,6 +12,7 @@ import datetime as dt
 from typing import Any
 
 from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Time, Value
+from localsynth.schema.formats import MomentFormat
 
 Ordered = Integer | Number | Date | DateTime | Time
 Structured = Category | Boolean | Ordered
@@ -49,18 +50,42 @@ def value_count(column: Structured) -> int:
         return len(column.allowed())
     if isinstance(column, Boolean):
         return 2
-    assert column.max is not None, "ordinals need the effective schema"
-    return to_ordinal(column, column.max) + 1
+    assert column.min is not None and column.max is not None, "ordinals need the effective schema"
+    return (to_int(column, column.max) - to_int(column, column.min)) // _step(column) + 1
+
+
+def _step(column: Ordered) -> int:
+    """How far values are apart, in the units of `to_int`."""
+    if isinstance(column, Date):
+        return 1
+    if isinstance(column, DateTime):
+        return column.step or (1 if column.format is None else MomentFormat.of(column.format).seconds)
+    return 1 if column.step is None else to_int(column, column.step)
+
+
+def ordinal_from(column: Ordered, number: int) -> int:
+    """The ordinal of the first value at or above a number of `to_int`; it may lie outside the bounds."""
+    return -((to_int(column, column.min) - number) // _step(column))
 
 
 def to_ordinal(column: Structured, value: Any) -> int:
-    """The ordinal of a value that `conform` let through. Raises ValueError (category) or TypeError on any other."""
+    """The ordinal of a value that `conform` let through, or of the nearest value that is of the column's step.
+
+    Raises ValueError (category) or TypeError on any other.
+    """
     if isinstance(column, Category):
         return column.allowed().index(value)
     if isinstance(column, Boolean):
         return int(bool(value))
     assert column.min is not None, "ordinals need the effective schema"
-    return to_int(column, value) - to_int(column, column.min)
+    distance, step = to_int(column, value) - to_int(column, column.min), _step(column)
+    nearest = (distance + step // 2) // step
+    # There may be no value of the step at the upper bound.
+    return (
+        nearest - 1
+        if step > 1 and nearest * step > to_int(column, column.max) - to_int(column, column.min) >= distance
+        else nearest
+    )
 
 
 def from_ordinal(column: Structured, ordinal: int) -> Value:
@@ -70,22 +95,18 @@ def from_ordinal(column: Structured, ordinal: int) -> Value:
     if isinstance(column, Boolean):
         return bool(ordinal)
     assert column.min is not None and column.max is not None, "ordinals need the effective schema"
-    value = from_int(column, to_int(column, column.min) + ordinal)
+    value = from_int(column, to_int(column, column.min) + ordinal * _step(column))
     if isinstance(column, Number):
         # Rounded once; where decimals are finer than floats even that may leave the bounds.
         return min(column.max, max(column.min, value))  # type: ignore[type-var]
     return value
 
 
-def special_ordinals(column: Structured, count: int) -> list[int]:
-    """Ordinals that many rows may share for public reasons, ascending; `count` is that of all values.
-
-    They are both bounds, to which values beyond them are clamped, and zero, the usual
-    amount of what is not there.
-    """
-    special = {0, count - 1}
+def shared_ordinals(column: Ordered) -> set[int]:
+    """Ordinals that many rows may share: `common` values, declared bounds (others are clamped to them), and zero, the usual
+    amount of what is not there."""
+    shared: list[Any] = [*(column.common or []), *(getattr(column, end) for end in ("min", "max") if end not in column.measured)]
     if isinstance(column, Integer | Number):
-        assert column.min is not None and column.max is not None
-        if column.min <= 0 <= column.max:
-            special.add(to_ordinal(column, 0))
-    return sorted(special)
+        shared.append(0)
+    low, high = (to_int(column, getattr(column, end)) for end in ("min", "max"))
+    return {to_ordinal(column, value) for value in shared if low <= to_int(column, value) <= high}

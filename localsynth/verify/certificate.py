@@ -209,7 +209,9 @@ def _check_measured(schema: Schema, events: list[Event]) -> Finding:
         if not column.measured:
             continue
         is_list = isinstance(column, Category)
-        if not set(column.measured) <= ({"values"} if is_list else {"min", "max"} & set(type(column).model_fields)):
+        if not set(column.measured) <= (
+            {"values"} if is_list else {"min", "max", "edges", "common", "step"} & set(type(column).model_fields)
+        ):
             return Finding("measured", "failed", f"Column {column.name!r} has a field marked as measured that is never measured.")
         needed.append(f"{'list of values' if is_list else 'range'} of column {column.name}")
     missing = [what for what in needed if what not in charged]
@@ -231,8 +233,7 @@ def _check_spends(events: list[Event]) -> Finding:
     for event, kind in _spends(events):
         what = event["what"]
         if event["stage"] == "schema":
-            lists, ranges = what.startswith("list of values"), what.startswith("range")
-            expected = "thresholded_gaussian" if lists else "gaussian" if ranges else "pure_dp"
+            expected = "thresholded_gaussian" if what.startswith(("list of values", "range")) else "pure_dp"
         else:
             expected = "gaussian" if event["stage"] == "count_texts" or what == "marginals" else "poisson_sampled"
         if event["stage"] not in ("schema", "train", "count_texts") or (event["stage"] == "schema") != (event["run"] is None):

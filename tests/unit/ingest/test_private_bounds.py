@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from localsynth.config import Config, DataConfig, PrivacyConfig
-from localsynth.errors import BudgetError
+from localsynth.errors import BudgetError, ConfigError
 from localsynth.ingest import private_bounds
 from localsynth.ingest.measurement import Measurement
 from localsynth.ingest.private_bounds import measure_column, measure_unit_count
@@ -109,9 +109,7 @@ def test_measurement_is_charged_once_beforehand(column: Column, plans: list[Any]
     measure_column(column, OPEN.index(column), store, BUDGET, charge, RANDOM)
     assert log.index("charge") < log.index("release") and log.count("release") == log.count("charge") == 1
     assert set(log) == {"charge", "release", "read train"}, "the holdout is not measured"
-    price: dict[str, Any] = {"type": "gaussian", "noise_multiplier": 2.0}
-    if isinstance(column, Category):
-        price = {**price, "type": "thresholded_gaussian", "delta": 1e-6}
+    price = {"type": "thresholded_gaussian", "noise_multiplier": 2.0, "delta": 1e-6}
     ((what, mechanism),) = charged
     assert mechanism == price == plans[0].mechanism and len(plans) == 1
     assert column.name in what
@@ -150,7 +148,7 @@ def test_noise_covers_all_rows_of_a_unit(column: Column, contributions: int, pla
     """The deviation of each count is the charged multiple of what one unit's rows can move it by."""
     measured(column, Measurement(1.5, 1e-6, contributions))
     (plan,) = plans
-    moved = contributions * (math.sqrt(7) if isinstance(plan, RangePlan) else 1)  # a row counts at seven levels of a range
+    moved = contributions * (3 if isinstance(plan, RangePlan) else 1)  # a row counts in nine histograms for a range
     assert plan.sigma == pytest.approx(1.5 * moved) and plan.mechanism["noise_multiplier"] == 1.5
 
 
@@ -187,21 +185,44 @@ def test_a_table_without_values_still_gets_a_list_and_a_range() -> None:
 def test_measured_range_holds_the_values(column: Column) -> None:
     settled = measured(column)
     value = next(value for value in VALUES[column.name] if value is not None)
-    assert settled.min <= value <= settled.max and settled.measured == ["min", "max"]
+    assert settled.min <= value <= settled.max and settled.measured[:2] == ["min", "max"] and settled.common == [value]
     assert type(settled.min) is type(settled.max) is type(value)
     assert type(settled).model_validate(settled.model_dump()) == settled
 
 
 def test_declared_bounds_are_kept_as_declared() -> None:
     low = measured(OPEN[1], min=-1_000_003)
-    assert low.min == -1_000_003 and low.max >= 7 and low.measured == ["max"]
+    assert low.min == -1_000_003 and low.max >= 7 and low.measured[0] == "max"
     high = measured(OPEN[3], max=dt.date(2031, 2, 3))
-    assert high.max == dt.date(2031, 2, 3) and high.min <= dt.date(2024, 5, 6) and high.measured == ["min"]
+    assert high.max == dt.date(2031, 2, 3) and high.min <= dt.date(2024, 5, 6) and high.measured[0] == "min"
 
 
 def test_a_declared_bound_wins_over_data_beyond_it() -> None:
     assert [(c.min, c.max) for c in [measured(OPEN[1], min=10**9)]] == [(10**9, 10**9)]
     assert [(c.min, c.max) for c in [measured(OPEN[1], max=-(10**9))]] == [(-(10**9), -(10**9))]
+
+
+def test_a_range_that_the_noise_hides_stops_the_run() -> None:
+    """It names the column and says what to do; a column without values is no fault."""
+    caught = []
+    for _ in range(60):
+        try:
+            measured(OPEN[1], Measurement(12.0, 1e-6, 1), [17 * i % 90 for i in range(80)])
+        except ConfigError as error:
+            caught.append(error)
+    assert len(caught) > 2, "every third time there is too little for a range, and enough for values"
+    assert "range of column 'n'" in caught[0].message and "min and max" in caught[0].hint
+    assert not measured(OPEN[1], Measurement(1e-3, 1e-6, 1), [None] * 9).unmeasured()
+
+
+def test_frequent_values_and_the_step_belong_to_the_column() -> None:
+    amounts = measured(OPEN[2], values=[0.5] * 3000 + [9.5] * 3000 + [-99.0] * 3000)
+    assert amounts.common == [-99.0, 0.5, 9.5] and amounts.step == 0.5 and amounts.min <= -99 and amounts.max >= 9.5
+    assert (amounts.min * 10) % 5 == 0 and set(amounts.measured) >= {"min", "max", "common", "step"}
+    declared = measured(OPEN[2], values=[0.5] * 3000 + [9.5] * 3000, common=[1.0], step=0.1)
+    assert (declared.common, declared.step) == ([1.0], 0.1) and not {"common", "step"} & set(declared.measured)
+    beyond = measured(OPEN[1], values=[7] * 900 + [-999] * 900, min=0)
+    assert beyond.common == [7], "a declared bound wins"
 
 
 # --- the stage --------------------------------------------------------------------------------------------------------
@@ -227,7 +248,7 @@ def test_stage_measures_with_max_rows_and_charges_once(workspace: Workspace, tmp
     share = shares_of(config)
     assert plans[0]._measure.map(1) <= 0.02 * 8 < plans[0]._measure.map(1) * 1.001
     noise = math.sqrt(3 / (2 * rho_for(4.0, config.delta())))
-    assert [plan.sigma for plan in plans[1:]] == pytest.approx([noise * rows, *2 * [noise * rows * math.sqrt(7)]])
+    assert [plan.sigma for plan in plans[1:]] == pytest.approx([noise * rows, *2 * [noise * rows * 3]])
     spends = [event for event in events if event["kind"] == "spend"]
     assert [event["mechanism"] for event in spends] == [plan.mechanism for plan in plans]
     opened = [event for event in events if event["kind"] == "budget"]

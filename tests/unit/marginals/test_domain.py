@@ -7,11 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localsynth.errors import ConfigError, DataError
+from localsynth.marginals.conditions import allowed_ordinals
 from localsynth.marginals.domain import EQUAL_WIDTH_BINS, MAX_SINGLE_BINS, Attribute, Domain, length_attribute
 from localsynth.marginals.measure import MarginalSettings, measure_marginals
 from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.noise import SecureRandom
-from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Record, Schema, Text, conform
+from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer, Number, Record, Schema, Text, Time, conform
+from localsynth.schema.conditions import Allowed
+
+STEPS: list[Any] = [
+    Integer(name="n", min=1, max=24, step=5, nullable=False),
+    Number(name="price", min=0, max=0.19, step=0.05, nullable=False),
+    DateTime(name="moment", min=dt.datetime(2024, 1, 1), max=dt.datetime(2024, 1, 1, 23, 30), step=3600, nullable=False),
+    Time(name="time", format="%H:%M", nullable=False),
+]
+WIDE: list[tuple[Any, list[Any]]] = [
+    (Integer(name="x", min=-1000, max=1_000_000), [-1000, 0, 1_000_000]),
+    (Integer(name="x", min=-(2**62), max=2**62, common=[-999, 10**13 + 1]), [-999, 0, 10**13 + 1]),
+    (Number(name="x", min=0, max=5000, common=[4.99, 49.0], measured=["min", "max", "common"]), [0.0, 4.99, 49.0]),
+    (Date(name="x", min=dt.date(1900, 1, 1), max=dt.date(9999, 12, 31)), [dt.date(9999, 12, 31)]),
+]
 
 
 @st.composite
@@ -65,14 +80,39 @@ def test_decoded_bin_contains_the_encoded_value(column: Any, data: st.DataObject
         assert attribute.decode(attribute.encode(value), 0.5) == value
 
 
-def test_bins_depend_on_the_schema_alone_and_are_few() -> None:
-    wide = Domain.of_schema(Schema(columns=[Integer(name="x", min=-1000, max=1_000_000)]))["x"]
-    assert wide.size <= EQUAL_WIDTH_BINS + 1 + 2 * 3 + 4 * (3 + 6), "of equal width, for nulls, for bounds, zero, round distances"
-    for alone in (-1000, 0, 1_000_000):
-        assert {wide.decode(wide.encode(alone), u) for u in (0.0, 0.5, 0.999)} == {alone}
+@pytest.mark.parametrize(("column", "shared"), WIDE)
+def test_bins_are_few_and_shared_values_have_their_own(column: Any, shared: list[Any]) -> None:
+    attribute = Domain.of_schema(Schema(columns=[column]))["x"]
+    assert attribute.size <= EQUAL_WIDTH_BINS + 300, "of equal width, and by round numbers"
+    for alone in shared:
+        assert {attribute.decode(attribute.encode(alone), u) for u in (0.0, 0.5, 0.999)} == {alone}
+
+
+def test_few_values_have_a_bin_each() -> None:
     few = Domain.of_schema(Schema(columns=[Integer(name="x", min=1, max=MAX_SINGLE_BINS, nullable=False)]))["x"]
     assert few.size == MAX_SINGLE_BINS
     assert [few.encode(value) for value in (1, 2, MAX_SINGLE_BINS)] == [0, 1, MAX_SINGLE_BINS - 1]
+
+
+def test_values_beyond_a_measured_bound_share_the_outer_bin() -> None:
+    """They are clamped to the bound: a bin of its own would make it one odd number in many rows."""
+    column = Integer(name="x", min=1, max=20_000, nullable=False, measured=["min", "max"])
+    attribute = Domain.of_schema(Schema(columns=[column]))["x"]
+    values = {attribute.decode(attribute.encode(20_000), uniform) for uniform in np.linspace(0, 0.999, 50)}
+    assert len(values) > 20 and max(values) == 20_000
+
+
+def test_a_step_leaves_its_multiples_from_the_lower_bound_on() -> None:
+    domain = Domain.of_schema(Schema(columns=STEPS))
+    held = {a.name: [a.decode(bin_, 0.7) for bin_ in range(a.size)] for a in domain.attributes}
+    assert held["n"] == [1, 6, 11, 16, 21]
+    assert held["price"] == [0.0, 0.05, 0.1, 0.15]
+    assert held["moment"][:2] == [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, 1)] and len(held["moment"]) == 24
+    assert domain["time"].starts[-1] == 1440, "the format has no seconds"
+    n = domain["n"]
+    assert [n.encode(value) for value in (1, 3, 4, 21, 24)] == [0, 0, 1, 4, 4], "the nearest value inside the bounds"
+    requested = allowed_ordinals(n, Allowed(n.column, intervals=((2, 11),)))
+    assert [requested.fraction(bin_) for bin_ in range(n.size)] == [0, 1, 1, 0, 0]
 
 
 def test_a_missing_value_has_the_last_bin() -> None:
@@ -123,10 +163,8 @@ def test_value_outside_the_schema_is_located_not_quoted(column: Any, value: Any)
 def test_small_amounts_have_bins_at_every_magnitude() -> None:
     schema = Schema(columns=[Number(name="amount", min=-50, max=100_000, decimals=2, nullable=False)])
     attribute = Domain.of_schema(schema)["amount"]
-    held = {attribute.decode(attribute.encode(value), 0.0) for value in (0.01, 0.02, 0.05, 0.5, 5.0, 10.0, 50.0, 200.0)}
-    assert held == {0.01, 0.02, 0.05, 0.5, 5.0, 10.0, 50.0, 200.0}, "each begins a bin of its own"
-    # On the other side of zero a bin ends there.
-    assert attribute.encode(-5.0) != attribute.encode(-4.99) or attribute.encode(-5.0) != attribute.encode(-5.01)
+    held = {attribute.decode(attribute.encode(value), 0.0) for value in (0.0, 0.01, 0.1, 0.5, 5.0, 10.0, 50.0, 200.0)}
+    assert len(held) == 8, "each has another bin"
     assert len(attribute.starts) < 130
 
 

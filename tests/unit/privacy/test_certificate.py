@@ -62,7 +62,8 @@ SETTINGS = {
 def measure(ledger: Ledger, *what: str) -> None:
     for each in what:
         count = {"type": "pure_dp", "epsilon": 0.02}
-        mechanism = count if each.startswith("number") else {"type": "gaussian", "noise_multiplier": 60.0}
+        values = {"type": "thresholded_gaussian", "noise_multiplier": 60.0, "delta": 1e-9}
+        mechanism = count if each.startswith("number") else values
         ledger.charge(budget="schema", run=None, stage="schema", what=each, mechanism=mechanism, details={})
 
 
@@ -460,10 +461,9 @@ def test_names_of_measurements_match_the_charges(facts: CertificateFacts) -> Non
 
     def charge(events: list[dict[str, Any]]) -> None:
         for event, what in zip(events[1:4], names, strict=True):
-            gaussian = {"type": "gaussian", "noise_multiplier": 60.0}
-            listed = {**gaussian, "type": "thresholded_gaussian", "delta": 1e-9}
+            listed = {"type": "thresholded_gaussian", "noise_multiplier": 60.0, "delta": 1e-9}
             count = {"type": "pure_dp", "epsilon": 0.02}
-            event.update(what=what, mechanism={"list": listed, "range": gaussian, "number": count}.get(what.split()[0], count))
+            event.update(what=what, mechanism=listed if what.split()[0] in ("list", "range") else count)
 
     ledger = copy.deepcopy(facts.ledger)
     ledger["events"] = [*ledger["events"][:2], *(copy.deepcopy(ledger["events"][1]) for _ in range(2)), *ledger["events"][3:]]
@@ -495,13 +495,13 @@ def test_an_earlier_runs_spends_pay_for_no_product(facts: CertificateFacts) -> N
 @pytest.mark.parametrize(
     ("which", "change"),
     [
-        (2, {"what": "list of values of column ward"}),
+        (2, {"mechanism": {"type": "gaussian", "noise_multiplier": 60.0}}),
         (1, {"mechanism": {"type": "thresholded_gaussian", "noise_multiplier": 20.0, "delta": 1e-9}}),
         (-1, {"mechanism": gaussian_of_rho(1e-4)}),
         (-1, {"what": "marginals"}),
         (-1, {"stage": "count_texts"}),
     ],
-    ids=["a list as a range", "a count with delta", "training as marginals", "marginals as training", "counts as training"],
+    ids=["a range without delta", "a count with delta", "training as marginals", "marginals as training", "counts as training"],
 )
 def test_each_spend_has_the_mechanism_of_its_stage(facts: CertificateFacts, which: int, change: dict[str, Any]) -> None:
     assert "spends" in failed(forged(facts, lambda events: events[which].update(change)))

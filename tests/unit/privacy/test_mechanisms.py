@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,16 @@ RANDOM = SecureRandom()
 @settings(max_examples=25, deadline=None)
 @given(noise=st.floats(0.1, 1e3), contributions=st.integers(1, 50), exponent=st.integers(5, 12))
 def test_charge_is_the_noise_over_the_rows_of_a_unit(noise: float, contributions: int, exponent: int) -> None:
-    ranges = RangePlan(noise, contributions, integer_grid())
-    assert ranges.mechanism == {"type": "gaussian", "noise_multiplier": noise}
-    delta = 10.0**-exponent
+    ranges = RangePlan(noise, delta := 10.0**-exponent, contributions, integer_grid())
+    assert ranges.mechanism == {"type": "thresholded_gaussian", "noise_multiplier": noise, "delta": delta}
     lists = CategoriesPlan(noise, delta, contributions)
     assert lists.mechanism == {"type": "thresholded_gaussian", "noise_multiplier": noise, "delta": delta}
     assert lists.sigma == noise * contributions
-    # Each row counts at seven levels.
-    assert ranges.sigma == pytest.approx(noise * contributions * math.sqrt(7))
-    found = [release_probability(lists.sigma, lists.threshold - less, contributions) for less in (0, 1)]
-    assert found[0] <= delta < found[1], "the least threshold that the charge allows"
+    # Each row counts in nine histograms.
+    assert ranges.sigma == pytest.approx(noise * contributions * 3)
+    for plan in (lists, ranges):
+        found = [release_probability(plan.sigma, plan.threshold - less, contributions) for less in (0, 1)]
+        assert found[0] <= delta < found[1], "the least threshold that the charge allows"
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 0.3, 10.0])
@@ -55,9 +56,10 @@ def test_opendp_map_confirms_the_charge_of_a_count(epsilon: float) -> None:
         lambda: CountPlan(math.nan),
         lambda: CategoriesPlan(1.0, 1e-6, 0),
         lambda: CategoriesPlan(1.0, 0.0, 1),
-        lambda: RangePlan(-1.0, 1, integer_grid()),
-        lambda: RangePlan(math.nan, 1, integer_grid()),
-        lambda: RangePlan(1e6, 1, integer_grid()),
+        lambda: RangePlan(-1.0, 1e-6, 1, integer_grid()),
+        lambda: RangePlan(math.nan, 1e-6, 1, integer_grid()),
+        lambda: RangePlan(1.0, 0.0, 1, integer_grid()),
+        lambda: RangePlan(1e6, 1e-6, 1, integer_grid()),
     ],
 )
 def test_invalid_plans_are_refused(make: Any) -> None:
@@ -156,11 +158,11 @@ def test_borderline_value_is_released_sometimes() -> None:
 @pytest.mark.parametrize("grid", [integer_grid(), number_grid(2), date_grid(), datetime_grid()])
 def test_ends_of_a_range_are_random(grid: Grid) -> None:
     """Where the buckets at the ends hold about as much as is needed beside the span."""
-    plan = RangePlan(2.0, 2, grid)
+    plan = RangePlan(2.0, 1e-6, 2, grid)
     middle = len(grid.starts) // 2
     counts = {middle - 1: 14, middle: 500, middle + 1: 14}
     values = np.repeat([float(grid.value(int(grid.starts[bucket]))) for bucket in counts], list(counts.values()))
-    found = {plan.release(values, RANDOM) for _ in range(60)}
+    found = {ends(plan, grid, values) for _ in range(60)}
     assert len({low for low, _ in found}) > 1 and len({high for _, high in found}) > 1
 
 
@@ -169,12 +171,13 @@ def test_noise_of_every_count_has_the_charged_deviation() -> None:
     plan = CategoriesPlan(3.0, 1e-6, 4)
     edge = ["a"] * (plan.threshold - 12), ["a"] * (plan.threshold - 13)
     assert [plan.release(values, Fixed(1.0)) for values in edge] == [["a"], []]
-    ranges, random = RangePlan(3.0, 4, grid := integer_grid()), Fixed(0.0)
+    ranges, random = RangePlan(3.0, 1e-6, 4, grid := integer_grid()), Fixed(0.0)
     ranges.release(np.array([5, 9]), random)
     lists = Fixed(0.0)
     plan.release(["a", "b", "a"], lists)
     buckets = len(grid.starts) - 1
-    assert random.asked == [sum(-(-buckets // 2**level) for level in range(7))] and lists.asked == [2]
+    steps = 1 + len(grid.multiples)
+    assert random.asked == [sum(-(-buckets // 2**level) for level in range(7)), 2, steps + 1] and lists.asked == [2]
     # Without rows and with one standard deviation of noise on one count, the estimate of its bucket moves by it alone.
     one = np.zeros(random.asked[0])
     one[70] = 1.0
@@ -182,12 +185,66 @@ def test_noise_of_every_count_has_the_charged_deviation() -> None:
     assert tree.estimate @ (ranges.sigma * one) == pytest.approx(ranges.sigma * tree.estimate[:, 70])
 
 
+def exact_counts(monkeypatch: pytest.MonkeyPatch, grid: Grid, steps: list[int]) -> Counter[Any]:
+    """All counts that get noise, by the histogram and the cell."""
+    seen: Counter[Any] = Counter()
+    frequent, noisy = mechanisms._frequent, mechanisms._noisy
+
+    def note(counts: NDArray[np.int64], sigma: float, random: Any) -> NDArray[np.int64]:
+        seen.update({(len(counts), cell): int(count) for cell, count in enumerate(counts)})
+        return noisy(counts, sigma, random)
+
+    def note_values(counted: Any, sigma: float, threshold: int, random: Any) -> Any:
+        seen.update({("value", value): count for value, count in counted.items()})
+        with monkeypatch.context() as unseen:
+            unseen.setattr(mechanisms, "_noisy", noisy)
+            return frequent(counted, sigma, threshold, random)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mechanisms, "_noisy", note)
+        patch.setattr(mechanisms, "_frequent", note_values)
+        RangePlan(2.0, 1e-6, 5, grid).release(np.maximum(steps, grid.starts[0]), RANDOM)
+    return seen
+
+
 @pytest.mark.parametrize("grid", [integer_grid(), number_grid(2), date_grid(), datetime_grid()])
-def test_a_row_moves_the_counts_of_a_range_by_the_root_of_the_levels(grid: Grid) -> None:
-    """In L2, whichever bucket it is in: the noise is that many times the rows of a unit, and the charge is the noise over it."""
-    counted = mechanisms._tree(len(grid.starts) - 1).counted
-    assert np.sqrt((counted**2).sum(axis=0)) == pytest.approx(math.sqrt(7))
-    assert RangePlan(2.0, 5, grid).sigma == pytest.approx(2.0 * 5 * math.sqrt(7))
+def test_a_unit_moves_the_counts_of_a_range_by_three_times_its_rows(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In L2, whatever its values are, added or removed: the noise is a multiple of that, and the charge is the noise over it."""
+    last = int(grid.starts[-1]) - 1
+    others = [0, 7, 7, last, int(grid.starts[0])]
+    without = exact_counts(monkeypatch, grid, others)
+    for rows, most in (([7] * 5, 15.0), ([last] * 5, 15.0), ([8] * 5, 15.0), ([0, 8, 600, 3600, 86_400], 15.0), ([8], 3.0)):
+        added = exact_counts(monkeypatch, grid, others + rows)
+        moved = math.sqrt(sum((added[cell] - without[cell]) ** 2 for cell in added | without))
+        assert moved <= most and (len(set(rows)) > 1 or moved == pytest.approx(most))
+    assert RangePlan(2.0, 1e-6, 5, grid).sigma == pytest.approx(2.0 * 15)
+
+
+def test_frequent_values_of_a_range_are_no_units_own() -> None:
+    """Whatever a unit has alone passes with probability δ; what many have is found, with other noise each time."""
+    plan = RangePlan(2.0, 1e-12, 10, integer_grid())
+    values = np.array([7] * 5000 + [-999] * plan.threshold + [123_456] * 10)
+    found = [plan.release(values, RANDOM).common for _ in range(60)]
+    assert all(7 in common and 123_456 not in common for common in found)
+    assert 10 < sum(-999 in common for common in found) < 50
+    assert len({common[7] for common in found}) > 20
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        (5 * np.arange(-1000, 1000), 5),
+        (100 * np.arange(3000), 100),
+        (np.arange(3000), 1),
+        (np.append(5 * np.arange(2000), np.arange(300)), 1),
+        (np.append(np.zeros(9000), 10 * np.arange(2000) + 5), 5),
+        (np.arange(30), 1),
+        (np.zeros(3000), 1),
+    ],
+)
+def test_step_is_the_largest_of_nearly_all_values(values: Any, step: int) -> None:
+    plan = RangePlan(1.0, 1e-6, 1, integer_grid())
+    assert {plan.release(values.astype(np.int64), RANDOM).step for _ in range(5)} == {step}
 
 
 def test_estimates_of_a_range_are_unbiased_and_as_precise_as_claimed(rng: np.random.Generator) -> None:
@@ -212,10 +269,19 @@ def test_bucket_must_hold_more_than_noise_to_join_a_range(place: int, deviations
     """Fewer deviations are enough next to the span that was found than far from it."""
     counts = np.zeros(200)
     counts[100] = 1000
-    assert mechanisms._span(counts, independent(7.0)) == (100, 100)
+    assert mechanisms._span(counts, independent(7.0)) == (100, 100, True)
     # Two buckets of a run of two, which needs the root of two times as many.
     counts[100 + place : 102 + place] = 7 * deviations / math.sqrt(2)
-    assert mechanisms._span(counts, independent(7.0)) == ((100, 101 + place) if joins else (100, 100))
+    assert mechanisms._span(counts, independent(7.0)) == (100, 101 + place if joins else 100, True)
+
+
+@pytest.mark.parametrize(("deviations", "joins"), [(0.6, False), (0.8, True)])
+def test_a_long_span_is_extended_by_less(deviations: float, joins: bool) -> None:
+    """By a run of half its length: so little noise cannot carry it far."""
+    counts = np.zeros(200)
+    counts[100:104] = 1000
+    counts[104:106] = 7 * deviations / math.sqrt(2)
+    assert mechanisms._span(counts, independent(7.0)) == (100, 105 if joins else 103, True)
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -224,36 +290,42 @@ def test_a_long_run_joins_a_range_by_its_near_part_alone_where_the_rest_is_noise
     counts[100] = 1000
     for place in (1, 2):  # each too little, and enough together
         counts[100 + side * place] = 2.2
-    assert sorted(mechanisms._span(counts, independent(1.0))) == sorted((100, 100 + 2 * side))
+    assert sorted(mechanisms._span(counts, independent(1.0))[:2]) == sorted((100, 100 + 2 * side))
     counts[[100 + side * place for place in range(1, 33)]] = 1.0  # spread over all of the run
-    low, high = mechanisms._span(counts, independent(1.0))
+    low, high, _ = mechanisms._span(counts, independent(1.0))
     assert (high if side > 0 else -low) >= 100 * side + 15
 
 
 # --- of what use it is ------------------------------------------------------------------------------------------------
 
 
+def ends(plan: RangePlan, grid: Grid, values: Any) -> tuple[float, float]:
+    """The ends of a range, with new noise."""
+    starts = plan.release(grid.steps(np.asarray(values)), RANDOM).starts
+    return grid.value(starts[0]), grid.value(starts[-1] - 1)
+
+
 def released(noise: float, grid: Grid, values: Any, releases: int = 200) -> NDArray[Any]:
     """Shape (releases, 2): low and high, with new noise each time. One release may follow stray noise far beyond the data."""
-    plan = RangePlan(noise, 1, grid)
-    return np.array([plan.release(values, RANDOM) for _ in range(releases)])
+    plan = RangePlan(noise, 1e-6, 1, grid)
+    return np.array([ends(plan, grid, values) for _ in range(releases)])
 
 
 def test_small_noise_gives_exact_range(rng: np.random.Generator) -> None:
     low, high = released(2.0, integer_grid(), rng.integers(1, 6, 5000)).T
-    assert (low == 1).mean() > 0.8 and (high == 5).mean() > 0.8
+    assert (low == 1).mean() > 0.6 and (high == 5).mean() > 0.6
 
 
 @pytest.mark.parametrize("noise", [25.0, 2.5])
 def test_range_is_tight(noise: float, rng: np.random.Generator) -> None:
-    """About 3 of 100 ranges go beyond ±500, and hardly any by orders of magnitude: runs of noise alone."""
+    """About 14 of 100 ranges go beyond ±500, and hardly any by orders of magnitude: runs of noise alone."""
     ages = np.clip(rng.normal(50, 18, 5000), 0, 104).astype(np.int64)
     found = released(noise, integer_grid(), ages, 600)
     assert found.dtype == np.int64
     held = np.array([((ages >= low) & (ages <= high)).mean() for low, high in found])
     assert (held > 0.9).mean() > 0.99
-    assert ((found[:, 0] < -500) | (found[:, 1] > 500)).mean() < 0.08
-    assert ((found[:, 0] < -(10**6)) | (found[:, 1] > 10**6)).mean() < 0.02
+    assert ((found[:, 0] < -500) | (found[:, 1] > 500)).mean() < 0.25
+    assert ((found[:, 0] < -(10**6)) | (found[:, 1] > 10**6)).mean() < 0.05
 
 
 def test_range_of_decimals(rng: np.random.Generator) -> None:
@@ -262,12 +334,12 @@ def test_range_of_decimals(rng: np.random.Generator) -> None:
     assert found.dtype == np.float64
     assert (found == found.round(2)).all()
     held = np.array([((amounts >= low) & (amounts <= high)).mean() for low, high in found])
-    assert (held > 0.95).mean() > 0.95 and (found[:, 1] <= 20_000).mean() > 0.9
+    assert (held > 0.95).mean() > 0.95 and (found[:, 1] <= 20_000).mean() > 0.7
 
 
 def test_range_spans_zero(rng: np.random.Generator) -> None:
     low, high = released(2.0, number_grid(2), rng.normal(0, 300, 5000)).T
-    assert ((low >= -5000) & (low <= -500)).mean() > 0.9 and ((high >= 500) & (high <= 5000)).mean() > 0.9
+    assert ((low >= -20_000) & (low <= -500)).mean() > 0.7 and ((high >= 500) & (high <= 20_000)).mean() > 0.7
 
 
 def test_range_excludes_an_outlier(rng: np.random.Generator) -> None:
@@ -278,21 +350,21 @@ def test_range_excludes_an_outlier(rng: np.random.Generator) -> None:
 def test_ranges_of_dates_and_datetimes(rng: np.random.Generator) -> None:
     first, last = dt.date(2015, 3, 1), dt.date(2022, 11, 5)
     days = rng.integers(first.toordinal(), last.toordinal() + 1, 5000)
-    early, late = (dt.date(2013, 7, 1), dt.date(2015, 7, 1)), (dt.date(2022, 6, 30), dt.date(2024, 6, 30))
+    early, late = (dt.date(2011, 1, 1), dt.date(2015, 7, 1)), (dt.date(2022, 6, 30), dt.date(2026, 12, 31))
     low, high = np.vectorize(lambda day: dt.date.fromordinal(int(day)))(released(2.0, date_grid(), days)).T
-    assert ((low >= early[0]) & (low <= early[1])).mean() > 0.9 and ((high >= late[0]) & (high <= late[1])).mean() > 0.9
+    assert ((low >= early[0]) & (low <= early[1])).mean() > 0.7 and ((high >= late[0]) & (high <= late[1])).mean() > 0.7
     seconds = (days - dt.date(1970, 1, 1).toordinal()) * 86400 + 3600
     moments = np.vectorize(lambda second: dt.datetime(1970, 1, 1) + dt.timedelta(seconds=int(second)))
     low, high = moments(released(2.0, datetime_grid(), seconds)).T
     assert {moment.time() for moment in low} == {dt.time()} and {moment.time() for moment in high} == {dt.time(23, 59, 59)}
     inside = [early[0] <= a.date() <= early[1] and late[0] <= b.date() <= late[1] for a, b in zip(low, high, strict=True)]
-    assert np.mean(inside) > 0.85
+    assert np.mean(inside) > 0.6
 
 
 @pytest.mark.parametrize("grid", [integer_grid(), number_grid(0), number_grid(9), date_grid(), datetime_grid()])
 def test_range_of_no_rows_and_of_extreme_rows(grid: Grid) -> None:
     for values in (np.array([], dtype=np.int64), np.array([]), np.array([-np.inf, np.inf, 1e300]), np.array([2**62, -(2**62)])):
-        low, high = RangePlan(10.0, 3, grid).release(values, RANDOM)
+        low, high = ends(RangePlan(10.0, 1e-6, 3, grid), grid, values)
         assert low <= high
 
 
@@ -326,6 +398,6 @@ def test_range_does_not_follow_noise_alone(rng: np.random.Generator) -> None:
     alone = 0
     for noise in rng.normal(0, 9, (200, 2000)):
         noise[700] += 1000
-        first, last = mechanisms._span(noise, independent(9.0))
+        first, last, _ = mechanisms._span(noise, independent(9.0))
         alone += 690 <= first <= last <= 710
     assert alone > 180
