@@ -1,7 +1,8 @@
-"""Adult with nothing declared, through the command line: `python benchmarks/undeclared_adult.py DATA_DIR EPSILON SEEDS`.
+"""Adult with nothing declared: `python benchmarks/undeclared_adult.py DATA_DIR EPSILON SEEDS [KEY=VALUE ...]`.
 
-For each seed: `init`, `run` and `export-data` on adult_train, then the AUC of a classifier of income that is trained on the
-synthetic rows and tested on adult_test, and for each measured list the share of the original rows that it leaves out.
+For each seed, through the command line: `init`, `run` with these settings and `export-data` on adult_train. Then the AUC of a
+classifier of income that is trained on the synthetic rows and tested on adult_test, and for each measured list the share of the
+original rows that it leaves out.
 """
 
 import gzip
@@ -41,7 +42,7 @@ def main() -> None:
 
             begun = time.perf_counter()
             localsynth("init", "ws", "--data", "adult.csv")
-            settings = [f"privacy.epsilon={epsilon}", "evaluate.report=false", f"sample.seed={seed}"]
+            settings = [f"privacy.epsilon={epsilon}", "evaluate.report=false", f"sample.seed={seed}", *sys.argv[4:]]
             localsynth("run", "ws", "--rows", str(len(train)), *(part for each in settings for part in ("--set", each)))
             seconds = time.perf_counter() - begun
             localsynth("export-data", "ws", "--format", "csv", "--out", "made.csv")
