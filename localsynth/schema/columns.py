@@ -183,9 +183,9 @@ class Number(SpelledLimits, _Bounded):
 
     @model_validator(mode="after")
     def _bounds_have_no_more_decimals(self) -> "Number":
-        for bound in (self.min, self.max):
+        for bound in (self.min, self.max, self.step):
             if bound is not None and not math.isclose(round(bound, self.decimals), bound, rel_tol=1e-12, abs_tol=1e-12):
-                raise ValueError(f"the bound {bound} has more than {self.decimals} digits after the point (decimals)")
+                raise ValueError(f"the bound or step {bound} has more than {self.decimals} digits after the point (decimals)")
         return self
 
 

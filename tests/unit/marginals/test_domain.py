@@ -115,6 +115,12 @@ def test_a_step_leaves_its_multiples_from_the_lower_bound_on() -> None:
     assert [requested.fraction(bin_) for bin_ in range(n.size)] == [0, 1, 1, 0, 0]
 
 
+def test_a_step_finer_than_the_decimals_is_refused() -> None:
+    assert Number(name="x", decimals=2, step=0.05).step == 0.05
+    with pytest.raises(ValueError, match="step 0.001 has more than 2 digits"):
+        Number(name="x", decimals=2, step=0.001)
+
+
 def test_a_missing_value_has_the_last_bin() -> None:
     attribute = Domain.of_schema(Schema(columns=[Category(name="x", values=["a"], other="other")]))["x"]
     assert [attribute.encode(value) for value in ("a", "other", None)] == [0, 1, 2]
