@@ -34,7 +34,6 @@ _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ISO_START = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]|$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _MAX_MAGNITUDE = 2**62
-_CACHE_SIZE = 4096
 
 
 class UnreadableValueError(ValueError):
@@ -165,18 +164,10 @@ def parser_for(column: Column, missing: Collection[str]) -> Callable[[str | None
     convert = partial(_number, decimals=column.decimals) if isinstance(column, Number) else _CONVERTERS[type(column)]
     if isinstance(column, Formatted):
         convert = partial(_formatted, column, convert)
-    # Structured columns repeat their values: a cache halves the time of a wide table.
-    known: dict[str | None, Value] = {None: None}
 
     def parse(text: str | None) -> Value:
-        if text in known:
-            return known[text]
-        assert text is not None
-        stripped = text.strip()
-        value = None if not stripped or text in absent or stripped in absent else convert(stripped)
-        if len(known) < _CACHE_SIZE:
-            known[text] = value
-        return value
+        stripped = (text or "").strip()
+        return None if not stripped or text in absent or stripped in absent else convert(stripped)
 
     return parse
 

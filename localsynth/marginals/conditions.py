@@ -1,41 +1,59 @@
 """Which part of each bin a condition on the column allows, and how a value is sampled from that part."""
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from localsynth.errors import ConfigError
 from localsynth.marginals.domain import Attribute
-from localsynth.schema.columns import Boolean, Category, Value
+from localsynth.schema.columns import Boolean, Category
 from localsynth.schema.conditions import Allowed
-from localsynth.schema.ordinals import from_ordinal, ordinal_from, to_ordinal
+from localsynth.schema.ordinals import MISSING, ordinal_from, to_ordinal
+
+_MAX_INT64 = 2**63 - 1
 
 
-@dataclass(frozen=True)
 class AllowedOrdinals:
     """For each bin the allowed ordinals, as ascending runs (first, one past the last); and whether a missing value is allowed."""
 
-    attribute: Attribute
-    runs: tuple[tuple[tuple[int, int], ...], ...]
-    missing: bool
+    def __init__(self, attribute: Attribute, runs: Sequence[tuple[tuple[int, int], ...]], missing: bool) -> None:
+        self._attribute, self.runs, self._missing = attribute, tuple(runs), missing
+        # The allowed ordinals one after the other: a bin is a range of places among them.
+        number = np.int64 if attribute.starts[-1] <= _MAX_INT64 else object
+        firsts = [first for bin_ in self.runs for first, _ in bin_]
+        ends = [0, *itertools.accumulate(stop - first for bin_ in self.runs for first, stop in bin_)]
+        runs_before = [0, *itertools.accumulate(map(len, self.runs))]
+        self._firsts, self._places = np.array(firsts, dtype=number), np.array(ends, dtype=number)
+        self._bins = self._places[runs_before]
+        self._widths = np.diff(self._bins)
 
     def fraction(self, bin_: int) -> float:
         """The fraction of a bin's values that is allowed."""
-        if bin_ == self.attribute.missing:
-            return float(self.missing)
-        starts = self.attribute.starts
+        if bin_ == self._attribute.missing:
+            return float(self._missing)
+        starts = self._attribute.starts
         return sum(stop - first for first, stop in self.runs[bin_]) / (starts[bin_ + 1] - starts[bin_])
 
-    def pick(self, bin_: int, uniform: float) -> Value:
-        """The value that `uniform`, in [0, 1), points to among the evenly likely allowed ones of a bin that has some."""
-        if bin_ == self.attribute.missing:
-            return None
-        width = sum(stop - first for first, stop in self.runs[bin_])
-        offset = min(width - 1, int(uniform * width))
-        for first, stop in self.runs[bin_]:
-            if offset < stop - first:
-                return from_ordinal(self.attribute.column, first + offset)
-            offset -= stop - first
-        raise AssertionError("the bin has no allowed value")
+    def pick(self, bins: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[Any]:
+        """The ordinals, shape (rows,), that `uniforms`, in [0, 1), point to among the evenly likely allowed ones of `bins`.
+
+        A missing value is `MISSING`. Every bin has allowed values. Integers of 64 bits; of any size where the column needs them.
+        """
+        present = bins != self._attribute.missing
+        ordinals = np.full(len(bins), MISSING, dtype=self._firsts.dtype)
+        widths = self._widths[bins[present]]
+        offsets = np.floor(uniforms[present] * widths.astype(np.float64))
+        whole = (
+            np.array([int(offset) for offset in offsets], dtype=object) if widths.dtype == object else offsets.astype(np.int64)
+        )
+        places = self._bins[bins[present]] + np.minimum(widths - 1, whole)
+        runs = np.searchsorted(self._places, places, side="right") - 1
+        ordinals[present] = self._firsts[runs] + (places - self._places[runs])
+        return ordinals
 
 
 def _runs(attribute: Attribute, allowed: Allowed) -> list[tuple[int, int]]:
@@ -58,4 +76,4 @@ def allowed_ordinals(attribute: Attribute, allowed: Allowed | None) -> AllowedOr
     cut = []
     for first, stop in pairwise(attribute.starts):
         cut.append(tuple((max(a, first), min(b, stop)) for a, b in runs if a < stop and b > first))
-    return AllowedOrdinals(attribute, tuple(cut), missing)
+    return AllowedOrdinals(attribute, cut, missing)

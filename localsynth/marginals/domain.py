@@ -6,7 +6,7 @@ they are merged depends on noisy counts (see `bin_merging`).
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -19,7 +19,16 @@ from pydantic import TypeAdapter
 from localsynth.errors import ConfigError, DataError
 from localsynth.privacy.grids import grid_of
 from localsynth.schema.columns import Boolean, Category, Integer, Number, Record, Schema, Value
-from localsynth.schema.ordinals import Structured, from_ordinal, ordinal_from, shared_ordinals, to_int, to_ordinal, value_count
+from localsynth.schema.ordinals import (
+    MISSING,
+    Structured,
+    from_ordinal,
+    ordinal_from,
+    shared_ordinals,
+    to_int,
+    to_ordinal,
+    value_count,
+)
 
 MAX_SINGLE_BINS = 128
 """A column with at most this many values has a bin for each."""
@@ -79,6 +88,14 @@ class Attribute:
         if not 0 <= ordinal < self.starts[-1]:
             raise ValueError("a value is outside the bounds of its column")
         return bisect_right(self.starts, ordinal) - 1
+
+    def bins_of(self, ordinals: NDArray[Any]) -> NDArray[Any]:
+        """The bins of ordinals that lie in the column's range, in integers that just fit; `MISSING` for a missing value."""
+        bins = np.searchsorted(np.array(self.starts, dtype=ordinals.dtype), ordinals, side="right") - 1
+        if self.missing is not None:
+            bins[ordinals == MISSING] = self.missing
+        assert not len(bins) or bins.min() >= 0, "an ordinal is outside its column"
+        return bins.astype(np.min_scalar_type(self.size))
 
     def decode(self, bin_: int, uniform: float) -> Value:
         """The value that `uniform`, in [0, 1), points to among the evenly likely values of a bin."""
@@ -160,6 +177,14 @@ class Domain:
             if attribute.name == name:
                 return attribute
         raise KeyError(name)
+
+    def encode_ordinals(self, batches: Iterable[Mapping[str, NDArray[Any]]]) -> Codes:
+        """The bins of rows given by the ordinals of their values, shape (rows,) each, in batches. In integers that just fit."""
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in self.names}
+        for batch in batches:
+            for attribute in self.attributes:
+                parts[attribute.name].append(attribute.bins_of(batch[attribute.name]))
+        return {a.name: np.concatenate([np.empty(0, np.min_scalar_type(a.size)), *parts[a.name]]) for a in self.attributes}
 
     def encode(self, records: Sequence[Record]) -> Codes:
         """The bins of conforming records. Raises DataError, naming row (from 1) and column, on a value that does not conform."""

@@ -8,14 +8,12 @@ masked: then the chain is that of the conditional distribution.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Names = tuple[str, ...]
-
-_CHUNK = 1 << 22
-"""Cells of running sums compared at once."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,11 @@ class Conditional:
     name: str
     given: Names
     table: NDArray[np.float64]
+
+    @cached_property
+    def sums(self) -> NDArray[np.float64]:
+        """The running sums of the table, see `cumulative`."""
+        return cumulative(self.table)
 
 
 def elimination_order(sizes: Mapping[str, int], scopes: Iterable[Names], kept: Names = ()) -> list[tuple[str, Names]]:
@@ -158,11 +161,13 @@ def cumulative(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def pick(sums: NDArray[np.float64], which: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
     """Shape (rows,): the choice that each uniform, in [0, 1), points to in row `which` of `sums` (see `cumulative`)."""
-    picked = np.empty(len(uniforms), dtype=np.int64)
-    step = max(1, _CHUNK // sums.shape[-1])
-    for start in range(0, len(uniforms), step):
-        rows = slice(start, start + step)
-        picked[rows] = (sums[which[rows]] <= uniforms[rows, None]).sum(axis=1)
+    choices = sums.shape[-1]
+    flat, before = sums.ravel(), which * choices - 1
+    picked = np.zeros(len(uniforms), dtype=np.int64)
+    # A binary search in all rows at once for the number of sums that are at most the uniform.
+    for bit in reversed(range(choices.bit_length())):
+        further = np.minimum(picked + (1 << bit), choices)
+        picked = np.where(flat[before + further] <= uniforms, further, picked)
     return picked
 
 
@@ -176,7 +181,7 @@ def sample(chain: Sequence[Conditional], uniforms: Mapping[str, NDArray[np.float
         which = np.zeros(len(uniforms[part.name]), dtype=np.int64)
         if part.given:
             which = np.ravel_multi_index([sampled[name] for name in part.given], part.table.shape[:-1])
-        sampled[part.name] = pick(cumulative(part.table), which, uniforms[part.name])
+        sampled[part.name] = pick(part.sums, which, uniforms[part.name])
     return sampled
 
 

@@ -23,6 +23,7 @@ from localsynth.marginals.fit import Measurement
 from localsynth.marginals.inference import Conditional, Factor, cumulative, eliminate, pick, sample
 from localsynth.schema.columns import Record, Value
 from localsynth.schema.conditions import Allowed, Conditions
+from localsynth.schema.ordinals import MISSING, from_ordinal
 from localsynth.system import random_streams
 
 _FORMAT = 1
@@ -62,7 +63,8 @@ class MarginalModel:
         `conditions`: for some columns, the values they may have; rows are then sampled from the conditional distribution.
         Raises ConfigError where no row meets the conditions.
         """
-        return self.sampler(seed, conditions or {}).rows(range(start, start + n))
+        ordinals = self.sampler(seed, conditions or {}).ordinals(range(start, start + n))
+        return records_of(self.domain.attributes, ordinals)
 
     def sampler(self, seed: int, conditions: Conditions, *, contrast: bool = False) -> "RowSampler":
         """Samples rows of a seed under conditions, by their numbers. Raises as `sample`.
@@ -92,7 +94,7 @@ class MarginalModel:
         evidence = {other: np.array([groups[other]]) for other in self.domain.names if other != name}
         probabilities = probabilities_of(name, self.sizes, self.potentials, evidence, 1)[0]
         group = pick(cumulative((probabilities * column.mask)[None]), np.zeros(1, dtype=np.int64), uniforms[:1])
-        return column.values(group, uniforms[None, 1:])[0]
+        return records_of([self.domain[name]], {name: column.ordinals(group, uniforms[None, 1:])})[0][name]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that holds everything: a model read back samples the same rows."""
@@ -212,10 +214,24 @@ class _Column:
         self.mask: NDArray[np.float64] = table.sum(axis=1)
         self._cumulative = cumulative(table)
 
-    def values(self, groups: NDArray[np.int64], uniforms: NDArray[np.float64]) -> list[Value]:
-        """One value for each row; `uniforms` has shape (rows, 2)."""
-        bins = pick(self._cumulative, groups, uniforms[:, 0])
-        return [self._allowed.pick(bin_, u) for bin_, u in zip(bins.tolist(), uniforms[:, 1].tolist(), strict=True)]
+    def ordinals(self, groups: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[Any]:
+        """The ordinal of each row's value, shape (rows,); `uniforms` has shape (rows, 2)."""
+        return self._allowed.pick(pick(self._cumulative, groups, uniforms[:, 0]), uniforms[:, 1])
+
+
+Ordinals = dict[str, NDArray[Any]]
+"""For each column the ordinal of each row's value, shape (rows,); `MISSING` where there is none."""
+
+
+def records_of(attributes: Sequence[Attribute], ordinals: Ordinals) -> list[Record]:
+    """The rows with these ordinals."""
+    columns = []
+    for attribute in attributes:
+        distinct, places = np.unique(ordinals[attribute.name], return_inverse=True)
+        values = [None if ordinal == MISSING else from_ordinal(attribute.column, ordinal) for ordinal in distinct.tolist()]
+        columns.append([values[place] for place in places.tolist()])
+    names = [attribute.name for attribute in attributes]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 class RowSampler:
@@ -224,28 +240,29 @@ class RowSampler:
     def __init__(self, columns: Sequence[_Column], chain: Sequence[Conditional], seed: int, contrast: bool) -> None:
         self._columns, self._chain, self._seed, self._contrast = columns, chain, seed, contrast
 
-    def rows(self, numbers: Sequence[int], attempt: int = 0) -> list[Record]:
+    def ordinals(self, numbers: Sequence[int], attempt: int = 0) -> Ordinals:
         """The rows with these numbers, which ascend. Slow where they are far apart. Each attempt gives other rows."""
-        records: list[Record] = []
+        blocks: list[Ordinals] = []
         first = 0
         while first < len(numbers):
             stop = bisect_left(numbers, numbers[first] + _BLOCK, first)
-            records += self._block(numbers[first:stop], attempt)
+            blocks.append(self._block(numbers[first:stop], attempt))
             first = stop
-        return records
+        none = np.empty(0, dtype=np.int64)
+        return {c.name: np.concatenate([block[c.name] for block in blocks]) if blocks else none for c in self._columns}
 
-    def _block(self, numbers: Sequence[int], attempt: int) -> list[Record]:
+    def _block(self, numbers: Sequence[int], attempt: int) -> Ordinals:
         columns, first = self._columns, numbers[0]
         # A row takes whole blocks of numbers: then the numbers of any row can be reached at once.
         blocks = -(-_NUMBERS * len(columns) // random_streams.NUMBERS_PER_BLOCK)
         width = blocks * random_streams.NUMBERS_PER_BLOCK
         generator = random_streams.marginal_rows(self._seed, first, blocks, attempt, contrast=self._contrast)
         # Of the rows in between, too: random numbers are cheap, what follows is not.
-        uniforms = generator.random((numbers[-1] + 1 - first, width))[[number - first for number in numbers]]
+        uniforms = generator.random((numbers[-1] + 1 - first, width))
+        if len(uniforms) > len(numbers):
+            uniforms = uniforms[np.array(numbers) - first]
         groups = sample(self._chain, {column.name: uniforms[:, _NUMBERS * i] for i, column in enumerate(columns)})
-        values = [
-            column.values(groups[column.name], uniforms[:, _NUMBERS * i + 1 : _NUMBERS * (i + 1)])
+        return {
+            column.name: column.ordinals(groups[column.name], uniforms[:, _NUMBERS * i + 1 : _NUMBERS * (i + 1)])
             for i, column in enumerate(columns)
-        ]
-        names = [column.name for column in columns]
-        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        }

@@ -15,7 +15,7 @@ from localsynth.planning.budgets import account_of, shares_of
 from localsynth.planning.warnings import list_warning, range_warning
 from localsynth.privacy.account import Account
 from localsynth.results import IngestResult
-from localsynth.schema.columns import Schema, conform
+from localsynth.schema.columns import Schema
 from localsynth.workspace.effective_schema import Effective, IngestRecord, IngestSettings, TableSize, read_ingest
 from localsynth.workspace.erasure_record import refuse_erased
 from localsynth.workspace.hash_secret import hash_secret
@@ -273,12 +273,7 @@ class _Ingest:
 
 def _report_broken_constraints(session: Session, schema: Schema, store: "PrivateStore") -> None:
     """How many rows will be left out, for the person at the screen alone: a constraint that many break is no public knowledge."""
-    rows = broken = 0
-    without = schema.model_copy(update={"constraints": []})
-    for split in ("train", "holdout"):
-        for _, record in store.records(split, schema):
-            rows += 1
-            broken += conform(schema, record) is None and conform(without, record) is not None
+    broken, rows = store.constrained_out(schema)
     if broken:
         text = f"{broken:,} of {rows:,} rows break a constraint of the schema and are left out from here on."
         session.emit(private_note(text))

@@ -5,7 +5,7 @@ the Gaussian mechanism of their ρ; the measurements add up to at most that. A r
 file is over: measuring again would be charged again.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from localsynth.errors import BudgetError, Cancelled
 from localsynth.events import stage_done
@@ -18,6 +18,8 @@ from localsynth.system.files import file_sha256, write_json
 from localsynth.workspace.runs import MarginalsOutcome, Run, TrainOutcome
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from localsynth.marginals.model import MarginalModel
     from localsynth.marginals.sequence_model import SequenceModel
     from localsynth.privacy.ledger import Ledger
@@ -60,13 +62,19 @@ def measure(session: Session, ledger: "Ledger", current: Run) -> None:
         mechanism = gaussian_of_rho(rho)
         ledger.charge(budget=current.budget, run=current.id, stage="train", what="marginals", mechanism=mechanism)
         report(0, 100)
-        units = [[split.with_lengths(row) for row in unit] for unit in store.conformed_units("train", schema) if unit]
+        codes: dict[str, NDArray[Any]]
+        if layout is not None:
+            codes = layout.encode([unit for unit in store.conformed_units("train", schema) if unit])
+        elif current.hybrid:
+            units = store.conformed_units("train", schema)
+            codes = domain.encode([split.with_lengths(row) for unit in units for row in unit])
+        else:
+            codes = domain.encode_ordinals(store.conformed_ordinals("train", schema))
     model: MarginalModel | SequenceModel
     if layout is not None:
-        model = measure_sequences(layout, layout.encode(units), rho, random_source(session), settings, report)
+        model = measure_sequences(layout, codes, rho, random_source(session), settings, report)
     else:
-        rows = [row for unit in units for row in unit]
-        model = measure_marginals(domain, domain.encode(rows), rho, random_source(session), settings, report)
+        model = measure_marginals(domain, codes, rho, random_source(session), settings, report)
     write_json(current.marginals_path, model.to_json())
     current.note(marginals=MarginalsOutcome(sha256=file_sha256(current.marginals_path), measured=len(model.spends)))
     # From here on, what was measured is kept.

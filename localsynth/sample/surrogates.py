@@ -3,6 +3,8 @@
 Faker makes them from the seed and the row number alone. No original value is read, so none can be copied.
 """
 
+from collections.abc import Sequence
+
 from faker import Faker
 
 from localsynth.schema.columns import Column, Derived, Formatted, Identifier, Record, Schema, Surrogate, Value
@@ -18,6 +20,9 @@ class Surrogates:
         self._unit_column = unit_column
         self._has_surrogates = any(isinstance(column, Surrogate) for column in schema.columns)
         self._formulas = {column.name: schema.formula(column) for column in schema.columns if isinstance(column, Derived)}
+        self._made_columns = [column for column in schema.columns if isinstance(column, Identifier | Surrogate | Derived)]
+        self.needs = sorted({name for formula in self._formulas.values() for name in formula.names})
+        """The learned columns that derived ones are calculated from."""
         self._faker = Faker("en_US")
 
     def complete(self, row_number: int, learned: Record, unit: int | None = None) -> Record:
@@ -26,21 +31,33 @@ class Surrogates:
         `unit`, with sequences: the number of the row's unit (from 0). All rows of a unit get the same fake name or address.
         Identifiers differ in each row, except the unit column.
         """
+        # A file with months gets the first days of months, and so does the database.
+        values = {column.name: self._rounded(column, learned[column.name]) for column in self.schema.learned()}
+        values |= self._made(row_number, values, unit)
+        return {column.name: values[column.name] for column in self.schema.columns}
+
+    def columns(self, numbers: Sequence[int], needed: Sequence[Record]) -> dict[str, list[Value]]:
+        """The columns that are never learned, of the rows with these numbers; `needed`: their values in the columns `needs`."""
+        columns = [self.schema.column(name) for name in self.needs]
+        rows = [
+            self._made(number, {column.name: self._rounded(column, row[column.name]) for column in columns}, None)
+            for number, row in zip(numbers, needed, strict=True)
+        ]
+        return {column.name: [row[column.name] for row in rows] for column in self._made_columns}
+
+    def _made(self, row_number: int, learned: Record, unit: int | None) -> Record:
+        """The values of the columns that are never learned."""
         if self._has_surrogates:
             self._faker.seed_instance(f"{self.seed}/{row_number if unit is None else unit}")
         record: Record = {}
-        # A file with months gets the first days of months, and so does the database.
-        learned = {column.name: self._rounded(column, learned[column.name]) for column in self.schema.learned()}
-        for column in self.schema.columns:
+        for column in self._made_columns:
             if isinstance(column, Identifier):
                 number = unit if unit is not None and column.name == self._unit_column else row_number
                 record[column.name] = column.numbered(number + 1)
             elif isinstance(column, Surrogate):
                 record[column.name] = self._fake(column)
-            elif isinstance(column, Derived):
-                record[column.name] = self._formulas[column.name].value(learned, column.decimals)
             else:
-                record[column.name] = learned[column.name]
+                record[column.name] = self._formulas[column.name].value(learned, column.decimals)
         return record
 
     @staticmethod

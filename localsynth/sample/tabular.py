@@ -4,12 +4,13 @@ Reads what was released with noise, no private data.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from localsynth.errors import Cancelled, IntegrityError
 from localsynth.events import Emit, progress
 from localsynth.marginals.file import read_marginals
+from localsynth.marginals.model import records_of
 from localsynth.marginals.sample_sequences import sample_rows
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.sample.job import SampleResult
@@ -18,9 +19,10 @@ from localsynth.sample.structured_rows import StructuredRows
 from localsynth.sample.surrogates import Surrogates
 from localsynth.schema.columns import Record, conform
 from localsynth.schema.conditions import Conditions
+from localsynth.store.column_batch import ColumnBatch
 from localsynth.store.synthetic import Job, SyntheticStore
 
-_CHUNK = 2_000
+_CHUNK = 100_000
 """Rows of a transaction."""
 
 
@@ -37,6 +39,7 @@ def generate_from_marginals(
     started = time.monotonic()
     model = read_marginals(path)
     single = None
+    chunk_of: Callable[[range], Sequence[Record] | ColumnBatch]
     if isinstance(model, SequenceModel):
         chunk_of = _sequences(model, surrogates, job)
     else:
@@ -65,22 +68,29 @@ def rows_by_marginals(path: Path, surrogates: Surrogates, job: Job, conditions: 
     """All rows of `job`, as `generate_from_marginals` writes them. Raises IntegrityError where `path` holds no marginals."""
     model = read_marginals(path)
     if isinstance(model, SequenceModel):
-        chunk_of = _sequences(model, surrogates, job)
-    else:
-        chunk_of = _single_rows(StructuredRows(model, surrogates.schema, surrogates.seed), surrogates, job, conditions)
-    for first in range(0, job.rows, _CHUNK):
-        yield from chunk_of(range(first, min(first + _CHUNK, job.rows)))
+        sequences = _sequences(model, surrogates, job)
+        for first in range(0, job.rows, _CHUNK):
+            yield from sequences(range(first, min(first + _CHUNK, job.rows)))
+        return
+    structured = StructuredRows(model, surrogates.schema, surrogates.seed)
+    for first in range(job.first_row, job.first_row + job.rows, _CHUNK):
+        numbers = range(first, min(first + _CHUNK, job.first_row + job.rows))
+        for number, row in structured.rows(numbers, lambda number: conditions(number - job.first_row)).items():
+            yield surrogates.complete(number, row)
 
 
 def _single_rows(
     structured: StructuredRows, surrogates: Surrogates, job: Job, conditions: Callable[[int], Conditions]
-) -> Callable[[range], list[Record]]:
+) -> Callable[[range], ColumnBatch]:
     """Generates the rows of a job with these numbers (from 0), independently of each other."""
+    schema = surrogates.schema
+    needed = [attribute for attribute in structured.attributes if attribute.name in surrogates.needs]
 
-    def chunk(numbers: range) -> list[Record]:
-        first = job.first_row
-        rows = structured.rows([first + i for i in numbers], lambda number: conditions(number - first))
-        return [surrogates.complete(number, rows[number]) for number in sorted(rows)]
+    def chunk(places: range) -> ColumnBatch:
+        numbers = range(job.first_row + places.start, job.first_row + places.stop)
+        ordinals = structured.ordinals(numbers, lambda number: conditions(number - job.first_row))
+        others = surrogates.columns(numbers, records_of(needed, ordinals) if needed else [{}] * len(numbers))
+        return ColumnBatch(schema, ordinals, others)
 
     return chunk
 

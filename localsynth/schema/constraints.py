@@ -12,6 +12,7 @@ from localsynth.schema.sql_conditions import (
     Comparison,
     Node,
     Row,
+    SqlColumns,
     comparisons_of,
     names_of,
     read_condition,
@@ -33,6 +34,10 @@ class Constraint:
     def violated(self, row: Row) -> bool:
         """Whether a row (every column of `names`, with conforming values) violates it."""
         return self.tree.truth(row) is False
+
+    def violated_sql(self, columns: SqlColumns) -> str:
+        """Whether a row violates it, as SQL; never NULL."""
+        return f"({self.tree.sql(columns)} IS NOT DISTINCT FROM false)"
 
     @property
     def comparisons(self) -> list[Comparison]:

@@ -150,6 +150,9 @@ _CODES = {
 _COMPACT = {"m": r"(?P<m>[0-9]{2})", "d": r"(?P<d>[0-9]{2})", "H": r"(?P<H>[0-9]{2})", "M": r"(?P<M>[0-9]{2})"}
 """Where no sign separates two numbers, they have both digits."""
 _TOKEN = re.compile(r"%(?P<flag>[-:1-9]?)(?P<code>.)|(?P<literal>[^%]+)", re.DOTALL)
+_PARTS = {"second": "S", "minute": "M", "hour": "HI", "day": "d", "month": "mbB", "year": "Yy"}
+"""The codes of each part, the smallest first."""
+_FIRST = (1, 1, 1, 0, 0, 0)
 _NO_DATE = dt.date(1970, 1, 1)
 _CENTURY_STARTS = 69
 """Two-digit years from here on are of the 20th century, as POSIX has it."""
@@ -270,11 +273,16 @@ class MomentFormat:
         """How far moments of a day that are written differently are apart."""
         return 1 if self._has("S") else 60 if self._has("M") else 3600
 
+    @property
+    def precision(self) -> str:
+        """The smallest part that is written: "year", "month", "day", "hour", "minute" or "second"."""
+        return next(part for part, codes in _PARTS.items() if self._has(codes))
+
     def rounded(self, value: dt.datetime) -> dt.datetime:
         """The earliest moment that is written like `value`: the first day of a month, the full minute."""
-        whole = value.replace(second=value.second if self._has("S") else 0, minute=value.minute if self._has("M") else 0)
-        whole = whole if self.has_time else whole.replace(hour=0)
-        return whole.replace(day=whole.day if self._has("d") else 1, month=whole.month if self._has("mbB") else 1)
+        written = len(_PARTS) - list(_PARTS).index(self.precision)
+        year, month, day, hour, minute, second = (*value.timetuple()[:written], *_FIRST[written:])
+        return dt.datetime(year, month, day, hour, minute, second)
 
 
 @dataclass(frozen=True)

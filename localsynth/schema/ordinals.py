@@ -18,6 +18,9 @@ Ordered = Integer | Number | Date | DateTime | Time
 Structured = Category | Boolean | Ordered
 """Columns whose values have ordinals."""
 
+MISSING = -1
+"""In place of the ordinal of a missing value."""
+
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
@@ -51,10 +54,10 @@ def value_count(column: Structured) -> int:
     if isinstance(column, Boolean):
         return 2
     assert column.min is not None and column.max is not None, "ordinals need the effective schema"
-    return (to_int(column, column.max) - to_int(column, column.min)) // _step(column) + 1
+    return (to_int(column, column.max) - to_int(column, column.min)) // step_of(column) + 1
 
 
-def _step(column: Ordered) -> int:
+def step_of(column: Ordered) -> int:
     """How far values are apart, in the units of `to_int`."""
     if isinstance(column, Date):
         return 1
@@ -65,7 +68,7 @@ def _step(column: Ordered) -> int:
 
 def ordinal_from(column: Ordered, number: int) -> int:
     """The ordinal of the first value at or above a number of `to_int`; it may lie outside the bounds."""
-    return -((to_int(column, column.min) - number) // _step(column))
+    return -((to_int(column, column.min) - number) // step_of(column))
 
 
 def to_ordinal(column: Structured, value: Any) -> int:
@@ -78,7 +81,7 @@ def to_ordinal(column: Structured, value: Any) -> int:
     if isinstance(column, Boolean):
         return int(bool(value))
     assert column.min is not None, "ordinals need the effective schema"
-    distance, step = to_int(column, value) - to_int(column, column.min), _step(column)
+    distance, step = to_int(column, value) - to_int(column, column.min), step_of(column)
     nearest = (distance + step // 2) // step
     # There may be no value of the step at the upper bound.
     return (
@@ -95,7 +98,7 @@ def from_ordinal(column: Structured, ordinal: int) -> Value:
     if isinstance(column, Boolean):
         return bool(ordinal)
     assert column.min is not None and column.max is not None, "ordinals need the effective schema"
-    value = from_int(column, to_int(column, column.min) + ordinal * _step(column))
+    value = from_int(column, to_int(column, column.min) + ordinal * step_of(column))
     if isinstance(column, Number):
         # Rounded once; where decimals are finer than floats even that may leave the bounds.
         return min(column.max, max(column.min, value))  # type: ignore[type-var]

@@ -13,6 +13,7 @@ import difflib
 import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from localsynth.errors import ConfigError
@@ -37,6 +38,22 @@ NEGATED = {"=": "<>", "<>": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 Value = Any
 Row = Mapping[str, Value]
+SqlColumns = Mapping[str, str]
+"""Column name → the SQL of its value."""
+
+
+def literal(value: Value) -> str:
+    """A value as an SQL constant."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, dt.datetime):
+        return f"TIMESTAMP '{value.isoformat(' ')}'"
+    if isinstance(value, dt.date):
+        return f"DATE '{value.isoformat()}'"
+    if isinstance(value, float):
+        # 1e-07 would be a binary fraction, 0.0000001 is a decimal one.
+        return format(Decimal(repr(value)), "f")
+    return str(value).lower()
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,23 @@ class Comparison:
         right = row[self.right.name] if isinstance(self.right, Name) else self.right.value
         return None if left is None or right is None else _OPERATORS[self.sign](*by_day(left, right))
 
+    def sql(self, columns: SqlColumns) -> str:
+        """The condition in SQL."""
+        left = columns[self.left.name]
+        right = columns[self.right.name] if isinstance(self.right, Name) else literal(self.right.value)
+        if self._by_day:
+            left, right = f"CAST({left} AS DATE)", f"CAST({right} AS DATE)"
+        return f"({left} {self.sign} {right})"
+
+    @property
+    def _by_day(self) -> bool:
+        kinds = {self.left.kind}
+        if isinstance(self.right, Name):
+            kinds.add(self.right.kind)
+        elif isinstance(self.right.value, dt.date):
+            kinds.add("datetime" if isinstance(self.right.value, dt.datetime) else "date")
+        return kinds >= {"date", "datetime"}
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -78,6 +112,10 @@ class Missing:
     def truth(self, row: Row) -> bool | None:
         """Never None."""
         return row[self.left.name] is None
+
+    def sql(self, columns: SqlColumns) -> str:
+        """The condition in SQL."""
+        return f"({columns[self.left.name]} IS NULL)"
 
 
 @dataclass(frozen=True)
@@ -91,6 +129,10 @@ class Not:
         truth = self.part.truth(row)
         return None if truth is None else not truth
 
+    def sql(self, columns: SqlColumns) -> str:
+        """The condition in SQL."""
+        return f"(NOT {self.part.sql(columns)})"
+
 
 @dataclass(frozen=True)
 class All:
@@ -103,6 +145,10 @@ class All:
         truths = [part.truth(row) for part in self.parts]
         return False if False in truths else None if None in truths else True
 
+    def sql(self, columns: SqlColumns) -> str:
+        """The condition in SQL."""
+        return f"({' AND '.join(part.sql(columns) for part in self.parts)})"
+
 
 @dataclass(frozen=True)
 class AnyOf:
@@ -114,6 +160,10 @@ class AnyOf:
         """True where one part is, whatever the others are."""
         truths = [part.truth(row) for part in self.parts]
         return True if True in truths else None if None in truths else False
+
+    def sql(self, columns: SqlColumns) -> str:
+        """The condition in SQL."""
+        return f"({' OR '.join(part.sql(columns) for part in self.parts)})"
 
 
 Node = Comparison | Missing | Not | All | AnyOf

@@ -22,8 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from localsynth.errors import ConfigError, IntegrityError, LocalsynthError, ResourceError
+from localsynth.schema.column_sql import conformed_sql, to_ordinal_sql
 from localsynth.schema.columns import Boolean, Column, Date, DateTime, Integer, Number, Record, Schema, Time, Value, conform
-from localsynth.store.bulk import insert_rows
+from localsynth.schema.ordinals import Structured, value_count
+from localsynth.store.bulk import array_type, insert_columns, insert_rows
 from localsynth.store.encryption import attach, connect
 from localsynth.store.key import make_key, read_key
 from localsynth.system.closing import Closing
@@ -33,6 +35,9 @@ from localsynth.workspace.paths import Workspace
 Split: TypeAlias = Literal["train", "holdout"]
 
 _FETCH = 2000
+_UNITS = 500_000
+"""Units whose rows are read at once."""
+_MAX_INT64 = 2**62
 _TYPES: dict[type, str] = {
     Boolean: "BOOLEAN",
     Date: "DATE",
@@ -128,10 +133,7 @@ class PrivateStore(Closing):
         Ordered by unit id, then by source order or `sequence_by`. Memory does not grow with the table.
         Raises ConfigError where the learned columns are not those of the ingest.
         """
-        if self.info().get("columns") != _layout(schema):
-            raise ConfigError(
-                "The schema's columns have changed since the data was ingested.", "Ingest again: localsynth ingest WS --again"
-            )
+        self._check_columns(schema)
         names = [column.name for column in schema.learned()]
         selected = ", ".join(["unit_id", *(f"c{i}" for i in range(len(names)))])
         values: list[object] = [split]
@@ -144,6 +146,12 @@ class PrivateStore(Closing):
         for row in self._rows(f"SELECT {selected} FROM private.original WHERE split = ?{only}{order}", values):
             yield int(row[0]), dict(zip(names, row[1:], strict=True))  # type: ignore[arg-type]
 
+    def _check_columns(self, schema: Schema) -> None:
+        if self.info().get("columns") != _layout(schema):
+            raise ConfigError(
+                "The schema's columns have changed since the data was ingested.", "Ingest again: localsynth ingest WS --again"
+            )
+
     def conformed_units(self, split: Split, schema: Schema) -> Iterator[list[Record]]:
         """The rows of each unit inside an effective schema (`conform`), in their order. A unit may have none.
 
@@ -152,6 +160,45 @@ class PrivateStore(Closing):
         for _, rows in groupby(self.records(split, schema), key=itemgetter(0)):
             conformed = (conform(schema, record) for _, record in rows)
             yield [record for record in conformed if record is not None]
+
+    def conformed_ordinals(self, split: Split, schema: Schema) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """The structured columns of the rows of `conformed_units`, as ordinals, shape (rows,), in batches.
+
+        Integers of 64 bits; of any size where a column needs them. Raises as `records`.
+        """
+        ordinals, kept = self._conformed(schema)
+        wide = {c.name for c in schema.learned() if isinstance(c, Structured) and value_count(c) > _MAX_INT64}
+        kinds = {name: "VARCHAR" if name in wide else "BIGINT" for name in ordinals}
+        selected = ", ".join(f"CAST({sql} AS {kinds[name]}) AS o{i}" for i, (name, sql) in enumerate(ordinals.items()))
+        ((last,),) = self._rows("SELECT coalesce(max(unit_id), -1) FROM private.original WHERE split = ?", [split])
+        for first in range(0, int(str(last)) + 1, _UNITS):
+            with _translated(self._path):
+                found = self._connection.execute(
+                    f"SELECT {selected} FROM private.original WHERE split = ? AND unit_id BETWEEN ? AND ? AND {kept}",
+                    [split, first, first + _UNITS - 1],
+                ).fetchnumpy()
+            yield {
+                name: np.array([int(text) for text in found[f"o{i}"]], dtype=object) if name in wide else found[f"o{i}"]
+                for i, name in enumerate(ordinals)
+            }
+
+    def _conformed(self, schema: Schema) -> tuple[dict[str, str], str]:
+        """The SQL of the ordinals of structured columns, and of whether the row is kept; see `conform`."""
+        self._check_columns(schema)
+        structured = {f"c{i}": column for i, column in enumerate(schema.learned()) if isinstance(column, Structured)}
+        conformed = {column.name: conformed_sql(column, value) for value, column in structured.items()}
+        values = {name: value for name, (value, _) in conformed.items()}
+        violated = [constraint.violated_sql(values) for constraint in schema.read_constraints()]
+        kept = " AND ".join(f"NOT ({sql})" for sql in [*(sql for _, sql in conformed.values()), *violated]) or "true"
+        return {column.name: to_ordinal_sql(column, values[column.name]) for column in structured.values()}, kept
+
+    def constrained_out(self, schema: Schema) -> tuple[int, int]:
+        """(how many rows of both splits are dropped for a constraint, how many there are). Raises as `records`."""
+        _, kept = self._conformed(schema)
+        _, kept_without = self._conformed(schema.model_copy(update={"constraints": []}))
+        counts = f"count(*) FILTER (({kept_without}) AND NOT ({kept})), count(*)"
+        ((broken, rows),) = self._rows(f"SELECT {counts} FROM private.original")
+        return int(str(broken)), int(str(rows))
 
     def check_readable(self) -> None:
         """Read every stored value, so that a damaged file is found before anything is charged.
@@ -274,17 +321,30 @@ class PrivateWriter(Closing):
         """Discard everything that is not finished."""
         self._open.close()
 
-    def add_rows(self, rows: Sequence[tuple[str | None, Sequence[Value]]], places: Sequence[str | None] | None = None) -> None:
-        """Add (unit text or None, values of the learned columns) rows, numbered 1, 2, 3, ... over all calls.
+    @property
+    def elements(self) -> list[Callable[[Value], Any]]:
+        """For each learned column the function that makes of a value what `add_columns` takes."""
+        return [array_type(kind).element for kind in self._types]
 
-        `places`: for each row a text that orders it within its unit, where the column to order by is not a learned one.
-        `finish` uses it; it is not stored.
+    def add_columns(
+        self,
+        rows: int,
+        columns: Sequence[Sequence[Any]],
+        units: Sequence[str | None] | None = None,
+        places: Sequence[str | None] | None = None,
+    ) -> None:
+        """Add rows, numbered 1, 2, 3, ... over all calls: for each learned column the elements of its values.
+
+        `units`: the unit's text of each row; None: each row is a unit. `places`: for each row a text that orders it within its
+        unit, where the column to order by is not a learned one. `finish` uses it; it is not stored.
         """
-        placed = zip(rows, places if places is not None else [None] * len(rows), strict=True)
-        numbered = [(self.rows + i, unit, place, *values) for i, ((unit, values), place) in enumerate(placed, start=1)]
+        numbers = np.arange(self.rows + 1, self.rows + rows + 1)
+        texts = [[None] * rows if column is None else column for column in (units, places)]
         with self._writing():
-            insert_rows(self._connection, "source_rows", ["BIGINT", "VARCHAR", "VARCHAR", *self._types], numbered)
-        self.rows += len(rows)
+            insert_columns(
+                self._connection, "source_rows", ["BIGINT", "VARCHAR", "VARCHAR", *self._types], [numbers, *texts, *columns]
+            )
+        self.rows += rows
 
     def number_units(self) -> int:
         """Number the units 0, 1, 2, ... and return how many there are. A row whose unit is None is a unit of its own."""
@@ -303,20 +363,21 @@ class PrivateWriter(Closing):
             found = self._connection.execute("SELECT count(DISTINCT unit_id) FROM row_units").fetchone()
         return int(found[0]) if found else 0
 
-    def assign_splits(self, first_unit: int, keep: Sequence[bool], holdout: Sequence[bool]) -> None:
+    def assign_splits(self, first_unit: int, keep: npt.ArrayLike, holdout: npt.ArrayLike) -> None:
         """For the units first_unit, first_unit + 1, ...: whether each is kept, and whether it is held out."""
-        splits = [(first_unit + i, bool(k), bool(h)) for i, (k, h) in enumerate(zip(keep, holdout, strict=True))]
+        kept, held_out = np.array(keep, dtype=np.int8), np.array(holdout, dtype=np.int8)
+        units = np.arange(first_unit, first_unit + len(kept))
         with self._writing():
-            insert_rows(self._connection, "splits", ["BIGINT", "BOOLEAN", "BOOLEAN"], splits)
+            insert_columns(self._connection, "splits", ["BIGINT", "BOOLEAN", "BOOLEAN"], [units, kept, held_out])
 
-    def add_priorities(self, first_row: int, priorities: Sequence[int]) -> None:
+    def add_priorities(self, first_row: int, priorities: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """Random priorities of the rows first_row, first_row + 1, ...: of a unit with too many rows, the lowest stay.
 
         Of a sequence, consecutive rows stay, from a position given by the priority of its first row.
         """
-        numbered = [(first_row + i, int(value)) for i, value in enumerate(priorities)]
+        rows = np.arange(first_row, first_row + len(priorities))
         with self._writing():
-            insert_rows(self._connection, "priorities", ["BIGINT", "BIGINT"], numbered)
+            insert_columns(self._connection, "priorities", ["BIGINT", "BIGINT"], [rows, priorities])
 
     def _select_kept_rows(self) -> str:
         """SQL that creates the table of the rows to keep; place_id orders those of a unit."""

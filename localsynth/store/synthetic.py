@@ -45,6 +45,7 @@ from localsynth.schema.columns import (
     Value,
 )
 from localsynth.store.bulk import OFFLINE, insert_rows, literal, quoted
+from localsynth.store.column_batch import ColumnBatch
 from localsynth.system.lock import file_lock
 
 ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
@@ -265,13 +266,13 @@ class SyntheticStore:
         with self._writing() as connection:
             connection.execute("UPDATE jobs SET more = NULL WHERE job = ?", [job])
 
-    def append(self, job: int, first_row_number: int, rows: Sequence[Record]) -> bool:
+    def append(self, job: int, first_row_number: int, rows: Sequence[Record] | ColumnBatch) -> bool:
         """Add `rows` (all columns of the schema) as first_row_number, first_row_number + 1, ... in one transaction.
 
         False, with nothing changed, where this job has written exactly these row numbers before: a resumed job may send
         its last chunk again. Raises IntegrityError where only some of the numbers are taken, or by another job.
         """
-        if not rows:
+        if not len(rows):
             return False
         with self._writing() as connection:
             columns = self._present_columns(connection)
@@ -288,6 +289,15 @@ class SyntheticStore:
                     f"{self._path} already holds some of the rows {first_row_number} to {first_row_number + len(rows) - 1}.",
                     "Make a new table: run again with --again.",
                 )
+            if isinstance(rows, ColumnBatch):
+                written = rows.written()
+                values = ", ".join(f"CAST({written[name]} AS {kind})" for name, kind in columns)
+                rows.register(connection, "batch")
+                connection.execute(
+                    f"INSERT INTO numbered_rows SELECT {first_row_number} + row_number() OVER () - 1, {job}, {first_row_number}, "
+                    f"{values} FROM batch"
+                )
+                return True
             numbered: list[list[Any]] = [
                 [first_row_number + i, job, first_row_number, *(_stored(row[name], kind) for name, kind in columns)]
                 for i, row in enumerate(rows)

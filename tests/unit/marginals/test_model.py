@@ -20,6 +20,7 @@ from localsynth.marginals.measure import measure_marginals
 from localsynth.marginals.model import MarginalModel
 from localsynth.schema.columns import Boolean, Category, Date, Integer, Number, Record, Schema, conform
 from localsynth.schema.conditions import Allowed, Conditions
+from localsynth.schema.ordinals import from_ordinal
 from localsynth.schema.where import parse_where
 from tests.helpers.seeded_random import InsecureRandom
 
@@ -195,9 +196,20 @@ def test_conditions_without_rows_are_refused(model: MarginalModel) -> None:
 def test_ranges_of_dates_and_off_grid_numbers() -> None:
     days = Domain.of_schema(Schema(columns=[Date(name="x", min=dt.date(2000, 1, 1), max=dt.date(2020, 12, 31))]))["x"]
     allowed = allowed_ordinals(days, where(Domain((days,)), "x BETWEEN '2010-03-04' AND '2010-03-06'")["x"])
-    drawn = {allowed.pick(b, u) for b in range(days.size) if allowed.fraction(b) for u in (0.0, 0.4, 0.9999)}
-    assert drawn == {dt.date(2010, 3, 4), dt.date(2010, 3, 5), dt.date(2010, 3, 6)}
+    assert values_of(days, allowed, (0.0, 0.4, 0.9999)) == {dt.date(2010, 3, 4), dt.date(2010, 3, 5), dt.date(2010, 3, 6)}
     numbers = Domain.of_schema(Schema(columns=[Number(name="x", min=-2.0, max=2.0, decimals=1, nullable=False)]))["x"]
     between = allowed_ordinals(numbers, where(Domain((numbers,)), "x BETWEEN -0.26 AND 0.04")["x"])
-    found = {between.pick(b, 0.0) for b in range(numbers.size) if between.fraction(b)}
-    assert found == {-0.2, -0.1, 0.0}
+    assert values_of(numbers, between, (0.0,)) == {-0.2, -0.1, 0.0}
+
+
+def test_ordinals_beyond_64_bits_are_exact() -> None:
+    column = Number(name="x", min=0.0, max=1e15, decimals=9, nullable=False)
+    wide = Domain.of_schema(Schema(columns=[column]))["x"]
+    last = allowed_ordinals(wide, None).pick(np.array([wide.size - 1, wide.size - 1]), np.array([0.0, 0.999999]))
+    assert last.tolist() == [int(1e24)] * 2
+
+
+def values_of(attribute, allowed, uniforms):
+    bins = [b for b in range(attribute.size) if allowed.fraction(b)]
+    picked = allowed.pick(np.repeat(bins, len(uniforms)), np.tile(uniforms, len(bins)))
+    return {from_ordinal(attribute.column, ordinal) for ordinal in picked.tolist()}

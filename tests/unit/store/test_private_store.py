@@ -7,10 +7,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
-from localsynth.schema.columns import Boolean, Category, Date, DateTime, Identifier, Integer, Number, Record, Schema, Text, Value
+from localsynth.marginals.domain import Domain
+from localsynth.marginals.model import records_of
+from localsynth.schema.columns import (
+    Boolean,
+    Category,
+    Date,
+    DateTime,
+    Identifier,
+    Integer,
+    Number,
+    Record,
+    Schema,
+    Text,
+    Time,
+    Value,
+)
 from localsynth.store import encryption
 from localsynth.store.key import key_path
 from localsynth.store.private import PrivateStore, PrivateWriter, keep_artifact
@@ -37,11 +53,18 @@ NAMES = [column.name for column in SCHEMA.learned()]
 ONE_TEXT = Schema(columns=[Text(name="note")])
 
 
+def add(writer: PrivateWriter, rows: Sequence[tuple[str | None, Sequence[Value]]]) -> None:
+    units, values = zip(*rows, strict=True)
+    columns = zip(*values, strict=True)
+    elements = [list(map(element, column)) for element, column in zip(writer.elements, columns, strict=True)]
+    writer.add_columns(len(rows), elements, units)
+
+
 def fill(
     workspace: Workspace, schema: Schema, rows: Sequence[tuple[str | None, list[Value]]], holdout: Sequence[bool] = ()
 ) -> None:
     with PrivateWriter(workspace, schema) as writer:
-        writer.add_rows(rows)
+        add(writer, rows)
         units = writer.number_units()
         writer.assign_splits(0, [True] * units, [*holdout, *[False] * (units - len(holdout))])
         writer.finish(1000, {"source_sha256": "ab"})
@@ -99,7 +122,7 @@ def test_several_open_iterators(workspace: Workspace) -> None:
 def test_order_holds_over_many_row_groups(workspace: Workspace) -> None:
     with PrivateWriter(workspace, ONE_TEXT) as writer:
         for start in range(0, 300_000, 50_000):
-            writer.add_rows([(str((start + i) % 100_000), [None]) for i in range(50_000)])
+            add(writer, [(str((start + i) % 100_000), [None]) for i in range(50_000)])
         units = writer.number_units()
         writer.assign_splits(0, [True] * units, [False] * units)
         assert writer.finish(3, {}) == (300_000, 100_000)
@@ -109,7 +132,7 @@ def test_order_holds_over_many_row_groups(workspace: Workspace) -> None:
 
 def test_units_not_kept_or_not_assigned_are_left_out(workspace: Workspace) -> None:
     with PrivateWriter(workspace, ONE_TEXT) as writer:
-        writer.add_rows([(None, ["a"]), (None, ["b"]), (None, ["c"])])
+        add(writer, [(None, ["a"]), (None, ["b"]), (None, ["c"])])
         assert writer.number_units() == 3
         writer.assign_splits(0, [False, True], [False, False])
         assert writer.finish(1, {}) == (1, 1)
@@ -120,7 +143,7 @@ def test_units_not_kept_or_not_assigned_are_left_out(workspace: Workspace) -> No
 @pytest.mark.parametrize(("unit", "most", "good"), [("who", "3", True), ("who", "2", False), ("row", "3", False)])
 def test_store_with_too_many_rows_of_a_unit_is_refused(workspace: Workspace, unit: str, most: str, good: bool) -> None:
     with PrivateWriter(workspace, ONE_TEXT) as writer:
-        writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
+        add(writer, [("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
         writer.assign_splits(0, [True] * writer.number_units(), [False, False])
         writer.finish(3, {"unit": unit, "max_rows_per_unit": most})
     with PrivateStore.open(workspace) as store:
@@ -133,7 +156,7 @@ def test_store_with_too_many_rows_of_a_unit_is_refused(workspace: Workspace, uni
 
 def test_rows_of_lowest_priority_number_are_kept(workspace: Workspace) -> None:
     with PrivateWriter(workspace, ONE_TEXT) as writer:
-        writer.add_rows([("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
+        add(writer, [("u", ["a"]), ("u", ["b"]), ("u", ["c"]), ("v", ["d"])])
         writer.assign_splits(0, [True] * writer.number_units(), [False, False])
         writer.add_priorities(1, [2**61, 5, 4, 2**62 - 1])
         assert writer.finish(2, {}) == (3, 2)
@@ -178,7 +201,7 @@ def test_no_original_value_is_readable_on_disk_while_spilling(workspace: Workspa
     spilled = 0
     with PrivateWriter(workspace, ONE_TEXT) as writer:
         for batch in range(15):
-            writer.add_rows([(f"{PLANTED}unit{batch}{i}", [f"{PLANTED} {os.urandom(500).hex()}"]) for i in range(4000)])
+            add(writer, [(f"{PLANTED}unit{batch}{i}", [f"{PLANTED} {os.urandom(500).hex()}"]) for i in range(4000)])
         spilled = sum(path.stat().st_size for path in workspace.root.glob(".private.spill/*"))
         assert files_holding(workspace.root, PLANTED.encode()) == []
     assert spilled > 10 * 2**20
@@ -259,7 +282,7 @@ def test_unfinished_writer_keeps_the_old_store(workspace: Workspace) -> None:
     fill(workspace, ONE_TEXT, [(None, ["old"])])
     before = workspace.private_path.read_bytes()
     with PrivateWriter(workspace, ONE_TEXT) as writer:
-        writer.add_rows([(None, ["new"])])
+        add(writer, [(None, ["new"])])
     assert workspace.private_path.read_bytes() == before
     assert {path.name for path in workspace.root.iterdir()} == {"workspace.json", "private.duckdb", ".private.lock"}
 
@@ -277,7 +300,7 @@ from localsynth.schema.columns import Schema, Text
 from localsynth.store.private import PrivateWriter
 from localsynth.workspace.paths import Workspace
 writer = PrivateWriter(Workspace(Path(sys.argv[1])), Schema(columns=[Text(name="note")]))
-writer.add_rows([(None, ["x"])])
+writer.add_columns(1, [["x"]])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -313,3 +336,57 @@ def test_artifact_is_encrypted_and_replaced(workspace: Workspace) -> None:
     assert b"tossed" not in workspace.private_path.read_bytes()
     assert stat.S_IMODE(workspace.private_path.stat().st_mode) == 0o600
     assert not list(workspace.root.glob(".private.duckdb.*"))
+
+
+DATE, MOMENT = dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 12, 30, 15)
+CONFORMED = [
+    Category(name="to other", values=["a", "it's"], other="b"),
+    Category(name="to null", values=["a", "b"], outside="null"),
+    Category(name="dropped", values=["a", "it's"], outside="drop"),
+    Category(name="without other", values=["a", "b"], nullable=False),
+    Boolean(name="yes", nullable=False),
+    Integer(name="n", min=-1, max=2),
+    Integer(name="n null", min=-1, max=2, outside="null"),
+    Integer(name="n null drops", min=-1, max=2, outside="null", nullable=False),
+    Integer(name="wide", min=-(2**62), max=2**62),
+    Number(name="x", min=-0.15, max=0.2, decimals=2, outside="drop"),
+    Number(name="x wide", min=-1e15, max=1e15, decimals=9),
+    Date(name="day", min=DATE, max=dt.date(2020, 1, 3)),
+    DateTime(name="moment", min=MOMENT, max=MOMENT + dt.timedelta(seconds=2)),
+    Time(name="time", max=dt.datetime(1970, 1, 1, 12, 0)),
+]
+
+
+def some_rows(rows):
+    random = np.random.default_rng(3)
+    near = {
+        Category: ["a", "b", "it's", "c"],
+        Boolean: [True, False],
+        Integer: [-(2**62), -2, -1, 0, 2, 3, 2**62],
+        Number: [-1e15, -0.16, -0.15, 0.0, 0.07, 0.2, 0.21, 1e15],
+        Date: [DATE + dt.timedelta(days=days) for days in (-1000, -1, 0, 2, 3)],
+        DateTime: [MOMENT + dt.timedelta(seconds=seconds) for seconds in (-1, 0, 1, 2, 3)],
+        Time: [dt.datetime(1970, 1, 1, hour, minute) for hour in (0, 12) for minute in (0, 1)],
+    }
+    for _ in range(rows):
+        choices = [[None, *near[type(column)] * 3] for column in CONFORMED]
+        yield [some[random.integers(len(some))] for some in choices]
+
+
+@pytest.mark.parametrize("column", CONFORMED, ids=lambda column: column.name)
+@pytest.mark.parametrize("constraint", [None, "n < 2", "moment > day OR yes = true", "x <> 0.07 AND wide IS NOT NULL"])
+def test_ordinals_are_those_of_the_conformed_rows(workspace: Workspace, column, constraint, monkeypatch) -> None:
+    """By SQL as row by row, whatever lies outside."""
+    others = [other for other in CONFORMED if other.name in ("n", "moment", "day", "yes", "x", "wide") and other != column]
+    schema = Schema(columns=[column, *others], constraints=[constraint] if constraint else [])
+    places = [CONFORMED.index(found) for found in schema.columns]
+    fill(workspace, schema, [(str(i // 2), [row[place] for place in places]) for i, row in enumerate(some_rows(200))])
+    monkeypatch.setattr("localsynth.store.private._UNITS", 30)
+    with PrivateStore.open(workspace) as store:
+        expected = [row for unit in store.conformed_units("train", schema) for row in unit]
+        batches = list(store.conformed_ordinals("train", schema))
+        assert len(batches) == 4 and len(expected) < 200
+        attributes = Domain.of_schema(schema).attributes
+        assert [row for batch in batches for row in records_of(attributes, batch)] == expected
+        without = schema.model_copy(update={"constraints": []})
+        assert store.constrained_out(schema) == (sum(map(len, store.conformed_units("train", without))) - len(expected), 200)

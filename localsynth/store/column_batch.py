@@ -1,0 +1,76 @@
+"""Rows column by column: ordinals of structured values, which DuckDB turns into values.
+
+A row is never a Python object. So a million rows take seconds.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from localsynth.schema.column_sql import from_ordinal_sql, rounded_sql
+from localsynth.schema.columns import Schema, Value
+from localsynth.schema.ordinals import Structured
+from localsynth.store.bulk import OFFLINE
+
+
+@dataclass(frozen=True)
+class ColumnBatch:
+    """Some rows of a table with the columns of an effective schema.
+
+    `ordinals`: of each structured column, shape (rows,); see `schema.ordinals`. `others`: the values of the other columns.
+    """
+
+    schema: Schema
+    ordinals: Mapping[str, NDArray[Any]]
+    others: Mapping[str, list[Value]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.ordinals.values())))
+
+    def register(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Make the batch a view of the connection, for the SQL of `values` and `written`."""
+        arrays = {}
+        for place, column in enumerate(self.schema.columns):
+            if (ordinals := self.ordinals.get(column.name)) is not None:
+                # Beyond 64 bits they are Python integers, which are passed as text.
+                arrays[f"c{place}"] = ordinals if ordinals.dtype != object else ordinals.astype(str).astype(object)
+            elif (values := self.others.get(column.name)) is not None:
+                arrays[f"c{place}"] = np.array([None if value is None else str(value) for value in values], dtype=object)
+        connection.register(name, arrays)
+
+    def values(self) -> dict[str, str]:
+        """Column → the SQL of its values."""
+        return {
+            column.name: from_ordinal_sql(column, self._source(place, column.name))
+            if isinstance(column, Structured)
+            else f"c{place}"
+            for place, column in enumerate(self.schema.columns)
+        }
+
+    def _source(self, place: int, name: str) -> str:
+        ordinals = self.ordinals.get(name)
+        return f"c{place}" if ordinals is None or ordinals.dtype != object else f"CAST(c{place} AS HUGEINT)"
+
+    def written(self) -> dict[str, str]:
+        """Column → the SQL of its values as the file can write them."""
+        values = self.values()
+        columns = [column for column in self.schema.columns if isinstance(column, Structured)]
+        return values | {column.name: rounded_sql(column, values[column.name]) for column in columns}
+
+    def violating(self) -> NDArray[np.bool_]:
+        """Which rows violate a constraint of the schema, shape (rows,)."""
+        values = self.values()
+        violated = [constraint.violated_sql(values) for constraint in self.schema.read_constraints()]
+        if not violated:
+            return np.zeros(len(self), dtype=np.bool_)
+        with closing(duckdb.connect(":memory:", config=OFFLINE)) as connection:
+            self.register(connection, "batch")
+            found: NDArray[np.bool_] = connection.sql(f"SELECT {' OR '.join(violated)} AS violating FROM batch").fetchnumpy()[
+                "violating"
+            ]
+        return found
