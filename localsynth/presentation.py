@@ -273,6 +273,20 @@ def bench_sample_text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def bench_table_text(result: dict[str, Any]) -> str:
+    """The benchmark of tables as text."""
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result["stages"].items())
+    lines = [
+        f"{result['rows']:,} rows of {result['columns']} columns: {result['seconds']:.1f} s ({stages})",
+        f"  {result['ratio_counting']:.1f} times what DuckDB takes to read the file and count all pairs "
+        f"({result['counting_seconds']:.1f} s)",
+        f"  sampling {result['rows_per_second']:,.0f} rows/s, {result['ratio_sampling']:.1f} times what NumPy takes for single "
+        f"columns ({result['sampling_seconds']:.1f} s)",
+        f"  peak memory {result['peak_memory'] / 2**30:.2f} GiB",
+    ]
+    return "\n".join(lines)
+
+
 def bench_train_text(result: dict[str, Any]) -> str:
     """The training benchmark as a table."""
     lines = [f"{result['model']} in {result['precision']}, {result['units']} rows per step"]

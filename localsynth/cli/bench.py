@@ -1,12 +1,13 @@
 """The benchmark commands."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from localsynth.cli.output import command
-from localsynth.presentation import bench_sample_text, bench_train_text
+from localsynth.presentation import bench_sample_text, bench_table_text, bench_train_text
 
 app = typer.Typer(help="Measure this machine's speed, as ratios within one run.", no_args_is_help=True)
 
@@ -49,3 +50,15 @@ def train(
 
     variants = [name for name in VARIANTS if ghost or name != "ghost"]
     return bench_train(model, units, steps, rounds, variants, Narrator(sys.stderr))
+
+
+@command(app, example="localsynth bench table visits.csv --rows 1000000", show=bench_table_text)
+def table(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file with a header and without text.", show_default=False)],
+    rows: Annotated[int, typer.Option("--rows", min=1000, help="Rows; those of the file are repeated.")] = 1_000_000,
+) -> dict[str, Any]:
+    """Compare a run without text with DuckDB's reading and counting, and with NumPy's sampling. Takes minutes."""
+    from localsynth.bench.table import bench_table
+    from localsynth.cli.narrator import Narrator
+
+    return bench_table(file, rows, Narrator(sys.stderr))

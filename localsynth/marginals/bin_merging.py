@@ -34,6 +34,11 @@ class MergedBins:
         """The number of groups."""
         return max(self.groups) + 1
 
+    @property
+    def group_of(self) -> NDArray[Any]:
+        """The group of each bin, shape (bins,), in integers that just fit: there is one for each original row."""
+        return np.array(self.groups, dtype=np.min_scalar_type(self.size))
+
     def sums(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shape (groups,): the counts of the bins, shape (bins,), added up."""
         return np.bincount(self.groups, weights=counts, minlength=self.size).astype(np.float64)

@@ -85,7 +85,7 @@ def measure_marginals(
     merged_bins = {
         a.name: merge_bins(a, found[a.name][0], sigma, settings.max_groups, found[a.name][1]) for a in domain.attributes
     }
-    of_groups = of_bins.regrouped({name: np.array(merged.groups) for name, merged in merged_bins.items()})
+    of_groups = of_bins.regrouped({name: merged.group_of for name, merged in merged_bins.items()})
     measured = [single_measurement(name, counts[name], merged_bins[name], sigma, found[name][1]) for name in bins]
 
     if len(bins) > 1:

@@ -12,7 +12,6 @@ import pytest
 
 from localsynth.errors import ConfigError, IntegrityError, ResourceError
 from localsynth.marginals.domain import Domain
-from localsynth.marginals.model import records_of
 from localsynth.schema.columns import (
     Boolean,
     Category,
@@ -27,6 +26,7 @@ from localsynth.schema.columns import (
     Time,
     Value,
 )
+from localsynth.schema.ordinals import MISSING, to_ordinal
 from localsynth.store import encryption
 from localsynth.store.key import key_path
 from localsynth.store.private import PrivateStore, PrivateWriter, keep_artifact
@@ -349,6 +349,8 @@ CONFORMED = [
     Integer(name="n null", min=-1, max=2, outside="null"),
     Integer(name="n null drops", min=-1, max=2, outside="null", nullable=False),
     Integer(name="wide", min=-(2**62), max=2**62),
+    Integer(name="by twos", min=-2, max=3, step=2),
+    Number(name="by steps", min=-0.15, max=0.2, decimals=2, step=0.1),
     Number(name="x", min=-0.15, max=0.2, decimals=2, outside="drop"),
     Number(name="x wide", min=-1e15, max=1e15, decimals=9),
     Date(name="day", min=DATE, max=dt.date(2020, 1, 3)),
@@ -387,6 +389,10 @@ def test_ordinals_are_those_of_the_conformed_rows(workspace: Workspace, column, 
         batches = list(store.conformed_ordinals("train", schema))
         assert len(batches) == 4 and len(expected) < 200
         attributes = Domain.of_schema(schema).attributes
-        assert [row for batch in batches for row in records_of(attributes, batch)] == expected
+        found = {a.name: np.concatenate([batch[a.name] for batch in batches]).tolist() for a in attributes}
+        assert found == {
+            a.name: [MISSING if row[a.name] is None else to_ordinal(a.column, row[a.name]) for row in expected]
+            for a in attributes
+        }
         without = schema.model_copy(update={"constraints": []})
         assert store.constrained_out(schema) == (sum(map(len, store.conformed_units("train", without))) - len(expected), 200)
