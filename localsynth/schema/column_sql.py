@@ -68,7 +68,7 @@ def to_ordinal_sql(column: Structured, value: str) -> str:
         return f"coalesce(list_position([{', '.join(map(literal, column.allowed()))}], {value}) - 1, {MISSING})"
     step = step_of(column)
     ordinal = f"({_to_int_sql(column, value)} - {to_int(column, column.min)} + {step // 2}) // {step}"
-    return f"coalesce(least({ordinal}, {value_count(column) - 1}), {MISSING})"
+    return f"CASE WHEN {value} IS NULL THEN {MISSING} ELSE least({ordinal}, {value_count(column) - 1}) END"
 
 
 def _to_int_sql(column: Ordered, value: str) -> str:
