@@ -58,7 +58,7 @@ COMMAND_GROUPS = {
     "Check": ("verify", "audit", "doctor"),
     "Protect and clean up": ("passphrase", "erase"),
     "Base models": ("models list", "models fetch", "models add", "models verify"),
-    "Benchmarks": ("bench sample", "bench train"),
+    "Benchmarks": ("bench sample", "bench train", "bench table"),
 }
 """By task; every command is in one."""
 

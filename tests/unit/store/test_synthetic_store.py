@@ -114,7 +114,7 @@ def test_overlapping_row_numbers_are_refused(small: SyntheticStore) -> None:
 def test_append_is_atomic(small: SyntheticStore) -> None:
     with pytest.raises(KeyError):
         small.append(1, 1, [{"n": 1}, {}])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="invalid literal"):
         small.append(1, 1, [{"n": 1}, {"n": "not a number"}])
     assert small.row_count() == 0
 
