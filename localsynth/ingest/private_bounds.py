@@ -4,7 +4,7 @@ Exact minima, maxima or lists of values would reveal single rows. Each measureme
 charged before it runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def measure_column(
     if isinstance(column, Category):
         plan = CategoriesPlan(measurement.noise_multiplier, measurement.delta, measurement.contributions)
         charge(f"list of values of column {column.name}", plan.mechanism)
-        values = plan.release([str(value) for value in store.column_values(index, "train") if value is not None], random)
+        values = plan.release({str(value): rows for value, rows in store.column_counts(index, "train").items()}, random)
         other = column.other or _unused_name(values)
         listed = [value for value in values if value != other]
         found = [*listed, other]
@@ -50,8 +50,8 @@ def measure_column(
     grid = grid_of(column)
     ranges = RangePlan(measurement.noise_multiplier, measurement.delta, measurement.contributions, grid)
     charge(f"range of column {column.name}", ranges.mechanism)
-    present = [value for value in store.column_values(index, "train") if value is not None]
-    measured = ranges.release(_whole_steps(column, grid, present), random)
+    counts = store.column_counts(index, "train")
+    measured = ranges.release(_whole_steps(column, grid, counts), random)
     if measured.hidden:
         raise ConfigError(
             f"The noise hides the range of column {column.name!r}: it has too few values.",
@@ -60,13 +60,15 @@ def measure_column(
     return _with_range(column, measured)
 
 
-def _whole_steps(column: Ordered, grid: Grid, values: list[Any]) -> NDArray[np.int64]:
-    """Values as steps inside the grid, without NaN."""
+def _whole_steps(column: Ordered, grid: Grid, counts: Mapping[Any, int]) -> NDArray[np.int64]:
+    """The values of all rows as steps inside the grid, without NaN. `counts`: value → its number of rows."""
+    rows = np.array(list(counts.values()), dtype=np.int64)
     if isinstance(column, Number):
-        numbers = np.array(values, dtype=float)
-        return grid.steps(numbers[~np.isnan(numbers)])
+        numbers = np.array(list(counts), dtype=float)
+        known = ~np.isnan(numbers)
+        return np.repeat(grid.steps(numbers[known]), rows[known])
     first, last = int(grid.starts[0]), int(grid.starts[-1]) - 1
-    return np.array([min(max(to_int(column, value), first), last) for value in values], dtype=np.int64)
+    return np.repeat(np.array([min(max(to_int(column, value), first), last) for value in counts], dtype=np.int64), rows)
 
 
 def _with_range(column: Integer | Number | Date | DateTime, found: Range) -> Column:

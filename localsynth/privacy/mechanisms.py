@@ -9,7 +9,6 @@ of a Gaussian mechanism.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -125,9 +124,9 @@ class CategoriesPlan:
         self.threshold = _threshold(self.sigma, delta, contributions)
         """The noisy count that a value needs to be released."""
 
-    def release(self, values: list[str], random: RandomSource) -> list[str]:
-        """At most 200 of the values, by descending noisy count. `values` has one string a row, without nulls."""
-        return list(_frequent(Counter(values), self.sigma, self.threshold, random))
+    def release(self, counts: Mapping[str, int], random: RandomSource) -> list[str]:
+        """At most 200 of the values, by descending noisy count. `counts`: value → its number of rows."""
+        return list(_frequent(counts, self.sigma, self.threshold, random))
 
 
 @dataclass(frozen=True)

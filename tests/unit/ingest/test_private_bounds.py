@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,9 @@ class Store:
     def __init__(self, log: list[str] | None = None, values: dict[str, list[Any]] = VALUES) -> None:
         self.log, self._values = [] if log is None else log, values
 
-    def column_values(self, index: int, split: str) -> list[Any]:
+    def column_counts(self, index: int, split: str) -> Counter[Any]:
         self.log.append(f"read {split}")
-        return self._values[OPEN[index].name]
+        return Counter(value for value in self._values[OPEN[index].name] if value is not None)
 
 
 def measured(column: Column, budget: Measurement = BUDGET, values: list[Any] | None = None, **declared: Any) -> Any:

@@ -29,8 +29,8 @@ class Store:
     def __init__(self, values: list[Any]) -> None:
         self._values = values
 
-    def column_values(self, index: int, split: str) -> list[Any]:
-        return self._values
+    def column_counts(self, index: int, split: str) -> Counter[Any]:
+        return Counter(value for value in self._values if value is not None)
 
 
 def measured(column: Column, values: list[Any]) -> Any:

@@ -38,7 +38,7 @@ def test_sequences_have_as_many_rows_as_the_original_units(
     run = latest_run(session.workspace)
     assert run is not None and verify_file(run.certificate_path, None)["valid"]
     with PrivateStore.open(session.workspace) as store:
-        counted = len(list(store.column_values(0, "train")))
+        counted = len(list(store.records("train", run.effective.schema)))
     assert sample(session).rows == pytest.approx(counted / 0.7, abs=2)
     assert sample(in_order(make_session(synthesizer="auto", more=7))).new_rows == 7
     out = tmp_path / "rows.csv"
