@@ -143,8 +143,14 @@ class PrivateStore(Closing):
             values.append(json.dumps([int(unit) for unit in unit_ids]))
         # The rows were written in this order; sorting a subset again is cheap, sorting the whole table is not.
         order = " ORDER BY unit_id, row_id" if only else ""
+        before = -1
         for row in self._rows(f"SELECT {selected} FROM private.original WHERE split = ?{only}{order}", values):
-            yield int(row[0]), dict(zip(names, row[1:], strict=True))  # type: ignore[arg-type]
+            unit = int(row[0])  # type: ignore[arg-type]
+            if unit < before:
+                # Training would take a unit in two places for two units, each with its own share of the gradient.
+                raise IntegrityError(f"{self._path} does not keep the rows of a unit together.", f"Restore it, or {_READ_AGAIN}")
+            before = unit
+            yield unit, dict(zip(names, row[1:], strict=True))
 
     def _check_columns(self, schema: Schema) -> None:
         if self.info().get("columns") != _layout(schema):

@@ -396,3 +396,13 @@ def test_ordinals_are_those_of_the_conformed_rows(workspace: Workspace, column, 
         }
         without = schema.model_copy(update={"constraints": []})
         assert store.constrained_out(schema) == (sum(map(len, store.conformed_units("train", without))) - len(expected), 200)
+
+
+def test_a_unit_in_two_places_is_refused(workspace: Workspace, monkeypatch) -> None:
+    fill(workspace, ONE_TEXT, [(None, ["a"]), (None, ["b"])])
+    with PrivateStore.open(workspace) as store:
+        rows = store._rows
+        scattered = [(0, "a"), (1, "b"), (0, "c")]
+        monkeypatch.setattr(store, "_rows", lambda sql, values=(): iter(scattered) if "unit_id, c0" in sql else rows(sql, values))
+        with pytest.raises(IntegrityError, match="together"):
+            list(store.records("train", ONE_TEXT))
