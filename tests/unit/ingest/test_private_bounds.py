@@ -20,10 +20,12 @@ from localsynth.pipeline.ingest import ingest
 from localsynth.pipeline.session import Options, Session
 from localsynth.planning.budgets import account_of, shares_of
 from localsynth.privacy.gaussian import rho_for
+from localsynth.privacy.grids import integer_grid
 from localsynth.privacy.mechanisms import CategoriesPlan, CountPlan, RangePlan
 from localsynth.privacy.noise import SecureRandom
 from localsynth.schema.columns import Category, Column, Date, DateTime, Identifier, Integer, Number, Schema, Text
 from localsynth.workspace.paths import Workspace
+from tests.helpers.noisy_answers import spread_thinly, tell
 
 OPEN: list[Column] = [
     Category(name="kind"),
@@ -203,17 +205,24 @@ def test_a_declared_bound_wins_over_data_beyond_it() -> None:
     assert [(c.min, c.max) for c in [measured(OPEN[1], max=-(10**9))]] == [(-(10**9), -(10**9))]
 
 
-def test_a_range_that_the_noise_hides_stops_the_run() -> None:
-    """It names the column and says what to do; a column without values is no fault."""
-    caught = []
-    for _ in range(60):
-        try:
-            measured(OPEN[1], Measurement(12.0, 1e-6, 1), [17 * i % 90 for i in range(80)])
-        except ConfigError as error:
-            caught.append(error)
-    assert len(caught) > 2, "every third time there is too little for a range, and enough for values"
-    assert "range of column 'n'" in caught[0].message and "min and max" in caught[0].hint
-    assert not measured(OPEN[1], Measurement(1e-3, 1e-6, 1), [None] * 9).unmeasured()
+def test_a_range_that_the_noise_hides_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On noisy answers alone, whatever the column holds. It names the column and says what to do."""
+    tell(monkeypatch, *spread_thinly(RangePlan(50.0, 1e-6, 3, integer_grid()), 5.5))
+    for values in ([None] * 9, [7], [7] * 500):
+        with pytest.raises(ConfigError, match="range of column 'n'") as caught:
+            measured(OPEN[1], Measurement(50.0, 1e-6, 3), values)
+        assert "min and max" in caught.value.hint
+    tell(monkeypatch, [])
+    for values in ([None] * 9, [7], [7] * 500):
+        assert not measured(OPEN[1], Measurement(50.0, 1e-6, 3), values).unmeasured()
+
+
+@pytest.mark.parametrize("column", OPEN, ids=lambda column: column.kind)
+def test_a_measured_column_follows_from_noisy_answers_alone(column: Column, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = sorted({value for value in VALUES[column.name] if value is not None})
+    tell(monkeypatch, *[[9000]] * (1 if column.kind == "category" else 3))
+    found = [measured(column, values=values * times + [None] * times) for times in (1, 700)]
+    assert found[0] == found[1] and not found[0].unmeasured()
 
 
 def test_frequent_values_and_the_step_belong_to_the_column() -> None:

@@ -16,6 +16,7 @@ from localsynth.privacy import mechanisms
 from localsynth.privacy.grids import Grid, date_grid, datetime_grid, integer_grid, number_grid
 from localsynth.privacy.mechanisms import MAX_CATEGORIES, CategoriesPlan, CountPlan, RangePlan, release_probability
 from localsynth.privacy.noise import SecureRandom
+from tests.helpers.noisy_answers import runs_of, spread_thinly, tell
 
 
 @pytest.fixture
@@ -183,6 +184,40 @@ def test_noise_of_every_count_has_the_charged_deviation() -> None:
     one[70] = 1.0
     tree = mechanisms._tree(buckets)
     assert tree.estimate @ (ranges.sigma * one) == pytest.approx(ranges.sigma * tree.estimate[:, 70])
+
+
+def clear_range(plan: RangePlan) -> list[Any]:
+    """The answers of a range: many rows in two neighbouring buckets, two frequent values, nearly all a multiple of 5."""
+    rows = np.zeros(len(plan._grid.starts) - 1)
+    rows[90:92] = 4000, 2000
+    return [runs_of(rows), [plan.threshold + 9, plan.threshold], [9, 5000, 900]]
+
+
+TABLES: list[list[int]] = [[5, 9], [5] * 4000 + [9, 9, 10], [5] + [9] * 300 + [777_777] * 4000]
+"""Of which the smallest two values are the same."""
+
+
+@pytest.mark.parametrize(
+    ("answers", "tables", "hidden", "step"),
+    [
+        (clear_range, TABLES, False, 5),
+        (lambda plan: spread_thinly(plan, 5.5), [[], *TABLES], True, 1),
+        (lambda plan: [[], [], []], [[], *TABLES], False, 1),
+    ],
+    ids=["clear", "hidden", "empty"],
+)
+def test_a_range_follows_from_its_noisy_answers_alone(
+    answers: Any, tables: list[list[int]], hidden: bool, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the three has the charged noise. Tables of which the same is told have the same range, in every field."""
+    plan = RangePlan(50.0 if hidden else 3.0, 1e-6, 4, integer_grid())
+    asked = tell(monkeypatch, *answers(plan))
+    first, *others = (plan.release(np.array(table, dtype=np.int64), RANDOM) for table in tables)
+    assert asked == [plan.sigma] * 3 * len(tables)
+    assert (first.hidden, first.step, len(first.common)) == (hidden, step, 2 if step > 1 else 0)
+    for other in others:
+        assert (other.hidden, other.starts, other.common, other.step) == (first.hidden, first.starts, first.common, first.step)
+        assert other.rows.tolist() == first.rows.tolist()
 
 
 def exact_counts(monkeypatch: pytest.MonkeyPatch, grid: Grid, steps: list[int]) -> Counter[Any]:
