@@ -36,6 +36,8 @@ _SIGNIFICANT, _SIGNIFICANT_BESIDE, _SIGNIFICANT_SHORT, _SIGNIFICANT_REST = 4.5, 
 """Standard deviations beyond which a run of buckets holds more than noise: anywhere, next to the span, next to a span twice its
 length, and the far part of a run that does. Chosen by benchmarks/measured_ranges.py: lower ones follow noise far beyond the data,
 higher ones cut small tables. A range that is somewhat too wide costs little, since bins of noise alone never appear."""
+_HIDDEN = 5.0
+"""Standard deviations of noise in all rows together, which noise alone exceeds in less than one column of a million."""
 _STEP_NOISE, _OFF_STEP = 0.03, 0.005
 """Of the values: how much noise a step may have to be believed, and how many of them may be no multiple of it."""
 _MAX_NOISE = 1e5
@@ -169,7 +171,10 @@ class Range:
     """What is released of an ordered column, in whole steps of its grid."""
 
     hidden: bool
-    """Whether there are values, but no run of buckets holds more than noise: these are then those of the likeliest run."""
+    """Whether all rows together are more than noise (`_HIDDEN`), and no run of buckets is.
+
+    Where no run is, the buckets are those of the likeliest run.
+    """
     starts: tuple[int, ...]
     """Shape (buckets + 1,): of the buckets that hold nearly all values, as in `Grid`."""
     rows: NDArray[np.float64]
@@ -218,7 +223,7 @@ class RangePlan:
         common = _frequent(counted, self.sigma, self.threshold, random)
         ends = np.searchsorted(starts, [*common], side="right") - 1
         first, last = min([first, *ends.tolist()]), max([last, *ends.tolist()])
-        hidden = not found and estimates.sum() > 2 * self.sigma * tree.deviation(np.array([0]), len(starts) - 1)[0]
+        hidden = not found and estimates.sum() > _HIDDEN * self.sigma * tree.deviation(np.array([0]), len(starts) - 1)[0]
         inside = tuple(starts[first : last + 2].tolist())
         return Range(bool(hidden), inside, estimates[first : last + 1], common, self._step(steps, random))
 

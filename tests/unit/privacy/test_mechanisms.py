@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -218,6 +219,15 @@ def test_a_range_follows_from_its_noisy_answers_alone(
     for other in others:
         assert (other.hidden, other.starts, other.common, other.step) == (first.hidden, first.starts, first.common, first.step)
         assert other.rows.tolist() == first.rows.tolist()
+
+
+@pytest.mark.parametrize(("deviations", "hidden"), [(4.9, False), (5.1, True)])
+def test_a_hidden_range_is_no_chance_of_an_empty_column(deviations: float, hidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That many standard deviations are noise alone less than once in a million columns."""
+    plan = RangePlan(50.0, 1e-6, 4, integer_grid())
+    tell(monkeypatch, *spread_thinly(plan, deviations))
+    assert plan.release(np.array([], dtype=np.int64), RANDOM).hidden is hidden
+    assert scipy.stats.norm.sf(5.0) < 1e-6
 
 
 def exact_counts(monkeypatch: pytest.MonkeyPatch, grid: Grid, steps: list[int]) -> Counter[Any]:
