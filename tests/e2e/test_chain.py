@@ -181,7 +181,7 @@ def test_stages_one_by_one(localsynth, tickets, tmp_path):
     assert localsynth("train", "ws").code == 2  # nothing ingested
     assert localsynth("export", "ws").code == 2  # nothing trained
     assert localsynth("sample", "ws").code == 2
-    localsynth.ok("ingest", "ws", "--max-units", 200)
+    localsynth.ok("ingest", "ws", "--max-units", 300)
     facts = localsynth.ok("ingest", "ws", "--json").json()
     assert facts["done_before"] and 150 < facts["kept_units"] < 250
     localsynth.ok("train", "ws", *localsynth.quick())

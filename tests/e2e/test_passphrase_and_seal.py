@@ -83,7 +83,7 @@ def test_a_run_under_a_passphrase_opens_no_socket(localsynth, tickets, tmp_path)
 
 def test_the_passphrase_command(localsynth, tickets, tmp_path):
     localsynth.ok("init", "ws", "--data", tickets)
-    localsynth.ok("ingest", "ws", "--max-units", 150)
+    localsynth.ok("ingest", "ws")
     assert localsynth("passphrase", "ws").code == 2, "there is no terminal"
     (tmp_path / "old").write_text("the old one\n")
     (tmp_path / "new").write_text("the new one\n")
@@ -99,7 +99,7 @@ def test_the_passphrase_command(localsynth, tickets, tmp_path):
     refused = localsynth("ingest", "ws", "--again")
     assert refused.code == 2 and "passphrase" in refused.err
     assert change("--passphrase-fd", "4", "--remove").returncode == 0
-    localsynth.ok("ingest", "ws", "--again", "--max-units", 150)
+    localsynth.ok("ingest", "ws", "--again")
     localsynth.ok("erase", "ws", "--yes")
     assert "were erased" in localsynth("passphrase", "ws", "--remove").err
 
