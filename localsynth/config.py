@@ -115,6 +115,25 @@ class TrainConfig(_Section):
     precision: Literal["auto", "bf16", "fp32", "nf4"] = "auto"
     """Of the base model's weights; auto: nf4 on CUDA, bf16 on a processor that multiplies it (AVX512-BF16, AMX), else fp32."""
 
+    def resolved(self, schema: Schema) -> Synthesizer:
+        """`synthesizer` with "auto" resolved by the columns. Raises ConfigError where they do not allow the chosen one."""
+        texts, chosen = text_columns(schema), self.synthesizer
+        structured = len(texts) < len(schema.learned())
+        if chosen == "marginals" and texts:
+            raise ConfigError(
+                f"Marginals cannot generate text, and {texts[0]!r} is a text column.",
+                'Set train.synthesizer = "auto", or leave the column out with data.columns.',
+            )
+        if chosen == "hybrid" and not (texts and structured):
+            missing = "other column" if texts else "text column"
+            raise ConfigError(
+                f'train.synthesizer = "hybrid" needs text columns and others, and there is no {missing}.',
+                'Set train.synthesizer = "auto".',
+            )
+        if chosen == "auto":
+            return "hybrid" if texts and structured else "llm" if texts else "marginals"
+        return chosen
+
 
 class TextCountsConfig(_Section):
     """A noisy token histogram of the original texts, which becomes a logit bias of the model when rows are generated."""
@@ -182,31 +201,12 @@ class Config(_Section):
         Raises ConfigError where the columns do not allow the chosen one, or as `check_sequence`.
         """
         self.check_sequence()
-        texts = self._text_columns()
-        structured = len(texts) < len(self.schema_.learned())
-        chosen = self.train.synthesizer
-        if chosen == "marginals" and texts:
-            raise ConfigError(
-                f"Marginals cannot generate text, and {texts[0]!r} is a text column.",
-                'Set train.synthesizer = "auto", or leave the column out with data.columns.',
-            )
-        if chosen == "hybrid" and not (texts and structured):
-            missing = "other column" if texts else "text column"
-            raise ConfigError(
-                f'train.synthesizer = "hybrid" needs text columns and others, and there is no {missing}.',
-                'Set train.synthesizer = "auto".',
-            )
-        if chosen == "auto":
-            return "hybrid" if texts and structured else "llm" if texts else "marginals"
-        return chosen
+        return self.train.resolved(self.schema_)
 
     @property
     def counts_texts(self) -> bool:
         """Whether the tokens of the original texts are counted, with noise."""
-        return bool(self._text_columns()) and self.text_counts.share > 0
-
-    def _text_columns(self) -> list[str]:
-        return [column.name for column in self.schema_.learned() if isinstance(column, Text)]
+        return bool(text_columns(self.schema_)) and self.text_counts.share > 0
 
     def check_sequence(self) -> None:
         """Raise ConfigError where data.sequence_by cannot order the rows of a unit."""
@@ -233,7 +233,7 @@ class Config(_Section):
                 f"Each synthetic unit gets a new value of {unit!r}, but that column is learned (kind {columns[unit].kind}).",
                 'Set its kind = "identifier" in the schema.',
             )
-        texts = self._text_columns()
+        texts = text_columns(self.schema_)
         if texts or self.train.synthesizer == "llm":
             raise ConfigError(
                 "Sequences are generated from marginals, which cannot generate text"
@@ -248,6 +248,11 @@ class Config(_Section):
         if self.privacy.public_size is None:
             return 1e-6
         return min(1e-5, math.pow(self.privacy.public_size, -1.1))
+
+
+def text_columns(schema: Schema) -> list[str]:
+    """The names of the texts that are learned."""
+    return [column.name for column in schema.learned() if isinstance(column, Text)]
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from localsynth.config import PrivacyConfig, TextCountsConfig, TrainConfig
-from localsynth.errors import LocalsynthError
+from localsynth.config import PrivacyConfig, Synthesizer, TextCountsConfig, TrainConfig, text_columns
+from localsynth.errors import ConfigError, LocalsynthError
 from localsynth.presentation import risk_figures
 from localsynth.privacy.accountant import TOLERANCE, flatten_parsed
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
@@ -177,7 +177,7 @@ def check(document: Any, known_key: str | None = None) -> list[Finding]:
         _check_target(events, expected["guarantee"]),
         _check_measured(schema, events),
         _check_spends(events),
-        _check_products(document["hashes"], events),
+        _check_products(document, schema, events),
         _check_settings(document["settings"], events),
         Finding("seal", "stated", f"Seal of the run ({document['seal']}): {IN_WORDS[document['seal']]}."),
     ]
@@ -268,28 +268,38 @@ def _are_fixed_beforehand(spends: list[tuple[Event, str]]) -> bool:
     )
 
 
-def _check_products(hashes: dict[str, str], events: list[Event]) -> Finding:
-    """What the certificate names was paid for by the newest run, and the reverse."""
+_PRODUCTS = {
+    "model": ("a model", ("train", "poisson_sampled")),
+    "marginals": ("marginals", ("train", "gaussian")),
+    "text_counts": ("token counts", ("count_texts", "gaussian")),
+}
+"""What each is called, and the spend that pays for it."""
+_MADE_BY: dict[Synthesizer, set[str]] = {"hybrid": {"model", "marginals"}, "llm": {"model"}, "marginals": {"marginals"}}
+
+
+def _check_products(document: dict[str, Any], schema: Schema, events: list[Event]) -> Finding:
+    """What the certificate names is what its settings and columns ask for, paid for by the newest run, and the reverse."""
+    try:
+        synthesizer = TrainConfig.model_validate(document["settings"]["train"]).resolved(schema)
+        counts = text_columns(schema) and TextCountsConfig.model_validate(document["settings"]["text_counts"]).share > 0
+    except (ValidationError, ConfigError):
+        return Finding("products", "failed", "Its settings are not those of a run on its columns.")
+    due = _MADE_BY[synthesizer] | ({"text_counts"} if counts else set())
     spends = [(event, kind) for event, kind in _spends(events) if event["run"] is not None]
     newest = [(event["stage"], kind) for event, kind in spends if event["run"] == spends[-1][0]["run"]]
-    for product, spend in (
-        ("model", ("train", "poisson_sampled")),
-        ("marginals", ("train", "gaussian")),
-        ("text_counts", ("count_texts", "gaussian")),
-    ):
-        if hashes[product] and spend not in newest:
-            return Finding(
-                "products", "failed", f"The certificate names {_PRODUCTS[product]}, which its newest run did not pay for."
-            )
+    for product, (what, spend) in _PRODUCTS.items():
+        named, paid = bool(document["hashes"][product]), spend in newest
         # A count that was interrupted stays charged, and there is none.
-        if spend in newest and not hashes[product] and product != "text_counts":
-            return Finding(
-                "products", "failed", f"The newest run paid for {_PRODUCTS[product]}, which the certificate does not name."
-            )
+        optional = product == "text_counts"
+        if named and not paid:
+            return Finding("products", "failed", f"The certificate names {what}, which its newest run did not pay for.")
+        if paid and not named and not optional:
+            return Finding("products", "failed", f"The newest run paid for {what}, which the certificate does not name.")
+        if product in due and not paid and not optional:
+            return Finding("products", "failed", f"Its settings ask for {what}, which its newest run did not pay for.")
+        if paid and product not in due:
+            return Finding("products", "failed", f"Its newest run paid for {what}, which its settings do not ask for.")
     return Finding("products", "ok", "What the certificate names is what its newest run paid for.")
-
-
-_PRODUCTS = {"model": "a model", "marginals": "marginals", "text_counts": "token counts"}
 
 
 def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:

@@ -52,7 +52,7 @@ BASIS = Basis("patient", 3, size_declared=False)
 
 
 SETTINGS = {
-    "train": TrainConfig().model_dump(mode="json"),
+    "train": TrainConfig(synthesizer="llm").model_dump(mode="json"),
     "text_counts": TextCountsConfig().model_dump(mode="json"),
     "privacy": PrivacyConfig(unit="patient", max_rows_per_unit=3).model_dump(mode="json"),
     "data": {"sequence_by": None},
@@ -483,6 +483,47 @@ def test_names_of_measurements_match_the_charges(facts: CertificateFacts) -> Non
 def test_products_are_those_that_the_newest_run_paid_for(facts: CertificateFacts, product: str, named: bool) -> None:
     hashes = {**facts.hashes, product: "44" if named else ""}
     assert failed(build(dataclasses.replace(facts, hashes=hashes), KEY)) == {"products"}
+
+
+@pytest.mark.parametrize("made", [{"model"}, {"marginals"}, {"model", "marginals"}], ids=lambda made: "+".join(sorted(made)))
+@pytest.mark.parametrize("synthesizer", ["auto", "hybrid", "llm", "marginals"])
+@pytest.mark.parametrize("columns", [SCHEMA.columns, SCHEMA.columns[:3], SCHEMA.columns[3:]], ids=["both", "no texts", "texts"])
+def test_products_are_those_of_the_synthesizer(facts: CertificateFacts, made: set[str], synthesizer: str, columns: Any) -> None:
+    """As the settings and the columns resolve it: a hybrid must have paid for marginals and a model, and name both."""
+    texts, others = (any(isinstance(column, Text) is text for column in columns) for text in (True, False))
+    hybrid, alone = texts and others, {"model"} if texts else {"marginals"}
+    expected = {
+        "auto": {"model", "marginals"} if hybrid else alone,
+        "hybrid": {"model", "marginals"} if hybrid else None,
+        "llm": {"model"},
+        "marginals": None if texts else {"marginals"},
+    }[synthesizer]
+
+    def pay(events: list[dict[str, Any]]) -> None:
+        marginals = {**events[-1], "what": "marginals", "mechanism": gaussian_of_rho(0.001)}
+        if "marginals" in made:
+            events.insert(len(events) - 1, {**marginals, "index": len(events) - 1})
+            events[-1]["index"] += 1
+        if "model" not in made:
+            del events[-1]
+
+    hashes = {**facts.hashes, **{product: "44" if product in made else "" for product in ("model", "marginals")}}
+    train = {**SETTINGS["train"], "synthesizer": synthesizer}
+    settings, schema = {**SETTINGS, "train": train}, Schema(columns=columns)
+    document = forged(dataclasses.replace(facts, hashes=hashes, schema=schema, settings=settings), pay)
+    assert ("products" in failed(document)) == (made != expected), finding(document, "products")
+
+
+def test_token_counts_are_of_texts(facts: CertificateFacts) -> None:
+    """Paid for or not, they are in no certificate whose settings or columns ask for none."""
+
+    def pay(events: list[dict[str, Any]]) -> None:
+        events.append({**events[-1], "index": len(events), "stage": "count_texts", "mechanism": gaussian_of_rho(0.001)})
+
+    counted = dataclasses.replace(facts, hashes={**facts.hashes, "text_counts": "44"})
+    assert failed(forged(counted, pay)) == set()
+    for change in ({"schema": Schema(columns=SCHEMA.columns[:3])}, {"settings": {**SETTINGS, "text_counts": {"share": 0}}}):
+        assert failed(forged(dataclasses.replace(counted, **change), pay)) == {"products"}
 
 
 def test_an_earlier_runs_spends_pay_for_no_product(facts: CertificateFacts) -> None:

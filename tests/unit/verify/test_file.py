@@ -47,7 +47,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ledger=ledger.document(),
         schema=Schema(confirmed=True, columns=[Integer(name="age", min=0, max=100)]),
         settings={
-            "train": TrainConfig().model_dump(mode="json"),
+            "train": TrainConfig(synthesizer="llm").model_dump(mode="json"),
             "text_counts": TextCountsConfig().model_dump(mode="json"),
             "privacy": privacy.model_dump(mode="json"),
             "data": {"sequence_by": None},
