@@ -55,7 +55,8 @@ def measure_column(
     if measured.hidden:
         raise ConfigError(
             f"The noise hides the range of column {column.name!r}: it has too few values.",
-            "Declare its min and max, which must be public knowledge, or raise privacy.schema_epsilon; then ingest with --again.",
+            "Declare its min and max, which must be public knowledge, or raise privacy.schema_epsilon; then ingest with --again. "
+            "That adds a second budget of privacy.epsilon to the guarantee, as would a new workspace on the same data.",
         )
     return _with_range(column, measured)
 

@@ -153,8 +153,8 @@ class _Ingest:
     The rows are read and checked first: a table that does not fit the schema binds the workspace to nothing.
 
     A measurement is charged to the ledger, made, and then written to schema.json together with the index of its charge.
-    A process that is killed in between leaves a charge that no record names. The next process sees that and measures again,
-    at another charge.
+    A process that is killed in between, or stops since the noise hides a range, leaves a charge that no record names. The next
+    process sees that and measures again, at another charge.
     """
 
     def __init__(self, session: Session, ledger: "Ledger", source_sha256: str, record: IngestRecord) -> None:
@@ -208,7 +208,7 @@ class _Ingest:
         if lost and lost[-1]["index"] not in self._measured_by.values():
             self._session.emit(
                 warning(
-                    f"An earlier ingest was interrupted while it measured {what!r}, which was charged. It is measured at another "
+                    f"An earlier ingest stopped when {what!r} was charged, and kept no result of it. It is measured at another "
                     "charge, which is taken from what is left for the training."
                 )
             )

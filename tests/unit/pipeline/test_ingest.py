@@ -20,6 +20,7 @@ from localsynth.pipeline.session import Options, Session, open_ledger
 from localsynth.privacy.account import Account
 from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.privacy.ledger import Ledger
+from localsynth.privacy.mechanisms import RangePlan
 from localsynth.privacy.noise import RandomSource, SecureRandom
 from localsynth.privacy.spend_registry import register_spend, registry_total
 from localsynth.schema.columns import Category, Column, Identifier, Integer, Schema
@@ -205,7 +206,7 @@ def test_a_charge_without_a_result_is_repeated_from_what_is_left(
     events: list[Event] = []
     now = session(workspace, source, all_open, events)
     assert not ingest(now).done_before and document(workspace)["complete"]
-    (warned,) = [event["text"] for event in events if event["kind"] == "warning" and "interrupted" in event["text"]]
+    (warned,) = [event["text"] for event in events if event["kind"] == "warning" and "kept no result" in event["text"]]
     assert wanted[killed] in warned and "taken from what is left" in warned
     opened = open_ledger(now)
     spends = [event["what"] for event in opened.spends()]
@@ -221,6 +222,26 @@ def test_a_charge_without_a_result_is_repeated_from_what_is_left(
     # Another ingest has budgets of its own, under the next name.
     ingest(session(workspace, source, all_open, again=True))
     assert [event["budget"] for event in ledger(workspace) if event["kind"] == "budget"][-1] == "ingest-2"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_hidden_range_is_measured_again_in_its_budget(
+    workspace: Workspace, source: Path, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At another charge; --again opens a second budget, which the hint of the stop says."""
+    release, events = RangePlan.release, list[Event]()
+    with monkeypatch.context() as patched:
+        patched.setattr(RangePlan, "release", lambda *given: replace(release(*given), hidden=True))
+        with pytest.raises(ConfigError, match="hides the range") as caught:
+            ingest(session(workspace, source, OPEN))
+    assert "--again" in caught.value.hint and "second budget" in caught.value.hint
+    ingest(now := session(workspace, source, OPEN, events, again=again))
+    opened = open_ledger(now)
+    assert [event["what"] for event in opened.spends()].count("range of column n") == 2
+    bounds = math.fsum(event["epsilon"] for event in opened.budgets())
+    assert bounds == pytest.approx(16.0 if again else 8.0)
+    warned = [event["text"] for event in events if event["kind"] == "warning" and "kept no result" in event["text"]]
+    assert len(warned) == (0 if again else 1) and "interrupted" not in "".join(warned)
 
 
 def test_a_kill_after_opening_the_budget_leads_to_no_second_one(
