@@ -75,7 +75,7 @@ class Account:
         if self.order == "all":
             raise BudgetError(
                 "The schema was measured in a budget for marginals alone, in which no model can be trained.",
-                "Train with --again, which is charged on top, or set train.synthesizer before the ingest of a new workspace.",
+                "Undo the change of train.synthesizer, or ingest again: localsynth ingest WS --again (it is charged on top).",
             )
 
         def fits(noise: float) -> bool:

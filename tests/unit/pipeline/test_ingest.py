@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localsynth.config import Config, DataConfig, PrivacyConfig
+from localsynth.config import Config, DataConfig, PrivacyConfig, TrainConfig
 from localsynth.errors import BudgetError, ConfigError, DataError, IntegrityError, ResourceError
 from localsynth.events import Event
 from localsynth.ingest import load, private_bounds
@@ -242,6 +242,15 @@ def test_a_hidden_range_is_measured_again_in_its_budget(
     assert bounds == pytest.approx(16.0 if again else 8.0)
     warned = [event["text"] for event in events if event["kind"] == "warning" and "kept no result" in event["text"]]
     assert len(warned) == (0 if again else 1) and "interrupted" not in "".join(warned)
+
+
+def test_another_ingest_after_one_for_marginals_has_room_for_a_model(workspace: Workspace, source: Path) -> None:
+    ingest(session(workspace, source, OPEN))
+    now = session(workspace, source, OPEN, again=True)
+    now.config = now.config.model_copy(update={"train": TrainConfig(synthesizer="llm")})
+    ingest(now)
+    accounts = [event for event in open_ledger(now).budgets() if event["budget"] in ("ingest", "ingest-2")]
+    assert accounts[0]["order"] == "all" and isinstance(accounts[1]["order"], int)
 
 
 def test_a_kill_after_opening_the_budget_leads_to_no_second_one(

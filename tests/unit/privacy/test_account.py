@@ -166,8 +166,9 @@ def test_an_account_of_gaussians_is_exact_and_holds_nothing_else() -> None:
     assert account.spent([listed] * 3) == math.inf, "more than may fail"
     for other in (steps_of(6.0), {"type": "pure_dp", "epsilon": 0.01}):
         assert account.spent([other]) == math.inf and not account.fits([gaussian, other])
-    with pytest.raises(BudgetError, match="marginals alone"):
+    with pytest.raises(BudgetError, match="marginals alone") as caught:
         account.noise(RATE, STEPS, [listed])
+    assert "ingest WS --again" in caught.value.hint, "a training with --again would join this account"
 
 
 def test_measuring_the_schema_costs_the_training_little() -> None:
