@@ -8,13 +8,13 @@ The file's rows are repeated until there are enough. The workspace is deleted at
 """
 
 import itertools
-import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ import pandas as pd
 
 from localsynth.errors import DataError
 from localsynth.events import Emit, note
-from localsynth.store.bulk import literal, quoted
+from localsynth.schema.sql_conditions import literal
+from localsynth.store.bulk import quoted
 
 _STAGES = ("ingest", "train", "export", "sample")
 
@@ -46,7 +47,7 @@ def bench_table(source: Path, rows: int, emit: Emit) -> dict[str, Any]:
         ours: dict[str, float] = {}
         for stage in _STAGES:
             more = ["--rows", str(rows)] if stage == "sample" else []
-            ours[stage] = _seconds(lambda stage=stage, more=more: _localsynth(stage, str(workspace), *more))  # type: ignore[misc]
+            ours[stage] = _seconds(partial(_localsynth, stage, str(workspace), *more))
             emit(note(f"{stage}: {ours[stage]:.1f} s."))
     seconds = sum(ours.values())
     return {
@@ -74,24 +75,26 @@ def _repeat(source: Path, rows: int, target: Path) -> list[str]:
     """Write `rows` rows, those of `source` again and again; returns the columns."""
     with duckdb.connect() as connection:
         try:
-            connection.execute(f"CREATE TABLE one AS SELECT * FROM read_csv({literal(source)}, all_varchar = true)")
+            connection.execute(f"CREATE TABLE one AS SELECT * FROM read_csv({literal(str(source))}, all_varchar = true)")
         except duckdb.Error:
             raise DataError(f"DuckDB cannot read {source}.", "Give a CSV file with a header.") from None
         counted = connection.execute("SELECT count(*) FROM one").fetchone()
         times = -(-rows // max(1, counted[0] if counted else 0))
-        connection.execute(f"COPY (SELECT one.* FROM one, range({times}) LIMIT {rows}) TO {literal(target)} (FORMAT csv, HEADER)")
+        connection.execute(
+            f"COPY (SELECT one.* FROM one, range({times}) LIMIT {rows}) TO {literal(str(target))} (FORMAT csv, HEADER)"
+        )
         return [str(row[0]) for row in connection.execute("DESCRIBE one").fetchall()]
 
 
 def _count_pairs(table: Path, columns: list[str]) -> None:
     with duckdb.connect() as connection:
-        connection.execute(f"CREATE TABLE original AS SELECT * FROM read_csv({literal(table)})")
+        connection.execute(f"CREATE TABLE original AS SELECT * FROM read_csv({literal(str(table))})")
         for pair in itertools.combinations(map(quoted, columns), 2):
             connection.execute(f"SELECT {', '.join(pair)}, count(*) FROM original GROUP BY ALL").fetchnumpy()
 
 
 def _sample_columns(table: Path, target: Path, rows: int) -> None:
-    """Sampling alone is to be timed, but the distributions must come from somewhere: from the first rows."""
+    """Sample each column by itself from the values of the first rows, which are few enough to be read in no time."""
     first, random = pd.read_csv(table, nrows=10_000), np.random.default_rng(1)
     sampled = pd.DataFrame({name: random.choice(first[name].to_numpy(), rows) for name in first.columns})
     with duckdb.connect(str(target)) as connection:
@@ -101,6 +104,6 @@ def _sample_columns(table: Path, target: Path, rows: int) -> None:
 
 def _localsynth(*arguments: str) -> None:
     command = [sys.executable, "-m", "localsynth.start", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise DataError(f"localsynth {arguments[0]} failed:\n{done.stderr[-2000:]}", "Run it by itself to see why.")

@@ -24,8 +24,8 @@ class SchemaLosses:
         self._broken: Counter[str] = Counter()
 
     def count(self, original: Record, conformed: Record | None) -> Record | None:
-        """Count one row, before and after `schema.conform`. Returns the row to compare with: as it was, its numbers rounded to
-        their columns' decimals; None where the schema drops it."""
+        """Count one row, before and after `schema.conform`. Returns the row to compare with: the original,
+        with numbers rounded to their columns' decimals; None where the schema drops it."""
         self._rows += 1
         if conformed is None:
             self._dropped += 1

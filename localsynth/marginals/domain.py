@@ -35,8 +35,8 @@ MAX_SINGLE_BINS = 128
 EQUAL_WIDTH_BINS = 64
 """Bins of equal width for a column with more values and without `edges`, besides those that end at round numbers."""
 
-Codes = dict[str, NDArray[np.int64]]
-"""For each attribute the bin of each row, shape (rows,)."""
+Codes = dict[str, NDArray[Any]]
+"""For each attribute the bin of each row, shape (rows,), in integers of any width."""
 
 _STRUCTURED: TypeAdapter[Structured] = TypeAdapter(Structured)
 

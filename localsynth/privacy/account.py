@@ -31,7 +31,7 @@ class Account:
     order    None: by privacy loss distributions, which needs every parameter fixed before the first mechanism runs.
              Otherwise parameters may depend on earlier noisy results. A number: the order, fixed beforehand, of Rényi
              differential privacy (RDP). "all": of Gaussian mechanisms alone, whose ρ bounds every order, so that ε is exact.
-    failure  with an order: the part of δ, fixed beforehand, for measured lists, which may fail with a δ of their own
+    failure  with an order: the part of δ, fixed beforehand, for measured columns, which may fail with a δ of their own
     """
 
     epsilon: float

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.schema.columns import Value
+from localsynth.schema.sql_conditions import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,11 +38,6 @@ def parquet(path: Path) -> str:
     """
     exact = re.sub(r"[\[*?]", lambda found: f"[{found[0]}]", str(path))
     return f"read_parquet({literal(exact)}, hive_partitioning = false)"
-
-
-def literal(text: object) -> str:
-    """`text`, a string or a path, as an SQL string."""
-    return "'" + str(text).replace("'", "''") + "'"
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ class ColumnBatch:
         return len(next(iter(self.ordinals.values())))
 
     def register(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        """Make the batch a view of the connection, for the SQL of `values` and `written`."""
-        arrays = {}
+        """Make the batch a view of the connection, for the SQL of `values` and `written`. Its column `place` counts from 0."""
+        arrays: dict[str, NDArray[Any]] = {"place": np.arange(len(self))}
         for place, column in enumerate(self.schema.columns):
             if (ordinals := self.ordinals.get(column.name)) is not None:
                 # Beyond 64 bits they are Python integers, which are passed as text.
@@ -70,7 +70,7 @@ class ColumnBatch:
             return np.zeros(len(self), dtype=np.bool_)
         with closing(duckdb.connect(":memory:", config=OFFLINE)) as connection:
             self.register(connection, "batch")
-            found: NDArray[np.bool_] = connection.sql(f"SELECT {' OR '.join(violated)} AS violating FROM batch").fetchnumpy()[
-                "violating"
-            ]
+            found: NDArray[np.bool_] = connection.sql(
+                f"SELECT {' OR '.join(violated)} AS violating FROM batch ORDER BY place"
+            ).fetchnumpy()["violating"]
         return found

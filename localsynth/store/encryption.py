@@ -9,7 +9,8 @@ from pathlib import Path
 import duckdb
 
 from localsynth.errors import ResourceError
-from localsynth.store.bulk import OFFLINE, literal
+from localsynth.schema.sql_conditions import literal
+from localsynth.store.bulk import OFFLINE
 
 _MEMORY = "1GB"
 
@@ -43,11 +44,11 @@ def connect(spill: Path | None = None, memory: str = _MEMORY) -> duckdb.DuckDBPy
             "temp_file_encryption": True,
         },
     )
-    connection.execute(f"LOAD {literal(_extension())}")
+    connection.execute(f"LOAD {literal(str(_extension()))}")
     return connection
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path, key: str, read_only: bool) -> None:
     """Attach the encrypted file `path` as the catalog `private`. Raises duckdb.Error."""
     mode = ", READ_ONLY" if read_only else ""
-    connection.execute(f"ATTACH {literal(path)} AS private (ENCRYPTION_KEY '{key}', ENCRYPTION_CIPHER 'GCM'{mode})")
+    connection.execute(f"ATTACH {literal(str(path))} AS private (ENCRYPTION_KEY '{key}', ENCRYPTION_CIPHER 'GCM'{mode})")

@@ -44,7 +44,8 @@ from localsynth.schema.columns import (
     Time,
     Value,
 )
-from localsynth.store.bulk import OFFLINE, insert_rows, literal, quoted
+from localsynth.schema.sql_conditions import literal
+from localsynth.store.bulk import OFFLINE, insert_rows, quoted
 from localsynth.store.column_batch import ColumnBatch
 from localsynth.system.lock import file_lock
 
@@ -293,10 +294,8 @@ class SyntheticStore:
                 written = rows.written()
                 values = ", ".join(f"CAST({written[name]} AS {kind})" for name, kind in columns)
                 rows.register(connection, "batch")
-                connection.execute(
-                    f"INSERT INTO numbered_rows SELECT {first_row_number} + row_number() OVER () - 1, {job}, {first_row_number}, "
-                    f"{values} FROM batch"
-                )
+                numbers = f"{first_row_number} + place, {job}, {first_row_number}"
+                connection.execute(f"INSERT INTO numbered_rows SELECT {numbers}, {values} FROM batch")
                 return True
             numbered: list[list[Any]] = [
                 [first_row_number + i, job, first_row_number, *(_stored(row[name], kind) for name, kind in columns)]
@@ -386,7 +385,7 @@ class SyntheticStore:
             with self._reading() as connection:
                 selected = self._selected(connection, file_format, for_spreadsheets)
                 written = connection.execute(
-                    f"COPY (SELECT {selected} FROM synthetic) TO {literal(part)} ({_COPY_OPTIONS[file_format]})"
+                    f"COPY (SELECT {selected} FROM synthetic) TO {literal(str(part))} ({_COPY_OPTIONS[file_format]})"
                 ).fetchone()
             part.replace(out)
         except duckdb.CatalogException:

@@ -14,7 +14,8 @@ import duckdb
 
 from localsynth.errors import ConfigError, DataError, ResourceError
 from localsynth.ingest.sources.base import BATCH, BadRows, Row, Source
-from localsynth.store.bulk import OFFLINE, literal, parquet, quoted
+from localsynth.schema.sql_conditions import literal
+from localsynth.store.bulk import OFFLINE, parquet, quoted
 
 _MEMORY = "1GB"
 _HEADER = 84
@@ -45,7 +46,7 @@ def _newest() -> int:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "newest.duckdb"
         with duckdb.connect(":memory:", config=OFFLINE) as connection:
-            connection.execute(f"ATTACH {literal(path)} AS newest (STORAGE_VERSION 'latest')")
+            connection.execute(f"ATTACH {literal(str(path))} AS newest (STORAGE_VERSION 'latest')")
             connection.execute("CREATE TABLE newest.t (n INTEGER)")
         return _storage_version(path.read_bytes()[:_HEADER])
 
@@ -128,7 +129,7 @@ class DuckDBSource(_TypedSource):
         super().__init__(path, self._find(path, table))
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-        connection.execute(f"ATTACH {literal(path)} AS source (TYPE duckdb, READ_ONLY)")
+        connection.execute(f"ATTACH {literal(str(path))} AS source (TYPE duckdb, READ_ONLY)")
         # A view finds its tables in its own database, and no other files.
         connection.execute("USE source")
         connection.execute("SET enable_external_access = false")

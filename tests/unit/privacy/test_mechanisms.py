@@ -210,7 +210,7 @@ TABLES: list[list[int]] = [[5, 9], [5] * 4000 + [9, 9, 10], [5] + [9] * 300 + [7
 def test_a_range_follows_from_its_noisy_answers_alone(
     answers: Any, tables: list[list[int]], hidden: bool, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of the three has the charged noise. Tables of which the same is told have the same range, in every field."""
+    """Each of the three has the charged noise. Tables with the same noisy answers have the same range, in every field."""
     plan = RangePlan(50.0 if hidden else 3.0, 1e-6, 4, integer_grid())
     asked = tell(monkeypatch, *answers(plan))
     first, *others = (plan.release(np.array(table, dtype=np.int64), RANDOM) for table in tables)

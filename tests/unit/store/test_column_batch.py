@@ -95,3 +95,16 @@ def test_other_columns_are_passed_as_they_are():
             ("1", 3, "A-01"),
             ("2", None, None),
         ]
+
+
+def test_rows_keep_their_order_on_several_threads(tmp_path):
+    rows = 250_000
+    numbers = np.random.default_rng(1).permutation(rows)
+    schema = Schema(columns=[Integer(name="n", min=0, max=rows)], constraints=["n >= 1000"])
+    batch = ColumnBatch(schema, {"n": numbers})
+    store = SyntheticStore(tmp_path / "synthetic.duckdb")
+    store.create_table(schema)
+    job = store.open_job(Origin("run", "", 1, 1.0, 0.0, {}, {}), total=rows)
+    store.append(job.number, 0, batch)
+    assert [row[0] for row in store.query("SELECT n FROM synthetic")[1]] == numbers.tolist()
+    assert (batch.violating() == (numbers < 1000)).all()
