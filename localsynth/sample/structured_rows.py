@@ -14,7 +14,7 @@ from localsynth.schema.columns import Record, Schema, Value, conform
 from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.ordinals import MISSING, to_ordinal
-from localsynth.store.column_batch import ColumnBatch
+from localsynth.store.column_batch import ConstraintCheck
 from localsynth.system import random_streams
 
 MAX_ATTEMPTS = 20
@@ -29,7 +29,7 @@ class StructuredRows:
 
     def __init__(self, model: MarginalModel, schema: Schema, seed: int, *, contrast: bool = False) -> None:
         self._model, self._schema, self._seed, self._contrast = model, schema, seed, contrast
-        self._feasible = FeasibleSet(schema)
+        self._feasible, self._check = FeasibleSet(schema), ConstraintCheck(schema)
         self.rejected = 0
 
     @property
@@ -67,7 +67,7 @@ class StructuredRows:
         """
         generator = self._model.sampler(self._seed, conditions, contrast=self._contrast)
         found = generator.ordinals(numbers)
-        violating = np.flatnonzero(ColumnBatch(self._schema, found).violating())
+        violating = np.flatnonzero(self._check.violating(found))
         for attempt in range(1, MAX_ATTEMPTS):
             if not len(violating):
                 return found
@@ -75,7 +75,7 @@ class StructuredRows:
             again = generator.ordinals([numbers[place] for place in violating], attempt)
             for name, ordinals in again.items():
                 found[name][violating] = ordinals
-            violating = violating[ColumnBatch(self._schema, again).violating()]
+            violating = violating[self._check.violating(again)]
         self.rejected += len(violating)
         last = records_of(self.attributes, {name: ordinals[violating] for name, ordinals in found.items()})
         witness = self._feasible.witness(conditions) if len(violating) else None

@@ -4,7 +4,6 @@ A row is never a Python object. So a million rows take seconds.
 """
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,15 +61,22 @@ class ColumnBatch:
         columns = [column for column in self.schema.columns if isinstance(column, Structured)]
         return values | {column.name: rounded_sql(column, values[column.name]) for column in columns}
 
-    def violating(self) -> NDArray[np.bool_]:
-        """Which rows violate a constraint of the schema, shape (rows,)."""
-        values = self.values()
-        violated = [constraint.violated_sql(values) for constraint in self.schema.read_constraints()]
-        if not violated:
-            return np.zeros(len(self), dtype=np.bool_)
-        with closing(duckdb.connect(":memory:", config=OFFLINE)) as connection:
-            self.register(connection, "batch")
-            found: NDArray[np.bool_] = connection.sql(
-                f"SELECT {' OR '.join(violated)} AS violating FROM batch ORDER BY place"
-            ).fetchnumpy()["violating"]
-        return found
+
+class ConstraintCheck:
+    """Finds the rows that violate a constraint of a schema. Keeps one connection, since to open one takes longer than a check."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._connection = duckdb.connect(":memory:", config=OFFLINE) if schema.constraints else None
+
+    def violating(self, ordinals: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Which of the rows with these ordinals violate a constraint, shape (rows,)."""
+        batch = ColumnBatch(self._schema, ordinals)
+        if self._connection is None:
+            return np.zeros(len(batch), dtype=np.bool_)
+        values = batch.values()
+        violated = " OR ".join(constraint.violated_sql(values) for constraint in self._schema.read_constraints())
+        batch.register(self._connection, "batch")
+        found = self._connection.sql(f"SELECT {violated} AS violating FROM batch ORDER BY place").fetchnumpy()
+        violating: NDArray[np.bool_] = found["violating"]
+        return violating
