@@ -134,7 +134,7 @@ def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
     assert localsynth("verify", result["model"]).code == 6
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_stopped_run_resumes_within_its_budget(localsynth, tickets, tmp_path, sent):
     localsynth.init("ws", tickets)
     slow = [*localsynth.quick(), "--set", "train.epochs=5"]

@@ -171,7 +171,7 @@ def test_schema_epsilon_that_leaves_nothing_is_refused(schema_epsilon: float) ->
         shares_of(config([LIST], epsilon=3, schema_epsilon=schema_epsilon))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     columns=st.sampled_from([[TEXT], [LIST], [RANGE], [LIST, RANGE, TEXT], SETTLED]),
     size=st.none() | st.integers(1, 10**7),

@@ -157,7 +157,7 @@ def test_candidates_are_weighted_by_guided_probabilities(model):
     # The condition under which weighing without guidance, or not at all, would show most.
     asked = max(second, key=lambda value: sum(abs(kept(value, weights[0])[v] - kept(value, weights[1])[v]) for v in first))
     expected = kept(asked, weights[0])
-    count = 3000
+    count = 1500
     requests = (Request(i, {"kind": only(KIND, "x"), "b": only(pair[1], asked)}, {"kind": KIND.values[1]}) for i in range(count))
     with open_sampler(model, Schema(columns=[KIND, *pair]), batch_size=32, seed=3, guidance=guidance, candidates=2) as sampler:
         counts = Counter(row["a"] for _, row in sampler.rows(requests))
