@@ -18,7 +18,8 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
 from localsynth.store.private import PrivateStore
-from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
+from localsynth.train.device import choose_precision
+from localsynth.train.model import LossModel, build_model, set_adapter
 from localsynth.workspace.effective_schema import finished_ingest
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import latest_run

@@ -15,8 +15,9 @@ from localsynth.llm.base_models import find_base_model
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.account import Account
 from localsynth.privacy.noise import SecureRandom
+from localsynth.train.device import choose_precision
 from localsynth.train.loop import noisy_mean
-from localsynth.train.model import build_model, choose_precision
+from localsynth.train.model import build_model
 from localsynth.train.plan import make_train_plan
 from localsynth.train.private_gradients import PrivateGradients
 

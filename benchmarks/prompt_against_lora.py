@@ -33,9 +33,10 @@ from localsynth.privacy.noise import SecureRandom
 from localsynth.schema.columns import Schema, Text
 from localsynth.train.base_model import load_base_model
 from localsynth.train.batches import MicroBatch, poisson_batch
+from localsynth.train.device import choose_precision
 from localsynth.train.loop import learning_rate, noisy_mean
 from localsynth.train.memory import peak_memory
-from localsynth.train.model import LossModel, build_model, choose_precision
+from localsynth.train.model import LossModel, build_model
 from localsynth.train.plan import TrainPlan, make_train_plan
 from localsynth.train.presets import choose_preset
 from localsynth.train.private_gradients import PrivateGradients

@@ -21,9 +21,9 @@ from load_memory import LAYERS, write_model
 from localsynth.bench.train import _dp_step, _plain_step
 from localsynth.llm.row_text import Encoded
 from localsynth.train.batches import WIDTH_STEPS, micro_batches
-from localsynth.train.loop import choose_device
+from localsynth.train.device import choose_device, choose_precision
 from localsynth.train.memory import peak_memory
-from localsynth.train.model import adapted_base, choose_precision
+from localsynth.train.model import adapted_base
 
 _STEPS = 3
 

@@ -50,8 +50,9 @@ from localsynth.system.cpu import default_threads
 from localsynth.text_counts.grouping_columns import GroupingColumn
 from localsynth.text_counts.logit_bias import LogitBias, comparison_rows, first_bias, refined_bias
 from localsynth.text_counts.token_counts import Row, count_tokens
-from localsynth.train.loop import choose_device, train
-from localsynth.train.model import LossModel, build_model, choose_precision, set_adapter
+from localsynth.train.device import choose_device, choose_precision
+from localsynth.train.loop import train
+from localsynth.train.model import LossModel, build_model, set_adapter
 from localsynth.train.plan import make_train_plan
 from localsynth.train.presets import choose_preset
 

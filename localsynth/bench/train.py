@@ -37,11 +37,12 @@ from localsynth.privacy.noise import SecureRandom
 from localsynth.schema.columns import Schema, Text
 from localsynth.train.batches import IGNORE, WIDTH_STEPS, MicroBatch, micro_batches
 from localsynth.train.cost import fitting_tokens
-from localsynth.train.loop import choose_device, noisy_mean
+from localsynth.train.device import choose_device, choose_precision
+from localsynth.train.loop import noisy_mean
 from localsynth.train.lora_layer import fuse_adapters
 from localsynth.train.matmul_rate import matmul_rate
 from localsynth.train.memory import memory_room, peak_memory
-from localsynth.train.model import LossModel, adapted_base, choose_precision
+from localsynth.train.model import LossModel, adapted_base
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import PrivateGradients
 

@@ -54,7 +54,7 @@ def _audit_model(session: Session, current: Run) -> AuditResult:
     from localsynth.llm.llama_cpp import Vocabulary
     from localsynth.llm.row_text import Codec
     from localsynth.privacy.noise import SecureRandom
-    from localsynth.train.loop import choose_device
+    from localsynth.train.device import choose_device
     from localsynth.train.plan import TrainPlan as Plan
 
     begun = time.monotonic()

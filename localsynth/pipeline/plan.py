@@ -48,10 +48,9 @@ def known_size(session: Session) -> tuple[Schema, str, Size]:
 
 def _forecast(session: Session, schema: Schema, size: Size) -> Plan:
     need_training_parts()
-    from localsynth.train.loop import choose_device
+    from localsynth.train.device import choose_device, choose_precision
     from localsynth.train.matmul_rate import matmul_rate
     from localsynth.train.memory import memory_room
-    from localsynth.train.model import choose_precision
 
     config = session.config
     base = find_base_model(config.train.model)

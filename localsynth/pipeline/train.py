@@ -164,16 +164,15 @@ def need_device(config: Config) -> None:
     """Raise ResourceError where training is to be on a GPU and there is none."""
     # Asked only then: importing torch takes seconds.
     if config.train.device == "cuda":
-        from localsynth.train.loop import choose_device
+        from localsynth.train.device import choose_device
 
         choose_device("cuda")
 
 
 def _model_plan(session: Session, account: Account, measured: list[Mechanism], effective: Effective) -> ModelPlan:
     """How the model will be trained in `account`, beside what was `measured` in it; fixed before the run reads a row."""
-    from localsynth.train.loop import choose_device
+    from localsynth.train.device import choose_device, choose_precision
     from localsynth.train.memory import memory_room
-    from localsynth.train.model import choose_precision
 
     # Loading torch and calibrating the noise take some seconds.
     session.emit(note("Computing the number of training steps and the noise multiplier."))
@@ -195,7 +194,7 @@ def _train_model(session: Session, ledger: "Ledger", current: Run) -> TrainResul
     from localsynth.llm.row_text import Codec, Encoded
     from localsynth.store.private import PrivateStore
     from localsynth.train.checkpoint import remove_checkpoint
-    from localsynth.train.loop import choose_device
+    from localsynth.train.device import choose_device
     from localsynth.train.loop import train as train_adapter
     from localsynth.train.plan import TrainPlan
 

@@ -150,7 +150,7 @@ def _has_cuda(versions: dict[str, str | None]) -> bool:
 def _precision(features: Sequence[str], gpus: Sequence[Gpu], versions: dict[str, str | None]) -> str:
     if gpus and _has_cuda(versions) and versions[QUANTIZING_PART]:
         return "nf4"
-    # As train.model.choose_precision, which would import torch.
+    # As train.device.choose_precision, which would import torch.
     return "bf16" if FAST_BF16 & set(features) else "fp32"
 
 

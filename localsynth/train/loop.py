@@ -25,9 +25,9 @@ from localsynth.train.base_model import Precision
 from localsynth.train.batch_invariance import max_attention_change, max_gradient_change, tolerance, try_memory
 from localsynth.train.batches import IGNORE, poisson_batch
 from localsynth.train.checkpoint import load_checkpoint, save_checkpoint
-from localsynth.train.cost import Device
+from localsynth.train.device import choose_device, choose_precision
 from localsynth.train.memory import memory_held, peak_memory, trim_heap
-from localsynth.train.model import adapter_pairs, build_model, choose_precision, kept_weights
+from localsynth.train.model import adapter_pairs, build_model, kept_weights
 from localsynth.train.plan import TrainPlan
 from localsynth.train.private_gradients import ClippedSum, PrivateGradients
 
@@ -244,10 +244,3 @@ def _sum(private: PrivateGradients, batch: Sequence[Sequence[Encoded]], micro_ba
 def _is_out_of_memory(error: Exception) -> bool:
     # On the CPU PyTorch raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def choose_device(wanted: str) -> Device:
-    """Where to compute, by `train.device`: "cuda" or "cpu". Raises ResourceError where CUDA is wanted and missing."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("No CUDA device was found.", "Set train.device to 'auto' or 'cpu'.")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

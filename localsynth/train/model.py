@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,27 +11,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from localsynth.llm.row_text import Encoded
-from localsynth.system.cpu import multiplies_bf16
-from localsynth.system.extras import need_quantizing_part
 from localsynth.train.attention import PACKED_ATTENTION
 from localsynth.train.base_model import Precision, load_base_model
 from localsynth.train.batches import IGNORE, WIDTH_STEPS, MicroBatch, micro_batches, padded_width
 from localsynth.train.lora_layer import LoraLinear, UnitGradients, fuse_adapters
 from localsynth.train.loss import summed_cross_entropy
 from localsynth.train.norm import fuse_norms
-
-
-def choose_precision(wanted: Literal["auto"] | Precision, device: str) -> Precision:
-    """The number format of the frozen base: as wanted, else NF4 on CUDA, bf16 where the processor is fast at it, fp32.
-
-    Raises ResourceError where that is NF4 and the part for it is missing.
-    """
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    fastest: Precision = "nf4" if on_gpu else "bf16" if multiplies_bf16() else "fp32"
-    precision = fastest if wanted == "auto" else wanted
-    if precision == "nf4":
-        need_quantizing_part()
-    return precision
 
 
 class LossModel(nn.Module):

@@ -21,7 +21,7 @@ from localsynth.evaluate.audit.training import AuditedTraining
 from localsynth.events import progress
 from localsynth.llm.row_text import Encoded
 from localsynth.privacy.noise import RandomSource
-from localsynth.train.loop import choose_device
+from localsynth.train.device import choose_device
 from localsynth.train.model import build_model
 from localsynth.train.private_gradients import PrivateGradients
 

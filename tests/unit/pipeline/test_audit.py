@@ -16,7 +16,7 @@ from localsynth.privacy import noise
 from localsynth.store.key import change_passphrase
 from localsynth.store.private import PrivateStore
 from localsynth.system.files import read_json
-from localsynth.train import loop, model
+from localsynth.train import loop
 from localsynth.workspace.runs import is_kept, latest_run
 from tests.helpers.seeded_random import INSECURE_LABEL, InsecureRandom
 
@@ -85,7 +85,7 @@ def test_an_audit_trains_in_the_precision_of_the_run(
 ) -> None:
     run = latest_run(trained.workspace)
     assert run is not None and run.training.precision == "fp32"
-    honest = model.choose_precision
+    honest = loop.choose_precision
     monkeypatch.setattr(loop, "choose_precision", lambda wanted, device: honest("bf16" if wanted == "auto" else wanted, device))
 
     def audited(precision: Any) -> str:

@@ -46,7 +46,7 @@ def test_training_parts_are_the_extra() -> None:
 
 
 def test_nf4_without_bitsandbytes_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from localsynth.train.model import choose_precision
+    from localsynth.train.device import choose_precision
 
     monkeypatch.setattr(extras, "find_spec", lambda part: None if part == "bitsandbytes" else object())
     assert choose_precision("bf16", "cuda") == "bf16"
