@@ -79,6 +79,13 @@ class PrivacyConfig(_Section):
         """The maximum number of a unit's rows that are used; 1 where the unit is a row."""
         return 1 if self.unit == "row" else self.max_rows_per_unit
 
+    @property
+    def resolved_delta(self) -> float:
+        """δ of the whole run; where none is declared, 1e-6, or from the public size. Depends on public facts only."""
+        if self.delta is not None:
+            return self.delta
+        return 1e-6 if self.public_size is None else min(1e-5, math.pow(self.public_size, -1.1))
+
 
 MACHINES_PART = frozenset({"device", "precision", "micro_batch_tokens"})
 """Keys of `TrainConfig` that depend on the machine. A run can resume with others: they change only its rounding."""
@@ -240,14 +247,6 @@ class Config(_Section):
                 + (f", and {texts[0]!r} is a text column." if texts else ', but train.synthesizer is "llm".'),
                 'Leave text columns out with data.columns and set train.synthesizer = "auto", or leave out data.sequence_by.',
             )
-
-    def delta(self) -> float:
-        """δ of the whole run; where none is declared, 1e-6, or from the public size. Depends on public facts only."""
-        if self.privacy.delta is not None:
-            return self.privacy.delta
-        if self.privacy.public_size is None:
-            return 1e-6
-        return min(1e-5, math.pow(self.privacy.public_size, -1.1))
 
 
 def text_columns(schema: Schema) -> list[str]:

@@ -96,7 +96,7 @@ def open_budget(
             run_id,
             account,
             limit=config.privacy.epsilon,
-            limit_delta=config.delta(),
+            limit_delta=config.privacy.resolved_delta,
             basis=basis,
             beyond_limit=session.options.again,
         )

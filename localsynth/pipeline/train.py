@@ -107,7 +107,7 @@ def _own_account(session: Session, ledger: "Ledger", table: IngestRecord) -> Acc
 
     Whatever the ingest measured has a budget of its own, and the sum holds whichever parameters were chosen after it.
     """
-    return Account(session.config.privacy.epsilon - size_epsilon(ledger, table.budget), session.config.delta())
+    return Account(session.config.privacy.epsilon - size_epsilon(ledger, table.budget), session.config.privacy.resolved_delta)
 
 
 def _checked_table(session: Session) -> IngestRecord:

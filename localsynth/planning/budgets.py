@@ -56,7 +56,7 @@ class Shares:
 
 def shares_of(config: Config) -> Shares:
     """The measurements of a run under `config`. Raises ConfigError where the schema's leave nothing for the rest."""
-    privacy, delta, synthesizer = config.privacy, config.delta(), config.synthesizer
+    privacy, delta, synthesizer = config.privacy, config.privacy.resolved_delta, config.synthesizer
     schema_epsilon = privacy.schema_epsilon or SCHEMA_SHARE * privacy.epsilon
     if schema_epsilon >= privacy.epsilon:
         raise ConfigError(
@@ -78,8 +78,8 @@ def _measurements(config: Config, epsilon: float) -> dict[str, Measurement]:
     columns = [column for column in config.schema_.columns if column.unmeasured()]
     if not columns:
         return {}
-    noise = math.sqrt(len(columns) / (2 * rho_for(epsilon, config.delta())))
-    delta = _FAILURE_SHARE / 2 * config.delta() / len(columns)
+    noise = math.sqrt(len(columns) / (2 * rho_for(epsilon, config.privacy.resolved_delta)))
+    delta = _FAILURE_SHARE / 2 * config.privacy.resolved_delta / len(columns)
     return {column.name: Measurement(noise, delta, config.privacy.rows_per_unit) for column in columns}
 
 
@@ -90,7 +90,7 @@ def account_of(config: Config, units: int, size_epsilon: float) -> Account:
     the account has an order, chosen for the run as it is planned. Raises BudgetError where the columns leave nothing.
     """
     shares = shares_of(config)
-    account = Account(config.privacy.epsilon - size_epsilon, config.delta())
+    account = Account(config.privacy.epsilon - size_epsilon, config.privacy.resolved_delta)
     if not shares.columns:
         return account
     account = replace(account, failure=_FAILURE_SHARE * account.delta)
@@ -121,7 +121,7 @@ def epsilons_alone(config: Config, account: Account, plan: TrainPlan | None) -> 
 
     Composed, they cost "total", less than their sum.
     """
-    shares, delta = shares_of(config), config.delta()
+    shares, delta = shares_of(config), config.privacy.resolved_delta
     found = {"total": config.privacy.epsilon}
     if shares.columns or shares.size_epsilon:
         found["schema"] = shares.size_epsilon + (shares.schema_epsilon if shares.columns else 0.0)

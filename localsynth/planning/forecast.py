@@ -118,7 +118,7 @@ def forecast_marginals(config: Config, size: Size) -> Plan:
         noise_multiplier=whole["noise_multiplier"],
         max_grad_norm=1.0,
         epsilon=epsilons_alone(config, account, None),
-        delta=config.delta(),
+        delta=config.privacy.resolved_delta,
         risks=planned_risks(config, account, whole),
         seconds={"train": measuring_seconds(columns), "export": 1.0, "sample": 1 + size.rows * columns * _SECONDS_A_VALUE},
         tokens_per_row=0.0,
@@ -204,7 +204,7 @@ def forecast(config: Config, base: BaseModel, schema: Schema, size: Size, machin
         noise_multiplier=plan.noise_multiplier,
         max_grad_norm=plan.max_grad_norm,
         epsilon=epsilons_alone(config, account, plan),
-        delta=config.delta(),
+        delta=config.privacy.resolved_delta,
         risks=planned_risks(config, account, plan.all_steps),
         seconds={
             "train": trained_tokens / train_rate + (measuring_seconds(setup.columns) if synthesizer == "hybrid" else 0.0),

@@ -66,7 +66,7 @@ def sweep(config: Config, schema: Schema, origin: str, size: Size) -> Sweep:
         units_origin=origin,
         training_units=size.training_units,
         rows_per_unit=config.privacy.rows_per_unit,
-        delta=config.delta(),
+        delta=config.privacy.resolved_delta,
         synthesizer=synthesizer,
         single_tables=single,
         pair_tables=pair,

@@ -42,11 +42,11 @@ def text_warning(config: Config, units: int) -> str | None:
 
 def delta_warning(config: Config, units: int) -> str | None:
     """The warning about a large delta; None where it is below one in the number of units (public or measured)."""
-    if config.delta() * units <= 1:
+    if config.privacy.resolved_delta * units <= 1:
         return None
     return (
-        f"privacy.delta is {config.delta():g}, more than one in {units:,} units: a mechanism that publishes a random unit "
-        "would satisfy it. Choose a delta well below one in the number of units."
+        f"privacy.delta is {config.privacy.resolved_delta:g}, more than one in {units:,} units: a mechanism that publishes a "
+        "random unit would satisfy it. Choose a delta well below one in the number of units."
     )
 
 

@@ -126,6 +126,12 @@ def break_in_chain(document: Any) -> str:
     return ""
 
 
+def newest_run(events: list[Event]) -> list[Event]:
+    """The spends of the run that spent last, in order; empty where no run has spent."""
+    spends = [event for event in events if event["kind"] == "spend" and event["run"] is not None]
+    return [event for event in spends if event["run"] == spends[-1]["run"]]
+
+
 def by_budget(events: list[Event]) -> list[tuple[Budget, list[Mechanism]]]:
     """The mechanisms charged to each budget that was opened. Raises IntegrityError."""
     opened: dict[str, tuple[Budget, list[Mechanism]]] = {}

@@ -12,7 +12,7 @@ from localsynth.errors import ConfigError, LocalsynthError
 from localsynth.presentation import risk_figures
 from localsynth.privacy.accountant import TOLERANCE, flatten_parsed
 from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, exceeds_target
-from localsynth.privacy.ledger_chain import Event, break_in_chain, recompute, the_basis, the_target
+from localsynth.privacy.ledger_chain import Event, break_in_chain, newest_run, recompute, the_basis, the_target
 from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, is_signature_valid
 from localsynth.results import Risks, from_json
@@ -201,9 +201,11 @@ def _check_target(events: list[Event], made: dict[str, Any]) -> Finding:
 
 
 def _check_measured(schema: Schema, events: list[Event]) -> Finding:
-    """Everything marked as measured must be charged, under the names that `ingest.private_bounds` uses."""
-    charged = {event["what"] for event in events if event["kind"] == "spend" and event["stage"] == "schema"}
-    declared = all(event["basis"]["size_declared"] for event in events if event["kind"] == "budget")
+    """Everything marked as measured must be charged before the run used it, under the names that `ingest.private_bounds` uses."""
+    run = newest_run(events)
+    before = events[: run[0]["index"]] if run else events
+    charged = {event["what"] for event in before if event["kind"] == "spend" and event["stage"] == "schema"}
+    declared = all(event["basis"]["size_declared"] for event in before if event["kind"] == "budget")
     needed = [] if declared else ["number of units"]
     for column in schema.columns:
         if not column.measured:
@@ -216,8 +218,8 @@ def _check_measured(schema: Schema, events: list[Event]) -> Finding:
         needed.append(f"{'list of values' if is_list else 'range'} of column {column.name}")
     missing = [what for what in needed if what not in charged]
     if missing:
-        return Finding("measured", "failed", f"Marked as measured, but not charged in the ledger: {missing[0]!r}.")
-    return Finding("measured", "ok", "Every bound, list and number marked as measured was charged.")
+        return Finding("measured", "failed", f"Marked as measured, but not charged before the run: {missing[0]!r}.")
+    return Finding("measured", "ok", "Every bound, list and number marked as measured was charged before the run.")
 
 
 def _spends(events: list[Event]) -> list[tuple[Event, str]]:
@@ -285,8 +287,7 @@ def _check_products(document: dict[str, Any], schema: Schema, events: list[Event
     except (ValidationError, ConfigError):
         return Finding("products", "failed", "Its settings are not those of a run on its columns.")
     due = _MADE_BY[synthesizer] | ({"text_counts"} if counts else set())
-    spends = [(event, kind) for event, kind in _spends(events) if event["run"] is not None]
-    newest = [(event["stage"], kind) for event, kind in spends if event["run"] == spends[-1][0]["run"]]
+    newest = [(event["stage"], kind) for event, kind in _spends(newest_run(events))]
     for product, (what, spend) in _PRODUCTS.items():
         named, paid = bool(document["hashes"][product]), spend in newest
         # A count that was interrupted stays charged, and there is none.
@@ -312,12 +313,13 @@ def _check_settings(settings: dict[str, Any], events: list[Event]) -> Finding:
         return Finding("settings", "failed", "Its settings are not ones that localsynth writes.")
     budgets = {event["budget"]: event for event in events if event["kind"] == "budget"}
     spends = [event for event in events if event["kind"] == "spend"]
-    event = budgets[([each for each in spends if each["run"] is not None] or spends)[-1]["budget"]]
+    event = budgets[(newest_run(events) or spends)[-1]["budget"]]
     stated = (privacy.unit, privacy.rows_per_unit, privacy.public_size is not None, privacy.epsilon)
     basis = event["basis"]
     if stated != (basis["unit"], basis["max_rows_per_unit"], basis["size_declared"], event["limit"]):
         return Finding("settings", "failed", "The privacy settings do not match the ledger.")
-    if privacy.delta not in (None, event["limit_delta"]):
+    # A power, whose last digit depends on the machine.
+    if not math.isclose(privacy.resolved_delta, event["limit_delta"], rel_tol=1e-12):
         return Finding("settings", "failed", "The delta of the settings is not the ledger's.")
     return Finding("settings", "ok", "The privacy settings match the ledger.")
 

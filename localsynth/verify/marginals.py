@@ -1,11 +1,13 @@
 """Whether the marginals in a file are what a certificate's ledger paid for. The file may be forged: nothing is trusted.
 
-What must hold: the columns are the certificate's; every table of counts in the file has its own spend, with the noise that it
-says; the spends come to no more than the ledger charged for this run; and nothing else was fitted.
+`localsynth.verify.certificate` checks that such a run has marginals. What must hold here: the columns are the certificate's;
+every table of counts in the file has its own spend, with the noise that it says; the spends come to no more than the ledger
+charged for this run; and nothing else was fitted.
 """
 
 from typing import Any
 
+from localsynth.config import text_columns
 from localsynth.errors import LocalsynthError
 from localsynth.marginals.accounting import total_rho
 from localsynth.marginals.domain import Domain
@@ -13,8 +15,9 @@ from localsynth.marginals.model import MarginalModel
 from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, before
 from localsynth.privacy.gaussian import gaussian_of_rho
+from localsynth.privacy.ledger_chain import newest_run
 from localsynth.schema.column_split import ColumnSplit
-from localsynth.schema.columns import Schema, Text
+from localsynth.schema.columns import Schema
 
 
 def what_is_wrong(model: MarginalModel | SequenceModel, document: dict[str, Any]) -> str:
@@ -29,13 +32,9 @@ def what_is_wrong(model: MarginalModel | SequenceModel, document: dict[str, Any]
 
 def _columns(model: MarginalModel, document: dict[str, Any]) -> str:
     schema = Schema.model_validate(document["schema"])
-    texts = any(isinstance(column, Text) for column in schema.learned())
-    by_model = bool(document["hashes"]["model"])
-    if by_model != texts or document["settings"]["train"]["synthesizer"] not in ("auto", "hybrid" if texts else "marginals"):
-        return "Its columns and settings are not those of a run with such marginals"
-    domain = Domain.of_schema(ColumnSplit(schema, hybrid=texts).schema)
-    if model.domain != domain:
-        return "Its columns are not those of the certificate's schema"
+    domain = Domain.of_schema(ColumnSplit(schema, hybrid=bool(text_columns(schema))).schema)
+    if model.domain != domain or document["settings"]["data"]["sequence_by"] is not None:
+        return "Its columns are not those of the certificate's schema and settings"
     return ""
 
 
@@ -59,8 +58,6 @@ def _tables(model: MarginalModel, document: dict[str, Any]) -> str:
 
 def _layout(model: SequenceModel, document: dict[str, Any]) -> str:
     schema, order = Schema.model_validate(document["schema"]), document["settings"]["data"]["sequence_by"]
-    if document["hashes"]["model"] or document["settings"]["train"]["synthesizer"] not in ("auto", "marginals"):
-        return "Its settings are not those of a run with such marginals"
     if order is None or model.layout != Layout.of_schema(schema, order, document["guarantee"]["max_rows_per_unit"]):
         return "Its sequences are not those of the certificate's schema and settings"
     return ""
@@ -94,12 +91,7 @@ def _sequence_tables(model: SequenceModel, document: dict[str, Any]) -> str:
 
 
 def _charge(model: MarginalModel, document: dict[str, Any]) -> str:
-    runs = [event["run"] for event in document["ledger"]["events"] if event["run"] is not None]
-    charged = [
-        event["mechanism"]
-        for event in document["ledger"]["events"]
-        if event["kind"] == "spend" and event["what"] == "marginals" and event["run"] == runs[-1]
-    ]
+    charged = [event["mechanism"] for event in newest_run(document["ledger"]["events"]) if event["what"] == "marginals"]
     if charged != [gaussian_of_rho(model.rho)] or total_rho(model.spends) > model.rho:
         return "More was measured than was charged for this run, or something else"
     if model.noise != document["guarantee"]["noise"]:

@@ -5,6 +5,7 @@ from typing import Any
 from localsynth.errors import LocalsynthError
 from localsynth.marginals.accounting import total_rho
 from localsynth.privacy.gaussian import gaussian_of_rho
+from localsynth.privacy.ledger_chain import newest_run
 from localsynth.schema.columns import Schema
 from localsynth.text_counts.token_counts import TokenCounts
 
@@ -18,22 +19,13 @@ def what_is_wrong(counts: TokenCounts, document: dict[str, Any]) -> str:
 
 
 def _columns(counts: TokenCounts, document: dict[str, Any]) -> str:
-    schema = Schema.model_validate(document["schema"])
-    if not document["hashes"]["model"] or not document["settings"]["text_counts"]["share"] > 0:
-        return "Its settings are not those of a run with token counts"
-    if not counts.fits(schema):
+    if not counts.fits(Schema.model_validate(document["schema"])):
         return "The columns that tokens were counted by are not those of the certificate's schema"
     return ""
 
 
 def _charge(counts: TokenCounts, document: dict[str, Any]) -> str:
-    events = document["ledger"]["events"]
-    newest = [event["run"] for event in events if event["run"] is not None][-1]
-    charged = [
-        event["mechanism"]
-        for event in events
-        if event["kind"] == "spend" and event["stage"] == "count_texts" and event["run"] == newest
-    ]
+    charged = [event["mechanism"] for event in newest_run(document["ledger"]["events"]) if event["stage"] == "count_texts"]
     if charged != [gaussian_of_rho(counts.rho)] or total_rho(counts.spends) > counts.rho:
         return "More tokens were counted than was charged for this run, or something else"
     expected = [("gaussian", columns) for columns in counts.tables]

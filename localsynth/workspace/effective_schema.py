@@ -63,7 +63,7 @@ class IngestSettings(Record):
         privacy = IngestPrivacy(
             **config.privacy.model_dump(include={"unit", "max_rows_per_unit", "public_size", "holdout"}),
             schema_epsilon=schema_epsilon,
-            target=(config.privacy.epsilon, config.delta()) if measures else None,
+            target=(config.privacy.epsilon, config.privacy.resolved_delta) if measures else None,
         )
         schema = config.schema_.model_copy(update={"confirmed": False})
         return IngestSettings(data=config.data, schema=schema, privacy=privacy, max_units=max_units)

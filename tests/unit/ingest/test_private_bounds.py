@@ -257,14 +257,14 @@ def test_stage_measures_with_max_rows_and_charges_once(workspace: Workspace, tmp
     assert [type(plan).__name__ for plan in plans] == ["CountPlan", "CategoriesPlan", "RangePlan", "RangePlan"]
     share = shares_of(config)
     assert plans[0]._measure.map(1) <= 0.02 * 8 < plans[0]._measure.map(1) * 1.001
-    noise = math.sqrt(3 / (2 * rho_for(4.0, config.delta())))
+    noise = math.sqrt(3 / (2 * rho_for(4.0, config.privacy.resolved_delta)))
     assert [plan.sigma for plan in plans[1:]] == pytest.approx([noise * rows, *2 * [noise * rows * 3]])
     spends = [event for event in events if event["kind"] == "spend"]
     assert [event["mechanism"] for event in spends] == [plan.mechanism for plan in plans]
     opened = [event for event in events if event["kind"] == "budget"]
     assert [(event["budget"], event["epsilon"], event["delta"]) for event in opened] == [
         ("ingest-size", share.size_epsilon, 0.0),
-        ("ingest", 8 - share.size_epsilon, config.delta()),
+        ("ingest", 8 - share.size_epsilon, config.privacy.resolved_delta),
     ]
     units = document["size"]["units"]
     assert opened[1]["order"] == account_of(config, round(units * (1 - config.privacy.holdout)), share.size_epsilon).order

@@ -80,7 +80,7 @@ def test_marginals_are_charged_first_and_the_model_learns_texts(session: Session
     marginals = read_json(run_of(session).marginals_path)
     assert [attribute["column"]["name"] for attribute in marginals["attributes"]] == ["kind", "length of n"]
     (call,) = quick_training
-    account = Account(4.0, session.config.delta())
+    account = Account(4.0, session.config.privacy.resolved_delta)
     charged = [gaussian_of_rho(marginals["rho"]), call["plan"].all_steps]
     assert 0.98 * 4.0 < account.spent(charged) <= 4.0
     rows: list[Encoded] = [row for unit in call["units"] for row in unit]

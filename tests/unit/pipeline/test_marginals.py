@@ -97,7 +97,7 @@ def test_marginals_are_charged_before_a_row_is_read(session: Session, monkeypatc
     assert set(seen) == {1}
     (event,) = spends(session)
     model = read_marginals(run_of(session).marginals_path)
-    rho = rho_for(session.config.privacy.epsilon, session.config.delta())
+    rho = rho_for(session.config.privacy.epsilon, session.config.privacy.resolved_delta)
     assert event["mechanism"] == gaussian_of_rho(rho) and event["details"] == {}
     assert total_rho(model.spends) <= model.rho == rho
     assert open_ledger(session).spent().epsilon == pytest.approx(session.config.privacy.epsilon, rel=1e-6)
@@ -343,6 +343,9 @@ def test_verify_takes_the_charge_of_the_newest_run(session: Session, make_sessio
     last = [event for event in events if event["kind"] == "spend"][-1]
     last["run"] = next(event["run"] for event in events if event["run"] != run.id)
     assert "charged for this run" in what_is_wrong(model, document), "an earlier run's charge, though it is the last"
+    unordered = read_json(run.certificate_path)
+    unordered["settings"]["data"]["sequence_by"] = "n"
+    assert "Its columns are not those" in what_is_wrong(model, unordered), "no sequences"
     last.update(run=run.id, mechanism={"type": "pure_dp", "epsilon": 4.0})
     assert what_is_wrong(model, document)
 
@@ -356,7 +359,9 @@ def test_marginals_get_the_budget_that_the_schema_leaves(make_session: Any) -> N
     export(session)
     share = shares_of(session.config)
     model = read_marginals(run_of(session).marginals_path)
-    assert share.size_epsilon > 0 and model.rho == rho_for(privacy.epsilon - share.size_epsilon, session.config.delta())
+    assert share.size_epsilon > 0 and model.rho == rho_for(
+        privacy.epsilon - share.size_epsilon, session.config.privacy.resolved_delta
+    )
     assert verify_file(run_of(session).certificate_path, None)["valid"]
 
 

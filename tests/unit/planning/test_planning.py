@@ -85,22 +85,22 @@ def test_invalid_sequences_are_refused(wanted: Config, reason: str) -> None:
     [(1, 1e-5), (1_000, 1e-5), (35_111, 1e-5), (35_112, 9.9997e-6), (100_000, 3.1623e-6), (1_000_000, 2.5119e-7)],
 )
 def test_default_delta_of_a_declared_size(size: int, delta: float) -> None:
-    assert config([TEXT], public_size=size).delta() == pytest.approx(delta, rel=1e-4)
+    assert config([TEXT], public_size=size).privacy.resolved_delta == pytest.approx(delta, rel=1e-4)
 
 
 def test_default_delta_without_a_declared_size() -> None:
-    assert config([TEXT]).delta() == 1e-6
+    assert config([TEXT]).privacy.resolved_delta == 1e-6
 
 
 @pytest.mark.parametrize("size", [None, 1_000_000])
 def test_declared_delta_is_kept(size: int | None) -> None:
-    assert config([TEXT], public_size=size, delta=3e-4).delta() == 3e-4
+    assert config([TEXT], public_size=size, delta=3e-4).privacy.resolved_delta == 3e-4
 
 
 @given(size=st.integers(2, 10**12))
 def test_default_delta_is_below_one_in_the_declared_size(size: int) -> None:
     chosen = config([TEXT], public_size=size)
-    assert 0 < chosen.delta() <= min(1e-5, 1 / size)
+    assert 0 < chosen.privacy.resolved_delta <= min(1e-5, 1 / size)
     assert delta_warning(chosen, size) is None
 
 
@@ -187,7 +187,8 @@ def test_a_planned_run_fills_its_account_and_no_more(
     )
     share = shares_of(chosen)
     account = account_of(chosen, 900, share.size_epsilon)
-    assert account.epsilon + share.size_epsilon == pytest.approx(epsilon, rel=1e-12) and account.delta == chosen.delta()
+    assert account.epsilon + share.size_epsilon == pytest.approx(epsilon, rel=1e-12)
+    assert account.delta == chosen.privacy.resolved_delta
     if TEXT in columns:
         plan = plan_training(chosen, account, 900, share.schema)
         mechanisms = [*share.schema, *share.counts, plan.all_steps]

@@ -437,6 +437,21 @@ def test_measured_fields_must_be_charged(facts: CertificateFacts, unsigned: dict
     assert failed(build(dataclasses.replace(facts, schema=never), KEY)) == {"measured"}
 
 
+@pytest.mark.parametrize("which", [1, 2], ids=["the number of units", "a range"])
+def test_measurements_come_before_the_run_that_used_them(facts: CertificateFacts, which: int) -> None:
+    """The newest of two runs: the first may have come before them, since the table can be ingested again."""
+
+    def moved(events: list[dict[str, Any]], place: int) -> None:
+        events.insert(place, events.pop(which))
+        for index, event in enumerate(events):
+            event["index"] = index
+
+    assert [event["run"] for event in facts.ledger["events"]] == [None, None, None, "r1", "r1", "r2", "r2"]
+    assert failed(forged(facts, lambda events: moved(events, 5))) == set()
+    document = forged(facts, lambda events: moved(events, 6))
+    assert failed(document) == {"measured"} and "not charged before the run" in finding(document, "measured").text
+
+
 @pytest.mark.parametrize("which", [1, 2])
 def test_other_spends_do_not_cover_a_measurement(facts: CertificateFacts, which: int) -> None:
     assert failed(forged(facts, lambda events: events[which].update(what="range of column weight"))) >= {"measured"}
@@ -614,12 +629,7 @@ def test_exceeding_the_target_needs_beyond_limit(facts: CertificateFacts, unsign
     assert failed(document) == set()
     assert "as --again allowed" in finding(document, "target").text
 
-    def more_delta(events: list[dict[str, Any]]) -> None:
-        for event in events:
-            if event["kind"] == "budget":
-                event.update(limit_delta=1e-8)
-
-    assert failed(forged(facts, more_delta)) == {"target"}
+    assert failed(forged(facts, lambda events: events[0].update(limit_delta=1e-8))) == {"target"}
 
     def past_its_budget(events: list[dict[str, Any]]) -> None:
         events[0].update(epsilon=0.1)
@@ -649,6 +659,23 @@ def test_settings_must_match_the_ledger(facts: CertificateFacts, unsigned: dict[
     for change in ({"unit": "row"}, {"max_rows_per_unit": 2}, {"epsilon": 1.0}, {"public_size": 10_000}):
         settings = {**SETTINGS, "privacy": {**SETTINGS["privacy"], **change}}
         assert failed(build(dataclasses.replace(facts, settings=settings), KEY)) == {"settings"}
+
+
+def test_delta_is_the_one_that_follows_from_the_settings(facts: CertificateFacts) -> None:
+    """Nobody declared it: it is 1e-6, or from the public size."""
+
+    def state(events: list[dict[str, Any]], delta: float, size_declared: bool) -> None:
+        for event in events:
+            if event["kind"] == "budget":
+                event.update(limit_delta=delta, basis={**event["basis"], "size_declared": size_declared})
+
+    def failures(delta: float, size: int | None) -> set[str]:
+        settings = {**SETTINGS, "privacy": {**SETTINGS["privacy"], "public_size": size}}
+        changed = dataclasses.replace(facts, settings=settings)
+        return failed(forged(changed, lambda events: state(events, delta, size is not None)))
+
+    assert failures(1e-6, None) == failures(1e-5, 30_000) == failures(50_000**-1.1, 50_000) == set()
+    assert failures(1e-5, None) == failures(2e-6, 30_000) == failures(1e-5, 50_000) == {"settings"}
 
 
 def test_certificate_of_sequences_states_the_order(facts: CertificateFacts) -> None:

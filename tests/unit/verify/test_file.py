@@ -39,7 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
-    privacy = PrivacyConfig(public_size=10_000)
+    privacy = PrivacyConfig(public_size=10_000, delta=1e-6)
     ledger.open_budget("train", "r1", Account(4.0, 1e-6), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True))
     ledger.charge(budget="train", run="r1", stage="train", what="a step", mechanism=dp_sgd_step(6.0, 0.1))
     facts = CertificateFacts(

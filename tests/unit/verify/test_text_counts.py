@@ -23,8 +23,6 @@ SCHEMA = Schema(columns=[SORT, COIN, Text(name="text", max_tokens=20, nullable=F
 Tree = dict[str, Any]
 DOCUMENT: Tree = {
     "schema": SCHEMA.model_dump(mode="json"),
-    "settings": {"text_counts": {"share": 0.2}},
-    "hashes": {"model": "m"},
     "guarantee": {"max_rows_per_unit": MOST, "noise": InsecureRandom(0).label},
     "ledger": {
         "events": [
@@ -108,8 +106,6 @@ def test_each_lie_is_found(honest: Tree, tampered: Callable[[Tree], None]) -> No
 @pytest.mark.parametrize(
     "change",
     [
-        {"settings": {"text_counts": {"share": 0.0}}},
-        {"hashes": {"model": ""}},
         {"guarantee": {**DOCUMENT["guarantee"], "max_rows_per_unit": 1}},
         {"ledger": {"events": []}},
         {"ledger": {"events": [*DOCUMENT["ledger"]["events"], DOCUMENT["ledger"]["events"][1]]}},

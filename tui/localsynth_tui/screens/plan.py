@@ -163,7 +163,7 @@ class PlanScreen(StepScreen):
                 value = attrgetter(key)(config)
                 text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
                 self.query_one(f"#{name}", Input).value = text
-            self.query_one("#delta", Input).placeholder = f"automatic: {config.delta():.0e}"
+            self.query_one("#delta", Input).placeholder = f"automatic: {config.privacy.resolved_delta:.0e}"
             self.query_one("#max-units", Input).value = "" if self.ui.max_units is None else str(self.ui.max_units)
             self.query_one("#synthesizer", Select).value = config.train.synthesizer
             select = self.query_one("#model", Select)
