@@ -1,7 +1,7 @@
 """`localsynth.toml`: the one file a person edits.
 
 Flags win over the file, the file over the defaults below. An unknown key is an error that names the nearest known one.
-Keeps comments: `init` writes a commented file, and `set_key` edits it in place.
+`init` writes it with comments.
 """
 
 import difflib
@@ -17,6 +17,9 @@ from localsynth.errors import ConfigError
 from localsynth.schema.columns import Boolean, Category, Identifier, Schema, Surrogate, Text
 
 Synthesizer = Literal["hybrid", "llm", "marginals"]
+
+DATA_FRAME = "<data frame>"
+"""`data.source` of a table that was given in memory, by the Python API."""
 
 
 class _Section(BaseModel):
@@ -402,6 +405,8 @@ def render_config(data: DataConfig, schema: Schema, workspace: str) -> str:
         columns.append(table)
     rest = tomlkit.table()
     rest.add("confirmed", schema.confirmed)
+    if schema.constraints:
+        rest.add("constraints", schema.constraints)
     rest.add("columns", columns)
     document.add("schema", rest)
     body = tomlkit.dumps(document).lstrip("\n")

@@ -40,6 +40,9 @@ class LocalsynthError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            # A notebook shows it below the message.
+            self.add_note(hint)
 
 
 class ConfigError(LocalsynthError):

@@ -4,11 +4,34 @@ Between processes, and with --json, they are JSON: `to_json` and `from_json`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from html import escape
 from types import UnionType
 from typing import Any, Literal, TypeVar, cast
 
 Record = TypeVar("Record")
+
+
+class Shown:
+    """A record that a notebook shows as a table of its fields."""
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th style='text-align: left'>{name.replace('_', ' ')}</th><td>{escape(_in_words(value))}</td></tr>"
+            for name, value in vars(self).items()
+            if value not in (None, (), [], {})
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_in_words(each)}" for key, each in value.items())
+    if is_dataclass(value):
+        return _in_words(vars(value))
+    if isinstance(value, tuple | list):
+        return "; ".join(map(_in_words, value))
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
 
 
 # --- the stages ------------------------------------------------------------------------------------------------------
@@ -107,6 +130,20 @@ StageResult = IngestResult | TrainResult | ExportResult | CountTextsResult | Sam
 
 
 @dataclass(frozen=True)
+class FitResult(Shown):
+    """Of `fit`: the guarantee and the files of a run before it samples, and the results of the stages that it took."""
+
+    run: str
+    epsilon_guaranteed: float
+    epsilon_spent: float
+    epsilon_target: float
+    delta: float
+    model: str
+    certificate: str
+    stages: tuple[StageResult, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """The figures and files of a finished run."""
 
@@ -181,7 +218,7 @@ class Adapters:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """Of `plan`: estimates of a run from public figures alone. `seconds` and `epsilon` are by stage.
 
     Figures of the language model are None for a run by marginals alone: adapters, device, micro_batch_tokens,
@@ -256,7 +293,7 @@ class SweepRow:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Shown):
     """Of `plan --sweep`: the rows, and what they assume.
 
     units_origin    "measured", "declared" or "assumed"
@@ -310,7 +347,7 @@ class RehearsalForecast:
 
 
 @dataclass(frozen=True)
-class RehearsalResult:
+class RehearsalResult(Shown):
     """Of `rehearse`."""
 
     workspace: str

@@ -49,8 +49,11 @@ def _left_to_the_child() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Run a verb of the pipeline in a sealed child, passing its events to `emit`. Returns its result or raises its error."""
+def run_in_child(verb: str, request: dict[str, Any], emit: Emit, inherited: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Run a verb of the pipeline in a sealed child, passing its events to `emit`. Returns its result or raises its error.
+
+    The child gets the descriptors `inherited`.
+    """
     command = [sys.executable, "-m", "localsynth.worker"]
     with (
         subprocess.Popen(
@@ -59,6 +62,7 @@ def run_in_child(verb: str, request: dict[str, Any], emit: Emit) -> dict[str, An
             stdout=subprocess.PIPE,
             env=_environment(),
             encoding="utf-8",
+            pass_fds=inherited,
         ) as child,
         # After the child is started: a signal that is ignored when a process starts is ignored by the process, too.
         _left_to_the_child(),
@@ -182,7 +186,7 @@ def _failed(code: ExitCode, message: str, hint: str) -> Event:
     return {"kind": "failed", "code": int(code), "message": message, "hint": hint}
 
 
-_ALONE = frozenset({"ingest", "train", "export", "count_texts", "run", "rehearse", "evaluate", "audit"})
+_ALONE = frozenset({"ingest", "train", "export", "count_texts", "fit", "run", "rehearse", "evaluate", "audit"})
 """Verbs that exclude each other on a workspace. Two rehearsals would replace each other's workspace, and a report that is made
 during an erasure would bring back some of what is erased. Sampling has a lock of its own; the others change nothing."""
 
@@ -200,7 +204,7 @@ def _require_seal(requirement: "Requirement", sealed: "Seal") -> None:
 def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], seal: str) -> Any:
     """The result of a request, as JSON, in this process, which has the network seal `seal`. Raises the errors of its verb."""
     from localsynth.config import load_config
-    from localsynth.pipeline.init import initialise
+    from localsynth.pipeline.init import infer, initialise
     from localsynth.pipeline.run import VERBS
     from localsynth.pipeline.session import Options, Session
     from localsynth.store.key import check_passphrase
@@ -209,6 +213,8 @@ def serve(request: dict[str, Any], emit: Emit, should_stop: Callable[[], bool], 
 
     if request["verb"] == "init":
         return initialise(Path(request["workspace"]), request["data"], emit, request.get("passphrase"))
+    if request["verb"] == "infer":
+        return infer(request["data"], request["frame"], emit)
     workspace = Workspace.open(Path(request["workspace"]), request.get("passphrase"))
     if request["verb"] == "unlock":
         # For a client that wants to know before it begins; the key itself stays in this process.

@@ -18,6 +18,7 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import localsynth
 from localsynth.cli.main import app
 from localsynth.config import Config
 from localsynth.errors import ExitCode
@@ -186,6 +187,37 @@ def configuration_text() -> str:
     return "\n".join(lines) + "\n"
 
 
+def python_text() -> str:
+    """The public names of the package, with their signatures and docstrings."""
+    lines = ["## Python", "", "`import localsynth as ls`: [how to](howto/python.md)."]
+    for name in localsynth.__all__:
+        thing = getattr(localsynth, name)
+        lines += ["", f"### ls.{name}", "", *described(name, thing)]
+        for part, member in vars(thing).items() if inspect.isclass(thing) else ():
+            function = getattr(member, "__func__", getattr(member, "fget", member))
+            if not part.startswith("_") and inspect.isfunction(function):
+                lines += ["", f"#### {name}.{part}", "", *described(part, function, isinstance(member, property))]
+    return "\n".join(lines) + "\n"
+
+
+def described(name: str, thing: Any, is_property: bool = False) -> list[str]:
+    """The signature of what is called, and the docstring, in which a line "name  what it is" is an item of a list."""
+    texts = [inspect.getdoc(thing) or ""]
+    if inspect.isclass(thing):
+        if name != "Synthesizer":
+            return listed(texts[0])
+        texts.append(inspect.getdoc(thing.__init__) or "")
+    signature = "" if is_property else str(inspect.signature(thing)).replace("(self, ", "(").replace("(self)", "()")
+    signature = re.sub(r"\b(localsynth|pathlib|typing|collections)(\.[a-z_]+)*\.", "", signature)
+    return ["```", name + signature, "```", "", *listed("\n\n".join(texts))]
+
+
+def listed(text: str) -> list[str]:
+    """The lines of a docstring as Markdown."""
+    lines = re.sub(r"(?m)^(\w[\w, ]*?) {2,}(?=\S)", r"- `\1`: ", text)
+    return re.sub(r"(?m)^(- .*)\n(?=[^-\n])", r"\1\n\n", lines).splitlines()
+
+
 def exit_text() -> str:
     rows = [f"| {int(code)} | {EXIT_CODES[code]} |" for code in ExitCode]
     return "\n".join(["## Exit codes", "", "| code | meaning |", "|---|---|", *rows]) + "\n"
@@ -198,7 +230,7 @@ def reference() -> str:
         parts += [f"### {group}\n", *(command_text(name, known.pop(name)) for name in names)]
     if known:
         raise ValueError(f"COMMAND_GROUPS lacks {', '.join(known)}")
-    return "\n".join([*parts, configuration_text(), exit_text()])
+    return "\n".join([*parts, configuration_text(), python_text(), exit_text()])
 
 
 def main() -> int:

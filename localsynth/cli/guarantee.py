@@ -39,7 +39,7 @@ def verify(
     ] = None,
 ) -> Result:
     """Recompute the guarantee and check hashes and signature. Needs no private data and no network."""
-    from localsynth.verify.file import verify_file
+    from localsynth.verification.file import verify_file
 
     return verify_file(path, key, table)
 

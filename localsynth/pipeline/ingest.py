@@ -104,7 +104,7 @@ def _begin_or_resume(
 
     check_passphrase(session.workspace)
     session.emit(stage_started("ingest", session.seal))
-    source = open_source(session.config.data)
+    source = open_source(session.config.data, session.options.frame)
     source_sha256 = source.sha256()
     warn_of_other_spends(session, source_sha256)
     ledger = open_ledger(session)

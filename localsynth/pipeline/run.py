@@ -6,6 +6,7 @@ export    adapter → runs/ID/model.<QTYPE>.gguf with its certificate inside; fo
 count_texts  model → a noisy token histogram of the original texts → runs/ID/text_counts.json, where the settings ask for it
 sample    model or marginals → synthetic.duckdb
 evaluate  original and synthetic rows → runs/ID/report.html
+fit       those before sampling, resumed where the last one stopped
 run       all of them, resumed where the last one stopped
 rehearse  all of them on random rows of the schema, spending nothing
 audit     a training on canaries with a run's settings, attacked → runs/ID/audit.json, spending nothing
@@ -31,6 +32,7 @@ from localsynth.pipeline.sample import sample, sample_run
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device, train, train_or_resume
 from localsynth.results import (
+    FitResult,
     PlannedRun,
     RehearsalForecast,
     RehearsalResult,
@@ -66,22 +68,55 @@ def run_stages(session: Session) -> tuple[Run, list[StageResult]]:
                 "More rows cost no privacy: localsynth sample WS --more N. To train again, which is charged again, add --again.",
             )
         return latest, more
+    current, results = _fitted(session, None if latest is None or latest.finished else latest)
+    results.append(sample_run(session, current))
+    return current, results + _evaluated(session, current)
+
+
+def fit(session: Session) -> FitResult:
+    """The stages before sampling, resumed where the last command stopped. Refuses a finished fit without --again."""
+    latest = latest_run(session.workspace)
+    if latest is not None and _is_fitted(latest):
+        if not session.options.again:
+            raise ConfigError(
+                f"Run {latest.id} is fitted.",
+                "Rows cost no privacy: sample. To fit again, which is charged again, say so: fit(..., again=True).",
+            )
+        latest = None
+    current, results = _fitted(session, latest)
+    guarantee = current.certificate()["guarantee"]
+    return FitResult(
+        run=current.id,
+        epsilon_guaranteed=guarantee["guaranteed_epsilon"],
+        epsilon_spent=guarantee["spent_epsilon"],
+        epsilon_target=session.config.privacy.epsilon,
+        delta=guarantee["spent_delta"],
+        model=str(current.product_path),
+        certificate=str(current.certificate_path),
+        stages=tuple(results),
+    )
+
+
+def _is_fitted(run: Run) -> bool:
+    return run.record.export is not None and (not run.counts_texts or run.record.text_counts is not None)
+
+
+def _fitted(session: Session, unfinished: Run | None) -> tuple[Run, list[StageResult]]:
+    """A new run, or `unfinished` one, through the stages before sampling."""
     if session.config.synthesizer != "marginals":
         # Before anything is measured and charged.
         need_training_parts()
         need_device(session.config)
     results: list[StageResult] = []
-    if latest is None or latest.record.train is None or latest.finished:
+    current = unfinished
+    if current is None or current.record.train is None:
         results.append(ingest_if_needed(session))
         current, trained = train_or_resume(session)
         results.append(trained)
-    else:
-        current = latest
     results.append(export_run(session, current))
     if current.counts_texts:
         results.append(count_texts_of(session, current))
-    results.append(sample_run(session, current))
-    return current, results + _evaluated(session, current)
+    return current, results
 
 
 def _evaluated(session: Session, current: Run) -> list[StageResult]:
@@ -158,8 +193,10 @@ def needs_key(workspace: Workspace, verb: str, again: bool = False, release: boo
     """Whether the verb, with these options, will open the original rows, for which it needs the key (and its passphrase)."""
     if workspace.erasure_path.exists() or release:
         return False
+    latest = latest_run(workspace)
+    if verb == "fit":
+        return latest is None or not _is_fitted(latest) or again
     if verb == "run":
-        latest = latest_run(workspace)
         return latest is None or not latest.finished or not _report_of(latest).exists() or again
     return verb in ("ingest", "train", "count_texts", "evaluate")
 
@@ -172,6 +209,7 @@ VERBS: dict[str, Callable[[Session], Any]] = {
     "count_texts": count_texts,
     "sample": sample,
     "evaluate": evaluate,
+    "fit": fit,
     "run": run,
     "rehearse": rehearse,
     "audit": audit,

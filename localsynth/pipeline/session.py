@@ -35,6 +35,8 @@ class Options:
     target: str | None = None
     quasi_identifiers: list[str] | None = None
     release: bool = False
+    frame: str | None = None
+    """The path of a file in memory with the original rows, where they were given as a data frame."""
     max_units: int | None = None
     sweep: bool = False
     """Plan for several epsilons, in place of the configured one."""

@@ -4,7 +4,7 @@
      "signature"}
 
 `summary`, `guarantee` and `not_covered` follow from the ledger, the schema and a few declared
-facts, so `localsynth.verify.certificate` recomputes and compares them. A certificate depends on
+facts, so `localsynth.verification.certificate` recomputes and compares them. A certificate depends on
 the data only through the ledger's mechanisms.
 """
 

@@ -344,6 +344,34 @@ class SyntheticStore:
                 for row in batch:
                     yield {name: _as_recorded(value) for name, value in zip(names, row, strict=True)}
 
+    def rows(self, first: int, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Column names, and `count` rows from the row number `first` on, in order."""
+        with self._reading() as connection:
+            names = self._select(connection, first, count)
+            return names, connection.fetchall()
+
+    def frame(self, kind: Literal["pandas", "polars", "arrow"], first: int, count: int) -> Any:
+        """As `rows`, as a data frame. Raises ImportError where the library for it is missing."""
+        with self._reading() as connection:
+            self._select(connection, first, count)
+            if kind == "pandas":
+                return connection.df()
+            return connection.pl() if kind == "polars" else connection.to_arrow_table()
+
+    def _select(self, connection: duckdb.DuckDBPyConnection, first: int, count: int) -> list[str]:
+        """Select rows with the names of their columns, whose decimals are floats; the names."""
+        present = self._present_columns(connection)
+        columns = [
+            f"{f'c{i}::DOUBLE' if kind.startswith('DECIMAL') else f'c{i}'} AS {quoted(name)}"
+            for i, (name, kind) in enumerate(present)
+        ]
+        connection.execute(
+            f"SELECT {', '.join(columns)} FROM numbered_rows WHERE numbered_rows.row_number >= ? "
+            "ORDER BY numbered_rows.row_number LIMIT ?",
+            [first, count],
+        )
+        return [name for name, _ in present]
+
     def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of one SELECT. It cannot write, attach, or read any other file.
 

@@ -32,7 +32,7 @@ from localsynth.schema.columns import Category, Integer, Schema, Text, conform
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import localsynth.verify.file
+import localsynth.verification.file
 from localsynth.results import DoctorResult, Finding, Memory, Plan, Processor, SystemFacts
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
@@ -150,7 +150,7 @@ def finished(workspace: Path, finished_run: Path) -> Path:
 def checked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The result of every verification; tests may change it."""
     found = {"file": "c.json", "valid": True, "verdict": "Valid.", "summary": "Stated.", "not_covered": [], "findings": []}
-    monkeypatch.setattr(localsynth.verify.file, "verify_file", lambda _path, _key: found)
+    monkeypatch.setattr(localsynth.verification.file, "verify_file", lambda _path, _key: found)
     return found
 
 

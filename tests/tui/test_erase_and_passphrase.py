@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Button, Input, Select, Static
 
 from localsynth.store.key import change_passphrase, is_wrapped, key_path, make_key, read_key
-from localsynth.verify.certificate import Finding
+from localsynth.verification.certificate import Finding
 from localsynth.workspace.paths import Workspace
 from localsynth_tui.jobs import client
 from localsynth_tui.jobs.client import Job, Request

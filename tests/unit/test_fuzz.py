@@ -31,7 +31,7 @@ from localsynth.schema.columns import Boolean, Category, Date, DateTime, Integer
 from localsynth.schema.where import parse_where
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import file_sha256
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from tests.helpers.tiny_model import random_adapter
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from localsynth.config import DataConfig
+from localsynth.config import DATA_FRAME, DataConfig
 from localsynth.errors import ConfigError, DataError
 from localsynth.ingest.sources.base import Source
 
@@ -67,12 +67,14 @@ def _format_of(path: Path) -> str:
     )
 
 
-def open_source(config: DataConfig) -> Source:
-    """The table that `[data]` describes, with its header checked and at least one row.
+def open_source(config: DataConfig, frame: str | None = None) -> Source:
+    """The table that `[data]` describes, with its header checked and at least one row. `frame`: the path of a data frame's file.
 
     Raises DataError where the table cannot be used, ConfigError where the configuration does not fit it.
     """
-    path = Path(config.source).expanduser()
+    if config.source == DATA_FRAME and frame is None:
+        raise ConfigError("The table was a data frame, which is not kept.", "Give it again: Synthesizer.fit(frame), in Python.")
+    path = Path(frame or config.source).expanduser()
     if path.is_dir():
         raise DataError(f"{path} is a directory.", "Name the file with the table.")
     if not path.is_file():
@@ -86,7 +88,7 @@ def open_source(config: DataConfig) -> Source:
         raise DataError(f"{path} is empty.", "The table needs a line with column names, and rows.")
     if start == _SQLITE:
         raise DataError(f"{path} is a SQLite database, which is not read.", _HINTS[".sqlite"])
-    file_format = _format_of(path) if config.format == "auto" else config.format
+    file_format = "parquet" if frame else _format_of(path) if config.format == "auto" else config.format
     if config.table is not None and file_format != "duckdb":
         raise ConfigError(f"data.table is set, but {path} is not a DuckDB file.", "Remove data.table.")
     if config.header is False and file_format not in _DELIMITED:

@@ -14,7 +14,7 @@ from localsynth.marginals.sequence_model import SequenceModel
 from localsynth.marginals.transitions import EARLIER, LAST, Layout, as_before, before
 from localsynth.privacy.gaussian import gaussian_of_rho
 from localsynth.schema.columns import Category, Integer, Record, Schema
-from localsynth.verify.marginals import what_is_wrong
+from localsynth.verification.marginals import what_is_wrong
 from tests.helpers.seeded_random import InsecureRandom
 
 MOST, RHO = 3, 0.5

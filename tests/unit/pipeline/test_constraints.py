@@ -20,7 +20,7 @@ from localsynth.schema.columns import Boolean, Category, Column, Date, Identifie
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json, write_json
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import latest_run
 

@@ -29,7 +29,7 @@ from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import file_sha256, read_json
 from localsynth.text_counts import grouping_columns, token_counts
 from localsynth.text_counts.token_counts import read_token_counts
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import is_kept
 from tests.helpers.private_rows import watch_rows

@@ -17,7 +17,7 @@ from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import file_sha256, read_json, write_json
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from localsynth.workspace.runs import Run, latest_run
 from tests.helpers.tiny_model import random_adapter, write_tiny_model
 

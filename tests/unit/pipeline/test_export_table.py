@@ -21,7 +21,7 @@ from localsynth.schema.columns import Schema
 from localsynth.store.table_file import hash_table
 from localsynth.system.canonical_json import sha256_of
 from localsynth.system.files import file_sha256, read_json, write_json
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from localsynth.workspace.runs import latest_run
 
 ROWS = 30

@@ -28,7 +28,7 @@ from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import read_json
 from localsynth.train import loop
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from localsynth.workspace.runs import Run, latest_run
 
 

@@ -33,8 +33,8 @@ from localsynth.schema.columns import Text
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore
 from localsynth.system.files import file_sha256, read_json, write_json
-from localsynth.verify.file import verify_file
-from localsynth.verify.marginals import what_is_wrong
+from localsynth.verification.file import verify_file
+from localsynth.verification.marginals import what_is_wrong
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 from tests.helpers.private_rows import watch_rows

@@ -15,7 +15,7 @@ from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train
 from localsynth.privacy.noise import SecureRandom
 from localsynth.store.private import PrivateStore
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 from localsynth.workspace.runs import latest_run
 
 

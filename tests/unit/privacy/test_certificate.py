@@ -31,8 +31,8 @@ from localsynth.privacy.signing import fingerprint, sign, signing_key
 from localsynth.results import Risks, from_json
 from localsynth.schema.columns import Category, Date, Identifier, Integer, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
-from localsynth.verify import certificate
-from localsynth.verify.certificate import Finding, check
+from localsynth.verification import certificate
+from localsynth.verification.certificate import Finding, check
 from tests.helpers.seeded_random import INSECURE_LABEL
 
 RANDOM = SecureRandom()

@@ -19,8 +19,9 @@ class Nothing:
         if name.partition(".")[0] in {parts!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}")
 sys.meta_path.insert(0, Nothing())
-import localsynth.cli.main, localsynth.verify.file, localsynth.system.doctor, localsynth.pipeline.run, localsynth.pipeline.sample
-import localsynth.sample.job, localsynth.store.synthetic, localsynth.verify.certificate, localsynth.privacy.accountant
+import localsynth.cli.main, localsynth.verification.file, localsynth.system.doctor, localsynth.pipeline.run
+import localsynth.pipeline.sample, localsynth.sample.job, localsynth.store.synthetic
+import localsynth.verification.certificate, localsynth.privacy.accountant
 """
 
 

@@ -115,7 +115,7 @@ class ReportScreen(StepScreen):
             if run is None or not run.certificate_path.exists():
                 certificate = report = audit = "There is no certificate yet. A run writes it: see Plan (3)."
             else:
-                from localsynth.verify.file import verify_file
+                from localsynth.verification.file import verify_file
 
                 self._certificate, self._by_marginals = run.certificate_path, run.by_marginals
                 self._pages = [page for name in ("report", "report-release") if (page := run.directory / f"{name}.html").exists()]

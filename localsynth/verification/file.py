@@ -9,8 +9,8 @@ from localsynth.privacy.certificate import CERTIFICATE_KEY, certificate_text
 from localsynth.privacy.signing import fingerprint
 from localsynth.system.canonical_json import canonical_json, parse_json
 from localsynth.system.files import file_sha256
-from localsynth.verify.certificate import Finding, check, check_signature
-from localsynth.verify.table import NO_TABLE, check_table
+from localsynth.verification.certificate import Finding, check, check_signature
+from localsynth.verification.table import NO_TABLE, check_table
 from localsynth.workspace.erasure_record import read_statement
 
 _MAX_BYTES = 64 * 2**20
@@ -81,7 +81,7 @@ def _what_is_wrong(model: Path, stated: str) -> str:
 def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
     """Whether the marginals are those of the certificate, and what was measured for them is what was charged."""
     from localsynth.marginals.file import read_marginals
-    from localsynth.verify.marginals import what_is_wrong
+    from localsynth.verification.marginals import what_is_wrong
 
     if file_sha256(path) != document["hashes"]["marginals"]:
         return [Finding("marginals", "failed", f"{path.name} is not what the certificate names.")]
@@ -99,7 +99,7 @@ def _check_marginals(document: dict[str, Any], path: Path) -> list[Finding]:
 def _check_text_counts(document: dict[str, Any], path: Path) -> list[Finding]:
     """Whether the token counts are those of the certificate, and what was charged."""
     from localsynth.text_counts.token_counts import read_token_counts
-    from localsynth.verify.text_counts import what_is_wrong
+    from localsynth.verification.text_counts import what_is_wrong
 
     if not document["hashes"]["text_counts"]:
         # The counts are still being compared with what the model generates: no row was sampled with them yet.

@@ -23,7 +23,7 @@ from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis
 from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.schema.columns import Integer, Schema
-from localsynth.verify.file import verify_file
+from localsynth.verification.file import verify_file
 
 
 @pytest.fixture(scope="module")

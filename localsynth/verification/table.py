@@ -15,7 +15,7 @@ from localsynth.store.synthetic import Job, escape_formula
 from localsynth.store.table_file import canonical_row, hash_table, read_rows
 from localsynth.system.canonical_json import sha256_of
 from localsynth.system.files import file_sha256
-from localsynth.verify.certificate import Finding
+from localsynth.verification.certificate import Finding
 
 NO_TABLE = Finding(
     "table",

@@ -13,7 +13,7 @@ from localsynth.schema.columns import Category, Schema, Text
 from localsynth.text_counts.grouping_columns import GroupingColumn
 from localsynth.text_counts.logit_bias import first_bias
 from localsynth.text_counts.token_counts import TokenCounts, count_tokens
-from localsynth.verify.text_counts import what_is_wrong
+from localsynth.verification.text_counts import what_is_wrong
 from tests.helpers.seeded_random import InsecureRandom
 
 RHO, MOST, END, VOCABULARY = 0.5, 2, 0, 20

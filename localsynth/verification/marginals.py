@@ -1,8 +1,8 @@
 """Whether the marginals in a file are what a certificate's ledger paid for. The file may be forged: nothing is trusted.
 
-`localsynth.verify.certificate` checks that such a run has marginals. What must hold here: the columns are the certificate's;
-every table of counts in the file has its own spend, with the noise that it says; the spends come to no more than the ledger
-charged for this run; and nothing else was fitted.
+`localsynth.verification.certificate` checks that such a run has marginals. What must hold here: the columns are the
+certificate's; every table of counts in the file has its own spend, with the noise that it says; the spends come to no more
+than the ledger charged for this run; and nothing else was fitted.
 """
 
 from typing import Any

@@ -1,0 +1,40 @@
+"""Events of the worker in a notebook or a script: a bar for each stage, and notes as lines."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from localsynth.events import Event
+from localsynth.presentation import printable
+
+
+class Progress:
+    """A context that takes events. What depends on the original rows is shown as a note only, and is kept by nobody but you."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=Console(stderr=True))
+        self._stages: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Progress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        kind = event["kind"]
+        if kind == "progress" and event.get("steps"):
+            name = f"{event['stage']}: {event['work']}" if "work" in event else event["stage"]
+            if name not in self._stages:
+                self._stages[name] = self._bars.add_task(name, total=event["steps"])
+            self._bars.update(self._stages[name], completed=event["step"], total=event["steps"])
+        elif kind in ("note", "warning"):
+            text = event.get("text") or dict(event.get("private") or {}).get("text")
+            if text:
+                self._bars.console.print(escape(printable(f"{kind}: {text}")), highlight=False)
