@@ -32,10 +32,15 @@ _LEVELS = 7
 """Of the counts of buckets for a range: of single buckets, pairs, fours, ... and runs of 64."""
 _HISTOGRAMS = _LEVELS + 2
 """In each of which a row counts once, for a range: those levels, single values, and the steps that divide a value."""
-_SIGNIFICANT, _SIGNIFICANT_BESIDE, _SIGNIFICANT_SHORT, _SIGNIFICANT_REST = 4.5, 2.5, 0.7, 0.0
-"""Standard deviations beyond which a run of buckets holds more than noise: anywhere, next to the span, next to a span twice its
-length, and the far part of a run that does. Chosen by benchmarks/measured_ranges.py: lower ones follow noise far beyond the data,
-higher ones cut small tables. A range that is somewhat too wide costs little, since bins of noise alone never appear."""
+_SIGNIFICANT, _SIGNIFICANT_BESIDE, _SIGNIFICANT_SHORT = 4.5, 2.5, 0.7
+"""Standard deviations beyond which a run of buckets holds more than noise: anywhere, next to the span, and, where the noise may
+hide the span's own buckets, next to one twice its length. Chosen by benchmarks/measured_ranges.py: lower ones follow noise far
+beyond the data, higher ones cut small tables."""
+_HIDING = 0.1
+"""Of a bucket's rows in standard deviations: as many must a run beside, or the far part of a run, exceed, from 0 to 2.5. Where
+buckets hold 25 deviations, one of 0.7 beyond them is noise; where they hold one, it may be a thin end of the data."""
+_OUTSIDE, _SEEN = 0.05, 3.0
+"""Of all values, how many may lie outside of a range; and the standard deviations of the noise in that which are not seen."""
 _HIDDEN = 5.0
 """Standard deviations of noise in all rows together, which noise alone exceeds in less than one column of a million."""
 _STEP_NOISE, _OFF_STEP = 0.03, 0.005
@@ -218,12 +223,18 @@ class RangePlan:
         buckets = np.searchsorted(starts, steps, side="right") - 1
         counts = tree.counted @ np.bincount(buckets, minlength=len(starts) - 1)
         estimates = tree.estimate @ _noisy(counts.astype(np.int64), self.sigma, random)
-        first, last, found = _span(estimates, lambda starts, lengths: self.sigma * tree.deviation(starts, lengths))
+
+        def deviation(starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> NDArray[np.float64]:
+            return self.sigma * tree.deviation(starts, lengths)
+
+        first, last, found = _span(estimates, deviation)
         counted = dict(zip(*(each.tolist() for each in np.unique(steps, return_counts=True)), strict=True))
         common = _frequent(counted, self.sigma, self.threshold, random)
         ends = np.searchsorted(starts, [*common], side="right") - 1
         first, last = min([first, *ends.tolist()]), max([last, *ends.tolist()])
-        hidden = not found and estimates.sum() > _HIDDEN * self.sigma * tree.deviation(np.array([0]), len(starts) - 1)[0]
+        hidden = not found and estimates.sum() > _HIDDEN * deviation(np.array([0]), len(starts) - 1)[0]
+        if found:
+            first, last = _widened(estimates, first, last, deviation)
         inside = tuple(starts[first : last + 2].tolist())
         return Range(bool(hidden), inside, estimates[first : last + 1], common, self._step(steps, random))
 
@@ -257,6 +268,12 @@ def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int, 
     def deviations(starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> NDArray[np.float64]:
         return np.asarray((total[starts + lengths] - total[starts]) / deviation(starts, lengths))
 
+    def believed(first: int, last: int) -> float:
+        """The deviations that are more than noise beside buckets as full as those of a span, without its fullest one."""
+        others = total[last + 1] - total[first] - counts[first : last + 1].max()
+        each = others / max(1, last - first) / deviation(np.array([first]), 1)[0]
+        return float(np.clip(_HIDING * each, 0, _SIGNIFICANT_BESIDE))
+
     first, last, length = len(counts), -1, 1
     likeliest = (-math.inf, 0, 0)
     while length <= len(counts):
@@ -267,7 +284,8 @@ def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int, 
         for starts in (left, right):
             needed = np.full(len(starts), _SIGNIFICANT)
             if begun:
-                needed[:1] = _SIGNIFICANT_SHORT if 2 * length <= last - first + 1 else _SIGNIFICANT_BESIDE
+                short = 2 * length <= last - first + 1
+                needed[:1] = max(_SIGNIFICANT_SHORT, believed(first, last)) if short else _SIGNIFICANT_BESIDE
             found_deviations = deviations(starts, length)
             found = starts[found_deviations > needed]
             if not begun and starts.size:
@@ -275,8 +293,20 @@ def _span(counts: NDArray[np.float64], deviation: Deviation) -> tuple[int, int, 
                 likeliest = max(likeliest, (float(found_deviations.max()), start, start + length - 1))
             if found.size:
                 low, high = int(found.min()), int(found.max()) + length - 1
-                before = parts[deviations(np.full(parts.shape, low), parts) < _SIGNIFICANT_REST]
-                after = parts[deviations(high + 1 - parts, parts) < _SIGNIFICANT_REST]
+                rest = believed(first, last) if begun else believed(low, high)
+                before = parts[deviations(np.full(parts.shape, low), parts) < rest]
+                after = parts[deviations(high + 1 - parts, parts) < rest]
                 first, last = min(first, low + int(before.max(initial=0))), max(last, high - int(after.max(initial=0)))
         length *= 2
     return (first, last, True) if last >= 0 else (*likeliest[1:], False)
+
+
+def _widened(counts: NDArray[np.float64], first: int, last: int, deviation: Deviation) -> tuple[int, int]:
+    """The range, bucket by bucket on its fuller side, until at most `_OUTSIDE` of all lies outside as far as the noise tells."""
+    limit = _OUTSIDE * counts.sum()
+    while True:
+        left, right = counts[:first].sum(), counts[last + 1 :].sum()
+        ends = deviation(np.array([0, last + 1]), np.array([first, len(counts) - 1 - last]))
+        if left + right <= max(limit, _SEEN * float(np.hypot(*ends))):
+            return first, last
+        first, last = (first - 1, last) if left > right else (first, last + 1)
