@@ -8,6 +8,7 @@ distance of the distributions (Kolmogorov & Smirnov).
 import datetime as dt
 import math
 import sys
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ class _Rows:
     def __init__(self, columns: list[list[Any]]) -> None:
         self.columns = columns
 
-    def column_values(self, index: int, split: str) -> list[Any]:
-        return self.columns[index]
+    def column_counts(self, index: int, split: str) -> Counter[Any]:
+        return Counter(value for value in self.columns[index] if value is not None)
 
 
 def _numbers(values: list[Any]) -> np.ndarray:
