@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from localsynth.errors import DataError
 from localsynth.ingest.parse import UnreadableValueError, parse_value, parser_for
 from localsynth.ingest.personal_columns import fake_kind, key_kind
+from localsynth.ingest.prose import is_prose
 from localsynth.ingest.sources.base import Row, Source
 from localsynth.ingest.spellings import (
     MIN_SHARING,
@@ -52,8 +53,8 @@ _MAX_NAMED = 10
 REPEATED = "Several rows have the same value"
 """Begins what is said of a key that may be the privacy unit."""
 _TEXT_TOKENS = 128
-_MIN_WORDS = 2.5
-"""Words of a value on average from which a column can be a text."""
+_RARE = 0.05
+"""Of the rows: values of fewer are rare, and a column in which more have rare values may lose them."""
 _MAX_DECIMALS = 6
 
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
@@ -167,7 +168,10 @@ class _ColumnGuess:
             self.notes.append(f"no values in the first {_ROWS} rows; taken as a category.")
             return Category(name=self._name, kind="category")
         markers = sorted(value for value in self._distinct if value.lower() in _MISSING_MARKERS)
-        return self._without(markers) or self._kind(markers)
+        column = self._without(markers) or self._kind(markers)
+        if isinstance(column, Category) and self._has_rare_values():
+            self.notes.append("has rare values: those of few rows become 'other' (`plan` says of how many).")
+        return column
 
     def _kind(self, markers: list[str]) -> Column:
         if markers:
@@ -259,6 +263,10 @@ class _ColumnGuess:
 
     def _top_share(self) -> float:
         return Counter(self._values).most_common(1)[0][1] / len(self._values) if len(self._values) > 20 else 0.0
+
+    def _has_rare_values(self) -> bool:
+        rows = len(self._values)
+        return sum(count for count in Counter(self._values).values() if count < _RARE * rows) > _RARE * rows
 
     def _counts_up(self) -> bool:
         """Whether the values are n, n+1, n+2, ... in the order of the rows."""
@@ -377,16 +385,12 @@ class _ColumnGuess:
                 "short codes, nearly all different: taken as a key, not learned, replaced by new ones of the same form"
             )
         mean_length = sum(map(len, self._values)) / len(self._values)
-        mean_words = sum(len(value.split()) for value in self._values) / len(self._values)
-        varies = not self._repeats(100 if mean_length > 12 else 1000)
-        if varies and mean_words >= _MIN_WORDS:
+        if not self._repeats(100 if mean_length > 12 else 1000) and is_prose(self._values):
             self.notes.append(
                 f"free text; more than {_TEXT_TOKENS} tokens of a value are cut off (max_tokens). Texts train a language model, "
                 "for hours on a laptop: leave the column out (data.columns), or make it a category, where that is too long."
             )
             return Text(name=self._name, kind="text", max_tokens=_TEXT_TOKENS)
-        if varies and len(self._distinct) > 100:
-            self.notes.append("has many different values: those of few rows become 'other'.")
         return Category(name=self._name, kind="category")
 
     def _repeats(self, max_distinct: int) -> bool:

@@ -203,8 +203,32 @@ def test_towns_and_codes_start_no_training() -> None:
     for value in ("Aachen", "R-1.7", "https://example.org/a/b/c/d/e", "New York"):
         values = [f"{value}{n % 400}" for n in range(900)]
         assert guess("x", values)[0].kind != "text"
+    for name in ("{} Valley College", "MEL'S DINER NO. {}", "The Return of {}", "{} AND SONS, LIMITED"):
+        column, notes = guess("name of it", [name.format(f"{letters(1)}{letters(5).lower()}") for _ in range(900)])
+        assert column.kind == "category" and any("rare values" in note for note in notes), name
     column, notes = guess("x", [f"the patient came on day {n} and left" for n in range(300)])
     assert column.kind == "text" and any("hours" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Some major design flaws {}",
+        "not what I expected {}",
+        "FELL DOWN SEVEN STEPS AT HOME, HURT LEFT ARM {}",
+        "他 今天 来 了 {}",
+    ],
+)
+def test_prose_is_a_text_however_it_is_written(text: str) -> None:
+    assert guess("x", [text.format(n) for n in range(300)])[0].kind == "text"
+
+
+@pytest.mark.parametrize(
+    ("values", "rare"),
+    [(["a"] * 90 + ["b"] * 10, False), (["a"] * 96 + list("bcde"), False), (["a"] * 90 + list("bcdefg"), True)],
+)
+def test_rare_values_that_may_become_other_are_said(values: list[str | None], rare: bool) -> None:
+    assert any("rare values" in note for note in guess("x", values)[1]) == rare
 
 
 @pytest.mark.parametrize(
@@ -224,7 +248,7 @@ def test_what_the_format_loses_is_said(name: str, values: list[str | None], note
 def test_a_column_has_no_two_notes_that_disagree() -> None:
     """Once: 'taken as codes', and then 'free text'."""
     _, notes = guess("ward", [f"{n % 999:03}" for n in range(5000)])
-    assert len(notes) == 1 and "codes" in notes[0]
+    assert "codes" in notes[0] and not any("text" in note for note in notes)
 
 
 def infer(values: list[str]) -> Column:
