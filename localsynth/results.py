@@ -251,6 +251,9 @@ class Plan(Shown):
     units_origin: str = "declared"
     """"declared", "measured" or "assumed"."""
     to_be_measured: tuple[str, ...] = ()
+    """Columns whose list or range is open."""
+    units_needed: dict[str, int] = field(default_factory=dict)
+    """How many units each of them needs (`planning.warnings.Need`)."""
     free_disk_bytes: int = 0
     warnings: tuple[str, ...] = ()
 

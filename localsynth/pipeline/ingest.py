@@ -12,7 +12,7 @@ from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import note, private_note, stage_done, stage_started, warning
 from localsynth.pipeline.session import Session, open_budget, open_ledger, random_source, warn_of_other_spends
 from localsynth.planning.budgets import account_of, shares_of
-from localsynth.planning.warnings import list_warning, range_warning
+from localsynth.planning.warnings import measurement_needs
 from localsynth.privacy.account import Account
 from localsynth.results import IngestResult
 from localsynth.schema.columns import Schema
@@ -246,9 +246,8 @@ class _Ingest:
         session = self._session
         self._open_account()
         random = random_source(session)
-        for rule in (list_warning, range_warning):
-            if text := rule(session.config, self.record.effective.training_units):
-                session.emit(warning(text))
+        for need in measurement_needs(session.config, self.record.effective.kept_units):
+            session.emit(warning(need.text))
         with PrivateStore.open(session.workspace) as store:
             if self.record.schema_.unmeasured():
                 assert self.record.ingest is not None

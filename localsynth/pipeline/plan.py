@@ -12,8 +12,7 @@ from localsynth.planning.sweep import sweep
 from localsynth.planning.warnings import (
     MIN_UNITS,
     delta_warning,
-    list_warning,
-    range_warning,
+    measurement_needs,
     rows_warning,
     size_warning,
     text_warning,
@@ -76,8 +75,8 @@ def plan_run(session: Session) -> Plan:
     config, kept = session.config, size.units
     planned = _forecast(session, schema, size) if config.synthesizer != "marginals" else forecast_marginals(config, size)
     found = [size_warning(kept), rows_warning(config), text_warning(config, kept), delta_warning(config, kept)]
-    if schema.unmeasured():
-        found += [list_warning(config, size.training_units), range_warning(config, size.training_units)]
+    needs = measurement_needs(config) if schema.unmeasured() else []
+    found += [need.text for need in needs if origin == "assumed" or kept < need.units]
     warnings = [text for text in found if text]
     free = shutil.disk_usage(session.workspace.root).free
     if free < planned.disk_bytes:
@@ -98,5 +97,11 @@ def plan_run(session: Session) -> Plan:
         )
     if kept < MIN_UNITS and not session.options.force:
         raise BudgetError(warnings[0], "Collect more, or add --force to plan and run anyway.")
-    still_open = tuple(f"{name}.{field}" for name, field in schema.unmeasured())
-    return replace(planned, units_origin=origin, to_be_measured=still_open, free_disk_bytes=free, warnings=tuple(warnings))
+    return replace(
+        planned,
+        units_origin=origin,
+        to_be_measured=tuple(dict.fromkeys(name for name, _ in schema.unmeasured())),
+        units_needed={name: need.units for need in needs for name in need.columns},
+        free_disk_bytes=free,
+        warnings=tuple(warnings),
+    )

@@ -1,5 +1,8 @@
 """Warnings of `plan` and `train`, from public figures alone."""
 
+import math
+from dataclasses import dataclass
+
 from localsynth.config import Config
 from localsynth.errors import BudgetError
 from localsynth.events import Emit
@@ -13,7 +16,7 @@ FEW_TEXT_UNITS = 2_000
 MIN_UNITS = 100
 """Below this many units a run is refused without --force."""
 _RARE = 0.05
-"""Warn of a list that loses values, or of a range that loses an end, of more than this fraction of the units."""
+"""Warn of a list that loses values, or of a range that loses an end, of more than this fraction of the training units."""
 
 
 def size_warning(units: int) -> str | None:
@@ -60,43 +63,59 @@ def rows_warning(config: Config) -> str | None:
     )
 
 
-def list_warning(config: Config, units: int) -> str | None:
-    """The warning about values that measured lists will lose; None where they are rare. `units`: expected to train on."""
-    from localsynth.privacy.mechanisms import CategoriesPlan
+@dataclass(frozen=True)
+class Need:
+    """How many units the open lists, or the open ranges, of a schema need, and what fewer units lose.
 
-    open_lists = [c.name for c in config.schema_.columns if isinstance(c, Category) and c.values is None]
-    if not open_lists:
-        return None
-    measurement = shares_of(config).columns[open_lists[0]]
-    threshold = CategoriesPlan(measurement.noise_multiplier, measurement.delta, measurement.contributions).threshold
-    if threshold <= _RARE * units:
-        return None
-    return (
-        f"The lists of values of {', '.join(map(repr, open_lists))} will be measured. With about {units:,} training units, only "
-        f"values in about {threshold:,} rows or more will be found; all others become 'other'. Declare public lists "
-        "(values = [...]), or raise privacy.schema_epsilon."
-    )
+    With `units`, a value of 5 % of the training units is found, and a range loses at most as many at both of its ends.
+    """
+
+    what: str
+    columns: tuple[str, ...]
+    units: int
+    loss: str
+
+    @property
+    def text(self) -> str:
+        """The warning."""
+        names, several = ", ".join(map(repr, self.columns)), len(self.columns) > 1
+        return (
+            f"The {self.what}{'s' if several else ''} of {names} will be measured. {'Each' if several else 'It'} {self.of_each}"
+        )
+
+    @property
+    def of_each(self) -> str:
+        """The warning about one of the columns."""
+        return f"needs about {self.units:,} units: {self.loss}, or raise privacy.schema_epsilon."
 
 
-def range_warning(config: Config, units: int) -> str | None:
-    """The warning about rows that measured ranges will cut off; None where they are few. `units`: expected to train on."""
+def measurement_needs(config: Config, units: int | None = None) -> list[Need]:
+    """The needs of lists and ranges to be measured for which `units` (kept, expected) are too few; None: all of them."""
     from localsynth.privacy.grids import date_grid
-    from localsynth.privacy.mechanisms import RangePlan
+    from localsynth.privacy.mechanisms import CategoriesPlan, RangePlan
 
-    open_ranges = [c.name for c in config.schema_.columns if c.unmeasured() and not isinstance(c, Category)]
-    if not open_ranges:
-        return None
-    measurement = shares_of(config).columns[open_ranges[0]]
-    needed = RangePlan(
-        measurement.noise_multiplier, measurement.delta, measurement.contributions, date_grid()
-    ).rows_found_at_an_end
-    if needed <= _RARE * units:
-        return None
-    return (
-        f"The ranges of {', '.join(map(repr, open_ranges))} will be measured. With about {units:,} training units, up to about "
-        f"{needed:,} rows at either end of a range may be cut off. Declare public ranges (min, max), or raise "
-        "privacy.schema_epsilon."
-    )
+    columns = [column for column in config.schema_.columns if column.unmeasured()]
+    if not columns:
+        return []
+    # The noise is the same for all columns.
+    one = shares_of(config).columns[columns[0].name]
+    noise = one.noise_multiplier, one.delta, one.contributions
+    threshold, end = CategoriesPlan(*noise).threshold, RangePlan(*noise, date_grid()).rows_found_at_an_end
+    losses = {
+        "list": (
+            threshold,
+            threshold,
+            "values in fewer than about {:,} rows become 'other'. Declare public lists (values = [...])",
+        ),
+        "range": (2 * end, end, "up to about {:,} rows at either end may be cut off. Declare public ranges (min, max)"),
+    }
+    found = []
+    for what, (rows, lost, loss) in losses.items():
+        names = tuple(column.name for column in columns if isinstance(column, Category) == (what == "list"))
+        needed = 100 * math.ceil(rows / _RARE / (1 - config.privacy.holdout) / 100)
+        if names and (units is None or units < needed):
+            found.append(Need(what, names, needed, loss.format(lost)))
+    return found
 
 
 def accept_size(units: int, force: bool, emit: Emit) -> None:

@@ -100,8 +100,8 @@ def test_treatment_has_no_warning_of_the_chosen_unit():
 
 
 def test_treatment_says_how_well_an_open_column_is_measured():
-    assert "! Few rows [b]." in treatment(Integer(name="a"), INDIRECT, "row", "llm", measured="Few rows [b].")
-    assert "Few" not in treatment(Integer(name="a", min=0, max=9), None, "row", "llm", measured="Few rows.")
+    assert "! It needs [b]." in treatment(Integer(name="a"), INDIRECT, "row", "llm", measured="needs [b].")
+    assert "needs" not in treatment(Integer(name="a", min=0, max=9), None, "row", "llm", measured="needs.")
 
 
 def test_treatment_shows_the_inference_only_without_a_warning():

@@ -33,6 +33,6 @@ PLANNED = Plan(
     memory_room_bytes=2**33,
     disk_bytes=10**8,
     free_disk_bytes=10**11,
-    to_be_measured=("kind.values",),
+    to_be_measured=("kind",),
     warnings=("A warning [of note].",),
 )

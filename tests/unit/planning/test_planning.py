@@ -18,7 +18,7 @@ from localsynth.planning.warnings import (
     MIN_UNITS,
     accept_size,
     delta_warning,
-    range_warning,
+    measurement_needs,
     rows_warning,
     size_warning,
     text_warning,
@@ -235,11 +235,19 @@ def test_no_value_of_five_percent_becomes_other_in_fifty_columns() -> None:
     assert plan.threshold + 4 * plan.sigma < 0.05 * 9000
 
 
-def test_a_range_that_may_lose_an_end_warns() -> None:
-    text = range_warning(config([RANGE, LIST], epsilon=4), 500)
-    assert text is not None and "ranges of 'n' will be measured" in text and "Declare public ranges" in text
-    assert range_warning(config([RANGE, LIST], epsilon=4), 50_000) is None
-    assert range_warning(config([BOUNDED, LIST], epsilon=4), 500) is None
+def test_what_is_open_says_how_many_units_it_needs() -> None:
+    """Whatever the size is, where it is not known."""
+    asked = config([RANGE, LIST, Category(name="ward"), TEXT], epsilon=4)
+    lists, ranges = measurement_needs(asked)
+    one = shares_of(asked).columns["kind"]
+    threshold = CategoriesPlan(one.noise_multiplier, one.delta, one.contributions).threshold
+    assert 0 <= lists.units - threshold / 0.05 / 0.9 < 100
+    assert lists.text.startswith("The lists of 'kind', 'ward' will be measured. Each needs about")
+    assert f"about {lists.units:,} units: values in fewer than about {threshold} rows become 'other'" in lists.text
+    assert ranges.text.startswith("The range of 'n' will be measured. It needs about") and "Declare public ranges" in ranges.text
+    assert measurement_needs(asked, lists.units - 1) == [lists, ranges] and lists.units < ranges.units
+    assert measurement_needs(asked, lists.units) == [ranges] and measurement_needs(asked, ranges.units) == []
+    assert measurement_needs(config([BOUNDED, TEXT])) == []
 
 
 @pytest.mark.parametrize("units", [1, 99])

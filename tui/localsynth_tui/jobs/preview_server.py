@@ -63,25 +63,18 @@ def _examples(values: Iterable[str | None]) -> list[str]:
 
 
 def _warnings(workspace: "Workspace", config: "Config") -> dict[str, str]:
-    """What is said of each column whose list or range will be measured with too few units, or too little epsilon."""
+    """What each column whose list or range will be measured needs, where the number of units is too small or not known."""
     from localsynth.pipeline.plan import known_size
     from localsynth.pipeline.session import Session
-    from localsynth.planning.warnings import list_warning, range_warning
+    from localsynth.planning.warnings import measurement_needs
 
     try:
-        schema, _, size = known_size(Session(workspace, config, lambda _event: None, lambda: False))
-        rules = (list_warning, range_warning) if schema.unmeasured() else ()
-        texts = [text for rule in rules if (text := rule(config, size.training_units))]
+        schema, origin, size = known_size(Session(workspace, config, lambda _event: None, lambda: False))
+        needs = measurement_needs(config, None if origin == "assumed" else size.units) if schema.unmeasured() else []
     except LocalsynthError:
         # The plan says what is wrong with the settings.
         return {}
-    found = {}
-    for column in schema.columns:
-        # Not the first sentence, which names all columns.
-        about = [text.partition(". ")[2] for text in texts if repr(column.name) in text]
-        if about:
-            found[column.name] = " ".join(about)
-    return found
+    return {name: need.of_each for need in needs for name in need.columns}
 
 
 def _by_column(names: Sequence[str], notes: Sequence[str]) -> dict[str, str]:

@@ -169,7 +169,8 @@ class DataScreen(StepScreen):
         elif measured is not None and not measured.unmeasured():
             source, column = "measured", measured
         else:
-            source = "! to be measured: see below" if column.name in self._warnings else "to be measured"
+            needed = self._warnings.get(column.name, "to be measured").partition(":")[0]
+            source = f"! {needed}" if self._config.privacy.public_size and column.name in self._warnings else needed
         return [
             cell(column.name, 20),
             cell(column.kind, 11),

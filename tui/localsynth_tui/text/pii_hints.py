@@ -138,7 +138,7 @@ def treatment(column: Column, hint: PiiHint | None, unit: str, synthesizer: str,
     `note`: the reason for its inferred kind. `measured`: how well its list or range can be measured, where that is too little.
     """
     warning = _warning(column, hint, unit)
-    about = f"! {plain(measured)}" if measured and column.unmeasured() else ""
+    about = f"! It {plain(measured)}" if measured and column.unmeasured() else ""
     # Space is short: the reason for the kind matters less than a warning.
     parts = [warning, _treatment(column, unit, synthesizer), about, f"Inferred: {plain(note)}" if note and not warning else ""]
     return " ".join(part for part in parts if part)
