@@ -1,5 +1,8 @@
 """Value descriptions and formulas in the form and in localsynth.toml."""
 
+import datetime as dt
+from typing import Any
+
 import pytest
 
 from localsynth.errors import ConfigError
@@ -34,6 +37,26 @@ def test_missing_strings_round_trip() -> None:
     text, config = with_column(TEXT, "diagnosis", changes, "here")
     assert config.schema_.columns[0].missing == ["?", "n/a, none"] and 'missing = ["?", "n/a, none"]' in text
     assert changes_of("category", values_of(config.schema_.columns[0])) == changes
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "common", "step"),
+    [
+        ("integer", {"step": "5", "common": "0, -999"}, [0, -999], 5),
+        ("number", {"step": "0.5", "decimals": "1", "common": "0, -9.5"}, [0.0, -9.5], 0.5),
+        ("date", {"common": "9999-12-31"}, [dt.date(9999, 12, 31)], None),
+        ("datetime", {"step": "3600", "common": "2024-01-01T00:00:00"}, [dt.datetime(2024, 1, 1)], 3600),
+    ],
+)
+def test_step_and_frequent_values_round_trip(kind: str, typed: dict[str, str], common: list[Any], step: Any) -> None:
+    text = TEXT + '[[schema.columns]]\nname = "x"\nkind = "category"\n'
+    changes = changes_of(kind, typed)
+    _, config = with_column(text, "x", {"kind": kind, **changes}, "here")
+    column: Any = config.schema_.columns[1]
+    assert (column.common, getattr(column, "step", None)) == (common, step)
+    assert changes_of(kind, values_of(column)) == changes
+    with pytest.raises(ConfigError, match="Frequent values: enter values with commas between, each a"):
+        changes_of(kind, {"common": "often, never"})
 
 
 def test_description_without_its_value_is_refused() -> None:

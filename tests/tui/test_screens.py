@@ -222,6 +222,19 @@ def test_unit_form_edits_the_holdout(workspace):
     drive(scenario, workspace)
 
 
+def test_step_and_frequent_values_are_saved(workspace):
+    async def scenario(app, pilot):
+        await choose_column(app, pilot, 3)
+        app.screen.query_one("#step", Input).value = "5"
+        app.screen.query_one("#common", Input).value = "10, 20"
+        await until(pilot, lambda: column_of(workspace, "amount").get("common") == [10, 20])
+        assert column_of(workspace, "amount")["step"] == 5
+        await choose_column(app, pilot, 2)
+        await until(pilot, lambda: not app.screen.query_one("#measured-line").display)
+
+    drive(scenario, workspace)
+
+
 def test_invalid_column_is_not_saved(workspace):
     before = (workspace / "localsynth.toml").read_text()
 

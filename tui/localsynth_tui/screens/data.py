@@ -43,6 +43,8 @@ _REASONS = {
     "identifier": "it looks like a key.",
     "surrogate": "it looks like what identifies a person.",
 }
+_MEASURED_TOO = ("step", "common")
+"""Inputs of what is found with a measured range."""
 _NOT_LEARNED = ("identifier", "surrogate", "derived")
 
 
@@ -93,12 +95,15 @@ class DataScreen(StepScreen):
                         yield _SignCheckbox("may be empty", id="nullable")
                     with Horizontal():
                         for name in FORM_FIELDS:
-                            if name != "other":
+                            if name not in ("other", *_MEASURED_TOO):
                                 yield from _field(name)
                     with Horizontal(id="outside-line"):
                         yield Label("", id="label-outside")
                         yield Select[str]([], id="outside", prompt="…")
                         yield from _field("other")
+                    with Horizontal(id="measured-line"):
+                        for name in _MEASURED_TOO:
+                            yield from _field(name)
                     yield _SignCheckbox(
                         "I have checked this: kinds, decimals, formats, empty values, text lengths", id="confirmed"
                     )
@@ -293,6 +298,7 @@ class DataScreen(StepScreen):
         shown = fields_shown(kind)
         for name in FORM_FIELDS:
             self.query_one(f"#{name}").display = self.query_one(f"#label-{name}").display = name in shown
+        self.query_one("#measured-line").display = "common" in shown
         self.query_one("#of").display = kind == "surrogate"
 
     @on(Select.Changed, "#kind")

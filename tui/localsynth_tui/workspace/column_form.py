@@ -21,16 +21,18 @@ FORM_FIELDS: dict[str, tuple[str, str]] = {
     "format": ("Format", "as usual"),
     "missing": ("No value", "as in data.missing; or: ?, -999"),
     "other": ("named", "none; measured: other"),
+    "step": ("Step", "found with range"),
+    "common": ("Frequent values", "found with range; or: 0, -999"),
 }
 """Inputs of the form: (label, placeholder)."""
 
 _INPUTS = {
     "category": ("values", "descriptions", "missing", "other"),
-    "integer": ("min", "max", "format", "missing"),
-    "number": ("min", "max", "decimals", "format", "missing"),
+    "integer": ("min", "max", "format", "missing", "step", "common"),
+    "number": ("min", "max", "decimals", "format", "missing", "step", "common"),
     "boolean": ("format", "missing"),
-    "date": ("min", "max", "format", "missing"),
-    "datetime": ("min", "max", "format", "missing"),
+    "date": ("min", "max", "format", "missing", "common"),
+    "datetime": ("min", "max", "format", "missing", "step", "common"),
     "time": ("format", "missing"),
     "identifier": ("format",),
     "text": ("max_tokens", "missing"),
@@ -64,14 +66,17 @@ def values_of(column: Column) -> dict[str, str]:
         value = getattr(column, field)
         if value is None:
             shown[field] = ""
-        elif isinstance(value, list | dict):
-            listed = [f"{one} = {words}" for one, words in value.items()] if isinstance(value, dict) else value
-            shown[field] = comma_separated(listed)
-        elif isinstance(value, dt.date):
-            shown[field] = value.isoformat()
+        elif isinstance(value, dict):
+            shown[field] = comma_separated(f"{one} = {words}" for one, words in value.items())
         else:
-            shown[field] = f"{value:.15g}" if isinstance(value, float) else str(value)
+            shown[field] = comma_separated(map(_shown, value)) if isinstance(value, list) else _shown(value)
     return shown
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _read(kind: str, field: str, text: str) -> Any:
@@ -84,7 +89,9 @@ def _read(kind: str, field: str, text: str) -> Any:
         if not all(sign for _, sign, _ in pairs):
             raise ValueError
         return {value.strip(): words.strip() for value, _, words in pairs}
-    if field in ("decimals", "max_tokens") or kind == "integer":
+    if field == "common":
+        return [_read(kind, "", part) for part in next(csv.reader([text], skipinitialspace=True))]
+    if field in ("decimals", "max_tokens") or kind == "integer" or (kind == "datetime" and field == "step"):
         return int(text.replace(",", ""))
     if kind == "number":
         return float(text.replace(",", ""))
@@ -95,7 +102,7 @@ _EXAMPLES = {
     "integer": "a whole number",
     "number": "a number, such as 12.5",
     "date": "a day, such as 2026-01-31",
-    "datetime": "2026-01-31T08:00:00",
+    "datetime": "a moment, such as 2026-01-31T08:00:00",
     "decimals": "a whole number",
     "max_tokens": "a whole number",
     "descriptions": "values and their descriptions, such as: J45 = asthma, I10 = high blood pressure",
@@ -111,7 +118,9 @@ def changes_of(kind: str, texts: dict[str, str]) -> dict[str, Any]:
         try:
             changes[field] = _read(kind, field, text) if text else None
         except (ValueError, StopIteration):
-            expected = _EXAMPLES.get(field) or _EXAMPLES.get(kind, "a list, such as: ham, spam")
+            example = _EXAMPLES.get(kind, "a list, such as: ham, spam")
+            expected = _EXAMPLES.get(field) or (f"values with commas between, each {example}" if field == "common" else example)
+            expected = "seconds, such as 3600" if (kind, field) == ("datetime", "step") else expected
             raise ConfigError(f"{FORM_FIELDS[field][0]}: enter {expected}.") from None
     return changes
 
