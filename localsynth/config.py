@@ -31,12 +31,12 @@ class DataConfig(_Section):
 
     source: str
     """The file, as a path: absolute, or from the directory in which the command is started."""
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "duckdb"] = "auto"
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "duckdb", "excel", "spss", "sas", "stata", "sqlite"] = "auto"
     """auto: by the name of the file."""
     table: str | None = None
-    """The table inside a DuckDB file."""
+    """The table inside a DuckDB or SQLite file, or the sheet of an Excel workbook."""
     encoding: str = "utf-8"
-    """The text encoding of a CSV or TSV file."""
+    """The text encoding of a CSV or TSV file, or of one of SPSS, SAS or Stata that names none or a wrong one."""
     header: bool | None = None
     """Whether the first line of a CSV or TSV file names the columns. None: it does, and is refused where it looks like data;
     false: it is a row of data, and the columns are called column_1, column_2, ..."""
@@ -45,7 +45,7 @@ class DataConfig(_Section):
     comment: str | None = Field(default=None, min_length=1, max_length=3)
     """Lines of a CSV or TSV file that begin with this sign are skipped, e.g. "#"."""
     skip_lines: int = Field(default=0, ge=0)
-    """Lines before the names of the columns in a CSV or TSV file."""
+    """Lines before the names of the columns in a CSV or TSV file, or in a sheet."""
     bad_rows: Literal["refuse", "drop"] = "refuse"
     """What to do where rows of the file cannot be read: refuse the table, and name them; or leave these rows out."""
     columns: list[str] | None = Field(default=None, min_length=1)

@@ -128,9 +128,18 @@ def _init_text(result: Result) -> str:
 @command(app, example="localsynth init visits --data visits.csv", show=_init_text)
 def init(
     workspace: Workspace,
-    data: Annotated[Path, typer.Option("--data", help="The original table: CSV, TSV, JSON lines, Parquet or DuckDB.")],
-    file_format: Annotated[str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet or duckdb.")] = "auto",
-    table: Annotated[str | None, typer.Option("--table", help="The table inside a DuckDB file.")] = None,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="The original table: CSV, TSV, JSON lines, Parquet, DuckDB, SQLite, Excel, SPSS, SAS or Stata."
+        ),
+    ],
+    file_format: Annotated[
+        str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet, duckdb, sqlite, excel, spss, sas or stata.")
+    ] = "auto",
+    table: Annotated[
+        str | None, typer.Option("--table", help="The table inside a DuckDB or SQLite file, or the sheet of a workbook.")
+    ] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="The text encoding of a CSV or TSV file.")] = "utf-8",
     columns: Annotated[
         str | None, typer.Option("--columns", metavar="A,B,C", help="Use only these columns (names separated by commas).")
@@ -152,7 +161,8 @@ def init(
         str | None, typer.Option("--comment", metavar="SIGN", help="Skip lines of a CSV or TSV file that begin with this.")
     ] = None,
     skip_lines: Annotated[
-        int | None, typer.Option("--skip-lines", min=0, help="Lines before the names of the columns in a CSV or TSV file.")
+        int | None,
+        typer.Option("--skip-lines", min=0, help="Lines before the names of the columns in a CSV or TSV file or a sheet."),
     ] = None,
     bad_rows: Annotated[
         str | None,

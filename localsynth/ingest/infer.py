@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from pydantic import ValidationError
+
 from localsynth.errors import DataError
 from localsynth.ingest.parse import UnreadableValueError, parse_value, parser_for
 from localsynth.ingest.personal_columns import fake_kind, key_kind
@@ -108,13 +110,26 @@ def infer_schema(
     for position, unreadable in _unreadable([column for column, _ in guesses], batches, missing).items():
         guesses[position] = guess(position, unreadable)
     source.refuse_bad_rows()
-    columns = [column for column, _ in guesses]
+    columns = [_described(column, source) for column, _ in guesses]
+    notes += [f"{name!r} in the file: {text}" for name, text in source.labels.items() if name in source.columns]
     notes += itertools.chain.from_iterable(about for _, about in guesses)
     if all(isinstance(column, Identifier | Surrogate) for column in columns):
         raise DataError(
             f"{source.path}: every column looks like an identifier, so there is nothing to learn.", "Add a column with content."
         )
     return Schema(columns=columns), notes
+
+
+def _described(column: Column, source: Source) -> Column:
+    """The column with what its file says its values stand for: a category, whatever the codes look like."""
+    told = source.descriptions.get(column.name)
+    if not told or not isinstance(column, Category | Integer | Boolean):
+        return column
+    fields = {"name": column.name, "nullable": column.nullable, "missing": column.missing, "descriptions": told}
+    try:
+        return Category.model_validate(fields)
+    except ValidationError:  # A label of several lines, or a long one.
+        return column
 
 
 def _unreadable(columns: list[Column], batches: Iterable[list[Row]], missing: list[str]) -> dict[int, set[str | None]]:

@@ -1,7 +1,7 @@
-"""The libraries that only training needs, and the error where they are missing.
+"""The libraries that only some work needs, and the error where they are missing.
 
-They are an extra of the package (`localsynth[train]`), since they take gigabytes. Sampling,
-queries and verification do not need them. This module imports none of them.
+Those for training are an extra of the package (`localsynth[train]`), since they take gigabytes; sampling, queries and
+verification do not need them. Those for some formats of files are another (`localsynth[formats]`). None is imported here.
 """
 
 import sys
@@ -42,4 +42,13 @@ def need_quantizing_part() -> None:
         raise ResourceError(
             f"Training in NF4, the default on a GPU, needs {QUANTIZING_PART}, which is not installed.",
             f"Install it with: {install_extra('cuda')}, or train in bf16: --set train.precision=bf16",
+        )
+
+
+def need_format_part(module: str, path: Path) -> None:
+    """Raises ResourceError, with the command that installs it, where the library that reads the file is missing."""
+    if find_spec(module) is None:
+        raise ResourceError(
+            f"Reading {path.name} needs {module.replace('_', '-')}, which is not installed.",
+            f"Install it with: {install_extra('formats')}, or export the table as CSV or Parquet.",
         )

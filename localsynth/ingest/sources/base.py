@@ -9,7 +9,7 @@ No message holds a value of the table: it names the file, the line and the colum
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -61,6 +61,11 @@ class Source(ABC):
     """The line in which each column name first occurs, where rows hold the names. They may be data then."""
     rare: tuple[str, ...] = ()
     """Columns that fewer than one in a hundred of the first rows have, where rows may lack some."""
+
+    descriptions: Mapping[str, Mapping[str, str]] = {}
+    """What values of a column stand for, where the file says so: public, as a code book is."""
+    labels: Mapping[str, str] = {}
+    """What columns are, in words, where the file says so."""
 
     drops_bad_rows = False
     """Whether rows that cannot be read are left out; else they are an error."""

@@ -7,7 +7,7 @@ from localsynth.config import DATA_FRAME, DataConfig
 from localsynth.errors import ConfigError, DataError
 from localsynth.ingest.sources.base import Source
 
-_FORMATS = {
+SUFFIXES = {
     ".csv": "csv",
     ".txt": "csv",
     ".tsv": "tsv",
@@ -17,30 +17,27 @@ _FORMATS = {
     ".parquet": "parquet",
     ".duckdb": "duckdb",
     ".db": "duckdb",
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), "excel"),
+    **dict.fromkeys((".sav", ".zsav", ".por"), "spss"),
+    **dict.fromkeys((".sas7bdat", ".xpt"), "sas"),
+    ".dta": "stata",
+    **dict.fromkeys((".sqlite", ".sqlite3"), "sqlite"),
 }
-
-
+"""The format of a file by the end of its name."""
 _DELIMITED = ("csv", "tsv")
+_WITH_TABLES = ("duckdb", "sqlite", "excel")
 _NUMERIC = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*")
 
 
 _ARCHIVE = "Unpack the archive, and name the file in it."
-_STATISTICS = (
-    "Export it as CSV or Parquet with the program that wrote it; in Python: pandas.{}(FILE).to_csv('t.csv', index=False)."
-)
 _IN_R = "Export it in R: write.csv({}, 't.csv', row.names = FALSE)."
 _IN_PYTHON = "Export it as Parquet; in Python: pandas.{}(FILE).to_parquet('t.parquet')."
 _HINTS = {
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "Save the sheet as CSV (UTF-8) first."),
     **dict.fromkeys((".zip", ".7z", ".tar", ".tgz", ".rar", ".bz2", ".xz"), _ARCHIVE),
-    ".sav": _STATISTICS.format("read_spss"),
-    **dict.fromkeys((".sas7bdat", ".xpt"), _STATISTICS.format("read_sas")),
-    ".dta": _STATISTICS.format("read_stata"),
     ".rds": _IN_R.format("readRDS(FILE)"),
     **dict.fromkeys((".rdata", ".rda"), "Export the table in R: load(FILE); write.csv(NAME, 't.csv', row.names = FALSE)."),
     ".json": "One JSON document is not read. Make it JSON lines: jq -c '.[]' FILE > t.jsonl",
     ".geojson": "Make it JSON lines: jq -c '.features[].properties' FILE > t.jsonl",
-    **dict.fromkeys((".sqlite", ".sqlite3"), "Export the table: sqlite3 -header -csv FILE 'select * from NAME' > t.csv"),
     **dict.fromkeys((".mdb", ".accdb"), "Export the table in Access as text with delimiters."),
     **dict.fromkeys((".feather", ".arrow"), _IN_PYTHON.format("read_feather")),
     ".orc": _IN_PYTHON.format("read_orc"),
@@ -57,13 +54,13 @@ def _format_of(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     while suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()
-    if suffixes and suffixes[-1] in _FORMATS:
-        return _FORMATS[suffixes[-1]]
+    if suffixes and suffixes[-1] in SUFFIXES:
+        return SUFFIXES[suffixes[-1]]
     if suffixes and (hint := _HINTS.get(suffixes[-1])):
         raise ConfigError(f"{path}: files of the type {suffixes[-1]} are not read.", hint)
     raise ConfigError(
         f"Cannot tell the format of {path} from its name.",
-        "Set data.format to csv, tsv, jsonl, parquet or duckdb (init: --format).",
+        f"Set data.format to one of {', '.join(dict.fromkeys(SUFFIXES.values()))} (init: --format).",
     )
 
 
@@ -86,18 +83,22 @@ def open_source(config: DataConfig, frame: str | None = None) -> Source:
         raise DataError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from None
     if not start:
         raise DataError(f"{path} is empty.", "The table needs a line with column names, and rows.")
-    if start == _SQLITE:
-        raise DataError(f"{path} is a SQLite database, which is not read.", _HINTS[".sqlite"])
-    file_format = "parquet" if frame else _format_of(path) if config.format == "auto" else config.format
-    if config.table is not None and file_format != "duckdb":
-        raise ConfigError(f"data.table is set, but {path} is not a DuckDB file.", "Remove data.table.")
+    if frame:
+        file_format = "parquet"
+    elif config.format == "auto":
+        file_format = "sqlite" if start == _SQLITE else _format_of(path)
+    else:
+        file_format = config.format
+    if config.table is not None and file_format not in _WITH_TABLES:
+        raise ConfigError(f"data.table is set, but {path} holds one table.", "Remove data.table.")
     if config.header is False and file_format not in _DELIMITED:
         raise ConfigError(
             f"data.header is false, but {path} is not a CSV or TSV file: its format names the columns.",
             "Remove data.header (init: leave out --no-header).",
         )
     for option in ("quote", "comment", "skip_lines"):
-        if option in config.model_fields_set and file_format not in _DELIMITED:
+        used = _DELIMITED if option != "skip_lines" else (*_DELIMITED, "excel")
+        if option in config.model_fields_set and file_format not in used:
             raise ConfigError(f"data.{option} is set, but {path} is not a CSV or TSV file.", f"Remove data.{option}.")
     source = _reader(file_format, path, config)
     source.drops_bad_rows = config.bad_rows == "drop"
@@ -132,6 +133,14 @@ def _reader(file_format: str, path: Path, config: DataConfig) -> Source:
         from localsynth.ingest.sources.text_files import JsonLinesSource
 
         return JsonLinesSource(path, config.encoding)
+    if file_format in ("excel", "spss", "sas", "stata", "sqlite"):
+        from localsynth.ingest.sources.record_files import ExcelSource, SqliteSource, StatisticsSource
+
+        if file_format == "excel":
+            return ExcelSource(path, config.table, config.skip_lines)
+        if file_format == "sqlite":
+            return SqliteSource(path, config.table)
+        return StatisticsSource(path, file_format, config.encoding if "encoding" in config.model_fields_set else None)
     from localsynth.ingest.sources.duckdb_files import DuckDBSource, ParquetSource
 
     return ParquetSource(path) if file_format == "parquet" else DuckDBSource(path, config.table)

@@ -22,7 +22,7 @@ from localsynth_tui.workspace.status import WorkspaceStatus, read_status
 _WELCOME = """\
 localsynth turns a table you may not share into a synthetic one you may share, on this computer, without a network.
 
-New: choose your table (CSV, TSV, JSON lines, Parquet, DuckDB). Nothing is spent before you press Start in step 3.
+New: choose your table (CSV, Excel, Parquet, DuckDB, SPSS, SAS and more). Nothing is spent before you press Start in step 3.
 Demo: a synthetic table of hospital visits, to try it out."""
 
 

@@ -14,12 +14,13 @@ from textual.events import Mount
 from textual.widgets import DirectoryTree, Input, Select, Static
 
 from localsynth.errors import LocalsynthError
+from localsynth.ingest.sources.open import SUFFIXES
 from localsynth_tui.jobs.client import Request, ask
 from localsynth_tui.screens.dialogs import Window
 from localsynth_tui.screens.passphrase import agreed_passphrase
 from localsynth_tui.text.formatting import plain
 
-_TABLE_SUFFIXES = {".csv", ".txt", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".duckdb", ".db", ".gz"}
+_TABLE_SUFFIXES = {*SUFFIXES, ".gz"}
 _HEADERS = (("detect", "detect"), ("column names", "names"), ("a row", "row"))
 """Choices of what the first line of the file is: (label, value)."""
 
