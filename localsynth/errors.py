@@ -28,6 +28,19 @@ class ExitCode(IntEnum):
     CANCELLED = 130
 
 
+EXIT_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.USAGE: "the command line or the configuration is wrong",
+    ExitCode.DATA: "the table does not fit",
+    ExitCode.BUDGET: "the privacy budget is spent or too small",
+    ExitCode.RESOURCES: "memory, disk, network or a part of the installation is missing",
+    ExitCode.INTEGRITY: "a file is not what its hash or signature says",
+    ExitCode.CANCELLED: "stopped by ctrl-C",
+    ExitCode.BUG: "a bug: please report it",
+}
+"""What each code means."""
+
+
 class LocalsynthError(Exception):
     """Base of all errors with a message for the user.
 

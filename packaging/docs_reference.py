@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 import localsynth
 from localsynth.cli.main import app
 from localsynth.config import Config
-from localsynth.errors import ExitCode
+from localsynth.errors import EXIT_CODES, ExitCode
 from localsynth.schema import columns
 
 TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
@@ -35,18 +35,8 @@ Terms are in the [glossary](glossary.md), the files of a workspace in [files.md]
 Results go to stdout, progress and messages to stderr.
 Every command has `--help` and, except `tui`, `--json`, which prints the result as JSON.
 `localsynth --version` prints the version.
+`localsynth --install-completion` makes the shell complete commands and options.
 """
-
-EXIT_CODES = {
-    ExitCode.OK: "done",
-    ExitCode.USAGE: "the command line or the configuration is wrong",
-    ExitCode.DATA: "the table does not fit",
-    ExitCode.BUDGET: "the privacy budget is spent or too small",
-    ExitCode.RESOURCES: "memory, disk, network or a part of the installation is missing",
-    ExitCode.INTEGRITY: "a file is not what its hash or signature says",
-    ExitCode.CANCELLED: "stopped by ctrl-C",
-    ExitCode.BUG: "a bug: please report it",
-}
 
 SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items() if field.alias is None}
 COLUMN_KINDS: tuple[type[BaseModel], ...] = get_args(get_args(columns.Column)[0])

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 from localsynth.cli import bench, guarantee, models, pipeline, rows
 from localsynth.cli.options import AsJson
 from localsynth.cli.output import command
-from localsynth.errors import ConfigError, ExitCode, LocalsynthError
+from localsynth.errors import EXIT_CODES, ConfigError, ExitCode, LocalsynthError
 from localsynth.presentation import doctor_text
 from localsynth.results import DoctorResult
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     name="localsynth",
     help="Turns a private table into a synthetic one, on this machine, under differential privacy that anyone can check.",
     invoke_without_command=True,
-    add_completion=False,
+    epilog="Exit codes: " + "; ".join(f"{int(code)} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
