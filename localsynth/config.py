@@ -73,7 +73,7 @@ class PrivacyConfig(_Section):
     public_size: int | None = Field(default=None, ge=1)
     """How many units the table has, where that is public knowledge; otherwise it is measured under DP."""
     schema_epsilon: float | None = Field(default=None, gt=0)
-    """Epsilon of measuring bounds and category lists, as if alone; None: a fifth of epsilon."""
+    """Epsilon of measuring bounds and category lists, as if alone; None: a quarter of epsilon."""
     holdout: float = Field(default=0.1, ge=0, lt=0.9)
     """Probability with which each unit is held out for the evaluation."""
 

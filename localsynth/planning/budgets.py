@@ -20,7 +20,7 @@ from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 
 _SIZE_SHARE = 0.02
 """Of privacy.epsilon, for the number of units where it is not declared."""
-SCHEMA_SHARE = 0.2
+SCHEMA_SHARE = 0.25
 """Of privacy.epsilon, as if alone, where privacy.schema_epsilon is not set."""
 _FAILURE_SHARE = 0.1
 """Of δ, for measured values; half of it is planned with, and half is for measurements that an interruption lost."""

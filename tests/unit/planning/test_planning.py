@@ -142,13 +142,22 @@ def test_measured_columns_give_the_account_an_order(columns: list[Column]) -> No
     chosen = config(columns, public_size=100)
     share, account = shares_of(chosen), account_of(chosen, 90, 0.0)
     alone = math.fsum(1 / (2 * m["noise_multiplier"] ** 2) for m in share.schema)
-    assert alone == pytest.approx(rho_for(0.2 * 4.0, 1e-5)), "what they cost together, if alone"
+    assert alone == pytest.approx(rho_for(0.25 * 4.0, 1e-5)), "what they cost together, if alone"
     assert [m["delta"] for m in share.schema] == [pytest.approx(0.05 * 1e-5 / len(columns))] * len(columns)
     assert account.order == "all" and (account.epsilon, account.delta) == (4.0, 1e-5), "of marginals alone"
     trained = account_of(config([*columns, TEXT], public_size=100), 90, 0.0)
     assert trained.order in ORDERS and trained.failure == account.failure
     assert account.failure == pytest.approx(0.1 * 1e-5)
     assert account.fits([*share.schema, gaussian_of_rho(account.rho(share.schema))])
+
+
+@pytest.mark.parametrize(("epsilon", "reach"), [(8.0, 0.85), (4.0, 1.21), (1.0, 3.06)])
+def test_noise_of_training_where_only_the_size_is_measured(epsilon: float, reach: float) -> None:
+    """Of a hybrid by default. The size has a budget of its own; then every parameter is fixed before the first touch."""
+    chosen = config([BOUNDED, TEXT], epsilon=epsilon, delta=1e-5)
+    account = account_of(chosen, 9000, shares_of(chosen).size_epsilon)
+    plan = plan_training(chosen, account, 9000, [])
+    assert account.order is None and 0.9 * reach < plan.noise_multiplier <= reach
 
 
 def test_only_open_columns_share_the_schema_epsilon() -> None:

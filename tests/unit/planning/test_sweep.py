@@ -51,7 +51,7 @@ def hybrid() -> Sweep:
 
 
 def test_a_row_by_hand(hybrid: Sweep) -> None:
-    """At ε = 2 and δ = 1e-5, with a fifth for marginals, and a fifth of ε and a twentieth of δ for the list."""
+    """At ε = 2 and δ = 1e-5, with a fifth for marginals, and a quarter of ε and a twentieth of δ for the list."""
     row = next(row for row in hybrid.rows if row.epsilon == 2)
     rho = rho_for(0.2 * 2, 0.2 * 1e-5)
     # Three columns, the length of the text among them, which two pairs link, with 90 % of 40 % of what is left.
@@ -60,7 +60,7 @@ def test_a_row_by_hand(hybrid: Sweep) -> None:
     assert row.pair.rows == pytest.approx(math.sqrt(2 / (2 * 0.85 * 0.9 * 0.4 * rho)))
     assert (row.single.share, row.pair.share) == (row.single.rows / 900, row.pair.rows / 900)
     # Rounded Gaussian noise takes a value of one row to the threshold with at most the list's δ.
-    deviation = 1 / math.sqrt(2 * rho_for(0.2 * 2, 1e-5))
+    deviation = 1 / math.sqrt(2 * rho_for(0.25 * 2, 1e-5))
     assert row.list_threshold is not None
     thresholds = (row.list_threshold, row.list_threshold - 1)
     reached = [0.5 * math.erfc((threshold - 1.5) / deviation / math.sqrt(2)) for threshold in thresholds]
