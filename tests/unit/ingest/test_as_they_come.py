@@ -3,13 +3,16 @@
 import datetime as dt
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import stdnum.iban
 import stdnum.luhn
 
+from localsynth.config import DataConfig
 from localsynth.ingest.infer import infer_schema
 from localsynth.ingest.parse import parse_value
+from localsynth.ingest.sources.open import open_source
 from localsynth.schema.columns import Column, Identifier, Number, written
 from tests.unit.ingest.test_infer import MISSING, Rows, guess
 
@@ -249,6 +252,24 @@ def test_a_column_has_no_two_notes_that_disagree() -> None:
     """Once: 'taken as codes', and then 'free text'."""
     _, notes = guess("ward", [f"{n % 999:03}" for n in range(5000)])
     assert "codes" in notes[0] and not any("text" in note for note in notes)
+
+
+def test_tables_as_files_have_them(tmp_path: Path) -> None:
+    """Hourly measurements with decimal commas, and stays with births over 90 years."""
+    hours = "".join(f'{10 + n // 24}/03/2004,{n % 24:02}.00.00,"{n % 7},{n % 10}","{13 - n % 20},{n % 9}"\n' for n in range(300))
+    stays = "".join(
+        f"{1934 + n % 90}-03-{1 + n % 28:02},2024-01-{1 + n % 28:02},2024-02-{1 + n % 28:02},{'FM'[n % 2]},w{n % 5},"
+        f"{('home', 'died')[n % 9 == 0]},{('public', 'private')[n % 4 == 0]}\n"
+        for n in range(300)
+    )
+    for header, lines, kinds in (
+        ("Date,Time,CO,T", hours, ["date %d/%m/%Y", "time %H.%M.%S", "number 1234,5", "number 1234,5"]),
+        ("dateOfBirth,admission,discharge,sex,ward,outcome,insurance", stays, ["date"] * 3 + ["category"] * 4),
+    ):
+        (tmp_path / "t.csv").write_text(f"{header}\n{lines}")
+        schema, _ = infer_schema(open_source(DataConfig(source=str(tmp_path / "t.csv"))), [""])
+        found = [f"{column.kind} {getattr(column, 'format', None) or ''}".strip() for column in schema.columns]
+        assert found == kinds
 
 
 def infer(values: list[str]) -> Column:

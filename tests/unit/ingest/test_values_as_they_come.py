@@ -83,7 +83,7 @@ SPIKES: dict[str, tuple[Column, Any, float, list[Any]]] = {
         0.45,
         days(dt.date(2015, 1, 1), RNG.integers(0, 3650, 1650)),
     ),
-    "a code for missing": (Integer(name="x"), -999, 0.15, RNG.integers(0, 50, 2550).tolist()),
+    "a code for missing": (Integer(name="x"), -999, 0.1, RNG.integers(0, 50, 5400).tolist()),
     "no claim": (Number(name="x"), 0.0, 0.6, np.exp(RNG.normal(7, 1, 1200)).round(2).tolist()),
 }
 
