@@ -77,6 +77,16 @@ _STAGE_NAMES = {"schema": "schema", "marginals": "marginals", "train": "training
 _ORIGINS = {"declared": "declared", "measured": "measured", "assumed": "assumed; declare privacy.public_size for a real figure"}
 
 
+_MAX_NAMED = 40
+"""Of a list of columns in a sentence."""
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The names with commas between, and how many more there are where they are too many."""
+    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
+
+
 def plan_text(plan: Plan) -> str:
     """`plan`'s object for a person."""
     epsilon, seconds, adapters = plan.epsilon, plan.seconds, plan.adapters
@@ -106,7 +116,7 @@ def plan_text(plan: Plan) -> str:
         f"({plan.free_disk_bytes / 2**30:.0f} GiB free)",
     ]
     if plan.to_be_measured:
-        lines.append(f"to be measured    {printable(', '.join(plan.to_be_measured))}")
+        lines.append(f"to be measured    {printable(first_of(plan.to_be_measured))}")
     lines += [f"warning: {printable(text)}" for text in plan.warnings]
     lines.append("Nothing was spent.")
     return "\n".join(lines)

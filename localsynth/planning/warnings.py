@@ -7,6 +7,7 @@ from localsynth.config import Config
 from localsynth.errors import BudgetError
 from localsynth.events import Emit
 from localsynth.planning.budgets import shares_of
+from localsynth.presentation import first_of
 from localsynth.schema.columns import Category, Text
 
 FEW_UNITS = 10_000
@@ -78,7 +79,7 @@ class Need:
     @property
     def text(self) -> str:
         """The warning."""
-        names, several = ", ".join(map(repr, self.columns)), len(self.columns) > 1
+        names, several = first_of([*map(repr, self.columns)]), len(self.columns) > 1
         return (
             f"The {self.what}{'s' if several else ''} of {names} will be measured. {'Each' if several else 'It'} {self.of_each}"
         )

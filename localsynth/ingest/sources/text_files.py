@@ -34,7 +34,7 @@ _RARE = 0.01
 _GZIP, _ZSTANDARD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _DELIMITERS = ",;\t|"
 _QUOTES = 'Check the quotes of that row; where quotes are no more than characters, set data.quote = "" (init: --quote "").'
-_FIELDS = "Check that line for a missing or unquoted delimiter; if tabs separate the fields, set data.format to tsv."
+_FIELDS = "Check such lines for a missing or unquoted delimiter; if tabs separate the fields, set data.format to tsv."
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 

@@ -257,6 +257,8 @@ def test_what_is_open_says_how_many_units_it_needs() -> None:
     assert measurement_needs(asked, lists.units - 1) == [lists, ranges] and lists.units < ranges.units
     assert measurement_needs(asked, lists.units) == [ranges] and measurement_needs(asked, ranges.units) == []
     assert measurement_needs(config([BOUNDED, TEXT])) == []
+    (wide,) = measurement_needs(config([Integer(name=f"n{i}") for i in range(1500)], epsilon=50))
+    assert "'n39' and 1,460 more will be measured" in wide.text and len(wide.columns) == 1500
 
 
 @pytest.mark.parametrize("units", [1, 99])
