@@ -1,5 +1,6 @@
 """Events of the worker in a notebook or a script: a bar for each stage, and notes as lines."""
 
+from importlib.util import find_spec
 from types import TracebackType
 
 from rich.console import Console
@@ -16,7 +17,9 @@ class Progress:
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Bars(*columns, console=Console(stderr=True))
+        # Without ipywidgets a notebook shows the bars as text, once they are full.
+        widgets = None if find_spec("ipywidgets") else False
+        self._bars = Bars(*columns, console=Console(stderr=True, force_jupyter=widgets))
         self._stages: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Progress":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from localsynth.schema.columns import Column
 from localsynth.schema.columns import Schema as Columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Schema:
     """The columns of a table, how its file is read, and what is unsure about them. Its methods return changed copies.
 
@@ -27,7 +27,7 @@ class Schema:
 
     columns: Columns
     data: DataConfig
-    notes: tuple[str, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     @staticmethod
     def infer(data: Any, **reading: Any) -> "Schema":
@@ -74,6 +74,9 @@ class Schema:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"][2:])
             raise ConfigError(f"The schema cannot be so: {where} {first['msg']}".strip(), "See docs/reference.md.") from None
+
+    def __repr__(self) -> str:
+        return f"Schema({', '.join(f'{column.name}: {column.kind}' for column in self.columns.columns)})"
 
     def _repr_html_(self) -> str:
         rows = [(column.name, column.kind, _facts(column), ", ".join(column.unmeasured())) for column in self.columns.columns]
