@@ -364,6 +364,17 @@ def test_a_range_is_widened_until_five_percent_are_outside(share: float, noise: 
     assert mechanisms._widened(counts[::-1], 10, 10, independent(noise)) == (10 - more, 10)
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_five_percent_outside_are_noticed_in_each_range(found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the runs of buckets would not show them; without any range that shows, there is nothing to widen."""
+    plan = RangePlan(1.0, 1e-6, 1, integer_grid())
+    values = np.arange(-5000, 5000)
+    monkeypatch.setattr(mechanisms, "_span", lambda counts, deviation: (100, 100, found))
+    measured = plan.release(values, RANDOM)
+    cut = ((values < measured.starts[0]) | (values >= measured.starts[-1])).mean()
+    assert cut < 0.06 if found else cut > 0.5
+
+
 # --- of what use it is ------------------------------------------------------------------------------------------------
 
 
