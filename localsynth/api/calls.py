@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, TypeVar
 
 from localsynth.api.progress import Progress
+from localsynth.errors import ConfigError
 from localsynth.results import from_json
 from localsynth.worker import run_in_child
 
@@ -30,6 +31,25 @@ def passed_on(data: Any) -> Iterator[tuple[str | None, tuple[int, ...]]]:
 
     descriptor = frame_to_memory(data)
     try:
+        yield descriptor_path(descriptor), (descriptor,)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def csv_passed_on(like: Any) -> Iterator[tuple[str | None, tuple[int, ...]]]:
+    """As `passed_on`, for the values of some columns, which the worker reads as CSV. Raises ConfigError."""
+    if like is None or isinstance(like, str | os.PathLike):
+        yield None if like is None else os.fspath(like), ()
+        return
+    if not hasattr(like, "to_csv"):
+        raise ConfigError(f"like cannot be a {type(like).__name__}.", "Give a pandas DataFrame, or the path of a CSV.")
+    from localsynth.system.memory_file import descriptor_path, memory_file
+
+    descriptor = memory_file("localsynth")
+    try:
+        with os.fdopen(os.dup(descriptor), "w", encoding="utf-8", newline="") as out:
+            like.to_csv(out, index=False)
         yield descriptor_path(descriptor), (descriptor,)
     finally:
         os.close(descriptor)

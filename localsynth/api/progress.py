@@ -1,5 +1,6 @@
 """Events of the worker in a notebook or a script: a bar for each stage, and notes as lines."""
 
+import sys
 from importlib.util import find_spec
 from types import TracebackType
 
@@ -13,7 +14,10 @@ from localsynth.presentation import printable
 
 
 class Progress:
-    """A context that takes events. What depends on the original rows is shown as a note only, and is kept by nobody but you."""
+    """A context that takes events.
+
+    A note that depends on the original rows is printed on a terminal only: a notebook would keep it.
+    """
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -38,6 +42,6 @@ class Progress:
                 self._stages[name] = self._bars.add_task(name, total=event["steps"])
             self._bars.update(self._stages[name], completed=event["step"], total=event["steps"])
         elif kind in ("note", "warning"):
-            text = event.get("text") or dict(event.get("private") or {}).get("text")
-            if text:
+            private = event.get("private") if sys.stderr.isatty() else None
+            if text := event.get("text") or dict(private or {}).get("text"):
                 self._bars.console.print(escape(printable(f"{kind}: {text}")), highlight=False)

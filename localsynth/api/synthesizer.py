@@ -1,14 +1,13 @@
 """A workspace with a table's generator: plan, fit, sample, evaluate, erase."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 
-from localsynth.api.calls import call, passed_on
+from localsynth.api.calls import call, csv_passed_on, passed_on
 from localsynth.api.certificate import Certificate
 from localsynth.api.report import Report
 from localsynth.api.rows import Rows
@@ -108,9 +107,9 @@ class Synthesizer:
         """
         if (n is None) == (like is None):
             raise ConfigError("The number of rows is missing, or said twice.", "Give n, or like, whose rows are counted.")
-        with tempfile.TemporaryDirectory() as directory:
-            seeds = None if like is None else _as_csv(like, Path(directory))
-            done = call(SampleResult, "sample", self._request(more=n, where=where, balance=balance, seeds=seeds))
+        with csv_passed_on(like) as (seeds, inherited):
+            request = self._request(more=n, where=where, balance=balance, seeds=seeds)
+            done = call(SampleResult, "sample", request, inherited)
         return Rows(self._workspace.synthetic_path, done.rows - done.new_rows, done.new_rows)
 
     def rows(self) -> Rows:
@@ -182,14 +181,3 @@ def _text(schema: Schema, workspace: str, settings: Mapping[str, Any]) -> str:
             document.add(section, tomlkit.table())
         document[section][name] = value
     return tomlkit.dumps(document)
-
-
-def _as_csv(like: Any, directory: Path) -> str:
-    """The path of a CSV with the rows of a frame, or the path that it is. Raises ConfigError."""
-    if isinstance(like, str | os.PathLike):
-        return str(like)
-    if not hasattr(like, "to_csv"):
-        raise ConfigError(f"like cannot be a {type(like).__name__}.", "Give a pandas DataFrame, or the path of a CSV.")
-    path = directory / "like.csv"
-    like.to_csv(path, index=False)
-    return str(path)

@@ -43,6 +43,8 @@ from localsynth.results import (
     TrainResult,
 )
 from localsynth.system.extras import need_training_parts
+from localsynth.system.files import file_sha256
+from localsynth.workspace.effective_schema import read_ingest
 from localsynth.workspace.paths import Workspace
 from localsynth.workspace.runs import Run, latest_run
 
@@ -75,6 +77,7 @@ def run_stages(session: Session) -> tuple[Run, list[StageResult]]:
 
 def fit(session: Session) -> FitResult:
     """The stages before sampling, resumed where the last command stopped. Refuses a finished fit without --again."""
+    _check_same_frame(session)
     latest = latest_run(session.workspace)
     if latest is not None and _is_fitted(latest):
         if not session.options.again:
@@ -95,6 +98,25 @@ def fit(session: Session) -> FitResult:
         certificate=str(current.certificate_path),
         stages=tuple(results),
     )
+
+
+def _check_same_frame(session: Session) -> None:
+    """Raise ConfigError where the store holds other rows than the data frame given now, whose name does not show it."""
+    from localsynth.store.key import check_passphrase
+    from localsynth.store.private import PrivateStore
+
+    workspace, frame = session.workspace, session.options.frame
+    record = read_ingest(workspace)
+    if frame is None or record is None or record.ingest is None or not workspace.private_path.exists():
+        return
+    check_passphrase(workspace)
+    with PrivateStore.open(workspace) as store:
+        held = store.info()["source_sha256"]
+    if file_sha256(Path(frame)) != held:
+        raise ConfigError(
+            "This data frame is not the one that the workspace holds.",
+            "Give that one, or use another workspace for this one: what is learned of both adds up.",
+        )
 
 
 def _is_fitted(run: Run) -> bool:

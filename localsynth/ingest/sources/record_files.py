@@ -33,10 +33,15 @@ class RecordSource(Source):
 
     def batches(self, size: int = BATCH) -> Iterator[list[Row]]:
         positions = [self._all.index(name) for name in self.columns]
-        rows = (tuple(as_text(record[position]) for position in positions) for record in self._records())
+        rows = (tuple(self._text(record[position]) for position in positions) for record in self._records())
         self.bad = BadRows()
         while batch := list(itertools.islice(rows, size)):
             yield batch
+
+    def _text(self, value: Any) -> str | None:
+        if isinstance(value, bytes):
+            raise DataError(f"{self.path}: a column holds binary data.", "Name the columns to use in data.columns.")
+        return as_text(value)
 
 
 def as_text(value: Any) -> str | None:
@@ -137,7 +142,12 @@ class SqliteSource(RecordSource):
     """A table or view of an SQLite database: the one named `table`, or the only one."""
 
     def __init__(self, path: Path, table: str | None) -> None:
-        self._uri = f"{path.absolute().as_uri()}?mode=ro"
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            # The hash of the file would not be that of its rows.
+            raise DataError(f"{path} is open in another program, or was not closed.", "Close that program, then try again.")
+        # Nothing is written beside it.
+        self._uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         with self._connected(path) as connection:
             kinds = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
             names = [str(name) for (name,) in connection.execute(kinds + " ORDER BY name")]
@@ -159,10 +169,7 @@ class SqliteSource(RecordSource):
 
     def _records(self) -> Iterator[Sequence[Any]]:
         with self._connected(self.path) as connection:
-            for row in connection.execute(f"SELECT * FROM {quoted(self._table)}"):
-                if any(isinstance(value, bytes) for value in row):
-                    raise DataError(f"{self.path}: the table holds binary data.", "Name the columns to use in data.columns.")
-                yield row
+            yield from connection.execute(f"SELECT * FROM {quoted(self._table)}")
 
 
 def _chosen(path: Path, what: str, names: list[str], table: str | None) -> str:

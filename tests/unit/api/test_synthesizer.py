@@ -1,7 +1,9 @@
 """The Python API on a small table without text: frames in and out, cells run twice, and what is refused."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -61,6 +63,8 @@ def test_from_a_frame_to_a_frame(home: Path, inferred: ls.Schema) -> None:
     assert fitted.epsilon_guaranteed <= 2
     with pytest.raises(LocalsynthError, match="is fitted"):
         synthesizer.fit(visits())
+    with pytest.raises(LocalsynthError, match="not the one that the workspace holds"):
+        synthesizer.fit(visits().iloc[1:].reset_index(drop=True), again=True)
     certificate = synthesizer.certificate
     assert certificate.epsilon == fitted.epsilon_guaranteed and ls.verify(certificate.path).valid
 
@@ -92,13 +96,45 @@ def test_a_file_is_read_again_at_the_fit(home: Path) -> None:
     assert len(synthesizer.sample(5)) == 5
 
 
-def test_a_frame_reaches_no_disk(home: Path) -> None:
+def test_a_frame_reaches_no_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TMPDIR", "HOME"):
+        (home / name).mkdir()
+        monkeypatch.setenv(name, str(home / name))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     frame = visits().assign(sex="planted-value")
     synthesizer = ls.Synthesizer("ws", ls.Schema.infer(frame).confirm(), settings={"privacy.public_size": ROWS})
     synthesizer.fit(frame)
-    held = [path for path in home.rglob("*") if path.is_file() and b"planted-value" in path.read_bytes()]
-    # The list of the column is measured: the certificate, the schema and the marginals may name a value of every row.
-    assert {path.name for path in held} <= {"schema.json", "certificate.json", "marginals.json", "run.json"}
+    synthesizer.sample(like=frame[["sex"]].head(3))
+    held = {path.name for path in home.rglob("*") if path.is_file() and b"planted-value" in path.read_bytes()}
+    # All rows share the value, so it is released in what is public, which shows that the search finds it.
+    assert "schema.json" in held
+    assert held <= {"schema.json", "certificate.json", "marginals.json", "run.json", "synthetic.duckdb", "synthetic.duckdb.wal"}
+
+
+def open_files() -> list[str]:
+    return [target for path in Path("/proc/self/fd").iterdir() if "memfd" in (target := str(os.path.realpath(path)))]
+
+
+def test_a_refused_frame_leaves_nothing_open() -> None:
+    before = open_files()
+    for frame in (visits().assign(odd=[1j] * ROWS), visits().assign(odd=[[1]] * ROWS).set_index("visit")):
+        with pytest.raises(ConfigError):
+            ls.Schema.infer(frame)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (visits().set_index("visit"), "index 'visit' would be lost"),
+        (visits().rename(columns={"sex": "AGE"}), "same name"),
+        (visits().rename(columns={"sex": 3}), "not all strings"),
+    ],
+    ids=["index", "same name", "number"],
+)
+def test_a_frame_that_would_lose_something_is_refused(frame: pd.DataFrame, said: str) -> None:
+    with pytest.raises(LocalsynthError, match=said):
+        ls.Schema.infer(frame)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,21 @@ def test_a_table_of_sqlite(tmp_path: Path, name: str) -> None:
     assert rows_of(opened(path, table="adults")) == [("30",)]
 
 
+def test_an_sqlite_database_with_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "t.sqlite"
+    writer = sqlite3.connect(path)
+    writer.execute("PRAGMA journal_mode = wal")
+    writer.execute("CREATE TABLE t (a INTEGER, b BLOB)")
+    writer.execute("INSERT INTO t VALUES (1, x'00ff')")
+    writer.commit()
+    with pytest.raises(DataError, match="open in another program"):
+        opened(path)
+    writer.close()
+    assert rows_of(opened(path, columns=["a"])) == [("1",)] and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(DataError, match="binary data"):
+        rows_of(opened(path))
+
+
 @pytest.mark.parametrize("name", ["t.xlsx", "t.ods", "t.sav", "t.dta", "t.sas7bdat", "t.xpt", "t.sqlite"])
 def test_a_damaged_file_is_an_error_without_a_value(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
