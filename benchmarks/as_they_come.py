@@ -68,7 +68,7 @@ def cut_of(column: dict[str, Any], texts: pd.Series) -> float:
         return float((~texts.str.strip().isin(column["values"])).mean())
     if column["kind"] in ("integer", "number", "date", "datetime") and column["measured"]:
         dated = column["kind"] in ("date", "datetime")
-        as_number = (lambda v: pd.to_datetime(v, errors="coerce")) if dated else (lambda v: pd.to_numeric(v, errors="coerce"))
+        as_number = (lambda v: pd.to_datetime(v, errors="coerce", utc=True)) if dated else (lambda v: pd.to_numeric(v, errors="coerce"))
         values = as_number(texts).dropna()
         low, high = (as_number(pd.Series([column[end]])).iloc[0] for end in ("min", "max"))
         return float(((values < low) | (values > high)).mean())
@@ -207,6 +207,10 @@ def summarise(results: list[dict[str, Any]]) -> None:
         unannounced = sum(len(r.get("unannounced", [])) for r in runs)
         print(f"{len(runs)} runs, {sum(bool(r['run']) for r in runs)} failed, {sum(r['seconds'] for r in runs):.0f} s in all")
         print(f"{cut} of {columns} columns cut by more than 5 %, {unannounced} of them without a warning beforehand")
+        for least, most in ((0, 2000), (2000, 5000), (5000, _MAX_ROWS)):
+            some = [r for r in runs if least <= r["rows"] < most]
+            cut, columns = sum(len(r.get("cut", {})) for r in some), sum(r["columns"] for r in some)
+            print(f"  of {least:,} to {most:,} rows: {len(some)} runs, {cut} of {columns} columns")
         for key in ("distance", "distance_of_originals"):
             found = np.array([r[key] for r in runs if key in r])
             print(f"{key}: single columns {found[:, 0].mean():.3f}, pairs {found[:, 1].mean():.3f}")
