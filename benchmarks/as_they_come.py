@@ -68,7 +68,9 @@ def cut_of(column: dict[str, Any], texts: pd.Series) -> float:
         return float((~texts.str.strip().isin(column["values"])).mean())
     if column["kind"] in ("integer", "number", "date", "datetime") and column["measured"]:
         dated = column["kind"] in ("date", "datetime")
-        as_number = (lambda v: pd.to_datetime(v, errors="coerce", utc=True)) if dated else (lambda v: pd.to_numeric(v, errors="coerce"))
+        as_number = (
+            (lambda v: pd.to_datetime(v, errors="coerce", utc=True)) if dated else (lambda v: pd.to_numeric(v, errors="coerce"))
+        )
         values = as_number(texts).dropna()
         low, high = (as_number(pd.Series([column[end]])).iloc[0] for end in ("min", "max"))
         return float(((values < low) | (values > high)).mean())
