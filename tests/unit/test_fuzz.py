@@ -289,7 +289,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[CertificateFacts
     """What a certificate of marginals is made of, and the marginals."""
     directory = tmp_path_factory.mktemp("ledger")
     ledger = Ledger.open(directory / "ledger.json", directory / "head.json", "0123456789abcdef")
-    privacy, rho = PrivacyConfig(public_size=500), rho_for(4.0, 1e-6)
+    privacy, rho = PrivacyConfig(public_size=500, delta=1e-6), rho_for(4.0, 1e-6)
     ledger.open_budget(
         "marginals", "r1", Account(4.0, 1e-6), limit=4.0, limit_delta=1e-6, basis=Basis("row", 1, size_declared=True)
     )

@@ -412,7 +412,8 @@ def test_busy_file_is_waited_for_then_reported(small: SyntheticStore, tmp_path: 
 
 
 def test_concurrent_readers_and_writer(tmp_path: Path) -> None:
-    store = SyntheticStore(tmp_path / "synthetic.duckdb")
+    # On a busy machine the reader may have the file again and again before the writer looks.
+    store = SyntheticStore(tmp_path / "synthetic.duckdb", wait_seconds=120)
     store.create_table(SMALL)
     counts: list[int] = []
 
