@@ -29,7 +29,7 @@ class Certificate:
 
     @staticmethod
     def read(path: Path) -> "Certificate":
-        """The certificate in a file. Raises LocalsynthError where it is none."""
+        """The certificate that a run wrote."""
         document = read_json(path)
         stated = document["guarantee"]
         figures = (stated["guaranteed_epsilon"], stated["spent_delta"], stated["spent_epsilon"])

@@ -112,6 +112,13 @@ def infer_schema(
     source.refuse_bad_rows()
     columns = [_described(column, source) for column, _ in guesses]
     notes += [f"{name!r} in the file: {text}" for name, text in source.labels.items() if name in source.columns]
+    # Some programs make labels of the values themselves.
+    notes += [
+        f"{column.name!r}: the descriptions of its values come from the file, and are published with the schema. Remove what is "
+        "not public."
+        for column in columns
+        if isinstance(column, Category) and column.descriptions
+    ]
     notes += itertools.chain.from_iterable(about for _, about in guesses)
     if all(isinstance(column, Identifier | Surrogate) for column in columns):
         raise DataError(

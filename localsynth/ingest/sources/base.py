@@ -63,7 +63,7 @@ class Source(ABC):
     """Columns that fewer than one in a hundred of the first rows have, where rows may lack some."""
 
     descriptions: Mapping[str, Mapping[str, str]] = {}
-    """What values of a column stand for, where the file says so: public, as a code book is."""
+    """What values of a column stand for, where the file says so. The user is told that they are published."""
     labels: Mapping[str, str] = {}
     """What columns are, in words, where the file says so."""
 

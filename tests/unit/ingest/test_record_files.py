@@ -72,6 +72,7 @@ def test_labels_become_descriptions(tmp_path: Path) -> None:
     sex = schema.column("sex")
     assert isinstance(sex, Category) and sex.descriptions == {"1": "male", "2": "female"}
     assert "'sex' in the file: Sex of patient" in notes
+    assert any(note.startswith("'sex': the descriptions") and "Remove what is not public" in note for note in notes)
 
 
 def test_declared_missing_codes_are_no_values(tmp_path: Path) -> None:
