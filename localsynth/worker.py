@@ -102,10 +102,14 @@ def _environment() -> dict[str, str]:
     }
 
 
+_LOADER_FAILED = 127
+"""The status with which the dynamic loader of glibc ends a process, as when a new thread's data finds no memory."""
+
+
 def _without_an_answer(code: int, doing: str) -> WorkerError:
     """The error of a child that ended with this status and no last event."""
-    if code in (-signal.SIGKILL, -signal.SIGABRT):
-        # The kernel kills a process when memory is gone; a library that is refused memory may abort instead.
+    if code in (-signal.SIGKILL, -signal.SIGABRT, _LOADER_FAILED):
+        # The kernel kills a process when memory is gone; a library that is refused memory may abort, the loader exits.
         return WorkerError(
             "The working process was ended, probably because memory ran out.",
             _with_less_memory(doing),

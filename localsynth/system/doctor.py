@@ -128,7 +128,8 @@ def _nvidia_gpus() -> tuple[Gpu, ...]:
 
 def parts() -> list[str]:
     """The distributions that localsynth depends on, for training too, by its package metadata."""
-    required = [each for each in metadata.requires("localsynth") or [] if "extra == 'dev'" not in each]
+    others = ("extra == 'dev'", "extra == 'formats'")
+    required = [each for each in metadata.requires("localsynth") or [] if not each.endswith(others)]
     return sorted({re.split(r"[^\w-]", each)[0] for each in required} - {"localsynth"})
 
 
