@@ -108,7 +108,7 @@ def test_unusable_base_models(localsynth, workspace, tmp_path):
     ]:
         model = name if not name.endswith(".gguf") else tmp_path / name
         refused(localsynth("plan", "ws", "--set", f"train.model={model}"), code, word)
-    localsynth.ok("run", "ws", "--rows", 2, *localsynth.quick())
+    localsynth.ok("plan", "ws", *localsynth.quick())
 
 
 def test_a_table_that_is_too_small(localsynth, tmp_path):
@@ -163,7 +163,7 @@ def test_a_disk_that_fills_up_in_each_stage(localsynth, workspace, tmp_path):
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system does not allow a mount namespace of one's own")
     python = f"{sys.executable} -m localsynth.cli.main"
-    keys = " ".join(localsynth.quick())
+    keys = " ".join(localsynth.quick(count_texts=True))
     script = f"""
         mkdir small && mount -t tmpfs -o size=50m tmpfs small && mv ws small/ws
         try() {{
@@ -196,7 +196,7 @@ def test_a_disk_that_fills_up_in_each_stage(localsynth, workspace, tmp_path):
 def test_too_little_memory(localsynth, workspace, tmp_path):
     command = " ".join(map(str, [sys.executable, "-m", "localsynth.cli.main", "run", "ws", "--rows", 2, *localsynth.quick()]))
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -v 1500000; exec {command}"],
+        ["bash", "-c", f"ulimit -v 1200000; exec {command}"],
         cwd=tmp_path,
         env=localsynth.environment,
         capture_output=True,

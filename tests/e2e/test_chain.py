@@ -25,11 +25,11 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
     kinds = {column["name"]: column["kind"] for column in made["columns"]}
     assert list(kinds.values()) == ["identifier", "surrogate", "category", "integer", "number", "date", "boolean", "text"]
     localsynth.shorten_texts("ws", 48)  # none is longer
-    planned = localsynth.ok("plan", "ws", *localsynth.quick(), "--json").json()
+    planned = localsynth.ok("plan", "ws", *localsynth.quick(count_texts=True), "--json").json()
     assert planned["units_origin"] == "assumed" and planned["noise_multiplier"] > 0
     assert not (tmp_path / "ws" / "ledger.json").exists(), "plan must spend nothing"
 
-    result = localsynth.ok("run", "ws", "--rows", 70, *localsynth.quick(), "--json").json()
+    result = localsynth.ok("run", "ws", "--rows", 70, *localsynth.quick(count_texts=True), "--json").json()
     workspace = tmp_path / "ws"
     assert result["rows"] == 70
     assert 0 < result["epsilon_spent"] < result["epsilon_guaranteed"] <= 4.0
@@ -69,8 +69,8 @@ def test_from_a_csv_to_rows_and_a_certificate(localsynth, tickets, tmp_path):
         manifests.add(json.loads((tmp_path / f"out.{kind}.manifest.json").read_text())["rows_sha256"])
     assert len(manifests) == 1, "the same rows, whatever the format"
 
-    assert localsynth("run", "ws", *localsynth.quick()).code == 2, "a finished run needs --again"
-    assert localsynth.ok("sample", "ws", "--more", 5, *localsynth.quick(), "--json").json()["rows"] == 75
+    assert localsynth("run", "ws", *localsynth.quick(count_texts=True)).code == 2, "a finished run needs --again"
+    assert localsynth.ok("sample", "ws", "--more", 5, *localsynth.quick(count_texts=True), "--json").json()["rows"] == 75
     no_planted_value_outside_the_private_store(workspace)
 
 
@@ -134,7 +134,7 @@ def test_a_changed_digit_makes_verify_fail(localsynth, tickets, tmp_path):
     assert localsynth("verify", result["model"]).code == 6
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_stopped_run_resumes_within_its_budget(localsynth, tickets, tmp_path, sent):
     localsynth.init("ws", tickets)
     slow = [*localsynth.quick(), "--set", "train.epochs=5"]
@@ -178,26 +178,27 @@ def train_steps(workspace):
 
 def test_stages_one_by_one(localsynth, tickets, tmp_path):
     localsynth.init("ws", tickets)
+    quick = localsynth.quick(count_texts=True)
     assert localsynth("train", "ws").code == 2  # nothing ingested
     assert localsynth("export", "ws").code == 2  # nothing trained
     assert localsynth("sample", "ws").code == 2
     localsynth.ok("ingest", "ws", "--max-units", 300)
     facts = localsynth.ok("ingest", "ws", "--json").json()
     assert facts["done_before"] and 225 < facts["kept_units"] < 375
-    localsynth.ok("train", "ws", *localsynth.quick())
-    assert localsynth("train", "ws", *localsynth.quick()).code == 2  # would be charged again
-    localsynth.ok("export", "ws", "--no-sign", *localsynth.quick())
-    refused = localsynth("sample", "ws", "--rows", 9, *localsynth.quick())
+    localsynth.ok("train", "ws", *quick)
+    assert localsynth("train", "ws", *quick).code == 2  # would be charged again
+    localsynth.ok("export", "ws", "--no-sign", *quick)
+    refused = localsynth("sample", "ws", "--rows", 9, *quick)
     assert refused.code == 2 and "localsynth count-texts" in refused.err
-    localsynth.ok("count-texts", "ws", "--no-sign", *localsynth.quick())
-    localsynth.ok("sample", "ws", "--rows", 9, *localsynth.quick())
+    localsynth.ok("count-texts", "ws", "--no-sign", *quick)
+    localsynth.ok("sample", "ws", "--rows", 9, *quick)
     certificate = next((tmp_path / "ws" / "runs").glob("*/certificate.json"))
     verified = localsynth.ok("verify", certificate, "--json").json()
     assert "not signed" in verified["summary"]
     before = json.loads(certificate.read_text())["guarantee"]["spent_epsilon"]
-    refused = localsynth("run", "ws", *localsynth.quick())
+    refused = localsynth("run", "ws", *quick)
     assert refused.code == 2 and "--again" in refused.err
-    again = localsynth.ok("run", "ws", "--again", "--rows", 9, *localsynth.quick(), "--json").json()
+    again = localsynth.ok("run", "ws", "--again", "--rows", 9, *quick, "--json").json()
     assert again["epsilon_spent"] > before + 1
     latest = json.loads((tmp_path / again["certificate"]).read_text())
     assert latest["guarantee"]["runs"] == 2 and "More was spent than the target allows" in latest["summary"]

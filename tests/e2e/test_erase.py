@@ -124,7 +124,7 @@ def test_the_search_itself_finds_what_is_there(tmp_path):
 def test_nothing_original_is_left(localsynth, source, tmp_path):
     localsynth.ok("init", "ws", "--data", source)
     localsynth.shorten_texts("ws", 48)  # none is longer
-    result = localsynth.ok("run", "ws", "--rows", 20, *localsynth.quick(), "--json").json()
+    result = localsynth.ok("run", "ws", "--rows", 20, *localsynth.quick(count_texts=True), "--json").json()
     workspace = tmp_path / "ws"
     run = next((workspace / "runs").iterdir())
     (run / "report.html").write_text(f"<p>{PLANTED[0]}")

@@ -24,10 +24,6 @@ def killed(tmp_path, model, kills, seed, kind, *stages):
     return outcomes
 
 
-def test_a_killed_training(tiny_model, tmp_path):
-    killed(tmp_path, tiny_model(), 1, 1, "hybrid", "train")
-
-
 @pytest.mark.slow
 def test_a_few_kills_of_marginals(tiny_model, tmp_path):
     killed(tmp_path, tiny_model(), 1, 1, "marginals", "rehearse", "train", "sample", "evaluate")

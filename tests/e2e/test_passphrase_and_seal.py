@@ -59,7 +59,7 @@ def test_a_run_under_a_passphrase_opens_no_socket(localsynth, tickets, tmp_path)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    given = ["run", "ws", "--rows", 5, "--require-seal", "any", *localsynth.quick()]
+    given = ["run", "ws", "--rows", 5, "--require-seal", "any", *localsynth.quick(count_texts=True)]
     done = with_passphrase(localsynth, tmp_path, *given, wrap=[*map(str, wrap)])
     stop.set()
     watcher.join()

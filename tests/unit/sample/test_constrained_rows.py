@@ -89,7 +89,7 @@ def check(rows: list[Record], schema: Schema, conditions: Conditions) -> None:
 constraints = st.lists(st.sampled_from(CONSTRAINTS), min_size=1, max_size=5, unique=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(constraints, st.sampled_from(CONDITIONS), st.integers(0, 99), st.sampled_from([1, 2, 20]))
 def test_rows_from_marginals_keep_the_constraints(texts, condition, seed, tries):
     """Drawn again, and with fewer tries mended."""
@@ -146,7 +146,7 @@ def test_a_repaired_row_keeps_feasible_values(monkeypatch: pytest.MonkeyPatch):
     model = MarginalModel(
         Domain.of_schema(schema), {"a": single, "b": single}, 100.0, [Factor(("a", "b"), table)], [], 1.0, [], "none"
     )
-    places = list(range(20_000))
+    places = list(range(6_000))
     before, after = drawn(model, free, {}, places), drawn(model, schema, {}, places)
     assert [row["a"] for row in before] == [row["a"] for row in after]
     assert all(new == old for new, old in zip(after, before, strict=True) if old["a"] <= old["b"])

@@ -168,7 +168,7 @@ def test_columns_before_a_condition_follow_it(model):
 
     asked = max(second, key=lambda other: sum(abs(given(other)[value] - marginal[value]) for value in first))
     expected = given(asked)
-    count = 300
+    count = 150
     for candidates, agrees in ((32, True), (1, False)):
         rows, statistics = generate(model, schema, range(count), batch_size=64, where=f"b = '{asked}'", candidates=candidates)
         assert [number for number, _ in rows] == list(range(count)) and {row["b"] for _, row in rows} == {asked}
