@@ -97,8 +97,6 @@ def _environment() -> dict[str, str]:
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
-        # Nothing is compiled by torch here. Without this, bitsandbytes imports its compiler: seconds at each start.
-        "TORCHDYNAMO_DISABLE": "1",
         # Before it aborts, llama.cpp has a debugger print every call with its arguments, which may be original values.
         "GGML_NO_BACKTRACE": "1",
     }

@@ -10,7 +10,7 @@ The adjacency is always "add or remove one unit". A description is a JSON object
 
 All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots",
 Doroshenko et al. 2022, arXiv:2207.04380) and are composed by dp_accounting, which only this
-module and `localsynth.privacy.group_loss` import. Gaussian mechanisms are first composed to one (`localsynth.privacy.gaussian`),
+module and `localsynth.privacy.sampled_loss` import. Gaussian mechanisms are first composed to one (`localsynth.privacy.gaussian`),
 whose ε is exact where nothing else ran.
 """
 
@@ -151,7 +151,7 @@ def _distribution(text: str, units: int, interval: float) -> Any:
     from dp_accounting.pld import common
     from dp_accounting.pld import privacy_loss_distribution as pld
 
-    from localsynth.privacy.group_loss import group_distribution
+    from localsynth.privacy.sampled_loss import group_distribution, unit_distribution
 
     mechanism = json.loads(text)
     kind = mechanism["type"]
@@ -165,8 +165,10 @@ def _distribution(text: str, units: int, interval: float) -> Any:
         return alone.compose(pld.from_privacy_parameters(parameters, value_discretization_interval=interval))
     if kind == "poisson_sampled":
         noise, rate = mechanism["of"]["noise_multiplier"], mechanism["rate"]
-        if units == 1 or rate == 1:
-            return pld.from_gaussian_mechanism(noise / units, sampling_prob=rate, value_discretization_interval=interval)
+        if rate == 1:
+            return pld.from_gaussian_mechanism(noise / units, value_discretization_interval=interval)
+        if units == 1:
+            return unit_distribution(noise, rate, interval)
         # The number of the group in the batch is binomial, and in the worst case their gradients are parallel
         # (Ganesh 2024, "Tight Group-Level DP Guarantees for DP-SGD with Sampling", arXiv:2401.10294).
         return group_distribution(noise, _membership_probabilities(rate, units), interval)

@@ -8,5 +8,7 @@ import sys
 # `kernels`. What trains here is what pip installed: no network, and no code that a cache of the hub holds. It does without, and
 # its advice to install that package is left out.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Nothing is compiled by torch here. Without this, bitsandbytes imports its compiler, which takes seconds.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
 sys.modules["kernels"] = None  # type: ignore[assignment]
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "kernels-community" not in str(record.msg))

@@ -125,7 +125,7 @@ def main() -> None:
     import localsynth.evaluate.tables
     import localsynth.ingest.private_bounds
     import localsynth.pipeline.run
-    import localsynth.privacy.group_loss
+    import localsynth.privacy.sampled_loss
     import localsynth.sample.job
     import localsynth.train.loop
     import localsynth.worker  # noqa: F401
