@@ -10,8 +10,8 @@ The adjacency is always "add or remove one unit". A description is a JSON object
 
 All figures are upper bounds. Privacy loss distributions (PLD) are pessimistic ("connect the dots",
 Doroshenko et al. 2022, arXiv:2207.04380) and are composed by dp_accounting, which only this
-module and `localsynth.privacy.sampled_loss` import. Gaussian mechanisms are first composed to one (`localsynth.privacy.gaussian`),
-whose ε is exact where nothing else ran.
+module and `localsynth.privacy.sampled_loss` import. Gaussian mechanisms are first composed to one
+(`localsynth.privacy.gaussian`), whose ε is exact where nothing else ran.
 """
 
 import json
