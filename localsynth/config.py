@@ -30,8 +30,11 @@ class DataConfig(_Section):
     """Where the original table comes from."""
 
     source: str
-    """The file, as a path: absolute, or from the directory in which the command is started."""
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "duckdb", "excel", "spss", "sas", "stata", "sqlite"] = "auto"
+    """The file, as a path: absolute, or from the directory in which the command is started. A directory of Parquet files
+    is one table; a .zip with one file, or a .zst, is unpacked in memory."""
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "duckdb", "excel", "spss", "sas", "stata", "sqlite", "arrow"] = (
+        "auto"
+    )
     """auto: by the name of the file."""
     table: str | None = None
     """The table inside a DuckDB or SQLite file, or the sheet of an Excel workbook."""

@@ -131,11 +131,13 @@ def init(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", help="The original table: CSV, TSV, JSON lines, Parquet, DuckDB, SQLite, Excel, SPSS, SAS or Stata."
+            "--data",
+            help="The original table: CSV, TSV, JSON lines, Parquet (also a folder of parts), Arrow, DuckDB, SQLite, Excel, "
+            "SPSS, SAS or Stata; also as .zip or .zst.",
         ),
     ],
     file_format: Annotated[
-        str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet, duckdb, sqlite, excel, spss, sas or stata.")
+        str, typer.Option("--format", help="auto, csv, tsv, jsonl, parquet, arrow, duckdb, sqlite, excel, spss, sas or stata.")
     ] = "auto",
     table: Annotated[
         str | None, typer.Option("--table", help="The table inside a DuckDB or SQLite file, or the sheet of a workbook.")

@@ -31,13 +31,13 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def parquet(path: Path) -> str:
-    """A Parquet file as an SQL relation: the very file, since DuckDB takes some characters of a path for patterns.
+def parquet(*paths: Path) -> str:
+    """Parquet files as an SQL relation: these very files, since DuckDB takes some characters of a path for patterns.
 
     A directory a=1 is no column either.
     """
-    exact = re.sub(r"[\[*?]", lambda found: f"[{found[0]}]", str(path))
-    return f"read_parquet({literal(exact)}, hive_partitioning = false)"
+    exact = ", ".join(literal(re.sub(r"[\[*?]", lambda found: f"[{found[0]}]", str(path))) for path in paths)
+    return f"read_parquet([{exact}], hive_partitioning = false)"
 
 
 @dataclass(frozen=True)

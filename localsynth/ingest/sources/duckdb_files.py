@@ -1,12 +1,13 @@
-"""Typed sources: Parquet files and tables of a DuckDB file. DuckDB converts every value to its canonical text.
+"""Typed sources: Parquet and Arrow files, and tables of a DuckDB file. DuckDB converts every value to its canonical text.
 
 Dates are in ISO form, booleans true/false, datetimes with a time zone in UTC, decimals unchanged.
 """
 
 import functools
+import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from localsynth.errors import ConfigError, DataError, ResourceError
 from localsynth.ingest.sources.base import BATCH, BadRows, Row, Source
 from localsynth.schema.sql_conditions import literal
 from localsynth.store.bulk import OFFLINE, parquet, quoted
+from localsynth.system.extras import need_format_part
+from localsynth.system.files import file_sha256
 
 _MEMORY = "1GB"
 _HEADER = 84
@@ -49,6 +52,12 @@ def _newest() -> int:
             connection.execute(f"ATTACH {literal(str(path))} AS newest (STORAGE_VERSION 'latest')")
             connection.execute("CREATE TABLE newest.t (n INTEGER)")
         return _storage_version(path.read_bytes()[:_HEADER])
+
+
+def _unreadable(path: Path) -> DataError:
+    return DataError(
+        f"{path} cannot be read: it is damaged, encrypted or of another format.", "Check data.format, or export the file again."
+    )
 
 
 def _is_scalar(sql_type: str) -> bool:
@@ -92,10 +101,7 @@ class _TypedSource(Source):
                     f"{path} is a DuckDB file of {other}, and is read here by DuckDB {duckdb.__version__}, which cannot.",
                     "Export the table as Parquet with the DuckDB that wrote it: COPY NAME TO 't.parquet'",
                 ) from None
-            raise DataError(
-                f"{path} cannot be read: it is damaged, encrypted or of another format.",
-                "Check data.format, or export the file again.",
-            ) from None
+            raise _unreadable(path) from None
         finally:
             connection.close()
 
@@ -116,10 +122,47 @@ class _TypedSource(Source):
 
 
 class ParquetSource(_TypedSource):
-    """A Parquet file."""
+    """A Parquet file, or a folder of such files (`parts`), which are parts of one table."""
+
+    def __init__(self, path: Path, parts: Sequence[Path] = ()) -> None:
+        self._parts = parts
+        super().__init__(path, parquet(*(parts or [path])))
+        for part in parts:
+            with self._connected(part) as connection:
+                described = connection.execute(f"DESCRIBE SELECT * FROM {parquet(part)}").fetchall()
+            if described != list(self._fields.values()):
+                raise DataError(f"{part} has other columns, or other types, than {parts[0].name}.", "Write the table again.")
+
+    def sha256(self) -> str:
+        """Of a folder, that of the hashes of its parts, in their order."""
+        if not self._parts:
+            return super().sha256()
+        return hashlib.sha256("".join(map(file_sha256, self._parts)).encode()).hexdigest()
+
+
+class ArrowSource(_TypedSource):
+    """A file in Arrow's IPC format (Feather), or a stream of it in a file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, parquet(path))
+        need_format_part("pyarrow", path)
+        super().__init__(path, "batches")
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        import pyarrow
+        from pyarrow import ipc
+
+        file = pyarrow.memory_map(str(path))
+        try:
+            try:
+                whole = ipc.open_file(file)
+                batches = (whole.get_batch(number) for number in range(whole.num_record_batches))
+                reader = pyarrow.RecordBatchReader.from_batches(whole.schema, batches)
+            except pyarrow.ArrowInvalid:
+                file.seek(0)
+                reader = ipc.open_stream(file)
+        except (pyarrow.ArrowException, OSError):
+            raise _unreadable(path) from None
+        connection.register("batches", reader)
 
 
 class DuckDBSource(_TypedSource):

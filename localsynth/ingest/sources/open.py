@@ -5,7 +5,9 @@ from pathlib import Path
 
 from localsynth.config import DATA_FRAME, DataConfig
 from localsynth.errors import ConfigError, DataError
+from localsynth.ingest.sources.archives import unpacked
 from localsynth.ingest.sources.base import Source
+from localsynth.system.memory_file import MemoryPath
 
 SUFFIXES = {
     ".csv": "csv",
@@ -22,6 +24,7 @@ SUFFIXES = {
     **dict.fromkeys((".sas7bdat", ".xpt"), "sas"),
     ".dta": "stata",
     **dict.fromkeys((".sqlite", ".sqlite3"), "sqlite"),
+    **dict.fromkeys((".arrow", ".arrows", ".feather"), "arrow"),
 }
 """The format of a file by the end of its name."""
 _DELIMITED = ("csv", "tsv")
@@ -29,17 +32,16 @@ _WITH_TABLES = ("duckdb", "sqlite", "excel")
 _NUMERIC = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*")
 
 
-_ARCHIVE = "Unpack the archive, and name the file in it."
+_ARCHIVE = "Unpack the archive on an encrypted disk, and name the file in it; or make it a .zip with one file."
 _IN_R = "Export it in R: write.csv({}, 't.csv', row.names = FALSE)."
 _IN_PYTHON = "Export it as Parquet; in Python: pandas.{}(FILE).to_parquet('t.parquet')."
 _HINTS = {
-    **dict.fromkeys((".zip", ".7z", ".tar", ".tgz", ".rar", ".bz2", ".xz"), _ARCHIVE),
+    **dict.fromkeys((".7z", ".tar", ".tgz", ".rar", ".bz2", ".xz"), _ARCHIVE),
     ".rds": _IN_R.format("readRDS(FILE)"),
     **dict.fromkeys((".rdata", ".rda"), "Export the table in R: load(FILE); write.csv(NAME, 't.csv', row.names = FALSE)."),
     ".json": "One JSON document is not read. Make it JSON lines: jq -c '.[]' FILE > t.jsonl",
     ".geojson": "Make it JSON lines: jq -c '.features[].properties' FILE > t.jsonl",
     **dict.fromkeys((".mdb", ".accdb"), "Export the table in Access as text with delimiters."),
-    **dict.fromkeys((".feather", ".arrow"), _IN_PYTHON.format("read_feather")),
     ".orc": _IN_PYTHON.format("read_orc"),
     **dict.fromkeys((".pkl", ".pickle"), _IN_PYTHON.format("read_pickle")),
     **dict.fromkeys((".h5", ".hdf5"), _IN_PYTHON.format("read_hdf")),
@@ -50,9 +52,23 @@ _HINTS = {
 _SQLITE = b"SQLite format 3\x00"
 
 
-def _format_of(path: Path) -> str:
+def _format_of(path: Path, declared: str) -> str:
+    """The format of a file that is not empty. Raises DataError or ConfigError."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_SQLITE))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from None
+    if not start:
+        raise DataError(f"{path} is empty.", "The table needs a line with column names, and rows.")
+    if declared != "auto":
+        return declared
+    return "sqlite" if start == _SQLITE else _format_by_name(path)
+
+
+def _format_by_name(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in (".gz", ".zst"):
+    if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()
     if suffixes and suffixes[-1] in SUFFIXES:
         return SUFFIXES[suffixes[-1]]
@@ -64,6 +80,19 @@ def _format_of(path: Path) -> str:
     )
 
 
+def _parquet_parts(path: Path) -> list[Path]:
+    """The Parquet files in a folder, by their names. Raises DataError where there are none, or some are left out."""
+    parts = sorted(each for each in path.iterdir() if each.suffix == ".parquet" and each.is_file())
+    if not parts:
+        raise DataError(f"{path} is a directory without Parquet files.", "Name the file with the table.")
+    if any(each.is_dir() and any(each.rglob("*.parquet")) for each in path.iterdir()):
+        raise DataError(
+            f"{path} holds directories with further Parquet files.",
+            "Only the files in the directory itself are read. Write the table as one file, or into one directory.",
+        )
+    return parts
+
+
 def open_source(config: DataConfig, frame: str | None = None) -> Source:
     """The table that `[data]` describes, with its header checked and at least one row. `frame`: the path of a data frame's file.
 
@@ -71,24 +100,16 @@ def open_source(config: DataConfig, frame: str | None = None) -> Source:
     """
     if config.source == DATA_FRAME and frame is None:
         raise ConfigError("The table was a data frame, which is not kept.", "Give it again: Synthesizer.fit(frame), in Python.")
-    path = Path(frame or config.source).expanduser()
-    if path.is_dir():
-        raise DataError(f"{path} is a directory.", "Name the file with the table.")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist.", "Check data.source (a relative path starts at the current directory).")
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(_SQLITE))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from None
-    if not start:
-        raise DataError(f"{path} is empty.", "The table needs a line with column names, and rows.")
     if frame:
-        file_format = "parquet"
-    elif config.format == "auto":
-        file_format = "sqlite" if start == _SQLITE else _format_of(path)
+        path: Path = MemoryPath.of(frame, Path(DATA_FRAME))
     else:
-        file_format = config.format
+        path = Path(config.source).expanduser()
+        if not path.exists():
+            raise DataError(f"{path} does not exist.", "Check data.source (a relative path starts at the current directory).")
+    parts = _parquet_parts(path) if path.is_dir() else []
+    if not parts:
+        path = unpacked(path)
+    file_format = "parquet" if frame or parts else _format_of(path, config.format)
     if config.table is not None and file_format not in _WITH_TABLES:
         raise ConfigError(f"data.table is set, but {path} holds one table.", "Remove data.table.")
     if config.header is False and file_format not in _DELIMITED:
@@ -100,7 +121,7 @@ def open_source(config: DataConfig, frame: str | None = None) -> Source:
         used = _DELIMITED if option != "skip_lines" else (*_DELIMITED, "excel")
         if option in config.model_fields_set and file_format not in used:
             raise ConfigError(f"data.{option} is set, but {path} is not a CSV or TSV file.", f"Remove data.{option}.")
-    source = _reader(file_format, path, config)
+    source = _reader(file_format, path, config, parts)
     source.drops_bad_rows = config.bad_rows == "drop"
     if config.header is None and all(_NUMERIC.fullmatch(name.strip()) for name in source.columns):
         # Text files without a header, converted, look like this.
@@ -122,7 +143,7 @@ def open_source(config: DataConfig, frame: str | None = None) -> Source:
     return source
 
 
-def _reader(file_format: str, path: Path, config: DataConfig) -> Source:
+def _reader(file_format: str, path: Path, config: DataConfig, parts: list[Path]) -> Source:
     # Imported here: opening a CSV file needs no database engine.
     if file_format in _DELIMITED:
         from localsynth.ingest.sources.text_files import DelimitedSource, Dialect
@@ -141,6 +162,8 @@ def _reader(file_format: str, path: Path, config: DataConfig) -> Source:
         if file_format == "sqlite":
             return SqliteSource(path, config.table)
         return StatisticsSource(path, file_format, config.encoding if "encoding" in config.model_fields_set else None)
-    from localsynth.ingest.sources.duckdb_files import DuckDBSource, ParquetSource
+    from localsynth.ingest.sources.duckdb_files import ArrowSource, DuckDBSource, ParquetSource
 
-    return ParquetSource(path) if file_format == "parquet" else DuckDBSource(path, config.table)
+    if file_format == "arrow":
+        return ArrowSource(path)
+    return ParquetSource(path, parts) if file_format == "parquet" else DuckDBSource(path, config.table)

@@ -68,10 +68,10 @@ def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
         magic = file.read(4)
     if magic == _ZSTANDARD:
         raise DataError(
-            f"{path} is compressed with Zstandard, which is read for Parquet only.", f"Decompress it first: zstd -d {path}"
+            f"{path} is compressed with Zstandard, but its name does not say so.", "Give it a name that ends in .zst."
         )
     if magic == _ZIP:
-        raise DataError(f"{path} is a zip archive or an office document, not text.", "Unpack it, or save the sheet as CSV.")
+        raise DataError(f"{path} is a zip archive or an office document, not text.", "Name it .zip, or save the sheet as CSV.")
     if magic[:2] == _GZIP:
         return gzip.open(path, "rb")
     if path.suffix == ".gz":

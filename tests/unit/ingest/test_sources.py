@@ -415,7 +415,7 @@ def test_the_version_of_a_duckdb_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        *(("t.rds", "readRDS"), ("t.json", "jq"), ("t.zip", "Unpack"), ("t.csv.zip", "Unpack"), ("t.feather", "read_feather")),
+        *(("t.rds", "readRDS"), ("t.json", "jq"), ("t.7z", "Unpack"), ("t.orc", "read_orc")),
         ("t.what", "--format"),
     ],
 )
