@@ -291,9 +291,13 @@ class _ColumnGuess:
         return sum(count for count in Counter(self._values).values() if count < _RARE * rows) > _RARE * rows
 
     def _counts_up(self) -> bool:
-        """Whether the values are n, n+1, n+2, ... in the order of the rows."""
+        """Whether the values are n, n+1, n+2, ... in the order of the rows, where some rows may have been left out."""
         numbers = [int(value) for value in self._values if re.fullmatch(r"[0-9]{1,18}", value)]
-        return len(numbers) > 10 and numbers == list(range(numbers[0], numbers[0] + len(self._values)))
+        if not 10 < len(numbers) == len(self._values):
+            return False
+        gaps = numbers[-1] - numbers[0] + 1 - len(numbers)
+        rises = all(before < after for before, after in itertools.pairwise(numbers))
+        return rises and (gaps == 0 or (len(numbers) > 100 and gaps < len(numbers)))
 
     def _nearly_unique(self) -> bool:
         return len(self._values) >= 20 and len(self._distinct) >= 0.9 * len(self._values)

@@ -79,6 +79,8 @@ def words(count: int) -> str:
         ("casino", [str(n) for n in RNG.sample(range(10**6), 300)], "integer"),
         ("order", some(["first", "second"]), "category"),
         ("row", [str(n) for n in range(7, 307)], "identifier"),
+        ("row", [str(n) for n in range(1, 500) if n % 5], "identifier"),  # rows were left out
+        ("rank", [str(n) for n in sorted(RNG.sample(range(10**6), 300))], "integer"),  # sorted
         ("ref", [str(uuid.UUID(int=RNG.getrandbits(128))) for _ in range(50)], "identifier"),
         ("", [str(n) for n in RNG.sample(range(300), 300)], "identifier"),
         ("contact", [f"{words(1)}{n}@example.org" for n in range(100)], "surrogate"),
