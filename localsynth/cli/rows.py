@@ -13,6 +13,9 @@ from localsynth.presentation import table_text
 
 app = typer.Typer()
 
+FORMATS = ("csv", "parquet", "jsonl", "arrow", "excel", "spss", "stata", "duckdb")
+"""What `export-data` writes."""
+
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """The names of the columns, and the rows."""
 
@@ -52,7 +55,7 @@ def _export_text(result: dict[str, Any]) -> str:
 def export_data(
     workspace: Workspace,
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
-    file_format: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    file_format: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "csv",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     for_spreadsheets: Annotated[
         bool, typer.Option("--for-spreadsheets", help="CSV only: put an apostrophe before texts that look like formulas.")
@@ -62,6 +65,6 @@ def export_data(
     from localsynth.pipeline.export_table import export_table
     from localsynth.workspace.paths import Workspace as Directory
 
-    if file_format not in ("csv", "parquet", "jsonl"):
-        raise ConfigError(f"--format {file_format!r} is not known.", "Use csv, parquet or jsonl.")
+    if file_format not in FORMATS:
+        raise ConfigError(f"--format {file_format!r} is not known.", f"Use one of: {', '.join(FORMATS)}.")
     return export_table(Directory.open(workspace), file_format, out, overwrite, for_spreadsheets)  # type: ignore[arg-type]

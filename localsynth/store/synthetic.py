@@ -47,9 +47,10 @@ from localsynth.schema.columns import (
 from localsynth.schema.sql_conditions import literal
 from localsynth.store.bulk import OFFLINE, insert_rows, quoted
 from localsynth.store.column_batch import ColumnBatch
+from localsynth.store.typed_files import WRITERS, Field
 from localsynth.system.lock import file_lock
 
-ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl"]
+ExportFormat: TypeAlias = Literal["csv", "parquet", "jsonl", "arrow", "excel", "spss", "stata", "duckdb"]
 
 _WAIT_SECONDS = 10.0
 _PAUSE = 0.05
@@ -393,12 +394,13 @@ class SyntheticStore:
     def export(self, file_format: ExportFormat, out: Path, overwrite: bool = False, for_spreadsheets: bool = False) -> int:
         """Write the table to `out`, atomically, and return the number of rows. A null is an empty CSV field.
 
-        CSV and JSON lines spell values in the formats of their columns; Parquet keeps them typed.
+        CSV and JSON lines spell values in the formats of their columns; the other formats keep them typed.
 
         `for_spreadsheets` (CSV only): a text or column name that a spreadsheet would evaluate as a formula gets a leading
         apostrophe; numbers do not change.
 
-        Raises ConfigError where `out` exists (unless `overwrite`) or cannot be there, ResourceError where the disk is full.
+        Raises ConfigError where `out` exists (unless `overwrite`) or cannot be there, or the format cannot hold the rows;
+        ResourceError where the disk is full or a library is missing.
         """
         if out.is_dir() or not out.parent.is_dir():
             raise ConfigError(f"{out} cannot be a file.", "Name a file in an existing directory.")
@@ -411,10 +413,16 @@ class SyntheticStore:
             )
         try:
             with self._reading() as connection:
-                selected = self._selected(connection, file_format, for_spreadsheets)
-                written = connection.execute(
-                    f"COPY (SELECT {selected} FROM synthetic) TO {literal(str(part))} ({_COPY_OPTIONS[file_format]})"
-                ).fetchone()
+                fields = self._fields(connection)
+                if file_format in WRITERS:
+                    count = self._count(connection, None)
+                    WRITERS[file_format](connection.execute("SELECT * FROM synthetic"), fields, part)
+                else:
+                    selected = _selected(connection, fields, file_format != "parquet", for_spreadsheets)
+                    copied = connection.execute(
+                        f"COPY (SELECT {selected} FROM synthetic) TO {literal(str(part))} ({_COPY_OPTIONS[file_format]})"
+                    ).fetchone()
+                    count = int(copied[0]) if copied else 0
             part.replace(out)
         except duckdb.CatalogException:
             raise ConfigError(f"{self._path} has no synthetic table.", _SAMPLE_FIRST) from None
@@ -423,22 +431,27 @@ class SyntheticStore:
         finally:
             with suppress(OSError):
                 part.unlink()
-        return int(written[0]) if written else 0
+        return count
 
-    def _selected(self, connection: duckdb.DuckDBPyConnection, file_format: ExportFormat, for_spreadsheets: bool) -> str:
-        """The select list of an export. Formats are written by functions that it registers."""
+    def _fields(self, connection: duckdb.DuckDBPyConnection) -> list[Field]:
+        """The columns of the table, with the schema. Raises duckdb.CatalogException where there is none."""
         found = connection.execute("SELECT schema FROM definition").fetchone()
         columns = Schema.model_validate_json(found[0]).columns if found else []
-        selected = []
-        for place, ((name, kind), column) in enumerate(zip(self._present_columns(connection), columns, strict=True)):
-            value = quoted(name)
-            if file_format != "parquet" and isinstance(column, Formatted) and column.is_spelled:
-                connection.create_function(f"spelled_{place}", _speller(column), [kind], "VARCHAR")
-                value = f"spelled_{place}({value})"
-            elif for_spreadsheets and kind == "VARCHAR":
-                value = _escaped(value)
-            selected.append(f"{value} AS {quoted(escape_formula(name) if for_spreadsheets else name)}")
-        return ", ".join(selected) or "*"
+        return [Field(*present, column) for present, column in zip(self._present_columns(connection), columns, strict=True)]
+
+
+def _selected(connection: duckdb.DuckDBPyConnection, fields: Sequence[Field], spelled: bool, for_spreadsheets: bool) -> str:
+    """The select list of an export. Formats are written by functions that it registers."""
+    selected = []
+    for place, field in enumerate(fields):
+        value, name = quoted(field.name), escape_formula(field.name) if for_spreadsheets else field.name
+        if spelled and isinstance(field.column, Formatted) and field.column.is_spelled:
+            connection.create_function(f"spelled_{place}", _speller(field.column), [field.kind], "VARCHAR")
+            value = f"spelled_{place}({value})"
+        elif for_spreadsheets and field.kind == "VARCHAR":
+            value = _escaped(value)
+        selected.append(f"{value} AS {quoted(name)}")
+    return ", ".join(selected)
 
 
 def _speller(column: Formatted) -> Callable[[Any], str]:

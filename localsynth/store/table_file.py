@@ -1,4 +1,4 @@
-"""A table that was handed on, as a CSV, JSON-lines or Parquet file: its rows in one spelling, whatever the file's format.
+"""A table that was handed on, in any format that `export-data` writes: its rows in one spelling, whatever the format.
 
 The file may come from anyone, and from another program: numbers may have other zeros, moments a T, an empty text is no value.
 """
@@ -17,11 +17,14 @@ import duckdb
 
 from localsynth.errors import IntegrityError
 from localsynth.schema.columns import Boolean, Column, DateTime, Derived, Formatted, Identifier, Integer, Number, Schema, Time
+from localsynth.store import typed_files
 from localsynth.store.bulk import OFFLINE, parquet
+from localsynth.store.typed_files import Lines
 from localsynth.system.canonical_json import canonical_json
 
 _LONGEST_FIELD = 2**24
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DAY = re.compile(r"\d+-\d\d-\d\d")
 _LARGEST_EXPONENT = 60
 """Of a number; the schema's have at most 38 digits."""
 
@@ -71,10 +74,13 @@ def _canonical(text: str, column: Column, spelled: bool) -> str | None:
     if isinstance(column, Integer | Number | Derived) or (isinstance(column, Identifier) and column.format is None):
         return _canonical_number(text)
     if isinstance(column, Boolean):
-        return text.lower()
+        return {"1": "true", "0": "false"}.get(text, text.lower())
     if isinstance(column, Time):
         return text.removeprefix("1970-01-01 ")
-    return text.replace("T", " ") if isinstance(column, DateTime) else text
+    if isinstance(column, DateTime):
+        # A sheet shows midnight as a day alone.
+        return text.replace("T", " ") + (" 00:00:00" if _DAY.fullmatch(text) else "")
+    return text
 
 
 def _canonical_number(text: str) -> str:
@@ -90,10 +96,7 @@ def _canonical_number(text: str) -> str:
 def _read(path: Path, schema: Schema) -> Iterator[Row]:
     """The names of the columns, then the rows."""
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
-        spelled = start != b"PAR1"
-        lines = _parquet(path) if not spelled else _json_lines(path) if start[:1] == b"{" else _csv(path)
+        spelled, lines = _opened(path, [column.name for column in schema.columns])
         names = next(lines, [])
         if len(names) != len(schema.columns):
             raise IntegrityError(f"{path} has {len(names)} columns, and the schema {len(schema.columns)}.", "Get the file again.")
@@ -103,10 +106,29 @@ def _read(path: Path, schema: Schema) -> Iterator[Row]:
                 raise IntegrityError(f"{path} has rows of different lengths.", "Get the file again.")
             yield canonical_row(row, schema, spelled=spelled)
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, csv.Error, duckdb.Error, AttributeError):
-        raise IntegrityError(f"{path} cannot be read as CSV, JSON lines or Parquet.", "Get the file again.") from None
+        raise IntegrityError(
+            f"{path} cannot be read as a table that export-data writes (CSV, JSON lines, Parquet, Arrow, Excel, SPSS, Stata, "
+            "DuckDB).",
+            "Get the file again.",
+        ) from None
 
 
-def _csv(path: Path) -> Iterator[list[Any]]:
+def _opened(path: Path, names: list[str]) -> tuple[bool, Lines]:
+    """Whether values are spelled in the formats of their columns, and the lines of the table, by how the file begins."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[8:] == typed_files.DUCKDB:
+        return False, typed_files.read_duckdb(path)
+    if start.startswith((typed_files.SPSS, typed_files.STATA)):
+        return False, typed_files.read_statistics(path, names)
+    typed = {b"PAR1": _parquet, typed_files.ARROW: typed_files.read_arrow, typed_files.EXCEL: typed_files.read_excel}
+    for magic, read in typed.items():
+        if start.startswith(magic):
+            return False, read(path)
+    return True, _json_lines(path) if start[:1] == b"{" else _csv(path)
+
+
+def _csv(path: Path) -> Lines:
     csv.field_size_limit(_LONGEST_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
@@ -116,7 +138,7 @@ def _csv(path: Path) -> Iterator[list[Any]]:
         yield from (row or [""] for row in csv.reader(file, delimiter=delimiter, strict=True))
 
 
-def _json_lines(path: Path) -> Iterator[list[Any]]:
+def _json_lines(path: Path) -> Lines:
     names: list[str] | None = None
     with path.open(encoding="utf-8") as file:
         for line in file:
@@ -134,9 +156,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _parquet(path: Path) -> Iterator[list[Any]]:
+def _parquet(path: Path) -> Lines:
     with duckdb.connect(config=OFFLINE) as connection:
-        found = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM {parquet(path)}")
-        yield [column[0] for column in found.description or []]
-        while batch := found.fetchmany(2000):
-            yield from (list(row) for row in batch)
+        yield from typed_files.read_relation(connection, parquet(path))

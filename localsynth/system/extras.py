@@ -46,9 +46,9 @@ def need_quantizing_part() -> None:
 
 
 def need_format_part(module: str, path: Path) -> None:
-    """Raises ResourceError, with the command that installs it, where the library that reads the file is missing."""
+    """Raises ResourceError, with the command that installs it, where the library for such a file is missing."""
     if find_spec(module) is None:
         raise ResourceError(
-            f"Reading {path.name} needs {module.replace('_', '-')}, which is not installed.",
-            f"Install it with: {install_extra('formats')}, or export the table as CSV or Parquet.",
+            f"The format of {path.name} needs {module.replace('_', '-')}, which is not installed.",
+            f"Install it with: {install_extra('formats')}, or use CSV or Parquet instead.",
         )

@@ -78,6 +78,20 @@ def forge(table: Path, schema: Schema, **changed: Any) -> dict[str, Any]:
     return dict(manifest)
 
 
+@pytest.mark.parametrize(
+    ("kind", "needs"),
+    [
+        *(("parquet", "duckdb"), ("jsonl", "json"), ("arrow", "pyarrow"), ("duckdb", "duckdb")),
+        *(("excel", "xlsxwriter"), ("spss", "pyreadstat"), ("stata", "pyreadstat")),
+    ],
+)
+def test_every_format_is_tied_and_sampled_again(finished: Session, tmp_path: Path, kind: Any, needs: str) -> None:
+    pytest.importorskip(needs, reason="needs the extra formats")
+    out = tmp_path / "rows.out"
+    assert export_table(finished.workspace, kind, out)["rows"] == ROWS
+    assert {status for status, _ in found(finished, out).values()} == {"ok"} and set(found(finished, out)) == {"table", "rows"}
+
+
 def test_every_format_is_tied_to_the_certificate(finished: Session, tmp_path: Path) -> None:
     hashes = set()
     for kind in ("csv", "parquet", "jsonl"):

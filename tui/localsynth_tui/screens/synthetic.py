@@ -25,7 +25,18 @@ from localsynth_tui.workspace.status import schema_of_rows
 PAGE = 200
 """Rows of a page: only these are in memory."""
 _ALL = "select * from synthetic"
-_FORMATS = (("CSV", "csv"), ("CSV for a spreadsheet", "spreadsheet"), ("Parquet", "parquet"), ("JSON lines", "jsonl"))
+_FORMATS = (
+    ("CSV", "csv"),
+    ("CSV for a spreadsheet", "spreadsheet"),
+    ("Excel", "excel"),
+    ("Parquet", "parquet"),
+    ("Arrow", "arrow"),
+    ("JSON lines", "jsonl"),
+    ("SPSS", "spss"),
+    ("Stata", "stata"),
+    ("DuckDB", "duckdb"),
+)
+_SUFFIXES = {"excel": "xlsx", "spss": "sav", "stata": "dta"}
 
 
 def page_of(sql: str, page: int) -> str:
@@ -244,5 +255,5 @@ def _export_options(answer: dict[str, str]) -> dict[str, Any]:
     """The options of `export-data` for a form's answer."""
     spreadsheet = answer["format"] == "spreadsheet"
     kind = "csv" if spreadsheet else answer["format"]
-    out = Path(answer["out"] or f"synthetic.{kind}").expanduser()
+    out = Path(answer["out"] or f"synthetic.{_SUFFIXES.get(kind, kind)}").expanduser()
     return {"format": kind, "out": out, "overwrite": answer["replace"] == "yes", "for_spreadsheets": spreadsheet}
