@@ -65,12 +65,15 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException:
         raise ResourceError(
-            f"Not enough memory or disk space to work on {path}.", "Close other programs or free disk space, then try again."
+            f"Not enough memory or disk space to work on {path}.",
+            "Close other programs or free disk space, then start the command again.",
         ) from None
     except duckdb.Error as error:
         text = str(error)
         if "No space left" in text or "Could not write" in text:
-            raise ResourceError(f"Cannot write {path}: the disk is full.", "Free some space, then try again.") from None
+            raise ResourceError(
+                f"Cannot write {path}: the disk is full.", "Free some space, then start the command again."
+            ) from None
         if "Could not set lock" in text:
             raise ResourceError(f"{path} is in use by another process.", "Wait until it is done, or stop that process.") from None
         if "Wrong encryption key" in text:
@@ -254,7 +257,9 @@ def keep_artifact(workspace: Workspace, name: str, document: Any) -> None:
             shutil.copyfile(path, part)
             part.chmod(0o600)
         except OSError as error:
-            raise ResourceError(f"Cannot write {part}: {error.strerror}.", "Free some disk space, then try again.") from None
+            raise ResourceError(
+                f"Cannot write {part}: {error.strerror}.", "Free some disk space, then start the command again."
+            ) from None
         with _translated(path):
             attach(connection, part, read_key(workspace), read_only=False)
             connection.execute("CREATE TABLE IF NOT EXISTS private.artifacts (name VARCHAR, document VARCHAR)")
@@ -321,7 +326,7 @@ class PrivateWriter(Closing):
                 yield
         except IntegrityError:  # the file is new, so the fault is the disk's
             raise ResourceError(
-                f"Cannot write {self._path}.", "Check the disk's space and permissions, then try again."
+                f"Cannot write {self._path}.", "Check the disk's space and permissions, then start the command again."
             ) from None
 
     def close(self) -> None:

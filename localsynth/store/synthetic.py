@@ -144,7 +144,8 @@ class SyntheticStore:
                     ) from None
                 if time.monotonic() >= deadline:
                     raise ResourceError(
-                        f"{self._path} is in use by another process.", "Close the program that has it open, then try again."
+                        f"{self._path} is in use by another process.",
+                        "Close the program that has it open, then start the command again.",
                     ) from None
             time.sleep(_PAUSE)
 

@@ -95,7 +95,9 @@ class _TypedSource(Source):
             raise ResourceError(f"Not enough memory to read {path}.", "Export it with smaller row groups, or as CSV.") from None
         except duckdb.Error as error:
             if "Could not set lock" in str(error):
-                raise ResourceError(f"{path} is open in another program.", "Close that program, then try again.") from None
+                raise ResourceError(
+                    f"{path} is open in another program.", "Close that program, then start the command again."
+                ) from None
             if other := _other_version(path):
                 raise DataError(
                     f"{path} is a DuckDB file of {other}, and is read here by DuckDB {duckdb.__version__}, which cannot.",

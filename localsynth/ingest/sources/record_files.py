@@ -145,7 +145,9 @@ class SqliteSource(RecordSource):
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
             # The hash of the file would not be that of its rows.
-            raise DataError(f"{path} is open in another program, or was not closed.", "Close that program, then try again.")
+            raise DataError(
+                f"{path} is open in another program, or was not closed.", "Close that program, then start the command again."
+            )
         # Nothing is written beside it.
         self._uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         with self._connected(path) as connection:

@@ -127,7 +127,9 @@ class Decoder(Closing):
         batch.n_tokens = i
         code = llama_cpp.llama_decode(self._context, batch)
         if code != 0:
-            raise ResourceError(f"llama.cpp could not compute a batch (code {code}).", "Lower sample.batch_size and try again.")
+            raise ResourceError(
+                f"llama.cpp could not compute a batch (code {code}).", "Lower sample.batch_size, then start the command again."
+            )
         if not outputs:
             return np.empty((0, self.vocabulary_size), dtype=np.float32)
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), shape=(outputs, self.vocabulary_size))
