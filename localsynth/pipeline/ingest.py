@@ -104,21 +104,31 @@ def _begin_or_resume(
 
     check_passphrase(session.workspace)
     session.emit(stage_started("ingest", session.seal))
-    source = open_source(session.config.data, session.options.frame)
-    source_sha256 = source.sha256()
+    held = record is not None and record.ingest is not None
+    source = None if held else open_source(session.config.data, session.options.frame)
+    # What is measured now is of the rows that are held, whatever their file has become.
+    source_sha256 = held_source(session) if source is None else source.sha256()
     warn_of_other_spends(session, source_sha256)
     ledger = open_ledger(session)
     if record is None:
         record = IngestRecord.begin(settings, session.config.schema_, _new_budget(ledger, earlier_budget))
     work = _Ingest(session, ledger, source_sha256, record)
-    if record.ingest is None:
-        work.read_rows(source)
-    else:
+    if source is None:
         work.begin()
+    else:
+        work.read_rows(source)
     work.measure_columns()
     epsilon = ledger.spent().epsilon
     session.emit({**stage_done("ingest"), "epsilon": epsilon})
     return _result(work.record.effective, done_before=False, epsilon=epsilon)
+
+
+def held_source(session: Session) -> str:
+    """The hash of the source that private.duckdb was read from."""
+    from localsynth.store.private import PrivateStore
+
+    with PrivateStore.open(session.workspace) as store:
+        return store.info()["source_sha256"]
 
 
 def _new_budget(ledger: "Ledger", earlier: str | None) -> str:

@@ -25,7 +25,7 @@ from localsynth.pipeline.audit import audit
 from localsynth.pipeline.count_texts import count_texts, count_texts_of
 from localsynth.pipeline.evaluate import evaluate, evaluate_run
 from localsynth.pipeline.export import export, export_run
-from localsynth.pipeline.ingest import ingest, ingest_if_needed
+from localsynth.pipeline.ingest import held_source, ingest, ingest_if_needed
 from localsynth.pipeline.plan import plan, plan_run
 from localsynth.pipeline.rehearse import StageClock, prepare_rehearsal
 from localsynth.pipeline.sample import sample, sample_run
@@ -103,16 +103,13 @@ def fit(session: Session) -> FitResult:
 def _check_same_frame(session: Session) -> None:
     """Raise ConfigError where the store holds other rows than the data frame given now, whose name does not show it."""
     from localsynth.store.key import check_passphrase
-    from localsynth.store.private import PrivateStore
 
     workspace, frame = session.workspace, session.options.frame
     record = read_ingest(workspace)
     if frame is None or record is None or record.ingest is None or not workspace.private_path.exists():
         return
     check_passphrase(workspace)
-    with PrivateStore.open(workspace) as store:
-        held = store.info()["source_sha256"]
-    if file_sha256(Path(frame)) != held:
+    if file_sha256(Path(frame)) != held_source(session):
         raise ConfigError(
             "This data frame is not the one that the workspace holds.",
             "Give that one, or use another workspace for this one: what is learned of both adds up.",

@@ -294,6 +294,23 @@ def test_a_spend_that_could_not_be_registered_is_registered_by_the_next_attempt_
         assert registry_total(file_sha256(source)).workspaces == {workspace.id: reserved()}
 
 
+def test_a_file_replaced_during_an_interruption_is_charged_nothing(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured after the interruption is of the rows that were read before it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(private_bounds, "measure_column", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ingest(session(workspace, source, OPEN))
+    before = file_sha256(source)
+    write(source, 10_000)
+    ingest(session(workspace, source, OPEN))
+    reserved = sum(event["epsilon"] for event in ledger(workspace) if event["kind"] == "budget")
+    assert registry_total(file_sha256(source)).workspaces == {}
+    assert registry_total(before).workspaces == {workspace.id: reserved}
+    assert max(stored(workspace, OPEN)[0]) < UNITS
+
+
 def test_an_ingest_whose_budget_is_refused_leaves_the_earlier_one(
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
