@@ -7,7 +7,7 @@ file is over: measuring again would be charged again.
 
 from typing import TYPE_CHECKING, Any
 
-from localsynth.errors import BudgetError, Cancelled
+from localsynth.errors import Cancelled
 from localsynth.events import stage_done
 from localsynth.pipeline.session import Session, installed_versions, private_recorder, random_source
 from localsynth.planning.budgets import shares_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def measure(session: Session, ledger: "Ledger", current: Run) -> None:
-    """Charge the marginals, measure, fit, and write `marginals.json`. Raises BudgetError where it was charged before."""
+    """Charge the marginals, measure, fit, and write `marginals.json`."""
     from localsynth.marginals.domain import Domain
     from localsynth.marginals.measure import MarginalSettings, measure_marginals
     from localsynth.marginals.measure_transitions import measure_sequences
@@ -52,11 +52,6 @@ def measure(session: Session, ledger: "Ledger", current: Run) -> None:
         raise Cancelled("Stopped before anything was measured.", "Start the command again to resume.")
     with PrivateStore.open(workspace) as store:
         store.check_readable()
-        if any(event["what"] == "marginals" for event in ledger.spends(current.id)):
-            raise BudgetError(
-                f"Run {current.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
-                "Delete its directory in runs/ and add --again to measure again, which is charged on top.",
-            )
         rho = _rho(session, ledger, current)
         # The ledger works out what that ρ costs, and refuses it where it is more than is left.
         mechanism = gaussian_of_rho(rho)

@@ -68,7 +68,7 @@ def train_or_resume(session: Session) -> tuple[Run, TrainResult]:
     table = _checked_table(session)
     _warn_of_size(session, table.effective)
     ledger, settings = open_ledger(session), RunSettings.of(session.config)
-    current = _run_to_resume(session, settings, table)
+    current = _run_to_resume(session, ledger, settings, table)
     source_sha256 = source_of(session, table)
     if current is None:
         current = _new_run(session, ledger, settings, table)
@@ -131,11 +131,21 @@ def _warn_of_size(session: Session, effective: Effective) -> None:
             session.emit(warning(text))
 
 
-def _run_to_resume(session: Session, settings: RunSettings, table: IngestRecord) -> Run | None:
-    """The newest run, if it is not trained. Raises ConfigError where its settings or its table have changed."""
+def _run_to_resume(session: Session, ledger: "Ledger", settings: RunSettings, table: IngestRecord) -> Run | None:
+    """The newest run, if it is not trained. Raises ConfigError where its settings or its table have changed.
+
+    A run whose marginals were charged and lost is over: None with --again, else a BudgetError.
+    """
     latest = latest_run(session.workspace)
     if latest is None or latest.record.train is not None:
         return None
+    if latest.record.marginals is None and any(event["what"] == "marginals" for event in ledger.spends(latest.id)):
+        if session.options.again:
+            return None
+        raise BudgetError(
+            f"Run {latest.id} was interrupted while its marginals were measured. They are charged, and cannot be resumed.",
+            "Measure again with --again (Python: again=True), which is charged on top.",
+        )
     if latest.settings != settings:
         raise ConfigError(
             f"The train, text_counts or privacy settings have changed since run {latest.id} began.",

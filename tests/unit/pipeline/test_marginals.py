@@ -393,7 +393,9 @@ def test_an_edited_certificate_is_made_again(session: Session) -> None:
     sample(session)
 
 
-def test_a_run_killed_after_its_charge_does_not_measure_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_after_its_charge_does_not_measure_again(
+    session: Session, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def killed(*_arguments: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -407,6 +409,12 @@ def test_a_run_killed_after_its_charge_does_not_measure_again(session: Session, 
         train(session)
     assert "interrupted" in error.value.message and "--again" in error.value.hint and len(spends(session)) == 1
     monkeypatch.setattr(PrivateStore, "records", read)
+    lost = run_of(session).id
+    train(make_session(synthesizer="auto", rows=30, again=True))
+    first, second = spends(session)
+    assert (first["run"], second["run"]) == (lost, run_of(session).id) and first["budget"] != second["budget"]
+    export(session)
+    assert run_of(session).certificate()["guarantee"]["spent_epsilon"] > 1.9 * session.config.privacy.epsilon
 
 
 def test_rows_are_valid_continue_and_follow_conditions(session: Session, make_session: Any) -> None:
