@@ -43,7 +43,7 @@ def infer(data: dict[str, Any], frame: str | None, emit: Emit) -> dict[str, Any]
     `frame`: the path of a data frame's file in memory, which `data` then only stands for.
     """
     source, schema, notes = _inferred(data, frame, emit)
-    return {"data": source.model_dump(exclude_unset=True), "schema": schema.model_dump(), "notes": notes}
+    return {"data": source.model_dump(exclude_unset=True), "schema": schema.model_dump(mode="json"), "notes": notes}
 
 
 def _inferred(data: dict[str, Any], frame: str | None, emit: Emit) -> tuple[DataConfig, Schema, list[str]]:

@@ -19,6 +19,7 @@ from localsynth.schema.columns import Column, Formatted, Schema
 from localsynth.schema.conditions import Allowed, Conditions
 from localsynth.schema.feasible import FeasibleSet
 from localsynth.schema.where import exactly, parse_where, values_of
+from localsynth.system.memory_file import DESCRIPTORS, MemoryPath
 
 _CONSTRAINED = "Change the request; the constraints are schema.constraints in localsynth.toml."
 
@@ -59,11 +60,12 @@ def read_row_requests(
                 )
         return RowRequests(lambda i: {**conditions, **shares.conditions(i)}, {**facts, "balance": balance})
     if seeds is not None:
-        rows, data = _read_seeds(schema, Path(seeds), missing, conditions)
+        path = MemoryPath.of(seeds, Path("<like>")) if seeds.startswith(DESCRIPTORS) else Path(seeds)
+        rows, data = _read_seeds(schema, path, missing, conditions)
         for number, row in enumerate(rows if feasible else (), start=1):
             if feasible.witness({**conditions, **row}) is None:
                 raise DataError(
-                    f"{seeds}: row {number} cannot be completed so that it satisfies the schema's constraints.", _CONSTRAINED
+                    f"{path}: row {number} cannot be completed so that it satisfies the schema's constraints.", _CONSTRAINED
                 )
         facts["seeds"] = hmac.new(secret, data, hashlib.sha256).hexdigest()
         return RowRequests(lambda i: {**conditions, **rows[i % len(rows)]}, facts, len(rows))

@@ -6,6 +6,9 @@ from typing import IO
 
 from localsynth.errors import ConfigError
 
+DESCRIPTORS = "/proc/self/fd/"
+"""Where the descriptors of a process are found as files."""
+
 
 class MemoryPath(PosixPath):
     """The path of a file in memory. Messages, as in f"{path}", have the name of what it holds instead; so has `name`."""
@@ -42,4 +45,4 @@ def memory_file(name: str) -> int:
 
 def descriptor_path(descriptor: int) -> str:
     """A path under which this process, or one that inherited the descriptor, opens the same file."""
-    return f"/proc/self/fd/{descriptor}"
+    return f"{DESCRIPTORS}{descriptor}"
