@@ -100,7 +100,9 @@ def infer_schema(
     def guess(position: int, more: Iterable[str | None] = ()) -> tuple[Column, list[str]]:
         name = source.columns[position]
         found = _ColumnGuess(name, position, [*(row[position] for row in rows), *more], frozenset(missing))
-        return found.column(), [f"{name!r}: {note}" for note in found.notes]
+        # As text, durations below a day could be times of day.
+        column = (found.duration() if name in source.durations else None) or found.column()
+        return column, [f"{name!r}: {note}" for note in found.notes]
 
     guesses = []
     for position in range(len(source.columns)):
@@ -329,10 +331,17 @@ class _ColumnGuess:
             return Category(name=self._name, kind="category")
         return None
 
+    def duration(self) -> Column | None:
+        """The column as one of durations; None where its values are none."""
+        found = find_duration_format(self._distinct)
+        if found is None:
+            return None
+        hours, decimals = found
+        return self._number(decimals, hours) if decimals else Integer(name=self._name, kind="integer", format=hours)
+
     def _numeric(self) -> Column | None:
-        if (duration := find_duration_format(self._distinct)) is not None:
-            hours, decimals = duration
-            return self._number(decimals, hours) if decimals else Integer(name=self._name, kind="integer", format=hours)
+        if (duration := self.duration()) is not None:
+            return duration
         spelling = find_number_format(self._distinct)
         if spelling is None:
             if self._all(Integer(name=self._name)):

@@ -31,6 +31,18 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def as_text(value: str, kind: str) -> str:
+    """The text of an SQL value of this type; a duration is hours, minutes and seconds, "26:30:05"."""
+    if kind != "INTERVAL":
+        return f"CAST({value} AS VARCHAR)"
+    parts = "abs(epoch_us({0})) // 3600000000, abs(epoch_us({0})) // 60000000 % 60, abs(epoch_us({0})) // 1000000 % 60"
+    part = (
+        "CASE WHEN epoch_us({0}) % 1000000 = 0 THEN '' ELSE '.' || rtrim(printf('%06d', abs(epoch_us({0})) % 1000000), '0') END"
+    )
+    text = f"CASE WHEN epoch_us({{0}}) < 0 THEN '-' ELSE '' END || printf('%02d:%02d:%02d', {parts}) || {part}"
+    return f"CASE WHEN {value} IS NOT NULL THEN {text.format(value)} END"
+
+
 def parquet(*paths: Path) -> str:
     """Parquet files as an SQL relation: these very files, since DuckDB takes some characters of a path for patterns.
 

@@ -9,7 +9,7 @@ No message holds a value of the table: it names the file, the line and the colum
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -66,6 +66,9 @@ class Source(ABC):
     """What values of a column stand for, where the file says so. The user is told that they are published."""
     labels: Mapping[str, str] = {}
     """What columns are, in words, where the file says so."""
+
+    durations: Collection[str] = ()
+    """Columns that the file says are durations, whose values could be times of day, too."""
 
     drops_bad_rows = False
     """Whether rows that cannot be read are left out; else they are an error."""

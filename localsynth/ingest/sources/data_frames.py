@@ -9,7 +9,7 @@ import duckdb
 from localsynth.errors import ConfigError
 from localsynth.ingest.sources.base import checked_names
 from localsynth.schema.sql_conditions import literal
-from localsynth.store.bulk import OFFLINE
+from localsynth.store.bulk import OFFLINE, as_text, quoted
 from localsynth.system.memory_file import descriptor_path, memory_file
 
 
@@ -28,20 +28,44 @@ def frame_to_memory(frame: Any) -> int:
     index = [name for name in getattr(getattr(frame, "index", None), "names", ()) if name is not None]
     if index:
         raise ConfigError(f"The index {index[0]!r} would be lost.", "Make it a column: frame.reset_index().")
-    table = frame.to_arrow() if type(frame).__module__.startswith("polars") else frame
+    if type(frame).__module__.startswith("polars"):
+        table = frame.to_arrow()
+    else:
+        table = _with_whole_numbers(frame) if type(frame).__module__.startswith("pandas") else frame
     descriptor = memory_file("localsynth")
     # One thread, so that the rows keep their order and their groups.
     config = {**OFFLINE, "threads": 1, "temp_directory": ""}
     try:
         with duckdb.connect(":memory:", config=config) as connection:
             connection.register("frame", table)
-            connection.execute(f"COPY frame TO {literal(descriptor_path(descriptor))} (FORMAT parquet, USE_TMP_FILE false)")
+            described = [(quoted(str(name)), str(kind)) for name, kind, *_ in connection.execute("DESCRIBE frame").fetchall()]
+            fields = ", ".join(f"{_element(connection, name, kind)} AS {name}" for name, kind in described)
+            file = literal(descriptor_path(descriptor))
+            connection.execute(f"COPY (SELECT {fields} FROM frame) TO {file} (FORMAT parquet, USE_TMP_FILE false)")
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, duckdb.Error):
             raise _no_table(frame) from None
         raise
     return descriptor
+
+
+def _element(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
+    """A column as Parquet holds it: negative durations are text there."""
+    if kind != "INTERVAL":
+        return name
+    found = connection.execute(f"SELECT min(epoch_us({name})) FROM frame").fetchone()
+    return as_text(name, kind) if found and found[0] is not None and found[0] < 0 else name
+
+
+def _with_whole_numbers(frame: Any) -> Any:
+    """The pandas frame, with integers where they are floats only because values are missing."""
+    whole = {
+        name: "Int64"
+        for name, column in frame.items()
+        if column.dtype.kind == "f" and column.isna().any() and (column.dropna() % 1 == 0).all() and column.abs().max() < 2**53
+    }
+    return frame.astype(whole) if whole else frame
 
 
 def _no_table(frame: Any) -> ConfigError:

@@ -1,6 +1,6 @@
 """Typed sources: Parquet and Arrow files, and tables of a DuckDB file. DuckDB converts every value to its canonical text.
 
-Dates are in ISO form, booleans true/false, datetimes with a time zone in UTC, decimals unchanged.
+Dates are in ISO form, booleans true/false, datetimes with a time zone in UTC, durations as 26:30:05, decimals unchanged.
 """
 
 import functools
@@ -16,7 +16,7 @@ import duckdb
 from localsynth.errors import ConfigError, DataError, ResourceError
 from localsynth.ingest.sources.base import BATCH, BadRows, Row, Source
 from localsynth.schema.sql_conditions import literal
-from localsynth.store.bulk import OFFLINE, parquet, quoted
+from localsynth.store.bulk import OFFLINE, as_text, parquet, quoted
 from localsynth.system.extras import need_format_part
 from localsynth.system.files import file_sha256
 
@@ -73,6 +73,7 @@ class _TypedSource(Source):
             described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
         super().__init__(path, [str(row[0]) for row in described])
         self._fields = dict(zip(self.columns, described, strict=True))
+        self.durations = [name for name, field in self._fields.items() if field[1] == "INTERVAL"]
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         """Attach the file of the relation."""
@@ -114,7 +115,7 @@ class _TypedSource(Source):
                     f"{self.path}: column {name!r} holds lists, objects or binary data.",
                     "Name the columns to use in data.columns (init: --columns), or flatten the column.",
                 )
-        picked = ", ".join(f"CAST({quoted(str(self._fields[name][0]))} AS VARCHAR)" for name in self.columns)
+        picked = ", ".join(as_text(quoted(str(self._fields[name][0])), str(self._fields[name][1])) for name in self.columns)
         with self._connected(self.path) as connection:
             connection.execute(f"SELECT {picked} FROM {self._relation}")
             self.bad = BadRows()

@@ -55,8 +55,9 @@ def as_text(value: Any) -> str | None:
             return None
         return str(int(value)) if value.is_integer() and abs(value) < 2**62 else repr(value)
     if isinstance(value, dt.timedelta):
-        minutes, seconds = divmod(int(value.total_seconds()), 60)
-        return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+        seconds, part = divmod(abs(value), dt.timedelta(seconds=1))
+        sign, fraction = "-" if value < dt.timedelta() else "", f".{part.microseconds:06}".rstrip("0") if part else ""
+        return f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{fraction}"
     if isinstance(value, dt.datetime):
         return value.isoformat(" ", "auto" if value.microsecond else "seconds")
     return str(value)
@@ -108,10 +109,16 @@ class StatisticsSource(RecordSource):
             "stata": pyreadstat.read_dta,
         }
         self._read, self._encoding = by_name.get(path.suffix.lower(), by_format[file_format]), encoding
-        _, about = self._chunk(path, metadataonly=True)
+        # Only so it says which values of SPSS are no values.
+        with_codes = {"user_missing": True} if self._read is pyreadstat.read_sav else {}
+        _, about = self._chunk(path, metadataonly=True, **with_codes)
         super().__init__(path, list(about.column_names))
         self.descriptions = {
-            name: {str(as_text(value)): " ".join(str(label).split()) for value, label in labels.items()}
+            name: {
+                str(as_text(value)): " ".join(str(label).split())
+                for value, label in labels.items()
+                if not any(each["lo"] <= value <= each["hi"] for each in about.missing_ranges.get(name, ()))
+            }
             for name, labels in about.variable_value_labels.items()
         }
         self.labels = {name: " ".join(label.split()) for name, label in about.column_names_to_labels.items() if label}

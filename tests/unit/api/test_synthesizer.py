@@ -111,6 +111,42 @@ def test_a_frame_reaches_no_disk(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert held <= {"schema.json", "certificate.json", "marginals.json", "run.json", "synthetic.duckdb", "synthetic.duckdb.wal"}
 
 
+def test_kinds_that_only_a_frame_knows() -> None:
+    """Whole numbers that are floats because some are missing, durations below a day, and times of day."""
+    numbers = pd.Series(range(ROWS))
+    frame = pd.DataFrame(
+        {
+            "whole": numbers.where(numbers % 7 > 0) % 50,
+            "short": pd.to_timedelta(numbers * 61, unit="s"),
+            "negative": pd.to_timedelta(numbers * 250 - 1000, unit="ms"),
+            "hour": pd.to_datetime(numbers * 61, unit="s").dt.time,
+        }
+    )
+    columns = [(column.kind, getattr(column, "format", None)) for column in ls.Schema.infer(frame).columns.columns]
+    assert columns == [("integer", None), ("integer", "hh:mm:ss"), ("number", "hh:mm:ss"), ("time", None)]
+
+
+def test_messages_name_no_descriptor(home: Path, inferred: ls.Schema) -> None:
+    with pytest.raises(LocalsynthError, match=r"^<data frame> has a header but no rows"):
+        ls.Schema.infer(visits().head(0))
+    synthesizer = ls.Synthesizer("ws", declared(inferred), settings={"privacy.public_size": ROWS})
+    synthesizer.fit(visits())
+    with pytest.raises(LocalsynthError, match=r"^<like>: row 1"):
+        synthesizer.sample(like=pd.DataFrame({"age": [999]}))
+
+
+def test_rows_as_polars_and_arrow(home: Path, inferred: ls.Schema) -> None:
+    pl, pa = (pytest.importorskip(name, reason="needs polars and pyarrow") for name in ("polars", "pyarrow"))
+    schema = ls.Schema.infer(pl.from_pandas(visits()))
+    assert schema.columns == inferred.columns == ls.Schema.infer(pa.Table.from_pandas(visits())).columns
+    synthesizer = ls.Synthesizer("ws", declared(schema), settings={"privacy.public_size": ROWS})
+    synthesizer.fit(pl.from_pandas(visits()))
+    rows = synthesizer.sample(12)
+    assert rows.to_polars().shape == rows.to_arrow().shape == (12, 4)
+    assert rows.to_polars()["sex"].to_list() == rows.to_arrow()["sex"].to_pylist() == rows.to_pandas()["sex"].tolist()
+    assert rows.to_polars().schema["day"] == pl.Date and rows.to_arrow().schema.field("day").type == pa.date32()
+
+
 def open_files() -> list[str]:
     return [target for path in Path("/proc/self/fd").iterdir() if "memfd" in (target := str(os.path.realpath(path)))]
 

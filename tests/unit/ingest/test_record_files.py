@@ -81,6 +81,17 @@ def test_declared_missing_codes_are_no_values(tmp_path: Path) -> None:
     assert rows_of(opened(path)) == [("30",), (None,)]
 
 
+def test_labels_of_missing_codes_are_no_descriptions(tmp_path: Path) -> None:
+    path = tmp_path / "t.sav"
+    frame = pd.DataFrame({"sex": [1.0, 2.0, 9.0, -1.0], "ward": ["a", "b", "zz", "a"]})
+    labels = {"sex": {1: "male", 9: "refused", -1: "unknown"}, "ward": {"a": "A", "zz": "none"}}
+    ranges = {"sex": [9, {"lo": -9, "hi": -1}], "ward": ["zz"]}
+    pyreadstat.write_sav(frame, str(path), variable_value_labels=labels, missing_ranges=ranges)
+    source = opened(path)
+    assert source.descriptions == {"sex": {"1": "male"}, "ward": {"a": "A"}}
+    assert rows_of(source)[2:] == [(None, None), (None, "a")] or rows_of(source)[2:] == [(None, ""), (None, "a")]
+
+
 def workbook(path: Path, lines: list[list[Any]], merged: str = "") -> Path:
     """A workbook with one sheet, "visits", of strings and numbers."""
 
@@ -199,6 +210,7 @@ def test_a_missing_library_is_named(tmp_path: Path, name: str, monkeypatch: pyte
         (None, None),
         (dt.time(7, 5), "07:05:00"),
         (dt.timedelta(hours=26, minutes=1), "26:01:00"),
+        (dt.timedelta(seconds=-90, milliseconds=250), "-00:01:29.75"),
         (dt.datetime(2024, 1, 2), "2024-01-02 00:00:00"),
     ],
 )
