@@ -154,6 +154,7 @@ def seen(package: str, name: str, rows: pd.DataFrame, with_run: bool) -> dict[st
             cut = {c["name"]: cut_of(c, original[c["name"]].dropna()) for c in schema}
             result["cut"] = {column: round(share, 3) for column, share in cut.items() if share > _CUT}
             result["unannounced"] = [column for column in result["cut"] if column not in told]
+            result["needless"] = [column for column in cut if column in told and column not in result["cut"]]
             localsynth("export-data", "ws", "--format", "csv", "--out", "made.csv")
             rows[held_out].to_csv(place / "holdout.csv", index=False)
             learned = [c["name"] for c in schema if c["kind"] not in ("text", "identifier", "surrogate")]
@@ -207,9 +208,10 @@ def summarise(results: list[dict[str, Any]]) -> None:
     print(f"kinds right in {labelled - len(wrong)} of {labelled} labelled columns", *wrong, sep="\n  ")
     if runs:
         cut, columns = sum(len(r.get("cut", {})) for r in runs), sum(r["columns"] for r in runs)
-        unannounced = sum(len(r.get("unannounced", [])) for r in runs)
+        unannounced, needless = (sum(len(r.get(key, [])) for r in runs) for key in ("unannounced", "needless"))
         print(f"{len(runs)} runs, {sum(bool(r['run']) for r in runs)} failed, {sum(r['seconds'] for r in runs):.0f} s in all")
         print(f"{cut} of {columns} columns cut by more than 5 %, {unannounced} of them without a warning beforehand")
+        print(f"{needless} columns with a warning lost less")
         for least, most in ((0, 2000), (2000, 5000), (5000, _MAX_ROWS)):
             some = [r for r in runs if least <= r["rows"] < most]
             cut, columns = sum(len(r.get("cut", {})) for r in some), sum(r["columns"] for r in some)
