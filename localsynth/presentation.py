@@ -5,7 +5,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from localsynth.results import AuditResult, CountError, DoctorResult, Plan, RehearsalResult, Risks, Sweep
+from localsynth.results.audit import AuditResult
+from localsynth.results.doctor import DoctorResult
+from localsynth.results.plans import CountError, Plan, RehearsalResult, Risks, Sweep
 
 
 def duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from localsynth.errors import Cancelled, ExitCode, LocalsynthError, ResourceError
 from localsynth.events import Emit, Event
-from localsynth.results import to_json
+from localsynth.results.as_json import to_json
 
 if TYPE_CHECKING:
     from localsynth.system.network_seal import Requirement, Seal

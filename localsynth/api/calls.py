@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from localsynth.api.progress import Progress
 from localsynth.errors import ConfigError
-from localsynth.results import from_json
+from localsynth.results.as_json import from_json
 from localsynth.worker import run_in_child
 
 Result = TypeVar("Result")

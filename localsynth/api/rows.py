@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localsynth.api.html import html_table
+from localsynth.results.shown import html_table
 from localsynth.store.synthetic import SyntheticStore
 
 _SHOWN = 10

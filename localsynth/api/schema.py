@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from localsynth.api.calls import call, passed_on
-from localsynth.api.html import html_table
 from localsynth.config import DATA_FRAME, DataConfig
 from localsynth.errors import ConfigError
+from localsynth.results.shown import html_table
 from localsynth.schema.columns import Column
 from localsynth.schema.columns import Schema as Columns
 

@@ -14,7 +14,8 @@ from localsynth.api.rows import Rows
 from localsynth.api.schema import Schema
 from localsynth.config import DATA_FRAME, Config, load_config, parse_config, render_config
 from localsynth.errors import ConfigError
-from localsynth.results import EvaluateResult, FitResult, Plan, RehearsalResult, SampleResult, Sweep
+from localsynth.results.plans import Plan, RehearsalResult, Sweep
+from localsynth.results.stages import EvaluateResult, FitResult, SampleResult
 from localsynth.workspace.paths import Workspace
 
 

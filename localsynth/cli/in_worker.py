@@ -13,7 +13,7 @@ import typer
 from localsynth.cli.options import PassphraseFd, RequireSeal, Set, Workspace
 from localsynth.cli.output import command
 from localsynth.errors import ConfigError
-from localsynth.results import from_json
+from localsynth.results.as_json import from_json
 
 R = TypeVar("R")
 Options = dict[str, Any]

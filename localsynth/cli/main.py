@@ -19,7 +19,7 @@ from localsynth.cli.options import AsJson
 from localsynth.cli.output import command
 from localsynth.errors import EXIT_CODES, ConfigError, ExitCode, LocalsynthError
 from localsynth.presentation import doctor_text
-from localsynth.results import DoctorResult
+from localsynth.results.doctor import DoctorResult
 
 app = typer.Typer(
     name="localsynth",

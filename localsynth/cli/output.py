@@ -11,7 +11,7 @@ import typer
 
 from localsynth.cli.options import AsJson
 from localsynth.errors import ExitCode
-from localsynth.results import to_json, without_private
+from localsynth.results.as_json import to_json, without_private
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -22,19 +22,17 @@ from localsynth.cli.options import (
 from localsynth.cli.output import command
 from localsynth.errors import ConfigError
 from localsynth.presentation import audit_text, plan_text, rehearsal_text, sweep_text
-from localsynth.results import (
-    AuditResult,
+from localsynth.results.audit import AuditResult
+from localsynth.results.plans import Plan, RehearsalResult, Sweep
+from localsynth.results.stages import (
     CountTextsResult,
     DemoResult,
     EvaluateResult,
     ExportResult,
     IngestResult,
-    Plan,
-    RehearsalResult,
     RunResult,
     SampleResult,
     Summary,
-    Sweep,
     TrainResult,
 )
 

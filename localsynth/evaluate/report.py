@@ -12,7 +12,8 @@ from localsynth.evaluate.plots import bars_plot, intervals_plot, scatter_plot
 from localsynth.evaluate.weaknesses import find_weaknesses, percent
 from localsynth.presentation import risk_figures, risk_sentences
 from localsynth.privacy.signing import fingerprint
-from localsynth.results import Risks, from_json
+from localsynth.results.as_json import from_json
+from localsynth.results.plans import Risks
 
 _FIRST_PAGE = 3
 _MAX_PAIRS_SHOWN = 12

@@ -13,7 +13,8 @@ from localsynth.config import MACHINES_PART
 from localsynth.errors import ConfigError
 from localsynth.events import stage_done, stage_started
 from localsynth.pipeline.session import Session, check_base_model, trained_run
-from localsynth.results import AuditRecord, AuditResult, TrainingAudited, to_json
+from localsynth.results.as_json import to_json
+from localsynth.results.audit import AuditRecord, AuditResult, TrainingAudited
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import write_json

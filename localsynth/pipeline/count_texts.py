@@ -23,7 +23,7 @@ from localsynth.pipeline.session import (
 )
 from localsynth.pipeline.train import source_of
 from localsynth.planning.budgets import shares_of
-from localsynth.results import CountTextsResult
+from localsynth.results.stages import CountTextsResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Record
 from localsynth.schema.conditions import Conditions

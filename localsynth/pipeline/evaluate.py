@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from localsynth.errors import Cancelled, ConfigError
 from localsynth.events import progress, stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, check_base_model, check_product, trained_run
-from localsynth.results import EvaluateResult
+from localsynth.results.stages import EvaluateResult
 from localsynth.schema.columns import Record, Schema, conform
 from localsynth.system.cpu import default_threads
 from localsynth.system.files import read_json, write_file, write_json

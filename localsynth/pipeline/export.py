@@ -8,7 +8,7 @@ from localsynth.events import stage_done, stage_started
 from localsynth.llm.base_models import find_base_model
 from localsynth.pipeline.session import Session, certificate_of, check_base_model, open_ledger, recorder, trained_run
 from localsynth.privacy.certificate import CERTIFICATE_KEY, certificate_text
-from localsynth.results import ExportResult
+from localsynth.results.stages import ExportResult
 from localsynth.system.cpu import default_threads, multiplies_bf16
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256, write_json

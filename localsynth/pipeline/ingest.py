@@ -14,7 +14,7 @@ from localsynth.pipeline.session import Session, open_budget, open_ledger, rando
 from localsynth.planning.budgets import account_of, shares_of
 from localsynth.planning.warnings import measurement_needs
 from localsynth.privacy.account import Account
-from localsynth.results import IngestResult
+from localsynth.results.stages import IngestResult
 from localsynth.schema.columns import Schema
 from localsynth.workspace.effective_schema import Effective, IngestRecord, IngestSettings, TableSize, read_ingest
 from localsynth.workspace.erasure_record import refuse_erased

@@ -12,7 +12,7 @@ from localsynth.events import stage_done
 from localsynth.pipeline.session import Session, installed_versions, private_recorder, random_source
 from localsynth.planning.budgets import shares_of
 from localsynth.privacy.gaussian import gaussian_of_rho
-from localsynth.results import TrainResult
+from localsynth.results.stages import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.system.files import file_sha256, write_json
 from localsynth.workspace.runs import MarginalsOutcome, Run, TrainOutcome

@@ -17,7 +17,7 @@ from localsynth.planning.warnings import (
     size_warning,
     text_warning,
 )
-from localsynth.results import Plan, Sweep
+from localsynth.results.plans import Plan, Sweep
 from localsynth.schema.columns import Schema
 from localsynth.system.extras import need_training_parts
 from localsynth.workspace.effective_schema import read_ingest

@@ -31,17 +31,8 @@ from localsynth.pipeline.rehearse import StageClock, prepare_rehearsal
 from localsynth.pipeline.sample import sample, sample_run
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import need_device, train, train_or_resume
-from localsynth.results import (
-    FitResult,
-    PlannedRun,
-    RehearsalForecast,
-    RehearsalResult,
-    RehearsedRun,
-    RunResult,
-    StageResult,
-    Summary,
-    TrainResult,
-)
+from localsynth.results.plans import PlannedRun, RehearsalForecast, RehearsalResult, RehearsedRun
+from localsynth.results.stages import FitResult, RunResult, StageResult, Summary, TrainResult
 from localsynth.system.extras import need_training_parts
 from localsynth.system.files import file_sha256
 from localsynth.workspace.effective_schema import read_ingest

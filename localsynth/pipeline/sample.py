@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from localsynth.errors import ConfigError, IntegrityError
 from localsynth.events import stage_done, stage_started
 from localsynth.pipeline.session import Session, certificate_of, check_product, exported_run, recorder
-from localsynth.results import SampleResult
+from localsynth.results.stages import SampleResult
 from localsynth.workspace.effective_schema import Effective
 from localsynth.workspace.hash_secret import hash_secret
 from localsynth.workspace.runs import Run, SampleOutcome

@@ -26,7 +26,7 @@ from localsynth.planning.warnings import accept_size, delta_warning, text_warnin
 from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import Mechanism
 from localsynth.privacy.gaussian import gaussian_of_rho
-from localsynth.results import TrainResult
+from localsynth.results.stages import TrainResult
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.feasible import check_constraints
 from localsynth.system.extras import need_training_parts

@@ -15,7 +15,7 @@ from localsynth.privacy.account import Account, choose_order
 from localsynth.privacy.accountant import Mechanism, epsilon_of
 from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.risk import risks_of
-from localsynth.results import Risks
+from localsynth.results.plans import Risks
 from localsynth.train.plan import TrainPlan, make_train_plan, schedule
 
 _SIZE_SHARE = 0.02

@@ -13,7 +13,7 @@ from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Codec
 from localsynth.planning.budgets import account_of, epsilons_alone, plan_training, planned_risks, shares_of
 from localsynth.privacy.gaussian import gaussian_of_rho
-from localsynth.results import Adapters, Plan
+from localsynth.results.plans import Adapters, Plan
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.system.cpu import default_threads

@@ -14,7 +14,7 @@ from localsynth.marginals.transitions import Layout
 from localsynth.planning.budgets import account_of, plan_training, shares_of
 from localsynth.planning.forecast import Size, with_placeholders
 from localsynth.privacy.mechanisms import CategoriesPlan
-from localsynth.results import CountError, Sweep, SweepRow, Tables
+from localsynth.results.plans import CountError, Sweep, SweepRow, Tables
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema
 from localsynth.schema.ordinals import Structured

@@ -33,7 +33,8 @@ from localsynth.privacy.ledger_chain import (
 )
 from localsynth.privacy.risk import risks_of
 from localsynth.privacy.signing import sign
-from localsynth.results import Risks, from_json, to_json
+from localsynth.results.as_json import from_json, to_json
+from localsynth.results.plans import Risks
 from localsynth.schema.columns import Category, Column, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
 

@@ -21,7 +21,7 @@ from localsynth.privacy.account import Account
 from localsynth.privacy.accountant import MAX_RUNS, Mechanism, deltas_of, flatten, unflatten
 from localsynth.privacy.gaussian import rho_for
 from localsynth.privacy.renyi import rdp_within
-from localsynth.results import InferenceRisk, MembershipRisk, Risks
+from localsynth.results.plans import InferenceRisk, MembershipRisk, Risks
 
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
 BASE_RATES = (0.01, 0.1, 0.5)

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from localsynth.errors import LocalsynthError
-from localsynth.results import Disk, DoctorResult, Finding, Gpu, InstalledModel, Memory, ModelState, Processor, SystemFacts
+from localsynth.results.doctor import Disk, DoctorResult, Finding, Gpu, InstalledModel, Memory, ModelState, Processor, SystemFacts
 from localsynth.system import network_seal
 from localsynth.system.cpu import FAST_BF16
 from localsynth.system.extras import QUANTIZING_PART, TRAINING_PARTS, install_extra

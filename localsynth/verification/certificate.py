@@ -15,7 +15,8 @@ from localsynth.privacy.certificate import FORMAT, CertificateFacts, compose, ex
 from localsynth.privacy.ledger_chain import Event, break_in_chain, newest_run, recompute, the_basis, the_target
 from localsynth.privacy.noise import SECURE_LABEL
 from localsynth.privacy.signing import fingerprint, is_signature_valid
-from localsynth.results import Risks, from_json
+from localsynth.results.as_json import from_json
+from localsynth.results.plans import Risks
 from localsynth.schema.columns import Category, Schema
 from localsynth.system.canonical_json import canonical_json
 from localsynth.system.network_seal import IN_WORDS

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import localsynth.verification.file
-from localsynth.results import DoctorResult, Finding, Memory, Plan, Processor, SystemFacts
+from localsynth.results.doctor import DoctorResult, Finding, Memory, Processor, SystemFacts
+from localsynth.results.plans import Plan
 from localsynth.schema.columns import Schema
 from localsynth.system import doctor
 from localsynth.worker import WorkerError

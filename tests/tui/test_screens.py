@@ -14,7 +14,8 @@ from textual.widgets import Button, DataTable, Input, RichLog, Select, Static
 import localsynth_tui
 from localsynth.errors import ExitCode
 from localsynth.presentation import risk_sentences
-from localsynth.results import Adapters, from_json
+from localsynth.results.as_json import from_json
+from localsynth.results.plans import Adapters
 from localsynth.worker import WorkerError
 from localsynth_tui.app import LocalsynthApp
 from localsynth_tui.jobs import client

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localsynth import presentation
-from localsynth.results import MembershipRisk, Risks
+from localsynth.results.plans import MembershipRisk, Risks
 from tests.helpers.tui.planned import PLANNED, RISKS
 
 

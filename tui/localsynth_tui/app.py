@@ -20,7 +20,7 @@ from textual.worker import WorkerFailed
 
 from localsynth.errors import ConfigError, LocalsynthError
 from localsynth.events import Event
-from localsynth.results import Plan
+from localsynth.results.plans import Plan
 from localsynth.worker import failure_event
 from localsynth_tui.app_text import bug_text, keys_text, status_line
 from localsynth_tui.jobs.client import Job, PlanServer, Request

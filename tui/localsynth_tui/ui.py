@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from localsynth.errors import LocalsynthError
-from localsynth.results import Plan
+from localsynth.results.plans import Plan
 from localsynth_tui.jobs.client import Job, PlanServer, Request
 from localsynth_tui.jobs.model_download import ModelTask
 from localsynth_tui.jobs.run_state import RunState

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localsynth.evaluate.audit.bound import CONFIDENCE, curve_p_value, epsilon_bound
-from localsynth.results import AuditClaim, AuditControl, AuditFigures, AuditSearch
+from localsynth.results.audit import AuditClaim, AuditControl, AuditFigures, AuditSearch
 from localsynth.schema.columns import Record
 
 Status = Literal["passed", "failed", "too weak to say"]

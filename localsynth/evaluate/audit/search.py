@@ -20,7 +20,7 @@ from localsynth.events import progress
 from localsynth.export.merge import merge_adapter
 from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec
-from localsynth.results import AuditSearch
+from localsynth.results.audit import AuditSearch
 from localsynth.sample.row_plan import RowPlan
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit

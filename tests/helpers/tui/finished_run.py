@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from localsynth.results import to_json
+from localsynth.results.as_json import to_json
 from localsynth.schema.columns import Boolean, Category, Date, Integer, Record, Schema, Text
 from localsynth.store.synthetic import Origin, SyntheticStore
 from localsynth.system.files import write_json

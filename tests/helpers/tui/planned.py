@@ -1,6 +1,6 @@
 """The result of a plan."""
 
-from localsynth.results import Adapters, InferenceRisk, MembershipRisk, Plan, Risks
+from localsynth.results.plans import Adapters, InferenceRisk, MembershipRisk, Plan, Risks
 
 RISKS = Risks(
     "curve",

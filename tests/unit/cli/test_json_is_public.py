@@ -11,7 +11,7 @@ from localsynth import worker
 from localsynth.cli import in_worker
 from localsynth.cli.main import app
 from localsynth.pipeline.run import VERBS
-from localsynth.results import without_private
+from localsynth.results.as_json import without_private
 from localsynth.workspace.paths import Workspace
 
 MEASURED = {"seconds": 1234.5, "peak_memory_bytes": 98765}

@@ -19,7 +19,7 @@ from localsynth.llm.llama_cpp import Vocabulary
 from localsynth.llm.row_text import Codec, Encoded
 from localsynth.pipeline.audit import claimed_curve
 from localsynth.privacy.account import Account
-from localsynth.results import AuditFigures
+from localsynth.results.audit import AuditFigures
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train import loop
 from localsynth.train.model import build_model

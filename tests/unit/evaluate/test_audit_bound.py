@@ -8,7 +8,7 @@ import pytest
 from localsynth.evaluate.audit.bound import curve_p_value, epsilon_bound, p_value
 from localsynth.evaluate.audit.canaries import canary_units, enough_canaries, guesses_of
 from localsynth.evaluate.audit.outcome import audit_figures
-from localsynth.results import AuditFigures
+from localsynth.results.audit import AuditFigures
 from localsynth.schema.columns import Boolean, Category, Integer, Schema, Text
 
 

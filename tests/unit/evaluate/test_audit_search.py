@@ -11,7 +11,7 @@ from localsynth.config import SampleConfig, TrainConfig
 from localsynth.evaluate.audit import search, training
 from localsynth.evaluate.audit.outcome import audit_figures, exposures, written_endings
 from localsynth.privacy.account import Account
-from localsynth.results import AuditSearch
+from localsynth.results.audit import AuditSearch
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.plan import make_train_plan

@@ -15,7 +15,7 @@ from localsynth.evaluate.tables import describe_synthetic, evaluate_tables, json
 from localsynth.evaluate.weaknesses import find_weaknesses
 from localsynth.presentation import risk_sentences
 from localsynth.privacy.signing import fingerprint
-from localsynth.results import to_json
+from localsynth.results.as_json import to_json
 from localsynth.schema.columns import Category, Schema
 from tests.helpers.tui.planned import RISKS
 

@@ -20,7 +20,7 @@ from localsynth.pipeline.sample import sample
 from localsynth.pipeline.session import Session
 from localsynth.pipeline.train import train
 from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
-from localsynth.results import to_json
+from localsynth.results.as_json import to_json
 from localsynth.sample.sampler import Sampler
 from localsynth.schema.column_split import ColumnSplit
 from localsynth.schema.columns import Category, Integer, Schema, Text, conform

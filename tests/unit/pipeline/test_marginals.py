@@ -28,7 +28,8 @@ from localsynth.privacy import account
 from localsynth.privacy.gaussian import gaussian_of_rho, rho_for
 from localsynth.privacy.noise import REHEARSAL_LABEL, SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import sign
-from localsynth.results import EvaluateResult, to_json
+from localsynth.results.as_json import to_json
+from localsynth.results.stages import EvaluateResult
 from localsynth.schema.columns import Text
 from localsynth.store.private import PrivateStore
 from localsynth.store.synthetic import SyntheticStore

@@ -12,7 +12,7 @@ from localsynth.pipeline.plan import ASSUMED_UNITS, plan
 from localsynth.pipeline.session import Session
 from localsynth.planning.sweep import EPSILONS
 from localsynth.privacy.ledger import Ledger
-from localsynth.results import Sweep
+from localsynth.results.plans import Sweep
 from localsynth.store.private import PrivateStore
 from localsynth.workspace.paths import Workspace
 

@@ -11,7 +11,7 @@ from localsynth.config import Config, DataConfig, PrivacyConfig, SampleConfig, T
 from localsynth.llm.base_models import BaseModel
 from localsynth.llm.row_text import Encoded
 from localsynth.planning.forecast import Machine, Size, forecast
-from localsynth.results import Plan
+from localsynth.results.plans import Plan
 from localsynth.schema.columns import Category, Schema, Text
 from localsynth.train.cost import (
     Device,

@@ -21,7 +21,7 @@ from localsynth.planning.sweep import EPSILONS, MEASURED, sweep
 from localsynth.presentation import sweep_text
 from localsynth.privacy.accountant import dp_sgd_step
 from localsynth.privacy.gaussian import rho_for
-from localsynth.results import Sweep
+from localsynth.results.plans import Sweep
 from localsynth.schema.columns import Boolean, Category, Column, Identifier, Integer, Schema, Text
 from tests.helpers.seeded_random import InsecureRandom
 

@@ -28,7 +28,8 @@ from localsynth.privacy.ledger import Ledger
 from localsynth.privacy.ledger_chain import Basis, genesis_hash
 from localsynth.privacy.noise import SECURE_LABEL, SecureRandom
 from localsynth.privacy.signing import fingerprint, sign, signing_key
-from localsynth.results import Risks, from_json
+from localsynth.results.as_json import from_json
+from localsynth.results.plans import Risks
 from localsynth.schema.columns import Category, Date, Identifier, Integer, Number, Schema, Text
 from localsynth.system.canonical_json import sha256_of
 from localsynth.verification import certificate

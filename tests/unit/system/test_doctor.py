@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from localsynth.results import Disk, DoctorResult, Gpu, Memory, from_json, to_json
+from localsynth.results.as_json import from_json, to_json
+from localsynth.results.doctor import Disk, DoctorResult, Gpu, Memory
 from localsynth.system import doctor, network_seal
 from localsynth_models import catalog, fetch
 

@@ -20,7 +20,7 @@ from typing import IO, Any, TypeVar
 
 from localsynth.errors import ExitCode, ResourceError
 from localsynth.events import Event
-from localsynth.results import from_json
+from localsynth.results.as_json import from_json
 from localsynth.system.files import read_json, write_json
 from localsynth.worker import WorkerError, failure_event
 from localsynth_tui.jobs.supervisor import EVENTS, MEMORY, OUTCOME, STOP

@@ -27,7 +27,7 @@ from typing import Any
 
 from localsynth.errors import Cancelled, ExitCode
 from localsynth.events import Event
-from localsynth.results import without_private
+from localsynth.results.as_json import without_private
 from localsynth.system.files import write_json
 from localsynth.worker import failure_event, run_in_child
 

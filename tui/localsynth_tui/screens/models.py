@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Static
 
 from localsynth.errors import ConfigError, LocalsynthError
-from localsynth.results import DoctorResult
+from localsynth.results.doctor import DoctorResult
 from localsynth_tui.messages import ModelTaskChanged
 from localsynth_tui.screens.dialogs import Field, Form
 from localsynth_tui.screens.step import StepScreen

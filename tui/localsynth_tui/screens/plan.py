@@ -15,7 +15,7 @@ from textual.widgets import Button, Input, Label, Select, Static
 
 from localsynth.errors import ExitCode, LocalsynthError
 from localsynth.presentation import duration, risk_sentences, sweep_text
-from localsynth.results import Plan, Sweep
+from localsynth.results.plans import Plan, Sweep
 from localsynth.worker import WorkerError
 from localsynth_tui.jobs.client import Request
 from localsynth_tui.screens.dialogs import Ask, Reading

@@ -11,7 +11,10 @@ from textual.content import Content
 from textual.widgets import Button, RichLog, Static
 
 from localsynth.presentation import audit_text, duration, rehearsal_text
-from localsynth.results import AuditResult, RehearsalResult, RunResult, from_json
+from localsynth.results.as_json import from_json
+from localsynth.results.audit import AuditResult
+from localsynth.results.plans import RehearsalResult
+from localsynth.results.stages import RunResult
 from localsynth_tui.jobs.client import Request
 from localsynth_tui.jobs.run_state import RunState, Stage, stages_of
 from localsynth_tui.messages import JobChanged

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from localsynth.presentation import risk_sentences
-from localsynth.results import AuditFigures, Risks, from_json
+from localsynth.results.as_json import from_json
+from localsynth.results.audit import AuditFigures
+from localsynth.results.plans import Risks
 from localsynth_tui.text.formatting import bar, epsilon_sentence, plain
 
 _FINDINGS = {"ok": "✓", "stated": "· stated", "failed": "✗ FAILED", "not checked": "? not checked"}
