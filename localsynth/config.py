@@ -7,6 +7,7 @@ Flags win over the file, the file over the defaults below. An unknown key is an 
 import difflib
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -294,15 +295,43 @@ def _apply(tree: dict[str, Any], assignment: str) -> None:
     keys = path.strip().split(".")
     if not found or len(keys) < 2 or not all(keys):
         raise ConfigError(f"--set {assignment!r} is not of the form section.key=value.", "Example: --set privacy.epsilon=8")
-    try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw.strip()
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"--set {assignment!r}: {key!r} is not a section.")
-    tree[keys[-1]] = value
+    tree[keys[-1]] = read_value(raw)
+
+
+def read_value(text: str) -> Any:
+    """A value as it is given on the command line: in TOML, or a string without its quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def value_of(config: Config, key: str) -> Any:
+    """The value of "section.key", as JSON has it; the default where the file has none. Raises ConfigError for an unknown key."""
+    value: Any = config.model_dump(mode="json", by_alias=True)
+    names = key.split(".")
+    for place, name in enumerate(names, 1):
+        if not isinstance(value, dict) or name not in value:
+            raise ConfigError(f"There is no key '{key}'.", _nearest(tuple(names[:place])))
+        value = value[name]
+    return value
+
+
+def with_settings(text: str, settings: Mapping[str, Any]) -> str:
+    """The text of a configuration with other values of "section.key"; its comments stay. Raises ConfigError for another key."""
+    document = tomlkit.parse(text)
+    for key, value in settings.items():
+        section, dot, name = key.partition(".")
+        if not dot:
+            raise ConfigError(f"The setting {key!r} names no section.", "Example: train.epochs")
+        if section not in document:
+            document.add(section, tomlkit.table())
+        document[section][name] = value
+    return tomlkit.dumps(document)
 
 
 def parse_config(text: str, where: str, overrides: list[str] | None = None) -> Config:

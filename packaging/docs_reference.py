@@ -1,7 +1,7 @@
 """Writes docs/reference.md from the code: every command and option, every configuration key, every exit code.
 
-    python packaging/docs_reference.py           writes it
-    python packaging/docs_reference.py --check   exits with 1 where it is not what the code says
+    python packaging/docs_reference.py           writes it, and the same as a man page, docs/localsynth.1
+    python packaging/docs_reference.py --check   exits with 1 where they are not what the code says
 
 What is read: the parser of the command line, the models of the configuration, and the docstrings beside their fields.
 """
@@ -24,7 +24,8 @@ from localsynth.config import Config
 from localsynth.errors import EXIT_CODES, ExitCode
 from localsynth.schema import columns
 
-TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
+DOCS = Path(__file__).parent.parent / "docs"
+TARGET, MAN_PAGE = DOCS / "reference.md", DOCS / "localsynth.1"
 
 HEAD = """\
 # Reference
@@ -36,6 +37,8 @@ Results go to stdout, progress and messages to stderr.
 Every command has `--help` and, except `tui`, `--json`, which prints the result as JSON.
 `localsynth --version` prints the version.
 `localsynth --install-completion` makes the shell complete commands and options.
+`man localsynth` shows this page, where the shell's MANPATH has `share/man` of the environment.
+With `NO_COLOR=1` the terminal UI and the progress in Python have no colours; the commands never have.
 """
 
 SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items() if field.alias is None}
@@ -46,6 +49,7 @@ BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "belo
 COMMAND_GROUPS = {
     "Make rows": ("init", "plan", "rehearse", "run", "ingest", "train", "export", "count-texts", "sample", "demo"),
     "Look at rows": ("query", "export-data", "evaluate", "tui"),
+    "Configure": ("config get", "config set"),
     "Check": ("verify", "audit", "doctor"),
     "Protect and clean up": ("passphrase", "erase"),
     "Base models": ("models list", "models fetch", "models add", "models verify"),
@@ -223,14 +227,47 @@ def reference() -> str:
     return "\n".join([*parts, configuration_text(), python_text(), exit_text()])
 
 
+def roff(text: str) -> str:
+    """A line of Markdown as one of a man page."""
+    plain = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text.replace("\\|", "|")).replace("\\", "\\e").replace("-", "\\-")
+    marked = re.sub(r"`([^`]*)`|\*\*([^*]*)\*\*", lambda found: f"\\fB{found[1] or found[2] or ''}\\fR", plain)
+    in_ascii = re.sub(r"[^\x00-\x7f]", lambda found: f"\\[u{ord(found[0]):04X}]", marked)
+    return f"\\&{in_ascii}" if in_ascii.startswith((".", "'")) else in_ascii
+
+
+def man_page(page: str) -> str:
+    """The page as roff: headings, code, and each row of a table as a term with its description."""
+    lines = ['.TH LOCALSYNTH 1 "" localsynth', ".SH NAME", "localsynth \\- synthetic tables under differential privacy"]
+    is_code = False
+    for line in page.splitlines():
+        heading = re.match(r"(#+) (.*)", line)
+        cells = [roff(each.strip()) for each in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if line.startswith("```"):
+            is_code = not is_code
+            lines.append(".nf" if is_code else ".fi")
+        elif is_code or not (heading or cells):
+            lines.append(roff(line) or ".PP")
+        elif heading:
+            lines.append(f".{'SH' if len(heading[1]) < 3 else 'SS'} {roff(heading[2])}")
+        elif not set(line) <= set("|- ") and not line.startswith(("| argument", "| key", "| code")):
+            # The description is the second cell, or the last of four.
+            description = cells.pop(-1 if len(cells) > 3 else 1)
+            lines += [".TP", cells[0], description, f"({'; '.join(filter(None, cells[1:]))})" if any(cells[1:]) else ""]
+        if line.startswith("- "):
+            lines.append(".br")
+    return "\n".join(filter(None, lines)) + "\n"
+
+
 def main() -> int:
-    text = reference()
+    page = reference()
+    written = {TARGET: page, MAN_PAGE: man_page(page)}
     if "--check" in sys.argv[1:]:
-        stale = not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text
-        if stale:
-            print(f"{TARGET} is not what the code says. Write it with: make docs", file=sys.stderr)
-        return int(stale)
-    TARGET.write_text(text, encoding="utf-8")
+        stale = [path for path, text in written.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+        for path in stale:
+            print(f"{path} is not what the code says. Write it with: make docs", file=sys.stderr)
+        return int(bool(stale))
+    for path, text in written.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

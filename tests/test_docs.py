@@ -5,6 +5,8 @@ import importlib.util
 import math
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from dataclasses import astuple
 from pathlib import Path
@@ -183,6 +185,14 @@ def test_the_reference_is_what_the_code_says():
     assert script.TARGET.read_text(encoding="utf-8") == script.reference(), "write it anew with: make docs"
 
 
+@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
+def test_the_man_page_is_read_without_a_warning():
+    done = subprocess.run(["groff", "-man", "-ww", "-Tutf8", ROOT / "docs" / "localsynth.1"], capture_output=True, text=True)
+    text = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
+    assert done.returncode == 0 and not done.stderr
+    assert "--for-spreadsheets" in text and "the privacy budget is spent" in text and "max_rows_per_unit" in text
+
+
 def test_the_picture_of_the_layers_is_that_of_the_contract():
     script = packaging_script("docs_layers")
     text = script.TARGET.read_text(encoding="utf-8")
@@ -235,7 +245,7 @@ def test_commands_in_the_documents_exist():
     known = {name for name, _ in commands()}
     for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]:
         used = set(
-            re.findall(r"^(?:\$ )?(?:\.venv/bin/)?localsynth ((?:(?:models|bench) )?[a-z-]+)", path.read_text(), re.MULTILINE)
+            re.findall(r"^(?:\$ )?(?:\.venv/bin/)?localsynth ((?:(?:models|bench|config) )?[a-z-]+)", path.read_text(), re.MULTILINE)
         )
         assert used <= known, (path.name, used - known)
 

@@ -46,8 +46,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"localsynth", "localsynth_models", "localsynth_tui"}
+    (man,) = [name for name in names if ".data/" in name]
+    assert man.endswith("/data/share/man/man1/localsynth.1")
+    tops = {top for name in names if not (top := name.partition("/")[0]).endswith((".dist-info", ".data"))}
+    assert tops == {
+        "localsynth",
+        "localsynth_models",
+        "localsynth_tui",
+    }
     assert not [name for name in names if "__pycache__" in name or "test" in Path(name).name]
 
 

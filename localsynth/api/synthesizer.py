@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-
 from localsynth.api.calls import call, csv_passed_on, passed_on
 from localsynth.api.certificate import Certificate
 from localsynth.api.report import Report
 from localsynth.api.rows import Rows
 from localsynth.api.schema import Schema
-from localsynth.config import DATA_FRAME, Config, load_config, parse_config, render_config
+from localsynth.config import DATA_FRAME, Config, load_config, parse_config, render_config, with_settings
 from localsynth.errors import ConfigError
 from localsynth.results.plans import Plan, RehearsalResult, Sweep
 from localsynth.results.stages import EvaluateResult, FitResult, SampleResult
@@ -45,7 +43,7 @@ class Synthesizer:
         """
         self._workspace, self._passphrase = Workspace(Path(workspace), passphrase), passphrase
         given = {"privacy.epsilon": float(epsilon), "privacy.unit": unit, "privacy.max_rows_per_unit": max_rows_per_unit}
-        text = _text(schema, str(workspace), {**given, **(settings or {})})
+        text = with_settings(render_config(schema.data, schema.columns, str(workspace)), {**given, **(settings or {})})
         wanted = parse_config(text, "the arguments")
         if not self._workspace.config_path.exists():
             from localsynth.pipeline.init import new_workspace
@@ -169,16 +167,3 @@ def open(workspace: str | Path, *, passphrase: str | None = None) -> Synthesizer
     opened._workspace, opened._passphrase = Workspace.open(Path(workspace), passphrase), passphrase
     opened._config()
     return opened
-
-
-def _text(schema: Schema, workspace: str, settings: Mapping[str, Any]) -> str:
-    """`localsynth.toml` with these settings. Raises ConfigError for a key that is not "section.key"."""
-    document = tomlkit.parse(render_config(schema.data, schema.columns, workspace))
-    for key, value in settings.items():
-        section, dot, name = key.partition(".")
-        if not dot:
-            raise ConfigError(f"The setting {key!r} names no section.", 'Example: {"train.epochs": 8}')
-        if section not in document:
-            document.add(section, tomlkit.table())
-        document[section][name] = value
-    return tomlkit.dumps(document)

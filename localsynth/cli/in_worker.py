@@ -4,6 +4,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Collection
+from contextlib import closing
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
@@ -73,11 +74,8 @@ def send(result: type[R] | UnionType, verb: str, request: dict[str, Any], requir
 
     if require_seal not in (None, "kernel", "any"):
         raise ConfigError(f"--require-seal {require_seal!r} is not known.", "Use kernel (a namespace or seccomp) or any.")
-    narrator = Narrator(sys.stderr)
-    try:
+    with closing(Narrator(sys.stderr)) as narrator:
         return from_json(result, run_in_child(verb, {**request, "require_seal": require_seal}, narrator))
-    finally:
-        narrator.close()
 
 
 def _passphrase(verb: str, workspace: Path, descriptor: int | None, options: dict[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from localsynth.cli import bench, guarantee, models, pipeline, rows
+from localsynth.cli import bench, configuration, guarantee, models, pipeline, rows
 from localsynth.cli.options import AsJson
 from localsynth.cli.output import command
 from localsynth.errors import EXIT_CODES, ConfigError, ExitCode, LocalsynthError
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 for family in (pipeline.app, rows.app, guarantee.app):
     app.add_typer(family)
+app.add_typer(configuration.app, name="config")
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
 
