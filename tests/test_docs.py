@@ -244,9 +244,8 @@ def test_html_pages_fetch_nothing(site):
 def test_commands_in_the_documents_exist():
     known = {name for name, _ in commands()}
     for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]:
-        used = set(
-            re.findall(r"^(?:\$ )?(?:\.venv/bin/)?localsynth ((?:(?:models|bench|config) )?[a-z-]+)", path.read_text(), re.MULTILINE)
-        )
+        named = r"^(?:\$ )?(?:\.venv/bin/)?localsynth ((?:(?:models|bench|config) )?[a-z-]+)"
+        used = set(re.findall(named, path.read_text(), re.MULTILINE))
         assert used <= known, (path.name, used - known)
 
 
