@@ -196,6 +196,7 @@ def test_a_run_stopped_in_training_keeps_its_marginals(
         patched.setattr("localsynth.marginals.measure.measure_marginals", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(session)
+    session.options = type(session.options)()
     monkeypatch.setattr(PrivateStore, "records", lambda *_: pytest.fail("the table was read without a charge"))
     with pytest.raises(BudgetError):
         train_or_resume(session)
